@@ -1,0 +1,46 @@
+# Every target makes the environment it needs; a bare Python 3.11, git and make are enough.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test test-all lint format bench-sketch clean
+
+help:  ## what can be made
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): pyproject.toml deploy/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint deploy/constraints.txt -e '.[courier,aggregator,worker,dev]'
+	@# Only nilearn's bundled MRI template is used, never its code: leave its dependencies out.
+	$(BIN)/python -m pip install --quiet --no-deps --constraint deploy/constraints.txt nilearn
+	touch $@
+
+demo: $(STAMP)  ## a whole federation on this machine; ends with build/demo/report.html
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m deploy.demo
+
+test: lint  ## lint and the default tests
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not slow"
+
+test-all: lint  ## every test, the long ones too
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
+
+lint: $(STAMP)  ## ruff, mypy strict, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(STAMP)  ## let ruff format and fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-sketch: $(STAMP)  ## count sketch against its peers, in one run
+	$(BIN)/python -m tests.benchmarks.sketch
+
+clean:  ## remove build output (the environment stays)
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

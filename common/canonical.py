@@ -1,0 +1,51 @@
+"""The one construction of bytes that are signed, hashed or compared (RFC 8785 JSON, SHA-256)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import rfc8785
+
+from common.errors import VerificationError
+
+
+def canonical_json(value: object) -> bytes:
+    """RFC 8785 bytes of ``value`` (dict, list, str, int, float, bool, None).
+
+    Raises:
+        VerificationError: the value has no canonical form (NaN, huge integer, odd type).
+    """
+    try:
+        return rfc8785.dumps(value)  # type: ignore[arg-type]  # its alias is stricter than its code
+    except (rfc8785.CanonicalizationError, ValueError, TypeError) as error:
+        raise VerificationError(
+            "a value has no canonical JSON form", expected="RFC 8785", got=type(error).__name__
+        ) from error
+
+
+def parse_canonical_json(data: bytes, what: str) -> object:
+    """Parse ``data`` and insist that it is the canonical form of what it says.
+
+    Raises:
+        VerificationError: not UTF-8 JSON, a repeated key, or not byte for byte canonical.
+    """
+    try:
+        value: object = json.loads(data.decode("utf-8"))
+    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise VerificationError(
+            "unreadable record", field=what, expected="canonical JSON", got="other bytes"
+        ) from error
+    if canonical_json(value) != data:
+        raise VerificationError(
+            "unreadable record",
+            field=what,
+            expected="RFC 8785 canonical JSON",
+            got="JSON in another spelling",
+        )
+    return value
+
+
+def sha256_hex(data: bytes | bytearray | memoryview) -> str:
+    """SHA-256 of ``data`` as 64 lower-case hex digits."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,239 @@
+"""The federation plan: what is trained, how, for how long, and what may be asked of a site.
+
+A plan is data, never code. It is written as TOML, read once, frozen, and known
+everywhere by its fingerprint: the SHA-256 of its canonical JSON. Unknown keys
+are refused, so that a misspelt limit is an error and not a default.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from common.canonical import canonical_json, sha256_hex
+from common.errors import InputDataError
+
+LandmarkName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.+-]{0,63}$")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Frozen(BaseModel):
+    """A value that refuses unknown keys and cannot change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="strings")
+
+
+class Task(Frozen):
+    """What the agents look for.
+
+    Attributes:
+        kind: the parametric task; a point in a volume.
+        landmarks: names as they stand in the sites' landmark files; their order
+            is the order of the network's heads.
+        working_spacing_mm: every image is resampled to this isotropic grid.
+    """
+
+    kind: Literal["landmark-3d"] = "landmark-3d"
+    landmarks: Annotated[tuple[LandmarkName, ...], Field(min_length=1, max_length=64, strict=False)]
+    working_spacing_mm: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _landmarks_differ(self) -> Self:
+        if len(set(self.landmarks)) != len(self.landmarks):
+            raise ValueError("landmarks must differ from each other")
+        return self
+
+
+class Model(Frozen):
+    """The Q-network.
+
+    Attributes:
+        architecture: ``triplanar`` sees three orthogonal cuts through its position.
+        roi: side of each cut in samples.
+        width: channels of the first convolution; the others are multiples of it.
+    """
+
+    architecture: Literal["triplanar"] = "triplanar"
+    roi: Annotated[int, Field(ge=9, le=129)] = 45
+    width: Annotated[int, Field(ge=4, le=64)] = 16
+
+
+class Agent(Frozen):
+    """How a site trains; every default is visible here.
+
+    Attributes:
+        scales: sampling stride of the ROI per level, coarse to fine, in working voxels.
+        steps_mm: step length per level, coarse to fine.
+        searches: searches stepped in lockstep.
+        episode_steps: steps after which a search is cut off (truncated, not terminal).
+        updates: gradient steps per round.
+        batch: transitions per gradient step.
+        learning_rate: Adam's, falling linearly to a tenth over the planned rounds.
+        gamma: discount.
+        target_decay: share of the online network that moves into the target per update.
+        double: Double DQN targets.
+        warmup: transitions gathered at random before the first update.
+        replay_capacity: transitions kept, oldest overwritten.
+        rare_first: exponent of the inverse frequency with which transitions are
+            drawn; 0 draws uniformly.
+        importance: exponent of the importance-weight correction, 0 to 1.
+        epsilon_end: exploration after the first half of the planned updates.
+        gradient_clip: largest L2 norm of a gradient.
+        rotation_deg, scale_fraction, shift_mm, gamma_contrast: extent of the random pose
+            and contrast drawn for every episode.
+        evaluation_starts: searches per subject and landmark in an evaluation.
+    """
+
+    scales: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=6, strict=False)] = (
+        3.0,
+        2.0,
+        1.0,
+    )
+    steps_mm: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=6, strict=False)] = (
+        9.0,
+        3.0,
+        1.0,
+    )
+    searches: Annotated[int, Field(ge=1, le=1024)] = 32
+    episode_steps: Annotated[int, Field(ge=2, le=1000)] = 20
+    updates: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    batch: Annotated[int, Field(ge=1, le=4096)] = 64
+    learning_rate: Positive = 1e-3
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    target_decay: Annotated[float, Field(gt=0, le=1)] = 0.01
+    double: bool = True
+    warmup: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
+    replay_capacity: Annotated[int, Field(ge=100, le=10_000_000)] = 60_000
+    rare_first: Annotated[float, Field(ge=0, le=2)] = 0.5
+    importance: Annotated[float, Field(ge=0, le=1)] = 0.5
+    epsilon_end: Annotated[float, Field(ge=0, le=1)] = 0.1
+    gradient_clip: Positive = 10.0
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 15.0
+    scale_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    shift_mm: Annotated[float, Field(ge=0, le=500)] = 15.0
+    gamma_contrast: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    evaluation_starts: Annotated[int, Field(ge=1, le=100)] = 5
+
+    @model_validator(mode="after")
+    def _one_step_per_scale(self) -> Self:
+        if len(self.scales) != len(self.steps_mm):
+            raise ValueError("scales and steps_mm must have the same length")
+        return self
+
+
+class Experience(Frozen):
+    """The count sketch of experience tuples; equal everywhere or tables cannot be added."""
+
+    rows: Annotated[int, Field(ge=1, le=64)] = 5
+    columns: Annotated[int, Field(ge=16, le=2_000_000)] = 20_000
+    position_bins: Annotated[int, Field(ge=2, le=64)] = 24
+    reward_bins: Annotated[int, Field(ge=2, le=16)] = 5
+
+
+class Rounds(Frozen):
+    """The course of a run.
+
+    Attributes:
+        training: number of training rounds.
+        quorum: fewest sites whose updates make a round count.
+        deadline_s: a site that has not answered by then is late for the round.
+    """
+
+    training: Annotated[int, Field(ge=1, le=10_000)] = 6
+    quorum: Annotated[int, Field(ge=1, le=1000)] = 2
+    deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+
+
+class Limits(Frozen):
+    """What a release must keep to, checked at the site's door and again at intake.
+
+    Attributes:
+        privacy_tier: 0 public sketch seeds, 1 keyed hashing unknown to the aggregator.
+        update_l2: largest L2 norm of a model delta; larger ones are refused.
+        max_envelope_bytes: largest single envelope.
+        min_images: fewest images a site may train on.
+        min_transitions: fewest new transitions behind an update.
+        min_sketch_fill: least share of cells of an experience table that differ from zero.
+        max_cells_per_input: most table cells a site may send per transition sketched.
+    """
+
+    privacy_tier: Annotated[int, Field(ge=0, le=1)] = 1
+    update_l2: Positive = 100.0
+    max_envelope_bytes: Annotated[int, Field(ge=1024, le=2**31)] = 64 * 2**20
+    min_images: Annotated[int, Field(ge=1)] = 2
+    min_transitions: Annotated[int, Field(ge=1)] = 100
+    min_sketch_fill: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_cells_per_input: Positive = 100.0
+
+
+class FederationPlan(Frozen):
+    """Everything that must be equal at every party for a run to mean something."""
+
+    version: Literal[1] = 1
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    kind: Literal["training", "no-op"] = "training"
+    seed: Annotated[int, Field(ge=0, lt=2**53)]
+    task: Task
+    model: Model = Model()
+    agent: Agent = Agent()
+    experience: Experience = Experience()
+    rounds: Rounds = Rounds()
+    limits: Limits = Limits()
+
+    def canonical(self) -> bytes:
+        """Canonical JSON, defaults included: the bytes that are fingerprinted."""
+        return canonical_json(self.model_dump(mode="json"))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of ``canonical()``, 64 hex digits."""
+        return sha256_hex(self.canonical())
+
+
+def describe_validation(error: ValidationError) -> tuple[str, str, str]:
+    """(field, expected, got) of the first thing wrong; never the value itself."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "(top level)"
+    expected = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return field, "a known key", "an unknown key"
+    if first["type"] == "missing":
+        return field, "present", "nothing"
+    return field, expected[0].lower() + expected[1:], "another value"
+
+
+def parse_plan(data: object) -> FederationPlan:
+    """Validate a decoded plan.
+
+    Raises:
+        InputDataError: names the first field that is wrong.
+    """
+    try:
+        return FederationPlan.model_validate(data)
+    except ValidationError as error:
+        field, expected, got = describe_validation(error)
+        raise InputDataError(
+            "the plan is not valid", field=field, expected=expected, got=got
+        ) from error
+
+
+def read_plan(path: Path) -> FederationPlan:
+    """Read and validate a plan file (TOML).
+
+    Raises:
+        InputDataError: missing file, TOML syntax, or an invalid field.
+    """
+    try:
+        return parse_plan(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputDataError(
+            "cannot read the plan", field=str(path), got=error.strerror or "an error"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputDataError(
+            "the plan is not TOML", field=str(path), got=str(error).split("\n", 1)[0]
+        ) from error

@@ -1,0 +1,1 @@
+"""How Cairn is put on machines; the only Python here is the one-machine demo."""
