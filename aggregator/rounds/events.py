@@ -1,0 +1,163 @@
+"""The journal of a run: one JSON object per line, written as things happen.
+
+``status``, ``watch`` and ``report`` read only this file and the files it
+names, so that they work while a run goes on, after it, and on a copy.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from common.errors import InputDataError
+from common.wire.codes import ReplyCode
+from common.wire.records import LandmarkError
+
+
+class _Event(BaseModel):
+    """Every event carries the moment it was written, UTC."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ts: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+class RunStarted(_Event):
+    """The run exists and waits for sites."""
+
+    event: Literal["run_started"] = "run_started"
+    run: str
+    federation: str
+    plan_name: str
+    plan_fingerprint: str
+    rounds: int
+    quorum: int
+    sites: tuple[str, ...]
+
+
+class RoundStarted(_Event):
+    """Orders of a round went out; round 0 is the agreement on initial weights."""
+
+    event: Literal["round_started"] = "round_started"
+    round: int
+    phase: Literal["begin", "train", "evaluate"]
+    order_bytes: int
+    sites: tuple[str, ...]
+
+
+class SiteReplied(_Event):
+    """A site's records were verified and accepted, or it reported a failure by number.
+
+    Attributes:
+        bytes: envelope bytes that left the site for this round.
+        records: bytes per record type.
+        errors: evaluation of the weights the round started from.
+        accepted: whether its update is in the round's average.
+    """
+
+    event: Literal["site_replied"] = "site_replied"
+    round: int
+    site: str
+    code: ReplyCode
+    accepted: bool
+    bytes: int
+    records: dict[str, int] = {}
+    images: int = 0
+    transitions: int = 0
+    updates: int = 0
+    loss_milli: int = 0
+    train_ms: int = 0
+    seconds: float = 0.0
+    ledger_size: int = 0
+    errors: tuple[LandmarkError, ...] = ()
+
+
+class SiteRejected(_Event):
+    """Something of a site's reply did not hold; nothing of it was merged."""
+
+    event: Literal["site_rejected"] = "site_rejected"
+    round: int
+    site: str
+    reason: str
+
+
+class SiteLate(_Event):
+    """A site had not answered at the round's deadline."""
+
+    event: Literal["site_late"] = "site_late"
+    round: int
+    site: str
+
+
+class RoundFinished(_Event):
+    """The round's average and merged sketch are on disk.
+
+    Attributes:
+        sketch_fill: share of cells of the merged experience table that differ from zero.
+        sketch_total: keys behind the merged table since the run began.
+    """
+
+    event: Literal["round_finished"] = "round_finished"
+    round: int
+    phase: Literal["begin", "train", "evaluate"]
+    sites: tuple[str, ...]
+    model_sha256: str
+    sketch_fill: float = 0.0
+    sketch_total: int = 0
+    seconds: float = 0.0
+
+
+class RunFinished(_Event):
+    """The run's verdict: COMPLETED, DEGRADED (rejections or absences), or FAILED."""
+
+    event: Literal["run_finished"] = "run_finished"
+    verdict: Literal["COMPLETED", "DEGRADED", "FAILED"]
+    reason: str = ""
+    rounds: int
+    model_sha256: str = ""
+    seconds: float = 0.0
+
+
+Event = (
+    RunStarted | RoundStarted | SiteReplied | SiteRejected | SiteLate | RoundFinished | RunFinished
+)
+_ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
+
+
+def append_event(path: Path, event: Event) -> None:
+    """Add one line to the journal and flush it."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(event.model_dump_json() + "\n")
+
+
+def read_events(path: Path, start: int = 0) -> Iterator[tuple[int, Event]]:
+    """Events from byte offset ``start``, each with the offset after it.
+
+    A half-written last line is left for the next call.
+
+    Raises:
+        InputDataError: a whole line that is no event.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(start)
+            data = file.read()
+    except FileNotFoundError:
+        return
+    position = start
+    for line in data.split(b"\n")[:-1]:
+        position += len(line) + 1
+        try:
+            yield position, _ADAPTER.validate_python(json.loads(line))
+        except (ValidationError, ValueError) as error:
+            raise InputDataError(
+                "the run's journal is damaged",
+                field=f"{path.name} before byte {position}",
+                expected="one event per line",
+                got=type(error).__name__,
+            ) from error

@@ -1,0 +1,48 @@
+"""How a failure leaves a site: as a number, never as text.
+
+An exception's message can hold a path, a patient's name or a pixel. So the
+text stays in the site's own log and only one of these numbers crosses.
+The numbers are frozen; new ones are appended.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ReplyCode(IntEnum):
+    """What became of an order, as told to the aggregator."""
+
+    OK = 0
+    NO_ANSWER = 1
+    """The courier waited for the worker until the deadline. Only the courier says this."""
+    REFUSED_BY_POLICY = 2
+    """The site's own policy does not allow the plan or the record."""
+    REFUSED_AT_DOOR = 3
+    """The egress door refused what the worker wanted to release."""
+    BAD_DATA = 4
+    """The site's images or landmarks cannot be used."""
+    BAD_ORDER = 5
+    """The order's signature, fingerprint or contents do not hold."""
+    OUT_OF_MEMORY = 6
+    DISK_FULL = 7
+    INTERNAL = 8
+    LEDGER_BROKEN = 9
+    """The ledger refuses to record, so nothing may leave."""
+    UNAPPROVED_APP = 10
+    """The run names an app that this site has not pinned. Only the courier says this."""
+
+
+EXPLANATIONS: dict[ReplyCode, str] = {
+    ReplyCode.OK: "done",
+    ReplyCode.NO_ANSWER: "the worker did not answer in time; see the worker's log at the site",
+    ReplyCode.REFUSED_BY_POLICY: "the site's policy.toml does not allow this plan",
+    ReplyCode.REFUSED_AT_DOOR: "the egress door refused the release; see the site's ledger",
+    ReplyCode.BAD_DATA: "the site's data cannot be used; see `cairn-site check` there",
+    ReplyCode.BAD_ORDER: "the site could not verify the order; compare plan and witness key",
+    ReplyCode.OUT_OF_MEMORY: "the worker ran out of memory",
+    ReplyCode.DISK_FULL: "the site's disk is full",
+    ReplyCode.INTERNAL: "an internal error; see the worker's log at the site",
+    ReplyCode.LEDGER_BROKEN: "the site's ledger does not verify; nothing may leave until it does",
+    ReplyCode.UNAPPROVED_APP: "the site has not pinned this app",
+}

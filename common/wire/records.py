@@ -1,0 +1,162 @@
+"""The closed set of record types that may leave a site, and what each may say.
+
+A type that is not here does not exist: it is refused at the door and again at
+intake. Headers hold integers, names from the plan and digests. There is no
+free text and no floating-point number in a header; lengths are micrometres.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from common.errors import RefusedError
+from common.plan import LandmarkName, describe_validation
+from common.wire.codes import ReplyCode
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
+Micrometres = Annotated[int, Field(ge=0, le=10_000_000)]
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class _Common(_Header):
+    """What every record says.
+
+    Attributes:
+        v: version of the format.
+        plan_fingerprint: SHA-256 of the plan that this belongs to.
+        site: the sender.
+        run, round: round 0 comes before training.
+    """
+
+    v: Literal[1] = 1
+    plan_fingerprint: Digest
+    site: SiteName
+    run: RunName
+    round: Count
+
+
+class ModelUpdate(_Common):
+    """Difference between the weights after and before a round's training.
+
+    Arrays: one float32 array per weight of the plan's model, by name.
+
+    Attributes:
+        images: images trained on.
+        transitions: new transitions gathered in this round.
+        updates: gradient steps taken.
+    """
+
+    record_type: Literal["ModelUpdate"] = "ModelUpdate"
+    images: Count
+    transitions: Count
+    updates: Count
+
+
+class SketchTable(_Common):
+    """Count sketch of the experience tuples gathered in this round.
+
+    Arrays: ``table``, int64[rows, columns].
+
+    Attributes:
+        key_id: names the federation key without telling it.
+        codec: identity of the quantiser; tables of different codecs cannot be added.
+        total: keys counted; every row's absolute sum is at most this.
+    """
+
+    record_type: Literal["SketchTable"] = "SketchTable"
+    subject: Literal["experience"] = "experience"
+    rows: Count
+    columns: Count
+    key_id: KeyId
+    codec: Digest
+    total: Count
+
+
+class LandmarkError(_Header):
+    """Distance error of one landmark over a site's evaluation, micrometres.
+
+    Attributes:
+        searches: searches behind the figures.
+        mean_um, median_um: over searches, posed.
+        consensus_um: mean over subjects of the error of the median end point.
+        prior_um: mean error of the constant mean-position predictor on the same cases.
+        over_10mm: searches that ended more than 10 mm away.
+    """
+
+    landmark: LandmarkName
+    searches: Count
+    mean_um: Micrometres
+    median_um: Micrometres
+    consensus_um: Micrometres
+    prior_um: Micrometres
+    over_10mm: Count
+
+
+class RoundReport(_Common):
+    """Counts and metrics of a round, or the number of a failure.
+
+    Arrays: none.
+
+    Attributes:
+        code: what became of the order.
+        weights_sha256: digest of the weights the site starts from; all sites' must agree.
+        key_id, codec: of the site's sketches; all sites' must agree.
+        errors: evaluation of the weights received, before training on them.
+        loss_milli: mean Huber loss of the round's updates, times 1000.
+        epsilon_milli: exploration at the end of the round, times 1000.
+        train_ms: wall time of training.
+    """
+
+    record_type: Literal["RoundReport"] = "RoundReport"
+    code: Annotated[ReplyCode, Field(strict=False)]
+    images: Count = 0
+    transitions: Count = 0
+    updates: Count = 0
+    weights_sha256: Digest | None = None
+    key_id: KeyId | None = None
+    codec: Digest | None = None
+    errors: Annotated[tuple[LandmarkError, ...], Field(max_length=64, strict=False)] = ()
+    loss_milli: Count = 0
+    epsilon_milli: Count = 0
+    train_ms: Count = 0
+
+
+Record = ModelUpdate | SketchTable | RoundReport
+RECORD_TYPES: tuple[type[ModelUpdate] | type[SketchTable] | type[RoundReport], ...] = (
+    ModelUpdate,
+    SketchTable,
+    RoundReport,
+)
+_BY_NAME: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="record_type")])
+
+
+def parse_record(value: object) -> Record:
+    """Validate a decoded header.
+
+    Raises:
+        RefusedError: unknown record type, or a field that is missing, unknown or wrong.
+    """
+    try:
+        return _BY_NAME.validate_python(value)
+    except ValidationError as error:
+        kind = error.errors(include_url=False, include_input=False)[0]["type"]
+        if kind.startswith("union_tag"):
+            raise RefusedError(
+                "unknown record type",
+                field="record_type",
+                expected="one of " + ", ".join(t.__name__ for t in RECORD_TYPES),
+                got="another name",
+            ) from error
+        field, expected, got = describe_validation(error)
+        raise RefusedError(
+            "a record's header is not valid", field=field, expected=expected, got=got
+        ) from error

@@ -1,0 +1,97 @@
+"""One site's folder: where its settings, keys, ledger and spool lie.
+
+The worker and the courier are given different parts of it. In containers the
+worker mounts ``worker/``, ``spool/`` and the images; the courier mounts
+``courier/`` and ``spool/`` and nothing else.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.errors import InputDataError
+from common.plan import describe_validation
+from common.wire.records import Digest, SiteName
+
+
+class SiteSettings(BaseModel):
+    """``site.toml``: what the two processes of a site need to know.
+
+    Attributes:
+        address: host:port of the aggregator.
+        data: folder of images, absolute or relative to the site folder.
+        app_sha256: the only Flower app that the courier serves.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    v: Literal[1] = 1
+    federation: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    site: SiteName
+    address: Annotated[str, Field(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")]
+    data: str
+    app_sha256: Digest
+
+
+@dataclass(frozen=True)
+class SiteFolder:
+    """Paths below one site's folder."""
+
+    root: Path
+
+    @property
+    def settings_file(self) -> Path:
+        """Settings that both processes read."""
+        return self.root / "site.toml"
+
+    @property
+    def policy_file(self) -> Path:
+        """The site's own bounds on every plan; only the worker reads it."""
+        return self.root / "policy.toml"
+
+    @property
+    def worker(self) -> Path:
+        """Worker only: ledger.key, federation.key, witness.pub, ledger/, state/."""
+        return self.root / "worker"
+
+    @property
+    def courier(self) -> Path:
+        """Courier only: node.key, ca.crt, sent.jsonl."""
+        return self.root / "courier"
+
+    @property
+    def spool(self) -> Path:
+        """Both: inbox/ and outbox/."""
+        return self.root / "spool"
+
+    def settings(self) -> SiteSettings:
+        """Read ``site.toml``.
+
+        Raises:
+            InputDataError: missing or not valid; says to join first.
+        """
+        try:
+            return SiteSettings.model_validate(
+                tomllib.loads(self.settings_file.read_text(encoding="utf-8"))
+            )
+        except ValidationError as error:
+            field, expected, got = describe_validation(error)
+            raise InputDataError(
+                f"{self.settings_file.name} is not valid", field=field, expected=expected, got=got
+            ) from error
+        except (OSError, ValueError) as error:
+            raise InputDataError(
+                "this is not a site folder",
+                field=str(self.settings_file),
+                got=type(error).__name__,
+                advice="Run `cairn-site join INVITE --data DIR` first",
+            ) from error
+
+    def data(self) -> Path:
+        """The folder of images."""
+        return (self.root / self.settings().data).resolve()

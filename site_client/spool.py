@@ -1,0 +1,101 @@
+"""The folder between a site's two processes: orders in, released replies out.
+
+One file per message, named by the SHA-256 of the order it belongs to, written
+by rename so that a half-written file never shows. Replies are written by
+``site_client.egress.outbox`` alone; this module only reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.canonical import sha256_hex
+from common.errors import RefusedError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write, fsync, rename, fsync the folder: the file is whole or absent, also after a crash."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+@dataclass(frozen=True)
+class Spool:
+    """Inbox and outbox below one folder."""
+
+    root: Path
+
+    @property
+    def inbox(self) -> Path:
+        """Orders that the courier brought."""
+        return self.root / "inbox"
+
+    @property
+    def outbox(self) -> Path:
+        """Replies that the door released."""
+        return self.root / "outbox"
+
+    def prepare(self) -> None:
+        """Create both folders."""
+        self.inbox.mkdir(parents=True, exist_ok=True)
+        self.outbox.mkdir(parents=True, exist_ok=True)
+
+    def put_order(self, parcel: bytes) -> str:
+        """Hand an order to the worker; the same order twice is the same file."""
+        digest = sha256_hex(parcel)
+        path = self.inbox / f"{digest}.order"
+        if not path.exists():
+            write_atomically(path, parcel)
+        return digest
+
+    def orders(self) -> list[str]:
+        """Digests of the waiting orders, oldest first."""
+        files = [(path.stat().st_mtime_ns, path.stem) for path in self.inbox.glob("*.order")]
+        return [stem for _, stem in sorted(files)]
+
+    def read_order(self, digest: str) -> bytes:
+        """The order's bytes.
+
+        Raises:
+            RefusedError: the file does not hold what its name says.
+        """
+        data = (self.inbox / f"{digest}.order").read_bytes()
+        if sha256_hex(data) != digest:
+            raise RefusedError(
+                "an order was changed in the spool", expected=digest[:12], got="another digest"
+            )
+        return data
+
+    def finish_order(self, digest: str) -> None:
+        """Remove an order that has been answered."""
+        (self.inbox / f"{digest}.order").unlink(missing_ok=True)
+
+    def reply_path(self, digest: str) -> Path:
+        """Where the reply to an order appears."""
+        return self.outbox / f"{digest}.reply"
+
+    def read_reply(self, digest: str) -> bytes | None:
+        """The released reply, or None while there is none."""
+        try:
+            return self.reply_path(digest).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def finish_reply(self, digest: str) -> None:
+        """Remove a reply that the aggregator has."""
+        self.reply_path(digest).unlink(missing_ok=True)
