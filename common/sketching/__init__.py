@@ -1,0 +1,14 @@
+"""Count sketches: who may add tables, who may query them, and what they hold.
+
+Lives here: the spec that makes two tables addable, keyed hashing, the sketch
+itself, and three ways to find heavy hitters. May not live here: what a key
+means (``common.keys``), noise, masks, or anything that sends.
+
+Importing this package compiles nothing and does not import numba: a party that
+only adds tables never pays for the kernels.
+"""
+
+from common.sketching.count_sketch import CountSketch
+from common.sketching.spec import SketchSpec, key_id
+
+__all__ = ["CountSketch", "SketchSpec", "key_id"]

@@ -1,0 +1,26 @@
+"""How kernels are compiled: once per machine where a cache can be written, else once per process.
+
+Nothing here compiles at import; numba compiles a kernel at its first call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+from numba import njit
+
+_Function = TypeVar("_Function", bound=Callable[..., object])
+
+
+def compiled(function: _Function) -> _Function:
+    """Compile ``function`` for the CPU, without bounds checks and without the GIL.
+
+    Callers check every size before they call. ``error_model="numpy"`` removes
+    the division checks that would stop the loops from being vectorised.
+    """
+    options = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+    try:
+        return cast(_Function, njit(cache=True, **options)(function))
+    except RuntimeError:  # nowhere to write a cache: a read-only container without a home
+        return cast(_Function, njit(**options)(function))
