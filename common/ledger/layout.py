@@ -1,0 +1,136 @@
+"""Where things lie in a ledger's folder, and how its text files are read.
+
+::
+
+    log.jsonl             one canonical record per line, only ever appended to
+    checkpoint            the site's signed note over the whole log: the commit point
+    history               every earlier signed root, a line each; names the first altered record
+    receipts/<size>.note  checkpoints the witness cosigned
+    payloads/<sha256>     what was released, until it expires
+    ledger.pub, witness.pub
+    lock
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.crypto.identity import SIGNATURE_BYTES, PublicKey, SigningKey
+from common.errors import InputDataError, VerificationError
+from common.ledger.merkle import HASH_BYTES
+from common.ledger.notes import Checkpoint
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The paths of one ledger."""
+
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        """The records."""
+        return self.folder / "log.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The newest signed note."""
+        return self.folder / "checkpoint"
+
+    @property
+    def history(self) -> Path:
+        """Earlier signed roots."""
+        return self.folder / "history"
+
+    @property
+    def receipts(self) -> Path:
+        """Folder of cosigned notes."""
+        return self.folder / "receipts"
+
+    @property
+    def payloads(self) -> Path:
+        """Folder of released bytes."""
+        return self.folder / "payloads"
+
+    @property
+    def lock(self) -> Path:
+        """File whose lock says that a writer is at work."""
+        return self.folder / "lock"
+
+    @property
+    def ledger_key(self) -> Path:
+        """The site's public key."""
+        return self.folder / "ledger.pub"
+
+    @property
+    def witness_key(self) -> Path:
+        """The witness's public key."""
+        return self.folder / "witness.pub"
+
+    def payload(self, digest: str) -> Path:
+        """Where the payload with this SHA-256 lies."""
+        return self.payloads / digest
+
+    def receipt(self, size: int) -> Path:
+        """Where the cosigned checkpoint of this size lies; names sort by size."""
+        return self.receipts / f"{size:016d}.note"
+
+    def receipt_files(self) -> list[Path]:
+        """All receipts, smallest tree first."""
+        return sorted(self.receipts.glob("*.note")) if self.receipts.is_dir() else []
+
+
+def history_line(checkpoint: Checkpoint, key: SigningKey) -> bytes:
+    """One line of ``history``: size, root, signature over the checkpoint's text."""
+    root = base64.b64encode(checkpoint.root).decode("ascii")
+    signature = base64.b64encode(key.sign(checkpoint.text())).decode("ascii")
+    return f"{checkpoint.size} {root} {signature}\n".encode("ascii")
+
+
+def read_history(path: Path, origin: str) -> Iterator[tuple[Checkpoint, bytes]]:
+    """The (checkpoint, signature) pairs of ``history``; the signatures are not checked here.
+
+    Lines that a crash tore are passed over: the file only helps to name what an
+    alteration hit, and proves nothing by its absence.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    for line in data.split(b"\n"):
+        parts = line.split(b" ")
+        if len(parts) != 3 or not parts[0].isdigit() or len(parts[0]) > 16:
+            continue
+        try:
+            root, signature = (base64.b64decode(part, validate=True) for part in parts[1:])
+        except (ValueError, binascii.Error):
+            continue
+        if len(root) == HASH_BYTES and len(signature) == SIGNATURE_BYTES:
+            yield Checkpoint(origin, int(parts[0]), root), signature
+
+
+def was_signed(checkpoint: Checkpoint, signature: bytes, key: PublicKey) -> bool:
+    """Whether the site really signed this line of its history."""
+    try:
+        key.verify(signature, checkpoint.text())
+    except VerificationError:
+        return False
+    return True
+
+
+def read_bytes(path: Path, what: str) -> bytes:
+    """The content of a file of the ledger.
+
+    Raises:
+        InputDataError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputDataError(
+            f"cannot read the {what}", field=str(path), got=error.strerror or "an error"
+        ) from error

@@ -1,0 +1,466 @@
+"""The site's ledger: record first, sign, and only then may anything leave.
+
+Commit rule, in this order: payload (temporary, fsync, rename, fsync folder),
+record appended and fsynced, checkpoint signed (temporary, fsync, rename, fsync
+folder). The signed checkpoint is the commit point. On opening, one unfinished
+record past it is cut; anything else that disagrees with it refuses to start.
+Nothing here re-signs a log it did not write itself, and a ledger that met a
+disk error stays broken until it is opened anew.
+
+One process, one thread: the lock file keeps other processes out.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import NoReturn, Self, Unpack
+
+from common.canonical import sha256_hex
+from common.crypto.identity import PublicKey, SigningKey, read_public_key
+from common.errors import InputDataError, VerificationError
+from common.ledger.durable import (
+    StorageError,
+    fsync_directory,
+    remove_temporaries,
+    replace_durably,
+    storage_error,
+    write_all,
+)
+from common.ledger.layout import Layout, history_line, read_bytes
+from common.ledger.merkle import Frontier, consistency_proof, inclusion_proof, leaf_hash, tree_root
+from common.ledger.notes import (
+    Checkpoint,
+    ledger_key,
+    open_note,
+    sign_checkpoint,
+    site_of,
+    witness_key,
+)
+from common.ledger.proof import Proof
+from common.ledger.records import (
+    Event,
+    LedgerRecord,
+    RecordFields,
+    make_record,
+    parse_record,
+    record_line,
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A committed record.
+
+    Attributes:
+        record: what was written.
+        line: its canonical bytes, the leaf of the tree.
+        checkpoint: signed note over the log up to and including it.
+    """
+
+    record: LedgerRecord
+    line: bytes
+    checkpoint: bytes
+
+    @property
+    def seq(self) -> int:
+        """Position in the log."""
+        return self.record.seq
+
+
+class Ledger:
+    """The one writer of a ledger folder. Use ``Ledger.open``; it is a context manager."""
+
+    def __init__(
+        self, layout: Layout, origin: str, key: SigningKey, clock: Callable[[], datetime]
+    ) -> None:
+        self.origin = origin
+        self.site = site_of(origin)
+        self._layout = layout
+        self._key = key
+        self._clock = clock
+        self._hashes: list[bytes] = []
+        self._offsets: list[int] = [0]  # where each record begins; the last is the end of the log
+        self._frontier = Frontier()
+        self._digests: dict[tuple[Event, str], int] | None = None
+        self._note = b""
+        self._broken = False
+        self._lock = _take_lock(layout.lock)
+        self._log = -1
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        origin: str,
+        signing_key: SigningKey,
+        clock: Callable[[], datetime],
+    ) -> Self:
+        """Open the ledger in ``directory``, creating it with its GENESIS record if there is none.
+
+        Args:
+            directory: the ledger's folder; created when absent.
+            origin: ``<site>/ledger``, see ``notes.ledger_origin``.
+            signing_key: the site's identity.
+            clock: current time, aware.
+
+        Raises:
+            VerificationError: the folder does not match its own signed checkpoint,
+                a receipt, or this key.
+            InputDataError: another process holds the ledger, or a bad origin.
+            StorageError: the disk refused.
+        """
+        layout = Layout(directory)
+        site_of(origin)
+        try:
+            for folder in (directory, layout.receipts, layout.payloads):
+                folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+            ledger = cls(layout, origin, signing_key, clock)
+            try:
+                ledger._recover()
+            except BaseException:
+                ledger.close()
+                raise
+        except OSError as error:
+            raise storage_error(error, directory) from error
+        return ledger
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the lock back; harmless to repeat."""
+        for descriptor in (self._log, self._lock):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._log = self._lock = -1
+
+    # Reading.
+
+    @property
+    def size(self) -> int:
+        """Number of committed records."""
+        return len(self._hashes)
+
+    @property
+    def checkpoint(self) -> bytes:
+        """The signed note over all committed records."""
+        return self._note
+
+    @property
+    def public_key(self) -> PublicKey:
+        """The key this ledger is signed with."""
+        return self._key.public
+
+    @property
+    def witnessed_size(self) -> int:
+        """Size of the largest checkpoint the witness cosigned; 0 without receipts."""
+        receipts = self._layout.receipt_files()
+        return int(receipts[-1].stem) if receipts else 0
+
+    def line(self, seq: int) -> bytes:
+        """The canonical bytes of record ``seq``.
+
+        Raises:
+            InputDataError: no such record.
+        """
+        if not 0 <= seq < self.size:
+            raise InputDataError(
+                "no such ledger record", field="seq", expected=f"below {self.size}", got=str(seq)
+            )
+        start, stop = self._offsets[seq], self._offsets[seq + 1]
+        return os.pread(self._log, stop - start - 1, start)
+
+    def records(self) -> Iterator[LedgerRecord]:
+        """Every committed record, oldest first."""
+        for seq in range(self.size):
+            yield parse_record(self.line(seq), f"record #{seq}")
+
+    def find(self, payload_sha256: str, event: Event = "SEND") -> LedgerRecord | None:
+        """The newest record of this event about this payload, if any."""
+        if self._digests is None:
+            self._digests = {}
+            for record in self.records():
+                self._index(record)
+        seq = self._digests.get((event, payload_sha256))
+        return None if seq is None else parse_record(self.line(seq), f"record #{seq}")
+
+    def payload(self, payload_sha256: str) -> bytes | None:
+        """A spooled payload, or ``None`` when it has expired or never was.
+
+        Raises:
+            VerificationError: the file is not what its name says.
+            InputDataError: not a digest.
+        """
+        if len(payload_sha256) != 64 or not set(payload_sha256) <= set("0123456789abcdef"):
+            raise InputDataError(
+                "not a payload digest", expected="64 lower-case hex digits", got="another text"
+            )
+        try:
+            data = self._layout.payload(payload_sha256).read_bytes()
+        except FileNotFoundError:
+            return None
+        if sha256_hex(data) != payload_sha256:
+            raise VerificationError(
+                "a spooled payload was altered",
+                field=payload_sha256,
+                expected="bytes with this SHA-256",
+                got="other bytes",
+            )
+        return data
+
+    def proof(self, seq: int, since: int) -> Proof:
+        """What convinces the aggregator that record ``seq`` is in this log for good.
+
+        Args:
+            seq: the record to prove.
+            since: size of the last checkpoint the witness cosigned; 0 if none.
+
+        Raises:
+            InputDataError: no such record, or ``since`` beyond the log.
+        """
+        if not 0 <= since <= self.size:
+            raise InputDataError(
+                "no such earlier checkpoint",
+                field="since",
+                expected=f"0 to {self.size}",
+                got=str(since),
+            )
+        return Proof(
+            record=self.line(seq),
+            seq=seq,
+            inclusion=tuple(inclusion_proof(self._hashes, seq)),
+            checkpoint=self._note,
+            since=since,
+            consistency=tuple(consistency_proof(self._hashes, since)),
+        )
+
+    # Writing.
+
+    def spool(self, payload: bytes) -> str:
+        """Archive released bytes durably under their SHA-256, which is returned.
+
+        Raises:
+            StorageError: the disk refused, or did so before.
+            VerificationError: other bytes lie under that digest.
+        """
+        self._refuse_if_broken()
+        digest = sha256_hex(payload)
+        if self.payload(digest) is None:
+            try:
+                replace_durably(self._layout.payload(digest), payload)
+            except OSError as error:
+                self._break(error)
+        return digest
+
+    def append(self, event: Event, **fields: Unpack[RecordFields]) -> Entry:
+        """Commit one record; when this returns it is on the disk and signed.
+
+        Raises:
+            InputDataError: a field is missing or not of its form; nothing was written.
+            StorageError: the disk refused, or did so before; nothing may be sent.
+        """
+        self._refuse_if_broken()
+        record = make_record(
+            seq=self.size, event=event, now=self._clock(), site=self.site, fields=fields
+        )
+        line = record_line(record)
+        try:
+            write_all(self._log, line + b"\n")
+            os.fsync(self._log)
+            self._take(line)
+            self._commit()
+        except OSError as error:
+            self._break(error)
+        if self._digests is not None:
+            self._index(record)
+        return Entry(record, line, self._note)
+
+    def add_receipt(self, note: bytes, witness: PublicKey) -> bool:
+        """Keep a checkpoint of ours that the witness cosigned, and record that we have it.
+
+        Args:
+            note: the cosigned note.
+            witness: the aggregator's witness key, from the site's invite.
+
+        Returns:
+            False when there is a receipt for that size already.
+
+        Raises:
+            VerificationError: not signed by both, or not a prefix of this log.
+            StorageError: the disk refused.
+        """
+        self._refuse_if_broken()
+        self._pin(self._layout.witness_key, witness, "witness key")
+        required = [ledger_key(self.origin, self.public_key), witness_key(witness)]
+        checkpoint = open_note(note, required).checkpoint
+        known = checkpoint.size <= self.size
+        root = tree_root(self._hashes[: checkpoint.size]) if known else None
+        _insist_on_root(checkpoint, root, "a receipt")
+        path = self._layout.receipt(checkpoint.size)
+        if path.exists():
+            return False
+        try:
+            replace_durably(path, note)
+        except OSError as error:
+            self._break(error)
+        self.append("RECEIPT", payload_sha256=sha256_hex(note), bytes=len(note))
+        return True
+
+    # Recovery and commit.
+
+    def _recover(self) -> None:
+        layout = self._layout
+        for folder in (layout.folder, layout.receipts, layout.payloads):
+            remove_temporaries(folder)
+        self._pin(layout.ledger_key, self.public_key, "ledger key")
+        self._log = os.open(layout.log, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        data = layout.log.read_bytes()
+        if layout.checkpoint.exists():
+            self._load(data)
+        elif data or layout.receipt_files() or any(layout.payloads.iterdir()):
+            raise VerificationError(
+                "the ledger has lost its signed checkpoint",
+                field=str(layout.checkpoint),
+                expected="a signed note over the log",
+                got="no file beside existing data",
+                advice="Restore the whole folder from a backup, or call the auditor",
+            )
+        else:
+            fsync_directory(layout.folder)
+            fsync_directory(layout.folder.parent)
+            self._commit()
+        if self.size == 0:
+            self.append("GENESIS")
+
+    def _load(self, data: bytes) -> None:
+        """Take the log up to the signed checkpoint; cut one unfinished record after it."""
+        self._note = read_bytes(self._layout.checkpoint, "checkpoint")
+        required = [ledger_key(self.origin, self.public_key)]
+        signed = open_note(self._note, required).checkpoint
+        receipts = {
+            path.name: open_note(read_bytes(path, "receipt"), required).checkpoint
+            for path in self._layout.receipt_files()
+        }
+        anchors = {checkpoint.size for checkpoint in receipts.values()}
+        roots = {0: self._frontier.root()}
+        for line in data.split(b"\n")[:-1][: signed.size]:
+            self._take(line)
+            if self.size in anchors or self.size == signed.size:
+                roots[self.size] = self._frontier.root()
+        if self.size < signed.size:
+            raise VerificationError(
+                "the ledger is shorter than its own signed checkpoint",
+                field=str(self._layout.log),
+                expected=f"{signed.size} records",
+                got=f"{self.size}",
+                advice="Records were lost. Restore the whole folder, or call the auditor",
+            )
+        _insist_on_root(signed, roots.get(signed.size), "its own signed checkpoint")
+        for name, receipt in receipts.items():
+            _insist_on_root(receipt, roots.get(receipt.size), f"receipt {name}")
+        tail = data[self._offsets[-1] :]
+        if b"\n" in tail[:-1]:
+            # An interrupted append leaves one record at most, so this checkpoint is an old one.
+            raise VerificationError(
+                "the ledger goes on past its signed checkpoint",
+                field=str(self._layout.checkpoint),
+                expected="at most one unfinished record after it",
+                got="several",
+                advice="The checkpoint was replaced by an older one; call the auditor",
+            )
+        if tail:
+            os.ftruncate(self._log, self._offsets[-1])
+            os.fsync(self._log)
+
+    def _take(self, line: bytes) -> None:
+        leaf = leaf_hash(line)
+        self._hashes.append(leaf)
+        self._frontier.add(leaf)
+        self._offsets.append(self._offsets[-1] + len(line) + 1)
+
+    def _commit(self) -> None:
+        """Sign the log as it stands; after this the last record counts."""
+        checkpoint = Checkpoint(self.origin, self.size, self._frontier.root())
+        note = sign_checkpoint(checkpoint, self._key)
+        replace_durably(self._layout.checkpoint, note)
+        self._note = note
+        # Not fsynced: the history only helps an audit to name what was altered.
+        with self._layout.history.open("ab") as history:
+            history.write(history_line(checkpoint, self._key))
+
+    def _index(self, record: LedgerRecord) -> None:
+        if self._digests is not None and record.payload_sha256 is not None:
+            self._digests[record.event, record.payload_sha256] = record.seq
+
+    def _pin(self, path: Path, key: PublicKey, what: str) -> None:
+        """Write the public key beside the log, or insist that it is the one already there."""
+        if not path.exists():
+            try:
+                replace_durably(path, f"{key.text}\n".encode("ascii"), mode=0o644)
+            except OSError as error:
+                self._break(error)
+        elif read_public_key(path) != key:
+            raise VerificationError(
+                f"the {what} changed",
+                field=str(path),
+                expected="the key this ledger began with",
+                got=f"the key {key.fingerprint[:16]}",
+                advice="Begin a new ledger folder for a new key",
+            )
+
+    def _refuse_if_broken(self) -> None:
+        if self._broken or self._log < 0:
+            raise StorageError(
+                "the ledger is closed to writing",
+                expected="a ledger without disk errors",
+                got="one that met a disk error" if self._broken else "a closed one",
+                advice="Open it again; opening checks and recovers it",
+            )
+
+    def _break(self, error: OSError) -> NoReturn:
+        self._broken = True
+        raise storage_error(error, self._layout.folder) from error
+
+
+def _insist_on_root(signed: Checkpoint, root: bytes | None, what: str) -> None:
+    """``root``: ours at that size, or None when the log is shorter."""
+    if root != signed.root:
+        raise VerificationError(
+            f"the ledger does not match {what}",
+            field="log.jsonl",
+            expected=f"the {signed.size} records that were signed",
+            got="a shorter log" if root is None else "other records",
+            advice="The log was altered or rolled back; call the auditor",
+        )
+
+
+def _take_lock(path: Path) -> int:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise InputDataError(
+                "the ledger is in use",
+                field=str(path),
+                expected="one writer",
+                got="a second one",
+                advice="Stop the other worker first",
+            ) from error
+        raise
+    return descriptor
