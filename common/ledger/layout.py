@@ -91,16 +91,12 @@ def history_line(checkpoint: Checkpoint, key: SigningKey) -> bytes:
     return f"{checkpoint.size} {root} {signature}\n".encode("ascii")
 
 
-def read_history(path: Path, origin: str) -> Iterator[tuple[Checkpoint, bytes]]:
+def parse_history(data: bytes, origin: str) -> Iterator[tuple[Checkpoint, bytes]]:
     """The (checkpoint, signature) pairs of ``history``; the signatures are not checked here.
 
     Lines that a crash tore are passed over: the file only helps to name what an
     alteration hit, and proves nothing by its absence.
     """
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return
     for line in data.split(b"\n"):
         parts = line.split(b" ")
         if len(parts) != 3 or not parts[0].isdigit() or len(parts[0]) > 16:
@@ -134,3 +130,46 @@ def read_bytes(path: Path, what: str) -> bytes:
         raise InputDataError(
             f"cannot read the {what}", field=str(path), got=error.strerror or "an error"
         ) from error
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The text files of a ledger, read while no record was being added.
+
+    Attributes:
+        checkpoint: the signed note, ``None`` when there is none.
+        log: all of ``log.jsonl``.
+        receipts: cosigned notes by file name, smallest tree first.
+        history: all of ``history``.
+    """
+
+    checkpoint: bytes | None
+    log: bytes
+    receipts: dict[str, bytes]
+    history: bytes
+
+
+def read_snapshot(layout: Layout, attempts: int = 10) -> Snapshot:
+    """Read a ledger that may be in use: again, as long as its checkpoint moves meanwhile.
+
+    Raises:
+        InputDataError: no such folder, or a file cannot be read.
+    """
+    if not layout.folder.is_dir():
+        raise InputDataError(
+            "no ledger here", field=str(layout.folder), expected="a ledger's folder", got="none"
+        )
+    while True:
+        attempts -= 1
+        snapshot = Snapshot(
+            checkpoint=_read_if_there(layout.checkpoint, "checkpoint"),
+            receipts={path.name: read_bytes(path, "receipt") for path in layout.receipt_files()},
+            history=_read_if_there(layout.history, "history") or b"",
+            log=_read_if_there(layout.log, "log") or b"",
+        )
+        if attempts <= 0 or snapshot.checkpoint == _read_if_there(layout.checkpoint, "checkpoint"):
+            return snapshot
+
+
+def _read_if_there(path: Path, what: str) -> bytes | None:
+    return read_bytes(path, what) if path.exists() else None

@@ -51,6 +51,7 @@ from common.ledger.records import (
     parse_record,
     record_line,
 )
+from common.ledger.recovery import committed_lines, insist_on_root
 
 
 @dataclass(frozen=True)
@@ -309,7 +310,7 @@ class Ledger:
         checkpoint = open_note(note, required).checkpoint
         known = checkpoint.size <= self.size
         root = tree_root(self._hashes[: checkpoint.size]) if known else None
-        _insist_on_root(checkpoint, root, "a receipt")
+        insist_on_root(checkpoint, root, "a receipt")
         path = self._layout.receipt(checkpoint.size)
         if path.exists():
             return False
@@ -330,7 +331,14 @@ class Ledger:
         self._log = os.open(layout.log, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         data = layout.log.read_bytes()
         if layout.checkpoint.exists():
-            self._load(data)
+            self._note = read_bytes(layout.checkpoint, "checkpoint")
+            receipts = {path.name: read_bytes(path, "receipt") for path in layout.receipt_files()}
+            committed = committed_lines(data, self._note, receipts, self.origin, self.public_key)
+            for line in committed:
+                self._take(line)
+            if self._offsets[-1] < len(data):
+                os.ftruncate(self._log, self._offsets[-1])
+                os.fsync(self._log)
         elif data or layout.receipt_files() or any(layout.payloads.iterdir()):
             raise VerificationError(
                 "the ledger has lost its signed checkpoint",
@@ -345,46 +353,6 @@ class Ledger:
             self._commit()
         if self.size == 0:
             self.append("GENESIS")
-
-    def _load(self, data: bytes) -> None:
-        """Take the log up to the signed checkpoint; cut one unfinished record after it."""
-        self._note = read_bytes(self._layout.checkpoint, "checkpoint")
-        required = [ledger_key(self.origin, self.public_key)]
-        signed = open_note(self._note, required).checkpoint
-        receipts = {
-            path.name: open_note(read_bytes(path, "receipt"), required).checkpoint
-            for path in self._layout.receipt_files()
-        }
-        anchors = {checkpoint.size for checkpoint in receipts.values()}
-        roots = {0: self._frontier.root()}
-        for line in data.split(b"\n")[:-1][: signed.size]:
-            self._take(line)
-            if self.size in anchors or self.size == signed.size:
-                roots[self.size] = self._frontier.root()
-        if self.size < signed.size:
-            raise VerificationError(
-                "the ledger is shorter than its own signed checkpoint",
-                field=str(self._layout.log),
-                expected=f"{signed.size} records",
-                got=f"{self.size}",
-                advice="Records were lost. Restore the whole folder, or call the auditor",
-            )
-        _insist_on_root(signed, roots.get(signed.size), "its own signed checkpoint")
-        for name, receipt in receipts.items():
-            _insist_on_root(receipt, roots.get(receipt.size), f"receipt {name}")
-        tail = data[self._offsets[-1] :]
-        if b"\n" in tail[:-1]:
-            # An interrupted append leaves one record at most, so this checkpoint is an old one.
-            raise VerificationError(
-                "the ledger goes on past its signed checkpoint",
-                field=str(self._layout.checkpoint),
-                expected="at most one unfinished record after it",
-                got="several",
-                advice="The checkpoint was replaced by an older one; call the auditor",
-            )
-        if tail:
-            os.ftruncate(self._log, self._offsets[-1])
-            os.fsync(self._log)
 
     def _take(self, line: bytes) -> None:
         leaf = leaf_hash(line)
@@ -434,18 +402,6 @@ class Ledger:
     def _break(self, error: OSError) -> NoReturn:
         self._broken = True
         raise storage_error(error, self._layout.folder) from error
-
-
-def _insist_on_root(signed: Checkpoint, root: bytes | None, what: str) -> None:
-    """``root``: ours at that size, or None when the log is shorter."""
-    if root != signed.root:
-        raise VerificationError(
-            f"the ledger does not match {what}",
-            field="log.jsonl",
-            expected=f"the {signed.size} records that were signed",
-            got="a shorter log" if root is None else "other records",
-            advice="The log was altered or rolled back; call the auditor",
-        )
 
 
 def _take_lock(path: Path) -> int:
