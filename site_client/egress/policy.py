@@ -1,0 +1,226 @@
+"""The site's own bounds on every plan: ``policy.toml``.
+
+The coordinator proposes a plan; the site's owner decides here how far any plan
+may go. A plan beyond the policy is refused before training starts, and the
+digest of the policy stands in every ledger record. Nothing here can be changed
+by an order, and an unknown key is an error, never a default.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from common.canonical import canonical_json, sha256_hex
+from common.errors import InputDataError, RefusedError
+from common.plan import FederationPlan, Frozen, LandmarkName, describe_validation
+from common.wire.records import Digest
+
+RecordName = Literal["ModelUpdate", "SketchTable", "RoundReport"]
+Bytes = Annotated[int, Field(ge=1, lt=2**53)]
+
+
+class Records(Frozen):
+    """``[records]``: what kinds of record may leave at all."""
+
+    allowed: Annotated[tuple[RecordName, ...], Field(min_length=1, strict=False)]
+
+
+class ByteCaps(Frozen):
+    """``[bytes]``: envelope bytes that may leave, whatever the plan says."""
+
+    per_round: Bytes
+    per_run: Bytes
+
+    @model_validator(mode="after")
+    def _run_holds_a_round(self) -> Self:
+        if self.per_run < self.per_round:
+            raise ValueError("per_run must be at least per_round")
+        return self
+
+
+class Floors(Frozen):
+    """``[floors]``: the least that must stand behind a release; the stricter of plan and site."""
+
+    images: Annotated[int, Field(ge=1)]
+    transitions: Annotated[int, Field(ge=1)]
+    sketch_fill: Annotated[float, Field(ge=0, le=1)]
+
+
+class Privacy(Frozen):
+    """``[privacy]``: tier 0 lets anybody query a sketch, tier 1 only holders of the key."""
+
+    least_tier: Annotated[int, Field(ge=0, le=1)]
+
+
+class Plans(Frozen):
+    """``[plans]``: which plans may be served; ``any`` must be said, an empty list allows none."""
+
+    kinds: Annotated[tuple[Literal["training", "no-op"], ...], Field(strict=False)]
+    tasks: Annotated[tuple[Literal["landmark-3d"], ...], Field(strict=False)]
+    landmarks: Literal["any"] | Annotated[tuple[LandmarkName, ...], Field(strict=False)]
+    fingerprints: Literal["any"] | Annotated[tuple[Digest, ...], Field(strict=False)]
+
+
+class Policy(Frozen):
+    """One site's ``policy.toml``; every section must be present."""
+
+    version: Literal[1]
+    records: Records
+    bytes: ByteCaps
+    floors: Floors
+    privacy: Privacy
+    plans: Plans
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the canonical form: spelling and comments of the file do not matter."""
+        return sha256_hex(canonical_json(self.model_dump(mode="json")))
+
+
+def read_policy(path: Path) -> Policy:
+    """Read and validate ``policy.toml``.
+
+    Raises:
+        InputDataError: missing, not TOML, or an unknown, absent or wrong field.
+    """
+    try:
+        return Policy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        field, expected, got = describe_validation(error)
+        raise InputDataError(
+            "the site's policy is not valid",
+            field=field,
+            expected=expected,
+            got=got,
+            advice=f"Correct {path.name}; nothing is released until then",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputDataError(
+            "cannot read the site's policy",
+            field=str(path),
+            got=type(error).__name__,
+            advice="Restore it, or take the default that `cairn-site join` writes",
+        ) from error
+
+
+def check_plan(policy: Policy, plan: FederationPlan, *, weights_bytes: int = 0) -> None:
+    """Refuse a plan that goes beyond the policy, before any image is opened.
+
+    Lower floors than the site's are no reason to refuse: the gate applies the
+    stricter of the two.
+
+    Args:
+        policy: the site's.
+        plan: the one an order asks for.
+        weights_bytes: size of the model's weights, as far as it is known by now.
+
+    Raises:
+        RefusedError: names the field of the plan.
+    """
+    plans = policy.plans
+    _require(plan.kind in plans.kinds, "kind", " or ".join(plans.kinds) or "nothing", plan.kind)
+    _require(
+        plan.task.kind in plans.tasks,
+        "task.kind",
+        " or ".join(plans.tasks) or "nothing",
+        plan.task.kind,
+    )
+    if plans.landmarks != "any":
+        strangers = [name for name in plan.task.landmarks if name not in plans.landmarks]
+        _require(
+            not strangers,
+            "task.landmarks",
+            f"among the {len(plans.landmarks)} of plans.landmarks",
+            f"{len(strangers)} others",
+        )
+    if plans.fingerprints != "any":
+        _require(
+            plan.fingerprint in plans.fingerprints,
+            "fingerprint",
+            f"one of the {len(plans.fingerprints)} in plans.fingerprints",
+            f"{plan.fingerprint[:12]}…",
+        )
+    _require(
+        plan.limits.privacy_tier >= policy.privacy.least_tier,
+        "limits.privacy_tier",
+        f"at least {policy.privacy.least_tier}",
+        str(plan.limits.privacy_tier),
+    )
+    _check_bytes(policy, plan, weights_bytes)
+
+
+def _check_bytes(policy: Policy, plan: FederationPlan, weights_bytes: int) -> None:
+    """What a round and a run are bound to send must fit the caps, headers not counted."""
+    sent = weights_bytes + 8 * plan.experience.rows * plan.experience.columns
+    _require(
+        sent <= policy.bytes.per_round,
+        "experience and model",
+        f"at most {policy.bytes.per_round} bytes per round",
+        f"{sent} bytes",
+    )
+    _require(
+        sent * plan.rounds.training <= policy.bytes.per_run,
+        "rounds.training",
+        f"at most {policy.bytes.per_run} bytes per run",
+        f"{sent * plan.rounds.training} bytes",
+    )
+
+
+def _require(holds: bool, field: str, expected: str, got: str) -> None:
+    if not holds:
+        raise RefusedError(
+            "the site's policy does not allow this plan",
+            field=field,
+            expected=expected,
+            got=got,
+            advice="The site's owner decides in policy.toml",
+        )
+
+
+def default_policy_text() -> str:
+    """The commented file that ``cairn-site join`` writes."""
+    return _DEFAULT
+
+
+_DEFAULT = """\
+# What this site allows, whatever a coordinator asks. Yours to edit.
+# Every key must be present and unknown keys are refused. The worker reads this
+# file for every order; its digest stands in every record of the ledger.
+version = 1
+
+[records]
+# The closed set of what may leave. Take one out and it never leaves.
+#   ModelUpdate  difference of the network's weights after a round
+#   SketchTable  count sketch of experience tuples, keyed
+#   RoundReport  counts, error figures per landmark, or the number of a failure
+allowed = ["ModelUpdate", "SketchTable", "RoundReport"]
+
+[bytes]
+# Envelope bytes that may leave in one round, and in a whole run.
+per_round = 67_108_864
+per_run = 4_294_967_296
+
+[floors]
+# Nothing leaves that rests on less than this. A plan may ask for more, never for less.
+images = 2
+transitions = 100
+sketch_fill = 0.01
+
+[privacy]
+# 1: the aggregator cannot query a sketch without the federation key. 0: anybody can.
+least_tier = 1
+
+[plans]
+# "no-op" plans open no image; they measure the cost of a round.
+kinds = ["training", "no-op"]
+tasks = ["landmark-3d"]
+# "any", or a list of names: landmarks = ["AC", "PC"]
+landmarks = "any"
+# "any", or the fingerprints of the only plans you approve.
+fingerprints = "any"
+"""
