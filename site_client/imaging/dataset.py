@@ -1,0 +1,129 @@
+"""A site's data folder: which images there are, and which landmark file belongs to which.
+
+Two layouts are understood. BIDS: ``sub-*/[ses-*/]anat/*_T1w.nii.gz``, or another
+anatomical contrast, with landmarks in
+``derivatives/landmarks/sub-*/[ses-*/]anat/*_landmarks.mrk.json``. Flat:
+``case.nii.gz`` beside ``case.mrk.json``. Nothing is ever written here, and a
+`Case` with its name stays in the worker's memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputDataError
+from common.plan import Task
+from site_client.imaging.landmarks import LANDMARK_SUFFIXES, place_landmarks, read_landmarks
+from site_client.imaging.volumes import Volume, image_stem, read_volume
+
+Progress = Callable[[int, int], None]
+
+# Anatomical MR suffixes of BIDS that show one volume each.
+_CONTRASTS = ("_T1w", "_T2w", "_PDw", "_T2starw", "_FLAIR")
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One image and its landmarks.
+
+    Attributes:
+        name: file stem, kept out of `repr` and of everything that leaves the site.
+        volume: the image.
+        landmarks_mm: float64[landmarks, 3], LPS mm, in the order of the task.
+    """
+
+    name: str
+    volume: Volume
+    landmarks_mm: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return f"Case(size={self.volume.size.tolist()}, landmarks={len(self.landmarks_mm)})"
+
+
+def find_cases(folder: Path) -> list[tuple[str, Path, Path]]:
+    """(name, image, landmark file) of every case, ordered by name; opens no image.
+
+    Raises:
+        InputDataError: no such folder, no images, or images without landmarks (all are named).
+    """
+    if not folder.is_dir():
+        raise InputDataError(
+            "no data folder", field=str(folder), expected="a folder", got="nothing there"
+        )
+    bids = sorted(p for p in folder.glob("sub-*/**/anat/*") if _is_anatomical(p))
+    images = bids or sorted(p for p in folder.iterdir() if p.is_file() and image_stem(p))
+    if not images:
+        raise InputDataError(
+            "no images",
+            field=str(folder),
+            expected="sub-*/anat/*_T1w.nii.gz, or case.nii.gz beside case.mrk.json",
+            got="neither",
+        )
+    cases: list[tuple[str, Path, Path]] = []
+    without: list[str] = []
+    for image in images:
+        stem = image_stem(image) or image.name
+        landmarks = _landmark_file(folder, image, stem, bids=bool(bids))
+        if landmarks is None:
+            without.append(stem)
+        else:
+            cases.append((stem, image, landmarks))
+    if without:
+        raise InputDataError(
+            "images without landmarks",
+            field=str(folder),
+            expected="one landmark file per image",
+            got=f"none for {', '.join(without)}",
+        )
+    names = [name for name, _, _ in cases]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputDataError(
+            "two images share a name", field=str(folder), got=f"{', '.join(twice)} twice"
+        )
+    return sorted(cases)
+
+
+def load_cases(folder: Path, task: Task, progress: Progress | None = None) -> list[Case]:
+    """Read every case of a folder, ordered by name.
+
+    Args:
+        folder: the site's data folder.
+        task: names the landmarks and the working spacing.
+        progress: called with (cases read, cases in all) after each.
+
+    Raises:
+        InputDataError: the first thing that cannot be used, by file and landmark name.
+    """
+    found = find_cases(folder)
+    cases: list[Case] = []
+    for name, image, landmark_file in found:
+        volume = read_volume(image, task.working_spacing_mm)
+        landmarks = read_landmarks(landmark_file)
+        cases.append(Case(name, volume, place_landmarks(landmarks, task.landmarks, volume, name)))
+        if progress is not None:
+            progress(len(cases), len(found))
+    return cases
+
+
+def _is_anatomical(path: Path) -> bool:
+    stem = image_stem(path)
+    return path.is_file() and stem is not None and stem.endswith(_CONTRASTS)
+
+
+def _landmark_file(folder: Path, image: Path, stem: str, *, bids: bool) -> Path | None:
+    """The landmark file of an image, or None."""
+    if bids:
+        place = folder / "derivatives" / "landmarks" / image.parent.relative_to(folder)
+        stem = stem.rpartition("_")[0] + "_landmarks"
+    else:
+        place = image.parent
+    for suffix in LANDMARK_SUFFIXES:
+        if (place / (stem + suffix)).is_file():
+            return place / (stem + suffix)
+    return None

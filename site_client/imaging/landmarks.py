@@ -1,0 +1,200 @@
+"""Landmark files: 3D Slicer Markups (``.mrk.json``, read and written) and ``.fcsv`` (read).
+
+In memory every landmark is a world position in LPS millimetres. A file says in
+which frame it is written; a file that does not say so is refused, for a guess
+would mirror a patient. Errors name the file and the landmark, never a position.
+Format: https://github.com/Slicer/Slicer, Modules/Loadable/Markups/Resources/Schema.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputDataError
+from site_client.imaging.volumes import Volume
+
+LANDMARK_SUFFIXES = (".mrk.json", ".fcsv")
+_SCHEMA = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/"
+    "Resources/Schema/markups-schema-v1.0.3.json#"
+)
+_TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
+# What Slicer wrote before it wrote names.
+_FCSV_NUMBERS = {"0": "RAS", "1": "LPS"}
+
+
+def read_landmarks(path: Path) -> dict[str, NDArray[np.float64]]:
+    """All defined landmarks of a file, by name.
+
+    Returns:
+        name to float64[3], LPS mm; points a person marked as missing are left out.
+
+    Raises:
+        InputDataError: unreadable, unknown frame or unit, a repeated or malformed landmark.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputDataError(
+            "cannot read the landmarks", field=str(path), got=type(error).__name__
+        ) from error
+    points = _parse_fcsv(text, path) if path.name.endswith(".fcsv") else _parse_markups(text, path)
+    landmarks: dict[str, NDArray[np.float64]] = {}
+    for name, position in points:
+        if name in landmarks:
+            raise InputDataError(
+                "a landmark stands twice in the file", field=f"{path}: {name}", expected="unique"
+            )
+        if not np.isfinite(position).all():
+            raise InputDataError(
+                "a landmark has no position", field=f"{path}: {name}", expected="finite numbers"
+            )
+        landmarks[name] = position
+    return landmarks
+
+
+def write_landmarks(
+    path: Path, landmarks: Mapping[str, NDArray[np.float64]], coordinate_system: str = "LPS"
+) -> None:
+    """Write landmarks (LPS mm) as Slicer Markups, in the named frame.
+
+    Raises:
+        InputDataError: unknown frame.
+    """
+    sign = np.array(_frame(coordinate_system, path))
+    points = [
+        {
+            "id": str(number),
+            "label": name,
+            "position": [float(value) for value in np.asarray(position) * sign],
+            "positionStatus": "defined",
+        }
+        for number, (name, position) in enumerate(landmarks.items(), start=1)
+    ]
+    markup = {
+        "type": "Fiducial",
+        "coordinateSystem": coordinate_system,
+        "coordinateUnits": "mm",
+        "controlPoints": points,
+    }
+    text = json.dumps({"@schema": _SCHEMA, "markups": [markup]}, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def place_landmarks(
+    landmarks: Mapping[str, NDArray[np.float64]],
+    names: Sequence[str],
+    volume: Volume,
+    case: str,
+) -> NDArray[np.float64]:
+    """The wanted landmarks in the wanted order, checked against the image.
+
+    Returns:
+        float64[len(names), 3], LPS mm.
+
+    Raises:
+        InputDataError: names the case and the landmark that is missing or outside the image.
+    """
+    missing = [name for name in names if name not in landmarks]
+    if missing:
+        raise InputDataError(
+            "a landmark is missing",
+            field=f"{case}: {', '.join(missing)}",
+            expected="in the landmark file",
+            got=f"{len(landmarks)} other landmarks" if landmarks else "an empty file",
+            advice="Names must be spelt as in the plan",
+        )
+    placed = np.array([landmarks[name] for name in names], dtype=np.float64)
+    outside = [name for name, ok in zip(names, volume.contains(placed), strict=True) if not ok]
+    if outside:
+        raise InputDataError(
+            "a landmark lies outside the image",
+            field=f"{case}: {', '.join(outside)}",
+            expected="within the field of view",
+            advice="Check the coordinate system (LPS or RAS) the file names",
+        )
+    return placed
+
+
+def _frame(name: object, path: Path) -> tuple[float, float, float]:
+    """The signs that turn a frame into LPS."""
+    if not isinstance(name, str) or name not in _TO_LPS:
+        raise InputDataError(
+            "unknown coordinate system",
+            field=str(path),
+            expected="LPS or RAS",
+            got="nothing" if name is None else "another one",
+        )
+    return _TO_LPS[name]
+
+
+def _parse_markups(text: str, path: Path) -> list[tuple[str, NDArray[np.float64]]]:
+    """Control points of all fiducial lists in a Markups file."""
+    malformed = InputDataError(
+        "not a Markups file",
+        field=str(path),
+        expected='{"markups": [{"coordinateSystem": …, "controlPoints": […]}]}',
+        got="another structure",
+    )
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise malformed from error
+    markups = data.get("markups") if isinstance(data, dict) else None
+    if not isinstance(markups, list):
+        raise malformed
+    points: list[tuple[str, NDArray[np.float64]]] = []
+    for markup in markups:
+        if not isinstance(markup, dict) or not isinstance(markup.get("controlPoints"), list):
+            raise malformed
+        sign = np.array(_frame(markup.get("coordinateSystem"), path))
+        if markup.get("coordinateUnits", "mm") not in ("mm", ["mm", "UCUM", "millimeter"]):
+            raise InputDataError("unknown unit of length", field=str(path), expected="mm")
+        for point in markup["controlPoints"]:
+            if not isinstance(point, dict) or not isinstance(point.get("label"), str):
+                raise malformed
+            if point.get("positionStatus", "defined") == "defined":
+                name = point["label"].strip()
+                points.append((name, _position(point.get("position"), path, name) * sign))
+    return points
+
+
+def _parse_fcsv(text: str, path: Path) -> list[tuple[str, NDArray[np.float64]]]:
+    """Rows of Slicer's older comma-separated fiducial file."""
+    columns = ["id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label"]
+    frame: str | None = None
+    points: list[tuple[str, NDArray[np.float64]]] = []
+    for line in text.splitlines():
+        if line.startswith("#"):
+            key, _, value = line[1:].partition("=")
+            if key.strip() == "CoordinateSystem":
+                frame = _FCSV_NUMBERS.get(value.strip(), value.strip())
+            elif key.strip() == "columns":
+                columns = [column.strip() for column in value.split(",")]
+        elif line.strip():
+            row = dict(zip(columns, next(csv.reader([line])), strict=False))
+            name = row.get("label", "").strip()
+            sign = np.array(_frame(frame, path))
+            points.append((name, _position([row.get(k) for k in "xyz"], path, name) * sign))
+    if frame is None:
+        _frame(None, path)
+    return points
+
+
+def _position(value: object, path: Path, name: str) -> NDArray[np.float64]:
+    """Three numbers, or an error that names the landmark."""
+    if isinstance(value, list) and len(value) == 3:
+        try:
+            if not any(isinstance(entry, bool) or entry is None for entry in value):
+                return np.array([float(entry) for entry in value], dtype=np.float64)
+        except (TypeError, ValueError):
+            pass
+    raise InputDataError(
+        "a landmark has no position", field=f"{path}: {name}", expected="three numbers in mm"
+    )

@@ -1,0 +1,156 @@
+"""Does averaging help? Federated against local-only training on the demonstration's data.
+
+``python -m tests.benchmarks.agent_learning --seeds 0 1 2 --json`` writes the
+demonstration's data for every seed, trains its plan's federation in this process
+(FedAvg of the online weights every round), each site alone with as many updates,
+and evaluates all of them on the same held-out subjects, under random poses,
+beside the constant mean-position predictor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from common.plan import FederationPlan, Task, parse_plan, read_plan
+from deploy.demo.data import write_demo_data
+from site_client.agent.evaluation import evaluate, mean_positions
+from site_client.agent.learner import Learner
+from site_client.agent.weights import Weights
+from site_client.imaging.dataset import Case, load_cases
+
+PLAN = Path(__file__).parents[2] / "deploy" / "plans" / "demo.toml"
+
+
+def make_data(seed: int, task: Task) -> tuple[list[list[Case]], list[Case], float]:
+    """Each site's cases, the held-out cases, CPU seconds spent."""
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        data = write_demo_data(Path(folder), seed)
+        sites = [load_cases(site, task) for site in data.sites]
+        heldout = load_cases(data.heldout, task)
+    return sites, heldout, time.process_time() - start
+
+
+def average(weights: list[Weights]) -> Weights:
+    """Plain FedAvg: every site holds as many cases."""
+    return {
+        name: np.mean([w[name].astype(np.float64) for w in weights], axis=0).astype(np.float32)
+        for name in weights[0]
+    }
+
+
+def counted_over(keys: np.ndarray):
+    """The counts of all sites' experience keys, as a merged sketch estimates them."""
+    known, counts = np.unique(keys, return_counts=True)
+
+    def frequencies(wanted: np.ndarray) -> np.ndarray:
+        at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+        return np.where(known[at] == wanted, counts[at], 0).astype(np.float64)
+
+    return frequencies
+
+
+def train_federated(plan: FederationPlan, sites: list[list[Case]], seed: int) -> Weights:
+    learners = [Learner(plan, cases, seed * 100 + k) for k, cases in enumerate(sites)]
+    merged = learners[0].weights()
+    keys, frequencies = np.empty(0, np.uint64), None
+    for _ in range(plan.rounds.training):
+        for learner in learners:
+            learner.load(merged)
+            learner.train(plan.agent.updates, frequencies)
+        merged = average([learner.weights() for learner in learners])
+        keys = np.concatenate([keys, *(learner.new_experience_keys() for learner in learners)])
+        frequencies = counted_over(keys)
+    return merged
+
+
+def train_alone(plan: FederationPlan, cases: list[Case], seed: int) -> Weights:
+    learner = Learner(plan, cases, seed)
+    keys, frequencies = np.empty(0, np.uint64), None
+    for _ in range(plan.rounds.training):
+        learner.train(plan.agent.updates, frequencies)
+        keys = np.concatenate([keys, learner.new_experience_keys()])
+        frequencies = counted_over(keys)
+    return learner.weights()
+
+
+def measure(plan: FederationPlan, seed: int) -> dict:
+    sites, heldout, data_s = make_data(seed, plan.task)
+    plan = parse_plan(plan.model_dump() | {"seed": plan.seed + seed})
+    prior = mean_positions([case for cases in sites for case in cases])
+    updates = plan.agent.updates * plan.rounds.training
+    start = time.process_time()
+    federated = train_federated(plan, sites, seed)
+    train_s = (time.process_time() - start) / len(sites)
+    start = time.process_time()
+    reports = [evaluate(federated, plan, heldout, seed=1000 + seed, prior=prior)]
+    evaluation_s = time.process_time() - start
+    for k, cases in enumerate(sites):
+        alone = train_alone(plan, cases, seed * 100 + k)
+        reports.append(evaluate(alone, plan, heldout, seed=1000 + seed, prior=prior))
+    fed, *local = reports
+    return {
+        "seed": seed,
+        "prior_mm": fed.prior_mm,
+        "federated_mm": fed.mean_mm,
+        "federated": fed.as_dict(),
+        "local_mm": [report.mean_mm for report in local],
+        "local": [report.as_dict() for report in local],
+        "data_cpu_s": data_s,
+        "train_cpu_s_per_site": train_s,
+        "ms_per_update": 1000 * train_s / updates,
+        "evaluation_cpu_s": evaluation_s,
+    }
+
+
+def share_far(report: dict) -> float:
+    return float(np.mean([summary["share_above_10mm"] for summary in report["posed"].values()]))
+
+
+def describe(result: dict) -> str:
+    fed = result["federated"]
+    local = " ".join(
+        f"{mm:.2f} ({share_far(report):.0%})"
+        for mm, report in zip(result["local_mm"], result["local"], strict=True)
+    )
+    native = np.mean([s["mean_mm"] for s in fed["native"].values()])
+    return (
+        f"seed {result['seed']}: prior {result['prior_mm']:.2f}  federated "
+        f"{result['federated_mm']:.2f} ({share_far(fed):.0%} > 10 mm, native {native:.2f})  "
+        f"local-only {local}  | data {result['data_cpu_s']:.0f} s, site "
+        f"{result['train_cpu_s_per_site']:.1f} s ({result['ms_per_update']:.1f} ms/update), "
+        f"evaluation {result['evaluation_cpu_s']:.1f} s CPU"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--plan", type=Path, default=PLAN)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    plan = read_plan(arguments.plan)
+    results = []
+    for seed in arguments.seeds:
+        results.append(measure(plan, seed))
+        if not arguments.json:
+            print(describe(results[-1]), flush=True)
+    if arguments.json:
+        print(json.dumps(results, indent=2))
+        return
+    federated = np.array([r["federated_mm"] for r in results])
+    margin = [min(r["local_mm"]) - r["federated_mm"] for r in results]
+    print(
+        f"federated {federated.mean():.2f} ± {federated.std():.2f} mm; "
+        f"best local-only worse by {min(margin):.2f} mm or more"
+    )
+
+
+if __name__ == "__main__":
+    main()

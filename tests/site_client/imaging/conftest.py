@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from site_client.imaging.synthesis import Grid, RawImage, write_raw
+
+
+@pytest.fixture
+def write_blob(tmp_path):
+    """Write an image whose only bright spot is a Gaussian blob at a world position (LPS mm)."""
+
+    def write(
+        name,
+        world_mm,
+        *,
+        size=(40, 36, 32),
+        spacing=(1.0, 1.0, 1.0),
+        direction=None,
+        centre_mm=(5.0, -12.0, 30.0),
+        sigma_mm=2.5,
+        dtype=np.int16,
+    ):
+        direction = np.eye(3) if direction is None else direction
+        half = (np.array(size) - 1) / 2 * np.array(spacing)
+        origin = np.array(centre_mm) - direction @ half
+        index = np.stack(np.meshgrid(*(np.arange(n) for n in size), indexing="ij"), axis=-1)
+        world = origin + (index * spacing) @ direction.T
+        distance2 = ((world - np.asarray(world_mm)) ** 2).sum(axis=-1)
+        voxels = (1000 * np.exp(-distance2 / (2 * sigma_mm**2))).T.astype(dtype)
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        grid = Grid(tuple(size), tuple(spacing), tuple(origin.tolist()), direction)
+        write_raw(path, RawImage(np.ascontiguousarray(voxels), grid))
+        return path
+
+    return write
