@@ -21,6 +21,10 @@ from common.sketching.hashing import HashFunctions
 MAX_THREADS: Final = 64
 BLOCK: Final = 2048  # cell indices in flight; stays in the first-level cache
 CHUNK: Final = 32_768  # keys premixed at a time
+# A row of wide tables outgrows the second-level cache: bytes instead of words halve
+# it, and longer chunks visit it less often.
+WIDE_COLUMNS: Final = 65_536
+WIDE_CHUNK: Final = 1 << 20
 CONVERT: Final = 1 << 20  # keys converted at a time when their type is not uint64
 
 U64 = NDArray[np.uint64]
@@ -94,13 +98,17 @@ class Lane:
     def __init__(self, functions: HashFunctions, table: I64) -> None:
         self.table = table
         self._functions = functions
-        self._mixed = np.empty(CHUNK, np.uint64)
+        self._wide = table.shape[1] > WIDE_COLUMNS
+        self._mixed = np.empty(0, np.uint64)
         self._index = np.empty(BLOCK, np.uint32)
-        self._low: NDArray[np.uint16] | None = None
+        self._low: NDArray[np.uint8] | NDArray[np.uint16] | None = None
 
     def take(self, keys: NDArray[np.integer], weights: NDArray[np.integer] | None) -> None:
         """Count ``keys``. ``finish`` must follow before the table is read."""
         f = self._functions
+        chunk = min(keys.size, WIDE_CHUNK if self._wide else CHUNK)
+        if self._mixed.size < chunk:
+            self._mixed = np.empty(chunk, np.uint64)
         few = keys.size < min(2 * self.table.shape[1], 1 << 20) and self._low is None
         if weights is None and few:  # not worth the low counters
             weights = np.ones(keys.size, np.int64)
@@ -111,7 +119,7 @@ class Lane:
                 continue
             if self._low is None:
                 rows, columns = self.table.shape
-                self._low = np.zeros((rows, 2 * columns), np.uint16)
+                self._low = np.zeros((rows, 2 * columns), np.uint8 if self._wide else np.uint16)
             kernels.count(part, self._low, self.table, *shared)
 
     def finish(self) -> I64:

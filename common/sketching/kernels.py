@@ -6,54 +6,58 @@ compiled from, so a kernel may not call into another file.
 The order of work is what makes them fast. A chunk of keys is premixed once.
 Then row by row, so that one row's counters stay in cache, blocks of the chunk
 are hashed to cell indices (a loop the compiler vectorises) and the cells are
-incremented. A cell's counter is a uint16 that carries into the int64 table when
-it wraps, a few times per 65,536 increments; sign and bucket share the
-cell index, so an update is a plain increment. Slices are passed instead of
-offsets: index arithmetic with a wraparound check would stop the vectoriser.
+incremented. A cell's counter is a small unsigned one that carries into the int64
+table when it wraps; sign and bucket share the cell index, so an update is a
+plain increment. Slices are passed instead of offsets: index arithmetic with a
+wraparound check would stop the vectoriser.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numba import int64, uint16, uint32
+from numba import int64, uint32
 from numpy.typing import NDArray
 
-from common.sketching.compiling import compiled
+from common.sketching.compiling import compiled, inlined
 
 U = np.uint64
 U64 = NDArray[np.uint64]
 U32 = NDArray[np.uint32]
-U16 = NDArray[np.uint16]
+Low = NDArray[np.uint8] | NDArray[np.uint16]
 I64 = NDArray[np.int64]
+
+
+@inlined
+def _siphash(m: np.uint64, k0: np.uint64, k1: np.uint64) -> np.uint64:
+    v0 = U(0x736F6D6570736575) ^ k0
+    v1 = U(0x646F72616E646F6D) ^ k1
+    v2 = U(0x6C7967656E657261) ^ k0
+    v3 = U(0x7465646279746573) ^ k1 ^ m
+    for step in range(8):  # two rounds for the key, two for its length, four to finish
+        if step == 2:
+            v0 ^= m
+            v3 ^= U(8 << 56)
+        if step == 4:
+            v0 ^= U(8 << 56)
+            v2 ^= U(0xFF)
+        v0 += v1
+        v1 = ((v1 << U(13)) | (v1 >> U(51))) ^ v0
+        v0 = (v0 << U(32)) | (v0 >> U(32))
+        v2 += v3
+        v3 = ((v3 << U(16)) | (v3 >> U(48))) ^ v2
+        v0 += v3
+        v3 = ((v3 << U(21)) | (v3 >> U(43))) ^ v0
+        v2 += v1
+        v1 = ((v1 << U(17)) | (v1 >> U(47))) ^ v2
+        v2 = (v2 << U(32)) | (v2 >> U(32))
+    return v0 ^ v1 ^ v2 ^ v3
 
 
 @compiled
 def premix(keys: U64, out: U64, k0: np.uint64, k1: np.uint64) -> None:
-    """SipHash-2-4 of every key, written out so that the loop vectorises."""
+    """SipHash-2-4 of every key."""
     for j in range(keys.size):
-        m = keys[j]
-        v0 = U(0x736F6D6570736575) ^ k0
-        v1 = U(0x646F72616E646F6D) ^ k1
-        v2 = U(0x6C7967656E657261) ^ k0
-        v3 = U(0x7465646279746573) ^ k1 ^ m
-        for step in range(8):
-            if step == 2:
-                v0 ^= m
-                v3 ^= U(8 << 56)
-            if step == 4:
-                v0 ^= U(8 << 56)
-                v2 ^= U(0xFF)
-            v0 += v1
-            v1 = ((v1 << U(13)) | (v1 >> U(51))) ^ v0
-            v0 = (v0 << U(32)) | (v0 >> U(32))
-            v2 += v3
-            v3 = ((v3 << U(16)) | (v3 >> U(48))) ^ v2
-            v0 += v3
-            v3 = ((v3 << U(21)) | (v3 >> U(43))) ^ v0
-            v2 += v1
-            v1 = ((v1 << U(17)) | (v1 >> U(47))) ^ v2
-            v2 = (v2 << U(32)) | (v2 >> U(32))
-        out[j] = v0 ^ v1 ^ v2 ^ v3
+        out[j] = _siphash(keys[j], k0, k1)
 
 
 @compiled
@@ -63,13 +67,13 @@ def _row_cells(mixed: U64, out: U32, a: np.uint64, b: np.uint64, cells: np.uint6
 
 
 @compiled
-def _increment(low: U16, row: I64, index: U32, count: int) -> None:
+def _increment(low: Low, row: I64, index: U32, count: int) -> None:
+    wrap = int64(1) << (8 * low.itemsize)
     for j in range(count):
         cell = index[j]
-        value = uint16(low[cell] + uint16(1))
-        low[cell] = value
-        if value == 0:
-            row[cell >> 1] += int64(65536) - (int64(cell & 1) << 17)
+        low[cell] += 1
+        if low[cell] == 0:
+            row[cell >> 1] += wrap - ((wrap << 1) & -int64(cell & 1))
 
 
 @compiled
@@ -82,7 +86,7 @@ def _add(row: I64, index: U32, weights: I64, count: int) -> None:
 
 @compiled
 def count_mixed(
-    mixed: U64, low: U16, table: I64, a: U64, b: U64, cells: np.uint64, index: U32
+    mixed: U64, low: Low, table: I64, a: U64, b: U64, cells: np.uint64, index: U32
 ) -> None:
     """Add one for every premixed key, through the low counters."""
     for r in range(table.shape[0]):
@@ -95,7 +99,7 @@ def count_mixed(
 @compiled
 def count(
     keys: U64,
-    low: U16,
+    low: Low,
     table: I64,
     k0: np.uint64,
     k1: np.uint64,
@@ -107,7 +111,7 @@ def count(
 ) -> None:
     """Add one for every key. ``fold`` must follow before the table is read.
 
-    Shapes: low uint16[rows, 2C], table int64[rows, C], mixed uint64[chunk], index uint32[block].
+    Shapes: low uint8 or uint16[rows, 2C], table int64[rows, C], mixed uint64[chunk], index uint32[block].
     """
     for start in range(0, keys.size, mixed.size):
         chunk = keys[start : start + mixed.size]
@@ -141,7 +145,7 @@ def add(
 
 
 @compiled
-def fold(low: U16, table: I64) -> None:
+def fold(low: Low, table: I64) -> None:
     """Move the low counters into the table and clear them."""
     for r in range(table.shape[0]):
         counters = low[r]
