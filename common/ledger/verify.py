@@ -39,6 +39,9 @@ from common.ledger.records import LedgerRecord, parse_record
 from common.ledger.verdict import Breakage, Totals, Verdict
 
 
+_MAX_REASON = 500
+
+
 class _BrokenError(Exception):
     """Ends the audit at the first breakage."""
 
@@ -268,4 +271,6 @@ class _Audit:
 
 
 def _broken(seq: int | None, reason: str) -> _BrokenError:
-    return _BrokenError(Breakage(seq, reason))
+    # A tampered line may carry a key name made of terminal escapes: never hand them on.
+    printable = "".join(c if c.isprintable() else "?" for c in reason[:_MAX_REASON])
+    return _BrokenError(Breakage(seq, printable))

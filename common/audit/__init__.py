@@ -1,0 +1,5 @@
+"""``cairn-audit``: what an auditor sees of a site's ledger, offline, with public keys only.
+
+``load`` verifies and reads, ``table`` and ``report`` show, ``cli`` is the
+command. Nothing here writes to a ledger, opens the network or needs a secret.
+"""

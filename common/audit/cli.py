@@ -1,0 +1,220 @@
+"""The ``cairn-audit`` command: verify, show and report a ledger, offline, with public keys.
+
+It changes nothing but the report it is asked to write.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from common.audit.load import Audited, audit, detail_lines, verdict_dict, verdict_line
+from common.audit.report import render_report
+from common.audit.table import print_records
+from common.cli import echo_json, run
+from common.errors import ExitCode, InputDataError, UsageError
+from common.ledger.records import EVENTS
+
+_FOLDER = click.Path(path_type=Path)
+_FILE = click.Path(path_type=Path)
+_KEY = click.option(
+    "--key",
+    "keys",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="The site's public key. Without it LEDGER/ledger.pub is used, which proves only that "
+    "the ledger agrees with itself.",
+)
+_WITNESS = click.option(
+    "--witness",
+    type=_FILE,
+    metavar="FILE",
+    help="The aggregator's witness key. Without it LEDGER/witness.pub is used if present.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+
+
+@click.group()
+def cli() -> None:
+    """Check what left a site, from its ledger and public keys alone.
+
+    Nothing here needs a network, a secret, or trust in either side. A ledger is
+    the folder that a site keeps (log.jsonl, checkpoint, receipts, payloads) or a
+    copy of it.
+
+    Exit codes: 0 everything holds; 2 usage; 4 a ledger is broken or something
+    sent was not declared; 6 a file cannot be read.
+    """
+
+
+@cli.command()
+@click.argument("ledgers", type=_FOLDER, nargs=-1, required=True, metavar="LEDGER...")
+@_KEY
+@_WITNESS
+@click.option(
+    "--sent",
+    "journals",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="The courier's journal of what its socket sent; anything in it that the ledger does "
+    "not declare fails. Repeat it in the order of the ledgers.",
+)
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="A cosigned checkpoint kept elsewhere, e.g. by the aggregator; shows a rewritten "
+    "history. For one ledger; may be repeated.",
+)
+@_JSON
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    ledgers: tuple[Path, ...],
+    keys: tuple[Path, ...],
+    witness: Path | None,
+    journals: tuple[Path, ...],
+    checkpoints: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Verify ledgers: unaltered, complete, and as the witness saw them.
+
+    Prints one verdict per ledger, or the first broken record and what is wrong
+    with it. With several ledgers repeat --key in their order.
+
+    \b
+    cairn-audit verify /srv/cairn/ledger --key site-a.pub --witness witness.pub
+    site-a: 412 records, chain intact, 3 rounds, 30.1 MB out, 0 undeclared
+    """  # noqa: D301 - the backspace tells click to keep the lines as they are
+    if checkpoints and len(ledgers) != 1:
+        raise UsageError("--checkpoint goes with exactly one ledger", got=f"{len(ledgers)}")
+    key_files = _one_each(keys, len(ledgers), "--key")
+    journal_files = _one_each(journals, len(ledgers), "--sent")
+    results = [
+        audit(
+            folder,
+            key_file=key_file,
+            witness_file=witness,
+            sent_journal=journal,
+            known_checkpoints=checkpoints,
+        )
+        for folder, key_file, journal in zip(ledgers, key_files, journal_files, strict=True)
+    ]
+    passed = all(audited.verdict.passed for audited in results)
+    if as_json:
+        echo_json({"passed": passed, "ledgers": [verdict_dict(audited) for audited in results]})
+    else:
+        for audited in results:
+            click.echo(verdict_line(audited))
+            for line in detail_lines(audited):
+                click.echo(f"  {line}")
+    if not passed:
+        ctx.exit(ExitCode.VERIFICATION_FAILED)
+
+
+@cli.command()
+@click.argument("ledger", type=_FOLDER)
+@_KEY
+@_WITNESS
+@click.option(
+    "--event", type=click.Choice(EVENTS, case_sensitive=False), help="Only this kind of record."
+)
+@click.option("--round", "round_number", type=click.IntRange(min=0), help="Only this round.")
+@_JSON
+@click.pass_context
+def show(
+    ctx: click.Context,
+    ledger: Path,
+    keys: tuple[Path, ...],
+    witness: Path | None,
+    event: str | None,
+    round_number: int | None,
+    as_json: bool,
+) -> None:
+    """Show the records of a ledger: what left, when, how big, under which plan and policy.
+
+    The ledger is verified first; records at and after a broken one are not
+    shown, and the exit code is 4.
+    """
+    audited = audit(ledger, key_file=_single(keys), witness_file=witness)
+    chosen = [
+        record
+        for record in audited.records
+        if (event is None or record.event == event)
+        and (round_number is None or record.round == round_number)
+    ]
+    if as_json:
+        records = [record.model_dump(mode="json", exclude_none=True) for record in chosen]
+        echo_json({"verdict": verdict_dict(audited), "records": records})
+    else:
+        print_records(audited.verdict.site or ledger.name, chosen)
+        click.echo(verdict_line(audited))
+    _exit_unless_passed(ctx, audited)
+
+
+@cli.command()
+@click.argument("ledger", type=_FOLDER)
+@click.option(
+    "-o", "--output", type=_FILE, required=True, metavar="FILE", help="The HTML file to write."
+)
+@_KEY
+@_WITNESS
+@_JSON
+@click.pass_context
+def report(
+    ctx: click.Context,
+    ledger: Path,
+    output: Path,
+    keys: tuple[Path, ...],
+    witness: Path | None,
+    as_json: bool,
+) -> None:
+    """Write the audit of a ledger as one self-contained HTML file.
+
+    A broken ledger is reported too, with what is wrong at the top, and the exit
+    code is 4.
+    """
+    audited = audit(ledger, key_file=_single(keys), witness_file=witness)
+    try:
+        output.write_text(render_report(audited, datetime.now(UTC)), encoding="utf-8")
+    except OSError as error:
+        raise InputDataError(
+            "cannot write the report", field=str(output), got=error.strerror or "an error"
+        ) from error
+    if as_json:
+        echo_json({"report": str(output), "verdict": verdict_dict(audited)})
+    else:
+        click.echo(verdict_line(audited))
+        click.echo(f"  written to {output}")
+    _exit_unless_passed(ctx, audited)
+
+
+def main() -> NoReturn:
+    """Entry point of ``cairn-audit``."""
+    run(cli)
+
+
+def _one_each(given: tuple[Path, ...], ledgers: int, option: str) -> list[Path | None]:
+    if given and len(given) != ledgers:
+        raise UsageError(
+            f"{option} is given once for each ledger, in their order",
+            expected=f"{ledgers}",
+            got=f"{len(given)}",
+        )
+    return list(given) if given else [None] * ledgers
+
+
+def _single(keys: tuple[Path, ...]) -> Path | None:
+    return _one_each(keys, 1, "--key")[0]
+
+
+def _exit_unless_passed(ctx: click.Context, audited: Audited) -> None:
+    if not audited.verdict.passed:
+        ctx.exit(ExitCode.VERIFICATION_FAILED)

@@ -1,0 +1,205 @@
+"""Verify a ledger and read what can be believed of it, for the commands to show.
+
+Records at and after the first broken one are never handed on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.cli import megabytes
+from common.crypto.identity import PublicKey, read_public_key
+from common.errors import InputDataError
+from common.ledger.layout import Layout, read_bytes
+from common.ledger.records import LedgerRecord, parse_record
+from common.ledger.verdict import Verdict
+from common.ledger.verify import verify_ledger
+
+OWN_KEY_CAVEAT = (
+    "taken from the ledger's own folder: this proves that the ledger agrees with itself. "
+    "Compare the fingerprint with the one the coordinator holds"
+)
+
+
+@dataclass(frozen=True)
+class Key:
+    """A public key and whether the auditor brought it or found it in the ledger."""
+
+    public: PublicKey
+    from_ledger: bool
+
+    def describe(self) -> str:
+        """Fingerprint and provenance, for a person."""
+        origin = OWN_KEY_CAVEAT if self.from_ledger else "given by you"
+        return f"{self.public.fingerprint} ({origin})"
+
+    def as_dict(self) -> dict[str, object]:
+        """The same for ``--json``."""
+        return {"fingerprint": self.public.fingerprint, "from_ledger": self.from_ledger}
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A ledger after its audit.
+
+    Attributes:
+        folder: where it lies.
+        verdict: what the audit found.
+        records: the records before any breakage.
+        key, witness: the keys it was held to.
+    """
+
+    folder: Path
+    verdict: Verdict
+    records: tuple[LedgerRecord, ...]
+    key: Key
+    witness: Key | None
+
+
+def audit(
+    folder: Path,
+    *,
+    key_file: Path | None,
+    witness_file: Path | None,
+    sent_journal: Path | None = None,
+    known_checkpoints: Sequence[Path] = (),
+) -> Audited:
+    """Verify the ledger in ``folder``; keys not given are taken from the folder itself.
+
+    Raises:
+        InputDataError: no ledger, no key, or a file that cannot be read.
+    """
+    layout = Layout(folder)
+    if not folder.is_dir():
+        raise InputDataError(
+            "no ledger here", field=str(folder), expected="a ledger's folder", got="none"
+        )
+    key = _key(key_file, layout.ledger_key)
+    if key is None:
+        raise InputDataError(
+            "no key to verify the ledger with",
+            field=str(layout.ledger_key),
+            expected="the site's public key",
+            got="no file",
+            advice="Give it with --key FILE",
+        )
+    witness = _key(witness_file, layout.witness_key)
+    verdict = verify_ledger(
+        folder,
+        key.public,
+        witness.public if witness else None,
+        [read_bytes(path, "known checkpoint") for path in known_checkpoints],
+        sent_journal=sent_journal,
+    )
+    return Audited(folder, verdict, _records(layout, verdict.totals.records), key, witness)
+
+
+def verdict_line(audited: Audited) -> str:
+    """The verdict in one line: ``site-a: 412 records, chain intact, 3 rounds, 30.1 MB out``."""
+    verdict = audited.verdict
+    name = verdict.site or str(audited.folder)
+    if verdict.broken is not None:
+        return f"{name}: BROKEN at {verdict.broken}"
+    totals = verdict.totals
+    parts = [
+        _count(totals.records, "record"),
+        "chain intact",
+        _count(totals.rounds, "round"),
+        f"{megabytes(totals.bytes_out)} out",
+    ]
+    if verdict.completeness is None:
+        parts.append("completeness not checked")
+    else:
+        parts.append(f"{len(verdict.completeness.undeclared)} undeclared")
+    return f"{name}: {', '.join(parts)}"
+
+
+def detail_lines(audited: Audited) -> list[str]:
+    """What stands under the verdict: keys, receipts, payloads, warnings."""
+    verdict = audited.verdict
+    totals = verdict.totals
+    lines = [f"key {audited.key.describe()}"]
+    if audited.witness is not None:
+        lines.append(f"witness {audited.witness.describe()}")
+    lines.append(
+        f"{_count(verdict.receipts, 'receipt')}, covering {verdict.witnessed_size} records; "
+        f"{_count(totals.events['REFUSE'], 'refusal')}; "
+        f"payloads: {totals.payloads_present} on file and unaltered, "
+        f"{totals.payloads_expired} no longer on file"
+    )
+    if verdict.completeness is None:
+        lines.append(
+            "completeness was not compared, the chain being broken"
+            if verdict.broken
+            else "for completeness, give the courier's journal with --sent FILE"
+        )
+    else:
+        unsent = len(verdict.completeness.declared_unsent)
+        lines.append(
+            f"journal: {_count(verdict.completeness.sent, 'message')}, "
+            f"{megabytes(verdict.completeness.sent_bytes)} sent; {unsent} declared and not sent"
+        )
+        lines += [f"undeclared: {each}" for each in verdict.completeness.undeclared]
+    lines += [f"warning: {each}" for each in verdict.warnings]
+    return lines
+
+
+def verdict_dict(audited: Audited) -> dict[str, object]:
+    """The verdict for ``--json``."""
+    verdict = audited.verdict
+    totals = verdict.totals
+    broken = verdict.broken
+    completeness = verdict.completeness
+    return {
+        "ledger": str(audited.folder),
+        "site": verdict.site,
+        "intact": verdict.intact,
+        "passed": verdict.passed,
+        "broken": {"seq": broken.seq, "reason": broken.reason} if broken else None,
+        "records": totals.records,
+        "events": dict(sorted(totals.events.items())),
+        "rounds": totals.rounds,
+        "bytes_out": totals.bytes_out,
+        "bytes_by_round": [
+            {"run": run, "round": number, "bytes": size}
+            for (run, number), size in sorted(totals.bytes_by_round.items())
+        ],
+        "bytes_by_type": dict(sorted(totals.bytes_by_type.items())),
+        "payloads_present": totals.payloads_present,
+        "payloads_expired": totals.payloads_expired,
+        "plan_fingerprints": sorted(totals.plan_fingerprints),
+        "policy_digests": sorted(totals.policy_digests),
+        "receipts": verdict.receipts,
+        "witnessed_size": verdict.witnessed_size,
+        "warnings": list(verdict.warnings),
+        "completeness": None
+        if completeness is None
+        else {
+            "complete": completeness.complete,
+            "sent": completeness.sent,
+            "sent_bytes": completeness.sent_bytes,
+            "undeclared": list(completeness.undeclared),
+            "declared_unsent": list(completeness.declared_unsent),
+        },
+        "key": audited.key.as_dict(),
+        "witness": audited.witness.as_dict() if audited.witness else None,
+    }
+
+
+def _key(given: Path | None, own: Path) -> Key | None:
+    if given is not None:
+        return Key(read_public_key(given), from_ledger=False)
+    return Key(read_public_key(own), from_ledger=True) if own.exists() else None
+
+
+def _records(layout: Layout, believable: int) -> tuple[LedgerRecord, ...]:
+    if believable == 0:
+        return ()
+    lines = read_bytes(layout.log, "log").split(b"\n")[:believable]
+    return tuple(parse_record(line, f"record #{seq}") for seq, line in enumerate(lines))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -1,0 +1,73 @@
+"""What left a site, as a table for the terminal. Only records that verified come here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from common.cli import megabytes
+from common.ledger.records import LedgerRecord
+
+_PLAIN_WIDTH = 200  # into a file or a pipe: do not fold what somebody wants to search
+
+
+def print_records(site: str, records: Iterable[LedgerRecord]) -> None:
+    """Print a table of ``records`` to standard output."""
+    table = Table(title=f"Ledger of {site}", box=box.SIMPLE_HEAD, title_justify="left")
+    for heading, justify in (("seq", "right"), ("time", "left"), ("event", "left")):
+        table.add_column(heading, justify="right" if justify == "right" else "left", no_wrap=True)
+    table.add_column("run/round", no_wrap=True)
+    table.add_column("type", no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("arrays, or why not", overflow="fold")
+    table.add_column("plan", no_wrap=True)
+    table.add_column("policy", no_wrap=True)
+    for record in records:
+        # Text, not str: rich would read the brackets of a shape as markup.
+        table.add_row(*(Text(cell) for cell in record_cells(record)))
+    width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+    Console(file=sys.stdout, width=width, highlight=False).print(table)
+
+
+def record_cells(record: LedgerRecord) -> tuple[str, ...]:
+    """The nine cells of a record: the same in the terminal and in the report."""
+    return (
+        str(record.seq),
+        record.ts,
+        record.event,
+        "" if record.round is None else f"{record.run or ''}/{record.round}",
+        record.record_type or "",
+        "" if record.bytes is None else megabytes(record.bytes),
+        describe(record),
+        (record.plan_fingerprint or "")[:12],
+        (record.policy_sha256 or "")[:12],
+    )
+
+
+def describe(record: LedgerRecord) -> str:
+    """Arrays, refusal, privacy and masking of a record, in a few words."""
+    parts: list[str] = []
+    if record.arrays is not None:
+        shapes = (
+            f"{array.name} {array.dtype}[{', '.join(map(str, array.shape))}]"
+            for array in record.arrays
+        )
+        parts.append("; ".join(shapes) or "no arrays")
+    if record.code is not None:
+        parts.append(f"code {record.code}")
+    if record.detail is not None:
+        detail = record.detail
+        parts.append(f"{detail.field} must be {detail.expected}, got {detail.got}")
+    if record.dp is not None:
+        epsilon = record.dp.epsilon_total_milli / 1000
+        parts.append(f"{record.dp.mechanism}, total epsilon {epsilon:g}, delta {record.dp.delta}")
+    if record.masked:
+        parts.append("masked")
+    if record.payload_sha256 is not None:
+        parts.append(f"sha256 {record.payload_sha256[:12]}")
+    return " | ".join(parts)

@@ -1,0 +1,99 @@
+"""What every ``cairn-*`` command does with its end: one line, one stable exit code.
+
+A deliberate failure is one line on standard error, or a JSON object on standard
+output when ``--json`` was asked for. An unexpected one names its type only; its
+text could quote anything, so it is shown, with the traceback, only when
+``CAIRN_DEBUG=1`` asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from common.errors import CairnError, ExitCode, InternalError, UsageError
+
+INTERRUPTED = 130  # the shells' convention for Ctrl-C
+
+
+def run(command: click.Command, args: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line and exit with its stable code.
+
+    A command ends well by returning, and with another code through
+    ``ctx.exit(code)`` or a ``CairnError``.
+
+    Args:
+        command: the click command or group.
+        args: the words after the program's name; ``sys.argv`` when omitted.
+    """
+    words = list(sys.argv[1:] if args is None else args)
+    sys.exit(_exit_code(command, words))
+
+
+def echo_json(value: object) -> None:
+    """Print ``value`` as indented JSON, keys in the order given."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def megabytes(count: int) -> str:
+    """Bytes as people read them: ``30.1 MB``, ``512 B`` (decimal units)."""
+    if count < 1000:
+        return f"{count} B"
+    value = float(count)
+    for unit in ("kB", "MB", "GB"):
+        value /= 1000
+        if value < 999.95:
+            return f"{value:.1f} {unit}"
+    return f"{value / 1000:.1f} TB"
+
+
+def _exit_code(command: click.Command, words: list[str]) -> int:
+    as_json = "--json" in words[: words.index("--")] if "--" in words else "--json" in words
+    try:
+        outcome = command.main(args=words, standalone_mode=False)
+        sys.stdout.flush()
+    except CairnError as error:
+        _report(error, as_json=as_json)
+        return int(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return int(ExitCode.USAGE)
+    except click.ClickException as error:
+        if as_json:
+            _report(UsageError(error.format_message()), as_json=True)
+        else:
+            error.show()
+        return int(ExitCode.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has left; do not complain a second time at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.INTERNAL)
+    except Exception as error:  # noqa: BLE001 - the outermost frame: nothing may end in a traceback
+        if os.environ.get("CAIRN_DEBUG") == "1":
+            traceback.print_exc()
+        _report(
+            InternalError(
+                "unexpected failure",
+                got=type(error).__name__,
+                advice="Set CAIRN_DEBUG=1 to see where, and report it",
+            ),
+            as_json=as_json,
+        )
+        return int(ExitCode.INTERNAL)
+    return outcome if isinstance(outcome, int) else int(ExitCode.OK)
+
+
+def _report(error: CairnError, *, as_json: bool) -> None:
+    if as_json:
+        echo_json(error.as_dict())
+    else:
+        click.echo(f"{error} (exit {int(error.exit_code)})", err=True)
