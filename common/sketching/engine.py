@@ -101,7 +101,7 @@ class Lane:
         self._wide = table.shape[1] > WIDE_COLUMNS
         self._mixed = np.empty(0, np.uint64)
         self._index = np.empty(BLOCK, np.uint32)
-        self._low: NDArray[np.uint8] | NDArray[np.uint16] | None = None
+        self._low: kernels.Low | None = None
 
     def take(self, keys: NDArray[np.integer], weights: NDArray[np.integer] | None) -> None:
         """Count ``keys``. ``finish`` must follow before the table is read."""
@@ -118,9 +118,14 @@ class Lane:
                 kernels.add(part, amounts, self.table, *shared)
                 continue
             if self._low is None:
-                rows, columns = self.table.shape
-                self._low = np.zeros((rows, 2 * columns), np.uint8 if self._wide else np.uint16)
+                self._low = self._counters()
             kernels.count(part, self._low, self.table, *shared)
+
+    def _counters(self) -> kernels.Low:
+        rows, columns = self.table.shape
+        if self._wide:
+            return np.zeros((rows, 2 * columns), np.uint8)
+        return np.zeros((rows, 2 * columns), np.uint16)
 
     def finish(self) -> I64:
         """Settle the counters and return the table."""

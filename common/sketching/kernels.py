@@ -111,7 +111,8 @@ def count(
 ) -> None:
     """Add one for every key. ``fold`` must follow before the table is read.
 
-    Shapes: low uint8 or uint16[rows, 2C], table int64[rows, C], mixed uint64[chunk], index uint32[block].
+    Shapes: low uint8 or uint16[rows, 2C], table int64[rows, C], mixed uint64[chunk],
+    index uint32[block].
     """
     for start in range(0, keys.size, mixed.size):
         chunk = keys[start : start + mixed.size]
