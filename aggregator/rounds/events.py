@@ -28,7 +28,7 @@ class _Event(BaseModel):
 
 
 class RunStarted(_Event):
-    """The run exists and waits for sites."""
+    """The run exists and waits for sites, for the first time or after an interruption."""
 
     event: Literal["run_started"] = "run_started"
     run: str
@@ -38,6 +38,7 @@ class RunStarted(_Event):
     rounds: int
     quorum: int
     sites: tuple[str, ...]
+    resumed_after: int | None = None
 
 
 class RoundStarted(_Event):
@@ -121,6 +122,7 @@ class RunFinished(_Event):
     rounds: int
     model_sha256: str = ""
     seconds: float = 0.0
+    exit_code: int = 0
 
 
 Event = (

@@ -1,0 +1,200 @@
+"""One site's reply to an order: opened, verified against its ledger, checked by the rules.
+
+Pure apart from the clockless cryptography: what was last seen of a site comes
+in as a value, and the caller stores what is to be seen next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeVar
+
+from common.canonical import sha256_hex
+from common.crypto.identity import PublicKey
+from common.errors import RefusedError, VerificationError
+from common.ledger.notes import Checkpoint, ledger_origin
+from common.ledger.proof import Proof, VerifiedRecord, verify_proof
+from common.wire.codes import ReplyCode
+from common.wire.envelope import ArrayDescription, Envelope, decode, describe_arrays
+from common.wire.parcel import unwrap
+from common.wire.records import ModelUpdate, Record, RoundReport, SketchTable
+from common.wire.rules import ANSWERS, Expected, check_record
+from common.wire.transport import ENVELOPE_SUFFIX, PROOF_SUFFIX
+
+RecordT = TypeVar("RecordT", bound=Record)
+
+
+@dataclass(frozen=True)
+class Sender:
+    """What the aggregator knows of a site before it reads a word of its reply."""
+
+    ledger_key: PublicKey
+    last_seen: Checkpoint | None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply whose every byte is accounted for.
+
+    Attributes:
+        report: always present.
+        update, sketch: present in a training round that went well.
+        parts: the parcel's parts, for the archive.
+        proven: the site's newest checkpoint, to be cosigned.
+    """
+
+    site: str
+    report: RoundReport
+    update: Envelope | None
+    sketch: Envelope | None
+    parts: Mapping[str, bytes]
+    proven: VerifiedRecord
+
+    @property
+    def envelope_bytes(self) -> dict[str, int]:
+        """Size of each envelope by record type."""
+        return {
+            name.removesuffix(ENVELOPE_SUFFIX): len(data)
+            for name, data in self.parts.items()
+            if name.endswith(ENVELOPE_SUFFIX)
+        }
+
+
+def open_reply(
+    parcel: bytes,
+    senders: Mapping[str, Sender],
+    expected: Callable[[str], Expected],
+) -> Reply:
+    """Verify and check everything a site sent for one order.
+
+    Args:
+        parcel: as it arrived.
+        senders: the sites that were asked.
+        expected: what a given site's records are measured against.
+
+    Raises:
+        RefusedError: unknown site, unknown or missing record, or a broken rule.
+        VerificationError: a proof, signature or digest does not hold.
+    """
+    parts = unwrap(parcel)
+    envelopes = _open_envelopes(parts)
+    site = _sender(envelopes, senders)
+    measure, sender = expected(site), senders[site]
+    proven = [
+        _verify(name, parts, envelope, measure, sender) for name, envelope in envelopes.items()
+    ]
+    if len({record.checkpoint for record in proven}) != 1:
+        raise VerificationError(
+            "a reply's proofs speak of different ledgers", expected="one checkpoint", got="several"
+        )
+    report = _only(envelopes, RoundReport)
+    if report is None:
+        raise RefusedError("a reply without a report", field="RoundReport", got="nothing")
+    _check_completeness(set(envelopes), report.code, measure)
+    return Reply(
+        site,
+        report,
+        envelopes.get(ModelUpdate.__name__),
+        envelopes.get(SketchTable.__name__),
+        MappingProxyType(parts),
+        proven[0],
+    )
+
+
+def _open_envelopes(parts: Mapping[str, bytes]) -> dict[str, Envelope]:
+    names = [name.removesuffix(ENVELOPE_SUFFIX) for name in parts if name.endswith(ENVELOPE_SUFFIX)]
+    wanted = {name + suffix for name in names for suffix in (ENVELOPE_SUFFIX, PROOF_SUFFIX)}
+    if not names or set(parts) != wanted:
+        raise RefusedError(
+            "a reply must be envelopes with their proofs", got=f"{len(parts)} other parts"
+        )
+    envelopes: dict[str, Envelope] = {}
+    for name in names:
+        envelope = decode(parts[name + ENVELOPE_SUFFIX])
+        if envelope.record.record_type != name:
+            raise RefusedError(
+                "an envelope lies under another name",
+                field=name,
+                expected=name,
+                got=envelope.record.record_type,
+            )
+        envelopes[name] = envelope
+    return envelopes
+
+
+def _sender(envelopes: Mapping[str, Envelope], senders: Mapping[str, Sender]) -> str:
+    names = {envelope.record.site for envelope in envelopes.values()}
+    if len(names) != 1 or not names <= set(senders):
+        raise RefusedError(
+            "a reply from nobody who was asked",
+            field="site",
+            expected="one of " + ", ".join(senders),
+            got="another name" if len(names) == 1 else f"{len(names)} names",
+        )
+    return names.pop()
+
+
+def _verify(
+    name: str,
+    parts: Mapping[str, bytes],
+    envelope: Envelope,
+    expected: Expected,
+    sender: Sender,
+) -> VerifiedRecord:
+    proof = Proof.from_bytes(parts[name + PROOF_SUFFIX])
+    verified = verify_proof(
+        proof,
+        sha256_hex(parts[name + ENVELOPE_SUFFIX]),
+        ledger_origin(expected.site),
+        sender.ledger_key,
+        sender.last_seen,
+    )
+    recorded = verified.record
+    for field, wanted, found in (
+        ("run", expected.run, recorded.run),
+        ("round", expected.round, recorded.round),
+        ("record_type", name, recorded.record_type),
+        ("plan_fingerprint", expected.plan.fingerprint, recorded.plan_fingerprint),
+        ("bytes", len(parts[name + ENVELOPE_SUFFIX]), recorded.bytes),
+        ("arrays", describe_arrays(envelope.arrays), _recorded_arrays(verified)),
+    ):
+        if wanted != found:
+            raise VerificationError(
+                "the site's ledger records something else than it sent",
+                field=f"{name}: {field}",
+                expected="what the envelope says",
+                got="another value",
+            )
+    check_record(envelope, expected)
+    return verified
+
+
+def _recorded_arrays(verified: VerifiedRecord) -> tuple[ArrayDescription, ...]:
+    """The ledger's description of the arrays, in the envelope's terms."""
+    return tuple(
+        ArrayDescription(array.name, array.dtype, tuple(array.shape), array.sha256)
+        for array in verified.record.arrays or ()
+    )
+
+
+def _only(envelopes: Mapping[str, Envelope], kind: type[RecordT]) -> RecordT | None:
+    envelope = envelopes.get(kind.__name__)
+    record = envelope.record if envelope else None
+    return record if isinstance(record, kind) else None
+
+
+def _check_completeness(names: set[str], code: ReplyCode, expected: Expected) -> None:
+    """All records of the phase, or the number of a failure alone."""
+    wanted = (
+        {kind.__name__ for kind in ANSWERS[expected.phase]}
+        if code is ReplyCode.OK
+        else {RoundReport.__name__}
+    )
+    if names != wanted:
+        raise RefusedError(
+            "a reply is not complete",
+            expected=", ".join(sorted(wanted)),
+            got=", ".join(sorted(names)),
+        )

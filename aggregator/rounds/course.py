@@ -1,0 +1,125 @@
+"""The course of a run: which round comes next, when one counts, what the verdict is.
+
+The rules, all of them:
+
+1. Round 0 (``begin``) asks every site for the digest of the initial weights. A
+   site with other weights than the plan's, or with sketches of another key or
+   quantiser than the others, does not take part; its difference is a rejection.
+2. Rounds 1 to n (``train``) ask every site; round n+1 (``evaluate``) likewise.
+3. A round counts when at least ``quorum`` sites were accepted; otherwise the
+   run ends FAILED there, and what earlier rounds merged stays.
+4. A rejection, a failure or an absence leaves the site out of that round only,
+   and makes the run DEGRADED. COMPLETED means that everybody was always there.
+
+No I/O, no clock, no Flower: whoever holds a ``Course`` does what ``step`` says
+and tells it what came of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from common.errors import RefusedError, UnreachableError
+from common.plan import FederationPlan
+from common.wire.rules import Phase
+
+Verdict = Literal["COMPLETED", "DEGRADED", "FAILED"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to ask of the sites next."""
+
+    round: int
+    phase: Phase
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What round 0 settled: the name of the federation key and of the quantiser."""
+
+    key_id: str
+    codec: str
+
+
+@dataclass
+class Course:
+    """State of one run.
+
+    Attributes:
+        plan: what is carried out.
+        finished: rounds that count, in order.
+        blemishes: why the run is not COMPLETED, one line each.
+    """
+
+    plan: FederationPlan
+    finished: list[int] = field(default_factory=list)
+    blemishes: list[str] = field(default_factory=list)
+
+    def step(self) -> Step | None:
+        """The next round, or None when the run is over."""
+        following = self.finished[-1] + 1 if self.finished else 0
+        if following == 0:
+            return Step(0, "begin")
+        if following <= self.plan.rounds.training:
+            return Step(following, "train")
+        return Step(following, "evaluate") if following == self.last_round else None
+
+    @property
+    def last_round(self) -> int:
+        """Number of the evaluation that ends the run."""
+        return self.plan.rounds.training + 1
+
+    def blemish(self, round_: int, site: str, what: str) -> None:
+        """Note that a site was rejected, failed or was absent in a round."""
+        self.blemishes.append(f"round {round_}: {site} {what}")
+
+    def close(self, step: Step, accepted: int) -> None:
+        """A round is over.
+
+        Raises:
+            UnreachableError: too few sites were accepted for the round to count.
+        """
+        if accepted < self.plan.rounds.quorum:
+            raise UnreachableError(
+                f"round {step.round} did not reach its quorum",
+                expected=f"{self.plan.rounds.quorum} sites",
+                got=f"{accepted}",
+                advice="See `cairn-aggregator status` for each site's reason; "
+                "`cairn-aggregator round resume` goes on from the last round that counts",
+            )
+        self.finished.append(step.round)
+
+    @property
+    def verdict(self) -> Verdict:
+        """COMPLETED or DEGRADED once no step is left, FAILED before."""
+        if self.step() is not None:
+            return "FAILED"
+        return "DEGRADED" if self.blemishes else "COMPLETED"
+
+
+def agree(claims: dict[str, tuple[str | None, str | None]]) -> tuple[Agreement, set[str]]:
+    """What most sites say of their sketches, and the sites that say otherwise.
+
+    Args:
+        claims: (key id, codec) by site.
+
+    Raises:
+        RefusedError: nobody says anything, or no majority does.
+    """
+    votes: dict[tuple[str, str], list[str]] = {}
+    for site, (key_id, codec) in sorted(claims.items()):
+        if key_id is not None and codec is not None:
+            votes.setdefault((key_id, codec), []).append(site)
+    winners = max(votes.values(), key=len, default=[])
+    if 2 * len(winners) <= len(claims):
+        raise RefusedError(
+            "the sites do not share one federation key and quantiser",
+            field="key_id, codec",
+            expected="the same at most of the sites",
+            got=f"{len(votes)} different ones at {len(claims)} sites",
+            advice="Give every site the same federation.key and the same release of Cairn",
+        )
+    key_id, codec = next(claim for claim, sites in votes.items() if sites is winners)
+    return Agreement(key_id, codec), set(claims) - set(winners)

@@ -1,0 +1,104 @@
+"""The Flower ServerApp: conducts one run over Flower's Grid.
+
+Started by Flower for a run whose only configuration is the run's name; the
+federation's folder comes from the environment of ``cairn-aggregator up``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
+from flwr.serverapp import Grid, ServerApp
+
+from aggregator.admin.folder import FederationFolder
+from aggregator.rounds.conduct import Conductor
+from aggregator.rounds.store import RunStore
+from aggregator.rounds.transport import Arrival
+from common.errors import InternalError
+from common.wire.codes import ReplyCode
+from common.wire.transport import CODE, MESSAGE_TYPE, PARCEL, RECORD
+
+FOLDER_VARIABLE = "CAIRN_FEDERATION"
+RUN_KEY = "run"
+
+app = ServerApp()
+
+
+class GridTransport:
+    """Parcels over Flower's Grid, without its three-second waits."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._waiting: dict[str, int] = {}
+
+    def nodes(self) -> Sequence[int]:
+        """Nodes that Flower holds to be online."""
+        return sorted(self._grid.get_node_ids())
+
+    def send(self, parcels: Mapping[int, bytes], deadline_s: float) -> None:
+        """One message per node; Flower forgets it after the deadline."""
+        messages = [
+            Message(_content(parcel), node, MESSAGE_TYPE, ttl=deadline_s)
+            for node, parcel in parcels.items()
+        ]
+        identifiers = list(self._grid.push_messages(messages))
+        self._waiting = {
+            identifier: node
+            for identifier, node in zip(identifiers, parcels, strict=True)
+            if identifier
+        }
+
+    def receive(self) -> Sequence[Arrival]:
+        """Whatever is there by now."""
+        if not self._waiting:
+            return []
+        arrivals = []
+        for message in self._grid.pull_messages(list(self._waiting)):
+            node = self._waiting.pop(message.metadata.reply_to_message_id, None)
+            if node is not None:
+                arrivals.append(_arrival(node, message))
+        return arrivals
+
+
+def _content(parcel: bytes) -> RecordDict:
+    array = Array(np.frombuffer(parcel, dtype=np.uint8))
+    return RecordDict({RECORD: ArrayRecord({PARCEL: array})})
+
+
+def _arrival(node: int, message: Message) -> Arrival:
+    """A parcel, a courier's number, or what Flower says when it lost the message."""
+    if not message.has_content():
+        return Arrival(node, None, ReplyCode.NO_ANSWER)
+    arrays = message.content.array_records.get(RECORD)
+    if arrays is not None and set(arrays) == {PARCEL}:
+        array = arrays[PARCEL].numpy()
+        if array.dtype == np.uint8 and array.ndim == 1:
+            return Arrival(node, array.tobytes())
+    numbers = message.content.config_records.get(RECORD)
+    code = None if numbers is None else numbers.get(CODE)
+    if isinstance(code, int) and code in set(ReplyCode):
+        return Arrival(node, None, ReplyCode(code))
+    return Arrival(node, None, ReplyCode.INTERNAL)
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Conduct the run that the configuration names.
+
+    Raises:
+        InternalError: not started through ``cairn-aggregator``.
+    """
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if not folder:
+        raise InternalError(
+            "the ServerApp does not know its federation",
+            field=FOLDER_VARIABLE,
+            expected="set by `cairn-aggregator up`",
+        )
+    federation = FederationFolder(Path(folder))
+    store = RunStore(federation.run(str(context.run_config[RUN_KEY])))
+    Conductor(federation, store, GridTransport(grid)).run()

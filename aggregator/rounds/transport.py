@@ -1,0 +1,31 @@
+"""How orders reach the couriers and replies come back, without saying by what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from common.wire.codes import ReplyCode
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """Something that came back from a node: a parcel, or a courier's own number."""
+
+    node: int
+    parcel: bytes | None
+    code: ReplyCode = ReplyCode.OK
+
+
+class Transport(Protocol):
+    """A way to every site's courier."""
+
+    def nodes(self) -> Sequence[int]:
+        """Nodes that are online."""
+
+    def send(self, parcels: Mapping[int, bytes], deadline_s: float) -> None:
+        """Send one parcel to each node; earlier orders are no longer waited for."""
+
+    def receive(self) -> Sequence[Arrival]:
+        """What has come back for the last orders since the last call; does not wait."""

@@ -1,0 +1,182 @@
+"""``cairn-aggregator up``: Flower's two server programs, started, watched and stopped.
+
+The SuperLink speaks TLS with the federation's certificate and asks every node
+for its key; the SuperExec runs the ServerApp in processes of its own. Nothing
+is installed or fetched at run time.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from aggregator.admin.folder import FederationFolder
+from aggregator.rounds.server import FOLDER_VARIABLE
+from aggregator.rounds.superlink import SuperLink
+from common.crypto.certificates import parse_node_public_key
+from common.errors import InputDataError, InternalError, UnreachableError
+
+START_S = 60.0
+STOP_S = 10.0
+POLL_S = 0.5
+
+
+def local_address(folder: FederationFolder) -> str:
+    """host:port under which this machine itself reaches the SuperLink."""
+    settings = folder.settings()
+    host = "127.0.0.1" if settings.bind_host in ("0.0.0.0", "::") else settings.bind_host  # noqa: S104
+    return f"{host}:{settings.port}"
+
+
+def authority(folder: FederationFolder) -> bytes:
+    """PEM of the federation's CA."""
+    return (folder.pki / "ca.crt").read_bytes()
+
+
+class Service:
+    """The two programs of one federation, as children of this process."""
+
+    def __init__(self, folder: FederationFolder) -> None:
+        self._folder = folder
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._registered: set[str] = set()
+
+    def start(self) -> None:
+        """Start both programs and wait until the SuperLink answers.
+
+        Raises:
+            InputDataError: the port is taken.
+            InternalError: a program ended at once.
+            UnreachableError: no answer within a minute.
+        """
+        settings = self._folder.settings()
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.bind_host, settings.port))
+            except OSError as error:
+                raise InputDataError(
+                    "the aggregator cannot listen",
+                    field=f"{settings.bind_host}:{settings.port}",
+                    expected="a free port of this machine",
+                    got=error.strerror or "an error",
+                    advice="Stop what listens there, or change federation.toml",
+                ) from error
+        pki, flower = self._folder.pki, self._folder.flower
+        self._spawn(
+            "superlink",
+            "flower-superlink",
+            {
+                "--host": settings.bind_host,
+                "--port": settings.port,
+                "--ssl-ca-certfile": pki / "ca.crt",
+                "--ssl-certfile": pki / "server.crt",
+                "--ssl-keyfile": pki / "server.key",
+                "--database": flower / "link.db",
+                "--isolation": "process",
+                "--superexec-auth-secret-file": flower / "superexec.key",
+            },
+            ["--enable-supernode-auth", "--disable-runtime-dependency-installation"],
+        )
+        self._wait_until_healthy()
+        self._spawn(
+            "superexec",
+            "flower-superexec",
+            {
+                "--runtime-api-address": local_address(self._folder),
+                "--root-certificates": pki / "ca.crt",
+                "--superexec-auth-secret-file": flower / "superexec.key",
+                "--parent-pid": os.getpid(),
+            },
+        )
+        self.register_sites()
+
+    def watch(self, stop: threading.Event, say: Callable[[str], None]) -> None:
+        """Until ``stop`` is set: admit new sites' keys; end when a program does.
+
+        Raises:
+            InternalError: one of the programs ended by itself.
+        """
+        while not stop.wait(POLL_S):
+            for name in self.register_sites():
+                say(f"site {name} may connect")
+            self._check_children()
+
+    def register_sites(self) -> list[str]:
+        """Tell the SuperLink the node keys of admitted sites it does not know yet."""
+        new = [s for n, s in self._folder.admitted().items() if n not in self._registered]
+        if new:
+            with SuperLink(local_address(self._folder), authority(self._folder)) as link:
+                for site in new:
+                    link.register(site.name, parse_node_public_key(site.request.node_key))
+                    self._registered.add(site.name)
+        return [site.name for site in new]
+
+    def stop(self) -> None:
+        """End both programs, by their process ids, the executor first."""
+        for child in reversed(self._children.values()):
+            child.terminate()
+        until = time.monotonic() + STOP_S
+        for child in self._children.values():
+            try:
+                child.wait(max(0.1, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+        self._children.clear()
+
+    def _spawn(
+        self, name: str, program: str, options: Mapping[str, object], flags: Sequence[str] = ()
+    ) -> None:
+        words = [str(word) for option in options.items() for word in option]
+        environment = {
+            **os.environ,
+            "FLWR_TELEMETRY_ENABLED": "0",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "FLWR_HOME": str(self._folder.flower / "home"),
+            "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
+            FOLDER_VARIABLE: str(self._folder.root.resolve()),
+            # Flower finds its own programs by name.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+        with (self._folder.flower / f"{name}.log").open("ab") as log:
+            self._children[name] = subprocess.Popen(
+                [program, *words, *flags],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def _wait_until_healthy(self) -> None:
+        host, port = local_address(self._folder).rsplit(":", 1)
+        context = ssl.create_default_context(cadata=authority(self._folder).decode("ascii"))
+        until = time.monotonic() + START_S
+        while time.monotonic() < until:
+            self._check_children()
+            try:
+                with (
+                    socket.create_connection((host, int(port)), timeout=2) as plain,
+                    context.wrap_socket(plain, server_hostname=host),
+                ):
+                    return
+            except OSError:
+                time.sleep(0.1)
+        raise UnreachableError("the SuperLink does not answer", got="silence for a minute")
+
+    def _check_children(self) -> None:
+        for name, child in self._children.items():
+            if child.poll() is not None:
+                raise InternalError(
+                    f"the {name} ended by itself",
+                    got=f"exit status {child.returncode}",
+                    advice=f"See {self._folder.flower / name}.log",
+                )

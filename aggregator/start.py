@@ -1,0 +1,94 @@
+"""Starting a run and noticing when it ends without saying so."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+
+from aggregator.admin.folder import FederationFolder
+from aggregator.rounds.events import RunFinished, read_events
+from aggregator.rounds.server import RUN_KEY
+from aggregator.rounds.store import RunOptions, RunStore
+from aggregator.rounds.superlink import SuperLink
+from aggregator.service import authority, local_address
+from common.errors import ExitCode, RefusedError, UnreachableError
+from common.plan import FederationPlan
+
+LOOK_S = 2.0
+
+
+def connect(folder: FederationFolder) -> SuperLink:
+    """The SuperLink of this federation on this machine."""
+    return SuperLink(local_address(folder), authority(folder))
+
+
+def start_run(
+    folder: FederationFolder, plan: FederationPlan, options: RunOptions
+) -> tuple[RunStore, int]:
+    """Make the run's folder and have Flower conduct it.
+
+    Returns:
+        The run and Flower's id of it.
+
+    Raises:
+        RefusedError: fewer sites are admitted than the quorum, or asked for.
+        UnreachableError: ``cairn-aggregator up`` does not run.
+    """
+    admitted = len(folder.admitted())
+    needed = max(options.min_sites, plan.rounds.quorum)
+    if admitted < needed:
+        raise RefusedError(
+            "too few sites are admitted for this plan",
+            field="min-sites, rounds.quorum",
+            expected=f"{needed} sites",
+            got=f"{admitted}",
+            advice="Invite and admit more sites, or lower the quorum",
+        )
+    with connect(folder) as link:
+        link.nodes()
+        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{plan.name}"[:64]
+        store = RunStore.create(folder.runs / name, plan, options)
+        return store, link.start_run({RUN_KEY: name})
+
+
+def resume_run(folder: FederationFolder, name: str) -> tuple[RunStore, int]:
+    """Go on with a run after its last round that counts.
+
+    Raises:
+        RefusedError: every round of it is finished.
+    """
+    store = RunStore(folder.run(name))
+    if store.finished_rounds() and store.finished_rounds()[-1] > store.plan().rounds.training:
+        raise RefusedError("nothing is left to do in this run", field=name)
+    with connect(folder) as link:
+        return store, link.start_run({RUN_KEY: name})
+
+
+def guard(folder: FederationFolder, store: RunStore, run_id: int, stop: threading.Event) -> None:
+    """Until ``stop``: journal the end of a run that Flower ended and the run itself did not.
+
+    A ServerApp that cannot start, or a SuperLink that is killed, writes no event.
+    """
+    start = store.journal.stat().st_size if store.journal.exists() else 0
+    silent = 0
+    while not stop.wait(LOOK_S):
+        try:
+            with connect(folder) as link:
+                ended = link.has_ended(run_id)
+            silent = 0
+        except UnreachableError:
+            silent += 1
+            ended = silent >= 5
+        if not ended or stop.wait(LOOK_S):
+            continue
+        if any(isinstance(event, RunFinished) for _, event in read_events(store.journal, start)):
+            return
+        store.record(
+            RunFinished(
+                verdict="FAILED",
+                reason="Flower ended the run; see superexec.log in the federation's flower folder",
+                rounds=len([n for n in store.finished_rounds() if n > 0]),
+                exit_code=int(ExitCode.UNREACHABLE if silent else ExitCode.INTERNAL),
+            )
+        )
+        return

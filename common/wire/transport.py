@@ -1,0 +1,19 @@
+"""Names under which a parcel lies in a Flower message; both ends must agree.
+
+An order and a reply are one uint8 array each. A courier that has no reply
+sends one integer (``common.wire.codes``) instead, and nothing else.
+"""
+
+MESSAGE_TYPE = "train"
+RECORD = "cairn"
+PARCEL = "parcel"
+CODE = "code"
+
+ORDER = "order"
+SIGNATURE = "signature"
+RECEIPT = "receipt"
+"""Parts of an order's parcel; the receipt is present once the site has a cosigned checkpoint."""
+
+ENVELOPE_SUFFIX = ".envelope"
+PROOF_SUFFIX = ".proof"
+"""Parts of a reply's parcel, after the record type's name."""

@@ -1,0 +1,233 @@
+"""The courier's loop: pull orders into the spool, push what the door released.
+
+What it may say by itself is one integer. An order in flight is remembered on
+disk, so that a courier that was killed answers it after a restart.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+from common.canonical import sha256_hex
+from common.errors import (
+    CairnError,
+    InputDataError,
+    RefusedError,
+    UnreachableError,
+    VerificationError,
+)
+from common.wire.codes import ReplyCode
+from common.wire.parcel import unwrap
+from common.wire.transport import CODE, ENVELOPE_SUFFIX, PARCEL, RECORD
+from site_client.courier.fleet import HEARTBEAT_S, Fleet, message_from_stub, message_stub
+from site_client.site import SiteFolder, SiteSettings
+from site_client.spool import Spool, write_atomically
+
+POLL_S = 0.25
+LONGEST_WAIT_S = 30.0
+LOG = logging.getLogger("cairn.courier")
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """An order handed to the worker whose reply is still awaited."""
+
+    digest: str
+    message: Message
+    expires: float
+    since: float
+
+
+def parcel_of(message: Message) -> bytes:
+    """The bytes that an aggregator's message carries.
+
+    Raises:
+        RefusedError: it is not one uint8 array.
+    """
+    try:
+        array = message.content.array_records[RECORD][PARCEL].numpy()
+    except (KeyError, ValueError, TypeError) as error:
+        raise RefusedError("not an order", field=RECORD, expected="a parcel", got="none") from error
+    if array.dtype != np.uint8 or array.ndim != 1:
+        raise RefusedError("not an order", field=PARCEL, expected="uint8[n]", got=str(array.dtype))
+    return bytes(array.tobytes())
+
+
+def parcel_content(parcel: bytes) -> RecordDict:
+    """A released reply as Flower content."""
+    array = Array(np.frombuffer(parcel, dtype=np.uint8))
+    return RecordDict({RECORD: ArrayRecord({PARCEL: array})})
+
+
+def code_content(code: ReplyCode) -> RecordDict:
+    """The only thing that a courier may say by itself."""
+    return RecordDict({RECORD: ConfigRecord({CODE: int(code)})})
+
+
+class Courier:
+    """Everything between one connection and one spool.
+
+    Args:
+        folder: ``courier/`` of the site, for what must survive a restart.
+    """
+
+    def __init__(self, folder: Path, settings: SiteSettings, spool: Spool, fleet: Fleet) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._spool = spool
+        self._fleet = fleet
+        self._inflight = folder / "inflight"
+        self._inflight.mkdir(parents=True, exist_ok=True)
+        self._deliveries = self._recall()
+        self._next_heartbeat = 0.0
+
+    def go_online(self) -> None:
+        """Activate, remembering the node's id for the next start."""
+        memory = self._folder / "node-id"
+        known = int(memory.read_text()) if memory.exists() else None
+        node_id = self._fleet.activate(known)
+        write_atomically(memory, f"{node_id}".encode())
+        self._next_heartbeat = time.monotonic() + HEARTBEAT_S / 2
+
+    def turn(self) -> None:
+        """One turn of the loop: heartbeat, replies out, orders in."""
+        if time.monotonic() >= self._next_heartbeat:
+            if not self._fleet.heartbeat():
+                self.go_online()
+            self._next_heartbeat = time.monotonic() + HEARTBEAT_S / 2
+        for delivery in list(self._deliveries):
+            self._try_to_answer(delivery)
+        self._take_in()
+
+    def _take_in(self) -> None:
+        incoming = self._fleet.pull()
+        if incoming is None:
+            return
+        app = self._fleet.app_digest(incoming.run_id)
+        if app != self._settings.app_sha256:
+            LOG.error("refused a run whose app %s is not the pinned one", app[:12])
+            self._fleet.push(code_content(ReplyCode.UNAPPROVED_APP), incoming.message, 0.0)
+            return
+        try:
+            parcel = parcel_of(incoming.message)
+        except RefusedError as error:
+            LOG.error("refused a message: %s", error)  # noqa: TRY400 -- the traceback adds nothing
+            self._fleet.push(code_content(ReplyCode.BAD_ORDER), incoming.message, 0.0)
+            return
+        digest = sha256_hex(parcel)
+        note = {
+            "stub": base64.b64encode(message_stub(incoming.message)).decode("ascii"),
+            "expires": incoming.expires,
+        }
+        write_atomically(self._inflight / f"{digest}.json", json.dumps(note).encode())
+        self._spool.put_order(parcel)
+        self._deliveries.append(
+            Delivery(digest, incoming.message, incoming.expires, time.monotonic())
+        )
+        LOG.info("order %s taken in, %d bytes", digest[:12], len(parcel))
+
+    def _try_to_answer(self, delivery: Delivery) -> None:
+        reply = self._spool.read_reply(delivery.digest)
+        late = time.time() >= delivery.expires
+        if reply is None and not late:
+            return
+        content = code_content(ReplyCode.NO_ANSWER) if reply is None else parcel_content(reply)
+        try:
+            self._fleet.push(content, delivery.message, time.monotonic() - delivery.since)
+        except VerificationError as error:
+            LOG.warning("order %s: nobody waits for the reply: %s", delivery.digest[:12], error)
+        else:
+            self._journal(delivery.digest, reply)
+        self._deliveries.remove(delivery)
+        (self._inflight / f"{delivery.digest}.json").unlink(missing_ok=True)
+        if reply is not None:
+            self._spool.finish_reply(delivery.digest)
+
+    def _journal(self, digest: str, reply: bytes | None) -> None:
+        """Note what the socket took, so that an auditor can hold it against the ledger."""
+        if reply is None:
+            LOG.warning("order %s: the worker gave no answer in time", digest[:12])
+            return
+        with (self._folder / "sent.jsonl").open("a", encoding="utf-8") as file:
+            for name, data in unwrap(reply).items():
+                if name.endswith(ENVELOPE_SUFFIX):
+                    line = {"order": digest, "sha256": sha256_hex(data), "bytes": len(data)}
+                    file.write(json.dumps(line, sort_keys=True) + "\n")
+        LOG.info("order %s answered, %d bytes", digest[:12], len(reply))
+
+    def _recall(self) -> list[Delivery]:
+        """Orders that were in flight when the courier last stopped."""
+        found = []
+        for path in sorted(self._inflight.glob("*.json")):
+            try:
+                note = json.loads(path.read_text(encoding="utf-8"))
+                message = message_from_stub(base64.b64decode(note["stub"], validate=True))
+                found.append(Delivery(path.stem, message, float(note["expires"]), time.monotonic()))
+            except (ValueError, KeyError, binascii.Error):
+                path.unlink()
+                LOG.warning("forgot an unreadable note of an order in flight")
+        return found
+
+
+def read_courier_file(path: Path) -> bytes:
+    """Key or certificate of the courier.
+
+    Raises:
+        InputDataError: missing; says to join first.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputDataError(
+            "the courier's keys are incomplete",
+            field=str(path),
+            got=error.strerror or "an error",
+            advice="Run `cairn-site join INVITE --data DIR` first",
+        ) from error
+
+
+def run_courier(site: SiteFolder, stop: threading.Event) -> None:
+    """Carry until ``stop`` is set; only an unreachable aggregator is tried again.
+
+    Raises:
+        VerificationError: wrong CA, unregistered or revoked key: exits at once.
+        InputDataError: the site folder is incomplete.
+    """
+    settings = site.settings()
+    authority = read_courier_file(site.courier / "ca.crt")
+    node_key = read_courier_file(site.courier / "node.key")
+    spool = Spool(site.spool)
+    spool.prepare()
+    fleet = Fleet(settings.address, authority, node_key)
+    courier = Courier(site.courier, settings, spool, fleet)
+    online, wait = False, 1.0
+    try:
+        while not stop.is_set():
+            try:
+                if not online:
+                    courier.go_online()
+                    online, wait = True, 1.0
+                    LOG.info("online as %s at %s", settings.site, settings.address)
+                courier.turn()
+                stop.wait(POLL_S)
+            except UnreachableError as error:
+                LOG.warning("%s; next try in %.0f s", _briefly(error), wait)
+                online = False
+                stop.wait(wait)
+                wait = min(2 * wait, LONGEST_WAIT_S)
+    finally:
+        fleet.close()
+
+
+def _briefly(error: CairnError) -> str:
+    return f"{error.problem} ({error.got})" if error.got else error.problem

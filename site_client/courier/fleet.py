@@ -1,0 +1,272 @@
+"""Flower's Fleet API as one site speaks it: activate, pull an order, push a reply.
+
+Flower's own SuperNode would start an uploaded app for every message, poll
+every three seconds and lose a message in flight when it dies. This is the same
+protocol with the same node authentication and none of that. It uses internal
+modules of the pinned flwr release and is the only module that does so here.
+
+Failures come out sorted: only ``UnreachableError`` is worth another try.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.app import Message, RecordDict
+from flwr.app.message import remove_content_from_message
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PushMessagesRequest,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.node_pb2 import Node
+from flwr.proto.run_pb2 import GetRunRequest
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_protobuf_utils import (
+    make_confirm_message_received_fn_protobuf,
+    make_pull_object_fn_protobuf,
+    make_push_object_fn_protobuf,
+)
+from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
+    ObjectPushError,
+    inflate_object_from_contents,
+    pull_objects,
+    push_objects,
+)
+from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from common.errors import CairnError, InputDataError, UnreachableError, VerificationError
+
+HEARTBEAT_S = 10.0
+"""Flower's least heartbeat interval: a dead courier is noticed after twice this."""
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A message from the aggregator.
+
+    Attributes:
+        message: Flower's message with its content.
+        expires: Unix time after which nobody waits for the reply.
+    """
+
+    message: Message
+    run_id: int
+    expires: float
+
+
+def message_stub(message: Message) -> bytes:
+    """What must be kept to answer a message after a restart; holds no content."""
+    return message_to_proto(remove_content_from_message(message)).SerializeToString()
+
+
+def message_from_stub(data: bytes) -> Message:
+    """The message that ``message_stub`` kept."""
+    return message_from_proto(ProtoMessage.FromString(data))
+
+
+class Fleet:
+    """One authenticated connection to the aggregator's Fleet API.
+
+    Args:
+        address: host:port.
+        authority: PEM of the federation's CA; no other is trusted.
+        node_key: OpenSSH private key of this site's courier.
+    """
+
+    def __init__(self, address: str, authority: bytes, node_key: bytes) -> None:
+        key = load_ssh_private_key(node_key, password=None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise InputDataError(
+                "not a node key", field="node.key", expected="an elliptic-curve key", got="another"
+            )
+        self._public_key = public_key_to_bytes(key.public_key())
+        self._node: Node | None = None
+        try:
+            self._client = FleetHttpClient.from_server_address(
+                address,
+                insecure=False,
+                root_certificates=authority,
+                interceptors=[
+                    RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+                    NodeAuthHttpInterceptor(key, key.public_key()),
+                ],
+            )
+        except ssl.SSLError as error:
+            raise VerificationError(
+                "the authority's certificate cannot be read",
+                field="ca.crt",
+                expected="PEM",
+                got="other bytes",
+            ) from error
+
+    def activate(self, known_node_id: int | None) -> int:
+        """Go online and return the node's id.
+
+        The aggregator refuses to activate a node that it believes to be online, which is
+        so for a few seconds after a crash. A node that still knows its id then goes on
+        where it was.
+
+        Raises:
+            VerificationError: the aggregator does not know this key, or TLS does not verify.
+            UnreachableError: nobody answers.
+        """
+        request = ActivateNodeRequest(public_key=self._public_key, heartbeat_interval=HEARTBEAT_S)
+        try:
+            self._node = Node(node_id=self._client.ActivateNode(request).node_id)
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.PRECONDITION_FAILED:
+                raise explain(error) from error
+            if known_node_id is None:
+                raise _unknown_key() from error
+            self._node = Node(node_id=known_node_id)
+            if not self.heartbeat():
+                raise _unknown_key() from error
+        except httpx.HTTPError as error:
+            raise explain(error) from error
+        return self._node.node_id
+
+    def heartbeat(self) -> bool:
+        """Tell the aggregator that this site lives; False when it no longer knows us."""
+        try:
+            response = self._client.SendNodeHeartbeat(
+                SendNodeHeartbeatRequest(node=self._online(), heartbeat_interval=HEARTBEAT_S)
+            )
+        except httpx.HTTPError as error:
+            raise explain(error) from error
+        return bool(response.success)
+
+    def pull(self) -> Incoming | None:
+        """The next waiting message with its content, or None."""
+        node = self._online()
+        try:
+            response = self._client.PullMessages(PullMessagesRequest(node=node))
+            if not response.messages_list:
+                return None
+            bare = message_from_proto(response.messages_list[0])
+            tree = response.message_object_trees[0]
+            run_id = bare.metadata.run_id
+            contents = pull_objects(
+                [part.object_id for part in iterate_object_tree(tree)],
+                make_pull_object_fn_protobuf(self._client.PullObject, node, run_id),
+            )
+            make_confirm_message_received_fn_protobuf(
+                self._client.ConfirmMessageReceived, node, run_id
+            )(tree.object_id)
+        except httpx.HTTPError as error:
+            raise explain(error) from error
+        except ObjectPullError as error:
+            raise UnreachableError("a message did not arrive whole") from error
+        message = inflate_object_from_contents(tree.object_id, contents)
+        if not isinstance(message, Message):
+            raise VerificationError("the aggregator sent something that is no message")
+        message.metadata.__dict__["_message_id"] = tree.object_id
+        return Incoming(message, run_id, bare.metadata.created_at + bare.metadata.ttl)
+
+    def app_digest(self, run_id: int) -> str:
+        """SHA-256 of the app that a run names; it is never downloaded."""
+        try:
+            response = self._client.GetRun(GetRunRequest(node=self._online(), run_id=run_id))
+        except httpx.HTTPError as error:
+            raise explain(error) from error
+        return str(response.run.fab_hash)
+
+    def push(self, content: RecordDict, reply_to: Message, seconds: float) -> None:
+        """Send the reply to a message."""
+        node = self._online()
+        reply = Message(content, reply_to=reply_to)
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        try:
+            with no_object_id_recompute():
+                response = self._client.PushMessages(
+                    PushMessagesRequest(
+                        node=node,
+                        messages_list=[message_to_proto(remove_content_from_message(reply))],
+                        message_object_trees=[get_object_tree(reply)],
+                        clientapp_runtime_list=[seconds],
+                    )
+                )
+                push_objects(
+                    get_all_nested_objects(reply),
+                    make_push_object_fn_protobuf(
+                        self._client.PushObject, node, reply.metadata.run_id, response.session_id
+                    ),
+                    object_ids_to_push=set(response.objects_to_push),
+                )
+        except httpx.HTTPError as error:
+            raise explain(error) from error
+        except ObjectPushError as error:
+            raise UnreachableError("a reply did not arrive whole") from error
+
+    def close(self) -> None:
+        """Go offline; a failure to say so changes nothing."""
+        if self._node is not None:
+            try:
+                self._client.DeactivateNode(DeactivateNodeRequest(node_id=self._node.node_id))
+            except httpx.HTTPError:
+                self._node = None
+        self._client.close()
+
+    def _online(self) -> Node:
+        if self._node is None:
+            raise UnreachableError("the courier is not online")
+        return self._node
+
+
+def explain(error: httpx.HTTPError) -> CairnError:
+    """Sort a transport failure: wrong for good, or worth another try."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return VerificationError(
+                "the aggregator's certificate does not verify",
+                field="server certificate",
+                expected="one issued by this federation's authority (courier/ca.crt)",
+                got=cause.verify_message or "another",
+                advice="Compare the CA fingerprint with the coordinator; nothing was sent",
+            )
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            return _unknown_key()
+        if status < httpx.codes.INTERNAL_SERVER_ERROR:
+            return VerificationError(
+                "the aggregator refused a request",
+                expected="an answer",
+                got=f"HTTP {status}",
+                advice="The run may be over; otherwise compare versions with the coordinator",
+            )
+        return UnreachableError("the aggregator is not well", got=f"HTTP {status}")
+    return UnreachableError(
+        "the aggregator cannot be reached",
+        got=type(error).__name__,
+        advice="Check address, firewall and whether `cairn-aggregator up` runs",
+    )
+
+
+def _unknown_key() -> VerificationError:
+    return VerificationError(
+        "the aggregator does not accept this site's node key",
+        field="courier/node.key",
+        expected="a key that the coordinator admitted and did not revoke",
+        got="an unregistered key",
+        advice="Send request.json to the coordinator, and check this machine's clock",
+    )
