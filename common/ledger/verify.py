@@ -38,7 +38,6 @@ from common.ledger.notes import (
 from common.ledger.records import LedgerRecord, parse_record
 from common.ledger.verdict import Breakage, Totals, Verdict
 
-
 _MAX_REASON = 500
 
 
@@ -140,9 +139,11 @@ class _Audit:
         frontier = Frontier()
         self._check_anchors(frontier)
         for seq, line in enumerate(lines[:-1][: signed.size]):
-            self._check_record(seq, line)
+            record = self._read_record(seq, line)
             frontier.add(leaf_hash(line))
             self._check_anchors(frontier)
+            self._check_payload(seq, record)
+            self.totals.add(record)
         self._check_end(frontier.size, signed.size, lines)
         self._look_for_oddities()
 
@@ -223,7 +224,7 @@ class _Audit:
         if tail:
             self.warnings.append("one unfinished record after the checkpoint, never released")
 
-    def _check_record(self, seq: int, line: bytes) -> None:
+    def _read_record(self, seq: int, line: bytes) -> LedgerRecord:
         try:
             record = parse_record(line, "record")
         except VerificationError as error:
@@ -237,8 +238,7 @@ class _Audit:
         if record.ts < self._last_ts:
             self.warnings.append(f"record #{seq}: the clock went back")
         self._last_ts = record.ts
-        self._check_payload(seq, record)
-        self.totals.add(record)
+        return record
 
     def _check_payload(self, seq: int, record: LedgerRecord) -> None:
         digest = record.payload_sha256
