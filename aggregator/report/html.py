@@ -1,0 +1,393 @@
+"""The report: one self-contained page, and the same in a few numbers for scripts.
+
+No script, no font and no picture is fetched; the page opens offline and
+prints. Every text is escaped by the template and freed of control characters.
+Figures of rounds come from the journal; held-out errors, ledger verdicts and
+pictures only from ``ReportExtras``, and are said to be missing when they are.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from statistics import fmean
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from aggregator.report import curves, figures, text
+from aggregator.report.extras import LedgerVerdict, ReportExtras
+from aggregator.report.ink import SITES
+from aggregator.report.run import RoundState, RunState, landmarks_of, mean_mm, prior_mm
+
+_TONES = {"COMPLETED": "good", "DEGRADED": "warn", "FAILED": "bad", "": "open"}
+_MAX_REASONS = 8
+
+
+@dataclass(frozen=True)
+class _Banner:
+    word: str
+    tone: str
+    sentence: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Number:
+    name: str
+    value: str
+    beside: str
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Errors of one landmark, or of all, mm."""
+
+    landmark: str
+    start: float | None
+    final: float | None
+    prior: float | None
+    best: float | None = None
+    worst: float | None = None
+
+
+@dataclass(frozen=True)
+class _Landmarks:
+    where: str
+    rows: tuple[_Row, ...]
+    mean: _Row
+    local: bool
+    far: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Cell:
+    text: str
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class _TableRow:
+    name: str
+    cells: tuple[_Cell, ...] | tuple[str, ...]
+    whole: str = ""
+    total: int = 0
+
+
+@dataclass(frozen=True)
+class _LedgerRow:
+    ledger: LedgerVerdict
+    arrived: int
+
+    @property
+    def more(self) -> bool:
+        """Whether more arrived than the ledger says has left."""
+        return self.arrived > self.ledger.bytes_out
+
+
+def write_report(path: Path, state: RunState, extras: ReportExtras | None = None) -> None:
+    """Write the page; the file appears whole or not at all.
+
+    The same state and extras give the same bytes on the same installation.
+    """
+    page = render(state, extras if extras is not None else ReportExtras())
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(page, encoding="utf-8")
+    draft.replace(path)
+
+
+def render(state: RunState, extras: ReportExtras) -> str:
+    """The page as a string."""
+    return _environment().get_template("report.html.j2").render(_context(state, extras))
+
+
+def summary_json(state: RunState, extras: ReportExtras | None = None) -> dict[str, object]:
+    """The run in a few numbers, for scripts.
+
+    Errors (mm) are those on held-out subjects when there are any, otherwise
+    the sites' own evaluations; unknown ones are None. ``bytes_out`` has one
+    entry per round of the journal, the agreement on weights and the final
+    evaluation included.
+    """
+    extras = extras if extras is not None else ReportExtras()
+    errors = _landmarks(state, extras)
+    rows, columns = extras.sketch_shape or (None, None)
+    last = [r for r in state.rounds if r.finished_at is not None]
+    local = extras.held_out.local if extras.held_out else {}
+    return {
+        "sites": len(state.sites),
+        "rounds": state.trained,
+        "seconds": round(state.elapsed_s, 3),
+        "error_mm": {
+            "start": _rounded(errors.mean.start if errors else None),
+            "constant_prior": _rounded(errors.mean.prior if errors else None),
+            "local_only": {site: _rounded(value) for site, value in local.items()},
+            "federated": _rounded(errors.mean.final if errors else None),
+        },
+        "bytes_out": {
+            site: [part.bytes if (part := r.of(site)) else 0 for r in state.rounds]
+            for site in state.sites
+        },
+        "sketch": {
+            "rows": rows,
+            "columns": columns,
+            "total": last[-1].sketch_total if last else 0,
+        },
+        "ledgers": {
+            ledger.site: {"records": ledger.records, "verdict": ledger.verdict}
+            for ledger in extras.ledgers
+        },
+        "model_sha256": state.model_sha256 or None,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("aggregator.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        finalize=_clean,
+    )
+    environment.filters.update(
+        mm=text.mm, count=text.count, percent=text.percent, moment=text.moment
+    )
+    return environment
+
+
+def _clean(value: object) -> object:
+    """Whatever the template prints, without control characters; drawings are ours and pass."""
+    return text.printable(value) if isinstance(value, str) and type(value) is not Markup else value
+
+
+def _context(state: RunState, extras: ReportExtras) -> dict[str, object]:
+    errors = _landmarks(state, extras)
+    arrow = extras.trajectory
+    return {
+        "state": state,
+        "extras": extras,
+        "colours": {site: f"--site-{n}" for n, site in enumerate(state.sites[: len(SITES)])},
+        "banner": _banner(state, extras),
+        "numbers": _numbers(state, extras, errors),
+        "landmarks": errors,
+        "learning_caption": _learning_caption(state, extras),
+        "sketch_caption": _sketch_caption(extras),
+        "bytes_rows": [_bytes_row(state, r) for r in state.rounds],
+        "time_rows": [_time_row(state, r) for r in state.rounds],
+        "total_bytes": sum(state.site(site).bytes_out for site in state.sites),
+        "any_rejected": any(i.kind == "rejected" for i in state.incidents),
+        "ledgers": [_LedgerRow(v, state.site(v.site).bytes_out) for v in extras.ledgers],
+        "levels": figures.level_colours(arrow) if arrow else (),
+        "facts": _facts(state, extras),
+        "drawings": {
+            "learning": curves.learning(state, extras.held_out),
+            "sketch": curves.sketch(state),
+            "bytes": figures.bytes_out(state),
+            "timeline": figures.timeline(state),
+            "trajectory": figures.trajectory(arrow) if arrow else None,
+        },
+    }
+
+
+def _banner(state: RunState, extras: ReportExtras) -> _Banner:
+    reasons = [
+        f"Round {i.round}: {i.site} {'was late' if i.kind == 'late' else i.kind}"
+        + (f" ({i.why})" if i.why else "")
+        for i in state.incidents
+    ]
+    if len(reasons) > _MAX_REASONS:
+        rest = len(reasons) - _MAX_REASONS
+        reasons = [*reasons[:_MAX_REASONS], f"… and {rest} more, listed below"]
+    reasons += [
+        f"The ledger of {v.site} does not hold: {v.verdict}" for v in extras.ledgers if not v.intact
+    ]
+    if not state.run:
+        return _Banner("NOT BEGUN", "open", "The journal of this run is empty.", ())
+    done = f"{state.trained} of {state.planned_rounds} training rounds"
+    sentence = {
+        "COMPLETED": f"{done}, every site in every round.",
+        "DEGRADED": f"{done}. The model counts, but not every site is in every round.",
+        "FAILED": f"{done}. The run has no result.",
+        "": f"{done} so far. This page shows a run that has not finished.",
+    }[state.verdict]
+    if state.reason:
+        sentence += f" The aggregator says: {state.reason}"
+    bad_ledger = any(not v.intact for v in extras.ledgers)
+    tone = "bad" if bad_ledger else _TONES[state.verdict]
+    return _Banner(state.verdict or "IN PROGRESS", tone, sentence, tuple(reasons))
+
+
+def _numbers(
+    state: RunState, extras: ReportExtras, errors: _Landmarks | None
+) -> tuple[_Number, ...]:
+    if not state.run:
+        return ()
+    numbers = []
+    if errors is not None:
+        mean = errors.mean
+        beside = f"from {text.mm(mean.start)} mm at the start; constant prior {text.mm(mean.prior)}"
+        numbers.append(
+            _Number("federated, mean error", f"{text.mm(mean.final)} mm", beside + " mm")
+        )
+    if extras.held_out and (local := extras.held_out.local):
+        best, worst = min(local.values()), max(local.values())
+        value = f"{text.mm(best)}–{text.mm(worst)} mm" if best != worst else f"{text.mm(best)} mm"
+        numbers.append(_Number("a site alone, mean error", value, "best and worst site"))
+    sites = f"{len(state.sites)} sites, quorum {state.quorum}"
+    duration = text.duration(state.elapsed_s)
+    numbers.append(
+        _Number(
+            "training rounds", f"{state.trained} of {state.planned_rounds}", f"{sites}; {duration}"
+        )
+    )
+    out = sum(state.site(site).bytes_out for site in state.sites)
+    each = f"{text.size(out // max(1, len(state.sites)))} per site"
+    numbers.append(_Number("out of the sites", text.size(out), each))
+    if extras.ledgers:
+        intact = sum(v.intact for v in extras.ledgers)
+        value = f"{intact} of {len(extras.ledgers)}"
+        numbers.append(_Number("ledgers intact", value, "verified offline"))
+    return tuple(numbers)
+
+
+def _landmarks(state: RunState, extras: ReportExtras) -> _Landmarks | None:
+    """Held-out errors when there are any, otherwise the sites' own evaluations."""
+    if extras.held_out is not None:
+        return _held_out_landmarks(extras)
+    rounds = state.evaluated()
+    if not rounds:
+        return None
+    first, last = rounds[0].errors, rounds[-1].errors
+
+    def row(name: str, landmark: str | None) -> _Row:
+        return _Row(
+            name, mean_mm(first, landmark), mean_mm(last, landmark), prior_mm(last, landmark)
+        )
+
+    rows = tuple(row(name, name) for name in landmarks_of(state))
+    where = "each site’s own evaluation, weighted by searches"
+    return _Landmarks(where, rows, row("mean", None), local=False)
+
+
+def _held_out_landmarks(extras: ReportExtras) -> _Landmarks | None:
+    held_out = extras.held_out
+    if held_out is None:
+        return None
+    first, last = held_out.federated[0][1], held_out.federated[-1][1]
+    local = list(held_out.local_final.values())
+    rows = tuple(
+        _Row(
+            name,
+            first[name],
+            last[name],
+            prior,
+            min((errors[name] for errors in local), default=None),
+            max((errors[name] for errors in local), default=None),
+        )
+        for name, prior in held_out.prior_mm.items()
+    )
+    means = list(held_out.local.values())
+    mean = _Row(
+        "mean",
+        fmean(first.values()),
+        fmean(last.values()),
+        held_out.prior,
+        min(means, default=None),
+        max(means, default=None),
+    )
+    where = f"on {held_out.subjects} held-out subjects that no site trained on"
+    return _Landmarks(where, rows, mean, bool(local), tuple(held_out.over_10mm.items()))
+
+
+def _learning_caption(state: RunState, extras: ReportExtras) -> str:
+    parts = []
+    if extras.held_out is not None:
+        parts.append(
+            "Held-out subjects: thick, the federated model; thin, each site training alone; "
+            "dashed, always answering with the landmark’s mean position."
+        )
+    if state.curve():
+        parts.append(
+            "Each site’s own evaluation: the weights that a round started from, on the site’s "
+            "own cases; thick, the mean over the sites that answered, weighted by searches."
+        )
+    return " ".join(parts)
+
+
+def _sketch_caption(extras: ReportExtras) -> str:
+    shape = ""
+    if extras.sketch_shape is not None:
+        rows, columns = extras.sketch_shape
+        shape = f" of {rows} rows × {text.count(columns)} columns"
+    return (
+        f"The merged count sketch{shape}, all sites’ experience together. Cells in use tell how "
+        "much of it the experience has reached; keys, how much was counted."
+    )
+
+
+def _name(r: RoundState) -> str:
+    names = {"begin": f"{r.round}, agreement", "evaluate": f"{r.round}, evaluation"}
+    again = f" (attempt {r.attempts})" if r.attempts > 1 else ""
+    return names.get(r.phase, str(r.round)) + again
+
+
+def _bytes_row(state: RunState, r: RoundState) -> _TableRow:
+    sizes = [part.bytes if (part := r.of(site)) else None for site in state.sites]
+    cells = tuple("–" if size is None else text.count(size) for size in sizes)
+    return _TableRow(_name(r), cells, total=sum(size or 0 for size in sizes))
+
+
+def _time_row(state: RunState, r: RoundState) -> _TableRow:
+    cells = []
+    for site in state.sites:
+        part = r.of(site)
+        if part is None:
+            cells.append(_Cell("–"))
+        elif part.status in ("late", "rejected", "failed"):
+            cells.append(_Cell(part.status, "is-warn" if part.status == "late" else "is-bad"))
+        elif part.status != "sent":
+            cells.append(_Cell("…"))
+        elif r.seconds is None:
+            cells.append(_Cell(f"{part.train_s:.1f} / …"))
+        else:
+            waited = max(0.0, r.seconds - part.seconds)
+            cells.append(_Cell(f"{part.train_s:.1f} / {waited:.1f}"))
+    whole = "…" if r.seconds is None else f"{r.seconds:.1f}"
+    return _TableRow(_name(r), tuple(cells), whole=whole)
+
+
+def _facts(state: RunState, extras: ReportExtras) -> list[tuple[str, str, bool]]:
+    software: Mapping[str, str] = extras.software or _installed()
+    facts = [
+        ("plan", state.plan_name, False),
+        ("plan fingerprint", state.plan_fingerprint, True),
+        ("model SHA-256", state.model_sha256, True),
+        ("run", state.run, False),
+        ("federation", state.federation, False),
+        ("sites", ", ".join(state.sites), False),
+        ("began", text.moment(state.started_at) if state.started_at else "", False),
+        ("last event", text.moment(state.updated_at) if state.updated_at else "", False),
+        ("seeds", extras.seeds, False),
+        ("machine", extras.machine, False),
+        ("command", extras.command, True),
+        ("software", ", ".join(f"{name} {v}" for name, v in software.items()), False),
+    ]
+    return [fact for fact in facts if fact[1]]
+
+
+def _installed() -> dict[str, str]:
+    """Versions of what computed the figures on this machine."""
+    found = {"Python": platform.python_version()}
+    for name in ("cairn-fl", "flwr", "numpy", "matplotlib"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

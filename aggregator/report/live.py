@@ -1,0 +1,315 @@
+"""A run in a terminal: one live view, or one plain line per event when nobody looks.
+
+Reads the journal and nothing else; may not write, steer or wait for a site.
+Plain lines are ASCII ``key=value`` pairs without escape codes, made for grep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event as Stop
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from aggregator.report.run import RunState, SiteState, Status, landmarks_of, mean_mm, prior_mm
+from aggregator.report.state import fold
+from aggregator.report.text import (
+    count,
+    duration,
+    mm,
+    percent,
+    printable,
+    size,
+    sparkline,
+    word,
+)
+from aggregator.rounds.events import (
+    Event,
+    RoundFinished,
+    RoundStarted,
+    RunFinished,
+    RunStarted,
+    SiteLate,
+    SiteRejected,
+    SiteReplied,
+    read_events,
+)
+
+_LOOK: dict[Status, tuple[str, str]] = {
+    "waiting": ("·", "dim"),
+    "training": ("▸", "cyan"),
+    "sent": ("✓", "green"),
+    "late": ("◷", "yellow"),
+    "rejected": ("✗", "bold red"),
+    "failed": ("✗", "bold red"),
+}
+_PHASES = {
+    "waiting": "waiting for sites",
+    "begin": "agreeing on the initial weights",
+    "train": "training",
+    "evaluate": "final evaluation",
+    "finished": "finished",
+}
+_VERDICTS = {"COMPLETED": "bold green", "DEGRADED": "bold yellow", "FAILED": "bold red"}
+
+
+def utc_now() -> datetime:
+    """The clock on the wall."""
+    return datetime.now(UTC)
+
+
+def watch(
+    journal: Path,
+    console: Console,
+    stop: Stop,
+    *,
+    clock: Callable[[], datetime] = utc_now,
+    poll_s: float = 0.25,
+) -> RunState:
+    """Follow a journal until its run finishes or ``stop`` is set; the file may come later.
+
+    Args:
+        journal: the run's events.jsonl.
+        console: where to show it; a terminal gets a live view, anything else plain lines.
+        stop: ends the watch at the next look, after what is already written.
+        clock: for elapsed time and ETA.
+        poll_s: seconds between two looks.
+
+    Returns:
+        The state after the last event that was read.
+
+    Raises:
+        InputDataError: a whole line of the journal is no event.
+    """
+    if not console.is_terminal:
+        return _follow(journal, stop, poll_s, lambda events, _: _print(console, events))
+    with Live(console=console, refresh_per_second=4) as live:
+
+        def show(_: Sequence[Event], state: RunState) -> None:
+            live.update(status_table(state, now=clock()))
+
+        return _follow(journal, stop, poll_s, show)
+
+
+def _follow(
+    journal: Path,
+    stop: Stop,
+    poll_s: float,
+    show: Callable[[Sequence[Event], RunState], None],
+) -> RunState:
+    """Call ``show`` once per look, with the events that are new."""
+    state, position = RunState(), 0
+    while True:
+        last_look = stop.is_set()
+        found = list(read_events(journal, position))
+        position = found[-1][0] if found else position
+        events = [event for _, event in found]
+        state = fold(events, state)
+        show(events, state)
+        if state.verdict or last_look:
+            return state
+        stop.wait(poll_s)
+
+
+def _print(console: Console, events: Sequence[Event]) -> None:
+    for event in events:
+        console.out(plain_line(event), highlight=False)
+
+
+def plain_line(event: Event) -> str:
+    """One event as ``time event key=value …``, ASCII, without escape codes."""
+    parts = " ".join(f"{k}={word(str(v))}" for k, v in _fields(event).items() if v != "")
+    return f"{event.ts.isoformat(timespec='seconds')} {event.event} {parts}"
+
+
+def _fields(event: Event) -> dict[str, object]:
+    match event:
+        case RunStarted():
+            return {
+                "run": event.run,
+                "federation": event.federation,
+                "plan": event.plan_name,
+                "fingerprint": event.plan_fingerprint[:16],
+                "rounds": event.rounds,
+                "quorum": event.quorum,
+                "sites": ",".join(event.sites),
+            }
+        case RoundStarted():
+            return {
+                "round": event.round,
+                "phase": event.phase,
+                "sites": ",".join(event.sites),
+                "order_bytes": event.order_bytes,
+            }
+        case SiteReplied():
+            mean = mean_mm(event.errors)
+            return {
+                "round": event.round,
+                "site": event.site,
+                "code": event.code.name,
+                "accepted": "yes" if event.accepted else "no",
+                "bytes": event.bytes,
+                "error_mm": "" if mean is None else mm(mean),
+                "train_s": f"{event.train_ms / 1000:.1f}",
+                "seconds": f"{event.seconds:.1f}",
+            }
+        case SiteRejected():
+            return {"round": event.round, "site": event.site, "reason": event.reason}
+        case SiteLate():
+            return {"round": event.round, "site": event.site}
+        case RoundFinished():
+            return {
+                "round": event.round,
+                "phase": event.phase,
+                "sites": ",".join(event.sites),
+                "model": event.model_sha256[:16],
+                "sketch_fill": f"{event.sketch_fill:.4f}",
+                "sketch_total": event.sketch_total,
+                "seconds": f"{event.seconds:.1f}",
+            }
+        case RunFinished():
+            return {
+                "verdict": event.verdict,
+                "rounds": event.rounds,
+                "reason": event.reason,
+                "model": event.model_sha256[:16],
+                "seconds": f"{event.seconds:.1f}",
+            }
+
+
+def status_table(state: RunState, now: datetime | None = None) -> RenderableType:
+    """The run for a terminal; ``now`` adds elapsed time and ETA while the run goes on."""
+    if not state.run:
+        return Text("no run in this journal yet", style="dim")
+    return Group(_header(state, now), "", _sites(state), "", _footer(state))
+
+
+def _header(state: RunState, now: datetime | None) -> Text:
+    text = Text()
+    text.append(printable(state.run), style="bold")
+    text.append(f"  {printable(state.federation)} · plan {printable(state.plan_name)}", style="dim")
+    text.append(f" ({state.plan_fingerprint[:8]})\n", style="dim")
+    if state.verdict:
+        text.append(state.verdict, style=_VERDICTS[state.verdict])
+        text.append(f"  {state.trained} of {state.planned_rounds} training rounds")
+        text.append(f" in {duration(state.elapsed_s)}")
+        if state.reason:
+            text.append(f"\n{printable(state.reason)}", style="yellow")
+        return text
+    text.append(f"round {state.round} of {state.planned_rounds}", style="bold")
+    text.append(f"  {_PHASES[state.phase]}")
+    if now is not None and state.started_at is not None:
+        text.append(f"  ·  {duration(max(0.0, (now - state.started_at).total_seconds()))} so far")
+        if state.expected_end is not None:
+            left = max(0.0, (state.expected_end - now).total_seconds())
+            text.append(f"  ·  about {duration(left)} left")
+    return text
+
+
+def _sites(state: RunState) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    table.add_column("site")
+    table.add_column("state", min_width=12)
+    table.add_column("error (mm)", justify="right")
+    table.add_column("per round", min_width=10)
+    table.add_column("bytes out", justify="right")
+    table.add_column("answer took", justify="right")
+    table.add_column("", overflow="fold", style="dim")
+    for name in state.sites:
+        site = state.site(name)
+        table.add_row(
+            Text(printable(name)),
+            _state_cell(site, state),
+            mm(site.error_mm),
+            Text(sparkline([v for _, v in site.curve]), style="cyan"),
+            size(site.bytes_out),
+            duration(site.seconds) if site.seconds else "–",
+            Text(printable(site.detail)),
+        )
+    return table
+
+
+def _state_cell(site: SiteState, state: RunState) -> Text:
+    sign, style = _LOOK[site.status]
+    label: str = site.status
+    if site.status == "training" and state.phase != "train":
+        label = "preparing" if state.phase == "begin" else "evaluating"
+    return Text(f"{sign} {label}", style=style)
+
+
+def _footer(state: RunState) -> Text:
+    text = Text()
+    curve = state.curve()
+    if curve:
+        values = [v for _, v in curve]
+        text.append("error over all sites  ", style="dim")
+        text.append(sparkline(values), style="bold cyan")
+        text.append(f"  {mm(values[0])} → {mm(values[-1])} mm")
+        prior = prior_mm(state.evaluated()[-1].errors)
+        text.append(f"  (constant prior {mm(prior)} mm)\n", style="dim")
+    finished = [r for r in state.rounds if r.finished_at is not None and r.sketch_total]
+    if finished:
+        fill, total = finished[-1].sketch_fill, finished[-1].sketch_total
+        full = min(20, max(0, round(20 * fill)))
+        text.append("experience sketch     ", style="dim")
+        text.append("█" * full, style="cyan")
+        text.append("░" * (20 - full), style="dim")
+        text.append(f"  {percent(fill)} of cells · {count(total)} keys")
+    text.rstrip()
+    return text
+
+
+def status_json(state: RunState) -> dict[str, object]:
+    """The run for a script: plain JSON values, lengths in mm, times in seconds."""
+    return {
+        "run": state.run,
+        "federation": state.federation,
+        "plan": state.plan_name,
+        "plan_fingerprint": state.plan_fingerprint,
+        "phase": state.phase,
+        "verdict": state.verdict or None,
+        "reason": state.reason,
+        "round": state.round,
+        "rounds": state.planned_rounds,
+        "rounds_finished": state.trained,
+        "quorum": state.quorum,
+        "started_at": _iso(state.started_at),
+        "updated_at": _iso(state.updated_at),
+        "expected_end": _iso(state.expected_end),
+        "seconds": round(state.elapsed_s, 3),
+        "error_mm": {
+            "by_round": [[n, round(v, 3)] for n, v in state.curve()],
+            "landmarks": {name: _last_error(state, name) for name in landmarks_of(state)},
+        },
+        "sites": {name: _site_json(state.site(name)) for name in state.sites},
+        "incidents": [
+            {"round": i.round, "site": i.site, "kind": i.kind, "why": i.why}
+            for i in state.incidents
+        ],
+        "model_sha256": state.model_sha256 or None,
+    }
+
+
+def _iso(value: datetime | None) -> str | None:
+    return None if value is None else value.isoformat()
+
+
+def _last_error(state: RunState, landmark: str) -> float | None:
+    means = [m for r in state.rounds if (m := mean_mm(r.errors, landmark)) is not None]
+    return round(means[-1], 3) if means else None
+
+
+def _site_json(site: SiteState) -> dict[str, object]:
+    return {
+        "state": site.status,
+        "detail": site.detail,
+        "error_mm": None if site.error_mm is None else round(site.error_mm, 3),
+        "bytes_out": site.bytes_out,
+        "seconds": site.seconds,
+        "ledger_size": site.ledger_size,
+    }

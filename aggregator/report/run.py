@@ -1,0 +1,261 @@
+"""What a journal says about a run, as frozen values. No I/O, no clock, no decision.
+
+Lengths are mm, times seconds, sizes bytes. What can be derived is derived
+(``RunState.site``, ``curve``, ``expected_end``), so that no two fields can
+disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from statistics import median
+from typing import Literal
+
+from common.wire.records import LandmarkError
+
+Phase = Literal["begin", "train", "evaluate"]
+Status = Literal["waiting", "training", "sent", "late", "rejected", "failed"]
+Curve = tuple[tuple[int, float], ...]
+"""Points (training rounds behind the model, mean error in mm), ascending."""
+
+
+@dataclass(frozen=True)
+class SiteRound:
+    """One site in one round.
+
+    Attributes:
+        status: what became of the round's order here.
+        detail: why, when it is rejected, failed, late or left out of the average.
+        accepted: whether its update is in the round's average.
+        bytes: envelope bytes that left the site and arrived, all attempts together.
+        records: the same per record type, by name.
+        train_s, seconds: training alone; from the order to the answer.
+        errors: the site's evaluation of the weights the round started from.
+    """
+
+    site: str
+    status: Status = "training"
+    detail: str = ""
+    accepted: bool = False
+    bytes: int = 0
+    records: tuple[tuple[str, int], ...] = ()
+    images: int = 0
+    transitions: int = 0
+    updates: int = 0
+    loss: float | None = None
+    train_s: float = 0.0
+    seconds: float = 0.0
+    ledger_size: int = 0
+    errors: tuple[LandmarkError, ...] = ()
+
+
+@dataclass(frozen=True)
+class RoundState:
+    """One round.
+
+    Attributes:
+        trained: training rounds that had finished when this one began, so the
+            age of the weights that its ``errors`` speak of.
+        attempts: how often its orders went out.
+        seconds: from the orders to the average; None while it goes on.
+        sketch_fill: share of non-zero cells of the merged table, 0 to 1.
+        sketch_total: keys behind the merged table since the run began.
+    """
+
+    round: int
+    phase: Phase
+    trained: int
+    started_at: datetime
+    attempts: int = 1
+    sites: tuple[SiteRound, ...] = ()
+    finished_at: datetime | None = None
+    seconds: float | None = None
+    model_sha256: str = ""
+    sketch_fill: float = 0.0
+    sketch_total: int = 0
+
+    def of(self, site: str) -> SiteRound | None:
+        """A site's part, None when it was not asked."""
+        return next((s for s in self.sites if s.site == site), None)
+
+    @property
+    def errors(self) -> tuple[LandmarkError, ...]:
+        """Every site's figures together."""
+        return tuple(error for site in self.sites for error in site.errors)
+
+
+@dataclass(frozen=True)
+class SiteState:
+    """A site as it stands now; ``error_mm`` is its latest evaluation, mean over searches."""
+
+    site: str
+    status: Status
+    detail: str
+    bytes_out: int
+    seconds: float
+    ledger_size: int
+    error_mm: float | None
+    curve: Curve
+
+
+@dataclass(frozen=True)
+class Incident:
+    """Something that keeps a run from being COMPLETED without a word."""
+
+    round: int
+    site: str
+    kind: Status
+    why: str
+
+
+@dataclass(frozen=True)
+class RunState:
+    """Everything a journal says about a run.
+
+    Attributes:
+        verdict: empty while the run goes on.
+        reason: the aggregator's, with the verdict.
+        seconds: the whole run's, as the aggregator measured it; 0 while it goes on.
+    """
+
+    run: str = ""
+    federation: str = ""
+    plan_name: str = ""
+    plan_fingerprint: str = ""
+    planned_rounds: int = 0
+    quorum: int = 0
+    sites: tuple[str, ...] = ()
+    started_at: datetime | None = None
+    updated_at: datetime | None = None
+    rounds: tuple[RoundState, ...] = ()
+    verdict: Literal["", "COMPLETED", "DEGRADED", "FAILED"] = ""
+    reason: str = ""
+    seconds: float = 0.0
+    final_model: str = field(default="", repr=False)
+
+    @property
+    def current(self) -> RoundState | None:
+        """The round that began last."""
+        return self.rounds[-1] if self.rounds else None
+
+    @property
+    def phase(self) -> Literal["waiting", "begin", "train", "evaluate", "finished"]:
+        """What the run is doing."""
+        if self.verdict:
+            return "finished"
+        return self.current.phase if self.current else "waiting"
+
+    @property
+    def trained(self) -> int:
+        """Training rounds that finished."""
+        return sum(r.phase == "train" and r.finished_at is not None for r in self.rounds)
+
+    @property
+    def round(self) -> int:
+        """The training round that goes on, or the last one; 0 before the first."""
+        current = self.current
+        running = current is not None and current.phase == "train" and current.finished_at is None
+        return self.trained + (1 if running and not self.verdict else 0)
+
+    @property
+    def model_sha256(self) -> str:
+        """Digest of the newest weights all sites share; empty before there are any."""
+        return self.final_model or next(
+            (r.model_sha256 for r in reversed(self.rounds) if r.model_sha256), ""
+        )
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds from the first event to the last, or as the aggregator measured."""
+        if self.seconds or self.started_at is None or self.updated_at is None:
+            return self.seconds
+        return max(0.0, (self.updated_at - self.started_at).total_seconds())
+
+    @property
+    def expected_end(self) -> datetime | None:
+        """When training will be done if the rounds to come last as long as those before.
+
+        The median of the finished training rounds, so that one late site does
+        not move it; None before the first has finished and after the last.
+        """
+        seconds = [r.seconds for r in self.rounds if r.phase == "train" and r.seconds is not None]
+        left = self.planned_rounds - self.trained
+        if self.verdict or not seconds or left <= 0 or self.current is None:
+            return None
+        since = self.current.finished_at or self.current.started_at
+        return since + timedelta(seconds=left * median(seconds))
+
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """Who was late, rejected or failed, in order of rounds."""
+        return tuple(
+            Incident(r.round, s.site, s.status, s.detail)
+            for r in self.rounds
+            for s in r.sites
+            if s.status in ("late", "rejected", "failed")
+        )
+
+    def site(self, name: str) -> SiteState:
+        """A site as it stands now."""
+        parts = [part for r in self.rounds if (part := r.of(name))]
+        now = self.current.of(name) if self.current else None
+        status: Status = now.status if now else "waiting"
+        if status == "training" and self.verdict:
+            status = "waiting"  # nothing is awaited any more
+        curve = self.curve(name)
+        return SiteState(
+            site=name,
+            status=status,
+            detail=now.detail if now else "",
+            bytes_out=sum(p.bytes for p in parts),
+            seconds=next((p.seconds for p in reversed(parts) if p.seconds), 0.0),
+            ledger_size=max((p.ledger_size for p in parts), default=0),
+            error_mm=curve[-1][1] if curve else None,
+            curve=curve,
+        )
+
+    def curve(self, site: str | None = None) -> Curve:
+        """Mean error (mm) by training rounds behind the model, weighted by searches.
+
+        Args:
+            site: one site's own evaluation; all sites' that answered when omitted.
+        """
+        points: dict[int, float] = {}
+        for r in self.rounds:
+            part = r.of(site) if site else r
+            mean = mean_mm(part.errors) if part else None
+            if mean is not None:
+                points[r.trained] = mean
+        return tuple(sorted(points.items()))
+
+    def evaluated(self) -> tuple[RoundState, ...]:
+        """The rounds in which any site told its errors."""
+        return tuple(r for r in self.rounds if mean_mm(r.errors) is not None)
+
+
+def mean_mm(errors: Iterable[LandmarkError], landmark: str | None = None) -> float | None:
+    """Mean distance error in mm, weighted by searches; None when nothing was searched."""
+    return _weighted(errors, landmark, "mean_um")
+
+
+def prior_mm(errors: Iterable[LandmarkError], landmark: str | None = None) -> float | None:
+    """The constant mean-position predictor's error in mm on the same cases, weighted alike."""
+    return _weighted(errors, landmark, "prior_um")
+
+
+def _weighted(
+    errors: Iterable[LandmarkError], landmark: str | None, name: Literal["mean_um", "prior_um"]
+) -> float | None:
+    chosen = [e for e in errors if landmark is None or e.landmark == landmark]
+    searches = sum(e.searches for e in chosen)
+    if searches == 0:
+        return None
+    total = sum(e.searches * (e.mean_um if name == "mean_um" else e.prior_um) for e in chosen)
+    return total / searches / 1000.0
+
+
+def landmarks_of(state: RunState) -> tuple[str, ...]:
+    """Landmarks that were evaluated, in the order in which they first appear."""
+    return tuple(dict.fromkeys(e.landmark for r in state.rounds for e in r.errors))

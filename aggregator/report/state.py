@@ -1,0 +1,174 @@
+"""The fold from a run's journal to its state. No I/O, no clock, no decision.
+
+Folding a prefix and then the rest equals folding everything, so a view that
+follows the journal shows what a view that opens it afterwards shows. No order
+of events is refused: a viewer that stops when a run goes wrong is of no use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from aggregator.report.run import Phase, RoundState, RunState, SiteRound, Status
+from aggregator.rounds.events import (
+    Event,
+    RoundFinished,
+    RoundStarted,
+    RunFinished,
+    RunStarted,
+    SiteLate,
+    SiteRejected,
+    SiteReplied,
+)
+from common.wire.codes import EXPLANATIONS, ReplyCode
+
+__all__ = ["RunState", "fold"]
+
+
+def fold(events: Iterable[Event], start: RunState | None = None) -> RunState:
+    """The state after ``events``; ``start`` is the state that earlier events led to."""
+    state = start if start is not None else RunState()
+    for event in events:
+        state = replace(_step(state, event), updated_at=event.ts)
+    return state
+
+
+def _step(state: RunState, event: Event) -> RunState:
+    match event:
+        case RunStarted():
+            return _run_started(state, event)
+        case RoundStarted():
+            return _round_started(state, event)
+        case SiteReplied() | SiteRejected() | SiteLate():
+            return _site_event(state, event)
+        case RoundFinished():
+            return _round_finished(state, event)
+        case RunFinished():
+            return replace(
+                state,
+                verdict=event.verdict,
+                reason=event.reason,
+                seconds=event.seconds,
+                final_model=event.model_sha256,
+            )
+
+
+def _run_started(state: RunState, event: RunStarted) -> RunState:
+    """Begin afresh; a run that starts again after an interruption keeps its rounds."""
+    again = state.run == event.run and state.plan_fingerprint == event.plan_fingerprint
+    return RunState(
+        run=event.run,
+        federation=event.federation,
+        plan_name=event.plan_name,
+        plan_fingerprint=event.plan_fingerprint,
+        planned_rounds=event.rounds,
+        quorum=event.quorum,
+        sites=tuple(dict.fromkeys((*(state.sites if again else ()), *event.sites))),
+        started_at=state.started_at if again and state.started_at else event.ts,
+        rounds=state.rounds if again else (),
+    )
+
+
+def _round_started(state: RunState, event: RoundStarted) -> RunState:
+    """Open a round, or open it again: what left the sites before stays counted."""
+    before = next(
+        (r for r in state.rounds if r.round == event.round and r.phase == event.phase), None
+    )
+    asked = tuple(
+        SiteRound(site, bytes=old.bytes, records=old.records)
+        if before and (old := before.of(site))
+        else SiteRound(site)
+        for site in event.sites
+    )
+    others = tuple(s for s in before.sites if s.site not in event.sites) if before else ()
+    opened = RoundState(
+        event.round,
+        event.phase,
+        trained=before.trained if before else state.trained,
+        started_at=event.ts,
+        attempts=before.attempts + 1 if before else 1,
+        sites=asked + others,
+    )
+    known = tuple(dict.fromkeys((*state.sites, *event.sites)))
+    rest = tuple(r for r in state.rounds if r is not before)
+    return replace(state, sites=known, rounds=(*rest, opened))
+
+
+def _site_event(state: RunState, event: SiteReplied | SiteRejected | SiteLate) -> RunState:
+    at, round_ = _round_of(state, event.round, None, event.ts)
+    old = round_.of(event.site) or SiteRound(event.site)
+    match event:
+        case SiteReplied():
+            new = _replied(old, event)
+        case SiteRejected():
+            new = replace(old, status="rejected", detail=event.reason, accepted=False)
+        case SiteLate():
+            new = replace(old, status="late", detail="no answer at the round's deadline")
+    places = [s.site for s in round_.sites]
+    if event.site in places:
+        sites = tuple(new if s.site == event.site else s for s in round_.sites)
+    else:
+        sites = (*round_.sites, new)
+    known = tuple(dict.fromkeys((*state.sites, event.site)))
+    return replace(state, sites=known, rounds=_put(state.rounds, at, replace(round_, sites=sites)))
+
+
+def _replied(old: SiteRound, event: SiteReplied) -> SiteRound:
+    """An answer; one that came after the deadline and was not used leaves the site late."""
+    records = dict(old.records)
+    for name, size in event.records.items():
+        records[name] = records.get(name, 0) + size
+    detail = EXPLANATIONS[event.code]
+    status: Status = "failed"
+    if event.code is ReplyCode.OK:
+        status, detail = "sent", "" if event.accepted else "answered, not in the average"
+        if old.status == "late" and not event.accepted:
+            status, detail = "late", "answered after the round's deadline"
+    return SiteRound(
+        event.site,
+        status=status,
+        detail=detail,
+        accepted=event.accepted,
+        bytes=old.bytes + event.bytes,
+        records=tuple(sorted(records.items())),
+        images=event.images,
+        transitions=event.transitions,
+        updates=event.updates,
+        loss=event.loss_milli / 1000 if event.updates else None,
+        train_s=event.train_ms / 1000,
+        seconds=event.seconds,
+        ledger_size=event.ledger_size,
+        errors=event.errors,
+    )
+
+
+def _round_finished(state: RunState, event: RoundFinished) -> RunState:
+    at, round_ = _round_of(state, event.round, event.phase, event.ts)
+    seconds = event.seconds or max(0.0, (event.ts - round_.started_at).total_seconds())
+    done = replace(
+        round_,
+        finished_at=event.ts,
+        seconds=seconds,
+        model_sha256=event.model_sha256,
+        sketch_fill=event.sketch_fill,
+        sketch_total=event.sketch_total,
+    )
+    return replace(state, rounds=_put(state.rounds, at, done))
+
+
+def _round_of(
+    state: RunState, number: int, phase: Phase | None, ts: datetime
+) -> tuple[int, RoundState]:
+    """Place and value of the newest such round; a round nobody announced is opened here."""
+    for at in reversed(range(len(state.rounds))):
+        found = state.rounds[at]
+        if found.round == number and phase in (None, found.phase):
+            return at, found
+    guess: Phase = phase or ("begin" if number == 0 else "train")
+    return len(state.rounds), RoundState(number, guess, state.trained, ts, attempts=0)
+
+
+def _put(rounds: tuple[RoundState, ...], at: int, value: RoundState) -> tuple[RoundState, ...]:
+    return (*rounds[:at], value, *rounds[at + 1 :])
