@@ -56,8 +56,48 @@ class SiteFolder:
 
     @property
     def worker(self) -> Path:
-        """Worker only: ledger.key, federation.key, witness.pub, ledger/, state/."""
+        """Worker only: keys, ledger/, answers/, state/, log/."""
         return self.root / "worker"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger; an auditor gets a copy of this folder."""
+        return self.worker / "ledger"
+
+    @property
+    def ledger_key(self) -> Path:
+        """Secret key that signs the site's checkpoints."""
+        return self.worker / "ledger.key"
+
+    @property
+    def federation_key(self) -> Path:
+        """Secret key shared by the sites and unknown to the aggregator."""
+        return self.worker / "federation.key"
+
+    @property
+    def witness_key(self) -> Path:
+        """Public key with which the aggregator signs orders and receipts."""
+        return self.worker / "witness.pub"
+
+    @property
+    def worker_log(self) -> Path:
+        """The worker's own log; its texts stay at the site."""
+        return self.worker / "log" / "worker.log"
+
+    @property
+    def worker_status(self) -> Path:
+        """What the worker did last, for ``cairn-site status``."""
+        return self.worker / "status.json"
+
+    @property
+    def node_key(self) -> Path:
+        """Secret key that authenticates the courier."""
+        return self.courier / "node.key"
+
+    @property
+    def authority(self) -> Path:
+        """Certificate of the federation's own authority."""
+        return self.courier / "ca.crt"
 
     @property
     def courier(self) -> Path:

@@ -19,6 +19,7 @@ from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError, RefusedError
 from common.plan import FederationPlan, Frozen, LandmarkName, describe_validation
 from common.wire.records import Digest
+from common.wire.rules import ANSWERS, Phase
 
 RecordName = Literal["ModelUpdate", "SketchTable", "RoundReport"]
 Bytes = Annotated[int, Field(ge=1, lt=2**53)]
@@ -106,6 +107,22 @@ def read_policy(path: Path) -> Policy:
             got=type(error).__name__,
             advice="Restore it, or take the default that `cairn-site join` writes",
         ) from error
+
+
+def check_phase(policy: Policy, phase: Phase) -> None:
+    """Refuse an order whose answer needs a record that may not leave, before it is worked on.
+
+    Raises:
+        RefusedError: names the first record type that is not allowed.
+    """
+    for kind in ANSWERS[phase]:
+        name = kind.__name__
+        _require(
+            name in policy.records.allowed,
+            f"an order of phase {phase}",
+            "answerable by " + ", ".join(policy.records.allowed),
+            f"a need for {name}",
+        )
 
 
 def check_plan(policy: Policy, plan: FederationPlan, *, weights_bytes: int = 0) -> None:

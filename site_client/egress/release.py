@@ -39,6 +39,10 @@ ONCE_A_ROUND = ("ModelUpdate", "SketchTable")
 """Types of which a site never releases two different ones for a round."""
 
 
+class SilencedError(RefusedError):
+    """The door holds back even the report of a failure."""
+
+
 @dataclass(frozen=True)
 class Question:
     """Which order is being answered.
@@ -142,6 +146,7 @@ class Door:
 
         Raises:
             StorageError: the ledger could not record; nothing was handed over.
+            SilencedError: not even the number of the refusal may leave.
         """
         if self.replay(question):
             return ReplyCode.OK
@@ -172,7 +177,7 @@ class Door:
                 None for everything else: its text may hold a path or a name.
 
         Raises:
-            RefusedError: not even the number may leave. The refusal is recorded.
+            SilencedError: not even the number may leave. The refusal is recorded.
             StorageError: the ledger could not record; nothing was handed over.
         """
         if self.replay(question):
@@ -197,7 +202,16 @@ class Door:
             code=code,
         )
         payload = encode(Envelope(report, {}))
-        check_answer([payload], self._with_what_left(context))
+        try:
+            check_answer([payload], self._with_what_left(context))
+        except RefusedError as error:
+            raise SilencedError(
+                "not even a failure's number may leave",
+                field=error.field,
+                expected=error.expected,
+                got=error.got,
+                advice="The refusal stands in the ledger",
+            ) from error
         self._commit(question, [payload], context)
 
     def _with_what_left(self, context: Context) -> Context:

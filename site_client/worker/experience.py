@@ -1,0 +1,101 @@
+"""The site's side of the experience sketch: its key, its meaning, and what is rare.
+
+A sketch is keyed with bytes derived from the federation key, so that whoever
+merges tables cannot query them. Counts and keys stay in memory; only a table
+leaves, and only through the door.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.crypto.keyed import FederationKey
+from common.errors import InputDataError
+from common.keys import ExperienceCodec
+from common.plan import FederationPlan
+from common.sketching import CountSketch, SketchSpec
+
+ACTIONS: Final = 6
+PUBLIC_KEY: Final = hashlib.sha256(b"cairn public sketch key v1").digest()[:16]
+"""The key of tier 0: everybody knows it, so everybody can query such a table."""
+_LABEL: Final = "experience sketch"
+
+
+def experience_codec(plan: FederationPlan) -> ExperienceCodec:
+    """The quantiser that turns a transition into a key; equal at every site of a plan."""
+    return ExperienceCodec(
+        landmarks=len(plan.task.landmarks),
+        levels=len(plan.agent.scales),
+        actions=ACTIONS,
+        position_bins=plan.experience.position_bins,
+        reward_bins=plan.experience.reward_bins,
+    )
+
+
+def experience_spec(plan: FederationPlan, key: FederationKey | None) -> SketchSpec:
+    """Dimensions and key of a plan's experience sketch.
+
+    Raises:
+        InputDataError: the plan asks for a secret key and the site has none.
+    """
+    if plan.limits.privacy_tier == 0:
+        secret = PUBLIC_KEY
+    elif key is not None:
+        secret = key.derive(_LABEL, 16)
+    else:
+        raise InputDataError(
+            "this plan needs the federation key",
+            field="worker/federation.key",
+            expected="the key that all sites share",
+            got="no file",
+            advice="Get it from another site, never from the aggregator",
+        )
+    return SketchSpec(
+        rows=plan.experience.rows,
+        columns=plan.experience.columns,
+        key=secret,
+        domain=experience_codec(plan).identity,
+    )
+
+
+def public_key_id() -> str:
+    """Id of the tier 0 key, which a plan of tier 1 may not use."""
+    return SketchSpec(rows=1, columns=1, key=PUBLIC_KEY).key_id
+
+
+class Frequencies:
+    """How often each experience was met in the federation: estimates, plus our own exact counts.
+
+    The merged sketch knows every site's earlier rounds; what this site meets now
+    is not in it yet and is counted exactly.
+
+    Args:
+        merged: sketch of all sites' earlier rounds, or None before the first.
+        replay_first: the first call asks about the transitions already held, which
+            are no new experience.
+    """
+
+    def __init__(self, merged: CountSketch | None, *, replay_first: bool) -> None:
+        self._merged = merged
+        self._replay_first = replay_first
+        self._own: dict[int, int] = {}
+
+    def __call__(self, keys: NDArray[np.uint64]) -> NDArray[np.float64]:
+        """Counts float64[n], at least 1, of keys uint64[n], which are counted from now on."""
+        if self._replay_first:
+            self._replay_first = False
+        else:
+            for key in keys.tolist():
+                self._own[key] = self._own.get(key, 0) + 1
+        own = np.array([self._own.get(key, 0) for key in keys.tolist()], dtype=np.float64)
+        if self._merged is not None:
+            own += np.maximum(self._merged.estimate(keys), 0.0)
+        return np.maximum(own, 1.0)
+
+    def expect_replay(self) -> None:
+        """The next call asks about held transitions again; used between local rounds."""
+        self._replay_first = True

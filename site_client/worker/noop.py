@@ -1,0 +1,96 @@
+"""A run without work: what a round costs when nothing is trained.
+
+No image is opened; the folder is only counted. The update is zero and the
+experience is a seeded stream of random keys, long enough for the floors, which
+hold here as everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.model import initial_weights, weights_digest
+from common.wire.codes import ReplyCode
+from common.wire.envelope import Envelope
+from common.wire.orders import Order
+from common.wire.records import ModelUpdate, RoundReport
+from site_client.worker.study import State, Subject
+
+
+class NoOpStudy:
+    """Answers of the right size, at once.
+
+    Args:
+        subject: site, run, plan and sketch.
+        data: folder of images; they are counted and not opened.
+    """
+
+    def __init__(self, subject: Subject, data: Path) -> None:
+        self._subject = subject
+        self._data = data
+        self.trained = 0
+
+    def answer(self, order: Order) -> list[Envelope]:
+        """See ``Study``."""
+        from site_client.imaging.dataset import find_cases
+
+        subject, header = self._subject, order.header
+        plan, begins = subject.plan, header.phase == "begin"
+        images, trains = len(find_cases(self._data)), header.phase == "train"
+        keys = self._keys(header.round) if trains else np.empty(0, np.uint64)
+        common = {
+            "plan_fingerprint": plan.fingerprint,
+            "site": subject.site,
+            "run": subject.run,
+            "round": header.round,
+        }
+        weights = initial_weights(plan) if begins else dict(order.weights)
+        report = RoundReport.model_validate(
+            common
+            | {
+                "code": ReplyCode.OK,
+                "images": images,
+                "transitions": len(keys),
+                "weights_sha256": weights_digest(weights),  # type: ignore[arg-type]
+                "key_id": subject.spec.key_id,
+                "codec": subject.spec.domain,
+            }
+        )
+        if not trains:
+            return [Envelope(report, {})]
+        update = ModelUpdate.model_validate(
+            common | {"images": images, "transitions": len(keys), "updates": 0}
+        )
+        zeros = {name: np.zeros_like(array) for name, array in order.weights.items()}
+        self.trained = header.round
+        return [
+            Envelope(update, zeros),
+            subject.table(header.round, keys),
+            Envelope(report, {}),
+        ]
+
+    def state(self) -> State:
+        """See ``Study``; there is nothing to keep."""
+        return {}
+
+    def load_state(self, trained: int, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """See ``Study``."""
+        del state
+        self.trained = trained
+
+    def _keys(self, round_: int) -> NDArray[np.uint64]:
+        """uint64[n] random keys, n for every floor that a plan can set."""
+        plan = self._subject.plan
+        cells = plan.experience.rows * plan.experience.columns
+        count = max(
+            plan.limits.min_transitions,
+            math.ceil(cells / plan.limits.max_cells_per_input),
+            plan.experience.columns,
+        )
+        rng = np.random.Generator(np.random.PCG64([self._subject.seed, round_]))
+        return rng.integers(0, 2**64, count, dtype=np.uint64)

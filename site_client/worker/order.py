@@ -1,0 +1,61 @@
+"""Opening what the courier brought: nothing is acted upon before its signature holds.
+
+The courier is trusted with carrying and no more. An order that the aggregator's
+witness key has not signed is not decoded into anything but the names with which
+its refusal is reported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from common.canonical import sha256_hex
+from common.crypto.identity import PublicKey
+from common.errors import CairnError, VerificationError
+from common.wire.orders import SIGNATURE_CONTEXT, Order, decode_order
+from common.wire.parcel import unwrap
+from common.wire.transport import ORDER, RECEIPT, SIGNATURE
+from site_client.egress.release import Question
+from site_client.worker.failures import BadOrderError
+
+_PARTS = frozenset({ORDER, SIGNATURE, RECEIPT})
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An order that decodes.
+
+    Attributes:
+        question: names its answer and its reply.
+        order: what is asked.
+        receipt: cosigned checkpoint that came with it, not yet verified.
+        fault: what is wrong with its signature, or None if it holds.
+    """
+
+    question: Question
+    order: Order
+    receipt: bytes | None
+    fault: CairnError | None
+
+
+def open_order(parcel: bytes, witness: PublicKey) -> Opened:
+    """Take a parcel apart and verify it.
+
+    Raises:
+        BadOrderError: nothing that could even be refused by name.
+    """
+    try:
+        parts = unwrap(parcel)
+        if not {ORDER, SIGNATURE} <= parts.keys() <= _PARTS:
+            raise VerificationError("not an order", expected="order and signature", got="others")
+        body = parts[ORDER]
+        order = decode_order(body)
+    except CairnError as error:
+        raise BadOrderError(str(error)) from error
+    fault: CairnError | None = None
+    try:
+        witness.verify(parts[SIGNATURE], SIGNATURE_CONTEXT + body)
+    except VerificationError as error:
+        fault = error
+    question = Question(order_sha256=sha256_hex(body), parcel_sha256=sha256_hex(parcel))
+    return Opened(question, order, parts.get(RECEIPT), fault)

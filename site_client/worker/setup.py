@@ -1,0 +1,119 @@
+"""What a worker needs before it can answer: keys, the gate's context, a study for a plan.
+
+Shared by the loop and by ``dry_run``, so that a rehearsal is measured by exactly
+what an answer would be measured by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.crypto.identity import PublicKey, SigningKey, read_public_key, read_signing_key
+from common.crypto.keyed import FederationKey, read_federation_key
+from common.errors import InputDataError
+from common.model import weight_shapes
+from common.plan import FederationPlan
+from common.sketching import SketchSpec
+from common.wire.rules import Phase
+from site_client.egress.gate import Context
+from site_client.egress.policy import Policy
+from site_client.site import SiteFolder
+from site_client.worker.experience import experience_codec, experience_spec, public_key_id
+from site_client.worker.noop import NoOpStudy
+from site_client.worker.study import Study, Subject
+from site_client.worker.training import TrainingStudy
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, done, of how many); may raise ``StoppedError``."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What the worker holds; ledger key and federation key never leave it."""
+
+    ledger: SigningKey
+    witness: PublicKey
+    federation: FederationKey | None
+
+
+def read_keys(site: SiteFolder) -> Keys:
+    """The keys in ``worker/``.
+
+    Raises:
+        InputDataError: absent, malformed, or open to others.
+    """
+    return Keys(
+        ledger=read_signing_key(site.ledger_key),
+        witness=read_public_key(site.witness_key),
+        federation=read_shared_key(site),
+    )
+
+
+def read_shared_key(site: SiteFolder) -> FederationKey | None:
+    """The federation key, or None where it has not been brought yet.
+
+    Raises:
+        InputDataError: malformed, or open to others.
+    """
+    return read_federation_key(site.federation_key) if site.federation_key.exists() else None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The words of an order that decide what its answer is measured by."""
+
+    site: str
+    run: str
+    round: int
+    phase: Phase
+    plan: FederationPlan
+
+
+def make_context(asked: Asked, policy: Policy, key: FederationKey | None) -> Context:
+    """What the gate measures an answer against.
+
+    A site that lacks the key has no key id, so that no sketch of its can pass; its
+    number still can.
+    """
+    try:
+        key_id = experience_spec(asked.plan, key).key_id
+    except InputDataError:
+        key_id = ""
+    return Context(
+        site=asked.site,
+        run=asked.run,
+        round=asked.round,
+        phase=asked.phase,
+        plan=asked.plan,
+        policy=policy,
+        shapes=weight_shapes(asked.plan),
+        key_id=key_id,
+        codec=experience_codec(asked.plan).identity,
+        public_key_id=public_key_id(),
+    )
+
+
+def make_study(
+    asked: Asked, key: FederationKey | None, data: Path, progress: Progress | None = None
+) -> Study:
+    """A fresh study; for a training plan this reads every image.
+
+    Raises:
+        InputDataError: the images, the landmarks or the federation key cannot be used.
+    """
+    spec: SketchSpec = experience_spec(asked.plan, key)
+    subject = Subject(asked.site, asked.run, asked.plan, spec)
+    if asked.plan.kind == "no-op":
+        return NoOpStudy(subject, data)
+    from site_client.imaging.dataset import load_cases
+
+    cases = load_cases(data, asked.plan.task, _named(progress, "reading images"))
+    return TrainingStudy(subject, cases, _named(progress, "training"))
+
+
+def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, total: progress(what, done, total)

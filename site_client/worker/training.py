@@ -1,0 +1,182 @@
+"""A run of training: evaluate the weights that came, train on them, describe what changed.
+
+Images, transitions and case names stay in this process. What is returned is a
+difference of weights, a keyed sketch and counts. Bit for bit repeatable from
+plan, site name, cases and orders.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.model import initial_weights, weights_digest
+from common.sketching import CountSketch
+from common.wire.codes import ReplyCode
+from common.wire.envelope import Envelope
+from common.wire.orders import Order
+from common.wire.records import LandmarkError, ModelUpdate, RoundReport
+from site_client.worker.experience import Frequencies
+from site_client.worker.study import State, Subject
+
+if TYPE_CHECKING:
+    from site_client.agent.evaluation import ErrorSummary, EvaluationReport
+    from site_client.agent.learner import Learner, TrainingReport
+    from site_client.imaging.dataset import Case
+
+Progress = Callable[[int, int], None]
+Weights = dict[str, NDArray[np.float32]]
+_LARGEST_UM = 10_000_000
+_EVALUATION_SEED = 0x6576616C  # "eval": apart from the site's exploration
+
+
+class TrainingStudy:
+    """A site's learner over the rounds of one run.
+
+    Args:
+        subject: site, run, plan and sketch.
+        cases: the site's images with their landmarks.
+        progress: called with (updates done, updates of this round); may raise
+            ``StoppedError`` to leave the round, which then never happened.
+    """
+
+    def __init__(
+        self, subject: Subject, cases: Sequence[Case], progress: Progress | None = None
+    ) -> None:
+        self._subject = subject
+        self._cases = cases
+        self._progress = progress
+        self._learner: Learner | None = None
+        self.trained = 0
+
+    def answer(self, order: Order) -> list[Envelope]:
+        """See ``Study``."""
+        phase = order.header.phase
+        if phase == "begin":
+            return [self._report(0, initial_weights(self._subject.plan))]
+        weights = cast("Weights", dict(order.weights))
+        evaluation = self._evaluate(weights)
+        if phase == "evaluate":
+            return [self._report(order.header.round, weights, evaluation)]
+        return self._train(order, weights, evaluation)
+
+    def state(self) -> State:
+        """See ``Study``."""
+        return self._ready_learner().state_dict()
+
+    def load_state(self, trained: int, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """See ``Study``."""
+        self._ready_learner().load_state(state)
+        self.trained = trained
+
+    def _train(
+        self, order: Order, weights: Weights, evaluation: EvaluationReport
+    ) -> list[Envelope]:
+        subject, learner, round_ = self._subject, self._ready_learner(), order.header.round
+        learner.load(weights)
+        merged = None
+        if order.sketch is not None:
+            merged = CountSketch.from_table(subject.spec, np.asarray(order.sketch, np.int64))
+        began = time.monotonic()
+        training = learner.train(
+            subject.plan.agent.updates, Frequencies(merged, replay_first=self.trained > 0)
+        )
+        spent = time.monotonic() - began
+        after = learner.weights()
+        delta = {name: after[name] - array for name, array in weights.items()}
+        keys = learner.new_experience_keys()
+        self.trained = round_
+        update = ModelUpdate(
+            plan_fingerprint=subject.plan.fingerprint,
+            site=subject.site,
+            run=subject.run,
+            round=round_,
+            images=training.images,
+            transitions=training.transitions,
+            updates=training.updates,
+        )
+        return [
+            Envelope(update, delta),
+            subject.table(round_, keys),
+            self._report(round_, weights, evaluation, training, round(spent * 1000)),
+        ]
+
+    def _evaluate(self, weights: Weights) -> EvaluationReport:
+        """On the site's own cases: one random pose of each, every landmark from several starts."""
+        from site_client.agent.evaluation import evaluate, mean_positions
+
+        return evaluate(
+            weights,
+            self._subject.plan,
+            self._cases,
+            self._subject.seed ^ _EVALUATION_SEED,
+            prior=mean_positions(self._cases),
+            poses=1,
+        )
+
+    def _report(
+        self,
+        round_: int,
+        weights: Mapping[str, NDArray[np.float32]],
+        evaluation: EvaluationReport | None = None,
+        training: TrainingReport | None = None,
+        train_ms: int = 0,
+    ) -> Envelope:
+        subject = self._subject
+        errors = {} if evaluation is None else evaluation.posed
+        record = RoundReport(
+            plan_fingerprint=subject.plan.fingerprint,
+            site=subject.site,
+            run=subject.run,
+            round=round_,
+            code=ReplyCode.OK,
+            images=len(self._cases),
+            transitions=0 if training is None else training.transitions,
+            updates=0 if training is None else training.updates,
+            weights_sha256=weights_digest(weights),
+            key_id=subject.spec.key_id,
+            codec=subject.spec.domain,
+            errors=tuple(landmark_error(name, summary) for name, summary in errors.items()),
+            loss_milli=0 if training is None else _milli(training.loss_mean),
+            epsilon_milli=0 if training is None else _milli(training.epsilon),
+            train_ms=train_ms,
+        )
+        return Envelope(record, {})
+
+    def _ready_learner(self) -> Learner:
+        if self._learner is None:
+            from site_client.agent.learner import Learner
+
+            self._learner = Learner(
+                self._subject.plan, self._cases, self._subject.seed, self._progress
+            )
+        return self._learner
+
+
+def landmark_error(name: str, summary: ErrorSummary) -> LandmarkError:
+    """An evaluation's figures in whole micrometres, as a report may carry them."""
+    return LandmarkError(
+        landmark=name,
+        searches=summary.searches,
+        mean_um=_micrometres(summary.mean_mm),
+        median_um=_micrometres(summary.median_mm),
+        consensus_um=_micrometres(summary.consensus_mm),
+        prior_um=_micrometres(summary.prior_mm or 0.0),
+        over_10mm=round(summary.share_above_10mm * summary.searches),
+    )
+
+
+def _micrometres(length_mm: float) -> int:
+    return min(_LARGEST_UM, round(length_mm * 1000))
+
+
+def _milli(value: float) -> int:
+    """Thousandths; 0 for what could not be computed, the largest count for what ran away."""
+    if math.isnan(value):
+        return 0
+    return round(min(value * 1000, 2**52))
