@@ -1,0 +1,265 @@
+"""``make demo``: a federation of three made-up hospitals on this machine, from nothing to a report.
+
+Types the same commands that a coordinator, three hospitals and an auditor
+would type; what it adds is the data, the held-out evaluation and the order.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import platform
+import shutil
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import click
+import numpy as np
+import tomli_w
+
+from aggregator.report.extras import HeldOut, LedgerVerdict, ReportExtras, Trajectory
+from aggregator.report.html import summary_json, write_report
+from aggregator.report.state import RunState, fold
+from aggregator.rounds.events import read_events
+from common.cli import run as run_command
+from common.errors import InputDataError, InternalError
+from common.plan import FederationPlan, read_plan
+from deploy.demo.processes import Processes
+
+SITES = ("site-a", "site-b", "site-c")
+HERE = Path(__file__).resolve().parent
+LIMIT_S = 1800.0
+MARKER = ".cairn-demo"
+
+
+def clean_folder(folder: Path) -> None:
+    """An empty folder; only one that an earlier demonstration made is emptied.
+
+    Raises:
+        InputDataError: it holds something else.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / MARKER).exists():
+            raise InputDataError(
+                "the demonstration will not empty this folder",
+                field=str(folder),
+                expected="an empty folder, or one of an earlier demonstration",
+                advice="Name another with --folder",
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).touch()
+
+
+def write_plan(source: Path, target: Path, seed: int | None) -> FederationPlan:
+    """The plan with the seed asked for."""
+    data = tomllib.loads(source.read_text(encoding="utf-8"))
+    if seed is not None:
+        data["seed"] = seed
+    target.write_text(tomli_w.dumps(data), encoding="utf-8")
+    return read_plan(target)
+
+
+def enrol(processes: Processes, folder: Path, port: int) -> None:
+    """Make the federation; invite, join and admit every site; start its aggregator."""
+    processes.run(
+        *("cairn-aggregator", "init", "federation", "--name", "demo"),
+        *("--address", f"127.0.0.1:{port}"),
+    )
+    for site in SITES:
+        processes.run("cairn-aggregator", "invite", site, "--dir", "federation")
+    processes.start("aggregator", "cairn-aggregator", "up", "--dir", "federation")
+    for number, site in enumerate(SITES):
+        # The first site makes the federation's sketch key; the others get it from the first.
+        key = (
+            ["--new-federation-key"]
+            if number == 0
+            else ["--federation-key", f"{SITES[0]}/worker/federation.key"]
+        )
+        processes.run(
+            *("cairn-site", "join", f"{site}.invite.toml", "--data", f"data/{site}"),
+            *("--site-dir", site, *key),
+        )
+        processes.run("cairn-aggregator", "admit", f"{site}/request.json", "--dir", "federation")
+    processes.wait_for_text("aggregator", "ready", 90)
+    (folder / "enrolled").touch()
+
+
+def start_sites(processes: Processes) -> None:
+    """Worker and courier of every site, as separate processes."""
+    for site in SITES:
+        processes.start(f"{site}-worker", "cairn-site", "worker", "--site-dir", site)
+        processes.start(f"{site}-courier", "cairn-site", "courier", "--site-dir", site)
+
+
+def start_baselines(processes: Processes) -> None:
+    """Local-only training of every site and the held-out evaluation, behind the federation."""
+    for site in SITES:
+        processes.start(
+            f"{site}-local",
+            *("cairn-site", "train", "--plan", "plan.toml", "--data", f"data/{site}"),
+            *("-o", f"local/{site}"),
+            nice=True,
+        )
+    sites = [
+        word
+        for site in SITES
+        for word in ("--site", site, f"data/{site}", f"local/{site}/weights.safetensors")
+    ]
+    processes.start(
+        "heldout",
+        *(sys.executable, "-m", "deploy.demo.heldout", "--plan", "plan.toml"),
+        *("--heldout", "data/heldout", "--runs", "federation/runs", "-o", "heldout.json"),
+        *sites,
+        nice=True,
+    )
+
+
+def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
+    """What an auditor finds in each site's ledger, with what its courier really sent."""
+    verdicts = []
+    for site in SITES:
+        text = processes.run(
+            *("cairn-audit", "verify", f"{site}/worker/ledger", "--json"),
+            *("--key", f"{site}/worker/ledger.pub", "--witness", "federation/pki/witness.pub"),
+            *("--sent", f"{site}/courier/sent.jsonl"),
+        )
+        found = json.loads(text)["ledgers"][0]
+        verdicts.append(
+            LedgerVerdict(
+                site=site,
+                records=found["records"],
+                verdict=found["verdict"],
+                bytes_out=found["bytes_out"],
+                rounds=found["rounds"],
+                receipts=found["receipts"],
+                fingerprint=found["fingerprint"],
+            )
+        )
+    return tuple(verdicts)
+
+
+def held_out(result: dict[str, object]) -> tuple[HeldOut, Trajectory]:
+    """The held-out evaluation as the report wants it."""
+    data = json.loads(json.dumps(result))
+    drawn = data["trajectory"]
+    image = np.frombuffer(base64.b64decode(drawn["image"]), np.uint8).reshape(drawn["shape"])
+    evaluation = HeldOut(
+        subjects=data["subjects"],
+        federated=tuple((int(number), errors) for number, errors in data["federated"].items()),
+        prior_mm=data["prior_mm"],
+        local_final=data["local"],
+        over_10mm=data["over_10mm"],
+    )
+    left, right, low, high = drawn["extent_mm"]
+    search = Trajectory(
+        image=image,
+        extent_mm=(left, right, low, high),
+        path=tuple((x, y, int(level)) for x, y, level in drawn["path"]),
+        truth_mm=(drawn["truth_mm"][0], drawn["truth_mm"][1]),
+        landmark=drawn["landmark"],
+        error_mm=drawn["error_mm"],
+        source="ICBM 152 template (McConnell Brain Imaging Centre, MNI, McGill), posed and bent",
+    )
+    return evaluation, search
+
+
+def overhead_note(state: RunState, processes: Processes) -> str:
+    """What federation cost beside training, in memory."""
+    peaks = processes.peak_mb
+    courier = max(peaks.get(f"{site}-courier", 0.0) for site in SITES)
+    worker = max(peaks.get(f"{site}-worker", 0.0) for site in SITES)
+    return (
+        f"Peak resident memory: a courier {courier:.0f} MB, a worker {worker:.0f} MB, the "
+        f"aggregator's programs together {peaks.get('aggregator', 0.0):.0f} MB, "
+        f"everything {peaks.get('all', 0.0) / 1000:.1f} GB."
+    )
+
+
+def narrate(text: str, began: float) -> None:
+    """One line about what happens now."""
+    click.secho(f"[{time.monotonic() - began:5.1f} s] {text}", bold=True)
+
+
+@click.command()
+@click.option("--folder", default="build/demo", show_default=True, type=click.Path(path_type=Path))
+@click.option("--plan", "plan_file", type=click.Path(path_type=Path), help="Another plan.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), help="Of data and training; default: the plan's."
+)
+@click.option("--port", default=19_443, show_default=True, help="Loopback port of the aggregator.")
+def demo(folder: Path, plan_file: Path | None, seed: int | None, port: int) -> None:
+    """Run three made-up hospitals and an aggregator here; ends with report.html."""
+    began = time.monotonic()
+    folder = folder.resolve()
+    clean_folder(folder)
+    source = plan_file or HERE.parent / "plans" / "demo.toml"
+    plan = write_plan(source, folder / "plan.toml", seed)
+    with Processes(folder) as processes:
+        narrate("Writing three hospitals' scans, and a federation to join", began)
+        processes.start(
+            "data", sys.executable, "-m", "deploy.demo.data", "data", "--seed", str(plan.seed)
+        )
+        enrol(processes, folder, port)
+        processes.wait("data", 300)
+        narrate("Starting a worker and a courier at each site", began)
+        start_sites(processes)
+        start_baselines(processes)
+        narrate("The coordinator starts the plan", began)
+        processes.run(
+            *("cairn-aggregator", "round", "start", "plan.toml", "--dir", "federation"),
+            *("--min-sites", "3", "--watch"),
+            quiet=False,
+        )
+        processes.require_alive()
+        narrate("Finishing the baselines and the held-out evaluation", began)
+        for site in SITES:
+            processes.wait(f"{site}-local", LIMIT_S)
+        processes.wait("heldout", LIMIT_S)
+        narrate("The auditor checks what left each site", began)
+        verdicts = audit(processes)
+        conclude(folder, plan, processes, verdicts, began)
+
+
+def conclude(
+    folder: Path,
+    plan: FederationPlan,
+    processes: Processes,
+    verdicts: tuple[LedgerVerdict, ...],
+    began: float,
+) -> None:
+    """Report and summary.
+
+    Raises:
+        InternalError: a ledger is not intact.
+    """
+    journal = next((folder / "federation" / "runs").glob("*/events.jsonl"))
+    state = fold(event for _, event in read_events(journal))
+    evaluation, search = held_out(json.loads((folder / "heldout.json").read_text("utf-8")))
+    extras = ReportExtras(
+        held_out=evaluation,
+        ledgers=verdicts,
+        trajectory=search,
+        sketch_shape=(plan.experience.rows, plan.experience.columns),
+        overhead=overhead_note(state, processes),
+        machine=f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
+        seeds=f"data and training {plan.seed}",
+        command="make demo",
+    )
+    write_report(folder / "report.html", state, extras)
+    summary = summary_json(state, extras) | {"seconds": round(time.monotonic() - began, 1)}
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    errors = summary["error_mm"]
+    narrate("Done", began)
+    click.echo(json.dumps({"error_mm": errors}, indent=2))
+    for verdict in verdicts:
+        click.echo(f"{verdict.site}: {verdict.records} records, {verdict.verdict}")
+    click.echo(f"Report: {folder / 'report.html'}")
+    if any(verdict.verdict != "intact" for verdict in verdicts):
+        raise InternalError("a ledger of the demonstration is not intact")
+
+
+if __name__ == "__main__":
+    run_command(demo)

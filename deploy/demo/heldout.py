@@ -1,0 +1,161 @@
+"""Evaluation on subjects that no site has, of every round's model as it appears.
+
+Runs beside the federation as a process of its own: ``python -m deploy.demo.heldout``.
+Writes one JSON file with the federated curve, the local-only baselines, the
+constant predictor, and one search through a held-out image for the picture.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from aggregator.rounds.events import RoundFinished, RunFinished, read_events
+from aggregator.rounds.store import JOURNAL_FILE, RunStore
+from common.errors import InternalError
+from common.model import initial_weights
+from common.plan import FederationPlan, read_plan
+from site_client.agent.evaluation import EvaluationReport, evaluate, mean_positions, trace_search
+from site_client.imaging.dataset import Case, load_cases
+
+Weights = dict[str, NDArray[np.float32]]
+EVALUATION_SEED = 10_007
+POLL_S = 0.5
+
+
+def landmark_means(report: EvaluationReport) -> dict[str, float]:
+    """Mean posed error per landmark, mm."""
+    return {name: summary.mean_mm for name, summary in report.posed.items()}
+
+
+def share_above_10mm(report: EvaluationReport) -> float:
+    """Share of posed searches that ended more than 10 mm away."""
+    return float(np.mean([summary.share_above_10mm for summary in report.posed.values()]))
+
+
+def picture(weights: Weights, plan: FederationPlan, case: Case, landmark: int) -> dict[str, object]:
+    """One search over the slice that holds the landmark, in mm of the image's own axes."""
+    search = trace_search(weights, plan, case, landmark, EVALUATION_SEED)
+    volume = case.volume
+    truth = volume.world_to_index(case.landmarks_mm[landmark]) * volume.spacing_mm
+    path = volume.world_to_index(search.positions_mm) * volume.spacing_mm
+    across = int(np.clip(round(truth[0] / volume.spacing_mm), 0, volume.size[0] - 1))
+    image = np.ascontiguousarray(volume.voxels[::-1, :, across])
+    edges = (volume.size - 0.5) * volume.spacing_mm
+    low = -0.5 * volume.spacing_mm
+    return {
+        "image": base64.b64encode(image.tobytes()).decode("ascii"),
+        "shape": list(image.shape),
+        "extent_mm": [low, float(edges[1]), low, float(edges[2])],
+        "path": [
+            [float(p[1]), float(p[2]), int(level)]
+            for p, level in zip(path, search.levels, strict=True)
+        ],
+        "truth_mm": [float(truth[1]), float(truth[2])],
+        "landmark": plan.task.landmarks[landmark],
+        "error_mm": float(search.errors_mm[-1]),
+    }
+
+
+class Judge:
+    """Evaluates models on the held-out subjects, all on the same searches.
+
+    Args:
+        training: the sites' data folders, for the constant predictor.
+    """
+
+    def __init__(self, plan: FederationPlan, heldout: Path, training: Sequence[Path]) -> None:
+        self.plan = plan
+        self.cases = load_cases(heldout, plan.task)
+        seen = [case for folder in training for case in load_cases(folder, plan.task)]
+        self._prior = mean_positions(seen)
+
+    def judge(self, weights: Weights) -> EvaluationReport:
+        """Errors of one model."""
+        return evaluate(weights, self.plan, self.cases, EVALUATION_SEED, self._prior)
+
+
+def follow_rounds(judge: Judge, runs: Path, until: float) -> tuple[dict[int, object], Weights]:
+    """Evaluate each finished training round; returns reports by round and the last weights."""
+    reports: dict[int, object] = {0: judge.judge(dict(initial_weights(judge.plan)))}
+    weights: Weights = dict(initial_weights(judge.plan))
+    while time.monotonic() < until:
+        journals = sorted(runs.glob(f"*/{JOURNAL_FILE}"))
+        events = [event for _, event in read_events(journals[-1])] if journals else []
+        for event in events:
+            if (
+                isinstance(event, RoundFinished)
+                and event.phase == "train"
+                and event.round not in reports
+            ):
+                store = RunStore(journals[-1].parent)
+                weights = safetensors.numpy.load_file(store.model_file(event.round))
+                reports[event.round] = judge.judge(weights)
+        if any(isinstance(event, RunFinished) for event in events):
+            return reports, weights
+        time.sleep(POLL_S)
+    raise InternalError("the run did not finish in time")
+
+
+def wait_for(path: Path, until: float) -> Weights:
+    """Weights that another process is about to write.
+
+    Raises:
+        InternalError: they did not come in time.
+    """
+    while not path.exists():
+        if time.monotonic() > until:
+            raise InternalError("a local-only model did not appear", field=path.parent.name)
+        time.sleep(POLL_S)
+    return safetensors.numpy.load_file(path)
+
+
+@click.command()
+@click.option("--plan", "plan_file", required=True, type=click.Path(path_type=Path))
+@click.option("--heldout", required=True, type=click.Path(path_type=Path))
+@click.option("--runs", required=True, type=click.Path(path_type=Path))
+@click.option("--site", "sites", multiple=True, nargs=3, help="NAME DATA LOCAL_WEIGHTS")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path))
+@click.option("--limit", "limit_s", default=1800.0)
+def main(
+    plan_file: Path,
+    heldout: Path,
+    runs: Path,
+    sites: tuple[tuple[str, str, str], ...],
+    output: Path,
+    limit_s: float,
+) -> None:
+    """Evaluate every model of a run on the held-out subjects."""
+    until = time.monotonic() + limit_s
+    plan = read_plan(plan_file)
+    judge = Judge(plan, heldout, [Path(data) for _, data, _ in sites])
+    reports, weights = follow_rounds(judge, runs, until)
+    federated = {r: report for r, report in reports.items() if isinstance(report, EvaluationReport)}
+    last = federated[max(federated)]
+    local = {name: judge.judge(wait_for(Path(file), until)) for name, _, file in sites}
+    result = {
+        "subjects": len(judge.cases),
+        "federated": {str(r): landmark_means(report) for r, report in sorted(federated.items())},
+        "prior_mm": {name: summary.prior_mm for name, summary in last.posed.items()},
+        "local": {name: landmark_means(report) for name, report in local.items()},
+        "over_10mm": {"federated": share_above_10mm(last)}
+        | {name: share_above_10mm(report) for name, report in local.items()},
+        "native_mm": {name: summary.mean_mm for name, summary in last.native.items()},
+        "consensus_mm": {name: summary.consensus_mm for name, summary in last.posed.items()},
+        "trajectory": picture(weights, plan, judge.cases[0], 0),
+    }
+    part = output.with_name(output.name + ".part")
+    part.write_text(json.dumps(result), encoding="utf-8")
+    part.replace(output)
+
+
+if __name__ == "__main__":
+    main()
