@@ -104,7 +104,9 @@ class Learner:
         )
         self._online = TriplanarQ(plan)
         self._target = TriplanarQ(plan).requires_grad_(requires_grad=False)
-        self._optimizer = torch.optim.Adam(self._online.parameters(), lr=plan.agent.learning_rate)
+        self._optimizer = torch.optim.Adam(
+            self._online.parameters(), lr=plan.agent.learning_rate, fused=True
+        )
         self._updates = 0
         self._new_keys: list[NDArray[np.uint64]] = []
         self._frequencies: Frequencies | None = None
@@ -182,10 +184,11 @@ class Learner:
         keys: NDArray[np.uint64] = self._codec.encode(
             taken["landmark"].astype(np.int64),
             taken["level"].astype(np.int64),
-            self._scans.fractions(taken),
+            # The codec names its digits z, y, x, as arrays are indexed.
+            self._scans.fractions(taken)[:, ::-1],
             taken["action"].astype(np.int64),
             rewards.astype(np.float64),
-            self._scans.fractions(reached),
+            self._scans.fractions(reached)[:, ::-1],
         )
         return keys
 

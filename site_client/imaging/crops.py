@@ -3,7 +3,9 @@
 The random pose is applied here, inside the sampler, by slanting the sampling
 axes; no rotated copy of a volume is ever made. Points outside a volume read 0.
 """
-# ruff: noqa: ANN001, ANN202  # compiled functions infer their types from the call
+# Compiled functions infer their types from the call.
+# ruff: noqa: ANN001, ANN202
+# mypy: disallow-untyped-defs=False, disallow-untyped-calls=False
 
 from __future__ import annotations
 
@@ -13,43 +15,54 @@ from numpy.typing import NDArray
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _trilinear(  # type: ignore[no-untyped-def]  # compiled, arguments below
+def _trilinear(
     voxels,  # uint8[:], all volumes end to end
     start,  # int64, first voxel of this volume
-    nx,
+    nx,  # int64, voxels along x
     ny,
     nz,
-    x,  # float64, continuous index
+    x,  # float64, continuous index, within 0..nx - 1
     y,
     z,
 ):
-    if x < 0.0 or y < 0.0 or z < 0.0 or x > nx - 1 or y > ny - 1 or z > nz - 1:
-        return np.float32(0.0)
-    x0 = int(x)
-    y0 = int(y)
-    z0 = int(z)
+    # On the last voxel the upper neighbour would lie outside: step back by one and weigh it fully.
+    x0 = min(int(x), nx - 2)
+    y0 = min(int(y), ny - 2)
+    z0 = min(int(z), nz - 2)
     a = np.float32(x - x0)
     b = np.float32(y - y0)
     c = np.float32(z - z0)
-    dx = 1 if x0 < nx - 1 else 0
-    dy = nx if y0 < ny - 1 else 0
-    dz = nx * ny if z0 < nz - 1 else 0
     p = start + (z0 * ny + y0) * nx + x0
-    v000 = np.float32(voxels[p])
-    v010 = np.float32(voxels[p + dy])
-    v001 = np.float32(voxels[p + dz])
-    v011 = np.float32(voxels[p + dy + dz])
-    f00 = v000 + a * (np.float32(voxels[p + dx]) - v000)
-    f10 = v010 + a * (np.float32(voxels[p + dy + dx]) - v010)
-    f01 = v001 + a * (np.float32(voxels[p + dz + dx]) - v001)
-    f11 = v011 + a * (np.float32(voxels[p + dy + dz + dx]) - v011)
+    q = p + nx * ny
+    v00 = np.float32(voxels[p])
+    v10 = np.float32(voxels[p + nx])
+    v01 = np.float32(voxels[q])
+    v11 = np.float32(voxels[q + nx])
+    f00 = v00 + a * (np.float32(voxels[p + 1]) - v00)
+    f10 = v10 + a * (np.float32(voxels[p + nx + 1]) - v10)
+    f01 = v01 + a * (np.float32(voxels[q + 1]) - v01)
+    f11 = v11 + a * (np.float32(voxels[q + nx + 1]) - v11)
     f0 = f00 + b * (f10 - f00)
     f1 = f01 + b * (f11 - f01)
     return f0 + c * (f1 - f0)
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _narrow(first, last, at, step, limit):
+    """The part of the samples first..last for which 0 <= at + s * step <= limit."""
+    if step > 1e-12:
+        first = max(first, int(np.ceil(-at / step - 1e-9)))
+        last = min(last, int(np.floor((limit - at) / step + 1e-9)))
+    elif step < -1e-12:
+        first = max(first, int(np.ceil((limit - at) / step - 1e-9)))
+        last = min(last, int(np.floor(-at / step + 1e-9)))
+    elif at < -1e-9 or at > limit + 1e-9:
+        last = first - 1
+    return first, last
+
+
 @numba.njit(cache=True, nogil=True)
-def _sample(voxels, starts, sizes, case, centre, axes, curve, out):  # type: ignore[no-untyped-def]
+def _sample(voxels, starts, sizes, case, centre, axes, curve, out):
     n, _, roi, _ = out.shape
     half = roi // 2
     table = np.empty(256, np.uint8)
@@ -63,21 +76,23 @@ def _sample(voxels, starts, sizes, case, centre, axes, curve, out):  # type: ign
         for plane in range(3):
             u = 1 if plane == 0 else 0
             w = 1 if plane == 2 else 2
+            ux = axes[i, u, 0]
+            uy = axes[i, u, 1]
+            uz = axes[i, u, 2]
             for r in range(roi):
-                x = centre[i, 0] + (r - half) * axes[i, w, 0] - half * axes[i, u, 0]
-                y = centre[i, 1] + (r - half) * axes[i, w, 1] - half * axes[i, u, 1]
-                z = centre[i, 2] + (r - half) * axes[i, w, 2] - half * axes[i, u, 2]
-                for s in range(roi):
-                    value = _trilinear(
-                        voxels,
-                        start,
-                        nx,
-                        ny,
-                        nz,
-                        x + s * axes[i, u, 0],
-                        y + s * axes[i, u, 1],
-                        z + s * axes[i, u, 2],
-                    )
+                x = centre[i, 0] + (r - half) * axes[i, w, 0] - half * ux
+                y = centre[i, 1] + (r - half) * axes[i, w, 1] - half * uy
+                z = centre[i, 2] + (r - half) * axes[i, w, 2] - half * uz
+                # Which samples of the row lie inside is settled once, not for each of them.
+                first, last = _narrow(0, roi - 1, x, ux, nx - 1.0)
+                first, last = _narrow(first, last, y, uy, ny - 1.0)
+                first, last = _narrow(first, last, z, uz, nz - 1.0)
+                out[i, plane, r, :] = table[0]
+                for s in range(first, last + 1):
+                    xs = max(x + s * ux, 0.0)
+                    ys = max(y + s * uy, 0.0)
+                    zs = max(z + s * uz, 0.0)
+                    value = _trilinear(voxels, start, nx, ny, nz, xs, ys, zs)
                     out[i, plane, r, s] = table[int(value + np.float32(0.5))]
 
 

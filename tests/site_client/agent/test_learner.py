@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from common.errors import InputDataError, InternalError
+from common.keys import ExperienceCodec
+from site_client.agent.learner import Learner
+from site_client.agent.weights import initial_weights, weights_digest
+
+
+def ones(keys):
+    return np.ones(len(keys))
+
+
+def test_a_learner_starts_from_the_plans_weights(plan, cases):
+    learner = Learner(plan, cases, seed=1)
+    assert weights_digest(learner.weights()) == weights_digest(initial_weights(plan))
+
+
+def test_the_same_seed_gives_the_same_weights_bit_for_bit(plan, cases):
+    digests = []
+    for seed in (1, 1, 2):
+        learner = Learner(plan, cases, seed)
+        learner.train(5)
+        learner.train(3, ones)
+        digests.append(weights_digest(learner.weights()))
+    assert digests[0] == digests[1]
+    assert digests[0] != digests[2]
+
+
+def test_saving_and_loading_in_between_changes_nothing(plan, cases):
+    straight, first = Learner(plan, cases, seed=1), Learner(plan, cases, seed=1)
+    for learner in (straight, first):
+        learner.train(4)
+    saved = first.state_dict()
+    assert all(isinstance(value, np.ndarray) and value.dtype != object for value in saved.values())
+    resumed = Learner(plan, cases, seed=99)
+    resumed.load_state(saved)
+    for learner in (straight, resumed):
+        learner.load(initial_weights(plan))
+        learner.train(6, ones)
+    assert weights_digest(straight.weights()) == weights_digest(resumed.weights())
+    np.testing.assert_array_equal(straight.new_experience_keys(), resumed.new_experience_keys())
+    for name, value in straight.state_dict().items():
+        np.testing.assert_array_equal(value, resumed.state_dict()[name], err_msg=name)
+
+
+def test_a_saved_state_does_not_change_when_training_goes_on(plan, cases):
+    learner = Learner(plan, cases, seed=1)
+    learner.train(2)
+    saved = learner.state_dict()
+    before = {name: value.copy() for name, value in saved.items()}
+    learner.train(3)
+    for name, value in before.items():
+        np.testing.assert_array_equal(saved[name], value, err_msg=name)
+
+
+def test_a_state_of_another_plan_is_refused(plan, make_plan, cases):
+    state = Learner(plan, cases, seed=1).state_dict()
+    with pytest.raises(InternalError, match="searches"):
+        Learner(make_plan(searches=4), cases, seed=1).load_state(state)
+    with pytest.raises(InternalError, match="1 cases"):
+        Learner(plan, cases[:1], seed=1).load_state(state)
+
+
+def test_the_report_counts_what_was_done(plan, cases):
+    seen = []
+    learner = Learner(plan, cases, 1, progress=lambda done, total: seen.append((done, total)))
+    report = learner.train(5)
+    # 40 to warm up are 7 lockstep moves of 6 searches; then one move per update.
+    assert report.transitions == 42 + 5 * 6
+    assert report.replay_size == report.transitions
+    assert (report.updates, report.updates_total, report.images) == (5, 5, 3)
+    assert np.isfinite(report.loss_mean)
+    assert seen == [(k, 5) for k in range(1, 6)]
+    assert learner.train(2).updates_total == 7
+    assert Learner(plan, cases, 1).train(0).transitions == 42
+
+
+def test_exploration_and_learning_rate_fall_over_the_planned_updates(plan, cases):
+    learner = Learner(plan, cases, seed=1)
+    assert (learner.epsilon, learner.learning_rate) == (1.0, 1e-3)
+    learner.train(6)
+    assert learner.epsilon == pytest.approx(0.1)
+    assert learner.learning_rate == pytest.approx(0.55e-3)
+    learner.train(10)
+    assert learner.epsilon == pytest.approx(0.1)
+    assert learner.learning_rate == pytest.approx(1e-4)
+
+
+def test_new_keys_name_the_new_transitions_once(plan, cases):
+    learner = Learner(plan, cases, seed=1)
+    report = learner.train(3)
+    keys = learner.new_experience_keys()
+    assert keys.dtype == np.uint64
+    assert len(keys) == report.transitions
+    assert learner.new_experience_keys().size == 0
+    assert len(learner.new_experience_keys()) == 0
+    learner.train(2)
+    assert len(learner.new_experience_keys()) == 12
+
+
+def test_keys_say_where_the_search_was(plan, cases):
+    learner = Learner(plan, cases, seed=1)
+    learner.train(0)
+    codec = ExperienceCodec(landmarks=2, levels=2, actions=6, position_bins=8, reward_bins=5)
+    told = codec.decode(learner.new_experience_keys())
+    held = learner.state_dict()["replay/transitions"]
+    assert len(told.action) * 33 == held.size
+    # Moving forward along x (action 0) cannot lower the x digit, which comes last.
+    forward = told.action == 0
+    step = told.next_position[forward] - told.position[forward]
+    assert forward.any()
+    assert (step[:, 2] >= -1 / 8 - 1e-9).all()
+    assert step[:, 2].mean() > np.abs(step[:, :2].mean(axis=0)).max()
+
+
+def test_frequencies_are_asked_for_every_transition_held_and_gathered(plan, cases):
+    learner = Learner(plan, cases, seed=1)
+    learner.train(2)
+    asked = []
+
+    def remember(keys):
+        asked.append(len(keys))
+        return np.ones(len(keys))
+
+    learner.train(3, remember)
+    assert asked == [54, 6, 6, 6]
+
+
+def test_rare_transitions_are_drawn_more_often(make_plan, cases):
+    plan = make_plan(rare_first=1.0)
+    learner = Learner(plan, cases, seed=1)
+    learner.train(0)
+    rare = learner.new_experience_keys()[0]
+    learner.train(1, lambda keys: np.where(keys == rare, 1.0, 1e9))
+    weights = learner.state_dict()["replay/weights"]
+    assert weights[0] == 1
+    assert np.sort(weights)[-2] < 1e-6 or (weights == 1).sum() < 4
+
+
+def test_weights_of_another_plan_are_refused(plan, make_plan, cases):
+    learner = Learner(plan, cases, seed=1)
+    with pytest.raises(InputDataError, match=r"weights/fc1\.weight"):
+        learner.load(initial_weights(make_plan(scales=(1.0,), steps_mm=(1.0,))))
+
+
+def test_learning_lowers_the_loss(make_plan, cases):
+    plan = make_plan(updates=150, rounds=1, batch=32, searches=16, gamma=0.0, replay_capacity=5000)
+    learner = Learner(plan, cases, seed=3)
+    first = learner.train(20).loss_mean
+    learner.train(110)
+    assert learner.train(20).loss_mean < 0.7 * first
