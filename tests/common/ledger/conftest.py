@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -76,17 +75,7 @@ class World:
             for number in range(releases):
                 entry = self.send(ledger, b"payload %d" % number, number)
                 if receipts:
-                    since = ledger.proof(entry.seq, 0)
-                    verified = verify_proof(
-                        since,
-                        entry.record.payload_sha256 or "",
-                        self.origin,
-                        self.site.public,
-                        None,
-                    )
-                    note = cosign(verified.note, self.witness, self.clock())
-                    ledger.add_receipt(note, self.witness.public)
-                    notes.append(note)
+                    notes.append(self.witness_it(ledger, entry))
         return notes
 
 
@@ -98,13 +87,3 @@ def world() -> World:
         origin=ledger_origin("site-a"),
         clock=Clock(),
     )
-
-
-@pytest.fixture
-def altered() -> Callable[[Path, bytes], None]:
-    """Replace a file's content in place, the way a tamperer would."""
-
-    def replace(path: Path, data: bytes) -> None:
-        path.write_bytes(data)
-
-    return replace

@@ -1,0 +1,293 @@
+"""The offline audit finds every alteration and names the first broken record."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from common.canonical import sha256_hex
+from common.errors import InputDataError
+from common.ledger.verify import verify_ledger
+
+
+@pytest.fixture
+def grown(tmp_path, world):
+    """Eleven records (GENESIS, then five times SEND and RECEIPT) and the five receipts."""
+    folder = tmp_path / "ledger"
+    return folder, world.grow(folder, 5)
+
+
+@pytest.fixture
+def small(tmp_path, world):
+    """Five records, for sweeps over every byte."""
+    folder = tmp_path / "ledger"
+    world.grow(folder, 2)
+    return folder
+
+
+@pytest.fixture
+def audit(world):
+    def run(folder, *, witness=True, **options):
+        key = world.witness.public if witness else None
+        return verify_ledger(folder, world.site.public, key, **options)
+
+    return run
+
+
+def test_an_untouched_ledger_is_intact_and_adds_up(grown, audit):
+    folder, _ = grown
+    verdict = audit(folder)
+    assert verdict.intact
+    assert verdict.passed
+    assert verdict.site == "site-a"
+    totals = verdict.totals
+    assert totals.records == 11
+    assert totals.events == {"GENESIS": 1, "SEND": 5, "RECEIPT": 5}
+    assert totals.rounds == 5
+    assert totals.bytes_out == 5 * len(b"payload 0")
+    assert totals.bytes_by_round[("run-1", 3)] == len(b"payload 3")
+    assert totals.bytes_by_type == {"ModelUpdate": 45}
+    assert totals.plan_fingerprints == {sha256_hex(b"plan")}
+    assert totals.policy_digests == {sha256_hex(b"policy")}
+    assert (totals.payloads_present, totals.payloads_expired) == (5, 0)
+    assert (verdict.receipts, verdict.witnessed_size) == (5, 10)
+    assert verdict.warnings == ()
+
+
+def test_every_flipped_bit_of_the_log_is_noticed(small, audit):
+    folder = small
+    log = folder / "log.jsonl"
+    original = log.read_bytes()
+    ends = [i for i, byte in enumerate(original) if byte == 10]
+    for position in range(len(original)):
+        damaged = bytearray(original)
+        damaged[position] ^= 1 << position % 8
+        log.write_bytes(damaged)
+        verdict = audit(folder)
+        assert not verdict.intact
+        hit = sum(end < position for end in ends)
+        assert verdict.broken.seq == hit, "the first broken record is named"
+
+
+def test_every_cut_of_the_log_is_noticed(small, audit):
+    folder = small
+    log = folder / "log.jsonl"
+    original = log.read_bytes()
+    for length in range(len(original)):
+        log.write_bytes(original[:length])
+        verdict = audit(folder)
+        assert not verdict.intact
+        assert verdict.broken.seq == original[:length].count(b"\n")
+
+
+def test_every_reordered_removed_or_repeated_record_is_noticed(grown, audit):
+    folder, _ = grown
+    log = folder / "log.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    for at in range(len(lines) - 1):
+        swapped = [*lines[:at], lines[at + 1], lines[at], *lines[at + 2 :]]
+        removed = [*lines[:at], *lines[at + 1 :]]
+        repeated = [*lines[: at + 1], *lines[at:]]
+        for first_broken, changed in ((at, swapped), (at, removed), (at + 1, repeated)):
+            log.write_bytes(b"".join(changed))
+            assert audit(folder).broken.seq == first_broken
+
+
+def test_a_forged_record_with_the_right_number_is_named(grown, audit):
+    folder, _ = grown
+    log = folder / "log.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"round":2', b'"round":3'))
+    verdict = audit(folder)
+    assert str(verdict.broken) == "record #5: does not match receipt 0000000000000006.note"
+    assert verdict.totals.records == 5
+
+
+def test_a_forged_record_without_a_receipt_is_named_by_the_signed_history(tmp_path, audit, world):
+    world.grow(tmp_path, 5, receipts=False)
+    log = tmp_path / "log.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"round":2', b'"round":4'))
+    verdict = audit(tmp_path)
+    assert str(verdict.broken) == "record #3: does not match the root the site signed for it"
+
+
+def test_without_the_signed_history_the_range_is_named(grown, audit, world):
+    folder, _ = grown
+    (folder / "history").unlink()
+    log = folder / "log.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"round":2', b'"round":3'))
+    verdict = audit(folder)
+    assert verdict.broken.seq == 4
+    assert "this or a later record up to #5 does not match receipt" in verdict.broken.reason
+
+
+def test_every_flipped_bit_of_checkpoint_and_receipts_is_noticed(grown, audit):
+    folder, _ = grown
+    for path in (folder / "checkpoint", sorted((folder / "receipts").iterdir())[2]):
+        original = path.read_bytes()
+        for position in range(0, len(original) * 8, 3):
+            damaged = bytearray(original)
+            damaged[position // 8] ^= 1 << position % 8
+            path.write_bytes(damaged)
+            assert not audit(folder).intact
+        path.write_bytes(original)
+    assert audit(folder).intact
+
+
+def test_a_damaged_history_can_neither_clear_nor_accuse(grown, audit):
+    folder, _ = grown
+    history = folder / "history"
+    original = history.read_bytes()
+    for position in range(0, len(original), 11):
+        damaged = bytearray(original)
+        damaged[position] ^= 4
+        history.write_bytes(damaged)
+        assert audit(folder).intact
+
+
+def test_a_missing_checkpoint_is_a_breakage(grown, audit):
+    folder, _ = grown
+    (folder / "checkpoint").unlink()
+    assert "checkpoint is missing" in str(audit(folder).broken)
+
+
+def test_an_altered_payload_breaks_its_record_and_an_expired_one_does_not(grown, audit):
+    folder, _ = grown
+    payload = folder / "payloads" / sha256_hex(b"payload 2")
+    payload.write_bytes(b"payload 9")
+    assert str(audit(folder).broken).startswith("record #5: its payload")
+    payload.unlink()
+    verdict = audit(folder)
+    assert verdict.intact
+    assert (verdict.totals.payloads_present, verdict.totals.payloads_expired) == (4, 1)
+
+
+def test_a_deleted_receipt_is_missed_because_the_log_recorded_it(grown, audit):
+    folder, _ = grown
+    sorted((folder / "receipts").iterdir())[1].unlink()
+    assert "record #4: the receipt it records is missing" in str(audit(folder).broken)
+
+
+def test_a_history_rewritten_by_the_key_holder_is_caught_by_receipts_only(
+    grown, audit, world, tmp_path
+):
+    folder, receipts = grown
+    shutil.rmtree(folder)
+    world.grow(folder, 3, receipts=False)  # the site's own key signs a shorter past
+    alone = audit(folder, witness=False)
+    assert alone.intact, "nobody can tell from the folder alone"
+    assert any("no witness key" in warning for warning in alone.warnings)
+    verdict = audit(folder, known_checkpoints=receipts)
+    assert "known checkpoint" in str(verdict.broken)
+    (folder / "receipts" / "0000000000000010.note").write_bytes(receipts[-1])
+    assert "is missing: receipt" in str(audit(folder).broken)
+
+
+def test_a_fork_signed_twice_by_the_same_key_is_caught_by_its_own_history(grown, audit, world):
+    folder, _ = grown
+    signed_before = (folder / "history").read_bytes()
+    shutil.rmtree(folder)
+    world.grow(folder, 3, receipts=False)
+    with (folder / "history").open("ab") as history:
+        history.write(signed_before)
+    assert not audit(folder, witness=False).intact
+
+
+def test_one_unfinished_record_after_the_checkpoint_is_a_warning_and_two_are_not(grown, audit):
+    folder, _ = grown
+    log = folder / "log.jsonl"
+    original = log.read_bytes()
+    log.write_bytes(original + b'{"half')
+    verdict = audit(folder)
+    assert verdict.intact
+    assert verdict.totals.records == 11
+    assert "one unfinished record" in verdict.warnings[0]
+    log.write_bytes(original + b"{}\n{}\n")
+    assert audit(folder).broken.seq == 11
+
+
+def test_an_older_checkpoint_put_in_place_is_noticed(grown, audit, world):
+    folder, _ = grown
+    old = (folder / "checkpoint").read_bytes()
+    with world.open(folder) as ledger:
+        ledger.append("REFUSE", code=5)
+    (folder / "checkpoint").write_bytes(old)
+    assert "is missing: the root the site signed" in str(audit(folder).broken)
+
+
+def test_a_clock_that_went_back_is_a_warning(tmp_path, audit, world):
+    with world.open(tmp_path) as ledger:
+        world.clock.now = world.clock.now.replace(year=2020)
+        ledger.append("REFUSE", code=5)
+    verdict = audit(tmp_path)
+    assert verdict.intact
+    assert verdict.warnings == ("record #1: the clock went back",)
+
+
+def test_another_sites_key_or_name_does_not_verify(grown, audit, world):
+    folder, _ = grown
+    assert not verify_ledger(folder, world.witness.public, None).intact
+    assert not audit(folder, expected_origin="site-b/ledger").intact
+    assert not verify_ledger(folder, world.site.public, world.site.public).intact
+
+
+def test_terminal_escapes_in_a_tampered_line_are_not_handed_on(grown, audit):
+    folder, _ = grown
+    log = folder / "log.jsonl"
+    first, rest = log.read_bytes().split(b"\n", 1)
+    record = {**json.loads(first), "\u001b[2Jx": 1}
+    line = json.dumps(dict(sorted(record.items())), separators=(",", ":"))
+    log.write_bytes(line.encode() + b"\n" + rest)
+    verdict = audit(folder)
+    assert verdict.broken.seq == 0
+    assert "an unknown key" in verdict.broken.reason
+    assert "\x1b" not in verdict.broken.reason
+
+
+def test_no_folder_is_an_error_and_not_a_verdict(tmp_path, audit):
+    with pytest.raises(InputDataError, match="no ledger here"):
+        audit(tmp_path / "nowhere")
+
+
+# Completeness.
+
+
+def journal(path, *entries):
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+    return path
+
+
+def test_everything_sent_and_declared_is_complete(grown, audit, tmp_path):
+    folder, _ = grown
+    sent = [{"sha256": sha256_hex(b"payload %d" % n), "bytes": 9, "at": "x"} for n in range(4)]
+    verdict = audit(folder, sent_journal=journal(tmp_path / "sent.jsonl", *sent, sent[0]))
+    assert verdict.passed
+    assert verdict.completeness.sent == 5
+    assert verdict.completeness.sent_bytes == 45
+    assert verdict.completeness.declared_unsent == (sha256_hex(b"payload 4"),)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"sha256": sha256_hex(b"smuggled"), "bytes": 8},
+        {"sha256": sha256_hex(b"payload 1"), "bytes": 10},
+        {"sha256": sha256_hex(b"payload 1"), "bytes": True},
+        {"sha256": "x", "bytes": 9},
+        {"bytes": 9},
+        [],
+    ],
+)
+def test_anything_sent_undeclared_or_unreadable_fails(grown, audit, tmp_path, entry):
+    folder, _ = grown
+    verdict = audit(folder, sent_journal=journal(tmp_path / "sent.jsonl", entry))
+    assert verdict.intact
+    assert not verdict.passed
+    assert len(verdict.completeness.undeclared) == 1
+
+
+def test_a_broken_chain_is_not_compared(grown, audit, tmp_path):
+    folder, _ = grown
+    (folder / "checkpoint").unlink()
+    assert audit(folder, sent_journal=journal(tmp_path / "sent.jsonl")).completeness is None
