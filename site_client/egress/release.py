@@ -14,6 +14,7 @@ RoundReport with a number and nothing else, through the same door.
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ from site_client.egress.gate import Context, check_answer
 from site_client.egress.outbox import put_reply
 from site_client.spool import Spool, write_atomically
 
+LOG = logging.getLogger("cairn.egress")
 ONCE_A_ROUND = ("ModelUpdate", "SketchTable")
 """Types of which a site never releases two different ones for a round."""
 
@@ -155,6 +157,7 @@ class Door:
             checked = check_answer(payloads, self._with_what_left(context))
             self._refuse_a_second(payloads, checked, context)
         except CairnError as error:
+            LOG.error("%s, round %d: %s", context.run, context.round, error)  # noqa: TRY400
             self.fail(question, ReplyCode.REFUSED_AT_DOOR, context, error)
             return ReplyCode.REFUSED_AT_DOOR
         self._commit(question, payloads, context)

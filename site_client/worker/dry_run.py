@@ -1,0 +1,171 @@
+"""A rehearsal: one round without a network, to see exactly what would leave.
+
+The same study, policy and gate as a real order, and no door: neither ledger,
+spool nor saved state is opened, so nothing can leave and nothing is recorded.
+The findings name types, shapes, sizes and norms; they quote no value.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from common.errors import CairnError
+from common.model import initial_weights
+from common.plan import FederationPlan
+from common.wire.envelope import Array, Envelope, encode
+from common.wire.orders import Order, OrderHeader
+from common.wire.records import RoundReport, SketchTable
+from common.wire.rules import Phase, l2_norm
+from site_client.egress.gate import Context, check_answer
+from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
+from site_client.site import SiteFolder
+from site_client.worker.setup import Asked, Progress, make_context, make_study, read_shared_key
+from site_client.worker.study import check_order, weights_bytes
+
+RUN = "dry-run"
+
+
+@dataclass(frozen=True)
+class ArrayFinding:
+    """One array that would leave: its name, type, shape, and Euclidean norm."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    l2: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One envelope that would leave.
+
+    Attributes:
+        phase: of the order it answers.
+        record_type: what it is.
+        bytes: its size.
+        header: every field of the record; all of it leaves.
+        arrays: what it carries.
+        l2: norm over all arrays together, None without any.
+        fill: share of a sketch table's cells that differ from zero, else None.
+        refusal: the gate's one line, or an empty text if it may leave.
+    """
+
+    phase: Phase
+    record_type: str
+    bytes: int
+    header: dict[str, object]
+    arrays: tuple[ArrayFinding, ...]
+    l2: float | None
+    fill: float | None
+    refusal: str
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a round of a plan would let out of this site.
+
+    Attributes:
+        plan, plan_fingerprint, policy_sha256: what was in force.
+        findings: the envelopes, first of the agreement on weights, then of a round.
+        bytes: of all of them.
+        allowed: whether every one passed the gate.
+    """
+
+    plan: str
+    plan_fingerprint: str
+    policy_sha256: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Envelope bytes altogether."""
+        return sum(finding.bytes for finding in self.findings)
+
+    @property
+    def allowed(self) -> bool:
+        """Whether everything may leave."""
+        return bool(self.findings) and not any(finding.refusal for finding in self.findings)
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        return asdict(self) | {"bytes": self.bytes, "allowed": self.allowed}
+
+
+def rehearse(site: SiteFolder, plan: FederationPlan, progress: Progress | None = None) -> Rehearsal:
+    """Answer the first two orders of a run of ``plan``, and let nothing out.
+
+    Raises:
+        RefusedError: the policy does not allow the plan; nothing was opened.
+        InputDataError: settings, policy, key or images cannot be used.
+    """
+    policy, key = read_policy(site.policy_file), read_shared_key(site)
+    check_plan(policy, plan, weights_bytes=weights_bytes(plan))
+    begin = Asked(site.settings().site, RUN, 0, "begin", plan)
+    study = make_study(begin, key, site.data(), progress)
+    findings: list[Finding] = []
+    for asked in (begin, replace(begin, round=1, phase="train")):
+        check_phase(policy, asked.phase)
+        order = _order(asked)
+        check_order(order)
+        findings += _findings(study.answer(order), make_context(asked, policy, key))
+    return Rehearsal(plan.name, plan.fingerprint, _digest(policy), tuple(findings))
+
+
+def _order(asked: Asked) -> Order:
+    """What the aggregator would ask, with the weights that every site starts from."""
+    header = OrderHeader(
+        run=asked.run,
+        round=asked.round,
+        phase=asked.phase,
+        plan=asked.plan.canonical().decode("utf-8"),
+        deadline_s=max(1, round(asked.plan.rounds.deadline_s)),
+    )
+    weights = {} if asked.phase == "begin" else initial_weights(asked.plan)
+    return Order(header, asked.plan, weights, None)
+
+
+def _findings(envelopes: list[Envelope], context: Context) -> list[Finding]:
+    findings: list[Finding] = []
+    for envelope in envelopes:
+        refusal, size = "", 0
+        try:
+            data = encode(envelope)
+            size = len(data)
+            check_answer([data], context)
+        except CairnError as error:
+            refusal = str(error)
+        context = replace(
+            context,
+            round_bytes=context.round_bytes + size,
+            run_bytes=context.run_bytes + size,
+        )
+        findings.append(_describe(envelope, context.phase, size, refusal))
+    return findings
+
+
+def _describe(envelope: Envelope, phase: Phase, size: int, refusal: str) -> Finding:
+    record, arrays = envelope.record, envelope.arrays
+    table = arrays.get("table") if isinstance(record, SketchTable) else None
+    return Finding(
+        phase=phase,
+        record_type=record.record_type,
+        bytes=size,
+        header=record.model_dump(mode="json", exclude_none=True),
+        arrays=tuple(
+            ArrayFinding(name, array.dtype.name, tuple(array.shape), _norm(array))
+            for name, array in sorted(arrays.items())
+        ),
+        l2=None if isinstance(record, RoundReport) else l2_norm(arrays),
+        fill=None if table is None else float(np.count_nonzero(table) / table.size),
+        refusal=refusal,
+    )
+
+
+def _norm(array: Array) -> float:
+    return l2_norm({"": array})
+
+
+def _digest(policy: Policy) -> str:
+    return policy.sha256
