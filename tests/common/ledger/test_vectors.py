@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from common.canonical import sha256_hex
-from common.crypto.identity import SigningKey
+from common.crypto.identity import PublicKey, SigningKey
 from common.ledger.log import Ledger
 from common.ledger.notes import parse_note
 from common.ledger.proof import Proof, cosign, verify_proof
@@ -55,7 +55,7 @@ def produce(folder: Path) -> dict[str, dict[str, str]]:
     )
     keys = {"site_seed": SITE_SEED.hex(), "site_public": site.public.text}
     with Ledger.open(folder, "site-a/ledger", site, lambda: NOW) as ledger:
-        ledger.append("REFUSE", code=12)
+        seen = ledger.append("REFUSE", code=12).checkpoint
         entry = ledger.append("SEND", **fields)
         proof = ledger.proof(entry.seq, since=2)
     return {
@@ -73,6 +73,7 @@ def produce(folder: Path) -> dict[str, dict[str, str]]:
         "ledger_proof.json": {
             **keys,
             "payload": payload.decode(),
+            "last_seen": seen.decode(),
             "proof": proof.to_bytes().decode(),
         },
     }
@@ -101,20 +102,10 @@ def test_the_frozen_proof_verifies():
         Proof.from_bytes(vector["proof"].encode()),
         sha256_hex(vector["payload"].encode()),
         "site-a/ledger",
-        SigningKey.from_seed(bytes.fromhex(vector["site_seed"])).public,
-        parse_seen(vector),
+        PublicKey.parse(vector["site_public"]),
+        parse_note(vector["last_seen"].encode()).checkpoint,
     )
     assert verified.record.seq == 2
-
-
-def parse_seen(vector):
-    """The checkpoint over the two records before, made anew with the same key and clock."""
-    with tempfile.TemporaryDirectory() as folder:
-        site = SigningKey.from_seed(bytes.fromhex(vector["site_seed"]))
-        with Ledger.open(Path(folder), "site-a/ledger", site, lambda: NOW) as ledger:
-            entry = ledger.append("REFUSE", code=12)
-            proof = ledger.proof(entry.seq, 0)
-    return parse_note(proof.checkpoint).checkpoint
 
 
 if __name__ == "__main__":
