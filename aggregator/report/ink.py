@@ -19,6 +19,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from common.errors import InternalError
+
 # Okabe & Ito's colour-blind-safe palette, ordered so that neighbours differ in
 # lightness too. The page's style sheet redefines every token for dark paper.
 SITES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
@@ -107,11 +109,12 @@ def svg(figure: Figure, name: str, alt: str) -> Markup:
         FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)  # type: ignore[no-untyped-call]
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->\n?", "", text, flags=re.DOTALL)
     head = re.match(r"<svg[^>]*?viewBox=\"([^\"]*)\"[^>]*>", text)
     if head is None:
-        raise RuntimeError("matplotlib's SVG has no viewBox")
+        raise InternalError(
+            "a figure could not be drawn", field=name, expected="an SVG with a viewBox"
+        )
     body = text[head.end() :]
     body = re.sub(r"(\bid=\"|href=\"#|url\(#)", rf"\g<1>{name}-", body)
     for colour, token in TOKENS.items():

@@ -1,0 +1,149 @@
+"""Made-up journals: three sites, complete, degraded or failed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from aggregator.rounds.events import (
+    Event,
+    RoundFinished,
+    RoundStarted,
+    RunFinished,
+    RunStarted,
+    SiteLate,
+    SiteRejected,
+    SiteReplied,
+)
+from common.wire.codes import ReplyCode
+from common.wire.records import LandmarkError
+
+START = datetime(2025, 3, 4, 9, 30, tzinfo=UTC)
+SITES = ("site-a", "site-b", "site-c")
+LANDMARKS = ("AC", "PC")
+Script = Callable[..., list[Event]]
+
+
+def landmark_error(landmark: str, mm: float, searches: int = 40, prior: float = 14.0):
+    return LandmarkError(
+        landmark=landmark,
+        searches=searches,
+        mean_um=round(1000 * mm),
+        median_um=round(900 * mm),
+        consensus_um=round(800 * mm),
+        prior_um=round(1000 * prior),
+        over_10mm=0,
+    )
+
+
+def reply(ts: datetime, round_: int, at: int, phase: str) -> SiteReplied:
+    """Site number ``at`` trains 20 + 5 at seconds and answers 4 seconds later."""
+    train = 20 + 5 * at if phase == "train" else 0
+    records = {"RoundReport": 900} | ({"ModelUpdate": 1_000_000} if phase == "train" else {})
+    errors = (
+        tuple(landmark_error(name, 2 + 38 * math.exp(1 - round_) + at / 10) for name in LANDMARKS)
+        if round_
+        else ()
+    )
+    return SiteReplied(
+        ts=ts + timedelta(seconds=train + 4),
+        round=round_,
+        site=SITES[at],
+        code=ReplyCode.OK,
+        accepted=True,
+        bytes=sum(records.values()),
+        records=records,
+        images=8,
+        transitions=640,
+        updates=100 if phase == "train" else 0,
+        loss_milli=210,
+        train_ms=train * 1000,
+        seconds=train + 4.0,
+        ledger_size=3 * round_ + 1,
+        errors=errors,
+    )
+
+
+def script(rounds: int = 3, trouble: dict | None = None, verdict: str = "COMPLETED") -> list[Event]:
+    """A whole run; ``trouble`` maps (round, site) to late, rejected or a reply code."""
+    trouble = trouble or {}
+    now = START
+    events: list[Event] = [
+        RunStarted(
+            ts=now,
+            run="demo-1",
+            federation="three hospitals",
+            plan_name="brain landmarks",
+            plan_fingerprint="4f" * 32,
+            rounds=rounds,
+            quorum=2,
+            sites=SITES,
+        )
+    ]
+    for n in range(rounds + 2):
+        phase = "begin" if n == 0 else "train" if n <= rounds else "evaluate"
+        events.append(RoundStarted(ts=now, round=n, phase=phase, order_bytes=5000, sites=SITES))
+        lasts, used = 10.0, []
+        for at, site in enumerate(SITES):
+            what = trouble.get((n, site))
+            answer = reply(now, n, at, phase)
+            if what == "late":
+                lasts = 60.0
+                events.append(SiteLate(ts=now + timedelta(seconds=60), round=n, site=site))
+            elif what == "rejected":
+                reason = "the signature does not hold"
+                events.append(SiteRejected(ts=answer.ts, round=n, site=site, reason=reason))
+            elif what is not None:
+                told = {"code": what, "accepted": False, "bytes": 300, "records": {}, "errors": ()}
+                events.append(answer.model_copy(update=told))
+            else:
+                used.append(site)
+                events.append(answer)
+                lasts = max(lasts, answer.seconds + 1)
+        now += timedelta(seconds=lasts)
+        if len(used) < 2:
+            break
+        events.append(
+            RoundFinished(
+                ts=now,
+                round=n,
+                phase=phase,
+                sites=tuple(used),
+                model_sha256=f"{n}" * 64,
+                sketch_fill=0.1 * min(n, rounds),
+                sketch_total=9600 * min(n, rounds),
+                seconds=lasts,
+            )
+        )
+    done = sum(isinstance(e, RoundFinished) and e.phase == "train" for e in events)
+    reason = {"COMPLETED": "", "DEGRADED": "absences", "FAILED": "no quorum"}[verdict]
+    events.append(
+        RunFinished(
+            ts=now,
+            verdict=verdict,
+            reason=reason,
+            rounds=done,
+            model_sha256="ab" * 32 if verdict != "FAILED" else "",
+            seconds=(now - START).total_seconds(),
+        )
+    )
+    return events
+
+
+@pytest.fixture(scope="session")
+def complete() -> list[Event]:
+    return script()
+
+
+@pytest.fixture(scope="session")
+def degraded() -> list[Event]:
+    return script(trouble={(2, "site-b"): "late", (3, "site-c"): "rejected"}, verdict="DEGRADED")
+
+
+@pytest.fixture(scope="session")
+def failed() -> list[Event]:
+    trouble = {(2, "site-a"): ReplyCode.BAD_DATA, (2, "site-b"): "late"}
+    return script(trouble=trouble, verdict="FAILED")
