@@ -73,8 +73,11 @@ def _exit_code(command: click.Command, words: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted", err=True)
         return INTERRUPTED
+    except SystemExit:
+        # click's own end when whoever read our output has left.
+        return int(ExitCode.INTERNAL)
     except BrokenPipeError:
-        # Whoever read our output has left; do not complain a second time at exit.
+        # The same, noticed at the last flush; do not complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERNAL)
     except Exception as error:  # noqa: BLE001 - the outermost frame: nothing may end in a traceback
