@@ -110,16 +110,7 @@ class CountSketch:
         from common.sketching import engine  # compiles kernels: only for those who update
 
         checked = engine.checked_integers(keys, "keys", signed=False)
-        amounts = None
-        if weights is not None:
-            amounts = engine.checked_integers(weights, "weights", signed=True)
-            if amounts.size != checked.size:
-                raise SketchError(
-                    "lengths differ",
-                    field="weights",
-                    expected=f"int64[{checked.size}]",
-                    got=f"{amounts.size} weights",
-                )
+        amounts = None if weights is None else engine.checked_weights(weights, checked.size)
         engine.update(self._table, functions, checked, amounts, engine.checked_threads(threads))
 
     def update_stream(
@@ -166,6 +157,22 @@ class CountSketch:
 
         checked = engine.checked_integers(keys, "keys", signed=False)
         return engine.estimate(self._table, functions, checked)
+
+    def select(
+        self, keys: ArrayLike, threshold: float
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+        """Those of ``keys`` whose estimate is at least ``threshold``, and their estimates.
+
+        Faster than ``estimate`` where most keys fall short. Keeps the order.
+
+        Raises:
+            SketchError: no federation key, or not integers.
+        """
+        functions = self._hash()
+        from common.sketching import engine
+
+        checked = engine.checked_integers(keys, "keys", signed=False)
+        return engine.select(self._table, functions, checked, threshold)
 
     def merge(self, other: CountSketch) -> None:
         """Add another sketch: now this is the sketch of both streams.

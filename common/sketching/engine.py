@@ -71,6 +71,23 @@ def checked_integers(values: ArrayLike, name: str, signed: bool) -> NDArray[np.i
     return array
 
 
+def checked_weights(values: ArrayLike, count: int) -> NDArray[np.integer]:
+    """``values`` as ``count`` integers that fit int64.
+
+    Raises:
+        SketchError: another type, shape or length.
+    """
+    weights = checked_integers(values, "weights", signed=True)
+    if weights.size != count:
+        raise SketchError(
+            "lengths differ",
+            field="weights",
+            expected=f"int64[{count}]",
+            got=f"{weights.size} weights",
+        )
+    return weights
+
+
 def _plain(array: NDArray[np.integer], dtype: type[_Word]) -> NDArray[_Word]:
     """A read-only, contiguous, aligned view or copy: one type, so one compiled kernel."""
     view = np.require(array, dtype=dtype, requirements=["C", "A"]).view()
@@ -78,14 +95,17 @@ def _plain(array: NDArray[np.integer], dtype: type[_Word]) -> NDArray[_Word]:
     return view
 
 
-def _pieces(
-    keys: NDArray[np.integer], weights: NDArray[np.integer] | None
+def pieces(
+    keys: NDArray[np.integer], weights: NDArray[np.integer] | None, most: int | None = None
 ) -> Iterator[tuple[U64, I64 | None]]:
-    """The input in kernel types; converted piece by piece where it has other types."""
+    """The input in kernel types, at most ``most`` at a time.
+
+    Input of other types is converted piece by piece, so that memory stays bounded.
+    """
     same = keys.dtype == np.uint64 and keys.flags.c_contiguous
     if weights is not None:
         same = same and weights.dtype == np.int64 and weights.flags.c_contiguous
-    step = max(1, keys.size) if same else CONVERT
+    step = most or (max(1, keys.size) if same else CONVERT)
     for start in range(0, keys.size, step):
         part = _plain(keys[start : start + step], np.uint64)
         amounts = None if weights is None else _plain(weights[start : start + step], np.int64)
@@ -112,7 +132,7 @@ class Lane:
         few = keys.size < min(2 * self.table.shape[1], 1 << 20) and self._low is None
         if weights is None and few:  # not worth the low counters
             weights = np.ones(keys.size, np.int64)
-        for part, amounts in _pieces(keys, weights):
+        for part, amounts in pieces(keys, weights):
             shared = (f.k0, f.k1, f.a, f.b, f.cells, self._mixed, self._index)
             if amounts is not None:
                 kernels.add(part, amounts, self.table, *shared)
@@ -209,8 +229,23 @@ def estimate(
     out = np.empty(keys.size, np.float64)
     mixed = np.empty(min(CHUNK, max(keys.size, 1)), np.uint64)
     done = 0
-    for part, _ in _pieces(keys, None):
+    for part, _ in pieces(keys, None):
         target = out[done : done + part.size]
         kernels.estimate(part, table, f.k0, f.k1, f.a, f.b, f.cells, mixed, target)
         done += part.size
     return out
+
+
+def select(
+    table: I64, functions: HashFunctions, keys: NDArray[np.integer], threshold: float
+) -> tuple[U64, NDArray[np.float64]]:
+    """Those of the checked keys whose estimate reaches ``threshold``, with their estimates."""
+    f = functions
+    found, estimates = np.empty(keys.size, np.uint64), np.empty(keys.size, np.float64)
+    mixed = np.empty(min(CHUNK, max(keys.size, 1)), np.uint64)
+    count = 0
+    for part, _ in pieces(keys, None):
+        room = (found[count:], estimates[count:])
+        shared = (f.k0, f.k1, f.a, f.b, f.cells, mixed)
+        count += kernels.select(part, float(threshold), table, *shared, *room)
+    return found[:count].copy(), estimates[:count].copy()

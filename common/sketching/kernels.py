@@ -186,3 +186,49 @@ def estimate(
                 values[at] = value
             low, high = values[(rows - 1) // 2], values[rows // 2]
             out[start + j] = 0.5 * float(low) + 0.5 * float(high)
+
+
+@compiled
+def select(
+    keys: U64,
+    threshold: float,
+    table: I64,
+    k0: np.uint64,
+    k1: np.uint64,
+    a: U64,
+    b: U64,
+    cells: np.uint64,
+    mixed: U64,
+    found: U64,
+    estimates: NDArray[np.float64],
+) -> int:
+    """Keys whose estimate reaches ``threshold``; gives up on a key once too many rows say no.
+
+    ``found`` and ``estimates`` have room for every key; returns how many were written.
+    """
+    rows = table.shape[0]
+    spare = rows // 2  # rows that may stay below while the median still reaches
+    values = np.empty(rows, np.int64)
+    written = 0
+    for start in range(0, keys.size, mixed.size):
+        chunk = keys[start : start + mixed.size]
+        premix(chunk, mixed, k0, k1)
+        for j in range(chunk.size):
+            below = 0
+            for r in range(rows):
+                cell = (((a[r] * mixed[j] + b[r]) >> U(32)) * cells) >> U(32)
+                negate = -int64(cell & U(1))
+                values[r] = (table[r, cell >> U(1)] ^ negate) - negate
+                if values[r] < threshold:
+                    below += 1
+                    if below > spare:
+                        break
+            if below > spare:
+                continue
+            values.sort()
+            middle = 0.5 * float(values[(rows - 1) // 2]) + 0.5 * float(values[rows // 2])
+            if middle >= threshold:
+                found[written] = chunk[j]
+                estimates[written] = middle
+                written += 1
+    return written

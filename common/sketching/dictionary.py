@@ -1,0 +1,91 @@
+"""Exact counts of the first distinct keys of a stream, in an open-addressed table.
+
+Grows up to a limit and then says it is full; what happens next is the caller's
+choice: spill into a sketch (``exact_first``) or purge small counts
+(``misra_gries``). Holds keys in the clear: it stays where the data is.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import SketchError
+from common.sketching import dictionary_kernels as kernels
+
+MAX_LIMIT: Final = 1 << 26
+_FIRST_SLOTS: Final = 1 << 12
+
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
+
+
+class KeyDictionary:
+    """Counts of at most ``limit`` distinct keys.
+
+    Args:
+        limit: distinct keys before the dictionary is full, 1 to 2**26.
+        salt: any secret number; scatters slots, so that no stream can aim at one.
+    """
+
+    def __init__(self, limit: int, salt: np.uint64) -> None:
+        if type(limit) is not int or not 1 <= limit <= MAX_LIMIT:
+            raise SketchError(
+                "unusable dictionary",
+                field="limit",
+                expected=f"an integer from 1 to {MAX_LIMIT}",
+                got=f"{limit}" if type(limit) is int else type(limit).__name__,
+            )
+        self.limit: Final = limit
+        self._salt = salt
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything and give the memory back."""
+        self._slots = np.zeros((_FIRST_SLOTS, 2), np.uint64)  # key, count; a count of 0 is empty
+        self._spare: U64 | None = None  # the other half of a purge, empty between purges
+        self._used = 0
+
+    def __len__(self) -> int:
+        return self._used
+
+    def count(self, keys: U64) -> int:
+        """Count keys until a new one finds no room; returns how many were counted."""
+        done = 0
+        while True:
+            room = min(self.limit, self._slots.shape[0] * 5 // 8)
+            taken, self._used = kernels.count_keys(
+                keys[done:], self._slots, self._salt, self._used, room
+            )
+            done += taken
+            if done == keys.size or room == self.limit:
+                return done
+            self._grow()
+
+    def items(self) -> tuple[U64, I64]:
+        """Keys uint64[n] and their counts int64[n], in no order that means anything."""
+        kept = self._slots[self._slots[:, 1] != 0]
+        return kept[:, 0].copy(), kept[:, 1].astype(np.int64)
+
+    def purge(self) -> int:
+        """Lower every count by the median count and drop what is left with none.
+
+        Returns the amount. At least half of the keys lose all of it, which bounds
+        the sum of all amounts by 2 / limit of the stream's length.
+        """
+        amount = kernels.small_median(self._slots, self._used)
+        if amount == 0:  # not a small one
+            counts = self._slots[:, 1][self._slots[:, 1] != 0]
+            amount = int(np.partition(counts, counts.size // 2)[counts.size // 2])
+        if self._spare is None or self._spare.shape != self._slots.shape:
+            self._spare = np.zeros_like(self._slots)
+        self._used = kernels.lower(self._slots, np.uint64(amount), self._spare, self._salt)
+        self._slots, self._spare = self._spare, self._slots
+        return amount
+
+    def _grow(self) -> None:
+        larger = np.zeros((2 * self._slots.shape[0], 2), np.uint64)
+        kernels.lower(self._slots, np.uint64(0), larger, self._salt)
+        self._slots = larger

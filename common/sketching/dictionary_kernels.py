@@ -1,0 +1,92 @@
+"""The compiled loops of the exact dictionary. Callers have checked shapes and room."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.sketching.compiling import compiled, inlined
+
+U = np.uint64
+_BLOCK = 256
+U64 = NDArray[np.uint64]
+
+
+@inlined
+def _scatter(key: np.uint64, salt: np.uint64) -> np.uint64:
+    """The splitmix64 finaliser (Steele, Lea & Flood, OOPSLA 2014) over the salted key."""
+    x = key ^ salt
+    x = (x ^ (x >> U(30))) * U(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> U(27))) * U(0x94D049BB133111EB)
+    return x ^ (x >> U(31))
+
+
+@compiled
+def count_keys(keys: U64, slots: U64, salt: np.uint64, used: int, room: int) -> tuple[int, int]:
+    """Count keys into ``slots``; (keys taken, distinct keys held).
+
+    slots: uint64[2**k, 2] of key and count, side by side so that a key costs one
+    cache line. Stops before the key that would be distinct key number ``room + 1``.
+
+    A block's first guesses are looked at before any is acted on: these loads do
+    not wait for one another, so a table larger than the cache costs little more.
+    """
+    mask = U(slots.shape[0] - 1)
+    places = np.empty(_BLOCK, np.uint64)
+    held = np.empty(_BLOCK, np.bool_)
+    for start in range(0, keys.size, _BLOCK):
+        block = keys[start : start + _BLOCK]
+        for j in range(block.size):
+            places[j] = _scatter(block[j], salt) & mask
+        for j in range(block.size):
+            held[j] = (slots[places[j], 0] == block[j]) & (slots[places[j], 1] != 0)
+        for j in range(block.size):
+            at = places[j]
+            if not held[j]:
+                key = block[j]
+                while slots[at, 0] != key or slots[at, 1] == 0:
+                    if slots[at, 1] == 0:
+                        if used == room:
+                            return start + j, used
+                        slots[at, 0] = key
+                        used += 1
+                        break
+                    at = (at + U(1)) & mask
+            slots[at, 1] += U(1)
+    return keys.size, used
+
+
+@compiled
+def small_median(slots: U64, used: int) -> int:
+    """The upper median of the ``used`` counts where it is below 256, else 0."""
+    tally = np.zeros(256, np.int64)
+    for i in range(slots.shape[0]):
+        tally[min(slots[i, 1], U(255))] += 1
+    below = 0
+    for count in range(1, 255):
+        below += tally[count]
+        if below > used // 2:
+            return count
+    return 0
+
+
+@compiled
+def lower(slots: U64, amount: np.uint64, into: U64, salt: np.uint64) -> int:
+    """Move what exceeds ``amount`` into the empty table ``into``; clear ``slots``.
+
+    Returns the number of keys moved.
+    """
+    mask = U(into.shape[0] - 1)
+    moved = 0
+    for i in range(slots.shape[0]):
+        key, count = slots[i, 0], slots[i, 1]
+        slots[i, 0] = U(0)
+        slots[i, 1] = U(0)
+        if count > amount:
+            at = _scatter(key, salt) & mask
+            while into[at, 1] != 0:
+                at = (at + U(1)) & mask
+            into[at, 0] = key
+            into[at, 1] = count - amount
+            moved += 1
+    return moved

@@ -1,0 +1,167 @@
+"""Three ways to the heavy hitters: exact first, Misra-Gries, and merged tables alone."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from common.errors import SketchError
+from common.keys import MixedRadix, reduced_bands
+from common.sketching import CountSketch, SketchSpec
+from common.sketching.heavy_hitters import ExactFirstCounter, MisraGries
+from common.sketching.recovery import RecoverySketch
+
+KEY = bytes(range(16))
+SPEC = SketchSpec(5, 211, KEY)
+UNTIMED = settings(deadline=None)
+
+small = st.one_of(st.integers(0, 12), st.integers(0, 2**64 - 1))
+streams = st.lists(hnp.arrays(np.uint64, st.integers(0, 200), elements=small), max_size=4)
+
+
+def counts_of(batches):
+    keys, counts = np.unique(np.concatenate([np.zeros(0, np.uint64), *batches]), return_counts=True)
+    return dict(zip(keys.tolist(), counts.tolist(), strict=True))
+
+
+@UNTIMED
+@given(streams, st.integers(1, 100))
+def test_exact_first_gives_the_same_table_as_the_sketch_itself(batches, limit):
+    counter, direct = ExactFirstCounter(SPEC, limit), CountSketch(SPEC)
+    for batch in batches:
+        counter.update(batch)
+        direct.update(batch)
+    assert np.array_equal(counter.sketch().table, direct.table)
+    assert counter.spilled == (len(counts_of(batches)) > limit)
+
+
+@UNTIMED
+@given(streams)
+def test_exact_first_is_exact_while_it_fits(batches):
+    counter = ExactFirstCounter(SPEC, limit=1000)
+    for batch in batches:
+        counter.update(batch)
+    keys, counts = counter.heavy_hitters()
+    assert dict(zip(keys.tolist(), counts.tolist(), strict=True)) == counts_of(batches)
+    order = list(zip((-counts).tolist(), keys.tolist(), strict=True))
+    assert order == sorted(order)
+
+
+def test_exact_first_grows_past_its_first_slots_and_spills_in_the_middle_of_a_batch():
+    rng = np.random.default_rng(3)
+    stream = rng.integers(0, 30_000, 100_000).astype(np.uint64)
+    direct = CountSketch(SPEC)
+    direct.update(stream)
+    for limit in (7_000, 29_999, 30_000, 40_000):
+        counter = ExactFirstCounter(SPEC, limit)
+        counter.update(stream)
+        assert counter.spilled == (limit < np.unique(stream).size)
+        assert np.array_equal(counter.sketch().table, direct.table)
+
+
+@UNTIMED
+@given(streams, st.integers(1, 40))
+def test_misra_gries_bounds_every_count_from_both_sides(batches, slots):
+    summary = MisraGries(slots, salt=9)
+    for batch in batches:
+        summary.update(batch)
+    true = counts_of(batches)
+    held = dict(zip(*(column.tolist() for column in summary.candidates()), strict=True))
+    assert len(held) <= slots
+    assert summary.total == sum(true.values())
+    assert summary.slack <= 2 * summary.total / slots
+    for key, count in true.items():
+        assert count - summary.slack <= held.get(key, 0) <= count
+    assert set(held) <= set(true)
+
+
+def test_misra_gries_finds_what_is_frequent_in_a_stream_of_mostly_singletons():
+    rng = np.random.default_rng(4)
+    often = np.repeat(np.arange(20, dtype=np.uint64), 3000)
+    stream = np.concatenate([often, rng.integers(2**32, 2**64, 300_000, dtype=np.uint64)])
+    rng.shuffle(stream)
+    summary, sketch = MisraGries(slots=4096), CountSketch(SketchSpec(7, 4096, KEY))
+    for batch in np.array_split(stream, 7):
+        summary.update(batch)
+        sketch.update(batch)
+    assert sorted(summary.candidates(20).keys.tolist()) == list(range(20))
+    found = summary.heavy_hitters(sketch, 20)
+    assert sorted(found.keys.tolist()) == list(range(20))
+    assert np.all(np.abs(found.counts - 3000) < 100)
+    with pytest.raises(SketchError, match="cannot query"):
+        summary.heavy_hitters(CountSketch(SketchSpec.public(7, 4096, "0" * 16)))
+
+
+@UNTIMED
+@given(streams, st.integers(-5, 5), st.integers(1, 4))
+def test_selecting_equals_estimating_and_comparing(batches, threshold, rows):
+    sketch = CountSketch(SketchSpec(rows, 31, KEY))
+    stream = np.concatenate([np.zeros(0, np.uint64), *batches])
+    sketch.update(stream)
+    estimates = sketch.estimate(stream)
+    keys, kept = sketch.select(stream, threshold)
+    assert np.array_equal(keys, stream[estimates >= threshold])
+    assert np.array_equal(kept, estimates[estimates >= threshold])
+
+
+def two_sites():
+    codec = MixedRadix([7, 6, 5, 4, 3], "abcde")
+    rng = np.random.default_rng(8)
+    heavy = rng.choice(codec.size, 30, replace=False).astype(np.uint64)
+    streams = []
+    for _ in range(2):
+        noise = rng.integers(0, codec.size, 3000).astype(np.uint64)
+        streams.append(np.concatenate([np.repeat(heavy, np.arange(200, 230)), noise]))
+    return codec, heavy, streams
+
+
+def test_heavy_hitters_come_back_from_two_sites_merged_tables_alone():
+    codec, heavy, streams = two_sites()
+    spec = SketchSpec(7, 1500, KEY, domain=codec.identity)
+    merged = RecoverySketch(spec, codec.radices, prefix_digits=4, histogram_digits=2)
+    direct = CountSketch(spec)
+    for stream in streams:
+        site = RecoverySketch(spec, codec.radices, prefix_digits=4, histogram_digits=2)
+        site.update(stream)
+        merged.merge(site)
+        direct.update(stream)
+    assert merged.histogram.sum() == sum(stream.size for stream in streams)
+    assert np.array_equal(merged.full.table, direct.table)
+    assert sorted(merged.recover(30).keys.tolist()) == sorted(heavy.tolist())
+    above = merged.above(390)
+    assert set(heavy.tolist()) <= set(above.keys.tolist())
+    assert np.array_equal(above.counts, direct.estimate(above.keys))
+    assert len(merged.recover(10**6, floor=390).keys) == len(above.keys)
+
+
+def test_recovery_refuses_what_cannot_work():
+    codec, _, _ = two_sites()
+    spec = SketchSpec(3, 100, KEY)
+    for prefix, short in ((2, 2), (5, 2), (4, 0)):
+        with pytest.raises(SketchError, match="unusable recovery"):
+            RecoverySketch(spec, codec.radices, prefix, short)
+    with pytest.raises(SketchError, match="unusable recovery"):
+        RecoverySketch(spec, [2**13] * 4, 3, 2)
+    views = RecoverySketch(spec, codec.radices, 4, 2)
+    views.update(np.arange(codec.size, dtype=np.uint64))
+    with pytest.raises(SketchError, match="keys must be below"):
+        views.update(np.array([codec.size], np.uint64))
+    with pytest.raises(SketchError, match="too low"):
+        views.above(1, max_queries=50)
+    with pytest.raises(SketchError, match="threshold"):
+        views.above(0)
+    with pytest.raises(SketchError, match="cannot be added"):
+        views.merge(RecoverySketch(spec, codec.radices, 4, 3))
+    with pytest.raises(SketchError, match="cannot be added"):
+        views.merge(RecoverySketch(SketchSpec(3, 101, KEY), codec.radices, 4, 2))
+
+
+@pytest.mark.slow
+def test_the_top_20000_of_the_pixel_profile_come_back_from_tables_alone(pixel_profile):
+    keys, counts = pixel_profile
+    views = RecoverySketch(SketchSpec(15, 200_000, KEY), reduced_bands().radices)
+    views.update(keys, counts)
+    found = views.recover(20_000).keys
+    assert np.isin(keys[:20_000], found).mean() >= 0.985
+    assert counts[np.isin(keys, found)].sum() / counts.sum() >= 0.84
