@@ -6,6 +6,7 @@ import threading
 from datetime import UTC, datetime
 
 from aggregator.admin.folder import FederationFolder
+from aggregator.rounds.course import Course
 from aggregator.rounds.events import RunFinished, read_events
 from aggregator.rounds.server import RUN_KEY
 from aggregator.rounds.store import RunOptions, RunStore
@@ -87,7 +88,7 @@ def guard(folder: FederationFolder, store: RunStore, run_id: int, stop: threadin
             RunFinished(
                 verdict="FAILED",
                 reason="Flower ended the run; see superexec.log in the federation's flower folder",
-                rounds=len([n for n in store.finished_rounds() if n > 0]),
+                rounds=Course(store.plan(), sorted(set(store.finished_rounds()))).trained,
                 exit_code=int(ExitCode.UNREACHABLE if silent else ExitCode.INTERNAL),
             )
         )

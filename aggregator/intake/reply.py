@@ -6,7 +6,7 @@ in as a value, and the caller stores what is to be seen next.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
@@ -20,7 +20,7 @@ from common.wire.codes import ReplyCode
 from common.wire.envelope import ArrayDescription, Envelope, decode, describe_arrays
 from common.wire.parcel import unwrap
 from common.wire.records import ModelUpdate, Record, RoundReport, SketchTable
-from common.wire.rules import ANSWERS, Expected, check_record
+from common.wire.rules import ANSWERS, Expected, check_origin, check_record
 from common.wire.transport import ENVELOPE_SUFFIX, PROOF_SUFFIX
 
 RecordT = TypeVar("RecordT", bound=Record)
@@ -62,28 +62,24 @@ class Reply:
         }
 
 
-def open_reply(
-    parcel: bytes,
-    senders: Mapping[str, Sender],
-    expected: Callable[[str], Expected],
-) -> Reply:
+def open_reply(parcel: bytes, sender: Sender, expected: Expected) -> Reply:
     """Verify and check everything a site sent for one order.
 
     Args:
         parcel: as it arrived.
-        senders: the sites that were asked.
-        expected: what a given site's records are measured against.
+        sender: the site that was asked.
+        expected: what its records are measured against.
 
     Raises:
-        RefusedError: unknown site, unknown or missing record, or a broken rule.
+        RefusedError: another site's, unknown or missing record, or a broken rule.
         VerificationError: a proof, signature or digest does not hold.
     """
     parts = unwrap(parcel)
     envelopes = _open_envelopes(parts)
-    site = _sender(envelopes, senders)
-    measure, sender = expected(site), senders[site]
+    for envelope in envelopes.values():
+        check_origin(envelope.record, expected)
     proven = [
-        _verify(name, parts, envelope, measure, sender) for name, envelope in envelopes.items()
+        _verify(name, parts, envelope, expected, sender) for name, envelope in envelopes.items()
     ]
     if len({record.checkpoint for record in proven}) != 1:
         raise VerificationError(
@@ -92,9 +88,9 @@ def open_reply(
     report = _only(envelopes, RoundReport)
     if report is None:
         raise RefusedError("a reply without a report", field="RoundReport", got="nothing")
-    _check_completeness(set(envelopes), report.code, measure)
+    _check_completeness(set(envelopes), report.code, expected)
     return Reply(
-        site,
+        expected.site,
         report,
         envelopes.get(ModelUpdate.__name__),
         envelopes.get(SketchTable.__name__),
@@ -122,18 +118,6 @@ def _open_envelopes(parts: Mapping[str, bytes]) -> dict[str, Envelope]:
             )
         envelopes[name] = envelope
     return envelopes
-
-
-def _sender(envelopes: Mapping[str, Envelope], senders: Mapping[str, Sender]) -> str:
-    names = {envelope.record.site for envelope in envelopes.values()}
-    if len(names) != 1 or not names <= set(senders):
-        raise RefusedError(
-            "a reply from nobody who was asked",
-            field="site",
-            expected="one of " + ", ".join(senders),
-            got="another name" if len(names) == 1 else f"{len(names)} names",
-        )
-    return names.pop()
 
 
 def _verify(

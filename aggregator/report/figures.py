@@ -109,14 +109,14 @@ def _key(axes: Axes, state: RunState) -> None:
 
 
 def timeline(state: RunState) -> Markup | None:
-    """Who trained, worked otherwise and waited, in seconds since the run began."""
-    start = state.started_at
-    if start is None or not state.rounds or not state.sites:
+    """Who trained, worked otherwise and waited; the rounds one after another, in seconds."""
+    if not state.rounds or not state.sites:
         return None
-    spans = [
-        (r, (r.started_at - start).total_seconds(), r.seconds or _longest(r)) for r in state.rounds
-    ]
-    end = max(begin + lasts for _, begin, lasts in spans)
+    spans, end = [], 0.0
+    for r in state.rounds:
+        lasts = r.seconds or _so_far(state, r)
+        spans.append((r, end, lasts))
+        end += lasts
     with mpl.rc_context(style()):
         figure = sheet(WIDTH, 120 + 34 * len(state.sites))
         axes = figure.subplots()
@@ -133,13 +133,17 @@ def timeline(state: RunState) -> Markup | None:
         axes.tick_params(axis="y", labelcolor=INK)
         axes.set_xlim(0, max(end, 1.0))
         axes.set_ylim(-0.6, len(names) - 0.4)
-        axes.set_xlabel("seconds since the run began; rounds are named above")
+        axes.set_xlabel("seconds; rounds are named above")
         alt = f"Rounds over time, {duration(end)} in all; the table below has the seconds."
         return svg(figure, "timeline", alt)
 
 
-def _longest(r: RoundState) -> float:
-    return max((part.seconds for part in r.sites), default=0.0)
+def _so_far(state: RunState, r: RoundState) -> float:
+    """Seconds of a round without an end: to the newest event, or to its last answer."""
+    answered = max((part.seconds for part in r.sites), default=0.0)
+    if r is not state.current or state.updated_at is None:
+        return answered
+    return max(answered, (state.updated_at - r.started_at).total_seconds())
 
 
 def _round_name(axes: Axes, r: RoundState, begin: float, room: float) -> None:

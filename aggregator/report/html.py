@@ -197,14 +197,7 @@ def _context(state: RunState, extras: ReportExtras) -> dict[str, object]:
 
 
 def _banner(state: RunState, extras: ReportExtras) -> _Banner:
-    reasons = [
-        f"Round {i.round}: {i.site} {'was late' if i.kind == 'late' else i.kind}"
-        + (f" ({i.why})" if i.why else "")
-        for i in state.incidents
-    ]
-    if len(reasons) > _MAX_REASONS:
-        rest = len(reasons) - _MAX_REASONS
-        reasons = [*reasons[:_MAX_REASONS], f"… and {rest} more, listed below"]
+    reasons = list(state.why(_MAX_REASONS))
     reasons += [
         f"The ledger of {v.site} does not hold: {v.verdict}" for v in extras.ledgers if not v.intact
     ]
@@ -214,13 +207,16 @@ def _banner(state: RunState, extras: ReportExtras) -> _Banner:
     sentence = {
         "COMPLETED": f"{done}, every site in every round.",
         "DEGRADED": f"{done}. The model counts, but not every site is in every round.",
-        "FAILED": f"{done}. The run has no result.",
+        "FAILED": f"{done}. The run did not reach its end.",
         "": f"{done} so far. This page shows a run that has not finished.",
     }[state.verdict]
-    if state.reason:
-        sentence += f" The aggregator says: {state.reason}"
+    tone = _TONES[state.verdict]
+    if state.verdict == "COMPLETED" and state.incidents:
+        sentence, tone = f"{done}, but not every site in every round.", "warn"
+    if state.reason and (state.verdict == "FAILED" or not state.incidents):
+        sentence += f" The aggregator says: {state.reason}."
     bad_ledger = any(not v.intact for v in extras.ledgers)
-    tone = "bad" if bad_ledger else _TONES[state.verdict]
+    tone = "bad" if bad_ledger else tone
     return _Banner(state.verdict or "IN PROGRESS", tone, sentence, tuple(reasons))
 
 

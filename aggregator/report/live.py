@@ -70,6 +70,7 @@ def watch(
     *,
     clock: Callable[[], datetime] = utc_now,
     poll_s: float = 0.25,
+    since: int = 0,
 ) -> RunState:
     """Follow a journal until its run finishes or ``stop`` is set; the file may come later.
 
@@ -79,6 +80,8 @@ def watch(
         stop: ends the watch at the next look, after what is already written.
         clock: for elapsed time and ETA.
         poll_s: seconds between two looks.
+        since: size of the journal in bytes before the run was resumed; verdicts that
+            stand before it do not end the watch.
 
     Returns:
         The state after the last event that was read.
@@ -87,19 +90,20 @@ def watch(
         InputDataError: a whole line of the journal is no event.
     """
     if not console.is_terminal:
-        return _follow(journal, stop, poll_s, lambda events, _: _print(console, events))
+        return _follow(journal, stop, poll_s, since, lambda events, _: _print(console, events))
     with Live(console=console, refresh_per_second=4) as live:
 
         def show(_: Sequence[Event], state: RunState) -> None:
             live.update(status_table(state, now=clock()))
 
-        return _follow(journal, stop, poll_s, show)
+        return _follow(journal, stop, poll_s, since, show)
 
 
 def _follow(
     journal: Path,
     stop: Stop,
     poll_s: float,
+    since: int,
     show: Callable[[Sequence[Event], RunState], None],
 ) -> RunState:
     """Call ``show`` once per look, with the events that are new."""
@@ -111,7 +115,7 @@ def _follow(
         events = [event for _, event in found]
         state = fold(events, state)
         show(events, state)
-        if state.verdict or last_look:
+        if (state.verdict and position > since) or last_look:
             return state
         stop.wait(poll_s)
 
@@ -138,6 +142,7 @@ def _fields(event: Event) -> dict[str, object]:
                 "rounds": event.rounds,
                 "quorum": event.quorum,
                 "sites": ",".join(event.sites),
+                "resumed_after": "" if event.resumed_after is None else event.resumed_after,
             }
         case RoundStarted():
             return {
@@ -179,6 +184,7 @@ def _fields(event: Event) -> dict[str, object]:
                 "reason": event.reason,
                 "model": event.model_sha256[:16],
                 "seconds": f"{event.seconds:.1f}",
+                "exit_code": event.exit_code or "",
             }
 
 
@@ -198,13 +204,16 @@ def _header(state: RunState, now: datetime | None) -> Text:
         text.append(state.verdict, style=_VERDICTS[state.verdict])
         text.append(f"  {state.trained} of {state.planned_rounds} training rounds")
         text.append(f" in {duration(state.elapsed_s)}")
-        if state.reason:
-            text.append(f"\n{printable(state.reason)}", style="yellow")
+        for why in state.why() or (state.reason,):
+            text.append(f"\n{printable(why)}", style="yellow")
+        if state.verdict == "FAILED" and state.incidents:
+            text.append(f"\n{printable(state.reason)}", style="red")
+        text.rstrip()
         return text
     text.append(f"round {state.round} of {state.planned_rounds}", style="bold")
     text.append(f"  {_PHASES[state.phase]}")
-    if now is not None and state.started_at is not None:
-        text.append(f"  ·  {duration(max(0.0, (now - state.started_at).total_seconds()))} so far")
+    if now is not None:
+        text.append(f"  ·  {duration(state.elapsed_at(now))} so far")
         if state.expected_end is not None:
             left = max(0.0, (state.expected_end - now).total_seconds())
             text.append(f"  ·  about {duration(left)} left")

@@ -59,6 +59,7 @@ class RoundState:
         trained: training rounds that had finished when this one began, so the
             age of the weights that its ``errors`` speak of.
         attempts: how often its orders went out.
+        earlier: who was late, rejected or failed in attempts before this one.
         seconds: from the orders to the average; None while it goes on.
         sketch_fill: share of non-zero cells of the merged table, 0 to 1.
         sketch_total: keys behind the merged table since the run began.
@@ -69,6 +70,7 @@ class RoundState:
     trained: int
     started_at: datetime
     attempts: int = 1
+    earlier: tuple[SiteRound, ...] = ()
     sites: tuple[SiteRound, ...] = ()
     finished_at: datetime | None = None
     seconds: float | None = None
@@ -84,6 +86,12 @@ class RoundState:
     def errors(self) -> tuple[LandmarkError, ...]:
         """Every site's figures together."""
         return tuple(error for site in self.sites for error in site.errors)
+
+    @property
+    def troubled(self) -> tuple[SiteRound, ...]:
+        """Who was late, rejected or failed, in any attempt."""
+        now = tuple(s for s in self.sites if s.status in ("late", "rejected", "failed"))
+        return self.earlier + now
 
 
 @dataclass(frozen=True)
@@ -115,9 +123,11 @@ class RunState:
     """Everything a journal says about a run.
 
     Attributes:
-        verdict: empty while the run goes on.
+        started_at, resumed_at: first start, and the latest; they differ after a resumption.
+        verdict: empty while the run goes on, and again when it is resumed.
         reason: the aggregator's, with the verdict.
-        seconds: the whole run's, as the aggregator measured it; 0 while it goes on.
+        seconds: since the latest start, as the aggregator measured; 0 while it goes on.
+        earlier_s: seconds of the run before it was resumed.
     """
 
     run: str = ""
@@ -128,11 +138,13 @@ class RunState:
     quorum: int = 0
     sites: tuple[str, ...] = ()
     started_at: datetime | None = None
+    resumed_at: datetime | None = None
     updated_at: datetime | None = None
     rounds: tuple[RoundState, ...] = ()
     verdict: Literal["", "COMPLETED", "DEGRADED", "FAILED"] = ""
     reason: str = ""
     seconds: float = 0.0
+    earlier_s: float = 0.0
     final_model: str = field(default="", repr=False)
 
     @property
@@ -145,7 +157,7 @@ class RunState:
         """What the run is doing."""
         if self.verdict:
             return "finished"
-        return self.current.phase if self.current else "waiting"
+        return self.current.phase if self.current and not self._interrupted else "waiting"
 
     @property
     def trained(self) -> int:
@@ -157,7 +169,16 @@ class RunState:
         """The training round that goes on, or the last one; 0 before the first."""
         current = self.current
         running = current is not None and current.phase == "train" and current.finished_at is None
-        return self.trained + (1 if running and not self.verdict else 0)
+        return self.trained + (1 if running and not self.verdict and not self._interrupted else 0)
+
+    @property
+    def _interrupted(self) -> bool:
+        """Whether the newest round began before the run was resumed."""
+        return (
+            self.current is not None
+            and self.resumed_at is not None
+            and self.current.started_at < self.resumed_at
+        )
 
     @property
     def model_sha256(self) -> str:
@@ -168,10 +189,16 @@ class RunState:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds from the first event to the last, or as the aggregator measured."""
-        if self.seconds or self.started_at is None or self.updated_at is None:
-            return self.seconds
-        return max(0.0, (self.updated_at - self.started_at).total_seconds())
+        """Seconds the run has been at work, without the time between its interruptions."""
+        if self.seconds or self.updated_at is None:
+            return self.earlier_s + self.seconds
+        return self.elapsed_at(self.updated_at)
+
+    def elapsed_at(self, now: datetime) -> float:
+        """The same for a run that goes on, seen at ``now``."""
+        if self.resumed_at is None:
+            return self.earlier_s
+        return self.earlier_s + max(0.0, (now - self.resumed_at).total_seconds())
 
     @property
     def expected_end(self) -> datetime | None:
@@ -185,22 +212,32 @@ class RunState:
         if self.verdict or not seconds or left <= 0 or self.current is None:
             return None
         since = self.current.finished_at or self.current.started_at
+        if self.resumed_at is not None:
+            since = max(since, self.resumed_at)
         return since + timedelta(seconds=left * median(seconds))
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
         """Who was late, rejected or failed, in order of rounds."""
         return tuple(
-            Incident(r.round, s.site, s.status, s.detail)
-            for r in self.rounds
-            for s in r.sites
-            if s.status in ("late", "rejected", "failed")
+            Incident(r.round, s.site, s.status, s.detail) for r in self.rounds for s in r.troubled
         )
+
+    def why(self, most: int = 3) -> tuple[str, ...]:
+        """The incidents in words, at most so many and how many more there are."""
+        told = [
+            f"round {i.round}: {i.site} {'was late' if i.kind == 'late' else i.kind}"
+            + (f" ({i.why})" if i.why else "")
+            for i in self.incidents
+        ]
+        if len(told) > most:
+            told[most:] = [f"and {len(told) - most} more"]
+        return tuple(told)
 
     def site(self, name: str) -> SiteState:
         """A site as it stands now."""
         parts = [part for r in self.rounds if (part := r.of(name))]
-        now = self.current.of(name) if self.current else None
+        now = self.current.of(name) if self.current and not self._interrupted else None
         status: Status = now.status if now else "waiting"
         if status == "training" and self.verdict:
             status = "waiting"  # nothing is awaited any more

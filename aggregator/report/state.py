@@ -67,6 +67,8 @@ def _run_started(state: RunState, event: RunStarted) -> RunState:
         quorum=event.quorum,
         sites=tuple(dict.fromkeys((*(state.sites if again else ()), *event.sites))),
         started_at=state.started_at if again and state.started_at else event.ts,
+        resumed_at=event.ts,
+        earlier_s=state.elapsed_s if again else 0.0,
         rounds=state.rounds if again else (),
     )
 
@@ -89,6 +91,7 @@ def _round_started(state: RunState, event: RoundStarted) -> RunState:
         trained=before.trained if before else state.trained,
         started_at=event.ts,
         attempts=before.attempts + 1 if before else 1,
+        earlier=before.troubled if before else (),
         sites=asked + others,
     )
     known = tuple(dict.fromkeys((*state.sites, *event.sites)))
@@ -103,9 +106,9 @@ def _site_event(state: RunState, event: SiteReplied | SiteRejected | SiteLate) -
         case SiteReplied():
             new = _replied(old, event)
         case SiteRejected():
-            new = replace(old, status="rejected", detail=event.reason, accepted=False)
+            new = replace(old, status="rejected", detail=event.reason, accepted=False, errors=())
         case SiteLate():
-            new = replace(old, status="late", detail="no answer at the round's deadline")
+            new = replace(old, status="late", detail="absent, or no answer by the deadline")
     places = [s.site for s in round_.sites]
     if event.site in places:
         sites = tuple(new if s.site == event.site else s for s in round_.sites)
@@ -125,7 +128,7 @@ def _replied(old: SiteRound, event: SiteReplied) -> SiteRound:
     if event.code is ReplyCode.OK:
         status, detail = "sent", "" if event.accepted else "answered, not in the average"
         if old.status == "late" and not event.accepted:
-            status, detail = "late", "answered after the round's deadline"
+            status, detail = "late", "answered after the deadline"
     return SiteRound(
         event.site,
         status=status,

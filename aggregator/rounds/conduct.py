@@ -89,7 +89,7 @@ class Conductor:
         event = RunFinished(
             verdict=self._course.verdict if code is ExitCode.OK else "FAILED",
             reason=reason,
-            rounds=len([number for number in self._course.finished if number > 0]),
+            rounds=self._course.trained,
             model_sha256=self._digest,
             seconds=self.clock() - self._started,
             exit_code=int(code),

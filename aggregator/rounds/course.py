@@ -71,6 +71,11 @@ class Course:
         """Number of the evaluation that ends the run."""
         return self.plan.rounds.training + 1
 
+    @property
+    def trained(self) -> int:
+        """Training rounds that count."""
+        return len([number for number in self.finished if 0 < number < self.last_round])
+
     def blemish(self, round_: int, site: str, what: str) -> None:
         """Note that a site was rejected, failed or was absent in a round."""
         self.blemishes.append(f"round {round_}: {site} {what}")

@@ -1,7 +1,8 @@
 """One round's conversation with the sites: orders out, replies in, each accepted or not.
 
-Knows which node speaks for which site once a reply has proved it by the
-site's ledger key, and cosigns every checkpoint it accepted. It merges nothing.
+A node may speak only for the site whose node key it holds, and what it says
+must be proved by that site's ledger key. Every checkpoint that was accepted is
+cosigned: the site's receipt, which travels with its next order. Merges nothing.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ POLL_S = 0.2
 
 @dataclass
 class Exchange:
-    """The sites of one run, as they have made themselves known so far.
+    """The sites of one run and the way to them.
 
     Attributes:
+        sites: admitted ones, by name.
         witness: signs orders and cosigns checkpoints.
-        site_of: node to site, once proven.
         excluded: sites that may not take part, since round 0 showed why.
         clock, sleep: seconds that only go up, and how to wait; passed in for tests.
     """
@@ -51,7 +52,6 @@ class Exchange:
     course: Course
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    site_of: dict[int, str] = field(default_factory=dict)
     excluded: set[str] = field(default_factory=set)
 
     def ask(self, step: Step, order: bytes, agreement: Agreement | None) -> dict[str, Reply]:
@@ -61,8 +61,8 @@ class Exchange:
             Accepted replies by site. Everything else is in the journal, with its reason.
         """
         began = self.clock()
-        nodes = [n for n in self.transport.nodes() if self.site_of.get(n) not in self.excluded]
         asked = set(self.sites) - self.excluded
+        online = {n: site for n, site in self.transport.nodes().items() if site in asked}
         self.store.record(
             RoundStarted(
                 round=step.round,
@@ -72,19 +72,18 @@ class Exchange:
             )
         )
         deadline = self.store.plan().rounds.deadline_s
-        self.transport.send({node: self._parcel(order, node) for node in nodes}, deadline)
+        self.transport.send({n: self._parcel(order, s) for n, s in online.items()}, deadline)
         replies: dict[str, Reply] = {}
         heard: set[str] = set()
-        waiting = set(nodes)
-        while waiting and self.clock() < began + deadline:
-            arrivals = [a for a in self.transport.receive() if a.node in waiting]
+        while online and self.clock() < began + deadline:
+            arrivals = [a for a in self.transport.receive() if a.node in online]
             for arrival in arrivals:
-                waiting.discard(arrival.node)
-                site, reply = self._take(step, arrival, agreement, began)
+                site = online.pop(arrival.node)
                 heard.add(site)
+                reply = self._take(step, site, arrival, agreement, began)
                 if reply is not None:
                     replies[site] = reply
-            if waiting and not arrivals:
+            if online and not arrivals:
                 self.sleep(POLL_S)
         for site in sorted(asked - heard):
             self.store.record(SiteLate(round=step.round, site=site))
@@ -96,50 +95,40 @@ class Exchange:
         self.store.record(SiteRejected(round=step.round, site=site, reason=reason))
         self.course.blemish(step.round, site, f"was rejected: {reason}")
 
-    def _parcel(self, order: bytes, node: int) -> bytes:
-        """An order for one node, with the site's receipt once we know who it is."""
+    def _parcel(self, order: bytes, site: str) -> bytes:
+        """An order for one site, with its newest receipt."""
         parts = {ORDER: order, SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order)}
-        site = self.sites.get(self.site_of.get(node, ""))
-        if site is not None and site.checkpoint_file.exists():
-            parts[RECEIPT] = site.checkpoint_file.read_bytes()
+        receipt = self.sites[site].checkpoint_file
+        if receipt.exists():
+            parts[RECEIPT] = receipt.read_bytes()
         return wrap(parts)
 
     def _take(
-        self, step: Step, arrival: Arrival, agreement: Agreement | None, began: float
-    ) -> tuple[str, Reply | None]:
-        """The site an arrival came from, as far as known, and its reply if it was accepted."""
-        site = self.site_of.get(arrival.node, f"node-{arrival.node}")
+        self, step: Step, site: str, arrival: Arrival, agreement: Agreement | None, began: float
+    ) -> Reply | None:
+        """What a node sent for its site, if it is accepted."""
         if arrival.parcel is None:
             self._note_failure(step, site, arrival.code, self.clock() - began)
-            return site, None
-        # A node that has proved to be one site cannot speak for another.
-        senders = {
-            name: Sender(admitted.ledger_key, last_seen(admitted))
-            for name, admitted in self.sites.items()
-            if self.site_of.get(arrival.node, name) == name
-        }
+            return None
+        admitted = self.sites[site]
+        sender = Sender(admitted.ledger_key, last_seen(admitted))
         try:
-            reply = open_reply(
-                arrival.parcel, senders, lambda name: self._expected(step, name, agreement)
-            )
+            reply = open_reply(arrival.parcel, sender, self._expected(step, site, agreement))
         except CairnError as error:
             self.reject(step, site, str(error))
-            return site, None
-        site = reply.site
-        self.site_of[arrival.node] = site
+            return None
         note = cosign(reply.proven.note, self.witness, datetime.now(UTC))
-        replace_durably(self.sites[site].checkpoint_file, note)
+        replace_durably(admitted.checkpoint_file, note)
         self.store.archive(step.round, site, reply.parts)
-        accepted = reply.report.code is ReplyCode.OK
-        if accepted and step.phase == "begin":
+        if reply.report.code is ReplyCode.OK and step.phase == "begin":
             try:
                 self._check_start(reply)
             except RefusedError as error:
                 self.excluded.add(site)
                 self.reject(step, site, str(error))
-                return site, None
+                return None
         self._note_reply(step, reply, self.clock() - began)
-        return site, reply if accepted else None
+        return reply if reply.report.code is ReplyCode.OK else None
 
     def _expected(self, step: Step, site: str, agreement: Agreement | None) -> Expected:
         plan = self.course.plan

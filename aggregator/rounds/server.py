@@ -35,9 +35,9 @@ class GridTransport:
         self._grid = grid
         self._waiting: dict[str, int] = {}
 
-    def nodes(self) -> Sequence[int]:
-        """Nodes that Flower holds to be online."""
-        return sorted(self._grid.get_node_ids())
+    def nodes(self) -> Mapping[int, str]:
+        """Nodes that Flower holds to be online, under the names their keys were registered by."""
+        return {node.node_id: node.name for node in self._grid.get_nodes()}
 
     def send(self, parcels: Mapping[int, bytes], deadline_s: float) -> None:
         """One message per node; Flower forgets it after the deadline."""

@@ -21,8 +21,8 @@ class Arrival:
 class Transport(Protocol):
     """A way to every site's courier."""
 
-    def nodes(self) -> Sequence[int]:
-        """Nodes that are online."""
+    def nodes(self) -> Mapping[int, str]:
+        """Nodes that are online, each with the site whose node key it proved to hold."""
 
     def send(self, parcels: Mapping[int, bytes], deadline_s: float) -> None:
         """Send one parcel to each node; earlier orders are no longer waited for."""

@@ -1,0 +1,141 @@
+"""A federation in one process: real folders, keys, ledgers and doors; no Flower, no sockets."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from aggregator.admin.enrol import admit, create_federation, make_invite
+from aggregator.admin.folder import FederationFolder, FederationSettings
+from aggregator.rounds.conduct import Conductor
+from aggregator.rounds.events import Event, RunFinished, read_events
+from aggregator.rounds.store import RunOptions, RunStore
+from aggregator.rounds.transport import Arrival
+from common.crypto.keyed import FederationKey
+from common.enrolment import read_request
+from common.plan import FederationPlan, parse_plan
+from common.wire.codes import ReplyCode
+from site_client.join import join
+from site_client.site import SiteFolder
+from site_client.spool import Spool
+from site_client.worker.loop import Worker
+
+Tamper = Callable[[bytes], bytes]
+
+
+class MemoryTransport:
+    """Hands parcels to the workers' spools and runs the workers when it is asked for replies.
+
+    ``down`` nodes get nothing, ``silent`` ones answer by their courier's number, and
+    ``tamper`` changes what a node sends on its way.
+    """
+
+    def __init__(self, sites: Mapping[int, SiteFolder]) -> None:
+        self.sites = dict(sites)
+        self.down: set[int] = set()
+        self.silent: set[int] = set()
+        self.tamper: dict[int, Tamper] = {}
+        self.sent: dict[int, list[bytes]] = {node: [] for node in sites}
+        self._pending: dict[int, str] = {}
+
+    def nodes(self) -> Mapping[int, str]:
+        return {n: site.root.name for n, site in self.sites.items() if n not in self.down}
+
+    def send(self, parcels: Mapping[int, bytes], deadline_s: float) -> None:
+        self._pending = {
+            node: Spool(self.sites[node].spool).put_order(parcel)
+            for node, parcel in parcels.items()
+        }
+
+    def receive(self) -> Sequence[Arrival]:
+        arrivals = []
+        for node, digest in list(self._pending.items()):
+            del self._pending[node]
+            if node in self.silent:
+                arrivals.append(Arrival(node, None, ReplyCode.NO_ANSWER))
+                continue
+            with Worker(self.sites[node], threading.Event()) as worker:
+                while worker.turn():
+                    continue
+            reply = Spool(self.sites[node].spool).read_reply(digest)
+            if reply is None:
+                arrivals.append(Arrival(node, None, ReplyCode.NO_ANSWER))
+                continue
+            self.sent[node].append(reply)
+            arrivals.append(Arrival(node, self.tamper.get(node, bytes)(reply)))
+        return arrivals
+
+
+class Federation:
+    """A coordinator's folder and its sites below one directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.folder = FederationFolder(root / "federation")
+        settings = FederationSettings(name="test", address="127.0.0.1:9443", port=9443)
+        create_federation(self.folder, settings, ["127.0.0.1"])
+        self.key = FederationKey.generate()
+        self.sites: dict[str, SiteFolder] = {}
+
+    def add_site(
+        self, name: str, *, key: FederationKey | None = None, admitted: bool = True, images: int = 2
+    ) -> SiteFolder:
+        data = self.root / "data" / name
+        data.mkdir(parents=True)
+        for number in range(images):
+            (data / f"case{number}.nii.gz").touch()
+            (data / f"case{number}.mrk.json").touch()
+        site = SiteFolder(self.root / name)
+        invite = make_invite(self.folder, name, "0" * 64)
+        joined = join(invite, site, data, key or self.key)
+        if admitted:
+            admit(self.folder, read_request(joined.request))
+        self.sites[name] = site
+        return site
+
+    def transport(self) -> MemoryTransport:
+        return MemoryTransport(dict(enumerate(self.sites.values(), start=100)))
+
+    def create_run(self, plan: FederationPlan, name: str = "run-1", min_sites: int = 1) -> RunStore:
+        options = RunOptions(min_sites=min_sites, wait_s=0)
+        return RunStore.create(self.folder.runs / name, plan, options)
+
+    def conduct(self, store: RunStore, transport: MemoryTransport) -> RunFinished:
+        return Conductor(self.folder, store, transport, sleep=lambda _: None).run()
+
+    @staticmethod
+    def events(store: RunStore) -> list[Event]:
+        return [event for _, event in read_events(store.journal)]
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    """An empty federation."""
+    return Federation(tmp_path)
+
+
+@pytest.fixture
+def three(federation: Federation) -> Federation:
+    """A federation of three admitted sites that share one key."""
+    for name in ("site-a", "site-b", "site-c"):
+        federation.add_site(name)
+    return federation
+
+
+@pytest.fixture
+def no_op_plan() -> FederationPlan:
+    """Two rounds without training, a small network and a small sketch."""
+    return parse_plan(
+        {
+            "name": "no-op",
+            "kind": "no-op",
+            "seed": 3,
+            "task": {"landmarks": ["AC", "PC"]},
+            "model": {"roi": 9, "width": 4},
+            "experience": {"rows": 3, "columns": 64},
+            "rounds": {"training": 2, "quorum": 2, "deadline_s": 5.0},
+        }
+    )
