@@ -176,8 +176,10 @@ class Ledger:
         """The canonical bytes of record ``seq``.
 
         Raises:
-            InputDataError: no such record.
+            InputDataError: no such record, or the ledger is closed.
         """
+        if self._log < 0:
+            raise InputDataError("the ledger is closed", advice="Open it again")
         if not 0 <= seq < self.size:
             raise InputDataError(
                 "no such ledger record", field="seq", expected=f"below {self.size}", got=str(seq)
@@ -225,6 +227,9 @@ class Ledger:
 
     def proof(self, seq: int, since: int) -> Proof:
         """What convinces the aggregator that record ``seq`` is in this log for good.
+
+        Several releases that go out together are all appended first and then all
+        proven: their proofs share one tree, which the aggregator may see repeatedly.
 
         Args:
             seq: the record to prove.

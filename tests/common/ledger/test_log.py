@@ -80,6 +80,8 @@ def test_a_closed_ledger_takes_no_record(tmp_path, world):
     ledger.close()
     with pytest.raises(StorageError, match="closed"):
         ledger.append("REFUSE", code=1)
+    with pytest.raises(InputDataError, match="closed"):
+        ledger.line(0)
 
 
 def test_another_key_or_site_cannot_go_on_with_a_ledger(tmp_path, world):

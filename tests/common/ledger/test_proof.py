@@ -54,6 +54,14 @@ def test_the_same_tree_may_be_shown_again(sent, world):
     assert verify(world, proof, b"two", latest).checkpoint == latest
 
 
+def test_releases_that_go_out_together_are_proven_from_one_tree(sent, world):
+    ledger, seen, second = sent
+    third = world.send(ledger, b"three", 2)
+    proofs = [ledger.proof(entry.seq, seen.size) for entry in (second, third)]
+    latest = verify(world, proofs[0], b"two", seen).checkpoint
+    assert verify(world, proofs[1], b"three", latest).record == third.record
+
+
 def test_other_bytes_than_the_recorded_ones_are_refused(sent, world):
     ledger, seen, entry = sent
     with pytest.raises(VerificationError, match="payload_sha256"):

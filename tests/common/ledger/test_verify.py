@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -223,6 +224,18 @@ def test_a_clock_that_went_back_is_a_warning(tmp_path, audit, world):
     verdict = audit(tmp_path)
     assert verdict.intact
     assert verdict.warnings == ("record #1: the clock went back",)
+
+
+def test_a_ledger_may_be_audited_while_its_worker_writes(tmp_path, audit, world):
+    verdicts = []
+    with world.open(tmp_path) as ledger, ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(lambda: [ledger.append("REFUSE", code=n) for n in range(60)])
+        while not writing.done():
+            verdicts.append(audit(tmp_path))
+        assert len(writing.result()) == 60
+    assert verdicts
+    assert [str(verdict.broken) for verdict in verdicts if not verdict.intact] == []
+    assert audit(tmp_path).totals.records == 61
 
 
 def test_another_sites_key_or_name_does_not_verify(grown, audit, world):
