@@ -7,11 +7,13 @@ import stat
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.crypto.keyed import FederationKey, read_federation_key, write_federation_key
 from common.errors import InputDataError
+
+UNTIMED = settings(deadline=None)  # a busy machine is no failure
 
 secrets = st.binary(min_size=16, max_size=16)
 labels = st.text(min_size=1, max_size=40)
@@ -29,6 +31,7 @@ def test_derivation_is_hkdf_sha256_with_the_label_in_its_info():
     assert key.derive("rows", 48) == HKDF(SHA256(), 48, None, info).derive(bytes(range(16)))
 
 
+@UNTIMED
 @given(secrets)
 def test_no_secret_shows_in_a_repr_or_an_id(secret):
     key = FederationKey(secret)
@@ -37,6 +40,7 @@ def test_no_secret_shows_in_a_repr_or_an_id(secret):
     assert len(key.key_id) == 16
 
 
+@UNTIMED
 @given(secrets, labels, labels)
 def test_two_labels_give_two_keys_and_none_gives_the_id(secret, one, other):
     key = FederationKey(secret)
@@ -44,6 +48,7 @@ def test_two_labels_give_two_keys_and_none_gives_the_id(secret, one, other):
     assert key.derive(one, 8).hex() != key.key_id
 
 
+@UNTIMED
 @given(secrets, secrets)
 def test_keys_are_equal_exactly_when_their_secrets_are(one, other):
     assert (FederationKey(one) == FederationKey(other)) == (one == other)

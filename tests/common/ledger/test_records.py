@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.canonical import canonical_json
@@ -21,6 +21,8 @@ from common.ledger.records import (
     parse_timestamp,
     record_line,
 )
+
+UNTIMED = settings(deadline=None)  # a busy machine is no failure
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 DIGEST = "a" * 64
@@ -122,6 +124,7 @@ def test_an_error_names_the_field_and_never_its_value():
     assert "Hans" not in str(caught.value)
 
 
+@UNTIMED
 @given(st.text(max_size=400), st.text(max_size=400), st.text(max_size=400))
 def test_the_detail_of_any_refusal_fits_the_ledgers_small_alphabet(field, expected, got):
     error = RefusedError("egress refused", field=field, expected=expected, got=got)
@@ -129,6 +132,7 @@ def test_the_detail_of_any_refusal_fits_the_ledgers_small_alphabet(field, expect
     assert parse_record(record_line(refusal(detail=detail))).detail == detail
 
 
+@UNTIMED
 @given(st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1)))  # noqa: DTZ001 - zone added below
 def test_times_are_utc_to_the_second_and_read_back(moment):
     here = moment.replace(tzinfo=timezone(timedelta(hours=5, minutes=30)))
