@@ -68,12 +68,12 @@ def learning(state: RunState, held_out: HeldOut | None) -> Markup | None:
 
 
 def _held_out_lines(state: RunState, held_out: HeldOut) -> list[_Line]:
-    lines = [
-        _Line(f"{site} alone", points, _colour(state, site))
-        for site, points in held_out.local_rounds.items()
-        if points
-    ]
-    last = max(n for line in (held_out.curve, *held_out.local_rounds.values()) for n, _ in line)
+    ends = [n for curve in (held_out.curve, *held_out.local_rounds.values()) for n, _ in curve]
+    last = max(ends)
+    lines = []
+    for site, final in held_out.local.items():
+        points = held_out.local_rounds.get(site) or ((last, final),)
+        lines.append(_Line(f"{site} alone", points, _colour(state, site)))
     prior = ((0, held_out.prior), (last, held_out.prior))
     lines.append(_Line("constant prior", prior, MUTED, dashes=True, marker=""))
     return [*lines, _Line("federated", held_out.curve, INK, width=3.6)]

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from statistics import fmean
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -21,7 +20,8 @@ from markupsafe import Markup
 from aggregator.report import curves, figures, text
 from aggregator.report.extras import LedgerVerdict, ReportExtras
 from aggregator.report.ink import SITES
-from aggregator.report.run import RoundState, RunState, landmarks_of, mean_mm, prior_mm
+from aggregator.report.landmarks import LandmarkTable, landmark_table
+from aggregator.report.run import RoundState, RunState
 
 _TONES = {"COMPLETED": "good", "DEGRADED": "warn", "FAILED": "bad", "": "open"}
 _MAX_REASONS = 8
@@ -40,27 +40,6 @@ class _Number:
     name: str
     value: str
     beside: str
-
-
-@dataclass(frozen=True)
-class _Row:
-    """Errors of one landmark, or of all, mm."""
-
-    landmark: str
-    start: float | None
-    final: float | None
-    prior: float | None
-    best: float | None = None
-    worst: float | None = None
-
-
-@dataclass(frozen=True)
-class _Landmarks:
-    where: str
-    rows: tuple[_Row, ...]
-    mean: _Row
-    local: bool
-    far: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,7 +92,7 @@ def summary_json(state: RunState, extras: ReportExtras | None = None) -> dict[st
     evaluation included.
     """
     extras = extras if extras is not None else ReportExtras()
-    errors = _landmarks(state, extras)
+    errors = landmark_table(state, extras)
     rows, columns = extras.sketch_shape or (None, None)
     last = [r for r in state.rounds if r.finished_at is not None]
     local = extras.held_out.local if extras.held_out else {}
@@ -168,7 +147,7 @@ def _clean(value: object) -> object:
 
 
 def _context(state: RunState, extras: ReportExtras) -> dict[str, object]:
-    errors = _landmarks(state, extras)
+    errors = landmark_table(state, extras)
     arrow = extras.trajectory
     return {
         "state": state,
@@ -221,7 +200,7 @@ def _banner(state: RunState, extras: ReportExtras) -> _Banner:
 
 
 def _numbers(
-    state: RunState, extras: ReportExtras, errors: _Landmarks | None
+    state: RunState, extras: ReportExtras, errors: LandmarkTable | None
 ) -> tuple[_Number, ...]:
     if not state.run:
         return ()
@@ -251,55 +230,6 @@ def _numbers(
         value = f"{intact} of {len(extras.ledgers)}"
         numbers.append(_Number("ledgers intact", value, "verified offline"))
     return tuple(numbers)
-
-
-def _landmarks(state: RunState, extras: ReportExtras) -> _Landmarks | None:
-    """Held-out errors when there are any, otherwise the sites' own evaluations."""
-    if extras.held_out is not None:
-        return _held_out_landmarks(extras)
-    rounds = state.evaluated()
-    if not rounds:
-        return None
-    first, last = rounds[0].errors, rounds[-1].errors
-
-    def row(name: str, landmark: str | None) -> _Row:
-        return _Row(
-            name, mean_mm(first, landmark), mean_mm(last, landmark), prior_mm(last, landmark)
-        )
-
-    rows = tuple(row(name, name) for name in landmarks_of(state))
-    where = "each site’s own evaluation, weighted by searches"
-    return _Landmarks(where, rows, row("mean", None), local=False)
-
-
-def _held_out_landmarks(extras: ReportExtras) -> _Landmarks | None:
-    held_out = extras.held_out
-    if held_out is None:
-        return None
-    first, last = held_out.federated[0][1], held_out.federated[-1][1]
-    local = list(held_out.local_final.values())
-    rows = tuple(
-        _Row(
-            name,
-            first[name],
-            last[name],
-            prior,
-            min((errors[name] for errors in local), default=None),
-            max((errors[name] for errors in local), default=None),
-        )
-        for name, prior in held_out.prior_mm.items()
-    )
-    means = list(held_out.local.values())
-    mean = _Row(
-        "mean",
-        fmean(first.values()),
-        fmean(last.values()),
-        held_out.prior,
-        min(means, default=None),
-        max(means, default=None),
-    )
-    where = f"on {held_out.subjects} held-out subjects that no site trained on"
-    return _Landmarks(where, rows, mean, bool(local), tuple(held_out.over_10mm.items()))
 
 
 def _learning_caption(state: RunState, extras: ReportExtras) -> str:

@@ -147,3 +147,15 @@ def degraded() -> list[Event]:
 def failed() -> list[Event]:
     trouble = {(2, "site-a"): ReplyCode.BAD_DATA, (2, "site-b"): "late"}
     return script(trouble=trouble, verdict="FAILED")
+
+
+@pytest.fixture(scope="session")
+def resumed(failed) -> list[Event]:
+    """Failed in round 2, resumed an hour later, and then without trouble."""
+    whole = script()
+    at = next(n for n, e in enumerate(whole) if isinstance(e, RoundStarted) and e.round == 2)
+    gap = failed[-1].ts + timedelta(hours=1) - whole[at].ts
+    again = whole[0].model_copy(update={"ts": whole[at].ts + gap, "resumed_after": 1})
+    rest = [e.model_copy(update={"ts": e.ts + gap}) for e in whole[at:]]
+    rest[-1] = rest[-1].model_copy(update={"seconds": 80.0})
+    return [*failed, again, *rest]

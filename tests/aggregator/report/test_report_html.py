@@ -219,14 +219,30 @@ def test_the_banner_says_completed_only_of_a_run_that_was(complete, degraded, fa
     }
     assert "COMPLETED 3 of 3 training rounds, every site in every round." in words["COMPLETED"]
     assert "Nobody:" in words["COMPLETED"]
-    assert "The aggregator says: absences" in words["DEGRADED"]
-    assert "Round 2: site-b was late (no answer at the round's deadline)" in words["DEGRADED"]
-    assert "Round 3: site-c rejected (the signature does not hold)" in words["DEGRADED"]
-    assert "FAILED 1 of 3 training rounds. The run has no result." in words["FAILED"]
+    assert "round 2: site-b was late (absent, or no answer by the deadline)" in words["DEGRADED"]
+    assert "round 3: site-c rejected (the signature does not hold)" in words["DEGRADED"]
+    ended = "FAILED 1 of 3 training rounds. The run did not reach its end."
+    assert f"{ended} The aggregator says: no quorum." in words["FAILED"]
     assert "cairn-site check" in words["FAILED"]
     going = Page(render(fold(complete[:8]), ReportExtras())).words
     assert "IN PROGRESS" in going
     assert "COMPLETED" not in going
+
+
+def test_completed_is_never_said_without_a_word_about_who_was_missing(resumed):
+    html = render(fold(resumed), ReportExtras())
+    assert 'class="verdict warn"' in html
+    words = Page(html).words
+    assert "COMPLETED 3 of 3 training rounds, but not every site in every round." in words
+    assert "round 2: site-b was late" in words
+    assert "2 (attempt 2)" in words
+
+
+def test_a_site_alone_that_was_only_judged_at_the_end_is_a_point_with_a_name(complete):
+    value = replace(held_out(), local_rounds={})
+    drawn = Page(render(fold(complete), ReportExtras(held_out=value))).tags
+    alt = next(attrs["aria-label"] for tag, attrs in drawn if tag == "svg")
+    assert "site-b alone from 4.62 to 4.62 mm" in alt
 
 
 def test_a_ledger_that_does_not_hold_turns_the_banner_red(complete):

@@ -149,7 +149,35 @@ def test_a_terminal_gets_a_live_view_that_ends_with_the_verdict(tmp_path, degrad
     view = console.file.getvalue()
     assert "\x1b[" in view
     assert "DEGRADED" in view
-    assert "absences" in view
+    assert "round 3: site-c rejected (the signature does not hold)" in view
+
+
+def test_a_watch_that_follows_a_resumption_is_not_ended_by_the_old_verdict(tmp_path, resumed):
+    journal, found = tmp_path / "events.jsonl", []
+    again = next(n for n, e in enumerate(resumed) if getattr(e, "resumed_after", None) == 1)
+    write(journal, resumed[:again])
+    since = journal.stat().st_size
+    thread = threading.Thread(
+        target=lambda: found.append(
+            watch(journal, plain_console(), threading.Event(), poll_s=0.01, since=since)
+        )
+    )
+    thread.start()
+    thread.join(timeout=0.2)
+    assert thread.is_alive()
+    write(journal, resumed[again:])
+    thread.join(timeout=30)
+    assert found == [fold(resumed)]
+    assert watch(journal, plain_console(), threading.Event()).verdict == "COMPLETED"
+
+
+def test_a_resumed_run_waits_for_sites_and_counts_only_the_time_at_work(resumed):
+    again = next(n for n, e in enumerate(resumed) if getattr(e, "resumed_after", None) == 1)
+    view = shown(fold(resumed[: again + 1]), now=resumed[again].ts + timedelta(seconds=5))
+    assert "round 1 of 3  waiting for sites" in view
+    assert "1 min 50 s so far" in view  # 105 s before the interruption
+    assert view.count("· waiting") == 3
+    assert "about 1 min 05 s left" in view
 
 
 def test_the_table_names_round_eta_sites_error_bytes_and_sketch(complete):

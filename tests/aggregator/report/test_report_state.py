@@ -193,7 +193,7 @@ def test_a_site_is_training_until_it_answers_and_waiting_when_not_asked(complete
 def test_rejections_and_absences_are_told_with_their_reasons(degraded):
     told = [(i.round, i.site, i.kind, i.why) for i in fold(degraded).incidents]
     assert told == [
-        (2, "site-b", "late", "no answer at the round's deadline"),
+        (2, "site-b", "late", "absent, or no answer by the deadline"),
         (3, "site-c", "rejected", "the signature does not hold"),
     ]
 
@@ -222,3 +222,24 @@ def test_the_digest_shown_is_the_newest_one(complete):
     assert fold(complete[:-1]).model_sha256 == "4" * 64
     assert fold(complete).model_sha256 == "ab" * 32
     assert fold(complete[:3]).model_sha256 == ""
+
+
+def test_a_resumed_run_keeps_its_rounds_its_incidents_and_its_time(resumed):
+    state = fold(resumed)
+    assert [r.round for r in state.rounds] == [0, 1, 2, 3, 4]
+    assert state.trained == 3
+    assert [(i.round, i.site, i.kind) for i in state.incidents] == [
+        (2, "site-a", "failed"),
+        (2, "site-b", "late"),
+    ]
+    assert state.elapsed_s == 105 + 80  # the hour between is nobody's work
+    assert state.site("site-b").curve[-1][0] == 3
+
+
+def test_what_a_rejected_site_told_of_its_errors_counts_for_nothing(complete):
+    first_train = next(n for n, e in enumerate(complete) if getattr(e, "phase", "") == "train")
+    events = complete[: first_train + 3]  # site-a and site-b answered, 40.0 and 40.1 mm
+    rejected = SiteRejected(ts=events[-1].ts, round=1, site="site-a", reason="outlier")
+    state = fold([*events, rejected])
+    assert state.curve() == ((0, pytest.approx(40.1)),)
+    assert state.site("site-a").bytes_out == fold(events).site("site-a").bytes_out
