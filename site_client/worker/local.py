@@ -7,6 +7,7 @@ door; what is written stays where the person asked for it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +44,12 @@ class LocalRound:
     training: TrainingReport
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
-        return {"round": self.round} | dict(self.training.as_dict())
+        """For JSON, which has no NaN: a figure that was not computed is null."""
+        figures = self.training.as_dict()
+        return {"round": self.round} | {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in figures.items()
+        }
 
 
 def train_alone(

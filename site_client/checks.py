@@ -1,0 +1,268 @@
+"""Is this site ready? One fact per line, each with what to do about it.
+
+Reads only: no key is made, no record written, no image opened beyond its
+landmark file. The server is asked for nothing but its certificate and its clock.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+from common.cli import megabytes
+from common.crypto.certificates import read_certificate, read_node_key
+from common.crypto.identity import read_public_key, read_signing_key
+from common.crypto.keyed import read_federation_key
+from common.errors import CairnError, ExitCode, UnreachableError, VerificationError
+from common.ledger.notes import ledger_origin
+from common.ledger.verify import verify_ledger
+from site_client.egress.policy import read_policy
+from site_client.site import SiteFolder
+
+Level = Literal["ok", "warning", "bad"]
+TIMEOUT_S = 3.0
+LEAST_ROOM = 500_000_000
+DAYS_TO_WARN = 60
+LARGEST_SKEW_S = 4.0
+"""Node authentication signs the time: the server takes 5 s ahead and 305 s behind."""
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One line.
+
+    Attributes:
+        name: what was looked at.
+        level: ``bad`` ends the command with ``exit_code``.
+        says: what was found.
+        fix: what to do now; empty when nothing needs to be done.
+    """
+
+    name: str
+    level: Level
+    says: str
+    fix: str = ""
+    exit_code: ExitCode = ExitCode.OK
+
+
+def check_site(site: SiteFolder) -> Iterator[Fact]:
+    """Every fact about a site, in the order in which a person would mend them."""
+    looks: dict[str, Callable[[SiteFolder], Fact]] = {
+        "settings": _settings,
+        "policy": _policy,
+        "ledger key": _ledger_key,
+        "node key": _node_key,
+        "witness key": _witness,
+        "federation key": _federation_key,
+        "images": _images,
+        "authority": _authority,
+        "ledger": _ledger,
+        "disk": _disk,
+        "server": _server,
+    }
+    for name, look in looks.items():
+        try:
+            yield look(site)
+        except CairnError as error:
+            yield Fact(name, "bad", _without_advice(error), error.advice, error.exit_code)
+            if name == "settings":
+                return
+
+
+def _without_advice(error: CairnError) -> str:
+    text = str(error)
+    return text.removesuffix(f". {error.advice}") if error.advice else text
+
+
+def _settings(site: SiteFolder) -> Fact:
+    settings = site.settings()
+    return Fact("settings", "ok", f"{settings.site} of {settings.federation}")
+
+
+def _policy(site: SiteFolder) -> Fact:
+    policy = read_policy(site.policy_file)
+    kinds = ", ".join(policy.records.allowed)
+    return Fact("policy", "ok", f"allows {kinds} (digest {policy.sha256[:12]})")
+
+
+def _ledger_key(site: SiteFolder) -> Fact:
+    key = read_signing_key(site.ledger_key)
+    return Fact("ledger key", "ok", f"fingerprint {key.public.fingerprint[:16]}")
+
+
+def _node_key(site: SiteFolder) -> Fact:
+    read_node_key(site.node_key)
+    return Fact("node key", "ok", "private to its owner")
+
+
+def _witness(site: SiteFolder) -> Fact:
+    key = read_public_key(site.witness_key)
+    return Fact("witness key", "ok", f"fingerprint {key.fingerprint[:16]}")
+
+
+def _federation_key(site: SiteFolder) -> Fact:
+    if not site.federation_key.exists():
+        return Fact(
+            "federation key",
+            "warning",
+            "not here; plans of privacy tier 1 cannot be served",
+            f"Get it from another site, never from the aggregator, and save it as "
+            f"{site.federation_key} with mode 600",
+        )
+    return Fact("federation key", "ok", f"id {read_federation_key(site.federation_key).key_id}")
+
+
+def _images(site: SiteFolder) -> Fact:
+    from site_client.imaging.dataset import find_cases
+    from site_client.imaging.landmarks import read_landmarks
+
+    cases = find_cases(site.data())
+    names = [set(read_landmarks(landmarks)) for _, _, landmarks in cases]
+    everywhere, anywhere = set.intersection(*names), set.union(*names)
+    says = f"{len(cases)} scans, {len(everywhere)} landmarks in every one"
+    if everywhere == anywhere:
+        return Fact("images", "ok", says)
+    lacking = [
+        f"{case} lacks {len(anywhere - found)}"
+        for (case, _, _), found in zip(cases, names, strict=True)
+        if found != anywhere
+    ]
+    return Fact(
+        "images",
+        "warning",
+        f"{says}; {'; '.join(lacking[:5])}" + (" …" if len(lacking) > 5 else ""),
+        "A plan can only ask for landmarks that every scan has",
+    )
+
+
+def _authority(site: SiteFolder) -> Fact:
+    certificate = read_certificate(site.authority)
+    days = (certificate.not_valid_after_utc - datetime.now(UTC)).days
+    fix = "Ask the coordinator for a new invite"
+    if days < 0:
+        return Fact(
+            "authority", "bad", f"expired {-days} days ago", fix, ExitCode.VERIFICATION_FAILED
+        )
+    if days < DAYS_TO_WARN:
+        return Fact("authority", "warning", f"expires in {days} days", fix)
+    return Fact("authority", "ok", f"{days} days left")
+
+
+def _ledger(site: SiteFolder) -> Fact:
+    if not site.ledger.exists():
+        return Fact("ledger", "ok", "not begun; the worker begins it")
+    verdict = verify_ledger(
+        site.ledger,
+        read_signing_key(site.ledger_key).public,
+        read_public_key(site.witness_key),
+        expected_origin=ledger_origin(site.settings().site),
+    )
+    if verdict.broken is not None:
+        return Fact(
+            "ledger",
+            "bad",
+            str(verdict.broken),
+            "Stop the worker, keep the folder as it is, and call the auditor",
+            ExitCode.VERIFICATION_FAILED,
+        )
+    return Fact(
+        "ledger",
+        "ok",
+        f"{verdict.totals.records} records, chain intact, "
+        f"{megabytes(verdict.totals.bytes_out)} out, witnessed to {verdict.witnessed_size}",
+    )
+
+
+def _disk(site: SiteFolder) -> Fact:
+    room = shutil.disk_usage(site.root).free
+    if room < LEAST_ROOM:
+        return Fact(
+            "disk",
+            "bad",
+            f"{megabytes(room)} free",
+            f"Free some space; without {megabytes(LEAST_ROOM)} the ledger may stop recording",
+            ExitCode.BAD_INPUT,
+        )
+    return Fact("disk", "ok", f"{megabytes(room)} free")
+
+
+def _server(site: SiteFolder) -> Fact:
+    settings = site.settings()
+    ahead = probe(settings.address, str(site.authority))
+    if ahead is None:
+        return Fact("server", "ok", f"{settings.address} answers; it does not tell the time")
+    if abs(ahead) > LARGEST_SKEW_S:
+        return Fact(
+            "server",
+            "bad",
+            f"{settings.address} answers, but the clocks differ by {abs(ahead):.0f} s",
+            "Set this machine's clock (NTP); node authentication signs the time",
+            ExitCode.VERIFICATION_FAILED,
+        )
+    return Fact("server", "ok", f"{settings.address} answers; clocks agree")
+
+
+def probe(address: str, authority: str) -> float | None:
+    """Connect over TLS with the federation's authority only, and read the server's clock.
+
+    Returns:
+        Seconds by which this machine's clock is ahead, or None if the server does not say.
+
+    Raises:
+        UnreachableError: no connection.
+        VerificationError: the certificate is not of this authority and host.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    context = ssl.create_default_context(cafile=authority)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        with (
+            socket.create_connection((host, int(port)), timeout=TIMEOUT_S) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secure,
+        ):
+            secure.sendall(f"GET /health HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            return _ahead(secure)
+    except ssl.SSLError as error:
+        raise VerificationError(
+            "the server is not the federation's",
+            field=address,
+            expected="a certificate of the federation's own authority",
+            got=error.reason or type(error).__name__,
+            advice="Compare the authority's fingerprint with the coordinator by telephone",
+        ) from error
+    except (OSError, OverflowError) as error:
+        raise UnreachableError(
+            "the server cannot be reached",
+            field=address,
+            got=getattr(error, "strerror", None) or type(error).__name__,
+            advice="Outbound connections to this host and port must be allowed",
+        ) from error
+
+
+def _ahead(connection: ssl.SSLSocket) -> float | None:
+    """Difference to the Date header of an HTTP answer, if there is one in time."""
+    data = b""
+    try:
+        while b"\r\n\r\n" not in data and len(data) < 16_384:
+            piece = connection.recv(4096)
+            if not piece:
+                break
+            data += piece
+    except TimeoutError:
+        return None
+    for line in data.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"date":
+            try:
+                return time.time() - parsedate_to_datetime(value.decode("ascii")).timestamp()
+            except ValueError:
+                return None
+    return None

@@ -1,0 +1,341 @@
+"""The ``cairn-site`` command: join, look, rehearse, run.
+
+Parses, calls and prints; what is done lives in the rooms beside it. Torch,
+SimpleITK and Flower are imported only by the commands that use them, so that a
+courier's machine needs none of the worker's packages and the other way round.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NoReturn
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from common.cli import echo_json, megabytes, run
+from common.enrolment import read_invite
+from common.errors import ExitCode
+from common.plan import read_plan
+from site_client.checks import Fact, check_site
+from site_client.console import Reporter, log_to, stop_on_signals
+from site_client.join import bring_federation_key
+from site_client.join import join as join_federation
+from site_client.site import SiteFolder
+from site_client.spool import write_atomically
+from site_client.status import read_status
+from site_client.supervise import Child, commands, keep_running
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_SITE = click.option(
+    "--site-dir",
+    "root",
+    envvar="CAIRN_SITE",
+    default=".",
+    show_default=True,
+    type=_FOLDER,
+    help="The site's folder.",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+_PLAN = click.option(
+    "--plan", "plan_file", required=True, type=_FILE, help="The federation plan (TOML)."
+)
+_MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "bad": "[red]BAD[/]"}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Take part in a federation with this hospital's images, which stay here.
+
+    \b
+    From an invite to the first round:
+      cairn-site join site-a.invite.toml --data /images --site-dir site
+      cairn-site check --site-dir site           what is missing, and what to do
+      cairn-site dry-run plan.toml --site-dir site      exactly what would leave
+      cairn-site up --site-dir site              (leave it running)
+
+    What may leave is bounded by site/policy.toml, which is yours to edit; what
+    left stands in site/worker/ledger, which `cairn-audit` verifies.
+
+    Exit codes: 0 fine; 2 usage; 3 refused by policy; 4 verification failed;
+    5 peer unreachable; 6 bad input data; 7 internal.
+    """  # noqa: D301 - \b is click's, and must not be an escape
+
+
+@cli.command()
+@click.argument("invite_file", metavar="INVITE", type=_FILE)
+@click.option("--data", required=True, type=_FOLDER, help="Folder of images and landmarks.")
+@_SITE
+@click.option(
+    "--federation-key", "key_file", type=_FILE, help="The key that all sites share, from a site."
+)
+@click.option(
+    "--new-federation-key", is_flag=True, help="Make that key: for the first site of a federation."
+)
+def join(
+    invite_file: Path, data: Path, root: Path, key_file: Path | None, *, new_federation_key: bool
+) -> None:
+    """Make this site's keys and folder from an INVITE, and a request for the coordinator.
+
+    Private keys are made here and never leave. Nothing is overwritten and no
+    network is used.
+    """
+    if key_file is not None and new_federation_key:
+        raise click.UsageError("give --federation-key or --new-federation-key, not both")
+    site, invite = SiteFolder(root), read_invite(invite_file)
+    shared = bring_federation_key(key_file, new=new_federation_key)
+    joined = join_federation(invite, site, data, shared)
+    click.echo(f"{invite.site} is ready to join {invite.federation}. Now:")
+    click.echo("1. Compare with the coordinator, by telephone:")
+    click.echo(f"     authority    {joined.ca_sha256}")
+    click.echo(f"     witness key  {joined.witness}")
+    click.echo(f"     ledger key   {joined.ledger}")
+    click.echo(f"2. Send {joined.request} (it holds public keys only).")
+    if new_federation_key:
+        click.echo(f"3. Carry {site.federation_key} to the other sites; never to the aggregator.")
+    elif not joined.has_federation_key:
+        click.echo(f"3. Get the federation key from another site, as {site.federation_key}.")
+    click.echo(f"Read {site.policy_file}: it bounds what may leave. Then: cairn-site check")
+
+
+@cli.command()
+@_SITE
+@_JSON
+@click.pass_context
+def check(ctx: click.Context, root: Path, *, as_json: bool) -> None:
+    """Say what is ready and what is not, one fact per line, each with what to do."""
+    facts: list[Fact] = []
+    console = Console()
+    for fact in check_site(SiteFolder(root)):
+        facts.append(fact)
+        if not as_json:
+            console.print(f"{_MARKS[fact.level]:>14} {fact.name}: ", end="")
+            console.print(fact.says, markup=False, highlight=False, soft_wrap=True)
+            if fact.fix:
+                console.print(f"       {fact.fix}", markup=False, highlight=False, soft_wrap=True)
+    worst = next((fact for fact in facts if fact.level == "bad"), None)
+    if as_json:
+        names = ("name", "level", "says", "fix")
+        echo_json(
+            {
+                "ready": worst is None,
+                "facts": [{name: getattr(fact, name) for name in names} for fact in facts],
+            }
+        )
+    ctx.exit(0 if worst is None else int(worst.exit_code))
+
+
+@cli.command("dry-run")
+@click.argument("plan_file", metavar="PLAN", type=_FILE)
+@_SITE
+@_JSON
+@click.pass_context
+def dry_run(ctx: click.Context, plan_file: Path, root: Path, *, as_json: bool) -> None:
+    """Work a round of PLAN without a network, and show exactly what would leave.
+
+    The same policy and the same gate as in earnest; nothing is sent, and nothing
+    enters the ledger or the outbox. Exit 3 when the door would refuse.
+    """
+    from site_client.worker.dry_run import rehearse
+
+    with Reporter() as progress:
+        rehearsal = rehearse(SiteFolder(root), read_plan(plan_file), progress)
+    if as_json:
+        echo_json(rehearsal.as_dict())
+    else:
+        table = Table(title=f"What a round of {rehearsal.plan} lets out")
+        for column in ("order", "record", "bytes", "arrays", "L2 norm", "fill", "door"):
+            table.add_column(column, justify="right" if column == "bytes" else "left")
+        for found in rehearsal.findings:
+            arrays = "\n".join(f"{a.name} {a.dtype}{list(a.shape)}" for a in found.arrays)
+            cells = (
+                found.phase,
+                found.record_type,
+                f"{found.bytes:,}",
+                arrays or "none",
+                "" if found.l2 is None else f"{found.l2:.4g}",
+                "" if found.fill is None else f"{found.fill:.1%}",
+                found.refusal or "may leave",
+            )
+            table.add_row(*(Text(cell) for cell in cells))
+        Console().print(table)
+        for found in rehearsal.findings:
+            click.echo(f"{found.phase} {found.record_type}: {json.dumps(found.header)}")
+        click.echo(
+            f"{megabytes(rehearsal.bytes)} in all; policy {rehearsal.policy_sha256[:12]}, "
+            f"plan {rehearsal.plan_fingerprint[:12]}. Nothing was sent or recorded."
+        )
+    ctx.exit(int(ExitCode.OK if rehearsal.allowed else ExitCode.REFUSED))
+
+
+@cli.command()
+@_SITE
+@click.option("--once", is_flag=True, help="Answer what waits, then end.")
+def worker(root: Path, *, once: bool) -> None:
+    """Answer orders: images in, released records out; no network.
+
+    Ends on SIGTERM; an order in hand is then worked on again after the next start.
+    """
+    from site_client.worker.loop import Worker
+
+    site = SiteFolder(root)
+    site.settings()
+    log_to(site.worker_log)
+    stop = stop_on_signals()
+    with Worker(site, stop) as answering:
+        if not once:
+            answering.run()
+        while once and not stop.is_set() and answering.turn():
+            pass
+
+
+@cli.command()
+@_SITE
+def courier(root: Path) -> None:
+    """Carry orders in and released replies out; opens no image."""
+    from site_client.courier import run_courier
+
+    site = SiteFolder(root)
+    site.settings()
+    log_to(None)
+    run_courier(site, stop_on_signals())
+
+
+@cli.command()
+@_SITE
+@click.pass_context
+def up(ctx: click.Context, root: Path) -> None:
+    """Run worker and courier as two processes, and start again the one that dies."""
+    site = SiteFolder(root)
+    name = site.settings().site
+    stop = stop_on_signals()
+
+    def say(text: str) -> None:
+        click.echo(f"{name}: {text}", err=True)
+
+    children = [Child(kind, command, say) for kind, command in commands(site.root).items()]
+    ctx.exit(keep_running(children, stop, say))
+
+
+@cli.command()
+@_SITE
+@_JSON
+def status(root: Path, *, as_json: bool) -> None:
+    """What this site did last: round, ledger, bytes out, last line of the log."""
+    found = read_status(SiteFolder(root))
+    if as_json:
+        echo_json(found.as_dict())
+        return
+    last = found.last
+    click.echo(f"site      {found.site}")
+    if last is None:
+        click.echo("last      no order yet")
+    else:
+        click.echo(
+            f"last      {last['run']}, round {last['round']} ({last['phase']}): "
+            f"{last['meaning']}, {last['seconds']} s, {last['at']}"
+        )
+    click.echo(
+        f"ledger    {found.records} records, {found.refusals} refusals, "
+        f"witnessed to {found.witnessed}"
+    )
+    click.echo(f"out       {megabytes(found.bytes_out)}")
+    click.echo(f"waiting   {found.waiting[0]} orders, {found.waiting[1]} replies")
+    click.echo(f"log       {found.log or 'empty'}")
+
+
+@cli.command()
+@_PLAN
+@click.option("--data", required=True, type=_FOLDER, help="Folder of images to train on.")
+@click.option("-o", "--output", required=True, type=_FOLDER, help="Folder for the results.")
+@_JSON
+def train(plan_file: Path, data: Path, output: Path, *, as_json: bool) -> None:
+    """Train on one folder alone, with as many updates as the plan's rounds: the baseline.
+
+    Writes weights.safetensors and metrics.json into the output folder. Needs no site
+    folder and no federation.
+    """
+    from site_client.worker.local import train_alone
+
+    plan = read_plan(plan_file)
+    with Reporter() as progress:
+        rounds, digest = train_alone(plan, data, output, progress)
+    metrics = {
+        "plan": plan.name,
+        "plan_fingerprint": plan.fingerprint,
+        "weights_sha256": digest,
+        "rounds": [entry.as_dict() for entry in rounds],
+    }
+    write_atomically(output / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    if as_json:
+        echo_json(metrics)
+    else:
+        last = rounds[-1].training
+        click.echo(
+            f"{last.updates_total} updates on {last.images} images, loss {last.loss_mean:.3f}; "
+            f"{output / 'weights.safetensors'}"
+        )
+
+
+@cli.command()
+@_PLAN
+@click.option("--model", required=True, type=_FILE, help="Weights (safetensors).")
+@click.option("--data", required=True, type=_FOLDER, help="Folder of held-out images.")
+@click.option("--training", type=_FOLDER, help="Folder trained on, for the constant predictor.")
+@click.option("--trajectory", type=_FILE, help="Also write every search, step by step (JSON).")
+@_JSON
+def evaluate(
+    plan_file: Path,
+    model: Path,
+    data: Path,
+    training: Path | None,
+    trajectory: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Measure a model on held-out images, in mm, beside a predictor that never looks.
+
+    A trajectory file holds case names and positions: it stays at the site.
+    """
+    from site_client.worker.local import evaluate_alone, read_weights, trajectories
+
+    plan = read_plan(plan_file)
+    weights = read_weights(model, plan)
+    with Reporter() as progress:
+        report = evaluate_alone(plan, weights, data, training, progress)
+        if trajectory is not None:
+            paths = trajectories(plan, weights, data, progress)
+            write_atomically(trajectory, json.dumps(paths).encode())
+    if as_json:
+        echo_json(report.as_dict())
+        return
+    table = Table(title=f"{plan.name} on {report.cases} cases, errors in mm")
+    for column in ("landmark", "pose", "mean", "std", "median", "over 10", "consensus", "prior"):
+        table.add_column(column, justify="left" if column in ("landmark", "pose") else "right")
+    for pose, summaries in (("random", report.posed), ("as acquired", report.native)):
+        for name, s in summaries.items():
+            prior = "" if s.prior_mm is None else f"{s.prior_mm:.2f}"
+            table.add_row(
+                name,
+                pose,
+                f"{s.mean_mm:.2f}",
+                f"{s.std_mm:.2f}",
+                f"{s.median_mm:.2f}",
+                f"{s.share_above_10mm:.1%}",
+                f"{s.consensus_mm:.2f}",
+                prior,
+            )
+    Console().print(table)
+
+
+def main() -> NoReturn:
+    """Entry point of ``cairn-site``."""
+    run(cli)
+
+
+if __name__ == "__main__":
+    main()

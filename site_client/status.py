@@ -1,0 +1,88 @@
+"""What a site did last, from its own files; nothing is locked, changed or asked of anybody."""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import asdict, dataclass
+
+from common.ledger.layout import Layout
+from common.ledger.records import parse_record
+from site_client.site import SiteFolder
+from site_client.spool import Spool
+
+
+@dataclass(frozen=True)
+class SiteStatus:
+    """Figures for ``cairn-site status``.
+
+    Attributes:
+        site: its name.
+        last: what the worker answered last, or None before the first order.
+        records: of the ledger.
+        bytes_out: envelope bytes recorded as sent.
+        refusals: how often the door or the worker refused.
+        witnessed: records covered by the aggregator's newest receipt.
+        waiting: orders not yet answered, and replies not yet fetched.
+        log: last line of the worker's log.
+    """
+
+    site: str
+    last: dict[str, object] | None
+    records: int
+    bytes_out: int
+    refusals: int
+    witnessed: int
+    waiting: tuple[int, int]
+    log: str
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+def read_status(site: SiteFolder) -> SiteStatus:
+    """The status of a site.
+
+    Raises:
+        InputDataError: not a site folder.
+        VerificationError: a ledger line that cannot be read.
+    """
+    settings, layout, spool = site.settings(), Layout(site.ledger), Spool(site.spool)
+    records = bytes_out = refusals = 0
+    if layout.log.exists():
+        # A line without its end is an append in progress.
+        for line in layout.log.read_bytes().split(b"\n")[:-1]:
+            record = parse_record(line, f"record #{records}")
+            records += 1
+            refusals += record.event == "REFUSE"
+            bytes_out += (record.bytes or 0) if record.event == "SEND" else 0
+    receipts = layout.receipt_files()
+    replies = len(list(spool.outbox.glob("*.reply"))) if spool.outbox.is_dir() else 0
+    return SiteStatus(
+        site=settings.site,
+        last=_last(site),
+        records=records,
+        bytes_out=bytes_out,
+        refusals=refusals,
+        witnessed=int(receipts[-1].stem) if receipts else 0,
+        waiting=(len(spool.orders()) if spool.inbox.is_dir() else 0, replies),
+        log=_last_log_line(site),
+    )
+
+
+def _last(site: SiteFolder) -> dict[str, object] | None:
+    try:
+        value = json.loads(site.worker_status.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _last_log_line(site: SiteFolder) -> str:
+    try:
+        with site.worker_log.open(encoding="utf-8", errors="replace") as file:
+            lines = deque(file, maxlen=1)
+    except OSError:
+        return ""
+    return lines[0].rstrip("\n") if lines else ""
