@@ -123,7 +123,7 @@ def _curves(axes: Axes, lines: Sequence[_Line], values: Sequence[float]) -> None
             linewidth=line.width,
             linestyle=shape,
             marker=mark,
-            markersize=3.5,
+            markersize=3.5 if len(x) > 1 else 6,
             solid_capstyle="round",
             clip_on=False,
         )
