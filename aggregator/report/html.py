@@ -215,7 +215,7 @@ def _numbers(
         best, worst = min(local.values()), max(local.values())
         value = f"{text.mm(best)}–{text.mm(worst)} mm" if best != worst else f"{text.mm(best)} mm"
         numbers.append(_Number("a site alone, mean error", value, "best and worst site"))
-    sites = f"{len(state.sites)} sites, quorum {state.quorum}"
+    sites = f"{len(state.sites)} site{'s' * (len(state.sites) != 1)}, quorum {state.quorum}"
     duration = text.duration(state.elapsed_s)
     numbers.append(
         _Number(
@@ -236,8 +236,8 @@ def _learning_caption(state: RunState, extras: ReportExtras) -> str:
     parts = []
     if extras.held_out is not None:
         parts.append(
-            "Held-out subjects: thick, the federated model; thin or a dot, each site training alone; "
-            "dashed, always answering with the landmark’s mean position."
+            "Held-out subjects: thick, the federated model; thin or a dot, each site training "
+            "alone; dashed, always answering with the landmark’s mean position."
         )
     if state.curve():
         parts.append(
