@@ -262,7 +262,9 @@ def _ahead(connection: ssl.SSLSocket) -> float | None:
         name, _, value = line.partition(b":")
         if name.strip().lower() == b"date":
             try:
-                return time.time() - parsedate_to_datetime(value.decode("ascii")).timestamp()
+                # The header counts whole seconds: on average half of one has passed.
+                told = parsedate_to_datetime(value.decode("ascii")).timestamp() + 0.5
+                return time.time() - told
             except ValueError:
                 return None
     return None

@@ -1,0 +1,46 @@
+"""The bytes of the wire, frozen: a change here breaks every site that is not updated."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.canonical import sha256_hex
+from common.wire.envelope import decode, encode
+from common.wire.orders import decode_order, encode_order
+from common.wire.parcel import unwrap, wrap
+
+VECTORS = Path(__file__).parents[2] / "vectors"
+
+
+def vector(name):
+    return json.loads((VECTORS / f"wire_{name}.json").read_text(encoding="utf-8"))
+
+
+def holds(frozen, data):
+    assert data.hex() == frozen["hex"]
+    assert sha256_hex(data) == frozen["sha256"]
+
+
+@pytest.mark.parametrize("kind", ["ModelUpdate", "SketchTable", "RoundReport", "failure"])
+def test_envelopes_have_their_frozen_bytes(envelopes, kind):
+    frozen = vector("envelope")[kind]
+    holds(frozen, encode(envelopes[kind]))
+    decoded = decode(bytes.fromhex(frozen["hex"]))
+    assert decoded.record == envelopes[kind].record
+    for name, array in envelopes[kind].arrays.items():
+        assert np.array_equal(decoded.arrays[name], array)
+
+
+def test_an_order_has_its_frozen_bytes(order):
+    frozen = vector("order")
+    holds(frozen, encode_order(*order))
+    assert decode_order(bytes.fromhex(frozen["hex"])).plan.fingerprint == frozen["fingerprint"]
+
+
+def test_a_parcel_has_its_frozen_bytes():
+    frozen = vector("parcel")
+    parts = {name: bytes.fromhex(data) for name, data in frozen["parts"].items()}
+    holds(frozen, wrap(parts))
+    assert unwrap(bytes.fromhex(frozen["hex"])) == parts
