@@ -76,6 +76,8 @@ class Agent(Frozen):
         gamma: discount.
         target_decay: share of the online network that moves into the target per update.
         double: Double DQN targets.
+        warm_start: share of the planned updates that, before DQN begins, regress the
+            immediate rewards of all actions (path supervision, no bootstrap).
         warmup: transitions gathered at random before the first update.
         replay_capacity: transitions kept, oldest overwritten.
         rare_first: exponent of the inverse frequency with which transitions are
@@ -106,6 +108,7 @@ class Agent(Frozen):
     gamma: Annotated[float, Field(ge=0, lt=1)] = 0.9
     target_decay: Annotated[float, Field(gt=0, le=1)] = 0.01
     double: bool = True
+    warm_start: Annotated[float, Field(ge=0, le=1)] = 0.0
     warmup: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
     replay_capacity: Annotated[int, Field(ge=100, le=10_000_000)] = 60_000
     rare_first: Annotated[float, Field(ge=0, le=2)] = 0.5

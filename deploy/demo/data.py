@@ -11,10 +11,12 @@ CC-BY-4.0: Lau et al., Human Brain Mapping 2019; Taha et al., Scientific Data 20
 from __future__ import annotations
 
 import importlib.util
+import string
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 from numpy.typing import NDArray
 
@@ -69,8 +71,8 @@ class Protocol:
 
 PROTOCOLS = (
     Protocol("T1w", (55.0, 150.0, 225.0), (1.2, 1.2, 1.2), "LPS", 0.0, 0.10, 4.0),
-    Protocol("T2w", (235.0, 150.0, 95.0), (1.0, 1.0, 2.4), "RAS", 9.0, 0.25, 7.0),
-    Protocol("FLAIR", (35.0, 190.0, 125.0), (1.8, 1.4, 1.4), "PSR", -6.0, 0.35, 10.0),
+    Protocol("PDw", (170.0, 215.0, 125.0), (1.0, 1.0, 2.4), "RAS", 9.0, 0.20, 6.0),
+    Protocol("FLAIR", (35.0, 200.0, 130.0), (1.8, 1.4, 1.4), "PSR", -6.0, 0.30, 8.0),
 )
 
 
@@ -119,7 +121,7 @@ def write_demo_data(
     """Write every site's folder and one of held-out subjects, the same bytes for the same seed.
 
     Args:
-        folder: receives ``site-1`` … and ``heldout``.
+        folder: receives ``site-a`` … and ``heldout``.
         seed: of all subjects.
         sites: each has a protocol of its own; more than three repeat them.
         subjects_per_site: subjects in each site's folder.
@@ -130,7 +132,9 @@ def write_demo_data(
         InputDataError: no template.
     """
     template = read_raw(template_path())
-    plans = [(f"site-{k + 1}", subjects_per_site) for k in range(sites)] + [("heldout", heldout)]
+    plans = [(f"site-{string.ascii_lowercase[k]}", subjects_per_site) for k in range(sites)] + [
+        ("heldout", heldout)
+    ]
     total, written = sum(count for _, count in plans), 0
     for place, (name, count) in enumerate(plans):
         for subject in range(count):
@@ -253,3 +257,15 @@ def _rotation(x: float, y: float, z: float) -> NDArray[np.float64]:
     about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
     rotation: NDArray[np.float64] = about_z @ about_y @ about_x
     return rotation
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--seed", required=True, type=click.IntRange(min=0))
+def main(folder: Path, seed: int) -> None:
+    """Write the demonstration's data below FOLDER."""
+    write_demo_data(folder, seed, progress=lambda done, total: click.echo(f"{done} of {total}"))
+
+
+if __name__ == "__main__":
+    main()

@@ -151,6 +151,12 @@ class Scans:
         gain = (self.distances(at) - self.distances(reached)) / step
         return reached, np.where(outside, -1.0, np.clip(gain, -1, 1)).astype(np.float32)
 
+    def rewards_of_all(self, at: Situations) -> NDArray[np.float32]:
+        """float32[n, actions]: the reward each action would earn."""
+        every = np.repeat(at, ACTIONS)
+        every["action"] = np.tile(np.arange(ACTIONS), len(at))
+        return self.step(every)[1].reshape(len(at), ACTIONS)
+
     def place(self, at: Situations, fractions: NDArray[np.float64]) -> None:
         """Put situations at fractions float64[n, 3] of their images."""
         case = at["case"].astype(np.int64)

@@ -2,8 +2,10 @@
 
 One gradient step follows every lockstep of the searches. Targets are Double DQN
 over an exponential-moving-average network, the loss is Huber's with importance
-weights. Given the same plan, cases, seed and calls, the weights are equal bit
-for bit, also when the state was saved and loaded in between.
+weights. A plan may ask for a warm start: the rewards of all actions are known
+here, so the first updates may regress them all at once. Given the same plan,
+cases, seed and calls, the weights are equal bit for bit, also when the state was
+saved and loaded in between.
 Sources: Mnih et al., Nature 2015; van Hasselt et al., AAAI 2016.
 """
 
@@ -211,12 +213,14 @@ class Learner:
     def _update(self) -> float:
         """One gradient step; returns its loss."""
         s_tm1, importance = self._replay.sample(self._rng, self._agent.batch)
-        s_t, rewards = self._scans.step(s_tm1)
-        targets = torch.from_numpy(rewards) + self._agent.gamma * self._bootstrap(s_t)
         values = self._online(*to_tensors(self._scans.observe(s_tm1), s_tm1))
-        actions = torch.from_numpy(s_tm1["action"].astype(np.int64))
-        chosen = values.gather(1, actions[:, None])[:, 0]
-        losses = functional.smooth_l1_loss(chosen, targets, reduction="none")
+        if self._updates < self._agent.warm_start * self._planned:
+            rewards = torch.from_numpy(self._scans.rewards_of_all(s_tm1))
+            losses = functional.smooth_l1_loss(values, rewards, reduction="none").mean(dim=1)
+        else:
+            actions = torch.from_numpy(s_tm1["action"].astype(np.int64))
+            chosen = values.gather(1, actions[:, None])[:, 0]
+            losses = functional.smooth_l1_loss(chosen, self._returns(s_tm1), reduction="none")
         loss = (losses * torch.from_numpy(importance)).mean()
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate
@@ -232,14 +236,17 @@ class Learner:
         return float(loss.detach())
 
     @torch.no_grad()
-    def _bootstrap(self, s_t: Situations) -> torch.Tensor:
-        """float32[n]: value of the situations reached. No transition is terminal."""
+    def _returns(self, s_tm1: Situations) -> torch.Tensor:
+        """float32[n]: reward plus discounted value of what is reached; nothing is terminal."""
+        s_t, rewards = self._scans.step(s_tm1)
         inputs = to_tensors(self._scans.observe(s_t), s_t)
         values: torch.Tensor = self._target(*inputs)
-        if not self._agent.double:
-            return values.max(dim=1).values
-        best = self._online(*inputs).argmax(dim=1)
-        return values.gather(1, best[:, None])[:, 0]
+        if self._agent.double:
+            best = self._online(*inputs).argmax(dim=1)
+            reached = values.gather(1, best[:, None])[:, 0]
+        else:
+            reached = values.max(dim=1).values
+        return torch.from_numpy(rewards) + self._agent.gamma * reached
 
     def state_dict(self) -> State:
         """Everything needed to go on exactly, as a flat dict of plain numpy arrays."""

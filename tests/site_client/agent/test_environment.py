@@ -108,6 +108,14 @@ def test_the_reward_is_the_distance_gained_in_steps(plan, cases, seed):
     np.testing.assert_allclose(length[moved], step[moved], atol=1e-4)
 
 
+def test_the_rewards_of_all_actions_contain_the_one_taken(plan, cases):
+    scans = Scans(cases, plan)
+    at = situations(scans, np.random.default_rng(6), plan.agent)
+    every = scans.rewards_of_all(at)
+    assert every.shape == (64, ACTIONS)
+    np.testing.assert_array_equal(every[np.arange(64), at["action"]], scans.step(at)[1])
+
+
 def test_nothing_ever_leaves_its_image(plan, cases):
     scans = Scans(cases, plan)
     rng = np.random.default_rng(2)

@@ -5,7 +5,9 @@ import pytest
 
 from common.errors import InputDataError, InternalError
 from common.keys import ExperienceCodec
+from site_client.agent.environment import SITUATION, Scans, native_poses
 from site_client.agent.learner import Learner
+from site_client.agent.network import network_with, to_tensors
 from site_client.agent.weights import initial_weights, weights_digest
 
 
@@ -152,3 +154,36 @@ def test_learning_lowers_the_loss(make_plan, cases):
     first = learner.train(20).loss_mean
     learner.train(110)
     assert learner.train(20).loss_mean < 0.7 * first
+
+
+def test_a_warm_start_regresses_the_rewards_of_all_actions(make_plan, cases):
+    """With every update warm, values approach what each action earns at once."""
+    plan = make_plan(
+        updates=150, rounds=1, batch=32, searches=16, warm_start=1.0, replay_capacity=5000
+    )
+    learner = Learner(plan, cases, seed=3)
+    learner.train(150)
+    scans = Scans(cases, plan)
+    at = np.zeros(300, SITUATION)
+    rng = np.random.default_rng(4)
+    at["case"], at["landmark"] = rng.integers(0, 3, 300), rng.integers(0, 2, 300)
+    at["pose"] = native_poses(300)
+    scans.place(at, rng.uniform(0.2, 0.8, (300, 3)))
+    rewards = scans.rewards_of_all(at)
+    values = network_with(learner.weights(), plan)(*to_tensors(scans.observe(at), at)).numpy()
+    earned = rewards[np.arange(300), values.argmax(axis=1)]
+    assert np.corrcoef(values.ravel(), rewards.ravel())[0, 1] > 0.6
+    assert (earned > 0).mean() > 0.8
+
+
+def test_the_warm_start_ends_when_the_plan_says(make_plan, cases):
+    """Until then the discount plays no part; afterwards it does."""
+    digests = {}
+    for updates in (6, 7):
+        for gamma in (0.1, 0.9):
+            plan = make_plan(warm_start=0.5, gamma=gamma)
+            learner = Learner(plan, cases, seed=1)
+            learner.train(updates)
+            digests[updates, gamma] = weights_digest(learner.weights())
+    assert digests[6, 0.1] == digests[6, 0.9]
+    assert digests[7, 0.1] != digests[7, 0.9]
