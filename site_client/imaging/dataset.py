@@ -3,8 +3,9 @@
 Two layouts are understood. BIDS: ``sub-*/[ses-*/]anat/*_T1w.nii.gz``, or another
 anatomical contrast, with landmarks in
 ``derivatives/landmarks/sub-*/[ses-*/]anat/*_landmarks.mrk.json``. Flat:
-``case.nii.gz`` beside ``case.mrk.json``. Nothing is ever written here, and a
-`Case` with its name stays in the worker's memory.
+``case.nii.gz``, or a folder ``case`` with one DICOM series, beside
+``case.mrk.json``. Nothing is ever written here, and a `Case` with its name stays
+in the worker's memory.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def find_cases(folder: Path) -> list[tuple[str, Path, Path]]:
             "no data folder", field=str(folder), expected="a folder", got="nothing there"
         )
     bids = sorted(p for p in folder.glob("sub-*/**/anat/*") if _is_anatomical(p))
-    images = bids or sorted(p for p in folder.iterdir() if p.is_file() and image_stem(p))
+    images = bids or sorted(p for p in folder.iterdir() if _is_flat(p))
     if not images:
         raise InputDataError(
             "no images",
@@ -114,6 +115,13 @@ def load_cases(folder: Path, task: Task, progress: Progress | None = None) -> li
 def _is_anatomical(path: Path) -> bool:
     stem = image_stem(path)
     return path.is_file() and stem is not None and stem.endswith(_CONTRASTS)
+
+
+def _is_flat(path: Path) -> bool:
+    """An image file, or a folder that has landmarks beside it and so must be a DICOM series."""
+    if path.is_dir():
+        return any((path.parent / (path.name + s)).is_file() for s in LANDMARK_SUFFIXES)
+    return path.is_file() and image_stem(path) is not None
 
 
 def _landmark_file(folder: Path, image: Path, stem: str, *, bids: bool) -> Path | None:

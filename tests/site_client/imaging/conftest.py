@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from site_client.imaging.synthesis import Grid, RawImage, write_raw
 
@@ -33,5 +34,37 @@ def write_blob(tmp_path):
         grid = Grid(tuple(size), tuple(spacing), tuple(origin.tolist()), direction)
         write_raw(path, RawImage(np.ascontiguousarray(voxels), grid))
         return path
+
+    return write
+
+
+@pytest.fixture
+def write_dicom(tmp_path):
+    """Write an image file's slices as one DICOM series, file names in another order."""
+
+    def write(name, source):
+        image = sitk.Cast(sitk.ReadImage(str(source)), sitk.sitkInt16)
+        folder = tmp_path / name
+        folder.mkdir()
+        direction = np.array(image.GetDirection()).reshape(3, 3)
+        orientation = [*direction[:, 0], *direction[:, 1]]
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        for k in range(image.GetDepth()):
+            cut = image[:, :, k]
+            position = image.TransformIndexToPhysicalPoint((0, 0, k))
+            for tag, value in {
+                "0008|0060": "MR",
+                "0020|000d": "1.2.3",
+                "0020|000e": "1.2.3.4",
+                "0008|0018": f"1.2.3.4.{k + 1}",
+                "0020|0013": str(k + 1),
+                "0020|0032": "\\".join(f"{v:.6f}" for v in position),
+                "0020|0037": "\\".join(f"{v:.10f}" for v in orientation),
+            }.items():
+                cut.SetMetaData(tag, value)
+            writer.SetFileName(str(folder / f"{(k * 7) % image.GetDepth():03d}.dcm"))
+            writer.Execute(cut)
+        return folder
 
     return write

@@ -43,6 +43,17 @@ def test_a_flat_folder_is_read(write_blob, tmp_path):
     np.testing.assert_array_equal(cases[0].landmarks_mm, cases[1].landmarks_mm)
 
 
+def test_a_folder_beside_landmarks_is_a_dicom_series(write_blob, write_dicom, tmp_path):
+    write_dicom("scan", write_blob("blob.mha", TRUTH, direction=np.diag([-1.0, -1.0, 1.0])))
+    (tmp_path / "blob.mha").unlink()
+    (tmp_path / "notes").mkdir()
+    write_landmarks(tmp_path / "scan.mrk.json", {"AC": TRUTH})
+    (case,) = load_cases(tmp_path, TASK)
+    assert case.name == "scan"
+    x, y, z = np.rint(case.volume.world_to_index(TRUTH)).astype(int)
+    assert case.volume.voxels[z, y, x] > 200
+
+
 def test_a_case_never_shows_its_name(bids):
     assert "sub-" not in repr(load_cases(bids, TASK))
 

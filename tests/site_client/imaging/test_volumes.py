@@ -77,6 +77,13 @@ def test_brightness_and_offset_of_a_scanner_do_not_matter(write_blob, tmp_path):
     assert np.abs(one.voxels.astype(int) - two.voxels.astype(int)).max() <= 1
 
 
+def test_a_dicom_series_is_put_together_by_position_not_by_file_name(write_blob, write_dicom):
+    tilted = FLIPS["tilted"]
+    path = write_blob("blob.mha", TRUTH, direction=tilted, spacing=(0.9, 0.9, 1.5))
+    volume = read_volume(write_dicom("series", path), 1.0)
+    assert np.linalg.norm(brightest_world_mm(volume) - TRUTH) < 0.1
+
+
 def test_a_dicom_folder_without_a_series_is_refused(tmp_path):
     with pytest.raises(InputDataError, match="0 series"):
         read_volume(tmp_path, 1.0)
