@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -209,8 +210,11 @@ def resume(
     from aggregator.start import resume_run
 
     folder = FederationFolder(root)
-    store, run_id = resume_run(folder, name or folder.latest_run())
-    _after_start(context, folder, store, run_id, follow=follow, as_json=as_json)
+    chosen = name or folder.latest_run()
+    # What the journal says so far, its end included, is not the resumed run's.
+    since = (folder.run(chosen) / JOURNAL_FILE).stat().st_size
+    store, run_id = resume_run(folder, chosen)
+    _after_start(context, folder, store, run_id, follow=follow, as_json=as_json, since=since)
 
 
 @cli.command("watch")
@@ -236,7 +240,7 @@ def status(name: str | None, root: Path, as_json: bool) -> None:
     if as_json:
         echo_json(status_json(state))
     else:
-        Console().print(status_table(state))
+        Console().print(status_table(state, now=datetime.now(UTC)))
 
 
 @cli.command()
@@ -286,6 +290,7 @@ def _after_start(
     *,
     follow: bool,
     as_json: bool,
+    since: int = 0,
 ) -> None:
     """Name the run, or follow it to its end and exit with its verdict's code."""
     from aggregator.start import guard
@@ -302,7 +307,7 @@ def _after_start(
     watcher = threading.Thread(target=guard, args=(folder, store, run_id, stop), daemon=True)
     watcher.start()
     console = Console(stderr=as_json)
-    state = watch(store.journal, console, threading.Event())
+    state = watch(store.journal, console, threading.Event(), since=since)
     stop.set()
     if as_json:
         echo_json(status_json(state))

@@ -113,7 +113,7 @@ def admit(folder: FederationFolder, request: JoinRequest) -> None:
             got=request.federation,
         )
     parse_node_public_key(request.node_key)
-    PublicKey.parse(request.ledger_key)
+    ledger_key = PublicKey.parse(request.ledger_key)
     site = folder.sites / request.site
     known = site / "request.json"
     if (site / "revoked").exists():
@@ -132,6 +132,8 @@ def admit(folder: FederationFolder, request: JoinRequest) -> None:
             advice="Ask the site whether it made new keys; if so, revoke and invite anew",
         )
     site.mkdir(parents=True, exist_ok=True)
+    # For auditors: the key to hold a ledger against, from another hand than the site's.
+    replace_durably(site / "ledger.pub", f"{ledger_key.text}\n".encode())
     replace_durably(known, data)
 
 

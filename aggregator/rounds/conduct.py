@@ -18,12 +18,21 @@ from aggregator.intake.reply import Reply
 from aggregator.merging.average import Contribution, average
 from aggregator.merging.tables import add_tables, public_spec
 from aggregator.rounds.course import Course, Step, agree
-from aggregator.rounds.events import RoundFinished, RunFinished, RunStarted
+from aggregator.rounds.events import (
+    RoundFinished,
+    RunFinished,
+    RunStarted,
+    SiteLate,
+    SiteRejected,
+    SiteReplied,
+    read_events,
+)
 from aggregator.rounds.exchange import POLL_S, Exchange
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Transport
 from common.errors import CairnError, ExitCode, UnreachableError
 from common.model import initial_weights
+from common.wire.codes import EXPLANATIONS
 from common.wire.orders import OrderHeader, encode_order
 from common.wire.records import ModelUpdate
 
@@ -59,7 +68,7 @@ class Conductor:
 
     def run(self) -> RunFinished:
         """Carry the plan out, or go on with it, and return the verdict that was journalled."""
-        self._course.finished = sorted(set(self.store.finished_rounds()))
+        self._recall()
         last = self._course.finished[-1] if self._course.finished else None
         self._announce(last)
         try:
@@ -70,6 +79,17 @@ class Conductor:
         except CairnError as error:
             return self._finish(str(error), error.exit_code)
         return self._finish("; ".join(self._course.blemishes), ExitCode.OK)
+
+    def _recall(self) -> None:
+        """What an interrupted run had come to: its rounds that count, and its blemishes."""
+        self._course.finished = sorted(set(self.store.finished_rounds()))
+        for _, event in read_events(self.store.journal):
+            if isinstance(event, SiteRejected):
+                self._course.blemish(event.round, event.site, f"was rejected: {event.reason}")
+            elif isinstance(event, SiteLate):
+                self._course.blemish(event.round, event.site, "was absent or late")
+            elif isinstance(event, SiteReplied) and not event.accepted:
+                self._course.blemish(event.round, event.site, EXPLANATIONS[event.code])
 
     def _announce(self, resumed_after: int | None) -> None:
         self.store.record(

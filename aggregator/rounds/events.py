@@ -79,12 +79,17 @@ class SiteReplied(_Event):
 
 
 class SiteRejected(_Event):
-    """Something of a site's reply did not hold; nothing of it was merged."""
+    """Something of a site's reply did not hold; nothing of it was merged.
+
+    Attributes:
+        bytes: what had arrived of it.
+    """
 
     event: Literal["site_rejected"] = "site_rejected"
     round: int
     site: str
     reason: str
+    bytes: int = 0
 
 
 class SiteLate(_Event):

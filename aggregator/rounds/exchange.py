@@ -90,9 +90,9 @@ class Exchange:
             self.course.blemish(step.round, site, "was absent or late")
         return self._without_outliers(step, replies)
 
-    def reject(self, step: Step, site: str, reason: str) -> None:
+    def reject(self, step: Step, site: str, reason: str, size: int = 0) -> None:
         """Journal a rejection; the run can no longer be COMPLETED."""
-        self.store.record(SiteRejected(round=step.round, site=site, reason=reason))
+        self.store.record(SiteRejected(round=step.round, site=site, reason=reason, bytes=size))
         self.course.blemish(step.round, site, f"was rejected: {reason}")
 
     def _parcel(self, order: bytes, site: str) -> bytes:
@@ -115,7 +115,7 @@ class Exchange:
         try:
             reply = open_reply(arrival.parcel, sender, self._expected(step, site, agreement))
         except CairnError as error:
-            self.reject(step, site, str(error))
+            self.reject(step, site, str(error), len(arrival.parcel))
             return None
         note = cosign(reply.proven.note, self.witness, datetime.now(UTC))
         replace_durably(admitted.checkpoint_file, note)
@@ -125,7 +125,7 @@ class Exchange:
                 self._check_start(reply)
             except RefusedError as error:
                 self.excluded.add(site)
-                self.reject(step, site, str(error))
+                self.reject(step, site, str(error), sum(reply.envelope_bytes.values()))
                 return None
         self._note_reply(step, reply, self.clock() - began)
         return reply if reply.report.code is ReplyCode.OK else None

@@ -21,7 +21,7 @@ import tomli_w
 
 from aggregator.report.extras import HeldOut, LedgerVerdict, ReportExtras, Trajectory
 from aggregator.report.html import summary_json, write_report
-from aggregator.report.state import RunState, fold
+from aggregator.report.state import fold
 from aggregator.rounds.events import read_events
 from common.cli import run as run_command
 from common.errors import InputDataError, InternalError
@@ -123,7 +123,12 @@ def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
     for site in SITES:
         text = processes.run(
             *("cairn-audit", "verify", f"{site}/worker/ledger", "--json"),
-            *("--key", f"{site}/worker/ledger.pub", "--witness", "federation/pki/witness.pub"),
+            *(
+                "--key",
+                f"federation/sites/{site}/ledger.pub",
+                "--witness",
+                "federation/pki/witness.pub",
+            ),
             *("--sent", f"{site}/courier/sent.jsonl"),
         )
         found = json.loads(text)["ledgers"][0]
@@ -131,11 +136,11 @@ def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
             LedgerVerdict(
                 site=site,
                 records=found["records"],
-                verdict=found["verdict"],
+                verdict="intact" if found["passed"] else "broken",
                 bytes_out=found["bytes_out"],
                 rounds=found["rounds"],
                 receipts=found["receipts"],
-                fingerprint=found["fingerprint"],
+                fingerprint=found["key"]["fingerprint"],
             )
         )
     return tuple(verdicts)
@@ -166,8 +171,8 @@ def held_out(result: dict[str, object]) -> tuple[HeldOut, Trajectory]:
     return evaluation, search
 
 
-def overhead_note(state: RunState, processes: Processes) -> str:
-    """What federation cost beside training, in memory."""
+def overhead_note(processes: Processes) -> str:
+    """What the federation's processes needed in memory."""
     peaks = processes.peak_mb
     courier = max(peaks.get(f"{site}-courier", 0.0) for site in SITES)
     worker = max(peaks.get(f"{site}-worker", 0.0) for site in SITES)
@@ -243,7 +248,7 @@ def conclude(
         ledgers=verdicts,
         trajectory=search,
         sketch_shape=(plan.experience.rows, plan.experience.columns),
-        overhead=overhead_note(state, processes),
+        overhead=overhead_note(processes),
         machine=f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}",
         seeds=f"data and training {plan.seed}",
         command="make demo",
