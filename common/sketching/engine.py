@@ -25,6 +25,7 @@ CHUNK: Final = 32_768  # keys premixed at a time
 # it, and longer chunks visit it less often.
 WIDE_COLUMNS: Final = 65_536
 WIDE_CHUNK: Final = 1 << 20
+FEW: Final = 1 << 20  # keys that may go straight to the table, however wide it is
 CONVERT: Final = 1 << 20  # keys converted at a time when their type is not uint64
 
 U64 = NDArray[np.uint64]
@@ -122,6 +123,7 @@ class Lane:
         self._mixed = np.empty(0, np.uint64)
         self._index = np.empty(BLOCK, np.uint32)
         self._low: kernels.Low | None = None
+        self._taken = 0
 
     def take(self, keys: NDArray[np.integer], weights: NDArray[np.integer] | None) -> None:
         """Count ``keys``. ``finish`` must follow before the table is read."""
@@ -129,9 +131,9 @@ class Lane:
         chunk = min(keys.size, WIDE_CHUNK if self._wide else CHUNK)
         if self._mixed.size < chunk:
             self._mixed = np.empty(chunk, np.uint64)
-        few = keys.size < min(2 * self.table.shape[1], 1 << 20) and self._low is None
-        if weights is None and few:  # not worth the low counters
-            weights = np.ones(keys.size, np.int64)
+        self._taken += keys.size
+        if weights is None and self._taken < min(2 * self.table.shape[1], FEW):
+            weights = np.ones(keys.size, np.int64)  # not worth the low counters yet
         for part, amounts in pieces(keys, weights):
             shared = (f.k0, f.k1, f.a, f.b, f.cells, self._mixed, self._index)
             if amounts is not None:
