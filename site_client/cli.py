@@ -186,7 +186,7 @@ def worker(root: Path, *, once: bool) -> None:
     site.settings()
     log_to(site.worker_log)
     stop = stop_on_signals()
-    with Worker(site, stop) as answering:
+    with Reporter() as progress, Worker(site, stop, progress) as answering:
         if not once:
             answering.run()
         while once and not stop.is_set() and answering.turn():
