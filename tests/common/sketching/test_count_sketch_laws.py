@@ -1,5 +1,7 @@
 """The count sketch as a linear map: what must hold bit for bit, in any order, on any threads."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -130,3 +132,21 @@ def test_a_party_without_the_key_adds_tables_and_cannot_query():
         aggregator.update_stream([stream])
     aggregator.clear()
     assert not aggregator.table.any()
+
+
+@pytest.mark.parametrize("chunks", [2, 24])
+def test_memory_does_not_grow_with_the_stream(chunks):
+    spec = SketchSpec(4, 20_000, KEY)
+    sketch = CountSketch(spec)
+    chunk = np.arange(200_000, dtype=np.int32)  # of another type: converted piece by piece
+    sketch.update(chunk)
+    tracemalloc.start()
+    try:
+        assert (
+            sketch.update_stream((chunk for _ in range(chunks)), threads=2) == chunks * chunk.size
+        )
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Two private tables and their low counters, and at most the chunk itself as uint64.
+    assert peak < 2 * 1.5 * spec.table_bytes + 8 * chunk.size + 2**20
