@@ -1,0 +1,161 @@
+"""Rounds over real Flower processes, and what happens when some of them die or lie."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.flower, pytest.mark.timeout(240)]
+
+
+def test_a_run_started_by_command_completes_at_every_site(real):
+    plan = real.write_plan(rounds=2, deadline=60)
+    text = real.run(
+        *("cairn-aggregator", "round", "start", plan, "--dir", "federation"),
+        *("--min-sites", "3", "--watch"),
+    )
+    assert re.search(r"run_finished verdict=COMPLETED", text), text
+    status = json.loads(real.run("cairn-aggregator", "status", "--dir", "federation", "--json"))
+    assert status["verdict"] == "COMPLETED"
+    for site in ("site-a", "site-b", "site-c"):
+        verdict = real.run(
+            *("cairn-audit", "verify", f"{site}/worker/ledger"),
+            *("--key", f"federation/sites/{site}/ledger.pub"),
+            *("--witness", "federation/pki/witness.pub", "--sent", f"{site}/courier/sent.jsonl"),
+        )
+        assert "chain intact" in verdict
+        assert "0 undeclared" in verdict
+
+
+def mapped_libraries(process: psutil.Process) -> str:
+    return " ".join(entry.path for entry in process.memory_maps())
+
+
+@pytest.mark.parametrize("site", ["site-a", "site-b", "site-c"])
+def test_a_courier_is_small_has_no_torch_no_images_and_no_open_port(real, site):
+    courier = real.processes[f"{site}-courier"]
+    assert courier.children() == [], "one process"
+    assert courier.memory_info().rss < 200e6
+    assert "torch" not in mapped_libraries(courier)
+    assert "SimpleITK" not in mapped_libraries(courier)
+    listening = [c for c in courier.net_connections() if c.status == psutil.CONN_LISTEN]
+    assert listening == []
+
+
+@pytest.mark.parametrize("site", ["site-a", "site-b", "site-c"])
+def test_a_worker_holds_no_socket(real, site):
+    worker = real.processes[f"{site}-worker"]
+    assert worker.net_connections() == []
+
+
+def test_no_process_of_the_aggregator_has_torch(real):
+    parent = real.processes["aggregator"]
+    family = [
+        process
+        for process in [parent, *parent.children(recursive=True)]
+        if process.status() != psutil.STATUS_ZOMBIE
+    ]
+    assert len(family) >= 3, "up, superlink, superexec"
+    for process in family:
+        assert "libtorch" not in mapped_libraries(process)
+
+
+def test_a_worker_and_its_courier_killed_in_a_round_cost_one_round(real):
+    plan = real.write_plan(rounds=4, deadline=6)
+    before = set((real.root / "federation" / "runs").iterdir())
+    real.run(
+        *("cairn-aggregator", "round", "start", plan, "--dir", "federation", "--min-sites", "3")
+    )
+    run = next(iter(set((real.root / "federation" / "runs").iterdir()) - before))
+
+    def finished() -> dict[int, list[str]]:
+        return {e["round"]: e["sites"] for e in real.events(run) if e["event"] == "round_finished"}
+
+    real.wait(lambda: 0 in finished(), "round 0")
+    # Stopped first, so that it surely dies with an order in hand.
+    real.processes["site-c-worker"].send_signal(signal.SIGSTOP)
+    inbox = real.root / "site-c" / "spool" / "inbox"
+    real.wait(lambda: any(inbox.glob("*.order")), "order in the inbox")
+    real.kill("site-c-worker")
+    real.kill("site-c-courier")
+    real.wait(lambda: any(e["event"] == "site_late" for e in real.events(run)), "late site")
+    real.start_site("site-c")
+    real.wait(lambda: any(e["event"] == "run_finished" for e in real.events(run)), "end of run", 90)
+
+    last = next(e for e in real.events(run) if e["event"] == "run_finished")
+    assert last["verdict"] == "DEGRADED"
+    sites = finished()
+    late = [e["round"] for e in real.events(run) if e["event"] == "site_late"]
+    assert late, "the round in which both were killed"
+    for number, names in sites.items():
+        expected = {"site-a", "site-b"} | (set() if number in late else {"site-c"})
+        assert set(names) == expected
+    assert set(sites[5]) == {"site-a", "site-b", "site-c"}, "rejoined"
+    text = real.run(
+        *("cairn-audit", "verify", "site-c/worker/ledger"),
+        *("--key", "federation/sites/site-c/ledger.pub"),
+        *("--witness", "federation/pki/witness.pub"),
+    )
+    assert "chain intact" in text
+
+
+def ends_with(real, name: str, folder: str, code: int) -> str:
+    """The courier of a folder exits by itself with ``code``; returns what it said."""
+    process = real.start(name, "cairn-site", "courier", "--site-dir", folder)
+    assert process.wait(30) == code, real.log(name)
+    return real.log(name)
+
+
+def test_an_unregistered_site_key_is_refused_at_once_with_code_4(real, stranger):
+    said = ends_with(real, "unregistered", stranger.name, 4)
+    assert "node key" in said
+    assert "request.json" in said
+
+
+def test_a_wrong_ca_is_refused_at_once_with_code_4(real, stranger, tmp_path):
+    real.run(
+        *("cairn-aggregator", "init", str(tmp_path / "other"), "--name", "other"),
+        *("--address", "127.0.0.1:9"),
+    )
+    (stranger / "courier" / "ca.crt").write_bytes((tmp_path / "other/pki/ca.crt").read_bytes())
+    said = ends_with(real, "wrong-ca", stranger.name, 4)
+    assert "certificate does not verify" in said
+
+
+def test_an_unreachable_aggregator_is_tried_again_until_told_to_stop(real, stranger):
+    settings = stranger / "site.toml"
+    settings.write_text(settings.read_text().replace(str(real.port), "9"))
+    process = real.start("unreachable", "cairn-site", "courier", "--site-dir", stranger.name)
+    real.wait(lambda: real.log("unreachable").count("cannot be reached") >= 2, "second try")
+    assert process.is_running()
+    process.terminate()
+    assert process.wait(10) == 0
+
+
+def test_a_run_whose_app_is_not_the_pinned_one_gets_a_number_and_nothing_else(real):
+    settings = real.root / "site-c" / "site.toml"
+    honest = settings.read_text()
+    real.processes["site-c-courier"].terminate()
+    real.processes["site-c-courier"].wait(15)
+    settings.write_text(re.sub(r'(app_sha256 = ")[0-9a-f]{64}', r"\g<1>" + "0" * 64, honest))
+    real.start("site-c-courier", "cairn-site", "courier", "--site-dir", "site-c")
+    try:
+        time.sleep(1)
+        plan = real.write_plan(rounds=1, deadline=20)
+        text = real.run(
+            *("cairn-aggregator", "round", "start", plan, "--dir", "federation"),
+            *("--min-sites", "3", "--watch"),
+        )
+        assert "UNAPPROVED_APP" in text
+        assert "verdict=DEGRADED" in text
+        assert not any((real.root / "site-c/spool/inbox").iterdir())
+    finally:
+        real.processes["site-c-courier"].terminate()
+        real.processes["site-c-courier"].wait(15)
+        settings.write_text(honest)
+        real.start("site-c-courier", "cairn-site", "courier", "--site-dir", "site-c")
