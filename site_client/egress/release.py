@@ -217,6 +217,14 @@ class Door:
             ) from error
         self._commit(question, [payload], context)
 
+    def refuse_unreadable(self) -> None:
+        """Record an order that names no run: there is nobody to whom its number could be told.
+
+        Raises:
+            StorageError: the ledger could not record.
+        """
+        self._ledger.append("REFUSE", code=int(ReplyCode.BAD_ORDER), app_sha256=self._app_sha256)
+
     def _with_what_left(self, context: Context) -> Context:
         return replace(
             context,

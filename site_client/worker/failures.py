@@ -20,6 +20,10 @@ class BadOrderError(Exception):
     """Wraps what was wrong with an order, as opposed to the site's own data."""
 
 
+class UntrustedError(BadOrderError):
+    """An order's signature or receipt does not hold: its contents prove nothing."""
+
+
 class PolicyError(Exception):
     """Wraps a refusal by the site's own policy."""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -29,7 +30,13 @@ from site_client.egress.policy import check_phase, check_plan, read_policy
 from site_client.egress.release import Door, SilencedError
 from site_client.site import SiteFolder
 from site_client.spool import Spool, write_atomically
-from site_client.worker.failures import BadOrderError, PolicyError, StoppedError, code_of
+from site_client.worker.failures import (
+    BadOrderError,
+    PolicyError,
+    StoppedError,
+    UntrustedError,
+    code_of,
+)
 from site_client.worker.order import Opened, open_order
 from site_client.worker.setup import Asked, Progress, make_context, make_study, read_keys
 from site_client.worker.state import RunState
@@ -124,7 +131,7 @@ class Worker:
         except (BadOrderError, RefusedError) as error:
             # It does not even say which run it belongs to: there is nobody to tell.
             LOG.error("order %s is unreadable: %s", digest[:12], error)  # noqa: TRY400
-            self._ledger.append("REFUSE", code=int(ReplyCode.BAD_ORDER))
+            self._door.refuse_unreadable()
             self._spool.finish_order(digest)
             return
         code = self._answer(opened)
@@ -164,10 +171,14 @@ class Worker:
         """Only the door's and the policy's own words go into the ledger; they never quote."""
         refusal = error.__cause__ if isinstance(error, PolicyError) else error
         own = isinstance(error, PolicyError | RefusedError) and isinstance(refusal, CairnError)
-        code = code_of(error)
+        code, question = code_of(error), opened.question
+        if isinstance(error, UntrustedError):
+            # Whoever carries an order could else have the genuine one answered with the
+            # refusal of a forged copy: such an answer goes by the parcel, not by the order.
+            question = replace(question, order_sha256=question.parcel_sha256)
         try:
             self._door.fail(
-                opened.question,
+                question,
                 code,
                 context,
                 refusal if own and isinstance(refusal, CairnError) else None,
@@ -180,7 +191,7 @@ class Worker:
         """The order is the aggregator's, and so is the receipt that came with it.
 
         Raises:
-            BadOrderError: one of them is not.
+            UntrustedError: one of them is not.
         """
         try:
             if opened.fault is not None:
@@ -188,7 +199,7 @@ class Worker:
             if opened.receipt is not None:
                 self._ledger.add_receipt(opened.receipt, self._keys.witness)
         except VerificationError as error:
-            raise BadOrderError(str(error)) from error
+            raise UntrustedError(str(error)) from error
 
     def _work(self, order: Order, context: Context) -> list[Envelope]:
         check_order(order)

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InputDataError, SketchError
+from common.errors import InputDataError
 from common.model import check_weights, weight_shapes
 from common.plan import FederationPlan
 from common.sketching import CountSketch, SketchSpec
@@ -106,7 +106,7 @@ def check_order(order: Order) -> None:
             shape = (plan.experience.rows, plan.experience.columns)
             if order.sketch.dtype != np.int64 or order.sketch.shape != shape:
                 raise BadOrderError("the merged sketch does not have the plan's form")
-    except (InputDataError, SketchError) as error:
+    except InputDataError as error:
         raise BadOrderError(str(error)) from error
 
 

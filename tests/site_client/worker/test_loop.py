@@ -223,6 +223,16 @@ def test_an_order_under_another_signature_is_refused_and_not_worked_on(worker, s
     assert ("REFUSE", int(ReplyCode.BAD_ORDER)) in events(worker)
 
 
+def test_a_forged_copy_of_an_order_does_not_spoil_the_genuine_one(worker, site):
+    forged = site.order(1, "train", signer=SigningKey.generate())
+    note = site.receipt(worker._ledger.checkpoint)
+    torn = site.order(1, "train", receipt=note[:-9] + b"AAAAAAA=\n")
+    for bad in (forged, torn):
+        assert code_of(answer(worker, site, bad)) is ReplyCode.BAD_ORDER
+    assert "ModelUpdate" in answer(worker, site, site.order(1, "train", receipt=note))
+    assert code_of(answer(worker, site, forged)) is ReplyCode.BAD_ORDER
+
+
 def test_a_receipt_by_another_witness_makes_the_order_bad(worker, site):
     answer(worker, site, site.order())
     site.witness, right = SigningKey.generate(), site.witness
@@ -255,6 +265,21 @@ def test_a_merged_sketch_of_another_form_makes_the_order_bad(worker, site):
     sketch = np.zeros((3, 65), np.int64)
     reply = answer(worker, site, site.order(1, "train", sketch=sketch))
     assert code_of(reply) is ReplyCode.BAD_ORDER
+
+
+def test_the_largest_plan_that_can_be_written_is_refused_by_number_too(worker, site):
+    names = [f"L{number}" for number in range(64)]
+    agent = site.plan.agent.model_dump(mode="json")
+    agent |= {"scales": [6.0, 5.0, 4.0, 3.0, 2.0, 1.0], "steps_mm": [9.0, 7.0, 5.0, 3.0, 2.0, 1.0]}
+    plan = site.with_plan(
+        task={"landmarks": names, "working_spacing_mm": 1.0},
+        experience={"position_bins": 64, "reward_bins": 16, "rows": 64, "columns": 2_000_000},
+        model={"roi": 129, "width": 64},
+        agent=agent,
+    )
+    forged = site.order(plan=plan, signer=SigningKey.generate())
+    assert code_of(answer(worker, site, forged)) is ReplyCode.BAD_ORDER
+    assert code_of(answer(worker, site, site.order(plan=plan))) is ReplyCode.REFUSED_BY_POLICY
 
 
 def test_a_round_that_does_not_fit_its_phase_makes_the_order_bad(worker, site):
