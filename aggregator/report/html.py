@@ -213,8 +213,8 @@ def _numbers(
         )
     if extras.held_out and (local := extras.held_out.local):
         best, worst = min(local.values()), max(local.values())
-        value = f"{text.mm(best)}–{text.mm(worst)} mm" if best != worst else f"{text.mm(best)} mm"
-        numbers.append(_Number("a site alone, mean error", value, "best and worst site"))
+        beside = f"the best site; the worst {text.mm(worst)} mm"
+        numbers.append(_Number("a site alone, mean error", f"{text.mm(best)} mm", beside))
     sites = f"{len(state.sites)} site{'s' * (len(state.sites) != 1)}, quorum {state.quorum}"
     duration = text.duration(state.elapsed_s)
     numbers.append(
