@@ -42,7 +42,7 @@ ONCE_A_ROUND = ("ModelUpdate", "SketchTable")
 
 
 class SilencedError(RefusedError):
-    """The door holds back even the report of a failure."""
+    """There is nothing that may leave, not even the report of a failure."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ class Door:
             False when nothing was recorded for this order yet; it has to be worked on.
 
         Raises:
-            VerificationError: the archive no longer holds what was sent.
+            SilencedError: the archive no longer holds what was sent.
+            VerificationError: what it holds was altered.
         """
         path = self._answer_path(question)
         try:
@@ -297,7 +298,7 @@ class Door:
     def _payload(self, digest: str) -> bytes:
         payload = self._ledger.payload(digest)
         if payload is None:
-            raise VerificationError(
+            raise SilencedError(
                 "the archive no longer holds what was sent",
                 field=digest,
                 expected="the released bytes",

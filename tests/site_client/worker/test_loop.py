@@ -192,6 +192,17 @@ def test_a_repeated_order_is_answered_by_the_same_bytes_and_no_new_record(worker
     assert worker._ledger.size == size
 
 
+def test_an_answer_that_expired_from_the_archive_is_not_made_up_anew(worker, site):
+    order = site.order(1, "train")
+    answer(worker, site, order)
+    size = worker._ledger.size
+    for payload in (site.folder.ledger / "payloads").iterdir():
+        payload.unlink()
+    site.spool.finish_reply(sha256_hex(order))
+    assert answer(worker, site, order) is None
+    assert worker._ledger.size == size
+
+
 def test_a_second_different_order_for_a_round_is_refused_before_it_is_trained(
     worker, site, monkeypatch
 ):
