@@ -139,6 +139,10 @@ def test_an_update_that_rests_on_too_few_transitions_is_refused(answer):
     refuse(answer.update_bytes(transitions=49), answer.context, "transitions", "at least 50")
 
 
+def test_an_update_that_claims_absurdly_many_transitions_is_refused(answer):
+    refuse(answer.update_bytes(transitions=10**12), answer.context, "transitions", "at most")
+
+
 def test_the_stricter_of_the_plans_and_the_sites_floors_holds(build):
     floors = {"images": 5, "transitions": 50, "sketch_fill": 0.05}
     strict_site = build(policy={"floors": floors})

@@ -4,7 +4,13 @@ import pytest
 
 from common.errors import InputDataError, RefusedError
 from common.plan import FederationPlan, parse_plan
-from site_client.egress.policy import Policy, check_plan, default_policy_text, read_policy
+from site_client.egress.policy import (
+    Policy,
+    check_phase,
+    check_plan,
+    default_policy_text,
+    read_policy,
+)
 
 
 @pytest.fixture
@@ -89,6 +95,15 @@ def test_a_plan_that_was_not_approved_is_refused(policy, plan):
     check_plan(bend(policy, "plans", fingerprints=(plan.fingerprint,)), plan)
     assert refused(bend(policy, "plans", fingerprints=("0" * 64,)), plan) == "fingerprint"
     assert refused(bend(policy, "plans", fingerprints=()), plan) == "fingerprint"
+
+
+def test_an_order_whose_answer_may_not_leave_is_refused_before_it_is_worked_on(policy):
+    for phase in ("begin", "train", "evaluate"):
+        check_phase(policy, phase)
+    reports = bend(policy, "records", allowed=("RoundReport",))
+    check_phase(reports, "evaluate")
+    with pytest.raises(RefusedError, match="a need for ModelUpdate"):
+        check_phase(reports, "train")
 
 
 def test_a_plan_below_the_sites_privacy_tier_is_refused(policy, plan):
