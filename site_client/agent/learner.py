@@ -118,7 +118,8 @@ class Learner:
         """Continue from averaged weights; replay and optimiser stay.
 
         The target network becomes the average too: it bootstraps at once from what
-        all sites know, and its own lag is rebuilt by the moving average.
+        all sites know. Moving it by the same change instead, so that its lag stays,
+        made no measurable difference and would keep a site's own past in its targets.
 
         Raises:
             InputDataError: the weights are not this plan's.
