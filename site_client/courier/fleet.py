@@ -74,7 +74,8 @@ class Incoming:
 
 def message_stub(message: Message) -> bytes:
     """What must be kept to answer a message after a restart; holds no content."""
-    return message_to_proto(remove_content_from_message(message)).SerializeToString()
+    stub: bytes = message_to_proto(remove_content_from_message(message)).SerializeToString()
+    return stub
 
 
 def message_from_stub(data: bytes) -> Message:

@@ -1,0 +1,219 @@
+"""The courier's loop against a Fleet in memory: what it carries, remembers, and says by itself."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, Metadata, RecordDict
+from flwr.app.message import make_message
+
+from common.canonical import sha256_hex
+from common.errors import UnreachableError, VerificationError
+from common.wire.codes import ReplyCode
+from common.wire.parcel import wrap
+from common.wire.transport import CODE, MESSAGE_TYPE, PARCEL, RECORD
+from site_client.courier.courier import Courier, parcel_content
+from site_client.courier.fleet import Incoming, message_from_stub, message_stub
+from site_client.site import SiteSettings
+from site_client.spool import Spool, write_atomically
+
+APP = "a" * 64
+
+
+@dataclass
+class MemoryFleet:
+    """Stands in for the connection; ``inbox`` waits to be pulled, ``pushed`` was sent."""
+
+    inbox: list[Incoming] = field(default_factory=list)
+    pushed: list[tuple[RecordDict, Message]] = field(default_factory=list)
+    app: str = APP
+    error: Exception | None = None
+    known: list[int | None] = field(default_factory=list)
+
+    def activate(self, known_node_id):
+        self.known.append(known_node_id)
+        return 77
+
+    def heartbeat(self):
+        return True
+
+    def pull(self):
+        return self.inbox.pop(0) if self.inbox else None
+
+    def app_digest(self, run_id):
+        return self.app
+
+    def push(self, content, reply_to, seconds):
+        if self.error is not None:
+            raise self.error
+        self.pushed.append((content, reply_to))
+
+
+def arriving(content: RecordDict, seconds: float) -> Message:
+    metadata = Metadata(
+        run_id=9,
+        message_id="",
+        src_node_id=1,
+        dst_node_id=77,
+        reply_to_message_id="",
+        group_id="",
+        created_at=time.time(),
+        ttl=seconds,
+        message_type=MESSAGE_TYPE,
+    )
+    message = make_message(metadata, content)
+    message.metadata.__dict__["_message_id"] = message.object_id
+    return message
+
+
+def incoming(parcel: bytes, seconds: float = 60.0) -> Incoming:
+    return Incoming(arriving(parcel_content(parcel), seconds), 9, time.time() + seconds)
+
+
+@pytest.fixture
+def fleet() -> MemoryFleet:
+    return MemoryFleet()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    spool = Spool(tmp_path / "spool")
+    spool.prepare()
+    return spool
+
+
+@pytest.fixture
+def make(tmp_path: Path, fleet: MemoryFleet, spool: Spool):
+    settings = SiteSettings(
+        federation="f", site="site-a", address="127.0.0.1:1", data="d", app_sha256=APP
+    )
+
+    def build() -> Courier:
+        courier = Courier(tmp_path / "courier", settings, spool, fleet)
+        courier.go_online()
+        return courier
+
+    return build
+
+
+def release(spool: Spool, order: bytes, reply: bytes) -> None:
+    write_atomically(spool.reply_path(sha256_hex(order)), reply)
+
+
+def test_an_order_goes_to_the_inbox_and_the_released_reply_goes_out_byte_for_byte(
+    make, fleet, spool
+):
+    courier, order = make(), b"an order"
+    fleet.inbox.append(incoming(order))
+    courier.turn()
+    assert spool.read_order(sha256_hex(order)) == order
+    assert fleet.pushed == []
+    reply = wrap({"RoundReport.envelope": b"e", "RoundReport.proof": b"p"})
+    release(spool, order, reply)
+    courier.turn()
+    content, reply_to = fleet.pushed[0]
+    assert content.array_records[RECORD][PARCEL].numpy().tobytes() == reply
+    assert reply_to.metadata.message_id
+    assert spool.read_reply(sha256_hex(order)) is None, "taken out of the outbox once it is sent"
+
+
+def test_what_was_sent_is_journalled_for_the_auditor(make, fleet, spool, tmp_path):
+    courier, order = make(), b"an order"
+    fleet.inbox.append(incoming(order))
+    courier.turn()
+    release(spool, order, wrap({"RoundReport.envelope": b"eee", "RoundReport.proof": b"p"}))
+    courier.turn()
+    lines = (tmp_path / "courier" / "sent.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [
+        {"order": sha256_hex(order), "sha256": sha256_hex(b"eee"), "bytes": 3}
+    ]
+
+
+def test_an_order_in_flight_survives_a_crash_of_the_courier(make, fleet, spool):
+    order = b"an order"
+    fleet.inbox.append(incoming(order))
+    make().turn()
+    release(spool, order, wrap({"RoundReport.envelope": b"e", "RoundReport.proof": b"p"}))
+    again = make()
+    again.turn()
+    assert len(fleet.pushed) == 1
+    assert fleet.known == [None, 77], "goes on under the node id that it remembers"
+    make().turn()
+    assert len(fleet.pushed) == 1, "answered once"
+
+
+def test_without_an_answer_in_time_only_a_number_leaves(make, fleet):
+    courier = make()
+    fleet.inbox.append(incoming(b"an order", seconds=0.01))
+    courier.turn()
+    time.sleep(0.02)
+    courier.turn()
+    content, _ = fleet.pushed[0]
+    assert dict(content.config_records[RECORD]) == {CODE: int(ReplyCode.NO_ANSWER)}
+    assert not content.array_records
+
+
+def test_a_run_with_another_app_gets_a_number_and_its_order_is_not_taken_in(make, fleet, spool):
+    fleet.app = "b" * 64
+    fleet.inbox.append(incoming(b"an order"))
+    make().turn()
+    content, _ = fleet.pushed[0]
+    assert dict(content.config_records[RECORD]) == {CODE: int(ReplyCode.UNAPPROVED_APP)}
+    assert spool.orders() == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        RecordDict({}),
+        RecordDict({RECORD: ConfigRecord({"code": 1})}),
+        RecordDict({RECORD: ArrayRecord({PARCEL: Array(np.zeros(3, np.float32))})}),
+        RecordDict({RECORD: ArrayRecord({"other": Array(np.zeros(3, np.uint8))})}),
+        RecordDict({RECORD: ArrayRecord({PARCEL: Array(np.zeros((2, 2), np.uint8))})}),
+    ],
+)
+def test_a_message_that_is_no_parcel_is_answered_by_a_number(make, fleet, spool, content):
+    fleet.inbox.append(Incoming(arriving(content, 60.0), 9, time.time() + 60))
+    make().turn()
+    assert dict(fleet.pushed[0][0].config_records[RECORD]) == {CODE: int(ReplyCode.BAD_ORDER)}
+    assert spool.orders() == []
+
+
+def test_an_unreachable_aggregator_keeps_the_reply_for_the_next_try(make, fleet, spool):
+    courier, order = make(), b"an order"
+    fleet.inbox.append(incoming(order))
+    courier.turn()
+    release(spool, order, wrap({"RoundReport.envelope": b"e", "RoundReport.proof": b"p"}))
+    fleet.error = UnreachableError("down")
+    with pytest.raises(UnreachableError):
+        courier.turn()
+    fleet.error = None
+    courier.turn()
+    assert len(fleet.pushed) == 1
+
+
+def test_a_reply_nobody_waits_for_is_dropped_and_not_journalled(make, fleet, spool, tmp_path):
+    courier, order = make(), b"an order"
+    fleet.inbox.append(incoming(order))
+    courier.turn()
+    release(spool, order, wrap({"RoundReport.envelope": b"e", "RoundReport.proof": b"p"}))
+    fleet.error = VerificationError("the run is over")
+    courier.turn()
+    fleet.error = None
+    courier.turn()
+    assert fleet.pushed == []
+    assert not (tmp_path / "courier" / "sent.jsonl").exists()
+
+
+def test_a_stub_holds_no_content_and_can_still_be_answered():
+    message = incoming(b"secret" * 100).message
+    stub = message_stub(message)
+    assert b"secret" not in stub
+    back = message_from_stub(stub)
+    assert back.metadata.message_id == message.metadata.message_id
+    assert back.metadata.run_id == message.metadata.run_id
