@@ -1,0 +1,369 @@
+"""From keys to tissue: which cluster, and which named group, a key belongs to.
+
+A coordinator makes a codebook from the frequent keys of a federation, names its
+clusters, and sends it to the sites, which embed whole slides with it. A key that
+is not in it takes the cluster of the nearest one that is, so every key of the
+codec has exactly one cluster. May not live here: how clusters are found
+(``aggregator.embedding``), how a pixel becomes a key, any count, any key that the
+sites did not release.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from common.canonical import canonical_json, parse_canonical_json, sha256_hex
+from common.errors import CairnError, InputDataError, VerificationError
+from common.keys.mixed_radix import MixedRadix
+
+if TYPE_CHECKING:
+    from common.keys.nearest import NearestKey
+
+KIND: Final = "codebook"
+VERSION: Final = 1
+MAX_KEYS: Final = 1 << 20
+MAX_CLUSTERS: Final = 4096
+MAX_GROUPS: Final = 256  # a group is a uint8
+MAX_RADIX: Final = 4096  # so that squared distances fit 31 bits
+MAX_NAME: Final = 64
+MAX_BYTES: Final = 1 << 25  # what the most keys need, and little more
+_CHUNK: Final = 1 << 20  # keys looked up at a time
+_IDENTITY: Final = re.compile(r"[0-9a-f]{64}")
+
+U64 = NDArray[np.uint64]
+I32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Codebook:
+    """Keys, their clusters, and names for groups of clusters. Two are equal when their bytes are.
+
+    Attributes:
+        digits: how a key is read; keys are near each other when their digits are.
+        codec: identity of the codec that makes the keys; ``digits.identity`` by default.
+            It covers more than the digits where a codec does (a projection, ranges).
+        keys: uint64[n], ascending, each once; read-only.
+        clusters: int32[n], cluster of each key; ids run from 0 without a gap; read-only.
+        group_names: names of the groups, by group id; empty before ``label``.
+        group_of: group id of each cluster; empty before ``label``.
+
+    Raises:
+        InputDataError: anything that does not fit together; use ``make`` for keys in any order.
+    """
+
+    digits: MixedRadix
+    keys: U64 = field(repr=False)
+    clusters: I32 = field(repr=False)
+    codec: str = ""
+    group_names: tuple[str, ...] = ()
+    group_of: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "codec", self.codec or self.digits.identity)
+        _check_codec(self.digits, self.codec)
+        keys, clusters = _checked_keys(self.digits, self.keys, self.clusters)
+        object.__setattr__(self, "keys", keys)
+        object.__setattr__(self, "clusters", clusters)
+        object.__setattr__(self, "group_names", tuple(self.group_names))
+        object.__setattr__(self, "group_of", tuple(self.group_of))
+        _check_groups(self.group_names, self.group_of, self.cluster_count)
+
+    @classmethod
+    def make(
+        cls, digits: MixedRadix, keys: ArrayLike, clusters: ArrayLike, codec: str = ""
+    ) -> Self:
+        """A codebook without groups, from keys in any order.
+
+        Args:
+            digits: how a key is read.
+            keys: uint64[n], each once.
+            clusters: integers[n], 0 to the number of clusters less one, each of them used.
+            codec: identity of the codec that makes the keys; ``digits.identity`` if empty.
+
+        Raises:
+            InputDataError: keys, clusters or codec that do not fit together.
+        """
+        unsorted, ids = np.asarray(keys), np.asarray(clusters)
+        if unsorted.ndim != 1 or unsorted.dtype != np.uint64 or ids.shape != unsorted.shape:
+            raise _unusable("keys and clusters", "uint64[n] and integers[n]", _kind(unsorted, ids))
+        order = np.argsort(unsorted, kind="stable")
+        return cls(digits, unsorted[order], ids[order], codec)
+
+    @cached_property
+    def cluster_count(self) -> int:
+        """How many clusters there are."""
+        return int(self.clusters.max()) + 1
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every cluster belongs to a named group."""
+        return bool(self.group_names)
+
+    def __repr__(self) -> str:
+        groups = ", ".join(self.group_names) or "unnamed"
+        return f"Codebook({self.keys.size} keys, {self.cluster_count} clusters, groups: {groups})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Codebook) and other.digest == self.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def label(self, groups: Mapping[int, str], order: Sequence[str] = ()) -> Self:
+        """The same codebook with every cluster in a named group.
+
+        Args:
+            groups: name of each cluster's group; several clusters may share one.
+            order: the names by group id, from 0. Alphabetical by default, so that
+                ``{"other", "tumour"}`` become 0 and 1 whoever writes them down.
+
+        Raises:
+            InputDataError: a cluster left out or unknown, or names that are not usable.
+        """
+        everyone = set(range(self.cluster_count))
+        if set(groups) != everyone:
+            missing = sorted(everyone - set(groups))
+            raise _unusable(
+                "groups",
+                f"a name for each of the clusters 0 to {self.cluster_count - 1}",
+                f"none for {missing[:8]}" if missing else "a cluster that does not exist",
+                "Name every cluster; a group may hold several",
+            )
+        names = tuple(order) or tuple(sorted(set(groups.values())))
+        if set(names) != set(groups.values()) or len(set(names)) != len(names):
+            raise _unusable("order", "each group's name once", f"{len(names)} names")
+        of = tuple(names.index(groups[cluster]) for cluster in sorted(everyone))
+        return type(self)(self.digits, self.keys, self.clusters, self.codec, names, of)
+
+    def lookup(self, keys: ArrayLike) -> I32:
+        """Cluster of every key.
+
+        Exact: a key that is not in the codebook takes the cluster of the known key with
+        the smallest squared Euclidean distance between their digits, the smallest key of
+        several. Memory stays bounded, whatever the number of keys; several threads may
+        look up at once.
+
+        Args:
+            keys: uint64[n], any order, repeats allowed.
+
+        Returns:
+            int32[n].
+
+        Raises:
+            InputDataError: not uint64[n], or a key that the codec does not have.
+        """
+        array = _checked_queries(self.digits, keys)
+        out = np.empty(array.size, np.int32)
+        for start in range(0, array.size, _CHUNK):
+            piece = array[start : start + _CHUNK]
+            out[start : start + _CHUNK] = self.clusters[self._places.find(piece)]
+        return out
+
+    def groups(self, keys: ArrayLike) -> NDArray[np.uint8]:
+        """Group id of every key, uint64[n] -> uint8[n]; ``group_names`` says what they mean.
+
+        Raises:
+            InputDataError: as ``lookup``, or the codebook has no groups yet.
+        """
+        if not self.labelled:
+            raise _unusable("groups", "named", "clusters without groups", "Label it first")
+        found: NDArray[np.uint8] = np.array(self.group_of, np.uint8)[self.lookup(keys)]
+        return found
+
+    def indicator(self, keys: ArrayLike, group: str) -> NDArray[np.uint8]:
+        """1 where a key belongs to ``group``, else 0: the binary state, uint64[n] -> uint8[n].
+
+        Raises:
+            InputDataError: as ``groups``, or there is no such group.
+        """
+        if group not in self.group_names:
+            names = ", ".join(self.group_names) or "a labelled codebook"
+            raise _unusable("group", names, "another name")
+        return (self.groups(keys) == self.group_names.index(group)).astype(np.uint8)
+
+    def require_codec(self, identity: str) -> None:
+        """Refuse to be used for keys of another codec.
+
+        Raises:
+            InputDataError: ``identity`` is not that of this codebook's codec.
+        """
+        if identity != self.codec:
+            raise _unusable(
+                "codec",
+                f"{self.codec[:16]}…, which its keys were made with",
+                f"{identity[:16]}…",
+                "Use the codebook that was made with this plan's codec",
+            )
+
+    @cached_property
+    def _bytes(self) -> bytes:
+        return canonical_json(
+            {
+                "clusters": self.clusters.tolist(),
+                "codec": self.codec,
+                "digits": {
+                    "names": list(self.digits.names),
+                    # Text, because JSON numbers are exact only below 2**53.
+                    "radices": [str(radix) for radix in self.digits.radices],
+                },
+                "group_names": list(self.group_names),
+                "group_of": list(self.group_of),
+                "keys": [str(key) for key in self.keys.tolist()],
+                "kind": KIND,
+                "version": VERSION,
+            }
+        )
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON: equal codebooks have equal bytes."""
+        return self._bytes
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the bytes, 64 hex digits."""
+        return sha256_hex(self._bytes)
+
+    @classmethod
+    def from_bytes(cls, data: bytes, codec: str | None = None) -> Self:
+        """Read what ``to_bytes`` wrote.
+
+        Args:
+            data: the bytes.
+            codec: refuse a codebook of any other codec than this one.
+
+        Raises:
+            InputDataError: not the canonical bytes of a codebook, or of another codec.
+        """
+        if len(data) > MAX_BYTES:
+            raise _unusable("data", f"at most {MAX_BYTES} bytes", f"{len(data)} bytes")
+        try:
+            book = cls._read(parse_canonical_json(data, KIND))
+        except VerificationError as error:
+            raise _unusable("data", "the bytes of a codebook", "other bytes") from error
+        if book.to_bytes() != data:
+            raise _unusable("data", "exactly the fields of a codebook", "other fields")
+        if codec is not None:
+            book.require_codec(codec)
+        return book
+
+    @classmethod
+    def _read(cls, value: object) -> Self:
+        try:
+            if not isinstance(value, dict) or value["kind"] != KIND:
+                raise _unusable("kind", KIND, "another document")
+            if value["version"] != VERSION:
+                raise _unusable("version", f"{VERSION}", "another version")
+            digits = MixedRadix(
+                [int(radix) for radix in value["digits"]["radices"]], value["digits"]["names"]
+            )
+            return cls(
+                digits,
+                np.array([int(key) for key in value["keys"]], np.uint64),
+                np.array(value["clusters"], np.int64),
+                value["codec"],
+                tuple(value["group_names"]),
+                tuple(value["group_of"]),
+            )
+        except CairnError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            raise _unusable("data", "the fields of a codebook", "other fields") from error
+
+    @cached_property
+    def _places(self) -> NearestKey:
+        from common.keys.nearest import NearestKey  # compiles kernels: only for those who look up
+
+        return NearestKey(self.digits, self.keys)
+
+
+def _unusable(what: str, expected: str, got: str, advice: str = "") -> InputDataError:
+    return InputDataError(
+        "unusable codebook", field=what, expected=expected, got=got, advice=advice
+    )
+
+
+def _kind(*arrays: NDArray[np.generic]) -> str:
+    return " and ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
+
+
+def _check_codec(digits: MixedRadix, codec: str) -> None:
+    if not isinstance(codec, str) or not _IDENTITY.fullmatch(codec):
+        raise _unusable("codec", "64 lower-case hex digits", "something else")
+    if max(digits.radices) > MAX_RADIX:
+        raise _unusable(
+            "digits", f"radices of at most {MAX_RADIX}", f"a radix of {max(digits.radices)}"
+        )
+
+
+def _checked_keys(digits: MixedRadix, keys: U64, clusters: ArrayLike) -> tuple[U64, I32]:
+    """Both as read-only arrays of their own, or a refusal."""
+    known, ids = np.array(keys), np.array(clusters)
+    if (
+        known.ndim != 1
+        or known.dtype != np.uint64
+        or ids.shape != known.shape
+        or ids.dtype.kind not in "ui"
+    ):
+        raise _unusable("keys and clusters", "uint64[n] and integers[n]", _kind(known, ids))
+    if not 1 <= known.size <= MAX_KEYS:
+        raise _unusable("keys", f"1 to {MAX_KEYS} keys", f"{known.size} keys")
+    if not (known[1:] > known[:-1]).all():
+        raise _unusable("keys", "ascending, each once", "repeats or another order")
+    if int(known[-1]) >= digits.size:
+        raise _unusable("keys", f"below {digits.size}", "a key of another codec")
+    count = int(ids.max()) + 1
+    if ids.min() < 0 or count > MAX_CLUSTERS or np.unique(ids).size != count:
+        raise _unusable(
+            "clusters",
+            f"ids from 0 without a gap, at most {MAX_CLUSTERS}",
+            f"{np.unique(ids).size} ids from {int(ids.min())} to {count - 1}",
+        )
+    fixed = ids.astype(np.int32)
+    known.flags.writeable = fixed.flags.writeable = False
+    return known, fixed
+
+
+def _check_groups(names: tuple[str, ...], of: tuple[int, ...], clusters: int) -> None:
+    if not names and not of:
+        return
+    for name in names:
+        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+            raise _unusable(
+                "group_names", f"1 to {MAX_NAME} printable characters each", "another name"
+            )
+    if len(set(names)) != len(names) or not 1 <= len(names) <= MAX_GROUPS:
+        raise _unusable("group_names", f"1 to {MAX_GROUPS} different names", f"{len(names)} names")
+    ids = set(of)
+    if (
+        len(of) != clusters
+        or any(type(group) is not int for group in of)
+        or ids != set(range(len(names)))
+    ):
+        raise _unusable(
+            "group_of",
+            f"a group of each of {clusters} clusters, no group without one",
+            f"{len(of)} entries for {len(names)} groups",
+        )
+
+
+def _checked_queries(digits: MixedRadix, keys: ArrayLike) -> U64:
+    array = np.asarray(keys)
+    if array.ndim != 1 or array.dtype != np.uint64:
+        raise InputDataError(
+            "keys cannot be looked up", field="keys", expected="uint64[n]", got=_kind(array)
+        )
+    if array.size and int(array.max()) >= digits.size:
+        raise InputDataError(
+            "keys cannot be looked up",
+            field="keys",
+            expected=f"below {digits.size}",
+            got="a key of another codec",
+        )
+    return array
