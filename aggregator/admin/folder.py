@@ -119,8 +119,9 @@ class FederationFolder:
     def admitted(self) -> dict[str, AdmittedSite]:
         """Admitted and not revoked sites by name, in order of name."""
         found: dict[str, AdmittedSite] = {}
-        for folder in sorted(self.sites.glob("*/")):
-            site = AdmittedSite(folder.name, folder, read_request(folder / "request.json"))
+        # The request is written last, so a site that is just being admitted is not there yet.
+        for path in sorted(self.sites.glob("*/request.json")):
+            site = AdmittedSite(path.parent.name, path.parent, read_request(path))
             if not site.revoked:
                 found[site.name] = site
         return found

@@ -77,6 +77,12 @@ def test_admitting_twice_is_the_same_and_other_keys_under_the_name_are_refused(f
     assert list(folder.admitted()) == ["site-a"]
 
 
+def test_a_site_whose_folder_has_no_request_yet_is_not_admitted_yet(folder):
+    (folder.sites / "site-b").mkdir()
+    admit(folder, request())
+    assert list(folder.admitted()) == ["site-a"]
+
+
 def test_a_request_for_another_federation_is_refused(folder):
     with pytest.raises(RefusedError, match="another federation"):
         admit(folder, request(federation="other"))
