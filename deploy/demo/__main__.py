@@ -207,8 +207,10 @@ def demo(folder: Path, plan_file: Path | None, seed: int | None, port: int) -> N
         processes.start(
             "data", sys.executable, "-m", "deploy.demo.data", "data", "--seed", str(plan.seed)
         )
+        processes.start("warmup", sys.executable, "-m", "deploy.demo.warmup", "plan.toml")
         enrol(processes, folder, port)
         processes.wait("data", 300)
+        processes.wait("warmup", 300)
         narrate("Starting a worker and a courier at each site", began)
         start_sites(processes)
         start_baselines(processes)

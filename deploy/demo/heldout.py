@@ -78,9 +78,9 @@ class Judge:
         seen = [case for folder in training for case in load_cases(folder, plan.task)]
         self._prior = mean_positions(seen)
 
-    def judge(self, weights: Weights) -> EvaluationReport:
+    def judge(self, weights: Weights, *, native: bool = False) -> EvaluationReport:
         """Errors of one model."""
-        return evaluate(weights, self.plan, self.cases, EVALUATION_SEED, self._prior)
+        return evaluate(weights, self.plan, self.cases, EVALUATION_SEED, self._prior, native=native)
 
 
 def follow_rounds(judge: Judge, runs: Path, until: float) -> tuple[dict[int, object], Weights]:
@@ -139,7 +139,7 @@ def main(
     judge = Judge(plan, heldout, [Path(data) for _, data, _ in sites])
     reports, weights = follow_rounds(judge, runs, until)
     federated = {r: report for r, report in reports.items() if isinstance(report, EvaluationReport)}
-    last = federated[max(federated)]
+    last = judge.judge(weights, native=True)
     local = {name: judge.judge(wait_for(Path(file), until)) for name, _, file in sites}
     result = {
         "subjects": len(judge.cases),

@@ -63,7 +63,8 @@ class EvaluationReport:
 
     Attributes:
         cases: cases evaluated.
-        posed, native: landmark name to its errors, under random poses and as acquired.
+        posed, native: landmark name to its errors, under random poses and as acquired;
+            native is empty when it was not asked for.
     """
 
     cases: int
@@ -114,6 +115,8 @@ def evaluate(
     seed: int,
     prior: NDArray[np.float64] | None = None,
     poses: int = 4,
+    *,
+    native: bool = True,
 ) -> EvaluationReport:
     """Search every landmark of every case from several starts.
 
@@ -124,6 +127,7 @@ def evaluate(
         seed: draws poses and starts; equal seeds compare networks on equal searches.
         prior: `mean_positions` of the *training* cases.
         poses: random poses per case.
+        native: search the cases as acquired, too.
 
     Raises:
         InputDataError: no cases, or the weights are not this plan's.
@@ -136,7 +140,9 @@ def evaluate(
     return EvaluationReport(
         cases=len(cases),
         posed=_summaries(scans, network, plan, rng, posed, prior),
-        native=_summaries(scans, network, plan, rng, native_poses(len(cases)), prior),
+        native=(
+            _summaries(scans, network, plan, rng, native_poses(len(cases)), prior) if native else {}
+        ),
     )
 
 

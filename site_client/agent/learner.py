@@ -22,11 +22,11 @@ from torch.nn import functional
 
 from common.errors import InternalError
 from common.keys import ExperienceCodec
+from common.model import Weights, initial_weights
 from common.plan import FederationPlan
 from site_client.agent.environment import ACTIONS, SITUATION, Scans, Searches, Situations
 from site_client.agent.network import TriplanarQ, get_weights, set_weights, to_tensors
 from site_client.agent.replay import Replay
-from site_client.agent.weights import Weights, initial_weights
 from site_client.imaging.dataset import Case
 
 Frequencies = Callable[[NDArray[np.uint64]], NDArray[np.float64]]

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.model import Weights, check_weights, weight_shapes
 from common.plan import FederationPlan
 from site_client.agent.environment import ACTIONS, Situations
-from site_client.agent.weights import Weights, check_weights, weight_shapes
 
 
 class TriplanarQ(nn.Module):

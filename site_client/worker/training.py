@@ -117,6 +117,7 @@ class TrainingStudy:
             self._subject.seed ^ _EVALUATION_SEED,
             prior=mean_positions(self._cases),
             poses=1,
+            native=False,
         )
 
     def _report(

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
+from common.model import Weights
 from common.plan import FederationPlan, Task, parse_plan, read_plan
 from deploy.demo.data import write_demo_data
 from site_client.agent.evaluation import evaluate, mean_positions
 from site_client.agent.learner import Learner
-from site_client.agent.weights import Weights
 from site_client.imaging.dataset import Case, load_cases
 
 PLAN = Path(__file__).parents[2] / "deploy" / "plans" / "demo.toml"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from common.errors import InputDataError
+from common.model import initial_weights
 from site_client.agent.environment import SITUATION, Scans, native_poses
 from site_client.agent.evaluation import evaluate, greedy_search, mean_positions, trace_search
 from site_client.agent.learner import Learner
-from site_client.agent.weights import initial_weights
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import pytest
 
 from common.errors import InputDataError, InternalError
 from common.keys import ExperienceCodec
+from common.model import initial_weights, weights_digest
 from site_client.agent.environment import SITUATION, Scans, native_poses
 from site_client.agent.learner import Learner
 from site_client.agent.network import network_with, to_tensors
-from site_client.agent.weights import initial_weights, weights_digest
 
 
 def ones(keys):

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from common.errors import InputDataError
-from site_client.agent.network import TriplanarQ, get_weights, network_with, set_weights
-from site_client.agent.weights import (
+from common.model import (
     check_weights,
     feature_side,
     initial_weights,
     weight_shapes,
     weights_digest,
 )
+from site_client.agent.network import TriplanarQ, get_weights, network_with, set_weights
 
 
 def test_shapes_are_those_of_the_network(plan):

@@ -1,0 +1,42 @@
+"""Compiles the numerical kernels once, before seven processes would each do it for themselves.
+
+numba keeps what it compiled on disk; after the first run this takes a moment.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from common.model import initial_weights
+from common.plan import read_plan
+from common.sketching import CountSketch, SketchSpec
+from site_client.agent.evaluation import evaluate
+from site_client.agent.learner import Learner
+from site_client.imaging.dataset import Case
+from site_client.imaging.volumes import Volume
+
+
+@click.command()
+@click.argument("plan_file", type=click.Path(path_type=Path))
+def main(plan_file: Path) -> None:
+    """Train two updates on noise, evaluate, sketch and query, with PLAN's own types."""
+    plan = read_plan(plan_file)
+    agent = plan.agent.model_copy(update={"warmup": plan.agent.searches, "evaluation_starts": 1})
+    plan = plan.model_copy(update={"agent": agent})
+    rng = np.random.default_rng(0)
+    voxels = rng.integers(0, 255, (40, 40, 40), dtype=np.uint8)
+    volume = Volume(voxels, plan.task.working_spacing_mm, (0.0, 0.0, 0.0), np.eye(3))
+    middle = np.tile(volume.centre_mm, (len(plan.task.landmarks), 1))
+    cases = [Case("noise", volume, middle)]
+    learner = Learner(plan, cases, seed=0)
+    sketch = CountSketch(SketchSpec(plan.experience.rows, plan.experience.columns, bytes(16)))
+    learner.train(2, frequencies=lambda keys: np.maximum(sketch.estimate(keys), 1.0))
+    sketch.update(learner.new_experience_keys())
+    evaluate(initial_weights(plan), plan, cases, seed=0, poses=1, native=False)
+
+
+if __name__ == "__main__":
+    main()
