@@ -186,7 +186,8 @@ class Codebook:
         if group not in self.group_names:
             names = ", ".join(self.group_names) or "a labelled codebook"
             raise _unusable("group", names, "another name")
-        return (self.groups(keys) == self.group_names.index(group)).astype(np.uint8)
+        wanted = self.group_names.index(group)
+        return np.equal(self.groups(keys), wanted).astype(np.uint8)
 
     def require_codec(self, identity: str) -> None:
         """Refuse to be used for keys of another codec.
