@@ -72,6 +72,8 @@ def enrol(processes: Processes, folder: Path, port: int) -> None:
         processes.run("cairn-aggregator", "invite", site, "--dir", "federation")
     processes.start("aggregator", "cairn-aggregator", "up", "--dir", "federation")
     for number, site in enumerate(SITES):
+        # A hospital's folder is there before it joins; here it fills meanwhile.
+        (folder / "data" / site).mkdir(parents=True, exist_ok=True)
         # The first site makes the federation's sketch key; the others get it from the first.
         key = (
             ["--new-federation-key"]
@@ -84,7 +86,6 @@ def enrol(processes: Processes, folder: Path, port: int) -> None:
         )
         processes.run("cairn-aggregator", "admit", f"{site}/request.json", "--dir", "federation")
     processes.wait_for_text("aggregator", "ready", 90)
-    (folder / "enrolled").touch()
 
 
 def start_sites(processes: Processes) -> None:
