@@ -1,0 +1,151 @@
+"""Which keys of the merged tables may be named: recovery at a site, then the gate.
+
+Pure functions: nothing here opens, sends or logs. A key passes only when it is
+frequent, clear of the sketch's own error and present at several sites; keys that
+do not pass are never listed, counted or described.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import RefusedError
+from common.sketching import CountSketch
+from common.sketching.heavy_hitters import HeavyHitters
+from site_client.pixels.counting import PixelTables
+
+TOP: Final = 20_000
+_MEDIAN: Final = math.sqrt(
+    math.pi / 2
+)  # a median's standard error over a mean's, for normal errors
+_PRESENCE_ERROR: Final = 0.25  # sites: a key of one site then looks like two once in 40 times
+
+U64 = NDArray[np.uint64]
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ReleaseRule:
+    """What a key must reach to be named outside the sites.
+
+    Attributes:
+        pixels: fewest pixels in the whole federation.
+        sites: fewest sites at which it is present.
+        sigmas: how many standard errors of the sketch its estimate must reach.
+
+    Raises:
+        RefusedError: a rule that would protect nothing.
+    """
+
+    pixels: int = 50
+    sites: int = 2
+    sigmas: float = 5.0
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("pixels", self.pixels, 2),
+            ("sites", self.sites, 1),
+            ("sigmas", self.sigmas, 3.0),
+        ):
+            if not value >= least:
+                raise RefusedError(
+                    "a release rule that protects nothing",
+                    field=name,
+                    expected=f"at least {least}",
+                    got="less",
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class Release:
+    """Keys that may be named, most frequent first.
+
+    Attributes:
+        keys: uint64[n].
+        counts: float64[n], estimated pixels in the federation.
+        threshold: estimate that a key had to reach.
+        sigma: standard error of one row of the full sketch.
+    """
+
+    keys: U64
+    counts: F64
+    threshold: float
+    sigma: float
+
+
+def release(tables: PixelTables, rule: ReleaseRule, top: int = TOP) -> Release:
+    """Recover the ``top`` keys of the merged tables and let pass what the rule allows.
+
+    Args:
+        tables: of all sites together, with the federation key.
+        rule: of the plan, within the site's policy.
+        top: most keys to name.
+
+    Raises:
+        SketchError: no federation key, or a search that would take too long.
+        RefusedError: the presence sketch is too full to tell one site from two.
+    """
+    found = tables.views.recover(top, floor=rule.pixels)
+    sigma = row_error(tables.views.full, found)
+    sites = present_at(tables.presence, found.keys)
+    return gate(found, sites, sigma, rule)
+
+
+def gate(found: HeavyHitters, sites: F64, sigma: float, rule: ReleaseRule) -> Release:
+    """The rule itself.
+
+    Args:
+        found: keys and their estimates.
+        sites: float64[n], estimated number of sites at which each is present.
+        sigma: standard error of one row of the sketch.
+        rule: what a key must reach.
+
+    Returns:
+        Keys with an estimate of at least ``max(pixels, sigmas * sigma)`` and, to the
+        nearest whole number, ``sites`` sites. NaN never passes.
+    """
+    threshold = max(float(rule.pixels), rule.sigmas * sigma)
+    passed = (found.counts >= threshold) & (sites >= rule.sites - 0.5)
+    return Release(found.keys[passed], found.counts[passed], threshold, sigma)
+
+
+def row_error(sketch: CountSketch, found: HeavyHitters) -> float:
+    """Standard error of one row's estimate: ``sqrt(F2 / C)`` of what is left in the table.
+
+    Keys that were found are taken away by their estimates first, as they do not
+    disturb each other once they are known; the second moment F2 of the rest is the
+    median over rows of the sum of squares. The estimate, a median over rows, is
+    better than one row: this bound is on the safe side.
+
+    Source: Alon, Matias & Szegedy, STOC 1996; Charikar, Chen & Farach-Colton, ICALP 2002.
+    """
+    rest = CountSketch.from_table(sketch.spec, sketch.table)
+    amounts = np.rint(found.counts).astype(np.int64)
+    rest.update(found.keys, -amounts)
+    moment = float(np.median(np.square(rest.table.astype(np.float64)).sum(axis=1)))
+    return math.sqrt(moment / sketch.spec.columns)
+
+
+def present_at(presence: CountSketch, keys: U64) -> F64:
+    """Estimated number of sites at which each key is present, float64[n].
+
+    Raises:
+        RefusedError: the estimate's standard error is more than a quarter of a site.
+    """
+    sites = presence.estimate(keys)
+    error = row_error(presence, HeavyHitters(keys, sites))
+    error *= _MEDIAN / math.sqrt(presence.spec.rows)
+    if keys.size and error > _PRESENCE_ERROR:
+        raise RefusedError(
+            "the presence sketch cannot tell one site from two",
+            field="presence",
+            expected=f"a standard error of at most {_PRESENCE_ERROR} sites",
+            got=f"{error:.2f}",
+            advice="Raise the plan's presence floor, or its columns",
+        )
+    return sites
