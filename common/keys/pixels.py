@@ -220,6 +220,11 @@ class PixelCodec:
         low, high = ranges.limits(tail, shared=shared)
         return cls(projection, tuple(low), tuple(high), bins)
 
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the projection's bands."""
+        return self.projection.bands
+
     @cached_property
     def digits(self) -> MixedRadix:
         """The number system of the keys."""

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError, SketchError
+from common.keys.pixel_bands import BandCodec
 from common.keys.pixels import PixelCodec
 from common.sketching import CountSketch, SketchSpec
 from common.sketching.dictionary import KeyDictionary
@@ -210,7 +211,7 @@ class _Seen:
 
 
 def keys_of(
-    slide: Pixels, codec: PixelCodec, progress: Progress | None = None
+    slide: Pixels, codec: PixelCodec | BandCodec, progress: Progress | None = None
 ) -> Iterator[tuple[U64, NDArray[np.bool_]]]:
     """Keys of a slide, chunk by chunk, while the next chunk is being read.
 
@@ -225,8 +226,8 @@ def keys_of(
     Raises:
         InputDataError: other bands, an unreadable slide, or floats that do not fit.
     """
-    require_bands(slide, codec.projection)
-    encoder = PixelEncoder(codec)
+    require_bands(slide, codec.bands)
+    encoder = PixelEncoder(codec) if isinstance(codec, PixelCodec) else codec
     done = 0
     for chunk in read_ahead(slide.chunks()):
         yield encoder.encode(chunk)

@@ -94,7 +94,7 @@ def component_ranges(
     Raises:
         InputDataError: other bands, or floats that do not fit.
     """
-    require_bands(slide, projection)
+    require_bands(slide, projection.bands)
     components = projection.weights.shape[0]
     counts = np.zeros(components * RANGE_BINS, np.int64)
     offsets = np.arange(components) * RANGE_BINS
@@ -112,16 +112,16 @@ def component_ranges(
     return ComponentRanges(projection.identity, foreground, counts.reshape(components, RANGE_BINS))
 
 
-def require_bands(slide: Pixels, projection: PixelProjection) -> None:
-    """Refuse a slide that was not opened with the projection's bands.
+def require_bands(slide: Pixels, bands: tuple[str, ...]) -> None:
+    """Refuse a slide that was opened with other bands than ``bands``, or in another order.
 
     Raises:
-        InputDataError: other bands, or another order.
+        InputDataError: names what was expected.
     """
-    if slide.bands != projection.bands:
+    if slide.bands != bands:
         raise InputDataError(
-            "the slide has other bands than the projection",
+            "the slide has other bands than the codec",
             field="bands",
-            expected=", ".join(projection.bands),
+            expected=", ".join(bands),
             got="others, or another order",
         )
