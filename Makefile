@@ -1,5 +1,5 @@
 # Every target makes the environment it needs; a bare Python 3.11, git and make are enough.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready

@@ -27,7 +27,7 @@ from aggregator.rounds.events import (
     SiteReplied,
     read_events,
 )
-from aggregator.rounds.exchange import POLL_S, Exchange
+from aggregator.rounds.exchange import Exchange, pause
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Transport
 from common.errors import CairnError, ExitCode, UnreachableError
@@ -120,9 +120,12 @@ class Conductor:
     def _wait_for_sites(self) -> None:
         """Until as many sites are online as were wanted, or at least a quorum when time is up."""
         options = self.store.options()
-        until = self.clock() + options.wait_s
-        while (online := len(self.transport.nodes())) < options.min_sites and self.clock() < until:
-            self.sleep(POLL_S)
+        began = self.clock()
+        while (online := len(self.transport.nodes())) < options.min_sites:
+            waited = self.clock() - began
+            if waited >= options.wait_s:
+                break
+            self.sleep(pause(waited))
         if online < self._plan.rounds.quorum:
             raise UnreachableError(
                 "too few sites are online",

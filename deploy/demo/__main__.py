@@ -7,6 +7,7 @@ would type; what it adds is the data, the held-out evaluation and the order.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import platform
 import shutil
@@ -24,6 +25,7 @@ from aggregator.report.html import summary_json, write_report
 from aggregator.report.state import fold
 from aggregator.rounds.events import read_events
 from common.cli import run as run_command
+from common.crypto.keyed import FederationKey, write_federation_key
 from common.errors import InputDataError, InternalError
 from common.plan import FederationPlan, read_plan
 from deploy.demo.processes import Processes
@@ -62,6 +64,16 @@ def write_plan(source: Path, target: Path, seed: int | None) -> FederationPlan:
     return read_plan(target)
 
 
+def write_demo_key(path: Path, seed: int) -> None:
+    """A federation key made from the seed, so that the same seed gives the same model.
+
+    Sketches hash by the key, and rare-first replay asks the sketches. A hospital makes a
+    random one instead: ``cairn-site join --new-federation-key``.
+    """
+    secret = hashlib.sha256(f"cairn demonstration key {seed}".encode()).digest()[:16]
+    write_federation_key(path, FederationKey(secret))
+
+
 def enrol(processes: Processes, folder: Path, port: int) -> None:
     """Make the federation; invite, join and admit every site; start its aggregator."""
     processes.run(
@@ -71,18 +83,12 @@ def enrol(processes: Processes, folder: Path, port: int) -> None:
     for site in SITES:
         processes.run("cairn-aggregator", "invite", site, "--dir", "federation")
     processes.start("aggregator", "cairn-aggregator", "up", "--dir", "federation")
-    for number, site in enumerate(SITES):
+    for site in SITES:
         # A hospital's folder is there before it joins; here it fills meanwhile.
         (folder / "data" / site).mkdir(parents=True, exist_ok=True)
-        # The first site makes the federation's sketch key; the others get it from the first.
-        key = (
-            ["--new-federation-key"]
-            if number == 0
-            else ["--federation-key", f"{SITES[0]}/worker/federation.key"]
-        )
         processes.run(
             *("cairn-site", "join", f"{site}.invite.toml", "--data", f"data/{site}"),
-            *("--site-dir", site, *key),
+            *("--site-dir", site, "--federation-key", "federation.key"),
         )
         processes.run("cairn-aggregator", "admit", f"{site}/request.json", "--dir", "federation")
     processes.wait_for_text("aggregator", "ready", 90)
@@ -173,14 +179,18 @@ def held_out(result: dict[str, object]) -> tuple[HeldOut, Trajectory]:
 
 
 def overhead_note(processes: Processes) -> str:
-    """What the federation's processes needed in memory."""
-    peaks = processes.peak_mb
+    """What the federation's processes needed of memory and processor."""
+    peaks, spent = processes.peak_mb, processes.cpu_s
+    training = sum(spent.get(f"{site}-worker", 0.0) for site in SITES)
     courier = max(peaks.get(f"{site}-courier", 0.0) for site in SITES)
     worker = max(peaks.get(f"{site}-worker", 0.0) for site in SITES)
     return (
         f"Peak resident memory: a courier {courier:.0f} MB, a worker {worker:.0f} MB, the "
         f"aggregator's programs together {peaks.get('aggregator', 0.0):.0f} MB, "
-        f"everything {peaks.get('all', 0.0) / 1000:.1f} GB."
+        f"everything {peaks.get('all', 0.0) / 1000:.1f} GB. Processor time: the three workers "
+        f"{training:.0f} s, the three couriers "
+        f"{sum(spent.get(f'{site}-courier', 0.0) for site in SITES):.0f} s, the aggregator "
+        f"{spent.get('aggregator', 0.0):.0f} s."
     )
 
 
@@ -209,6 +219,7 @@ def demo(folder: Path, plan_file: Path | None, seed: int | None, port: int) -> N
             "data", sys.executable, "-m", "deploy.demo.data", "data", "--seed", str(plan.seed)
         )
         processes.start("warmup", sys.executable, "-m", "deploy.demo.warmup", "plan.toml")
+        write_demo_key(folder / "federation.key", plan.seed)
         enrol(processes, folder, port)
         processes.wait("data", 300)
         processes.wait("warmup", 300)
@@ -261,6 +272,8 @@ def conclude(
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     errors = summary["error_mm"]
     narrate("Done", began)
+    used = {name: round(value, 1) for name, value in sorted(processes.cpu_s.items())}
+    (folder / "logs" / "processor-seconds.json").write_text(json.dumps(used, indent=2))
     click.echo(json.dumps({"error_mm": errors}, indent=2))
     for verdict in verdicts:
         click.echo(f"{verdict.site}: {verdict.records} records, {verdict.verdict}")

@@ -39,6 +39,7 @@ class Processes:
         self._logs.mkdir(parents=True, exist_ok=True)
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self.peak_mb: dict[str, float] = {}
+        self.cpu_s: dict[str, float] = {}
         self._done = threading.Event()
         self._sampler = threading.Thread(target=self._sample, daemon=True)
 
@@ -155,30 +156,33 @@ class Processes:
         )
 
     def _sample(self) -> None:
-        """Largest resident memory seen of each command with its children, and of all together."""
+        """Largest memory and newest processor time of each command with its children."""
         while not self._done.wait(SAMPLE_S):
             total = 0.0
             for name, process in list(self._running.items()):
-                size = resident_mb(process.pid)
+                size, spent = usage(process.pid)
                 total += size
                 self.peak_mb[name] = max(size, self.peak_mb.get(name, 0.0))
+                self.cpu_s[name] = max(spent, self.cpu_s.get(name, 0.0))
             self.peak_mb["all"] = max(total, self.peak_mb.get("all", 0.0))
 
 
-def resident_mb(pid: int) -> float:
-    """Resident memory of a process and its descendants, MB; 0 when it is gone."""
+def usage(pid: int) -> tuple[float, float]:
+    """Resident memory (MB) and processor time (s) of a process and its descendants."""
     try:
         parent = psutil.Process(pid)
         family = [parent, *parent.children(recursive=True)]
     except psutil.Error:
-        return 0.0
-    total = 0
+        return 0.0, 0.0
+    size, spent = 0, 0.0
     for process in family:
         try:
-            total += process.memory_info().rss
+            size += process.memory_info().rss
+            times = process.cpu_times()
+            spent += times.user + times.system
         except psutil.Error:
             continue
-    return total / 1e6
+    return size / 1e6, spent
 
 
 def environment() -> dict[str, str]:

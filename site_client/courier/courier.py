@@ -33,7 +33,8 @@ from site_client.courier.fleet import HEARTBEAT_S, Fleet, message_from_stub, mes
 from site_client.site import SiteFolder, SiteSettings
 from site_client.spool import Spool, write_atomically
 
-POLL_S = 0.25
+TURN_S = 0.1
+SHORTEST_PULL_S, LONGEST_PULL_S = 0.2, 2.0
 LONGEST_WAIT_S = 30.0
 LOG = logging.getLogger("cairn.courier")
 
@@ -90,6 +91,8 @@ class Courier:
         self._inflight.mkdir(parents=True, exist_ok=True)
         self._deliveries = self._recall()
         self._next_heartbeat = 0.0
+        self._next_pull = 0.0
+        self._active = time.monotonic()
 
     def go_online(self) -> None:
         """Activate, remembering the node's id for the next start."""
@@ -100,19 +103,28 @@ class Courier:
         self._next_heartbeat = time.monotonic() + HEARTBEAT_S / 2
 
     def turn(self) -> None:
-        """One turn of the loop: heartbeat, replies out, orders in."""
-        if time.monotonic() >= self._next_heartbeat:
+        """One turn of the loop: heartbeat, replies out, orders in.
+
+        The spool is looked at every turn; the aggregator is asked the less often the longer
+        nothing has happened, for every question costs it processor time.
+        """
+        now = time.monotonic()
+        if now >= self._next_heartbeat:
             if not self._fleet.heartbeat():
                 self.go_online()
-            self._next_heartbeat = time.monotonic() + HEARTBEAT_S / 2
+            self._next_heartbeat = now + HEARTBEAT_S / 2
         for delivery in list(self._deliveries):
             self._try_to_answer(delivery)
-        self._take_in()
+        if now >= self._next_pull:
+            self._take_in()
+            quiet = time.monotonic() - self._active
+            self._next_pull = now + min(max(quiet / 10, SHORTEST_PULL_S), LONGEST_PULL_S)
 
     def _take_in(self) -> None:
         incoming = self._fleet.pull()
         if incoming is None:
             return
+        self._active = time.monotonic()
         app = self._fleet.app_digest(incoming.run_id)
         if app != self._settings.app_sha256:
             LOG.error("refused a run whose app %s is not the pinned one", app[:12])
@@ -149,6 +161,8 @@ class Courier:
         else:
             self._journal(delivery.digest, reply)
         self._deliveries.remove(delivery)
+        self._active = time.monotonic()
+        self._next_pull = 0.0
         (self._inflight / f"{delivery.digest}.json").unlink(missing_ok=True)
         if reply is not None:
             self._spool.finish_reply(delivery.digest)
@@ -219,7 +233,7 @@ def run_courier(site: SiteFolder, stop: threading.Event) -> None:
                     online, wait = True, 1.0
                     LOG.info("online as %s at %s", settings.site, settings.address)
                 courier.turn()
-                stop.wait(POLL_S)
+                stop.wait(TURN_S)
             except UnreachableError as error:
                 LOG.warning("%s; next try in %.0f s", _briefly(error), wait)
                 online = False

@@ -104,6 +104,43 @@ def test_a_worker_and_its_courier_killed_in_a_round_cost_one_round(real):
     assert "chain intact" in text
 
 
+def test_a_killed_superlink_ends_up_and_the_run_resumes_after_its_last_finished_round(real):
+    plan = real.write_plan(rounds=6, deadline=30)
+    before = set((real.root / "federation" / "runs").iterdir())
+    real.run(
+        *("cairn-aggregator", "round", "start", plan, "--dir", "federation", "--min-sites", "3")
+    )
+    run = next(iter(set((real.root / "federation" / "runs").iterdir()) - before))
+
+    def finished() -> list[int]:
+        return [e["round"] for e in real.events(run) if e["event"] == "round_finished"]
+
+    real.wait(lambda: 1 in finished(), "round 1")
+    parent = real.processes["aggregator"]
+    superlink = next(p for p in parent.children() if "flower-superlink" in " ".join(p.cmdline()))
+    superlink.kill()
+    assert parent.wait(30) == 7
+    assert "superlink ended by itself" in real.log("aggregator")
+    done = len(finished())
+    assert done < 8, "interrupted"
+
+    (real.root / "logs" / "aggregator.log").unlink()
+    real.start_aggregator()
+    text = real.run(
+        *("cairn-aggregator", "round", "resume", run.name, "--dir", "federation", "--watch")
+    )
+    assert "run_finished verdict=" in text
+    assert "verdict=FAILED" not in text
+    assert finished() == list(range(8)), "every round counts once"
+    for site in ("site-a", "site-b", "site-c"):
+        verdict = real.run(
+            *("cairn-audit", "verify", f"{site}/worker/ledger"),
+            *("--key", f"federation/sites/{site}/ledger.pub"),
+            *("--witness", "federation/pki/witness.pub"),
+        )
+        assert "chain intact" in verdict
+
+
 def ends_with(real, name: str, folder: str, code: int) -> str:
     """The courier of a folder exits by itself with ``code``; returns what it said."""
     process = real.start(name, "cairn-site", "courier", "--site-dir", folder)
