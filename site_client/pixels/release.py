@@ -79,12 +79,12 @@ class Release:
 
 
 def release(tables: PixelTables, rule: ReleaseRule, top: int = TOP) -> Release:
-    """Recover the ``top`` keys of the merged tables and let pass what the rule allows.
+    """Recover the ``top`` keys of the merged tables and let pass of them what the rule allows.
 
     Args:
         tables: of all sites together, with the federation key.
         rule: of the plan, within the site's policy.
-        top: most keys to name.
+        top: how many of the most frequent keys are looked at; no more are named.
 
     Raises:
         SketchError: no federation key, or a search that would take too long.

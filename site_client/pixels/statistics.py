@@ -24,6 +24,7 @@ from common.keys.pixel_statistics import (
 from common.keys.pixels import PixelProjection, checked_pixels
 
 BLOCK: Final = 8192  # pixels in float64 at a time: 2**13 * 2**32 is far below 2**53
+_LIMIT: Final = 2**63  # of a sum
 Progress = Callable[[int], None]
 """Called with the number of pixels done after every chunk; may raise to stop."""
 
@@ -65,7 +66,7 @@ def survey(slide: Pixels, scale: int = 1, progress: Progress | None = None) -> P
         for start in range(0, len(integers), BLOCK):
             block = integers[start : start + BLOCK].astype(np.float64)
             part = (block.T @ block).astype(np.int64)
-            if int(gram.max()) + int(part.max()) >= 2**63:
+            if int(gram.max()) + int(part.max()) >= _LIMIT:
                 raise InputDataError(
                     "too many pixels for one survey",
                     field="gram",
