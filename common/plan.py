@@ -17,8 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError
 
+Kind = Literal["training", "no-op", "pixels", "embed"]
 LandmarkName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.+-]{0,63}$")]
+BandName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _./+-]{0,63}$")]
+GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _./+-]{0,63}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+MAX_PREFIXES = 1 << 24
 
 
 class Frozen(BaseModel):
@@ -137,6 +142,87 @@ class Experience(Frozen):
     reward_bins: Annotated[int, Field(ge=2, le=16)] = 5
 
 
+class Pixels(Frozen):
+    """How the pixels of multi-band slides become keys, and which keys may be named.
+
+    Attributes:
+        bands: names as the slides have them; their order is that of the Gram matrix.
+        codec: ``reduced`` takes principal components of the bands, ``all-bands`` every
+            band by itself (of few bands; more do not fit into a key).
+        components: of ``reduced``.
+        bins: of every component.
+        tail: share of pixels that may lie beyond either end of the bins.
+        floor: squared intensity at which tissue begins; 0 has it found in the histogram.
+        value_scale: integers per unit of intensity; 1 unless slides hold floats.
+        rows, columns: of the sketches.
+        presence_floor: pixels that a key needs at a site to count as present there.
+        top: most keys that are recovered.
+        key_pixels: fewest pixels in the federation for a key to be named (k).
+        key_sites: fewest sites at which it must be present (m); a key of one site never is.
+        min_slides, min_pixels: least that must stand behind a site's statistics and sketches.
+    """
+
+    bands: Annotated[tuple[BandName, ...], Field(min_length=3, max_length=256, strict=False)]
+    codec: Literal["reduced", "all-bands"] = "reduced"
+    components: Annotated[int, Field(ge=3, le=64)] = 8
+    bins: Annotated[int, Field(ge=2, le=4096)] = 22
+    tail: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    floor: Annotated[int, Field(ge=0, lt=2**40)] = 0
+    value_scale: Annotated[int, Field(ge=1, le=2**29)] = 1
+    rows: Annotated[int, Field(ge=3, le=64)] = 15
+    columns: Annotated[int, Field(ge=16, le=2_000_000)] = 200_000
+    presence_floor: Annotated[int, Field(ge=1, le=2**31)] = 1
+    top: Annotated[int, Field(ge=1, le=2**20)] = 20_000
+    key_pixels: Annotated[int, Field(ge=2, le=2**40)] = 50
+    key_sites: Annotated[int, Field(ge=2, le=1000)] = 2
+    min_slides: Annotated[int, Field(ge=1, le=10**6)] = 1
+    min_pixels: Annotated[int, Field(ge=1, le=2**40)] = 10_000
+
+    @property
+    def digits(self) -> int:
+        """Digits of a key."""
+        return self.components if self.codec == "reduced" else len(self.bands)
+
+    @property
+    def prefix_digits(self) -> tuple[int, int]:
+        """Highest digits that the prefix sketch keeps, and that the prefix counts keep."""
+        longer = max(2, self.digits - 2)
+        return longer, max(1, min(longer - 1, self.digits - 4))
+
+    @property
+    def prefixes(self) -> int:
+        """How many short prefixes there are: cells of the prefix counts."""
+        return int(self.bins ** self.prefix_digits[1])
+
+    @model_validator(mode="after")
+    def _keys_can_be_found_again(self) -> Self:
+        if len(set(self.bands)) != len(self.bands):
+            raise ValueError("bands must differ from each other")
+        if self.components > len(self.bands) and self.codec == "reduced":
+            raise ValueError("components must be at most as many as the bands")
+        if self.bins**self.digits > 2**64 or self.prefixes > MAX_PREFIXES:
+            raise ValueError("bins to the power of the digits must fit 64 bits, and their prefixes")
+        return self
+
+
+class Embed(Frozen):
+    """Which codebook the sites embed their slides with.
+
+    Attributes:
+        codec, codebook: SHA-256 of their canonical JSON; the run hands both to the sites.
+        groups: names of the codebook's groups by number; their order is part of it.
+        min_slides, min_pixels: least that must stand behind a site's counts.
+        group_pixels: a group with fewer pixels at a site is reported as 0.
+    """
+
+    codec: Sha256
+    codebook: Sha256
+    groups: Annotated[tuple[GroupName, ...], Field(min_length=1, max_length=255, strict=False)]
+    min_slides: Annotated[int, Field(ge=1, le=10**6)] = 1
+    min_pixels: Annotated[int, Field(ge=1, le=2**40)] = 10_000
+    group_pixels: Annotated[int, Field(ge=1, le=2**40)] = 100
+
+
 class Rounds(Frozen):
     """The course of a run.
 
@@ -173,23 +259,59 @@ class Limits(Frozen):
     max_cells_per_input: Positive = 100.0
 
 
+# A section that a plan's kind does not have. Nothing reads it, and nothing can give it.
+_NO_TASK = Task.model_construct(landmarks=())
+_NO_PIXELS = Pixels.model_construct(bands=())
+_NO_EMBED = Embed.model_construct(groups=())
+
+_OWN: dict[Kind, tuple[frozenset[str], frozenset[str]]] = {
+    "training": (frozenset({"task"}), frozenset({"task", "model", "agent", "experience"})),
+    "no-op": (frozenset({"task"}), frozenset({"task", "model", "agent", "experience"})),
+    "pixels": (frozenset({"pixels"}), frozenset({"pixels"})),
+    "embed": (frozenset({"embed"}), frozenset({"embed"})),
+}
+"""By kind: the sections that must be given, and those that may."""
+_SECTIONS = frozenset().union(*(may for _, may in _OWN.values()))
+
+
 class FederationPlan(Frozen):
-    """Everything that must be equal at every party for a run to mean something."""
+    """Everything that must be equal at every party for a run to mean something.
+
+    ``training`` and ``no-op`` plans have a task, a model, an agent and an experience
+    sketch; ``pixels`` plans have pixels; ``embed`` plans say which codebook.
+    """
 
     version: Literal[1] = 1
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-    kind: Literal["training", "no-op"] = "training"
+    kind: Kind = "training"
     seed: Annotated[int, Field(ge=0, lt=2**53)]
-    task: Task
+    task: Task = _NO_TASK
     model: Model = Model()
     agent: Agent = Agent()
     experience: Experience = Experience()
+    pixels: Pixels = _NO_PIXELS
+    embed: Embed = _NO_EMBED
     rounds: Rounds = Rounds()
     limits: Limits = Limits()
 
+    @model_validator(mode="after")
+    def _sections_are_its_kinds(self) -> Self:
+        must, may = _OWN[self.kind]
+        given = self.model_fields_set & _SECTIONS
+        if not must <= given:
+            raise ValueError(f"a plan of kind {self.kind} with section {min(must - given)}")
+        if given - may:
+            raise ValueError(f"a plan of kind {self.kind} without section {min(given - may)}")
+        if self.kind in ("pixels", "embed") and "training" in self.rounds.model_fields_set:
+            raise ValueError(f"a plan of kind {self.kind} without rounds.training")
+        return self
+
     def canonical(self) -> bytes:
-        """Canonical JSON, defaults included: the bytes that are fingerprinted."""
-        return canonical_json(self.model_dump(mode="json"))
+        """Canonical JSON, the defaults of its kind included: the bytes that are fingerprinted."""
+        left_out: dict[str, bool | set[str]] = dict.fromkeys(_SECTIONS - _OWN[self.kind][1], True)
+        if self.kind in ("pixels", "embed"):
+            left_out["rounds"] = {"training"}
+        return canonical_json(self.model_dump(mode="json", exclude=left_out))
 
     @cached_property
     def fingerprint(self) -> str:

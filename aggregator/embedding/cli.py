@@ -14,10 +14,10 @@ from common.cli import echo_json
 from common.errors import InputDataError
 
 if TYPE_CHECKING:
-    from aggregator.embedding.key_counts import KeyCounts
     from aggregator.embedding.plane import PlaneSettings
     from aggregator.embedding.profiles import Profiles
     from common.keys.codebook import Codebook
+    from common.keys.key_counts import KeyCounts
 
 REST: Final = "rest"
 
@@ -41,7 +41,7 @@ _NEIGHBOURS = click.option(
 _BANDS = click.option(
     "--bands",
     type=_FILE,
-    help='JSON {"names", "matrix", "offset"} that leads from digits back to named bands.',
+    help="The pixel codec as JSON, to show bands instead of components.",
 )
 
 
@@ -87,9 +87,9 @@ def build(
 ) -> None:
     """Embed and cluster KEYS into a codebook. 20,000 keys take about half a minute."""
     from aggregator.embedding.clusters import ClusterMethod, make_codebook
-    from aggregator.embedding.key_counts import read_key_counts
     from aggregator.embedding.page import write_codebook_page
     from aggregator.embedding.plane import PlaneSettings, embed
+    from common.keys.key_counts import read_key_counts
 
     method = ClusterMethod.parse(clusters)
     released = read_key_counts(keys)
@@ -166,9 +166,9 @@ def page(
     file: Path, keys: Path, output: Path, seed: int, neighbours: int, bands: Path | None
 ) -> None:
     """Draw CODEBOOK, e.g. once it is labelled, over KEYS; the build's seed gives its picture."""
-    from aggregator.embedding.key_counts import read_key_counts
     from aggregator.embedding.page import write_codebook_page
     from aggregator.embedding.plane import PlaneSettings, embed
+    from common.keys.key_counts import read_key_counts
 
     book, released = _read(file), read_key_counts(keys)
     profiles = _profiles(book, released, bands)

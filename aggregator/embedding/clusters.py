@@ -12,10 +12,10 @@ from typing import Final, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.embedding.key_counts import KeyCounts
 from aggregator.embedding.plane import Embedding
 from common.errors import InputDataError
 from common.keys.codebook import MAX_CLUSTERS, Codebook
+from common.keys.key_counts import KeyCounts
 
 PROPOSED_GROUPS: Final = 3
 _RESTARTS: Final = 10  # of k-means; the best of them counts

@@ -17,8 +17,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from aggregator.embedding.key_counts import KeyCounts
 from common.errors import InputDataError
+from common.keys.key_counts import KeyCounts
 
 NEIGHBOURS: Final = 50
 MIN_DIST: Final = 0.0

@@ -15,9 +15,10 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aggregator.embedding.key_counts import KeyCounts
 from common.errors import InputDataError
 from common.keys.codebook import Codebook
+from common.keys.key_counts import KeyCounts
+from common.keys.pixels import UNIT, PixelCodec
 
 F64 = NDArray[np.float64]
 MAX_AXES: Final = 512
@@ -56,11 +57,23 @@ class Projection:
             raise _unusable("matrix", "finite", "a number that is not")
         return cls(tuple(names), lambda digits: digits @ by + plus)
 
+    @classmethod
+    def of_codec(cls, codec: PixelCodec) -> Self:
+        """Back from a codec's components to its bands, as shares of a pixel's intensity.
+
+        As near as that many components come: what they leave out is lost.
+        """
+        low, step = codec.bin_steps()
+        directions = codec.projection.weights.astype(np.float64) / UNIT
+        return cls.affine(codec.bands, directions / step[:, None], (low + 0.5 / step) @ directions)
+
 
 def read_projection(path: Path) -> Projection:
-    """An affine projection from JSON: ``{"names": [...], "matrix": [[...]], "offset": [...]}``.
+    """The way back to bands from JSON: of a pixel codec, or any affine one.
 
-    ``matrix`` has one row per digit and one column per name; ``offset`` may be left out.
+    Either the codec as the plan holds it (``PixelCodec.as_dict``), or ``{"names":
+    [...], "matrix": [[...]], "offset": [...]}`` with one row of ``matrix`` per digit
+    and one column per name; ``offset`` may be left out.
 
     Raises:
         InputDataError: not such a file.
@@ -69,6 +82,8 @@ def read_projection(path: Path) -> Projection:
         if path.stat().st_size > _MAX_FILE:
             raise _unusable("file", f"at most {_MAX_FILE} bytes", "more")
         value = json.loads(path.read_text("utf-8"))
+        if isinstance(value, dict) and "kind" in value:
+            return Projection.of_codec(PixelCodec.from_dict(value))
         names = value["names"]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise _unusable("names", "a list of names", "something else")

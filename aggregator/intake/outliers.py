@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from common.wire.envelope import Array
-from common.wire.rules import l2_norm
+from common.wire.expected import l2_norm
 
 LARGEST_RATIO = 10.0
 LEAST_SITES = 3

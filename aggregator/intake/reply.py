@@ -18,9 +18,10 @@ from common.ledger.notes import Checkpoint, ledger_origin
 from common.ledger.proof import Proof, VerifiedRecord, verify_proof
 from common.wire.codes import ReplyCode
 from common.wire.envelope import ArrayDescription, Envelope, decode, describe_arrays
+from common.wire.expected import Expected
 from common.wire.parcel import unwrap
-from common.wire.records import ModelUpdate, Record, RoundReport, SketchTable
-from common.wire.rules import ANSWERS, Expected, check_origin, check_record
+from common.wire.records import Record, RoundReport
+from common.wire.rules import ANSWERS, check_origin, check_record
 from common.wire.transport import ENVELOPE_SUFFIX, PROOF_SUFFIX
 
 RecordT = TypeVar("RecordT", bound=Record)
@@ -40,15 +41,14 @@ class Reply:
 
     Attributes:
         report: always present.
-        update, sketch: present in a training round that went well.
+        envelopes: by record type, the report among them.
         parts: the parcel's parts, for the archive.
         proven: the site's newest checkpoint, to be cosigned.
     """
 
     site: str
     report: RoundReport
-    update: Envelope | None
-    sketch: Envelope | None
+    envelopes: Mapping[str, Envelope]
     parts: Mapping[str, bytes]
     proven: VerifiedRecord
 
@@ -92,8 +92,7 @@ def open_reply(parcel: bytes, sender: Sender, expected: Expected) -> Reply:
     return Reply(
         expected.site,
         report,
-        envelopes.get(ModelUpdate.__name__),
-        envelopes.get(SketchTable.__name__),
+        MappingProxyType(envelopes),
         MappingProxyType(parts),
         proven[0],
     )

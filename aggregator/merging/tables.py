@@ -24,6 +24,11 @@ def add_tables(
 ) -> NDArray[np.int64]:
     """The sum of a merged table (None before the first) and the given ones.
 
+    Args:
+        spec: public: what all tables are of.
+        merged: int64[rows, columns].
+        tables: of the sites.
+
     Raises:
         RefusedError: a sum would leave the range of int64.
     """

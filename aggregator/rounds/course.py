@@ -2,10 +2,10 @@
 
 The rules, all of them:
 
-1. Round 0 (``begin``) asks every site for the digest of the initial weights. A
-   site with other weights than the plan's, or with sketches of another key or
-   quantiser than the others, does not take part; its difference is a rejection.
-2. Rounds 1 to n (``train``) ask every site; round n+1 (``evaluate``) likewise.
+1. Round 0 (``begin``) asks every site what it starts from. A site that starts from
+   something else than the plan's, or with sketches of another key or quantiser than
+   the others, does not take part; its difference is a rejection.
+2. Each later round asks every site for the next phase of the plan's schedule.
 3. A round counts when at least ``quorum`` sites were accepted; otherwise the
    run ends FAILED there, and what earlier rounds merged stays.
 4. A rejection, a failure or an absence leaves the site out of that round only,
@@ -22,7 +22,8 @@ from typing import Literal
 
 from common.errors import RefusedError, UnreachableError
 from common.plan import FederationPlan
-from common.wire.rules import Phase
+from common.schedule import Phase, is_work
+from common.schedule import schedule as phases
 
 Verdict = Literal["COMPLETED", "DEGRADED", "FAILED"]
 
@@ -33,6 +34,11 @@ class Step:
 
     round: int
     phase: Phase
+
+
+def schedule(plan: FederationPlan) -> list[Step]:
+    """Every step of a run of ``plan``, in order."""
+    return [Step(number, phase) for number, phase in enumerate(phases(plan))]
 
 
 @dataclass(frozen=True)
@@ -60,21 +66,12 @@ class Course:
     def step(self) -> Step | None:
         """The next round, or None when the run is over."""
         following = self.finished[-1] + 1 if self.finished else 0
-        if following == 0:
-            return Step(0, "begin")
-        if following <= self.plan.rounds.training:
-            return Step(following, "train")
-        return Step(following, "evaluate") if following == self.last_round else None
+        return next((step for step in schedule(self.plan) if step.round == following), None)
 
     @property
-    def last_round(self) -> int:
-        """Number of the evaluation that ends the run."""
-        return self.plan.rounds.training + 1
-
-    @property
-    def trained(self) -> int:
-        """Training rounds that count."""
-        return len([number for number in self.finished if 0 < number < self.last_round])
+    def worked(self) -> int:
+        """Rounds of work that count: agreement and evaluation are none."""
+        return sum(is_work(s.phase) for s in schedule(self.plan) if s.round in self.finished)
 
     def blemish(self, round_: int, site: str, what: str) -> None:
         """Note that a site was rejected, failed or was absent in a round."""

@@ -15,6 +15,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from common.errors import InputDataError
+from common.plan import Kind
+from common.schedule import Phase
 from common.wire.codes import ReplyCode
 from common.wire.records import LandmarkError
 
@@ -28,13 +30,18 @@ class _Event(BaseModel):
 
 
 class RunStarted(_Event):
-    """The run exists and waits for sites, for the first time or after an interruption."""
+    """The run exists and waits for sites, for the first time or after an interruption.
+
+    Attributes:
+        rounds: rounds of work that the plan has.
+    """
 
     event: Literal["run_started"] = "run_started"
     run: str
     federation: str
     plan_name: str
     plan_fingerprint: str
+    kind: Kind = "training"
     rounds: int
     quorum: int
     sites: tuple[str, ...]
@@ -42,11 +49,11 @@ class RunStarted(_Event):
 
 
 class RoundStarted(_Event):
-    """Orders of a round went out; round 0 is the agreement on initial weights."""
+    """Orders of a round went out; round 0 is the agreement on what a run starts from."""
 
     event: Literal["round_started"] = "round_started"
     round: int
-    phase: Literal["begin", "train", "evaluate"]
+    phase: Phase
     order_bytes: int
     sites: tuple[str, ...]
 
@@ -101,16 +108,18 @@ class SiteLate(_Event):
 
 
 class RoundFinished(_Event):
-    """The round's average and merged sketch are on disk.
+    """What a round came to is on disk.
 
     Attributes:
-        sketch_fill: share of cells of the merged experience table that differ from zero.
+        model_sha256: digest of the outcome: of the averaged weights, or of what a run
+            without a model has come to; empty where there is nothing yet.
+        sketch_fill: share of cells of the merged table that differ from zero.
         sketch_total: keys behind the merged table since the run began.
     """
 
     event: Literal["round_finished"] = "round_finished"
     round: int
-    phase: Literal["begin", "train", "evaluate"]
+    phase: Phase
     sites: tuple[str, ...]
     model_sha256: str
     sketch_fill: float = 0.0

@@ -26,9 +26,9 @@ from common.ledger.notes import Checkpoint, parse_note
 from common.ledger.proof import cosign
 from common.model import initial_weights, weight_shapes, weights_digest
 from common.wire.codes import EXPLANATIONS, ReplyCode
+from common.wire.expected import Expected, Floors
 from common.wire.orders import SIGNATURE_CONTEXT
 from common.wire.parcel import wrap
-from common.wire.rules import Expected, Floors
 from common.wire.transport import ORDER, RECEIPT, SIGNATURE
 
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.1, 1.5

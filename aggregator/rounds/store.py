@@ -1,19 +1,19 @@
-"""A run on disk: plan, journal, the model and merged sketch after every round, the archive.
+"""A run on disk: plan, journal, what every round came to, the archive.
 
 A round's files are written before its ``round_finished`` event, so whatever
-the journal calls finished can be resumed from.
+the journal calls finished can be resumed from. Knows arrays and documents by
+name; what they mean is known to the work of the plan's kind.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from aggregator.rounds.course import Agreement
@@ -21,24 +21,45 @@ from aggregator.rounds.events import Event, RoundFinished, append_event, read_ev
 from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError
 from common.ledger.durable import replace_durably
-from common.model import weights_digest
 from common.plan import FederationPlan, parse_plan
 from common.wire.envelope import Array
 
-MODEL_FILE = "model.safetensors"
-SKETCH_FILE = "experience.safetensors"
+MODEL = "model"
+MODEL_FILE = f"{MODEL}.safetensors"
 JOURNAL_FILE = "events.jsonl"
 
 
 @dataclass(frozen=True)
 class RoundState:
-    """What the next round starts from."""
+    """What the next round starts from.
+
+    Attributes:
+        round: that it is the outcome of.
+        agreement: of round 0.
+        arrays: by ``file/name``; those of one file lie together.
+        facts: whole numbers.
+        documents: bytes by file name.
+        digest: of the outcome, for people to compare; empty where there is nothing yet.
+    """
 
     round: int
-    weights: dict[str, Array]
-    sketch: NDArray[np.int64] | None
-    sketch_total: int
     agreement: Agreement
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    facts: Mapping[str, int] = field(default_factory=dict)
+    documents: Mapping[str, bytes] = field(default_factory=dict)
+    digest: str = ""
+
+    def below(self, file: str) -> dict[str, Array]:
+        """The arrays of one file, by name."""
+        prefix = file + "/"
+        return {
+            n.removeprefix(prefix): array for n, array in self.arrays.items() if n.startswith(prefix)
+        }
+
+
+def within(file: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Arrays under the names that they have in a state."""
+    return {f"{file}/{name}": array for name, array in arrays.items()}
 
 
 class RunOptions(BaseModel):
@@ -72,8 +93,20 @@ class RunStore:
         return self.folder.name
 
     @classmethod
-    def create(cls, folder: Path, plan: FederationPlan, options: RunOptions) -> RunStore:
+    def create(
+        cls,
+        folder: Path,
+        plan: FederationPlan,
+        options: RunOptions,
+        attached: Mapping[str, bytes] | None = None,
+    ) -> RunStore:
         """Make the folder of a new run.
+
+        Args:
+            folder: of the run.
+            plan: what is carried out.
+            options: what the coordinator asked for beside it.
+            attached: documents that the plan names by their digests, by file name.
 
         Raises:
             InputDataError: it exists already.
@@ -83,6 +116,8 @@ class RunStore:
         except FileExistsError as error:
             raise InputDataError("a run of this name exists", field=folder.name) from error
         replace_durably(folder / "options.json", options.model_dump_json().encode())
+        for name, data in (attached or {}).items():
+            replace_durably(folder / name, data)
         replace_durably(folder / "plan.json", plan.canonical())
         return cls(folder)
 
@@ -110,26 +145,36 @@ class RunStore:
             suffix = name.rsplit(".", 1)[1]
             replace_durably(folder / f"{sha256_hex(data)}.{suffix}", data)
 
-    def save(self, state: RoundState) -> str:
-        """Write the outcome of a round and return the model's digest."""
+    def attached(self, name: str) -> bytes:
+        """A document that the run was made with.
+
+        Raises:
+            InputDataError: it was made without.
+        """
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError as error:
+            raise InputDataError("the run was made without a document", field=name) from error
+
+    def save(self, state: RoundState) -> None:
+        """Write the outcome of a round."""
         folder = self.round_folder(state.round)
         folder.mkdir(parents=True, exist_ok=True)
-        digest = weights_digest({name: np.asarray(a) for name, a in state.weights.items()})
-        metadata = {
-            "round": state.round,
-            "sketch_total": state.sketch_total,
-            "key_id": state.agreement.key_id,
+        files = dict(state.documents)
+        for file in sorted({name.partition("/")[0] for name in state.arrays}):
+            arrays = {n: np.ascontiguousarray(array) for n, array in state.below(file).items()}
+            files[f"{file}.safetensors"] = safetensors.numpy.save(arrays)
+        for name, data in files.items():
+            replace_durably(folder / name, data)
+        about = {
             "codec": state.agreement.codec,
-            "model_sha256": digest,
+            "digest": state.digest,
+            "facts": dict(state.facts),
+            "files": {name: sha256_hex(data) for name, data in files.items()},
+            "key_id": state.agreement.key_id,
+            "round": state.round,
         }
-        arrays = {name: np.ascontiguousarray(array) for name, array in state.weights.items()}
-        replace_durably(
-            folder / MODEL_FILE, safetensors.numpy.save(arrays, {"model_sha256": digest})
-        )
-        if state.sketch is not None:
-            replace_durably(folder / SKETCH_FILE, safetensors.numpy.save({"table": state.sketch}))
-        replace_durably(folder / "round.json", canonical_json(metadata))
-        return digest
+        replace_durably(folder / "round.json", canonical_json(about))
 
     def load(self, round_: int) -> RoundState:
         """Read the outcome of a finished round.
@@ -138,29 +183,34 @@ class RunStore:
             InputDataError: a file is missing or is not what was written.
         """
         folder = self.round_folder(round_)
+        arrays: dict[str, Array] = {}
+        documents: dict[str, bytes] = {}
         try:
-            metadata = json.loads((folder / "round.json").read_bytes())
-            weights: dict[str, Array] = dict(safetensors.numpy.load_file(folder / MODEL_FILE))
-            table = folder / SKETCH_FILE
-            sketch = safetensors.numpy.load_file(table)["table"] if table.exists() else None
-            agreement = Agreement(metadata["key_id"], metadata["codec"])
-            total = int(metadata["sketch_total"])
-            recorded = metadata["model_sha256"]
-        except (OSError, ValueError, KeyError) as error:
+            about = json.loads((folder / "round.json").read_bytes())
+            for name, digest in about["files"].items():
+                data = (folder / name).read_bytes()
+                if sha256_hex(data) != digest:
+                    raise InputDataError(
+                        "a finished round was changed",
+                        field=name,
+                        expected=f"digest {digest[:12]}",
+                        got="another digest",
+                    )
+                if name.endswith(".safetensors"):
+                    arrays |= within(name.rpartition(".")[0], safetensors.numpy.load(data))
+                else:
+                    documents[name] = data
+            agreement = Agreement(about["key_id"], about["codec"])
+            return RoundState(
+                round_, agreement, arrays, about["facts"], documents, about["digest"]
+            )
+        except (OSError, ValueError, KeyError, AttributeError) as error:
             raise InputDataError(
                 "a finished round cannot be read",
                 field=str(folder.name),
-                expected="round.json, model and sketch as they were written",
+                expected="round.json and its files as they were written",
                 got=type(error).__name__,
             ) from error
-        if weights_digest({name: np.asarray(a) for name, a in weights.items()}) != recorded:
-            raise InputDataError(
-                "a finished round was changed",
-                field=MODEL_FILE,
-                expected=f"digest {recorded[:12]}",
-                got="another digest",
-            )
-        return RoundState(round_, weights, sketch, total, agreement)
 
     def finished_rounds(self) -> list[int]:
         """Rounds that count, by the journal."""

@@ -7,7 +7,7 @@ free text and no floating-point number in a header; lengths are micrometres.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -81,6 +81,89 @@ class SketchTable(_Common):
     total: Count
 
 
+class PixelStatistics(_Common):
+    """Sums over all pixels of a site's slides, before there are keys.
+
+    Arrays: of ``survey``, ``histogram`` int64[intensity bins] and, for a codec of
+    components, ``gram`` int64[bands, bands]; of ``ranges``, ``histogram``
+    int64[components, range bins].
+
+    Attributes:
+        subject: what was summed.
+        codec: identity of what the sums were taken with.
+        slides: slides read.
+        pixels: pixels summed; of ``ranges``, those of tissue.
+    """
+
+    record_type: Literal["PixelStatistics"] = "PixelStatistics"
+    subject: Literal["survey", "ranges"]
+    codec: Digest
+    slides: Count
+    pixels: Count
+
+
+class PixelSketches(_Common):
+    """Four views of the keys of a site's pixels, which belong together and add up.
+
+    Arrays: ``full``, ``prefix`` and ``presence``, int64[rows, columns]: count sketches
+    of keys, of their higher digits, and of each key once; ``prefix_counts``,
+    int64[prefixes]: exact counts of their highest digits, in an order that only
+    holders of the federation key know.
+
+    Attributes:
+        key_id: names the federation key without telling it.
+        codec: identity of the codec; tables of different codecs cannot be added.
+        slides: slides read.
+        pixels: keys counted in ``full``, ``prefix`` and ``prefix_counts``.
+        keys: keys counted in ``presence``.
+    """
+
+    record_type: Literal["PixelSketches"] = "PixelSketches"
+    rows: Count
+    columns: Count
+    key_id: KeyId
+    codec: Digest
+    slides: Count
+    pixels: Count
+    keys: Count
+
+
+class HeavyHitters(_Common):
+    """Keys of the merged tables that passed the release gate, by one site's reading.
+
+    Arrays: ``keys`` int64[n], the bits of uint64, ascending as uint64, each once;
+    ``counts`` int64[n], estimated pixels in the whole federation.
+
+    Attributes:
+        key_id, codec: of the tables.
+        threshold: estimate that a key had to reach.
+    """
+
+    record_type: Literal["HeavyHitters"] = "HeavyHitters"
+    key_id: KeyId
+    codec: Digest
+    threshold: Count
+
+
+class GroupCounts(_Common):
+    """How many pixels of a site's slides each group of a codebook has.
+
+    Arrays: ``counts`` int64[1 + groups]: background, then every group; 0 where fewer
+    than the plan's least.
+
+    Attributes:
+        codec, codebook: digests of what the slides were embedded with.
+        slides: slides embedded.
+        pixels: pixels embedded, background included.
+    """
+
+    record_type: Literal["GroupCounts"] = "GroupCounts"
+    codec: Digest
+    codebook: Digest
+    slides: Count
+    pixels: Count
+
+
 class LandmarkError(_Header):
     """Distance error of one landmark over a site's evaluation, micrometres.
 
@@ -130,12 +213,16 @@ class RoundReport(_Common):
     train_ms: Count = 0
 
 
-Record = ModelUpdate | SketchTable | RoundReport
-RECORD_TYPES: tuple[type[ModelUpdate] | type[SketchTable] | type[RoundReport], ...] = (
-    ModelUpdate,
-    SketchTable,
-    RoundReport,
+Record = (
+    ModelUpdate
+    | SketchTable
+    | RoundReport
+    | PixelStatistics
+    | PixelSketches
+    | HeavyHitters
+    | GroupCounts
 )
+RECORD_TYPES: tuple[type[Record], ...] = get_args(Record)
 _BY_NAME: TypeAdapter[Record] = TypeAdapter(Annotated[Record, Field(discriminator="record_type")])
 
 

@@ -3,29 +3,52 @@
 Pure: no file, no socket, no clock. A broken rule raises ``RefusedError`` naming
 the field and what was expected, never a value. The site's door adds its own
 policy to these rules; the aggregator's intake adds the proof and the other sites.
+The rules for records about pixels are in ``pixel_rules``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from common.errors import RefusedError
 from common.plan import FederationPlan
+from common.schedule import Phase
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Array, Envelope
-from common.wire.records import LandmarkError, ModelUpdate, Record, RoundReport, SketchTable
-
-Phase = Literal["begin", "train", "evaluate"]
+from common.wire.expected import (
+    Expected,
+    l2_norm,
+    require,
+    require_array,
+    require_filled,
+    require_names,
+    require_table,
+    require_within,
+)
+from common.wire.pixel_rules import check_groups, check_hitters, check_sketches, check_statistics
+from common.wire.records import (
+    GroupCounts,
+    HeavyHitters,
+    LandmarkError,
+    ModelUpdate,
+    PixelSketches,
+    PixelStatistics,
+    Record,
+    RoundReport,
+    SketchTable,
+)
 
 ANSWERS: Final[Mapping[Phase, tuple[type[Record], ...]]] = {
     "begin": (RoundReport,),
     "train": (ModelUpdate, SketchTable, RoundReport),
     "evaluate": (RoundReport,),
+    "survey": (PixelStatistics, RoundReport),
+    "range": (PixelStatistics, RoundReport),
+    "sketch": (PixelSketches, RoundReport),
+    "recover": (HeavyHitters, RoundReport),
+    "embed": (GroupCounts, RoundReport),
 }
 """What may answer which order. A type that is not here cannot cross."""
 
@@ -36,56 +59,29 @@ MAX_TRAIN_MS: Final = 7 * 86_400_000
 _FAILURE_FIELDS: Final = frozenset({"plan_fingerprint", "site", "run", "round", "code"})
 
 
-@dataclass(frozen=True)
-class Floors:
-    """Least that must stand behind a record."""
-
-    images: int
-    transitions: int
-    sketch_fill: float
-
-    @classmethod
-    def of(cls, plan: FederationPlan) -> Floors:
-        """The plan's own floors."""
-        limits = plan.limits
-        return cls(limits.min_images, limits.min_transitions, limits.min_sketch_fill)
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What a record is measured against; none of it comes from the record.
-
-    Attributes:
-        site, run, round, phase, plan: of the order that is answered.
-        shapes: name to shape of every weight of the plan's model.
-        key_id, codec: of the sites' sketches; None where they are not known yet.
-    """
-
-    site: str
-    run: str
-    round: int
-    phase: Phase
-    plan: FederationPlan
-    shapes: Mapping[str, tuple[int, ...]]
-    floors: Floors
-    key_id: str | None = None
-    codec: str | None = None
-
-
 def check_record(envelope: Envelope, expected: Expected) -> None:
     """Every rule that holds at any site.
 
     Raises:
         RefusedError: names the field that does not hold.
     """
-    record = envelope.record
+    record, arrays = envelope.record, envelope.arrays
     check_origin(record, expected)
-    if isinstance(record, ModelUpdate):
-        _check_update(record, envelope.arrays, expected)
-    elif isinstance(record, SketchTable):
-        _check_sketch(record, envelope.arrays, expected)
-    else:
-        _check_report(record, envelope.arrays, expected)
+    match record:
+        case ModelUpdate():
+            _check_update(record, arrays, expected)
+        case SketchTable():
+            _check_sketch(record, arrays, expected)
+        case RoundReport():
+            _check_report(record, arrays, expected)
+        case PixelStatistics():
+            check_statistics(record, arrays, expected)
+        case PixelSketches():
+            check_sketches(record, arrays, expected)
+        case HeavyHitters():
+            check_hitters(record, arrays, expected)
+        case GroupCounts():
+            check_groups(record, arrays, expected)
 
 
 def check_origin(record: Record, expected: Expected) -> None:
@@ -130,27 +126,15 @@ def _check_sketch(record: SketchTable, arrays: Mapping[str, Array], expected: Ex
     rows, columns = plan.experience.rows, plan.experience.columns
     require((record.rows, record.columns) == (rows, columns), "rows, columns", "the plan's", "not")
     _check_identity(record, expected)
-    require(set(arrays) == {"table"}, "arrays", "exactly: table", f"{len(arrays)} arrays")
-    table: NDArray[np.int64] = np.asarray(arrays["table"])
-    require_array(table, "table", "int64", (rows, columns))
-    total = record.total
-    # By comparison, for numpy's abs(-2**63) is negative.
-    inside = bool(((table <= total) & (table >= -total)).all())
-    require(inside, "table", "within plus or minus total in every cell", "a larger cell")
-    mass = _largest_row_sum(table)
-    require(mass <= total, "table", "of absolute row sum at most total", "a larger sum")
+    require_names(arrays, "table")
+    table, total = np.asarray(arrays["table"]), record.total
+    require_table(table, "table", (rows, columns), total)
     require(total >= floors.transitions, "total", f"at least {floors.transitions}", "fewer")
-    fill = np.count_nonzero(table) / table.size
-    least = floors.sketch_fill
-    require(bool(fill >= least), "table", f"filled to at least {least:g}", "a sparser table")
-    cells = plan.limits.max_cells_per_input
-    require(
-        table.size <= cells * total, "table", f"at most {cells:g} cells per key counted", "more"
-    )
+    require_filled(table, "table", total, floors.sketch_fill, plan.limits.max_cells_per_input)
 
 
 def _check_report(record: RoundReport, arrays: Mapping[str, Array], expected: Expected) -> None:
-    require(not arrays, "arrays", "none", f"{len(arrays)}")
+    require_names(arrays)
     if record.code is not ReplyCode.OK:
         said = record.model_dump(exclude_defaults=True).keys() - _FAILURE_FIELDS
         require(not said, "report", "a failure's number and nothing else", f"{len(said)} more")
@@ -188,34 +172,8 @@ def _check_error(error: LandmarkError, images: int, plan: FederationPlan) -> Non
 
 
 def _check_counts(record: ModelUpdate | RoundReport, expected: Expected) -> None:
-    floor = expected.floors.images
-    require(record.images >= floor, "images", f"at least {floor}", "fewer")
-    require(record.images <= MAX_IMAGES, "images", f"at most {MAX_IMAGES}", "more")
+    slides = expected.plan.kind in ("pixels", "embed")
+    floor = expected.floors.slides if slides else expected.floors.images
+    require_within(record.images, "images", floor, MAX_IMAGES)
     planned = expected.plan.agent.updates
     require(record.updates <= planned, "updates", f"at most the plan's {planned}", "more")
-
-
-def require_array(array: Array, field: str, dtype: str, shape: tuple[int, ...]) -> None:
-    """Refuse an array of another type or shape."""
-    right = array.dtype.name == dtype and array.shape == shape
-    got = f"{array.dtype.name}{list(array.shape)}"
-    require(right, field, f"{dtype}{list(shape)}", got)
-
-
-def l2_norm(arrays: Mapping[str, Array]) -> float:
-    """Euclidean norm of all values together, in double precision."""
-    squares = (np.square(array, dtype=np.float64).sum() for array in arrays.values())
-    return float(np.sqrt(sum(squares)))
-
-
-def _largest_row_sum(table: NDArray[np.int64]) -> int:
-    """Largest sum of absolute values of a row; in two halves, so that nothing overflows."""
-    size = np.abs(table)
-    high, low = (size >> 32).sum(axis=1), (size & 0xFFFFFFFF).sum(axis=1)
-    return max((int(upper) << 32) + int(lower) for upper, lower in zip(high, low, strict=True))
-
-
-def require(holds: bool, field: str, expected: str, got: str) -> None:
-    """Refuse unless the rule holds."""
-    if not holds:
-        raise RefusedError("a record breaks a rule", field=field, expected=expected, got=got)

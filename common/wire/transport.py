@@ -12,7 +12,9 @@ CODE = "code"
 ORDER = "order"
 SIGNATURE = "signature"
 RECEIPT = "receipt"
-"""Parts of an order's parcel; the receipt is present once the site has a cosigned checkpoint."""
+CODEBOOK = "codebook"
+"""Parts of an order's parcel; the receipt is present once the site has a cosigned checkpoint,
+the codebook where the order's plan names one."""
 
 ENVELOPE_SUFFIX = ".envelope"
 PROOF_SUFFIX = ".proof"

@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 
 from common.errors import RefusedError
 from common.plan import FederationPlan
+from common.schedule import Phase
 from common.wire.envelope import Envelope, decode
+from common.wire.expected import Expected, Floors
 from common.wire.records import RoundReport, SketchTable
-from common.wire.rules import Expected, Floors, Phase, check_record
+from common.wire.rules import check_record
 from site_client.egress.policy import Policy
 
 

@@ -18,8 +18,9 @@ from pydantic import Field, ValidationError, model_validator
 from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError, RefusedError
 from common.plan import FederationPlan, Frozen, LandmarkName, describe_validation
+from common.schedule import Phase
 from common.wire.records import Digest
-from common.wire.rules import ANSWERS, Phase
+from common.wire.rules import ANSWERS
 
 RecordName = Literal["ModelUpdate", "SketchTable", "RoundReport"]
 Bytes = Annotated[int, Field(ge=1, lt=2**53)]

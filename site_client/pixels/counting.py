@@ -7,8 +7,12 @@ the door. The dictionary holds keys in the clear and never leaves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
+from itertools import chain
 from queue import Queue
 from threading import Event, Thread
 from typing import Final, TypeVar
@@ -21,6 +25,7 @@ from common.keys.pixel_bands import BandCodec
 from common.keys.pixels import PixelCodec
 from common.sketching import CountSketch, SketchSpec
 from common.sketching.dictionary import KeyDictionary
+from common.sketching.engine import checked_threads
 from common.sketching.hashing import hash_functions
 from common.sketching.recovery import RecoverySketch
 from site_client.pixels.encode import PixelEncoder
@@ -211,29 +216,50 @@ class _Seen:
 
 
 def keys_of(
-    slide: Pixels, codec: PixelCodec | BandCodec, progress: Progress | None = None
+    slide: Pixels,
+    codec: PixelCodec | BandCodec,
+    progress: Progress | None = None,
+    threads: int = 1,
 ) -> Iterator[tuple[U64, NDArray[np.bool_]]]:
-    """Keys of a slide, chunk by chunk, while the next chunk is being read.
+    """Keys of a slide, chunk by chunk in order, while the next chunks are being read.
 
     Args:
         slide: with the codec's bands.
         codec: whose keys.
         progress: called with the number of pixels done after every chunk.
+        threads: 1 to 64 that encode; keys do not depend on it.
 
     Yields:
         uint64[foreground] and bool[n]: keys, and which pixels of the chunk are foreground.
 
     Raises:
         InputDataError: other bands, an unreadable slide, or floats that do not fit.
+        SketchError: an impossible number of threads.
     """
     require_bands(slide, codec.bands)
-    encoder = PixelEncoder(codec) if isinstance(codec, PixelCodec) else codec
+    pending: deque[Future[tuple[U64, NDArray[np.bool_]]]] = deque()
     done = 0
-    for chunk in read_ahead(slide.chunks()):
-        yield encoder.encode(chunk)
-        done += len(chunk)
-        if progress is not None:
-            progress(done)
+    with ExitStack() as stack:
+        # A pool of one thread per encoder: none works on two chunks at once.
+        lanes = [
+            (stack.enter_context(ThreadPoolExecutor(1)), _encoder(codec))
+            for _ in range(checked_threads(threads))
+        ]
+        chunks = stack.enter_context(closing(read_ahead(slide.chunks())))
+        for number, chunk in enumerate(chain(chunks, [None] * len(lanes))):
+            if chunk is not None:
+                pool, encoder = lanes[number % len(lanes)]
+                pending.append(pool.submit(encoder.encode, chunk))
+            if pending and (chunk is None or len(pending) > len(lanes)):
+                result = pending.popleft().result()
+                yield result
+                done += result[1].size
+                if progress is not None:
+                    progress(done)
+
+
+def _encoder(codec: PixelCodec | BandCodec) -> PixelEncoder | BandCodec:
+    return PixelEncoder(codec) if isinstance(codec, PixelCodec) else codec
 
 
 def count_slides(
@@ -241,6 +267,7 @@ def count_slides(
     counter: PixelCounter,
     codec: PixelCodec,
     progress: Callable[[int, int], None] | None = None,
+    threads: int = 1,
 ) -> int:
     """Count the keys of slides; returns the number of foreground pixels.
 
@@ -249,6 +276,7 @@ def count_slides(
         counter: for the codec's keys.
         codec: whose keys.
         progress: called with (slide, pixels of it done) after every chunk.
+        threads: 1 to 64 that encode.
 
     Raises:
         InputDataError: as ``keys_of``.
@@ -260,12 +288,12 @@ def count_slides(
             if progress is not None:
                 progress(number, done)
 
-        for keys, _ in keys_of(slide, codec, tell):
+        for keys, _ in keys_of(slide, codec, tell, threads):
             counter.add(keys)
     return counter.pixels - before
 
 
-def read_ahead(items: Iterable[_Item], depth: int = _AHEAD) -> Iterator[_Item]:
+def read_ahead(items: Iterable[_Item], depth: int = _AHEAD) -> Generator[_Item, None, None]:
     """The same items, fetched by a thread of their own, at most ``depth`` ahead.
 
     What goes wrong while fetching is raised here, in its turn. Leaving early stops

@@ -14,10 +14,11 @@ import numpy as np
 from common.errors import CairnError
 from common.model import initial_weights
 from common.plan import FederationPlan
+from common.schedule import Phase
 from common.wire.envelope import Array, Envelope, encode
+from common.wire.expected import l2_norm
 from common.wire.orders import Order, OrderHeader
 from common.wire.records import RoundReport, SketchTable
-from common.wire.rules import Phase, l2_norm
 from site_client.egress.gate import Context, check_answer
 from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
 from site_client.site import SiteFolder

@@ -15,8 +15,8 @@ from common.crypto.keyed import FederationKey, read_federation_key
 from common.errors import InputDataError
 from common.model import weight_shapes
 from common.plan import FederationPlan
+from common.schedule import Phase
 from common.sketching import SketchSpec
-from common.wire.rules import Phase
 from site_client.egress.gate import Context
 from site_client.egress.policy import Policy
 from site_client.site import SiteFolder

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from aggregator.embedding.key_counts import KeyCounts
 from aggregator.embedding.plane import PlaneSettings, embed
 from common.keys import reduced_bands
+from common.keys.key_counts import KeyCounts
 
 MIDDLES = np.array(
     [[3, 3, 3, 3, 3, 3, 3, 3], [17, 17, 3, 3, 3, 3, 3, 3], [3, 3, 17, 17, 17, 3, 3, 3]]

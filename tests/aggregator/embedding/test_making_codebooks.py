@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from aggregator.embedding.clusters import ClusterMethod, make_codebook, propose_groups
-from aggregator.embedding.key_counts import KeyCounts
 from aggregator.embedding.plane import Embedding, PlaneSettings, embed
 from common.errors import InputDataError
 from common.keys import MixedRadix, reduced_bands
+from common.keys.key_counts import KeyCounts
 
 
 def crowds_found(codebook, released, crowd):

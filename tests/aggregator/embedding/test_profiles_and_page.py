@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aggregator.embedding.clusters import ClusterMethod, make_codebook
-from aggregator.embedding.key_counts import KeyCounts
 from aggregator.embedding.page import render, write_codebook_page
 from aggregator.embedding.profiles import Projection, make_profiles, read_projection
 from common.errors import InputDataError
 from common.keys import MixedRadix
 from common.keys.codebook import Codebook
+from common.keys.key_counts import KeyCounts
+from common.keys.pixels import UNIT, PixelCodec, PixelProjection
 
 DIGITS = MixedRadix([10, 10], ["red", "green"])
 
@@ -42,6 +43,30 @@ def test_a_projection_names_the_bands():
     value = make_profiles(*two_clusters(), bands)
     assert value.axes == ("B", "S")
     assert value.clusters[0].means == pytest.approx((0.5 + 2 * 4, 100 - 4))
+
+
+def rotated_codec():
+    """Two components of three bands, and a projection that loses the third direction."""
+    directions = np.array([[0.6, 0.8, 0.0], [0.8, -0.6, 0.0]])
+    weights = np.rint(directions * UNIT).astype(np.int32)
+    projection = PixelProjection(("R", "G", "B"), 1, weights, 100)
+    return PixelCodec(projection, (-1024, -2048), (2048, 2048), bins=512)
+
+
+def test_a_pixel_codec_leads_back_to_its_bands(tmp_path):
+    codec = rotated_codec()
+    pixels = np.array([[30, 40, 0], [200, 10, 0], [5, 90, 0]], np.uint16)
+    keys, _ = codec.encode(pixels)
+    released = KeyCounts(codec.digits, keys, np.ones(3, np.int64), codec.identity)
+    book = Codebook.make(codec.digits, keys, np.arange(3), codec.identity)
+    path = tmp_path / "codec.json"
+    path.write_text(json.dumps(codec.as_dict()))
+    shares = pixels / np.linalg.norm(pixels.astype(float), axis=1, keepdims=True)
+    for bands in (Projection.of_codec(codec), read_projection(path)):
+        profiles = make_profiles(book, released, bands)
+        assert profiles.axes == ("R", "G", "B")
+        for share, cluster in zip(shares, book.lookup(keys), strict=True):
+            assert profiles.clusters[cluster].means == pytest.approx(share, abs=0.01)
 
 
 @settings(deadline=None)

@@ -141,6 +141,22 @@ def test_a_slide_can_also_be_read_as_all_of_its_bands(fitted):
     assert np.array_equal(keys, codec.encode(slides[0].image.reshape(-1, 12))[0])
 
 
+def test_keys_come_in_order_whatever_the_number_of_threads(fitted):
+    codec, slides = fitted
+    expected = codec.encode(slides[0].image.reshape(-1, 12))
+    for threads in (1, 3):
+        told = []
+        parts = list(keys_of(slides[0], codec, told.append, threads))
+        assert np.array_equal(np.concatenate([keys for keys, _ in parts]), expected[0])
+        assert np.array_equal(np.concatenate([mask for _, mask in parts]), expected[1])
+        assert told == list(range(1000, 12_001, 1000))
+    before = threading.active_count()
+    some = keys_of(slides[0], codec, threads=2)
+    next(some)
+    some.close()
+    assert threading.active_count() == before
+
+
 def test_counting_needs_no_more_memory_for_a_longer_slide(fitted, memory_slide):
     codec, slides = fitted
     peaks = []

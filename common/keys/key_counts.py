@@ -1,7 +1,7 @@
-"""The file of released keys and counts: what a codebook is made from.
+"""Released keys and their counts as one file: what a codebook is made from.
 
-Written after recovery at the sites; it may hold only keys that passed the
-release gate. One safetensors file: ``keys`` int64[n] (the bits of a uint64),
+Made after recovery, which happens at the sites; may hold only keys that passed
+their release gate. One safetensors file: ``keys`` int64[n] (the bits of a uint64),
 ``counts`` int64[n], and one metadata entry of canonical JSON that says how keys
 are read. Equal contents have equal bytes, and reading accepts no others, so
 nothing can ride along.
@@ -9,6 +9,7 @@ nothing can ride along.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -142,10 +143,8 @@ def read_key_counts(path: Path) -> KeyCounts:
 
 def _metadata(data: bytes) -> bytes:
     """The one metadata entry, from the head of the file."""
-    from json import loads
-
     length = int.from_bytes(data[:8], "little")
-    header = loads(data[8 : 8 + min(length, 1 << 16)])
+    header = json.loads(data[8 : 8 + min(length, 1 << 16)])
     return bytes(header["__metadata__"][KIND].encode("utf-8"))
 
 
@@ -159,5 +158,5 @@ def _unusable(what: str, expected: str, got: str) -> InputDataError:
         field=what,
         expected=expected,
         got=got,
-        advice="Sites write this file after recovery; ask for it again",
+        advice="It is made from what the sites release after recovery",
     )

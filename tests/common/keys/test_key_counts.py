@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from aggregator.embedding.key_counts import KIND, KeyCounts, read_key_counts
 from common.errors import InputDataError
 from common.keys import MixedRadix, reduced_bands
+from common.keys.key_counts import KIND, KeyCounts, read_key_counts
 
 UNTIMED = settings(deadline=None)
 DIGITS = MixedRadix([2**32, 2**32], ["a", "b"])
