@@ -31,7 +31,7 @@ from common.crypto.certificates import (
 )
 from common.crypto.identity import PublicKey
 from common.enrolment import read_request
-from common.errors import UnreachableError
+from common.errors import InternalError, UnreachableError
 from common.plan import FederationPlan, read_plan
 
 _DIR = click.option(
@@ -303,12 +303,17 @@ def _after_start(
                 f"Started {store.name}. Follow it: cairn-aggregator watch --dir {folder.root}"
             )
         return
-    stop = threading.Event()
-    watcher = threading.Thread(target=guard, args=(folder, store, run_id, stop), daemon=True)
-    watcher.start()
-    console = Console(stderr=as_json)
-    state = watch(store.journal, console, threading.Event(), since=since)
+    stop, over = threading.Event(), threading.Event()
+    arguments = (folder, store, run_id, stop, over)
+    threading.Thread(target=guard, args=arguments, daemon=True).start()
+    state = watch(store.journal, Console(stderr=as_json), over, since=since)
     stop.set()
+    if not state.verdict:
+        raise InternalError(
+            "the run can no longer be watched",
+            field=store.name,
+            advice="See `cairn-aggregator status`, and superexec.log in the flower folder",
+        )
     if as_json:
         echo_json(status_json(state))
     context.exit(_exit_code(store.journal))

@@ -59,17 +59,37 @@ def resume_run(folder: FederationFolder, name: str) -> tuple[RunStore, int]:
         RefusedError: every round of it is finished.
     """
     store = RunStore(folder.run(name))
-    if store.finished_rounds() and store.finished_rounds()[-1] > store.plan().rounds.training:
+    if Course(store.plan(), sorted(set(store.finished_rounds()))).step() is None:
         raise RefusedError("nothing is left to do in this run", field=name)
     with connect(folder) as link:
         return store, link.start_run({RUN_KEY: name})
 
 
-def guard(folder: FederationFolder, store: RunStore, run_id: int, stop: threading.Event) -> None:
+def guard(
+    folder: FederationFolder,
+    store: RunStore,
+    run_id: int,
+    stop: threading.Event,
+    over: threading.Event,
+) -> None:
     """Until ``stop``: journal the end of a run that Flower ended and the run itself did not.
 
     A ServerApp that cannot start, or a SuperLink that is killed, writes no event.
+
+    Args:
+        folder: the federation's.
+        store: the run's.
+        run_id: Flower's id of it.
+        stop: set by whoever no longer needs a guard.
+        over: set when this returns, for whatever reason, so that nobody waits for ever.
     """
+    try:
+        _guard(folder, store, run_id, stop)
+    finally:
+        over.set()
+
+
+def _guard(folder: FederationFolder, store: RunStore, run_id: int, stop: threading.Event) -> None:
     start = store.journal.stat().st_size if store.journal.exists() else 0
     silent = 0
     while not stop.wait(LOOK_S):
@@ -88,7 +108,7 @@ def guard(folder: FederationFolder, store: RunStore, run_id: int, stop: threadin
             RunFinished(
                 verdict="FAILED",
                 reason="Flower ended the run; see superexec.log in the federation's flower folder",
-                rounds=Course(store.plan(), sorted(set(store.finished_rounds()))).trained,
+                rounds=Course(store.plan(), sorted(set(store.finished_rounds()))).worked,
                 exit_code=int(ExitCode.UNREACHABLE if silent else ExitCode.INTERNAL),
             )
         )

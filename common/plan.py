@@ -147,9 +147,9 @@ class Pixels(Frozen):
 
     Attributes:
         bands: names as the slides have them; their order is that of the Gram matrix.
-        codec: ``reduced`` takes principal components of the bands, ``all-bands`` every
-            band by itself (of few bands; more do not fit into a key).
-        components: of ``reduced``.
+        codec: ``reduced`` takes principal components of the bands. (A key of all bands
+            has too many digits to be recovered from tables.)
+        components: how many; digits of a key.
         bins: of every component.
         tail: share of pixels that may lie beyond either end of the bins.
         floor: squared intensity at which tissue begins; 0 has it found in the histogram.
@@ -163,7 +163,7 @@ class Pixels(Frozen):
     """
 
     bands: Annotated[tuple[BandName, ...], Field(min_length=3, max_length=256, strict=False)]
-    codec: Literal["reduced", "all-bands"] = "reduced"
+    codec: Literal["reduced"] = "reduced"
     components: Annotated[int, Field(ge=3, le=64)] = 8
     bins: Annotated[int, Field(ge=2, le=4096)] = 22
     tail: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
@@ -179,15 +179,10 @@ class Pixels(Frozen):
     min_pixels: Annotated[int, Field(ge=1, le=2**40)] = 10_000
 
     @property
-    def digits(self) -> int:
-        """Digits of a key."""
-        return self.components if self.codec == "reduced" else len(self.bands)
-
-    @property
     def prefix_digits(self) -> tuple[int, int]:
         """Highest digits that the prefix sketch keeps, and that the prefix counts keep."""
-        longer = max(2, self.digits - 2)
-        return longer, max(1, min(longer - 1, self.digits - 4))
+        longer = max(2, self.components - 2)
+        return longer, max(1, min(longer - 1, self.components - 4))
 
     @property
     def prefixes(self) -> int:
@@ -198,10 +193,10 @@ class Pixels(Frozen):
     def _keys_can_be_found_again(self) -> Self:
         if len(set(self.bands)) != len(self.bands):
             raise ValueError("bands must differ from each other")
-        if self.components > len(self.bands) and self.codec == "reduced":
+        if self.components > len(self.bands):
             raise ValueError("components must be at most as many as the bands")
-        if self.bins**self.digits > 2**64 or self.prefixes > MAX_PREFIXES:
-            raise ValueError("bins to the power of the digits must fit 64 bits, and their prefixes")
+        if self.bins**self.components > 2**64 or self.prefixes > MAX_PREFIXES:
+            raise ValueError("bins to the power of components of at most 2**64, prefixes of 2**24")
         return self
 
 

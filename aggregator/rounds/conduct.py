@@ -8,15 +8,11 @@ federation in memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
 
 from aggregator.admin.folder import FederationFolder
 from aggregator.intake.reply import Reply
-from aggregator.merging.average import Contribution, average
-from aggregator.merging.tables import add_tables, public_spec
 from aggregator.rounds.course import Course, Step, agree
 from aggregator.rounds.events import (
     RoundFinished,
@@ -27,14 +23,14 @@ from aggregator.rounds.events import (
     SiteReplied,
     read_events,
 )
-from aggregator.rounds.exchange import Exchange, pause
+from aggregator.rounds.exchange import Exchange, Terms, pause
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Transport
+from aggregator.rounds.work import Ask, make_work
 from common.errors import CairnError, ExitCode, UnreachableError
-from common.model import initial_weights
+from common.schedule import working_rounds
 from common.wire.codes import EXPLANATIONS
 from common.wire.orders import OrderHeader, encode_order
-from common.wire.records import ModelUpdate
 
 
 @dataclass
@@ -54,12 +50,14 @@ class Conductor:
     def __post_init__(self) -> None:
         self._plan = self.store.plan()
         self._course = Course(self._plan)
+        self._work = make_work(self.store)
         self._exchange = Exchange(
             self.store,
             self.transport,
             self.federation.admitted(),
             self.federation.witness_key(),
             self._course,
+            self._work,
             self.clock,
             self.sleep,
         )
@@ -98,7 +96,8 @@ class Conductor:
                 federation=self.federation.settings().name,
                 plan_name=self._plan.name,
                 plan_fingerprint=self._plan.fingerprint,
-                rounds=self._plan.rounds.training,
+                kind=self._plan.kind,
+                rounds=working_rounds(self._plan),
                 quorum=self._plan.rounds.quorum,
                 sites=tuple(self._exchange.sites),
                 resumed_after=resumed_after,
@@ -109,7 +108,7 @@ class Conductor:
         event = RunFinished(
             verdict=self._course.verdict if code is ExitCode.OK else "FAILED",
             reason=reason,
-            rounds=self._course.trained,
+            rounds=self._course.worked,
             model_sha256=self._digest,
             seconds=self.clock() - self._started,
             exit_code=int(code),
@@ -137,42 +136,47 @@ class Conductor:
     def _round(self, step: Step, state: RoundState | None) -> RoundState:
         """One round from order to files on disk."""
         began = self.clock()
-        agreement = state.agreement if state else None
-        replies = self._exchange.ask(step, self._order(step, state), agreement)
-        if state is None:
-            state = self._settle(step, replies)
+        ask = self._work.ask(step, state)
+        terms = Terms(
+            state.agreement.key_id if state else None, self._work.codec(step, state), ask.beside
+        )
+        replies = self._exchange.ask(step, self._order(step, ask), terms)
+        start = self._settle(step, replies) if state is None else state
+        self._course.require_quorum(step, len(replies))
+        state = start if state is None else self._work.merge(step, start, replies)
+        # Only what is on disk counts: what cannot be merged or saved is asked for again.
+        self.store.save(state)
+        self._digest = state.digest
         self._course.close(step, len(replies))
-        state = self._merge(step, state, replies)
-        self._digest = self.store.save(state)
-        table = state.sketch
+        fill, total = self._work.sketched(state)
         self.store.record(
             RoundFinished(
                 round=step.round,
                 phase=step.phase,
                 sites=tuple(sorted(replies)),
                 model_sha256=self._digest,
-                sketch_fill=0.0 if table is None else float(np.count_nonzero(table) / table.size),
-                sketch_total=state.sketch_total,
+                sketch_fill=fill,
+                sketch_total=total,
                 seconds=self.clock() - began,
             )
         )
         return state
 
-    def _order(self, step: Step, state: RoundState | None) -> bytes:
+    def _order(self, step: Step, ask: Ask) -> bytes:
         header = OrderHeader(
             run=self.store.name,
             round=step.round,
             phase=step.phase,
             plan=self._plan.canonical().decode("utf-8"),
             deadline_s=max(1, round(self._plan.rounds.deadline_s)),
-            sketch_total=state.sketch_total if state else 0,
+            sketch_total=ask.sketch_total,
+            codec=ask.codec,
         )
-        return encode_order(header, state.weights if state else {}, state.sketch if state else None)
+        return encode_order(header, ask.weights, ask.sketch, ask.tables)
 
     def _settle(self, step: Step, replies: dict[str, Reply]) -> RoundState:
         """Round 0: one federation key and one quantiser; who has another is left out."""
-        if len(replies) < self._plan.rounds.quorum:
-            self._course.close(step, len(replies))
+        self._course.require_quorum(step, len(replies))
         agreement, others = agree(
             {s: (r.report.key_id, r.report.codec) for s, r in replies.items()}
         )
@@ -180,22 +184,4 @@ class Conductor:
             self._exchange.excluded.add(site)
             self._exchange.reject(step, site, "its sketches have another key or quantiser")
             del replies[site]
-        return RoundState(0, dict(initial_weights(self._plan)), None, 0, agreement)
-
-    def _merge(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
-        """The state after a round: averaged weights and added tables, or the same ones."""
-        weights, sketch, total = state.weights, state.sketch, state.sketch_total
-        if step.phase == "train":
-            contributions, tables = [], []
-            for site, reply in sorted(replies.items()):
-                if reply.update is None or reply.sketch is None:
-                    continue
-                update = reply.update.record
-                samples = update.images if isinstance(update, ModelUpdate) else 0
-                contributions.append(Contribution(site, reply.update.arrays, samples))
-                tables.append(np.asarray(reply.sketch.arrays["table"], dtype=np.int64))
-                total += reply.report.transitions
-            spec = public_spec(self._plan, state.agreement.key_id, state.agreement.codec)
-            weights = dict(average(weights, contributions))
-            sketch = add_tables(spec, sketch, tables)
-        return RoundState(step.round, weights, sketch, total, state.agreement)
+        return self._work.start(agreement)

@@ -77,8 +77,8 @@ class Course:
         """Note that a site was rejected, failed or was absent in a round."""
         self.blemishes.append(f"round {round_}: {site} {what}")
 
-    def close(self, step: Step, accepted: int) -> None:
-        """A round is over.
+    def require_quorum(self, step: Step, accepted: int) -> None:
+        """Refuse a round of too few sites.
 
         Raises:
             UnreachableError: too few sites were accepted for the round to count.
@@ -91,6 +91,14 @@ class Course:
                 advice="See `cairn-aggregator status` for each site's reason; "
                 "`cairn-aggregator round resume` goes on from the last round that counts",
             )
+
+    def close(self, step: Step, accepted: int) -> None:
+        """A round is over and what it came to is on disk.
+
+        Raises:
+            UnreachableError: as ``require_quorum``.
+        """
+        self.require_quorum(step, accepted)
         self.finished.append(step.round)
 
     @property

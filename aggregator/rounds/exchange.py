@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from aggregator.admin.folder import AdmittedSite
-from aggregator.intake.outliers import oversized
 from aggregator.intake.reply import Reply, Sender, open_reply
-from aggregator.rounds.course import Agreement, Course, Step
+from aggregator.rounds.course import Course, Step
 from aggregator.rounds.events import RoundStarted, SiteLate, SiteRejected, SiteReplied
 from aggregator.rounds.store import RunStore
 from aggregator.rounds.transport import Arrival, Transport
+from aggregator.rounds.work import Work
 from common.crypto.identity import SigningKey
 from common.errors import CairnError, RefusedError
 from common.ledger.durable import replace_durably
 from common.ledger.notes import Checkpoint, parse_note
 from common.ledger.proof import cosign
-from common.model import initial_weights, weight_shapes, weights_digest
+from common.model import weight_shapes
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.expected import Expected, Floors
 from common.wire.orders import SIGNATURE_CONTEXT
@@ -34,6 +34,21 @@ from common.wire.transport import ORDER, RECEIPT, SIGNATURE
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.1, 1.5
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What round 0 and the run so far have settled; None where they have not yet.
+
+    Attributes:
+        key_id: of the sites' sketches.
+        codec: identity that records must name.
+        beside: documents that travel beside the order.
+    """
+
+    key_id: str | None = None
+    codec: str | None = None
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+
 @dataclass
 class Exchange:
     """The sites of one run and the way to them.
@@ -41,6 +56,7 @@ class Exchange:
     Attributes:
         sites: admitted ones, by name.
         witness: signs orders and cosigns checkpoints.
+        work: of the plan's kind; says what does not go together.
         excluded: sites that may not take part, since round 0 showed why.
         clock, sleep: seconds that only go up, and how to wait; passed in for tests.
     """
@@ -50,15 +66,19 @@ class Exchange:
     sites: Mapping[str, AdmittedSite]
     witness: SigningKey
     course: Course
+    work: Work
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     excluded: set[str] = field(default_factory=set)
 
-    def ask(self, step: Step, order: bytes, agreement: Agreement | None) -> dict[str, Reply]:
+    def ask(self, step: Step, order: bytes, terms: Terms) -> dict[str, Reply]:
         """Send an order to everybody online and gather until all answered or time is up.
 
         Returns:
             Accepted replies by site. Everything else is in the journal, with its reason.
+
+        Raises:
+            RefusedError: the sites' answers contradict each other and nobody can tell who is right.
         """
         began = self.clock()
         asked = set(self.sites) - self.excluded
@@ -72,7 +92,8 @@ class Exchange:
             )
         )
         deadline = self.store.plan().rounds.deadline_s
-        self.transport.send({n: self._parcel(order, s) for n, s in online.items()}, deadline)
+        parcels = {n: self._parcel(order, s, terms.beside) for n, s in online.items()}
+        self.transport.send(parcels, deadline)
         replies: dict[str, Reply] = {}
         heard: set[str] = set()
         while online and self.clock() < began + deadline:
@@ -80,7 +101,7 @@ class Exchange:
             for arrival in arrivals:
                 site = online.pop(arrival.node)
                 heard.add(site)
-                reply = self._take(step, site, arrival, agreement, began)
+                reply = self._take(step, site, arrival, terms, began)
                 if reply is not None:
                     replies[site] = reply
             if online and not arrivals:
@@ -88,23 +109,26 @@ class Exchange:
         for site in sorted(asked - heard):
             self.store.record(SiteLate(round=step.round, site=site))
             self.course.blemish(step.round, site, "was absent or late")
-        return self._without_outliers(step, replies)
+        for site, reason in self.work.odd(step, replies).items():
+            self.reject(step, site, reason)
+            del replies[site]
+        return replies
 
     def reject(self, step: Step, site: str, reason: str, size: int = 0) -> None:
         """Journal a rejection; the run can no longer be COMPLETED."""
         self.store.record(SiteRejected(round=step.round, site=site, reason=reason, bytes=size))
         self.course.blemish(step.round, site, f"was rejected: {reason}")
 
-    def _parcel(self, order: bytes, site: str) -> bytes:
-        """An order for one site, with its newest receipt."""
+    def _parcel(self, order: bytes, site: str, beside: Mapping[str, bytes]) -> bytes:
+        """An order for one site, with its newest receipt and what belongs to it."""
         parts = {ORDER: order, SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order)}
         receipt = self.sites[site].checkpoint_file
         if receipt.exists():
             parts[RECEIPT] = receipt.read_bytes()
-        return wrap(parts)
+        return wrap({**parts, **beside})
 
     def _take(
-        self, step: Step, site: str, arrival: Arrival, agreement: Agreement | None, began: float
+        self, step: Step, site: str, arrival: Arrival, terms: Terms, began: float
     ) -> Reply | None:
         """What a node sent for its site, if it is accepted."""
         if arrival.parcel is None:
@@ -113,7 +137,7 @@ class Exchange:
         admitted = self.sites[site]
         sender = Sender(admitted.ledger_key, last_seen(admitted))
         try:
-            reply = open_reply(arrival.parcel, sender, self._expected(step, site, agreement))
+            reply = open_reply(arrival.parcel, sender, self._expected(step, site, terms))
         except CairnError as error:
             self.reject(step, site, str(error), len(arrival.parcel))
             return None
@@ -122,7 +146,7 @@ class Exchange:
         self.store.archive(step.round, site, reply.parts)
         if reply.report.code is ReplyCode.OK and step.phase == "begin":
             try:
-                self._check_start(reply)
+                self.work.check_start(reply)
             except RefusedError as error:
                 self.excluded.add(site)
                 self.reject(step, site, str(error), sum(reply.envelope_bytes.values()))
@@ -130,7 +154,7 @@ class Exchange:
         self._note_reply(step, reply, self.clock() - began)
         return reply if reply.report.code is ReplyCode.OK else None
 
-    def _expected(self, step: Step, site: str, agreement: Agreement | None) -> Expected:
+    def _expected(self, step: Step, site: str, terms: Terms) -> Expected:
         plan = self.course.plan
         return Expected(
             site=site,
@@ -140,28 +164,9 @@ class Exchange:
             plan=plan,
             shapes=weight_shapes(plan),
             floors=Floors.of(plan),
-            key_id=agreement.key_id if agreement else None,
-            codec=agreement.codec if agreement else None,
+            key_id=terms.key_id,
+            codec=terms.codec,
         )
-
-    def _check_start(self, reply: Reply) -> None:
-        """Another digest means another release or a broken machine: noticed before any merge."""
-        expected = weights_digest(initial_weights(self.course.plan))
-        if reply.report.weights_sha256 != expected:
-            raise RefusedError(
-                "a site starts from other weights",
-                field="weights_sha256",
-                expected=expected[:12],
-                got="another digest",
-                advice="Update that site to the same release of Cairn",
-            )
-
-    def _without_outliers(self, step: Step, replies: dict[str, Reply]) -> dict[str, Reply]:
-        updates = {s: r.update.arrays for s, r in replies.items() if r.update is not None}
-        for site, ratio in oversized(updates).items():
-            self.reject(step, site, f"its update is {ratio:.0f} times the median update's norm")
-            del replies[site]
-        return replies
 
     def _note_failure(self, step: Step, site: str, code: ReplyCode, seconds: float) -> None:
         self.store.record(

@@ -53,7 +53,9 @@ class RoundState:
         """The arrays of one file, by name."""
         prefix = file + "/"
         return {
-            n.removeprefix(prefix): array for n, array in self.arrays.items() if n.startswith(prefix)
+            n.removeprefix(prefix): array
+            for n, array in self.arrays.items()
+            if n.startswith(prefix)
         }
 
 
@@ -201,9 +203,7 @@ class RunStore:
                 else:
                     documents[name] = data
             agreement = Agreement(about["key_id"], about["codec"])
-            return RoundState(
-                round_, agreement, arrays, about["facts"], documents, about["digest"]
-            )
+            return RoundState(round_, agreement, arrays, about["facts"], documents, about["digest"])
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise InputDataError(
                 "a finished round cannot be read",

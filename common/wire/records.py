@@ -84,9 +84,8 @@ class SketchTable(_Common):
 class PixelStatistics(_Common):
     """Sums over all pixels of a site's slides, before there are keys.
 
-    Arrays: of ``survey``, ``histogram`` int64[intensity bins] and, for a codec of
-    components, ``gram`` int64[bands, bands]; of ``ranges``, ``histogram``
-    int64[components, range bins].
+    Arrays: of ``survey``, ``histogram`` int64[intensity bins] and ``gram`` int64[bands,
+    bands]; of ``ranges``, ``histogram`` int64[components, range bins].
 
     Attributes:
         subject: what was summed.
