@@ -11,6 +11,7 @@ import hashlib
 import json
 import platform
 import shutil
+import signal
 import sys
 import time
 import tomllib
@@ -209,6 +210,8 @@ def narrate(text: str, began: float) -> None:
 def demo(folder: Path, plan_file: Path | None, seed: int | None, port: int) -> None:
     """Run three made-up hospitals and an aggregator here; ends with report.html."""
     began = time.monotonic()
+    # Whoever ends the demonstration ends its processes with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = folder.resolve()
     clean_folder(folder)
     source = plan_file or HERE.parent / "plans" / "demo.toml"
