@@ -257,7 +257,7 @@ class Limits(Frozen):
 # A section that a plan's kind does not have. Nothing reads it, and nothing can give it.
 _NO_TASK = Task.model_construct(landmarks=())
 _NO_PIXELS = Pixels.model_construct(bands=())
-_NO_EMBED = Embed.model_construct(groups=())
+_NO_EMBED = Embed.model_construct(codec="", codebook="", groups=())
 
 _OWN: dict[Kind, tuple[frozenset[str], frozenset[str]]] = {
     "training": (frozenset({"task"}), frozenset({"task", "model", "agent", "experience"})),

@@ -16,7 +16,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from aggregator.report.run import RunState, SiteState, Status, landmarks_of, mean_mm, prior_mm
+from aggregator.report.run import (
+    TRAINED,
+    RunState,
+    SiteState,
+    Status,
+    landmarks_of,
+    mean_mm,
+    prior_mm,
+    rounds_of,
+)
 from aggregator.report.state import fold
 from aggregator.report.text import (
     count,
@@ -53,6 +62,11 @@ _PHASES = {
     "begin": "agreeing on the initial weights",
     "train": "training",
     "evaluate": "final evaluation",
+    "survey": "summing up pixels",
+    "range": "finding the components' ranges",
+    "sketch": "counting keys",
+    "recover": "recovering frequent keys",
+    "embed": "embedding slides",
     "finished": "finished",
 }
 _VERDICTS = {"COMPLETED": "bold green", "DEGRADED": "bold yellow", "FAILED": "bold red"}
@@ -202,7 +216,7 @@ def _header(state: RunState, now: datetime | None) -> Text:
     text.append(f" ({state.plan_fingerprint[:8]})\n", style="dim")
     if state.verdict:
         text.append(state.verdict, style=_VERDICTS[state.verdict])
-        text.append(f"  {state.trained} of {state.planned_rounds} training rounds")
+        text.append(f"  {state.trained} of {state.planned_rounds} {rounds_of(state)}")
         text.append(f" in {duration(state.elapsed_s)}")
         for why in state.why() or (state.reason,):
             text.append(f"\n{printable(why)}", style="yellow")
@@ -247,7 +261,7 @@ def _state_cell(site: SiteState, state: RunState) -> Text:
     sign, style = _LOOK[site.status]
     label: str = site.status
     if site.status == "training" and state.phase != "train":
-        label = "preparing" if state.phase == "begin" else "evaluating"
+        label = {"begin": "preparing", "evaluate": "evaluating"}.get(state.phase, "working")
     return Text(f"{sign} {label}", style=style)
 
 
@@ -265,7 +279,8 @@ def _footer(state: RunState) -> Text:
     if finished:
         fill, total = finished[-1].sketch_fill, finished[-1].sketch_total
         full = min(20, max(0, round(20 * fill)))
-        text.append("experience sketch     ", style="dim")
+        what = "experience sketch" if state.kind in TRAINED else "merged sketch"
+        text.append(f"{what:<22}", style="dim")
         text.append("█" * full, style="cyan")
         text.append("░" * (20 - full), style="dim")
         text.append(f"  {percent(fill)} of cells · {count(total)} keys")

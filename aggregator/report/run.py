@@ -11,11 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
-from typing import Literal
+from typing import Final, Literal
 
+from common.plan import Kind
+from common.schedule import Phase, is_work
 from common.wire.records import LandmarkError
 
-Phase = Literal["begin", "train", "evaluate"]
+TRAINED: Final[frozenset[Kind]] = frozenset({"training", "no-op"})
+"""Kinds of run that have a model, landmarks and an experience sketch."""
 Status = Literal["waiting", "training", "sent", "late", "rejected", "failed"]
 Curve = tuple[tuple[int, float], ...]
 """Points (training rounds behind the model, mean error in mm), ascending."""
@@ -56,8 +59,8 @@ class RoundState:
     """One round.
 
     Attributes:
-        trained: training rounds that had finished when this one began, so the
-            age of the weights that its ``errors`` speak of.
+        trained: rounds of work that had finished when this one began; of a training
+            run, the age of the weights that its ``errors`` speak of.
         attempts: how often its orders went out.
         earlier: who was late, rejected or failed in attempts before this one.
         seconds: from the orders to the average; None while it goes on.
@@ -134,6 +137,7 @@ class RunState:
     federation: str = ""
     plan_name: str = ""
     plan_fingerprint: str = ""
+    kind: Kind = "training"
     planned_rounds: int = 0
     quorum: int = 0
     sites: tuple[str, ...] = ()
@@ -153,7 +157,7 @@ class RunState:
         return self.rounds[-1] if self.rounds else None
 
     @property
-    def phase(self) -> Literal["waiting", "begin", "train", "evaluate", "finished"]:
+    def phase(self) -> Phase | Literal["waiting", "finished"]:
         """What the run is doing."""
         if self.verdict:
             return "finished"
@@ -161,14 +165,14 @@ class RunState:
 
     @property
     def trained(self) -> int:
-        """Training rounds that finished."""
-        return sum(r.phase == "train" and r.finished_at is not None for r in self.rounds)
+        """Rounds of work that finished: of training, in a training run."""
+        return sum(is_work(r.phase) and r.finished_at is not None for r in self.rounds)
 
     @property
     def round(self) -> int:
-        """The training round that goes on, or the last one; 0 before the first."""
+        """The round of work that goes on, or the last one; 0 before the first."""
         current = self.current
-        running = current is not None and current.phase == "train" and current.finished_at is None
+        running = current is not None and is_work(current.phase) and current.finished_at is None
         return self.trained + (1 if running and not self.verdict and not self._interrupted else 0)
 
     @property
@@ -205,7 +209,8 @@ class RunState:
         """When training will be done if the rounds to come last as long as those before.
 
         The median of the finished training rounds, so that one late site does
-        not move it; None before the first has finished and after the last.
+        not move it; None before the first has finished and after the last. Rounds of
+        other work have little in common, so nothing is expected of them.
         """
         seconds = [r.seconds for r in self.rounds if r.phase == "train" and r.seconds is not None]
         left = self.planned_rounds - self.trained
@@ -270,6 +275,11 @@ class RunState:
     def evaluated(self) -> tuple[RoundState, ...]:
         """The rounds in which any site told its errors."""
         return tuple(r for r in self.rounds if mean_mm(r.errors) is not None)
+
+
+def rounds_of(state: RunState) -> str:
+    """What a run's rounds of work are called."""
+    return "training rounds" if state.kind in TRAINED else "rounds"
 
 
 def mean_mm(errors: Iterable[LandmarkError], landmark: str | None = None) -> float | None:

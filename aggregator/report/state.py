@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from aggregator.report.run import Phase, RoundState, RunState, SiteRound, Status
+from aggregator.report.run import RoundState, RunState, SiteRound, Status
 from aggregator.rounds.events import (
     Event,
     RoundFinished,
@@ -22,6 +22,7 @@ from aggregator.rounds.events import (
     SiteRejected,
     SiteReplied,
 )
+from common.schedule import Phase
 from common.wire.codes import EXPLANATIONS, ReplyCode
 
 __all__ = ["RunState", "fold"]
@@ -63,6 +64,7 @@ def _run_started(state: RunState, event: RunStarted) -> RunState:
         federation=event.federation,
         plan_name=event.plan_name,
         plan_fingerprint=event.plan_fingerprint,
+        kind=event.kind,
         planned_rounds=event.rounds,
         quorum=event.quorum,
         sites=tuple(dict.fromkeys((*(state.sites if again else ()), *event.sites))),

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.plan import FederationPlan
 from common.schedule import Phase
@@ -127,7 +128,8 @@ def _check_sketch(record: SketchTable, arrays: Mapping[str, Array], expected: Ex
     require((record.rows, record.columns) == (rows, columns), "rows, columns", "the plan's", "not")
     _check_identity(record, expected)
     require_names(arrays, "table")
-    table, total = np.asarray(arrays["table"]), record.total
+    table: NDArray[np.int64] = np.asarray(arrays["table"])
+    total = record.total
     require_table(table, "table", (rows, columns), total)
     require(total >= floors.transitions, "total", f"at least {floors.transitions}", "fewer")
     require_filled(table, "table", total, floors.sketch_fill, plan.limits.max_cells_per_input)

@@ -42,8 +42,8 @@ def test_three_sites_complete_a_run_and_their_sketches_add_up(three, no_op_plan)
     ]
     state = store.load(3)
     expected = sum(np.asarray(envelope.arrays["table"]) for envelope in tables)
-    np.testing.assert_array_equal(state.sketch, expected)
-    assert state.sketch_total == sum(
+    np.testing.assert_array_equal(state.arrays["experience/table"], expected)
+    assert state.facts["sketch_total"] == sum(
         e.record.total for e in tables if isinstance(e.record, SketchTable)
     )
 
@@ -244,7 +244,8 @@ def test_the_same_seed_gives_the_same_model_and_sketch(tmp_path, federation, no_
     for run in ("run-1", "run-2"):
         store = federation.create_run(no_op_plan, run, min_sites=2)
         finished = federation.conduct(store, federation.transport())
-        outcomes.append((finished.model_sha256, store.load(3).sketch.tobytes()))
+        table = store.load(3).arrays["experience/table"]
+        outcomes.append((finished.model_sha256, table.tobytes()))
     assert outcomes[0] == outcomes[1]
 
 

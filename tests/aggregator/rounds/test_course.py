@@ -34,7 +34,7 @@ def test_a_run_begins_trains_every_round_and_ends_with_an_evaluation(plan):
         Step(4, "evaluate"),
     ]
     assert course.verdict == "COMPLETED"
-    assert course.trained == 3
+    assert course.worked == 3
 
 
 def test_a_round_below_its_quorum_does_not_count(plan):

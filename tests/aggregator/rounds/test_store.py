@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aggregator.rounds.course import Agreement
-from aggregator.rounds.store import MODEL_FILE, RoundState, RunOptions, RunStore
+from aggregator.rounds.store import MODEL_FILE, RoundState, RunOptions, RunStore, within
 from common.errors import InputDataError
 from common.model import initial_weights, weights_digest
 from common.plan import parse_plan
@@ -22,19 +22,29 @@ def store(tmp_path: Path) -> RunStore:
 
 
 def state() -> RoundState:
-    table = np.arange(6, dtype=np.int64).reshape(2, 3)
-    return RoundState(2, dict(initial_weights(PLAN)), table, 15, Agreement("k" * 16, "c" * 64))
+    return RoundState(
+        2,
+        Agreement("k" * 16, "c" * 64),
+        {
+            **within("model", initial_weights(PLAN)),
+            "experience/table": np.arange(6, dtype=np.int64).reshape(2, 3),
+        },
+        {"sketch_total": 15},
+        {"codec.json": b"{}"},
+        weights_digest(initial_weights(PLAN)),
+    )
 
 
 def test_a_round_is_read_back_as_it_was_written(store):
-    digest = store.save(state())
+    store.save(state())
     back = store.load(2)
-    assert digest == weights_digest(initial_weights(PLAN))
+    assert back.digest == weights_digest(initial_weights(PLAN))
     assert back.agreement == state().agreement
-    assert back.sketch_total == 15
-    np.testing.assert_array_equal(back.sketch, state().sketch)
-    for name, array in initial_weights(PLAN).items():
-        np.testing.assert_array_equal(back.weights[name], array)
+    assert (back.facts, back.documents) == (state().facts, state().documents)
+    assert set(back.arrays) == set(state().arrays)
+    for name, array in state().arrays.items():
+        np.testing.assert_array_equal(back.arrays[name], array)
+    assert set(back.below("model")) == set(initial_weights(PLAN))
 
 
 def test_plan_and_options_are_read_back_as_they_were_written(store):
@@ -42,9 +52,10 @@ def test_plan_and_options_are_read_back_as_they_were_written(store):
     assert store.options() == RunOptions(min_sites=2, wait_s=1.5)
 
 
-def test_a_changed_model_is_not_gone_on_from(store):
+@pytest.mark.parametrize("name", [MODEL_FILE, "experience.safetensors", "codec.json"])
+def test_a_changed_file_is_not_gone_on_from(store, name):
     store.save(state())
-    path = store.round_folder(2) / MODEL_FILE
+    path = store.round_folder(2) / name
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(bytes(data))

@@ -13,7 +13,14 @@ def header(envelope, **changes):
 
 def test_the_set_of_records_is_this_one():
     names = [kind.__name__ for kind in RECORD_TYPES]
-    assert names == ["ModelUpdate", "SketchTable", "RoundReport"]
+    training = ["ModelUpdate", "SketchTable", "RoundReport"]
+    assert names == [
+        *training,
+        "PixelStatistics",
+        "PixelSketches",
+        "HeavyHitters",
+        "GroupCounts",
+    ]
 
 
 @pytest.mark.parametrize("kind", ["ModelUpdate", "SketchTable", "RoundReport", "failure"])

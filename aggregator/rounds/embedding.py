@@ -1,0 +1,127 @@
+"""A run of embedding: the codebook goes out, counts per group come back.
+
+Maps stay at the sites. What is kept here are the sites' counts, one row each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+
+from aggregator.intake.reply import Reply
+from aggregator.rounds.course import Agreement, Step
+from aggregator.rounds.store import RoundState
+from aggregator.rounds.work import Ask
+from common.canonical import canonical_json, sha256_hex
+from common.errors import InputDataError, RefusedError
+from common.keys.codebook import Codebook
+from common.keys.pixel_agreement import read_codec
+from common.plan import FederationPlan
+from common.wire.records import GroupCounts
+from common.wire.transport import CODEBOOK
+
+GROUPS_FILE: Final = "groups.json"
+
+
+def check_attached(plan: FederationPlan, codec: bytes, codebook: bytes) -> None:
+    """Refuse documents that are not those the plan names.
+
+    Raises:
+        InputDataError: another digest, no codec or codebook, or other groups.
+    """
+    asked = plan.embed
+    for name, data, digest in (
+        ("codec", codec, asked.codec),
+        ("codebook", codebook, asked.codebook),
+    ):
+        if sha256_hex(data) != digest:
+            raise InputDataError(
+                "not the document that the plan names",
+                field=f"embed.{name}",
+                expected=f"digest {digest[:12]}…",
+                got=f"{sha256_hex(data)[:12]}…",
+                advice="Write the file's digest into the plan, or take the other file",
+            )
+    read_codec(codec.decode("utf-8", "replace"))
+    found = Codebook.from_bytes(codebook, codec=asked.codec).group_names
+    if found != asked.groups:
+        raise InputDataError(
+            "the codebook has other groups than the plan",
+            field="embed.groups",
+            expected=", ".join(found) or "a labelled codebook",
+            got=", ".join(asked.groups),
+        )
+
+
+class EmbedWork:
+    """See ``Work``.
+
+    Args:
+        plan: of the run.
+        codec, codebook: the documents that the plan names.
+
+    Raises:
+        InputDataError: they are not.
+    """
+
+    def __init__(self, plan: FederationPlan, codec: bytes, codebook: bytes) -> None:
+        check_attached(plan, codec, codebook)
+        self._plan = plan
+        self._codec = codec.decode("utf-8")
+        self._codebook = codebook
+
+    def check_start(self, reply: Reply) -> None:
+        """See ``Work``."""
+        if reply.report.codec != self._plan.embed.codec:
+            raise RefusedError("a site embeds with another codec", field="codec")
+
+    def start(self, agreement: Agreement) -> RoundState:
+        """See ``Work``."""
+        return RoundState(0, agreement)
+
+    def ask(self, step: Step, state: RoundState | None) -> Ask:
+        """See ``Work``."""
+        del state
+        if step.phase != "embed":
+            return Ask()
+        return Ask(codec=self._codec, beside={CODEBOOK: self._codebook})
+
+    def codec(self, step: Step, state: RoundState | None) -> str | None:
+        """See ``Work``."""
+        del step, state
+        return self._plan.embed.codec
+
+    def odd(self, step: Step, replies: Mapping[str, Reply]) -> dict[str, str]:
+        """See ``Work``; counts of different sites need not agree."""
+        del step, replies
+        return {}
+
+    def merge(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
+        """See ``Work``."""
+        if step.phase != "embed":
+            return RoundState(step.round, state.agreement)
+        sites = {}
+        pixels = 0
+        for site, reply in sorted(replies.items()):
+            envelope = reply.envelopes["GroupCounts"]
+            counts = np.asarray(envelope.arrays["counts"]).tolist()
+            record = envelope.record
+            total = record.pixels if isinstance(record, GroupCounts) else 0
+            names = ("background", *self._plan.embed.groups)
+            sites[site] = {"pixels": total, "groups": dict(zip(names, counts, strict=True))}
+            pixels += total
+        data = canonical_json({"codebook": self._plan.embed.codebook, "sites": sites})
+        return RoundState(
+            step.round,
+            state.agreement,
+            facts={"pixels": pixels},
+            documents={GROUPS_FILE: data},
+            digest=sha256_hex(data),
+        )
+
+    def sketched(self, state: RoundState) -> tuple[float, int]:
+        """See ``Work``: there is no sketch."""
+        del state
+        return 0.0, 0

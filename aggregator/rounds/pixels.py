@@ -1,0 +1,165 @@
+"""A run of pixels: sums become a codec, tables are added blind, released keys are kept.
+
+The aggregator fits the projection and freezes the ranges from sums that intake has
+checked, adds count sketches that it cannot query, and sends the sum back. Which
+keys are frequent is found at the sites; what they name is kept only if most of
+them name the same, and as the file that a codebook is made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aggregator.intake.reply import Reply
+from aggregator.merging.pixels import add_pixel_tables, add_ranges, add_surveys
+from aggregator.rounds.course import Agreement, Step
+from aggregator.rounds.store import RoundState, within
+from aggregator.rounds.work import Ask
+from common.canonical import sha256_hex
+from common.errors import RefusedError
+from common.keys.key_counts import KeyCounts
+from common.keys.pixel_agreement import codec_text, family, fit_ranges, fit_widest, read_codec
+from common.plan import FederationPlan
+from common.wire.envelope import Envelope
+from common.wire.records import PixelSketches
+
+CODEC_FILE: Final = "codec.json"
+KEYS_FILE: Final = "keys.safetensors"
+TABLES: Final = "pixels"
+COUNTED: Final = "pixels"
+
+
+class PixelWork:
+    """See ``Work``. The state holds the codec, then the merged tables, then the released keys."""
+
+    def __init__(self, plan: FederationPlan) -> None:
+        self._plan = plan
+
+    def check_start(self, reply: Reply) -> None:
+        """Another family means another release: its sums could not be added."""
+        if reply.report.codec != family(self._plan):
+            raise RefusedError(
+                "a site turns pixels into keys in another way",
+                field="codec",
+                expected=family(self._plan)[:12],
+                got="another digest",
+                advice="Update that site to the same release of Cairn",
+            )
+
+    def start(self, agreement: Agreement) -> RoundState:
+        """See ``Work``."""
+        return RoundState(0, agreement)
+
+    def ask(self, step: Step, state: RoundState | None) -> Ask:
+        """See ``Work``."""
+        if state is None or step.phase == "survey":
+            return Ask()
+        codec = state.documents[CODEC_FILE].decode("utf-8")
+        return Ask(codec=codec, tables=state.below(TABLES) if step.phase == "recover" else {})
+
+    def codec(self, step: Step, state: RoundState | None) -> str | None:
+        """See ``Work``: the family first, then the codec that the order carries."""
+        del step
+        document = None if state is None else state.documents.get(CODEC_FILE)
+        return family(self._plan) if document is None else sha256_hex(document)
+
+    def odd(self, step: Step, replies: Mapping[str, Reply]) -> dict[str, str]:
+        """All sites read the same tables, so they name the same keys: who does not is odd."""
+        if step.phase != "recover" or not replies:
+            return {}
+        said: dict[bytes, list[str]] = {}
+        for site, reply in sorted(replies.items()):
+            arrays = reply.envelopes["HeavyHitters"].arrays
+            said.setdefault(arrays["keys"].tobytes() + arrays["counts"].tobytes(), []).append(site)
+        most = max(said.values(), key=len)
+        if 2 * len(most) <= len(replies):
+            raise RefusedError(
+                "the sites do not name the same keys",
+                field="HeavyHitters",
+                expected="the same keys and counts from most of the sites",
+                got=f"{len(said)} different answers of {len(replies)} sites",
+                advice="Compare the sites' releases of Cairn; no key was kept",
+            )
+        return {
+            site: "it names other keys than most sites do"
+            for sites in said.values()
+            if sites is not most
+            for site in sites
+        }
+
+    def merge(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
+        """See ``Work``."""
+        asked = self._plan.pixels
+        if step.phase == "survey":
+            survey = add_surveys(asked, self._envelopes(replies, "PixelStatistics"))
+            return self._with_codec(step, state, codec_text(fit_widest(asked, survey)))
+        if step.phase == "range":
+            widest = read_codec(self._document(state))
+            ranges = add_ranges(widest, self._envelopes(replies, "PixelStatistics"))
+            return self._with_codec(step, state, codec_text(fit_ranges(asked, widest, ranges)))
+        if step.phase == "sketch":
+            return self._add(step, state, replies)
+        if step.phase == "recover":
+            return self._keep(step, state, replies)
+        return RoundState(step.round, state.agreement)
+
+    def sketched(self, state: RoundState) -> tuple[float, int]:
+        """See ``Work``."""
+        table = state.arrays.get(f"{TABLES}/full")
+        fill = 0.0 if table is None else float(np.count_nonzero(table) / table.size)
+        return fill, state.facts.get(COUNTED, 0)
+
+    def _with_codec(self, step: Step, state: RoundState, text: str) -> RoundState:
+        data = text.encode("utf-8")
+        documents = {CODEC_FILE: data}
+        return RoundState(step.round, state.agreement, documents=documents, digest=sha256_hex(data))
+
+    def _add(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
+        sketches = self._envelopes(replies, "PixelSketches")
+        identity = sha256_hex(state.documents[CODEC_FILE])
+        tables = add_pixel_tables(self._plan.pixels, state.agreement.key_id, identity, sketches)
+        records = [e.record for e in sketches if isinstance(e.record, PixelSketches)]
+        return RoundState(
+            step.round,
+            state.agreement,
+            within(TABLES, tables),
+            {COUNTED: sum(record.pixels for record in records)},
+            state.documents,
+            state.digest,
+        )
+
+    def _keep(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
+        """What the sites agree on, as the file that ``cairn-aggregator codebook build`` reads."""
+        first = self._envelopes(replies, "HeavyHitters")[0]
+        keys: NDArray[np.int64] = np.asarray(first.arrays["keys"], np.int64)
+        if keys.size == 0:
+            raise RefusedError(
+                "no key may be named",
+                field="pixels.key_pixels, pixels.key_sites",
+                expected="keys that are frequent enough at enough sites",
+                got="none",
+                advice="Lower the plan's bins or components, or raise its columns",
+            )
+        codec = read_codec(self._document(state))
+        counts = np.asarray(first.arrays["counts"], np.int64)
+        released = KeyCounts(codec.digits, keys.view(np.uint64), counts, codec.identity)
+        data = released.to_bytes()
+        # The tables are in the sketch round's folder; nothing later needs them.
+        return RoundState(
+            step.round,
+            state.agreement,
+            facts={**state.facts, "keys": int(keys.size)},
+            documents={**state.documents, KEYS_FILE: data},
+            digest=sha256_hex(data),
+        )
+
+    def _document(self, state: RoundState) -> str:
+        return state.documents[CODEC_FILE].decode("utf-8")
+
+    @staticmethod
+    def _envelopes(replies: Mapping[str, Reply], kind: str) -> list[Envelope]:
+        return [reply.envelopes[kind] for _, reply in sorted(replies.items())]

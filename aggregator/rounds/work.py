@@ -1,0 +1,91 @@
+"""What a plan's kind does in a run: what it asks, what it merges, what it keeps.
+
+One small module per kind behind one interface; the conductor knows no other
+difference between a run of training and one of pixels. None of them does I/O,
+and nothing is merged that intake has not accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from aggregator.intake.reply import Reply
+from aggregator.rounds.course import Agreement, Step
+from aggregator.rounds.store import RoundState, RunStore
+from common.wire.envelope import Array
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What an order holds beside run, round, phase and plan.
+
+    Attributes:
+        weights: of the model.
+        sketch: merged experience table.
+        sketch_total: keys behind it.
+        codec: canonical JSON of the codec of pixels.
+        tables: merged tables of pixels.
+        beside: documents that travel beside the order in its parcel.
+    """
+
+    weights: Mapping[str, Array] = field(default_factory=dict)
+    sketch: Array | None = None
+    sketch_total: int = 0
+    codec: str | None = None
+    tables: Mapping[str, Array] = field(default_factory=dict)
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class Work(Protocol):
+    """The work of one run; ``TrainingWork`` and ``PixelWork`` are exchangeable."""
+
+    def check_start(self, reply: Reply) -> None:
+        """Refuse, in round 0, a site that starts from something else.
+
+        Raises:
+            RefusedError: it may not take part in this run.
+        """
+
+    def start(self, agreement: Agreement) -> RoundState:
+        """The state after round 0."""
+
+    def ask(self, step: Step, state: RoundState | None) -> Ask:
+        """What the order of a step holds."""
+
+    def codec(self, step: Step, state: RoundState | None) -> str | None:
+        """Identity that the sites' records must name; None before round 0 has settled it."""
+
+    def odd(self, step: Step, replies: Mapping[str, Reply]) -> dict[str, str]:
+        """Sites whose accepted records do not go with the others', with the reason.
+
+        Raises:
+            RefusedError: nobody can tell who is right.
+        """
+
+    def merge(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
+        """The state after a step.
+
+        Raises:
+            CairnError: the records together give nothing to go on with; the run ends.
+        """
+
+    def sketched(self, state: RoundState) -> tuple[float, int]:
+        """Fill of the merged table and keys behind it, for the journal."""
+
+
+def make_work(store: RunStore) -> Work:
+    """The work of a run's plan."""
+    plan = store.plan()
+    if plan.kind == "pixels":
+        from aggregator.rounds.pixels import PixelWork
+
+        return PixelWork(plan)
+    if plan.kind == "embed":
+        from aggregator.rounds.embedding import EmbedWork
+
+        return EmbedWork(plan, store.attached("codec.json"), store.attached("codebook.json"))
+    from aggregator.rounds.training import TrainingWork
+
+    return TrainingWork(plan)
