@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from common.sketching.compiling import compiled
 
+STRIDE = 128  # pixels between two stages of a loop: everything then stays in the first-level cache
+
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 U64 = NDArray[np.uint64]
@@ -51,16 +53,19 @@ def unit_vectors(
     Shapes: pixels[n, bands]; unit float32[n, bands], squared uint64[n] and origin
     int64[n] (which pixel it was) have room for all; foreground bool[n].
     """
-    lengths(pixels, squared)
     count = 0
-    for i in range(pixels.shape[0]):
-        total = squared[i]
-        foreground[i] = total >= floor
-        if total >= floor:
-            _divide(pixels[i], float32(1.0) / np.sqrt(float32(total)), unit[count])
-            squared[count] = total
-            origin[count] = i
-            count += 1
+    own = np.empty(STRIDE, np.uint64)
+    for start in range(0, pixels.shape[0], STRIDE):
+        part = pixels[start : start + STRIDE]
+        lengths(part, own)
+        for i in range(part.shape[0]):
+            total = own[i]
+            foreground[start + i] = total >= floor
+            if total >= floor:
+                _divide(part[i], float32(1.0) / np.sqrt(float32(total)), unit[count])
+                squared[count] = total
+                origin[count] = start + i
+                count += 1
     return count
 
 
@@ -84,12 +89,12 @@ def weighed_digits(
 
     Args:
         places: float32[n], components in bins from -1 on.
-        offset: float32[n], where bin 0 begins.
-        margin: float32[n], how near to an edge is in doubt.
-        weight: uint64[n].
+        offset: float32[n or more], where bin 0 begins.
+        margin: float32[n or more], how near to an edge is in doubt.
+        weight: uint64[n or more].
         bins: of every component.
-        digits: uint64[n], written.
-        doubt: uint8[n], written: 1 or 0.
+        digits: uint64[n or more], written.
+        doubt: uint8[n or more], written: 1 or 0.
     """
     half = float32(0.5)
     top = float32(bins) - half
@@ -129,16 +134,32 @@ def keys_of(
 ) -> int:
     """Keys of unit vectors from their places; returns how many were in doubt.
 
-    Shapes: those of ``weighed_digits`` are flat, with a power of two of components per
-    pixel; ``words`` is ``doubt`` seen as uint64[n, words]; the rest as in ``settle``.
+    Shapes: places float32[n * width], with a power of two as width; offset, margin,
+    weight, digits and doubt have ``STRIDE * width`` entries; ``words`` is ``doubt`` seen as
+    uint64[STRIDE, width / 8]; keys uint64[n]; the rest as in ``settle``.
     """
-    weighed_digits(places, offset, margin, weight, bins, digits, doubt)
-    size = digits.size
-    while size > keys.size:
-        size //= 2
-        add_pairs(digits[: 2 * size], digits[:size])
-    keys[:] = digits[: keys.size]
-    return settle(keys, words, pixels, squared, origin, weights, low, step, bins)
+    done = 0
+    width = offset.size // STRIDE
+    for start in range(0, keys.size, STRIDE):
+        n = min(STRIDE, keys.size - start)
+        size = n * width
+        weighed_digits(
+            places[start * width : start * width + size],
+            offset,
+            margin,
+            weight,
+            bins,
+            digits,
+            doubt,
+        )
+        while size > n:
+            size //= 2
+            add_pairs(digits[: 2 * size], digits[:size])
+        part = keys[start : start + n]
+        part[:] = digits[:n]
+        where = origin[start : start + n]
+        done += settle(part, words, pixels, squared[start:], where, weights, low, step, bins)
+    return done
 
 
 @compiled

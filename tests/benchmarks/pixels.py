@@ -162,8 +162,8 @@ def write_slide(rng, path, total):
     """A .npy of ``total`` pixels: a stretch of tissue over and over, each time with new noise."""
     width = 8000
     rows = total // width
-    stretch = np.minimum(tissue(rng, 64 * width), 65535 - 32)
-    noise = rng.integers(0, 32, stretch.shape, dtype=np.uint16)
+    stretch = np.minimum(tissue(rng, 64 * width), 65535 - 8)
+    noise = rng.integers(0, 8, stretch.shape, dtype=np.uint16)
     with path.open("wb") as file:
         header = {"descr": "<u2", "fortran_order": False, "shape": (rows, width, 35)}
         np.lib.format.write_array_header_1_0(file, header)
@@ -193,16 +193,18 @@ def read_only(path):
 
 
 def sketched(path, codec, threads):
-    """(seconds, CPU seconds, distinct keys) from the file into one count sketch."""
+    """(seconds, CPU seconds, distinct keys, foreground) from the file into one count sketch."""
     counter = ExactFirstCounter(SPEC)
     slide = open_slide(path, BANDS)
     start, cpu = time.perf_counter(), time.process_time()
+    pixels = 0
     for keys, _ in keys_of(slide, codec, threads=threads):
         counter.update(keys)
+        pixels += keys.size
     sketch = counter.sketch()
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     assert sketch.table.any()
-    return seconds, cpu, counter.heavy_hitters().keys.size
+    return seconds, cpu, counter.heavy_hitters().keys.size, pixels / slide.pixels
 
 
 def all_tables(path, codec):
@@ -230,7 +232,7 @@ def disk_figures(rng, total, repetitions, codec):
             turns["read"].append(read_only(path))
             for threads, name in ((1, "sketch"), (2, "sketch, 2 threads")):
                 forget(path)
-                seconds, spent, distinct = sketched(path, codec, threads)
+                seconds, spent, distinct, foreground = sketched(path, codec, threads)
                 turns[name].append(seconds)
             cpu.append(spent)
             forget(path)
@@ -243,6 +245,7 @@ def disk_figures(rng, total, repetitions, codec):
         "seconds": {name: [round(s, 3) for s in each] for name, each in turns.items()},
         "read_GB_per_s": round(size / float(np.median(read)) / 1e9, 2),
         "distinct_keys": distinct,
+        "foreground": round(foreground, 3),
         "sketch_cpu_ns_per_pixel": round(float(np.median(cpu)) / pixels * 1e9, 2),
         "over_read": {
             name: round(float(np.median(np.array(each) / read)), 3) for name, each in turns.items()
@@ -281,6 +284,7 @@ def show(document):
         print(f"\n{disk['pixels']:,} pixels from disk, {disk['bytes'] / 1e9:.2f} GB, seconds:")
         for name, seconds in disk["seconds"].items():
             print(f"  {name:24} {seconds}, {disk['over_read'][name]} times reading")
+        print(f"  {disk['distinct_keys']:,} different keys, {disk['foreground']:.0%} foreground")
         print(f"  read at {disk['read_GB_per_s']} GB/s")
         print(f"  sketch: {disk['sketch_cpu_ns_per_pixel']} CPU ns per pixel, reading included")
     print("  load average {average:.1f} on {cores} cores\n".format(**document["load"]))

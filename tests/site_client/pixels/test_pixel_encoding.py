@@ -59,7 +59,7 @@ def test_fast_keys_equal_the_definition_in_every_bit(data):
 def test_fast_keys_equal_the_definition_over_many_blocks_and_few_are_in_doubt(fitted):
     codec, slides = fitted
     for slide in slides:
-        pixels = np.tile(slide.image.reshape(-1, 12), (2, 1))
+        pixels = np.tile(slide.image.reshape(-1, 12), (4, 1))
         assert len(pixels) > 5 * BLOCK
         encoder = PixelEncoder(codec)
         keys, foreground = encoder.encode(pixels)
