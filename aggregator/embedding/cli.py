@@ -85,7 +85,10 @@ def build(
     page: Path | None,
     as_json: bool,
 ) -> None:
-    """Embed and cluster KEYS into a codebook. 20,000 keys: half a minute, the first time a minute."""
+    """Embed and cluster KEYS into a codebook.
+
+    20,000 keys take about half a minute on one core, the first time about a minute.
+    """
     from aggregator.embedding.clusters import ClusterMethod, make_codebook
     from aggregator.embedding.page import write_codebook_page
     from aggregator.embedding.plane import PlaneSettings, embed
