@@ -120,13 +120,13 @@ class PixelCounter:
             raise SketchError(
                 "unusable presence floor", field="presence_floor", expected="at least 1", got="less"
             )
+        self._codec, self._spec = codec, spec
         self._tables = PixelTables.empty(codec, spec)
         functions = hash_functions(self._tables.presence.spec)
         self._exact = KeyDictionary(distinct, functions.k0)
         self._seen: _Seen | None = None
         self._salt = functions.k1
         self._floor = presence_floor
-        self._limit = codec.digits.size
         self.pixels = 0
 
     def add(self, keys: U64) -> None:
@@ -135,9 +135,10 @@ class PixelCounter:
         Raises:
             InputDataError: a key that the codec does not have.
         """
-        if keys.size and int(keys.max()) >= self._limit:
+        limit = self._codec.digits.size
+        if keys.size and int(keys.max()) >= limit:
             raise InputDataError(
-                "not keys of this codec", field="keys", expected=f"below {self._limit}", got="more"
+                "not keys of this codec", field="keys", expected=f"below {limit}", got="more"
             )
         rest = keys
         while (done := self._exact.count(rest)) < rest.size:
@@ -152,7 +153,7 @@ class PixelCounter:
         self._exact.clear()
         self._seen = None
         done = self._tables
-        self._tables = PixelTables(_like(done.views), CountSketch(done.presence.spec))
+        self._tables = PixelTables.empty(self._codec, self._spec)
         self.pixels = 0
         return done
 
@@ -169,17 +170,6 @@ class PixelCounter:
         if self._floor > 1:  # earlier counts of these keys are in the sketch alone
             present |= views.full.estimate(keys) >= self._floor
         self._tables.presence.update(self._seen.fresh(keys[present]))
-
-
-def _like(views: RecoverySketch) -> RecoverySketch:
-    """Empty views of the same dimensions."""
-    from copy import deepcopy
-
-    empty = deepcopy(views)
-    empty.full.clear()
-    empty.prefix.clear()
-    empty.histogram.fill(0)
-    return empty
 
 
 class _Seen:

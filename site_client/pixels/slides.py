@@ -12,13 +12,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from io import FileIO
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from common.keys.pixel_statistics import check_bands
+
+if TYPE_CHECKING:
+    from site_client.imaging.multiband import BandImage
 
 CHUNK: Final = 1 << 16  # pixels: 4.6 MB of 35 bands of 16 bits
 DTYPES: Final = ("uint8", "uint16", "float32")
@@ -247,11 +250,7 @@ class NpySource:
 class _ItkSource:
     """An image behind ``site_client.imaging``."""
 
-    def __init__(self, image: object, names: tuple[str, ...] | None) -> None:
-        from site_client.imaging.multiband import BandImage
-
-        if not isinstance(image, BandImage):
-            raise TypeError("expected a BandImage")
+    def __init__(self, image: BandImage, names: tuple[str, ...] | None) -> None:
         self._image = image
         self.shape = image.shape
         self.dtype = image.dtype
