@@ -19,6 +19,7 @@ from aggregator.admin.enrol import admit as admit_site
 from aggregator.admin.enrol import create_federation, make_invite, write_invite
 from aggregator.admin.enrol import revoke as revoke_site
 from aggregator.admin.folder import FederationFolder, FederationSettings
+from aggregator.embedding.cli import codebook
 from aggregator.report.live import status_json, status_table, watch
 from aggregator.report.state import RunState, fold
 from aggregator.rounds.events import read_events
@@ -254,6 +255,9 @@ def report(name: str | None, root: Path, output: Path) -> None:
     folder = FederationFolder(root)
     write_report(output, _state(folder.run(name or folder.latest_run())))
     click.echo(f"Wrote {output}")
+
+
+cli.add_command(codebook)
 
 
 def _state(folder: Path) -> RunState:
