@@ -8,7 +8,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-all lint format bench-sketch clean
+.PHONY: help demo demo-pixels test test-all lint format bench-sketch clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -16,12 +16,15 @@ help:  ## what can be made
 $(STAMP): pyproject.toml deploy/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint deploy/constraints.txt -e '.[courier,aggregator,worker,dev]'
-	@# Only nilearn's bundled MRI template is used, never its code: leave its dependencies out.
-	$(BIN)/python -m pip install --quiet --no-deps --constraint deploy/constraints.txt nilearn
+	@# Of these only bundled data is used, never their code: leave their dependencies out.
+	$(BIN)/python -m pip install --quiet --no-deps --constraint deploy/constraints.txt nilearn tensorly
 	touch $@
 
 demo: $(STAMP)  ## a whole federation on this machine; ends with build/demo/report.html
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m deploy.demo
+
+demo-pixels: $(STAMP)  ## three sites sketch many-band pixels into a codebook; build/demo-pixels
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m deploy.demo_pixels
 
 test: lint  ## lint and the default tests
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not slow"
