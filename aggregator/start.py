@@ -12,7 +12,7 @@ from aggregator.rounds.server import RUN_KEY
 from aggregator.rounds.store import RunOptions, RunStore
 from aggregator.rounds.superlink import SuperLink
 from aggregator.service import authority, local_address
-from common.errors import ExitCode, RefusedError, UnreachableError
+from common.errors import ExitCode, InputDataError, RefusedError, UnreachableError
 from common.plan import FederationPlan
 
 LOOK_S = 2.0
@@ -21,6 +21,28 @@ LOOK_S = 2.0
 def connect(folder: FederationFolder) -> SuperLink:
     """The SuperLink of this federation on this machine."""
     return SuperLink(local_address(folder), authority(folder))
+
+
+def check_feasible(plan: FederationPlan) -> None:
+    """Notice now what every door would refuse in round 2, when the warm-up is over.
+
+    Raises:
+        InputDataError: too few transitions a round for the floor or for the sketch's size.
+    """
+    if plan.kind != "training":
+        return
+    gathered = plan.agent.updates * plan.agent.searches
+    cells = plan.experience.rows * plan.experience.columns
+    least = max(plan.limits.min_transitions, cells / plan.limits.max_cells_per_input)
+    if gathered < least:
+        raise InputDataError(
+            "every site's door would refuse this plan's sketches",
+            field="agent.updates x agent.searches",
+            expected=f"at least {least:.0f} transitions a round "
+            "(limits.min_transitions, experience.rows x columns / limits.max_cells_per_input)",
+            got=f"{gathered}",
+            advice="Ask for more updates, or for a smaller sketch",
+        )
 
 
 def start_run(
@@ -32,9 +54,11 @@ def start_run(
         The run and Flower's id of it.
 
     Raises:
+        InputDataError: every site's door would refuse what the plan asks for.
         RefusedError: fewer sites are admitted than the quorum, or asked for.
         UnreachableError: ``cairn-aggregator up`` does not run.
     """
+    check_feasible(plan)
     admitted = len(folder.admitted())
     needed = max(options.min_sites, plan.rounds.quorum)
     if admitted < needed:

@@ -135,6 +135,15 @@ def test_a_plan_for_more_sites_than_are_admitted_is_refused_before_anything_star
     assert list(folder.runs.iterdir()) == []
 
 
+def test_a_plan_whose_sketches_every_door_would_refuse_is_not_started(folder, tmp_path):
+    admit(folder, request())
+    plan = tmp_path / "plan.toml"
+    plan.write_text('name="p"\nseed=1\n[task]\nlandmarks=["AC"]\n[agent]\nupdates=10\n')
+    result = CliRunner().invoke(cli, ["round", "start", str(plan), "--dir", str(folder.root)])
+    assert isinstance(result.exception, InputDataError)
+    assert result.exception.field == "agent.updates x agent.searches"
+
+
 def test_requests_are_json_that_names_the_field_that_is_wrong(folder, tmp_path):
     path = tmp_path / "request.json"
     path.write_text(json.dumps(request().model_dump() | {"extra": 1}))
