@@ -31,8 +31,10 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 ul { padding-left: 1.2rem; } li { overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; font-size: .82rem; }
 th, td { text-align: left; padding: .25rem .6rem .25rem 0; border-bottom: 1px solid #dde3e8;
-  vertical-align: top; overflow-wrap: anywhere; }
-td:nth-child(1), td:nth-child(6) { text-align: right; white-space: nowrap; }
+  vertical-align: top; white-space: nowrap; }
+table.totals { width: auto; } table.totals td:nth-child(2) { text-align: right; }
+.scroll td:nth-child(1), .scroll td:nth-child(6) { text-align: right; }
+.scroll td:nth-child(7) { white-space: normal; min-width: 22rem; }
 .scroll { overflow-x: auto; } svg { max-width: 100%; height: auto; }
 svg text { font: 12px system-ui, sans-serif; fill: #1c2733; } svg rect { fill: #35658f; }
 footer { margin-top: 2rem; color: #5a6773; font-size: .85rem; }
@@ -41,7 +43,7 @@ footer { margin-top: 2rem; color: #5a6773; font-size: .85rem; }
 <p class="verdict $mood">$verdict</p>
 <ul>$details</ul>
 <h2>What left, by type</h2>
-<table><thead><tr><th>type</th><th>bytes</th></tr></thead><tbody>$types</tbody></table>
+<table class="totals"><thead><tr><th>type</th><th>bytes</th></tr></thead><tbody>$types</tbody></table>
 <h2>What left, by round</h2>
 $chart
 <h2>Every record</h2>
