@@ -12,7 +12,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError
@@ -301,12 +309,18 @@ class FederationPlan(Frozen):
             raise ValueError(f"a plan of kind {self.kind} without rounds.training")
         return self
 
+    @model_serializer(mode="wrap")
+    def _of_its_kind(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without the sections that its kind does not have, so that it parses back."""
+        whole: dict[str, object] = serialize(self)
+        alien = _SECTIONS - _OWN[self.kind][1]
+        if self.kind in ("pixels", "embed") and isinstance(rounds := whole["rounds"], dict):
+            whole["rounds"] = {n: value for n, value in rounds.items() if n != "training"}
+        return {name: value for name, value in whole.items() if name not in alien}
+
     def canonical(self) -> bytes:
         """Canonical JSON, the defaults of its kind included: the bytes that are fingerprinted."""
-        left_out: dict[str, bool | set[str]] = dict.fromkeys(_SECTIONS - _OWN[self.kind][1], True)
-        if self.kind in ("pixels", "embed"):
-            left_out["rounds"] = {"training"}
-        return canonical_json(self.model_dump(mode="json", exclude=left_out))
+        return canonical_json(self.model_dump(mode="json"))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,4 +1,4 @@
-"""Curves of a report as inline SVG: the errors, and the experience sketch.
+"""Curves of a report as inline SVG: the errors, and the merged sketch.
 
 Curves carry their names and last values at their ends instead of a legend.
 None is returned when there is nothing to draw.
@@ -27,7 +27,7 @@ from aggregator.report.ink import (
     style,
     svg,
 )
-from aggregator.report.run import Curve, RunState, prior_mm
+from aggregator.report.run import TRAINED, Curve, RunState, prior_mm
 from aggregator.report.text import count, mm, percent, printable
 
 _TICKS_MM = (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500)
@@ -188,7 +188,7 @@ def spread(at: Sequence[float], gap: float) -> list[float]:
 
 
 def sketch(state: RunState) -> Markup | None:
-    """Fill and total of the merged experience sketch after every round."""
+    """Fill and total of the merged sketch after every round."""
     rounds = [r for r in state.rounds if r.finished_at is not None and r.sketch_total]
     if not rounds:
         return None
@@ -223,8 +223,9 @@ def sketch(state: RunState) -> Markup | None:
                 color=INK,
                 fontweight="bold",
             )
+        what = "Experience" if state.kind in TRAINED else "Merged"
         alt = (
-            f"Experience sketch: {percent(rounds[0].sketch_fill)} of cells in use after round "
+            f"{what} sketch: {percent(rounds[0].sketch_fill)} of cells in use after round "
             f"{x[0]}, {percent(rounds[-1].sketch_fill)} after round {x[-1]}, "
             f"{count(rounds[-1].sketch_total)} keys counted."
         )

@@ -21,7 +21,8 @@ from aggregator.report import curves, figures, text
 from aggregator.report.extras import LedgerVerdict, ReportExtras
 from aggregator.report.ink import SITES
 from aggregator.report.landmarks import LandmarkTable, landmark_table
-from aggregator.report.run import RoundState, RunState
+from aggregator.report.run import TRAINED, RoundState, RunState, rounds_of
+from common.schedule import PHASES
 
 _TONES = {"COMPLETED": "good", "DEGRADED": "warn", "FAILED": "bad", "": "open"}
 _MAX_REASONS = 8
@@ -157,7 +158,8 @@ def _context(state: RunState, extras: ReportExtras) -> dict[str, object]:
         "numbers": _numbers(state, extras, errors),
         "landmarks": errors,
         "learning_caption": _learning_caption(state, extras),
-        "sketch_caption": _sketch_caption(extras),
+        "sketch_caption": _sketch_caption(state, extras),
+        "trains": state.kind in TRAINED,
         "bytes_rows": [_bytes_row(state, r) for r in state.rounds],
         "time_rows": [_time_row(state, r) for r in state.rounds],
         "total_bytes": sum(state.site(site).bytes_out for site in state.sites),
@@ -182,10 +184,11 @@ def _banner(state: RunState, extras: ReportExtras) -> _Banner:
     ]
     if not state.run:
         return _Banner("NOT BEGUN", "open", "The journal of this run is empty.", ())
-    done = f"{state.trained} of {state.planned_rounds} training rounds"
+    done = f"{state.trained} of {state.planned_rounds} {rounds_of(state)}"
+    outcome = "model" if state.kind in TRAINED else "outcome"
     sentence = {
         "COMPLETED": f"{done}, every site in every round.",
-        "DEGRADED": f"{done}. The model counts, but not every site is in every round.",
+        "DEGRADED": f"{done}. The {outcome} counts, but not every site is in every round.",
         "FAILED": f"{done}. The run did not reach its end.",
         "": f"{done} so far. This page shows a run that has not finished.",
     }[state.verdict]
@@ -219,7 +222,7 @@ def _numbers(
     duration = text.duration(state.elapsed_s)
     numbers.append(
         _Number(
-            "training rounds", f"{state.trained} of {state.planned_rounds}", f"{sites}; {duration}"
+            rounds_of(state), f"{state.trained} of {state.planned_rounds}", f"{sites}; {duration}"
         )
     )
     out = sum(state.site(site).bytes_out for site in state.sites)
@@ -247,11 +250,17 @@ def _learning_caption(state: RunState, extras: ReportExtras) -> str:
     return " ".join(parts)
 
 
-def _sketch_caption(extras: ReportExtras) -> str:
+def _sketch_caption(state: RunState, extras: ReportExtras) -> str:
     shape = ""
     if extras.sketch_shape is not None:
         rows, columns = extras.sketch_shape
         shape = f" of {rows} rows × {text.count(columns)} columns"
+    if state.kind not in TRAINED:
+        return (
+            f"The merged count sketch{shape} of all sites’ quantised pixels together, which only "
+            "the sites can query. Cells in use tell how much of it the pixels have reached; keys, "
+            "how many were counted."
+        )
     return (
         f"The merged count sketch{shape}, all sites’ experience together. Cells in use tell how "
         "much of it the experience has reached; keys, how much was counted."
@@ -260,6 +269,7 @@ def _sketch_caption(extras: ReportExtras) -> str:
 
 def _name(r: RoundState) -> str:
     names = {"begin": f"{r.round}, agreement", "evaluate": f"{r.round}, evaluation"}
+    names |= {phase: f"{r.round}, {phase}" for phase in PHASES if phase not in (*names, "train")}
     again = f" (attempt {r.attempts})" if r.attempts > 1 else ""
     return names.get(r.phase, str(r.round)) + again
 
@@ -291,10 +301,11 @@ def _time_row(state: RunState, r: RoundState) -> _TableRow:
 
 def _facts(state: RunState, extras: ReportExtras) -> list[tuple[str, str, bool]]:
     software: Mapping[str, str] = extras.software or _installed()
+    outcome = "model" if state.kind in TRAINED else "outcome"
     facts = [
         ("plan", state.plan_name, False),
         ("plan fingerprint", state.plan_fingerprint, True),
-        ("model SHA-256", state.model_sha256, True),
+        (f"{outcome} SHA-256", state.model_sha256, True),
         ("run", state.run, False),
         ("federation", state.federation, False),
         ("sites", ", ".join(state.sites), False),

@@ -31,6 +31,7 @@ CODEC_FILE: Final = "codec.json"
 KEYS_FILE: Final = "keys.safetensors"
 TABLES: Final = "pixels"
 COUNTED: Final = "pixels"
+FILLED: Final = "cells_filled"
 
 
 class PixelWork:
@@ -109,9 +110,8 @@ class PixelWork:
 
     def sketched(self, state: RoundState) -> tuple[float, int]:
         """See ``Work``."""
-        table = state.arrays.get(f"{TABLES}/full")
-        fill = 0.0 if table is None else float(np.count_nonzero(table) / table.size)
-        return fill, state.facts.get(COUNTED, 0)
+        cells = self._plan.pixels.rows * self._plan.pixels.columns
+        return state.facts.get(FILLED, 0) / cells, state.facts.get(COUNTED, 0)
 
     def _with_codec(self, step: Step, state: RoundState, text: str) -> RoundState:
         data = text.encode("utf-8")
@@ -123,11 +123,15 @@ class PixelWork:
         identity = sha256_hex(state.documents[CODEC_FILE])
         tables = add_pixel_tables(self._plan.pixels, state.agreement.key_id, identity, sketches)
         records = [e.record for e in sketches if isinstance(e.record, PixelSketches)]
+        facts = {
+            COUNTED: sum(record.pixels for record in records),
+            FILLED: int(np.count_nonzero(tables["full"])),
+        }
         return RoundState(
             step.round,
             state.agreement,
             within(TABLES, tables),
-            {COUNTED: sum(record.pixels for record in records)},
+            facts,
             state.documents,
             state.digest,
         )

@@ -162,17 +162,20 @@ class RunStore:
         """Write the outcome of a round."""
         folder = self.round_folder(state.round)
         folder.mkdir(parents=True, exist_ok=True)
-        files = dict(state.documents)
-        for file in sorted({name.partition("/")[0] for name in state.arrays}):
-            arrays = {n: np.ascontiguousarray(array) for n, array in state.below(file).items()}
-            files[f"{file}.safetensors"] = safetensors.numpy.save(arrays)
-        for name, data in files.items():
+        tables = {
+            f"{file}.safetensors": safetensors.numpy.save(
+                {n: np.ascontiguousarray(array) for n, array in state.below(file).items()}
+            )
+            for file in sorted({name.partition("/")[0] for name in state.arrays})
+        }
+        for name, data in (*tables.items(), *state.documents.items()):
             replace_durably(folder / name, data)
         about = {
+            "arrays": {name: sha256_hex(data) for name, data in tables.items()},
             "codec": state.agreement.codec,
             "digest": state.digest,
+            "documents": {name: sha256_hex(data) for name, data in state.documents.items()},
             "facts": dict(state.facts),
-            "files": {name: sha256_hex(data) for name, data in files.items()},
             "key_id": state.agreement.key_id,
             "round": state.round,
         }
@@ -186,22 +189,12 @@ class RunStore:
         """
         folder = self.round_folder(round_)
         arrays: dict[str, Array] = {}
-        documents: dict[str, bytes] = {}
         try:
             about = json.loads((folder / "round.json").read_bytes())
-            for name, digest in about["files"].items():
-                data = (folder / name).read_bytes()
-                if sha256_hex(data) != digest:
-                    raise InputDataError(
-                        "a finished round was changed",
-                        field=name,
-                        expected=f"digest {digest[:12]}",
-                        got="another digest",
-                    )
-                if name.endswith(".safetensors"):
-                    arrays |= within(name.rpartition(".")[0], safetensors.numpy.load(data))
-                else:
-                    documents[name] = data
+            for name, digest in about["arrays"].items():
+                data = _unchanged(folder / name, digest)
+                arrays |= within(name.rpartition(".")[0], safetensors.numpy.load(data))
+            documents = {n: _unchanged(folder / n, d) for n, d in about["documents"].items()}
             agreement = Agreement(about["key_id"], about["codec"])
             return RoundState(round_, agreement, arrays, about["facts"], documents, about["digest"])
         except (OSError, ValueError, KeyError, AttributeError) as error:
@@ -223,3 +216,15 @@ class RunStore:
     def model_file(self, round_: int) -> Path:
         """The model after a round."""
         return self.round_folder(round_) / MODEL_FILE
+
+
+def _unchanged(path: Path, digest: str) -> bytes:
+    data = path.read_bytes()
+    if sha256_hex(data) != digest:
+        raise InputDataError(
+            "a finished round was changed",
+            field=path.name,
+            expected=f"digest {digest[:12]}",
+            got="another digest",
+        )
+    return data

@@ -114,7 +114,6 @@ class PixelSketches(_Common):
         codec: identity of the codec; tables of different codecs cannot be added.
         slides: slides read.
         pixels: keys counted in ``full``, ``prefix`` and ``prefix_counts``.
-        keys: keys counted in ``presence``.
     """
 
     record_type: Literal["PixelSketches"] = "PixelSketches"
@@ -124,7 +123,6 @@ class PixelSketches(_Common):
     codec: Digest
     slides: Count
     pixels: Count
-    keys: Count
 
 
 class HeavyHitters(_Common):

@@ -17,7 +17,7 @@ from common.plan import FederationPlan
 from common.schedule import Phase
 from common.wire.envelope import Envelope, decode
 from common.wire.expected import Expected, Floors
-from common.wire.records import RoundReport, SketchTable
+from common.wire.records import HeavyHitters, PixelSketches, RoundReport, SketchTable
 from common.wire.rules import check_record
 from site_client.egress.policy import Policy
 
@@ -50,7 +50,7 @@ class Context:
 
     def expected(self) -> Expected:
         """The rules of every site, with the stricter of the plan's and this site's floors."""
-        plan, own = Floors.of(self.plan), self.policy.floors
+        plan, own, pixels = Floors.of(self.plan), self.policy.floors, self.policy.pixels
         return Expected(
             site=self.site,
             run=self.run,
@@ -62,6 +62,9 @@ class Context:
                 images=max(plan.images, own.images),
                 transitions=max(plan.transitions, own.transitions),
                 sketch_fill=max(plan.sketch_fill, own.sketch_fill),
+                slides=max(plan.slides, pixels.slides if pixels else 1),
+                pixels=max(plan.pixels, pixels.pixels if pixels else 1),
+                group_pixels=max(plan.group_pixels, pixels.group_pixels if pixels else 1),
             ),
             key_id=self.key_id,
             codec=self.codec,
@@ -124,7 +127,7 @@ def _check_policy(envelope: Envelope, context: Context) -> None:
     record, allowed = envelope.record, context.policy.records.allowed
     _require(record.record_type in allowed, "record_type", " or ".join(allowed), record.record_type)
     tier = max(context.plan.limits.privacy_tier, context.policy.privacy.least_tier)
-    if isinstance(record, SketchTable | RoundReport):
+    if isinstance(record, SketchTable | RoundReport | PixelSketches | HeavyHitters):
         _require(
             tier == 0 or record.key_id != context.public_key_id,
             "key_id",

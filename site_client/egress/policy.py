@@ -17,12 +17,21 @@ from pydantic import Field, ValidationError, model_validator
 
 from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError, RefusedError
-from common.plan import FederationPlan, Frozen, LandmarkName, describe_validation
+from common.plan import FederationPlan, Frozen, Kind, LandmarkName, describe_validation
 from common.schedule import Phase
+from common.wire.pixel_rules import most_bytes
 from common.wire.records import Digest
 from common.wire.rules import ANSWERS
 
-RecordName = Literal["ModelUpdate", "SketchTable", "RoundReport"]
+RecordName = Literal[
+    "ModelUpdate",
+    "SketchTable",
+    "RoundReport",
+    "PixelStatistics",
+    "PixelSketches",
+    "HeavyHitters",
+    "GroupCounts",
+]
 Bytes = Annotated[int, Field(ge=1, lt=2**53)]
 
 
@@ -59,17 +68,34 @@ class Privacy(Frozen):
     least_tier: Annotated[int, Field(ge=0, le=1)]
 
 
+class PixelBounds(Frozen):
+    """``[pixels]``: bounds on plans about slides; without this section none is served.
+
+    Attributes:
+        slides, pixels: least that must stand behind a record; the stricter of plan and site.
+        key_pixels, key_sites: a plan that lets rarer keys be named is refused, for other
+            sites would name them.
+        group_pixels: a plan that lets smaller groups be counted is refused.
+    """
+
+    slides: Annotated[int, Field(ge=1)]
+    pixels: Annotated[int, Field(ge=1)]
+    key_pixels: Annotated[int, Field(ge=2)]
+    key_sites: Annotated[int, Field(ge=2)]
+    group_pixels: Annotated[int, Field(ge=1)]
+
+
 class Plans(Frozen):
     """``[plans]``: which plans may be served; ``any`` must be said, an empty list allows none."""
 
-    kinds: Annotated[tuple[Literal["training", "no-op"], ...], Field(strict=False)]
+    kinds: Annotated[tuple[Kind, ...], Field(strict=False)]
     tasks: Annotated[tuple[Literal["landmark-3d"], ...], Field(strict=False)]
     landmarks: Literal["any"] | Annotated[tuple[LandmarkName, ...], Field(strict=False)]
     fingerprints: Literal["any"] | Annotated[tuple[Digest, ...], Field(strict=False)]
 
 
 class Policy(Frozen):
-    """One site's ``policy.toml``; every section must be present."""
+    """One site's ``policy.toml``; every section but ``[pixels]`` must be present."""
 
     version: Literal[1]
     records: Records
@@ -77,11 +103,12 @@ class Policy(Frozen):
     floors: Floors
     privacy: Privacy
     plans: Plans
+    pixels: PixelBounds | None = None
 
     @cached_property
     def sha256(self) -> str:
         """Digest of the canonical form: spelling and comments of the file do not matter."""
-        return sha256_hex(canonical_json(self.model_dump(mode="json")))
+        return sha256_hex(canonical_json(self.model_dump(mode="json", exclude_none=True)))
 
 
 def read_policy(path: Path) -> Policy:
@@ -142,20 +169,10 @@ def check_plan(policy: Policy, plan: FederationPlan, *, weights_bytes: int = 0) 
     """
     plans = policy.plans
     _require(plan.kind in plans.kinds, "kind", " or ".join(plans.kinds) or "nothing", plan.kind)
-    _require(
-        plan.task.kind in plans.tasks,
-        "task.kind",
-        " or ".join(plans.tasks) or "nothing",
-        plan.task.kind,
-    )
-    if plans.landmarks != "any":
-        strangers = [name for name in plan.task.landmarks if name not in plans.landmarks]
-        _require(
-            not strangers,
-            "task.landmarks",
-            f"among the {len(plans.landmarks)} of plans.landmarks",
-            f"{len(strangers)} others",
-        )
+    if plan.kind in ("pixels", "embed"):
+        _check_slides(policy, plan)
+    else:
+        _check_task(policy, plan)
     if plans.fingerprints != "any":
         _require(
             plan.fingerprint in plans.fingerprints,
@@ -172,20 +189,57 @@ def check_plan(policy: Policy, plan: FederationPlan, *, weights_bytes: int = 0) 
     _check_bytes(policy, plan, weights_bytes)
 
 
+def _check_task(policy: Policy, plan: FederationPlan) -> None:
+    plans = policy.plans
+    _require(
+        plan.task.kind in plans.tasks,
+        "task.kind",
+        " or ".join(plans.tasks) or "nothing",
+        plan.task.kind,
+    )
+    if plans.landmarks != "any":
+        strangers = [name for name in plan.task.landmarks if name not in plans.landmarks]
+        _require(
+            not strangers,
+            "task.landmarks",
+            f"among the {len(plans.landmarks)} of plans.landmarks",
+            f"{len(strangers)} others",
+        )
+
+
+def _check_slides(policy: Policy, plan: FederationPlan) -> None:
+    """Here a lower floor is a reason to refuse: what is rare would be told all the same."""
+    bounds = policy.pixels
+    if bounds is None:
+        _require(holds=False, field="kind", expected="none about slides", got=plan.kind)
+        return
+    told = {"pixels": ("key_pixels", "key_sites"), "embed": ("group_pixels",)}[plan.kind]
+    for name in told:
+        asked, least = getattr(getattr(plan, plan.kind), name), getattr(bounds, name)
+        _require(asked >= least, f"{plan.kind}.{name}", f"at least {least}", str(asked))
+
+
 def _check_bytes(policy: Policy, plan: FederationPlan, weights_bytes: int) -> None:
     """What a round and a run are bound to send must fit the caps, headers not counted."""
-    sent = weights_bytes + 8 * plan.experience.rows * plan.experience.columns
+    if plan.kind in ("pixels", "embed"):
+        largest = most_bytes(plan.pixels) if plan.kind == "pixels" else 0
+        whole, what, how_often = largest, "pixels", "pixels"
+    else:
+        largest = weights_bytes + 8 * plan.experience.rows * plan.experience.columns
+        whole, what, how_often = (
+            largest * plan.rounds.training,
+            "experience and model",
+            "rounds.training",
+        )
+    caps = policy.bytes
     _require(
-        sent <= policy.bytes.per_round,
-        "experience and model",
-        f"at most {policy.bytes.per_round} bytes per round",
-        f"{sent} bytes",
+        largest <= caps.per_round,
+        what,
+        f"at most {caps.per_round} bytes per round",
+        f"{largest} bytes",
     )
     _require(
-        sent * plan.rounds.training <= policy.bytes.per_run,
-        "rounds.training",
-        f"at most {policy.bytes.per_run} bytes per run",
-        f"{sent * plan.rounds.training} bytes",
+        whole <= caps.per_run, how_often, f"at most {caps.per_run} bytes per run", f"{whole} bytes"
     )
 
 
@@ -216,6 +270,11 @@ version = 1
 #   ModelUpdate  difference of the network's weights after a round
 #   SketchTable  count sketch of experience tuples, keyed
 #   RoundReport  counts, error figures per landmark, or the number of a failure
+# For plans about slides, add:
+#   PixelStatistics  sums over pixels: brightness, how bands go together, ranges
+#   PixelSketches    count sketches of quantised pixels, keyed
+#   HeavyHitters     frequent quantised pixels of the whole federation, and their counts
+#   GroupCounts      pixels per group of a codebook
 allowed = ["ModelUpdate", "SketchTable", "RoundReport"]
 
 [bytes]
@@ -233,8 +292,26 @@ sketch_fill = 0.01
 # 1: the aggregator cannot query a sketch without the federation key. 0: anybody can.
 least_tier = 1
 
+[pixels]
+# Bounds on plans about slides ("pixels" and "embed"; allow them below). Without
+# this section none is served.
+# Nothing leaves that rests on fewer slides or pixels than this.
+slides = 1
+pixels = 10_000
+# A quantised pixel may be named when the whole federation has so many of it, at so
+# many sites. A plan that asks for less is refused.
+key_pixels = 50
+key_sites = 2
+# A group of a codebook with fewer pixels than this may not be counted.
+group_pixels = 100
+
 [plans]
-# "no-op" plans open no image; they measure the cost of a round.
+# Which kinds of plan are served.
+#   training  trains the agent; no-op opens no image and measures the cost of a round
+#   pixels    sums and counts the pixels of multi-band slides; embed maps slides with
+#             a codebook. Not served unless you add them, and their records above:
+#             they describe the tissue in your slides, and every other site that has
+#             the federation key can query the sum of the sketches.
 kinds = ["training", "no-op"]
 tasks = ["landmark-3d"]
 # "any", or a list of names: landmarks = ["AC", "PC"]

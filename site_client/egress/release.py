@@ -37,7 +37,14 @@ from site_client.egress.outbox import put_reply
 from site_client.spool import Spool, write_atomically
 
 LOG = logging.getLogger("cairn.egress")
-ONCE_A_ROUND = ("ModelUpdate", "SketchTable")
+ONCE_A_ROUND = (
+    "ModelUpdate",
+    "SketchTable",
+    "PixelStatistics",
+    "PixelSketches",
+    "HeavyHitters",
+    "GroupCounts",
+)
 """Types of which a site never releases two different ones for a round."""
 
 
@@ -125,10 +132,10 @@ class Door:
         return True
 
     def require_unanswered(self, context: Context) -> None:
-        """Refuse, before it is trained, a second and different order for a round.
+        """Refuse, before it is worked on, a second and different order for a round.
 
         Raises:
-            RefusedError: this run and round have an update already.
+            RefusedError: this run and round have more than a report already.
         """
         for kind in ONCE_A_ROUND:
             if (context.run, context.round, kind) in self._once:

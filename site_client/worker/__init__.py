@@ -2,8 +2,9 @@
 
 ``failures`` errors as numbers; ``experience`` the keyed sketch and the counts
 for rare-first replay; ``study`` one run's work behind one interface, with
-``training`` and ``noop``; ``state`` what survives a restart; ``loop`` the
-long-lived process; ``dry_run`` a round that leaves nothing.
+``training``, ``noop``, ``pixels`` (its prefix counts ``hidden``) and ``embedding``;
+``state`` what survives a restart; ``loop`` the long-lived process; ``dry_run``
+orders whose answers go nowhere.
 
 The worker has images and no network. It hands records to ``site_client.egress``
 and writes nothing into the outbox itself.

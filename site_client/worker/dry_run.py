@@ -1,4 +1,4 @@
-"""A rehearsal: one round without a network, to see exactly what would leave.
+"""A rehearsal: orders without a network, to see exactly what would leave.
 
 The same study, policy and gate as a real order, and no door: neither ledger,
 spool nor saved state is opened, so nothing can leave and nothing is recorded.
@@ -7,20 +7,23 @@ The findings name types, shapes, sizes and norms; they quote no value.
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from common.errors import CairnError
+from common.errors import CairnError, InputDataError
+from common.keys.pixel_agreement import codec_text, fit_ranges, fit_widest, read_codec
+from common.keys.pixel_statistics import ComponentRanges, PixelSurvey
 from common.model import initial_weights
 from common.plan import FederationPlan
-from common.schedule import Phase
+from common.schedule import Phase, schedule
 from common.wire.envelope import Array, Envelope, encode
 from common.wire.expected import l2_norm
 from common.wire.orders import Order, OrderHeader
-from common.wire.records import RoundReport, SketchTable
+from common.wire.records import RoundReport
 from site_client.egress.gate import Context, check_answer
-from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
+from site_client.egress.policy import check_phase, check_plan, read_policy
 from site_client.site import SiteFolder
 from site_client.worker.setup import Asked, Progress, make_context, make_study, read_shared_key
 from site_client.worker.study import check_order, weights_bytes
@@ -69,7 +72,7 @@ class Rehearsal:
 
     Attributes:
         plan, plan_fingerprint, policy_sha256: what was in force.
-        findings: the envelopes, first of the agreement on weights, then of a round.
+        findings: the envelopes, first of the agreement, then of the rounds.
         bytes: of all of them.
         allowed: whether every one passed the gate.
     """
@@ -95,23 +98,71 @@ class Rehearsal:
 
 
 def rehearse(site: SiteFolder, plan: FederationPlan, progress: Progress | None = None) -> Rehearsal:
-    """Answer the first two orders of a run of ``plan``, and let nothing out.
+    """Answer orders of a run of ``plan``, and let nothing out.
+
+    Of a training plan, the first two. Of a pixels plan, every one, as if this site's
+    sums were everybody's; a key of a single site is never named, so none will be.
 
     Raises:
         RefusedError: the policy does not allow the plan; nothing was opened.
-        InputDataError: settings, policy, key or images cannot be used.
+        InputDataError: settings, policy, key or images cannot be used, or the plan
+            needs a codebook that only a run brings.
     """
     policy, key = read_policy(site.policy_file), read_shared_key(site)
     check_plan(policy, plan, weights_bytes=weights_bytes(plan))
     begin = Asked(site.settings().site, RUN, 0, "begin", plan)
     study = make_study(begin, key, site.data(), progress)
     findings: list[Finding] = []
-    for asked in (begin, replace(begin, round=1, phase="train")):
+    orders = _orders(begin)
+    order = next(orders)
+    while True:
+        header = order.header
+        asked = replace(begin, round=header.round, phase=header.phase, codec=header.codec)
         check_phase(policy, asked.phase)
-        order = _order(asked)
         check_order(order)
-        findings += _findings(study.answer(order), make_context(asked, policy, key))
-    return Rehearsal(plan.name, plan.fingerprint, _digest(policy), tuple(findings))
+        answer = study.answer(order)
+        findings += _findings(answer, make_context(asked, policy, key))
+        try:
+            order = orders.send(answer)
+        except StopIteration:
+            break
+    return Rehearsal(plan.name, plan.fingerprint, policy.sha256, tuple(findings))
+
+
+def _orders(begin: Asked) -> Generator[Order, list[Envelope], None]:
+    """What the aggregator would ask; takes the answer to each order and gives the next."""
+    if begin.plan.kind == "embed":
+        raise InputDataError(
+            "this plan cannot be rehearsed",
+            field="embed.codebook",
+            expected="the codebook, which comes with the run's order",
+            got="the plan alone",
+            advice="Try the codebook on a slide: cairn-site embed",
+        )
+    yield _order(begin)
+    if begin.plan.kind != "pixels":
+        yield _order(replace(begin, round=1, phase="train"))
+        return
+    sums: list[Envelope] = []
+    text: str | None = None
+    for number, phase in enumerate(schedule(begin.plan)[1:], start=1):
+        tables = dict(sums[0].arrays) if phase == "recover" else {}
+        asked = replace(begin, round=number, phase=phase, codec=text)
+        sums = yield replace(_order(asked), tables=tables)
+        if phase in ("survey", "range"):
+            text = _codec_after(asked, sums[0])
+
+
+def _codec_after(asked: Asked, sums: Envelope) -> str:
+    """The codec that the aggregator would fit if this site were the only one."""
+    plan, histogram = asked.plan.pixels, np.asarray(sums.arrays["histogram"], np.int64)
+    if asked.codec is None:
+        gram, pixels = np.asarray(sums.arrays["gram"], np.int64), int(histogram.sum())
+        survey = PixelSurvey(plan.bands, plan.value_scale, pixels, histogram, gram)
+        return codec_text(fit_widest(plan, survey))
+    widest = read_codec(asked.codec)
+    ranges = ComponentRanges(widest.projection.identity, int(histogram[0].sum()), histogram)
+    return codec_text(fit_ranges(plan, widest, ranges))
 
 
 def _order(asked: Asked) -> Order:
@@ -122,8 +173,9 @@ def _order(asked: Asked) -> Order:
         phase=asked.phase,
         plan=asked.plan.canonical().decode("utf-8"),
         deadline_s=max(1, round(asked.plan.rounds.deadline_s)),
+        codec=asked.codec,
     )
-    weights = {} if asked.phase == "begin" else initial_weights(asked.plan)
+    weights = initial_weights(asked.plan) if asked.phase == "train" else {}
     return Order(header, asked.plan, weights, None)
 
 
@@ -148,7 +200,9 @@ def _findings(envelopes: list[Envelope], context: Context) -> list[Finding]:
 
 def _describe(envelope: Envelope, phase: Phase, size: int, refusal: str) -> Finding:
     record, arrays = envelope.record, envelope.arrays
-    table = arrays.get("table") if isinstance(record, SketchTable) else None
+    table = arrays.get(
+        {"SketchTable": "table", "PixelSketches": "full"}.get(record.record_type, "")
+    )
     return Finding(
         phase=phase,
         record_type=record.record_type,
@@ -166,7 +220,3 @@ def _describe(envelope: Envelope, phase: Phase, size: int, refusal: str) -> Find
 
 def _norm(array: Array) -> float:
     return l2_norm({"": array})
-
-
-def _digest(policy: Policy) -> str:
-    return policy.sha256

@@ -42,23 +42,30 @@ def experience_spec(plan: FederationPlan, key: FederationKey | None) -> SketchSp
     Raises:
         InputDataError: the plan asks for a secret key and the site has none.
     """
-    if plan.limits.privacy_tier == 0:
-        secret = PUBLIC_KEY
-    elif key is not None:
-        secret = key.derive(_LABEL, 16)
-    else:
-        raise InputDataError(
-            "this plan needs the federation key",
-            field="worker/federation.key",
-            expected="the key that all sites share",
-            got="no file",
-            advice="Get it from another site, never from the aggregator",
-        )
     return SketchSpec(
         rows=plan.experience.rows,
         columns=plan.experience.columns,
-        key=secret,
+        key=sketch_secret(plan, key, _LABEL),
         domain=experience_codec(plan).identity,
+    )
+
+
+def sketch_secret(plan: FederationPlan, key: FederationKey | None, label: str) -> bytes:
+    """The 16 bytes that key a plan's sketches: public in tier 0, the sites' own in tier 1.
+
+    Raises:
+        InputDataError: the plan asks for a secret key and the site has none.
+    """
+    if plan.limits.privacy_tier == 0:
+        return PUBLIC_KEY
+    if key is not None:
+        return key.derive(label, 16)
+    raise InputDataError(
+        "this plan needs the federation key",
+        field="worker/federation.key",
+        expected="the key that all sites share",
+        got="no file",
+        advice="Get it from another site, never from the aggregator",
     )
 
 

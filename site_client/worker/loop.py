@@ -208,12 +208,10 @@ class Worker:
             check_phase(context.policy, context.phase)
         except RefusedError as error:
             raise PolicyError(str(error)) from error
-        trains = context.phase == "train"
-        if trains:
-            self._door.require_unanswered(context)
+        self._door.require_unanswered(context)
         study = self._ready_study(order)
         envelopes = study.answer(order)
-        if trains:
+        if context.phase == "train":
             # Before the release: a crash between the two must not lose the round's state.
             self._states(order).save(order.header.round, study.state())
         return envelopes
@@ -229,7 +227,11 @@ class Worker:
         self._forget_study()
         states.forget_other_runs()
         study = make_study(
-            self._asked(order), self._keys.federation, self._site.data(), self._report_progress
+            self._asked(order),
+            self._keys.federation,
+            self._site.data(),
+            self._report_progress,
+            self._site.worker,
         )
         found = states.load_before(round_)
         if found is not None:
@@ -246,7 +248,9 @@ class Worker:
 
     def _asked(self, order: Order) -> Asked:
         header = order.header
-        return Asked(self._settings.site, header.run, header.round, header.phase, order.plan)
+        return Asked(
+            self._settings.site, header.run, header.round, header.phase, order.plan, header.codec
+        )
 
     def _context(self, order: Order) -> Context:
         policy = read_policy(self._site.policy_file)

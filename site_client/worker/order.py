@@ -7,18 +7,18 @@ its refusal is reported.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from common.canonical import sha256_hex
 from common.crypto.identity import PublicKey
 from common.errors import CairnError, VerificationError
 from common.wire.orders import SIGNATURE_CONTEXT, Order, decode_order
 from common.wire.parcel import unwrap
-from common.wire.transport import ORDER, RECEIPT, SIGNATURE
+from common.wire.transport import CODEBOOK, ORDER, RECEIPT, SIGNATURE
 from site_client.egress.release import Question
 from site_client.worker.failures import BadOrderError
 
-_PARTS = frozenset({ORDER, SIGNATURE, RECEIPT})
+_PARTS = frozenset({ORDER, SIGNATURE, RECEIPT, CODEBOOK})
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Opened:
         question: names its answer and its reply.
         order: what is asked.
         receipt: cosigned checkpoint that came with it, not yet verified.
-        fault: what is wrong with its signature, or None if it holds.
+        fault: what is wrong with its signature or its codebook, or None if both hold.
     """
 
     question: Question
@@ -57,5 +57,20 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
         witness.verify(parts[SIGNATURE], SIGNATURE_CONTEXT + body)
     except VerificationError as error:
         fault = error
+    fault = fault or _wrong_codebook(order, parts.get(CODEBOOK))
+    order = replace(order, codebook=parts.get(CODEBOOK))
     question = Question(order_sha256=sha256_hex(body), parcel_sha256=sha256_hex(parcel))
     return Opened(question, order, parts.get(RECEIPT), fault)
+
+
+def _wrong_codebook(order: Order, found: bytes | None) -> CairnError | None:
+    """The codebook lies beside the order; the signed plan says which one it must be."""
+    wanted = order.plan.embed.codebook if order.header.phase == "embed" else None
+    if (None if found is None else sha256_hex(found)) == wanted:
+        return None
+    return VerificationError(
+        "not the codebook that the plan names",
+        field="codebook",
+        expected="none" if wanted is None else f"digest {wanted[:12]}",
+        got="another, or none",
+    )

@@ -10,9 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.canonical import sha256_hex
 from common.crypto.identity import PublicKey, SigningKey, read_public_key, read_signing_key
 from common.crypto.keyed import FederationKey, read_federation_key
 from common.errors import InputDataError
+from common.keys.pixel_agreement import family
 from common.model import weight_shapes
 from common.plan import FederationPlan
 from common.schedule import Phase
@@ -20,11 +22,19 @@ from common.sketching import SketchSpec
 from site_client.egress.gate import Context
 from site_client.egress.policy import Policy
 from site_client.site import SiteFolder
-from site_client.worker.experience import experience_codec, experience_spec, public_key_id
+from site_client.worker.embedding import EmbedStudy
+from site_client.worker.experience import (
+    experience_codec,
+    experience_spec,
+    public_key_id,
+    sketch_secret,
+)
 from site_client.worker.noop import NoOpStudy
+from site_client.worker.pixels import PixelStudy
 from site_client.worker.study import Study, Subject
 from site_client.worker.training import TrainingStudy
 
+_PIXELS = "pixel sketch"
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, of how many); may raise ``StoppedError``."""
 
@@ -62,13 +72,30 @@ def read_shared_key(site: SiteFolder) -> FederationKey | None:
 
 @dataclass(frozen=True)
 class Asked:
-    """The words of an order that decide what its answer is measured by."""
+    """The words of an order that decide what its answer is measured by.
+
+    Attributes:
+        codec: canonical JSON of the codec of pixels that the order carries, or None.
+    """
 
     site: str
     run: str
     round: int
     phase: Phase
     plan: FederationPlan
+    codec: str | None = None
+
+    @property
+    def identity(self) -> str:
+        """What the answer's records must name as their codec."""
+        match self.plan.kind:
+            case "pixels":
+                text = self.codec
+                return family(self.plan) if text is None else sha256_hex(text.encode("utf-8"))
+            case "embed":
+                return self.plan.embed.codec
+            case "training" | "no-op":
+                return experience_codec(self.plan).identity
 
 
 def make_context(asked: Asked, policy: Policy, key: FederationKey | None) -> Context:
@@ -78,7 +105,7 @@ def make_context(asked: Asked, policy: Policy, key: FederationKey | None) -> Con
     number still can.
     """
     try:
-        key_id = experience_spec(asked.plan, key).key_id
+        key_id = sketch_spec(asked.plan, key).key_id
     except InputDataError:
         key_id = ""
     return Context(
@@ -90,23 +117,54 @@ def make_context(asked: Asked, policy: Policy, key: FederationKey | None) -> Con
         policy=policy,
         shapes=weight_shapes(asked.plan),
         key_id=key_id,
-        codec=experience_codec(asked.plan).identity,
+        codec=asked.identity,
         public_key_id=public_key_id(),
     )
 
 
+def sketch_spec(plan: FederationPlan, key: FederationKey | None) -> SketchSpec:
+    """Dimensions and key of a plan's sketches.
+
+    Raises:
+        InputDataError: the plan asks for a secret key and the site has none.
+    """
+    match plan.kind:
+        case "training" | "no-op":
+            return experience_spec(plan, key)
+        case "pixels":
+            asked, secret = plan.pixels, sketch_secret(plan, key, _PIXELS)
+            return SketchSpec(asked.rows, asked.columns, secret, domain=family(plan))
+        case "embed":  # nothing is sketched; the key names the federation
+            secret = sketch_secret(plan, key, _PIXELS)
+            return SketchSpec(rows=1, columns=1, key=secret, domain=plan.embed.codec)
+
+
 def make_study(
-    asked: Asked, key: FederationKey | None, data: Path, progress: Progress | None = None
+    asked: Asked,
+    key: FederationKey | None,
+    data: Path,
+    progress: Progress | None = None,
+    kept: Path | None = None,
 ) -> Study:
     """A fresh study; for a training plan this reads every image.
+
+    Args:
+        asked: what the order is about.
+        key: the federation's.
+        data: folder of images.
+        progress: told what is being done.
+        kept: folder of the worker for what a study leaves at the site; None in a rehearsal.
 
     Raises:
         InputDataError: the images, the landmarks or the federation key cannot be used.
     """
-    spec: SketchSpec = experience_spec(asked.plan, key)
-    subject = Subject(asked.site, asked.run, asked.plan, spec)
+    subject = Subject(asked.site, asked.run, asked.plan, sketch_spec(asked.plan, key))
     if asked.plan.kind == "no-op":
         return NoOpStudy(subject, data)
+    if asked.plan.kind == "pixels":
+        return PixelStudy(subject, data, kept, progress)
+    if asked.plan.kind == "embed":
+        return EmbedStudy(subject, data, kept, progress)
     from site_client.imaging.dataset import load_cases
 
     cases = load_cases(data, asked.plan.task, _named(progress, "reading images"))

@@ -1,0 +1,166 @@
+"""Slides as maps of a codebook's groups: of all slides for an order, or of one by hand.
+
+Maps and the names of slides stay in the worker's own folder; what an order is
+answered with is how many pixels each group has, and nothing for groups of a few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputDataError
+from common.keys.codebook import MAX_BYTES, Codebook
+from common.keys.pixel_agreement import MAX_CODEC_BYTES, read_codec
+from common.keys.pixels import PixelCodec
+from common.wire.codes import ReplyCode
+from common.wire.envelope import Envelope
+from common.wire.orders import Order
+from common.wire.records import GroupCounts, RoundReport
+from site_client.worker.pixels import CODECS, Progress, Slides, find_slides
+from site_client.worker.study import State, Subject
+
+MAPS: Final = "maps"
+
+
+class EmbedStudy:
+    """See ``Study``. Nothing is carried from round to round.
+
+    Args:
+        subject: site, run, plan and spec.
+        data: folder of slides.
+        kept: folder of the worker below which maps are written; None in a rehearsal.
+        progress: called with (what is done, pixels done, of how many); may raise.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        data: Path,
+        kept: Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._subject = subject
+        self._data = data
+        self._kept = kept
+        self._progress = progress
+        self.trained = 0
+
+    def answer(self, order: Order) -> list[Envelope]:
+        """See ``Study``."""
+        round_, asked = order.header.round, self._subject.plan.embed
+        if order.header.phase == "begin":
+            return [self._report(round_, len(find_slides(self._data)))]
+        codec = read_codec(order.header.codec or "")
+        codebook = Codebook.from_bytes(order.codebook or b"", codec=codec.identity)
+        if codebook.group_names != asked.groups:
+            raise InputDataError(
+                "the codebook has other groups than the plan",
+                field="embed.groups",
+                expected=", ".join(asked.groups),
+                got="others",
+            )
+        counts, slides, pixels = self._embed(codec, codebook)
+        told = np.where(counts >= asked.group_pixels, counts, 0)
+        record = GroupCounts(
+            **self._subject.about(round_),
+            codec=codec.identity,
+            codebook=asked.codebook,
+            slides=slides,
+            pixels=pixels,
+        )
+        return [Envelope(record, {"counts": told}), self._report(round_, slides)]
+
+    def state(self) -> State:
+        """See ``Study``; there is nothing to keep."""
+        return {}
+
+    def load_state(self, trained: int, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """See ``Study``."""
+        del state
+        self.trained = trained
+
+    def _embed(self, codec: PixelCodec, codebook: Codebook) -> tuple[NDArray[np.int64], int, int]:
+        """Write a map of every slide; pixels per label, slides, pixels."""
+        from site_client.pixels.embed import embed, write_map
+
+        counts = np.zeros(1 + len(codebook.group_names), np.int64)
+        slides = pixels = 0
+        opened = Slides(self._data, codec.bands, self._progress).open("embedding slides")
+        for path, slide, tell in opened:
+            labels = embed(slide, codec, codebook, tell)
+            counts += np.bincount(labels.ravel(), minlength=counts.size)
+            slides, pixels = slides + 1, pixels + slide.pixels
+            if self._kept is not None:
+                folder = self._kept / MAPS / self._subject.run
+                folder.mkdir(parents=True, exist_ok=True)
+                write_map(folder / f"{path.name}.mha", labels)
+        return counts, slides, pixels
+
+    def _report(self, round_: int, slides: int) -> Envelope:
+        record = RoundReport(
+            **self._subject.about(round_),
+            code=ReplyCode.OK,
+            images=slides,
+            key_id=self._subject.spec.key_id,
+            codec=self._subject.plan.embed.codec,
+        )
+        return Envelope(record, {})
+
+
+def embed_alone(
+    slide: Path,
+    codebook_file: Path,
+    codec_file: Path | None,
+    kept: Path,
+    output: Path,
+    progress: Progress,
+) -> dict[str, int]:
+    """Write the map of one slide; nothing leaves.
+
+    Args:
+        slide: file, or folder of single-band TIFFs.
+        codebook_file: labelled.
+        codec_file: of the codebook; None takes the one a pixels run left in ``kept``.
+        kept: the worker's folder.
+        output: ends in .mha, .nii or .nii.gz.
+        progress: called with (what is done, pixels done, of how many).
+
+    Returns:
+        Pixels of the background and of each group, by name.
+
+    Raises:
+        InputDataError: a file that cannot be read, a codebook without groups or of
+            another codec, or no codec for it.
+    """
+    from site_client.pixels.embed import embed, write_map
+    from site_client.pixels.slides import open_slide
+
+    codebook = Codebook.from_bytes(_read(codebook_file, MAX_BYTES, "codebook"))
+    place = codec_file or kept / CODECS / f"{codebook.codec}.json"
+    codec = read_codec(_read(place, MAX_CODEC_BYTES, "codec").decode("utf-8", "replace"))
+    opened = open_slide(slide, codec.bands)
+    labels = embed(opened, codec, codebook, lambda done: progress("embedding", done, opened.pixels))
+    write_map(output, labels)
+    counts = np.bincount(labels.ravel(), minlength=1 + len(codebook.group_names)).tolist()
+    return dict(zip(("background", *codebook.group_names), counts, strict=True))
+
+
+def _read(path: Path, most: int, what: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(most + 1)
+    except OSError as error:
+        raise InputDataError(
+            f"cannot read the {what}",
+            field=str(path),
+            expected="a readable file",
+            got=type(error).__name__,
+            advice="Name it with --codec, if no run of pixels left it here"
+            if what == "codec"
+            else "",
+        ) from error

@@ -1,0 +1,294 @@
+"""A run of pixels at one site: sums, then keyed tables, then what may be named of them all.
+
+Slides are read from disk in every phase, a few rows at a time, and nothing is kept
+between phases but the codec, so an interrupted order is simply worked on again.
+Recovery happens here because only sites hold the key; only keys that pass the
+release gate of ``site_client.pixels.release`` become a record.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputDataError
+from common.keys.pixel_agreement import family, read_codec
+from common.keys.pixels import PixelCodec
+from common.sketching import CountSketch, SketchSpec
+from common.wire.codes import ReplyCode
+from common.wire.envelope import Envelope
+from common.wire.orders import Order
+from common.wire.records import HeavyHitters, PixelSketches, PixelStatistics, RoundReport
+from site_client.spool import write_atomically
+from site_client.worker.hidden import hide, show
+from site_client.worker.study import State, Subject
+
+if TYPE_CHECKING:
+    from site_client.pixels.counting import PixelTables
+    from site_client.pixels.slides import Slide
+
+Progress = Callable[[str, int, int], None]
+CODECS: Final = "codecs"
+_SUFFIXES: Final = (".npy", ".tif", ".tiff", ".mha", ".mhd", ".nrrd", ".nhdr", ".nii", ".nii.gz")
+
+
+def find_slides(folder: Path) -> list[Path]:
+    """The slides of a data folder by name: files, and folders of single-band TIFFs; opens none.
+
+    Raises:
+        InputDataError: no such folder, or no slides.
+    """
+    if not folder.is_dir():
+        raise InputDataError(
+            "no data folder", field=str(folder), expected="a folder", got="nothing there"
+        )
+    found = [path for path in sorted(folder.iterdir()) if _is_slide(path)]
+    if not found:
+        raise InputDataError(
+            "no slides",
+            field=str(folder),
+            expected="TIFF or .npy files, or folders of single-band TIFFs",
+            got="none",
+        )
+    return found
+
+
+def _is_slide(path: Path) -> bool:
+    if path.name.startswith("."):
+        return False
+    if path.is_dir():
+        return any(inside.name.lower().endswith((".tif", ".tiff")) for inside in path.iterdir())
+    return path.name.lower().endswith(_SUFFIXES)
+
+
+@dataclass(frozen=True)
+class Slides:
+    """The slides of a site, opened one after the other.
+
+    Attributes:
+        folder: the site's data.
+        bands: that every slide must have.
+        progress: told about the pixels done, of all slides together; may raise to stop.
+    """
+
+    folder: Path
+    bands: tuple[str, ...]
+    progress: Progress | None = None
+
+    def open(self, what: str) -> Iterator[tuple[Path, Slide, Callable[[int], None]]]:
+        """Every slide with its path, and whom to tell how many of its pixels are done.
+
+        Raises:
+            InputDataError: a slide that cannot be read, or lacks a band.
+        """
+        from site_client.pixels.slides import open_slide
+
+        slides = [(path, open_slide(path, self.bands)) for path in find_slides(self.folder)]
+        total, before = sum(slide.pixels for _, slide in slides), 0
+        for path, slide in slides:
+
+            def tell(done: int, before: int = before) -> None:
+                if self.progress is not None:
+                    self.progress(what, before + done, total)
+
+            yield path, slide, tell
+            before += slide.pixels
+
+    def count(self) -> int:
+        """How many there are, every header read.
+
+        Raises:
+            InputDataError: as ``open``.
+        """
+        return sum(1 for _ in self.open("looking at slides"))
+
+
+class PixelStudy:
+    """See ``Study``. Nothing is carried from round to round.
+
+    Args:
+        subject: site, run, plan, and the spec of the sketches.
+        data: folder of slides.
+        kept: folder of the worker in which the codec is left for ``cairn-site embed``;
+            None in a rehearsal.
+        progress: called with (what is done, pixels done, of how many); may raise
+            ``StoppedError`` to leave the order.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        data: Path,
+        kept: Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self._subject = subject
+        self._asked = subject.plan.pixels
+        self._slides = Slides(data, self._asked.bands, progress)
+        self._kept = kept
+        self.trained = 0
+
+    def answer(self, order: Order) -> list[Envelope]:
+        """See ``Study``."""
+        began = time.monotonic()
+        phase, round_ = order.header.phase, order.header.round
+        records: list[Envelope] = []
+        if phase == "begin":
+            slides, identity = self._slides.count(), family(self._subject.plan)
+        elif phase == "survey":
+            slides, identity = self._survey(round_, records)
+        else:
+            codec = read_codec(order.header.codec or "")
+            identity = codec.identity
+            if phase == "range":
+                slides = self._ranges(round_, codec, records)
+            elif phase == "sketch":
+                slides = self._sketch(round_, codec, records)
+            else:
+                slides = self._recover(round_, codec, order, records)
+        spent = round((time.monotonic() - began) * 1000)
+        return [*records, self._report(round_, slides, identity, spent)]
+
+    def state(self) -> State:
+        """See ``Study``; there is nothing to keep."""
+        return {}
+
+    def load_state(self, trained: int, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """See ``Study``."""
+        del state
+        self.trained = trained
+
+    def _survey(self, round_: int, records: list[Envelope]) -> tuple[int, str]:
+        from site_client.pixels.statistics import survey
+
+        scale, identity = self._asked.value_scale, family(self._subject.plan)
+        parts = [
+            survey(slide, scale, tell) for _, slide, tell in self._slides.open("summing up pixels")
+        ]
+        whole = reduce(add, parts)
+        record = PixelStatistics(
+            **self._subject.about(round_),
+            subject="survey",
+            codec=identity,
+            slides=len(parts),
+            pixels=whole.pixels,
+        )
+        records.append(Envelope(record, {"histogram": whole.histogram, "gram": whole.gram}))
+        return len(parts), identity
+
+    def _ranges(self, round_: int, codec: PixelCodec, records: list[Envelope]) -> int:
+        from site_client.pixels.statistics import component_ranges
+
+        opened = self._slides.open("finding ranges")
+        parts = [component_ranges(slide, codec.projection, tell) for _, slide, tell in opened]
+        whole = reduce(add, parts)
+        record = PixelStatistics(
+            **self._subject.about(round_),
+            subject="ranges",
+            codec=codec.identity,
+            slides=len(parts),
+            pixels=whole.pixels,
+        )
+        records.append(Envelope(record, {"histogram": whole.histogram}))
+        return len(parts)
+
+    def _sketch(self, round_: int, codec: PixelCodec, records: list[Envelope]) -> int:
+        from site_client.pixels.counting import PixelCounter, keys_of
+
+        spec = self._spec(codec)
+        counter = PixelCounter(codec, spec, self._asked.presence_floor)
+        slides = 0
+        for _, slide, tell in self._slides.open("counting keys"):
+            for keys, _ in keys_of(slide, codec, tell):
+                counter.add(keys)
+            slides += 1
+        pixels = counter.pixels
+        tables = counter.tables()
+        record = PixelSketches(
+            **self._subject.about(round_),
+            rows=spec.rows,
+            columns=spec.columns,
+            key_id=spec.key_id,
+            codec=codec.identity,
+            slides=slides,
+            pixels=pixels,
+        )
+        arrays = {
+            "full": np.array(tables.views.full.table),
+            "prefix": np.array(tables.views.prefix.table),
+            "presence": np.array(tables.presence.table),
+            "prefix_counts": hide(tables.views.histogram, spec),
+        }
+        records.append(Envelope(record, arrays))
+        return slides
+
+    def _recover(
+        self, round_: int, codec: PixelCodec, order: Order, records: list[Envelope]
+    ) -> int:
+        from site_client.pixels.release import ReleaseRule, release
+
+        asked, spec = self._asked, self._spec(codec)
+        rule = ReleaseRule(asked.key_pixels, asked.key_sites)
+        found = release(read_tables(codec, spec, order), rule, asked.top)
+        ascending = np.argsort(found.keys)
+        record = HeavyHitters(
+            **self._subject.about(round_),
+            key_id=spec.key_id,
+            codec=codec.identity,
+            threshold=math.floor(found.threshold),
+        )
+        arrays = {
+            "keys": found.keys[ascending].view(np.int64),
+            "counts": np.floor(found.counts[ascending]).astype(np.int64),
+        }
+        records.append(Envelope(record, arrays))
+        if self._kept is not None:
+            folder = self._kept / CODECS
+            folder.mkdir(parents=True, exist_ok=True)
+            text = order.header.codec or ""
+            write_atomically(folder / f"{codec.identity}.json", text.encode("utf-8"))
+        return self._slides.count()
+
+    def _spec(self, codec: PixelCodec) -> SketchSpec:
+        return replace(self._subject.spec, domain=codec.identity)
+
+    def _report(self, round_: int, slides: int, identity: str, spent_ms: int) -> Envelope:
+        record = RoundReport(
+            **self._subject.about(round_),
+            code=ReplyCode.OK,
+            images=slides,
+            key_id=self._subject.spec.key_id,
+            codec=identity,
+            train_ms=spent_ms,
+        )
+        return Envelope(record, {})
+
+
+def read_tables(codec: PixelCodec, spec: SketchSpec, order: Order) -> PixelTables:
+    """The merged tables of an order, with the key to query them.
+
+    Raises:
+        SketchError: another shape.
+    """
+    from site_client.pixels.counting import PixelTables
+
+    tables = PixelTables.empty(codec, spec)
+    views = tables.views
+
+    def table(name: str) -> NDArray[np.int64]:
+        return np.asarray(order.tables[name], dtype=np.int64)
+
+    views.full = CountSketch.from_table(views.full.spec, table("full"))
+    views.prefix = CountSketch.from_table(views.prefix.spec, table("prefix"))
+    views.histogram = show(table("prefix_counts"), spec)
+    presence = CountSketch.from_table(tables.presence.spec, table("presence"))
+    return replace(tables, presence=presence)
