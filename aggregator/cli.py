@@ -22,7 +22,9 @@ from aggregator.admin.folder import FederationFolder, FederationSettings
 from aggregator.embedding.cli import codebook
 from aggregator.report.live import status_json, status_table, watch
 from aggregator.report.state import RunState, fold
+from aggregator.rounds.embedding import CODEBOOK_FILE, GROUPS_FILE
 from aggregator.rounds.events import read_events
+from aggregator.rounds.pixels import CODEC_FILE, KEYS_FILE
 from aggregator.rounds.store import JOURNAL_FILE, RunOptions, RunStore
 from common.cli import echo_json, run
 from common.crypto.certificates import (
@@ -34,6 +36,8 @@ from common.crypto.identity import PublicKey
 from common.enrolment import read_request
 from common.errors import InternalError, UnreachableError
 from common.plan import FederationPlan, read_plan
+from common.schedule import schedule
+from common.wire.rules import ANSWERS
 
 _DIR = click.option(
     "--dir",
@@ -45,6 +49,7 @@ _DIR = click.option(
     help="The federation's folder.",
 )
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 _RUN = click.argument("name", required=False, metavar="[RUN]")
 
 
@@ -170,6 +175,8 @@ def round_() -> None:
 @_DIR
 @click.option("--min-sites", type=click.IntRange(min=1), help="Wait for so many; default: all.")
 @click.option("--wait", "wait_s", default=60.0, show_default=True, help="Seconds to wait for them.")
+@click.option("--codec", type=_FILE, help="codec.json of a pixels run, for an embed plan.")
+@click.option("--codebook", "book", type=_FILE, help="Labelled codebook, for an embed plan.")
 @click.option("--watch", "follow", is_flag=True, help="Show the run until it ends.")
 @_JSON
 @click.pass_context
@@ -179,6 +186,8 @@ def start(
     root: Path,
     min_sites: int | None,
     wait_s: float,
+    codec: Path | None,
+    book: Path | None,
     follow: bool,
     as_json: bool,
 ) -> None:
@@ -187,10 +196,13 @@ def start(
 
     folder = FederationFolder(root)
     plan = read_plan(plan_file)
+    files = {CODEC_FILE: codec, CODEBOOK_FILE: book}
+    attached = {name: path.read_bytes() for name, path in files.items() if path is not None}
     wanted = min_sites or len(folder.admitted()) or 1
     if not as_json:
         _show_plan(plan, folder)
-    store, run_id = start_run(folder, plan, RunOptions(min_sites=wanted, wait_s=wait_s))
+    options = RunOptions(min_sites=wanted, wait_s=wait_s)
+    store, run_id = start_run(folder, plan, options, attached)
     _after_start(context, folder, store, run_id, follow=follow, as_json=as_json)
 
 
@@ -271,19 +283,44 @@ def _exit_code(journal: Path) -> int:
 
 def _show_plan(plan: FederationPlan, folder: FederationFolder) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
-    sketch, limits = plan.experience, plan.limits
+    limits = plan.limits
+    most = max(len(ANSWERS[phase]) for phase in schedule(plan))
     for name, value in (
         ("plan", f"{plan.name} ({plan.kind}), fingerprint {plan.fingerprint[:16]}"),
-        ("landmarks", ", ".join(plan.task.landmarks)),
-        ("rounds", f"{plan.rounds.training} of {plan.agent.updates} updates, then an evaluation"),
+        *_about_kind(plan),
         ("quorum", f"{plan.rounds.quorum} of {len(folder.admitted())} admitted sites"),
         ("deadline", f"{plan.rounds.deadline_s:g} s a round"),
-        ("sketch", f"{sketch.rows} x {sketch.columns} cells, privacy tier {limits.privacy_tier}"),
-        ("a site sends", f"at most {3 * limits.max_envelope_bytes / 1e6:.1f} MB a round"),
-        ("update norm", f"at most {limits.update_l2:g}"),
+        ("a site sends", f"at most {most * limits.max_envelope_bytes / 1e6:.1f} MB a round"),
     ):
         table.add_row(f"{name}  ", value)
     Console().print(table)
+
+
+def _about_kind(plan: FederationPlan) -> list[tuple[str, str]]:
+    """What the plan's own sections say, one line each."""
+    limits, tier = plan.limits, f"privacy tier {plan.limits.privacy_tier}"
+    if plan.kind == "pixels":
+        asked = plan.pixels
+        return [
+            ("bands", ", ".join(asked.bands)),
+            ("codec", f"{asked.components} components of {asked.bins} bins"),
+            ("rounds", ", ".join(schedule(plan)[1:])),
+            ("sketches", f"3 of {asked.rows} x {asked.columns} cells, {tier}"),
+            ("named", f"keys of {asked.key_pixels} pixels or more at {asked.key_sites} sites"),
+        ]
+    if plan.kind == "embed":
+        return [
+            ("codebook", plan.embed.codebook[:16]),
+            ("groups", ", ".join(plan.embed.groups)),
+            ("told", f"groups of {plan.embed.group_pixels} pixels or more"),
+        ]
+    sketch = plan.experience
+    return [
+        ("landmarks", ", ".join(plan.task.landmarks)),
+        ("rounds", f"{plan.rounds.training} of {plan.agent.updates} updates, then an evaluation"),
+        ("sketch", f"{sketch.rows} x {sketch.columns} cells, {tier}"),
+        ("update norm", f"at most {limits.update_l2:g}"),
+    ]
 
 
 def _after_start(
@@ -320,7 +357,20 @@ def _after_start(
         )
     if as_json:
         echo_json(status_json(state))
+    else:
+        _say_what_was_kept(store)
     context.exit(_exit_code(store.journal))
+
+
+def _say_what_was_kept(store: RunStore) -> None:
+    """Where the documents of the last finished round lie, and what to do with them."""
+    finished = store.finished_rounds()
+    kept = store.round_folder(finished[-1]) if finished else store.folder
+    if (kept / KEYS_FILE).exists():
+        click.echo(f"Codec {kept / CODEC_FILE}; released keys {kept / KEYS_FILE}. Next:")
+        click.echo(f"cairn-aggregator codebook build {kept / KEYS_FILE} -o codebook.json")
+    if (kept / GROUPS_FILE).exists():
+        click.echo(f"Pixels per group and site: {kept / GROUPS_FILE}")
 
 
 def main() -> NoReturn:

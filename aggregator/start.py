@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from aggregator.admin.folder import FederationFolder
 from aggregator.rounds.course import Course
+from aggregator.rounds.embedding import CODEBOOK_FILE, check_attached
 from aggregator.rounds.events import RunFinished, read_events
+from aggregator.rounds.pixels import CODEC_FILE
 from aggregator.rounds.server import RUN_KEY
 from aggregator.rounds.store import RunOptions, RunStore
 from aggregator.rounds.superlink import SuperLink
 from aggregator.service import authority, local_address
 from common.errors import ExitCode, InputDataError, RefusedError, UnreachableError
 from common.plan import FederationPlan
+from common.wire.pixel_rules import most_bytes
 
 LOOK_S = 2.0
 
@@ -27,8 +31,17 @@ def check_feasible(plan: FederationPlan) -> None:
     """Notice now what every door would refuse in round 2, when the warm-up is over.
 
     Raises:
-        InputDataError: too few transitions a round for the floor or for the sketch's size.
+        InputDataError: too few transitions a round for the floor or for the sketch's size,
+            or sketches of pixels that are larger than an envelope.
     """
+    if plan.kind == "pixels" and most_bytes(plan.pixels) > plan.limits.max_envelope_bytes:
+        raise InputDataError(
+            "every site's door would refuse this plan's sketches",
+            field="pixels.rows x pixels.columns",
+            expected=f"at most limits.max_envelope_bytes, {plan.limits.max_envelope_bytes} bytes",
+            got=f"{most_bytes(plan.pixels)} bytes",
+            advice="Ask for fewer columns, or for larger envelopes",
+        )
     if plan.kind != "training":
         return
     gathered = plan.agent.updates * plan.agent.searches
@@ -46,19 +59,32 @@ def check_feasible(plan: FederationPlan) -> None:
 
 
 def start_run(
-    folder: FederationFolder, plan: FederationPlan, options: RunOptions
+    folder: FederationFolder,
+    plan: FederationPlan,
+    options: RunOptions,
+    attached: Mapping[str, bytes] | None = None,
 ) -> tuple[RunStore, int]:
     """Make the run's folder and have Flower conduct it.
+
+    Args:
+        folder: the federation's.
+        plan: what is carried out.
+        options: beside the plan.
+        attached: ``codec.json`` and ``codebook.json``, for a plan that names them.
 
     Returns:
         The run and Flower's id of it.
 
     Raises:
-        InputDataError: every site's door would refuse what the plan asks for.
+        InputDataError: every site's door would refuse what the plan asks for, or a
+            document that the plan names is absent or another one.
         RefusedError: fewer sites are admitted than the quorum, or asked for.
         UnreachableError: ``cairn-aggregator up`` does not run.
     """
     check_feasible(plan)
+    documents = dict(attached or {})
+    if plan.kind == "embed":
+        check_attached(plan, documents.get(CODEC_FILE, b""), documents.get(CODEBOOK_FILE, b""))
     admitted = len(folder.admitted())
     needed = max(options.min_sites, plan.rounds.quorum)
     if admitted < needed:
@@ -72,7 +98,7 @@ def start_run(
     with connect(folder) as link:
         link.nodes()
         name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{plan.name}"[:64]
-        store = RunStore.create(folder.runs / name, plan, options)
+        store = RunStore.create(folder.runs / name, plan, options, documents)
         return store, link.start_run({RUN_KEY: name})
 
 

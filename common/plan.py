@@ -178,7 +178,7 @@ class Pixels(Frozen):
     floor: Annotated[int, Field(ge=0, lt=2**40)] = 0
     value_scale: Annotated[int, Field(ge=1, le=2**29)] = 1
     rows: Annotated[int, Field(ge=3, le=64)] = 15
-    columns: Annotated[int, Field(ge=16, le=2_000_000)] = 200_000
+    columns: Annotated[int, Field(ge=16, le=2_000_000)] = 150_000
     presence_floor: Annotated[int, Field(ge=1, le=2**31)] = 1
     top: Annotated[int, Field(ge=1, le=2**20)] = 20_000
     key_pixels: Annotated[int, Field(ge=2, le=2**40)] = 50

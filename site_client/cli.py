@@ -332,6 +332,40 @@ def evaluate(
     Console().print(table)
 
 
+@cli.command()
+@click.argument("slide", metavar="SLIDE", type=click.Path(path_type=Path))
+@click.option("--codebook", "book", required=True, type=_FILE, help="Labelled codebook (JSON).")
+@click.option(
+    "--codec", type=_FILE, help="Its codec (JSON); default: as a run of pixels left it here."
+)
+@click.option(
+    "-o", "--output", required=True, type=_FILE, help="The map: .mha, .nii or .nii.gz; labels."
+)
+@_SITE
+@_JSON
+def embed(
+    slide: Path, book: Path, codec: Path | None, output: Path, root: Path, *, as_json: bool
+) -> None:
+    """Map one SLIDE (a file, or a folder of single-band TIFFs) with a codebook.
+
+    Every pixel becomes 0 (background) or 1 plus the number of its group. Nothing leaves;
+    no federation is needed once you have the two files.
+    """
+    from site_client.worker.embedding import embed_alone
+
+    with Reporter() as progress:
+        counts = embed_alone(slide, book, codec, SiteFolder(root).worker, output, progress)
+    if as_json:
+        echo_json({"output": str(output), "pixels": counts})
+        return
+    table = Table("label", "group", box=None, pad_edge=False, header_style="dim")
+    table.add_column("pixels", justify="right")
+    for label, (name, pixels) in enumerate(counts.items()):
+        table.add_row(str(label), Text(name), f"{pixels:,}")
+    Console().print(table)
+    click.echo(f"Wrote {output}")
+
+
 def main() -> NoReturn:
     """Entry point of ``cairn-site``."""
     run(cli)

@@ -22,6 +22,7 @@ from common.plan import FederationPlan
 from common.wire.records import GroupCounts
 from common.wire.transport import CODEBOOK
 
+CODEBOOK_FILE: Final = "codebook.json"
 GROUPS_FILE: Final = "groups.json"
 
 

@@ -83,9 +83,10 @@ def make_work(store: RunStore) -> Work:
 
         return PixelWork(plan)
     if plan.kind == "embed":
-        from aggregator.rounds.embedding import EmbedWork
+        from aggregator.rounds.embedding import CODEBOOK_FILE, EmbedWork
+        from aggregator.rounds.pixels import CODEC_FILE
 
-        return EmbedWork(plan, store.attached("codec.json"), store.attached("codebook.json"))
+        return EmbedWork(plan, store.attached(CODEC_FILE), store.attached(CODEBOOK_FILE))
     from aggregator.rounds.training import TrainingWork
 
     return TrainingWork(plan)
