@@ -7,7 +7,16 @@ from common.plan import FederationPlan, parse_plan
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.orders import OrderHeader
-from common.wire.records import LandmarkError, ModelUpdate, RoundReport, SketchTable
+from common.wire.records import (
+    GroupCounts,
+    HeavyHitters,
+    LandmarkError,
+    ModelUpdate,
+    PixelSketches,
+    PixelStatistics,
+    RoundReport,
+    SketchTable,
+)
 
 
 @pytest.fixture
@@ -55,7 +64,22 @@ def envelopes(wire_plan) -> dict[str, Envelope]:
         "fc.bias": np.array([0.5, -0.0], np.float32),
     }
     table = np.array([[3, -4, 2], [-9, 0, 0]], np.int64)
+    pixels = {"codec": "ef" * 32, "slides": 2, "pixels": 9}
+    keyed = {"key_id": "0123456789abcdef"}
+    survey = PixelStatistics(**common, **pixels, subject="survey")
+    sums = {"histogram": np.array([4, 5], np.int64), "gram": np.array([[8, 2], [2, 9]], np.int64)}
+    sketches = PixelSketches(**common, **pixels, **keyed, rows=2, columns=3)
+    counts = {"prefix_counts": np.array([0, 9], np.int64)}
+    hitters = HeavyHitters(**common, **keyed, codec="ef" * 32, threshold=50)
+    keys = np.array([7, 2**64 - 1], np.uint64).view(np.int64)
+    groups = GroupCounts(**common, **pixels, codebook="12" * 32)
     return {
+        "PixelStatistics": Envelope(survey, sums),
+        "PixelSketches": Envelope(
+            sketches, dict.fromkeys(("full", "prefix", "presence"), table) | counts
+        ),
+        "HeavyHitters": Envelope(hitters, {"keys": keys, "counts": np.array([60, 51], np.int64)}),
+        "GroupCounts": Envelope(groups, {"counts": np.array([3, 0, 6], np.int64)}),
         "ModelUpdate": Envelope(update, weights),
         "SketchTable": Envelope(sketch, {"table": table}),
         "RoundReport": Envelope(report, {}),
@@ -76,3 +100,16 @@ def order():
     )
     weights = {"fc.bias": np.array([0.5, -1.0], np.float32)}
     return header, weights, np.array([[3, -4, 2]], np.int64)
+
+
+@pytest.fixture
+def pixel_order():
+    header = OrderHeader(
+        run="run-1",
+        round=4,
+        phase="recover",
+        plan='{"kind":"pixels","name":"vectors","pixels":{"bands":["a","b","c"]},"seed":7}',
+        deadline_s=600,
+        codec='{"kind":"pixel-components"}',
+    )
+    return header, {}, None, {"prefix_counts": np.array([0, 9], np.int64)}

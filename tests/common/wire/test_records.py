@@ -23,7 +23,13 @@ def test_the_set_of_records_is_this_one():
     ]
 
 
-@pytest.mark.parametrize("kind", ["ModelUpdate", "SketchTable", "RoundReport", "failure"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("ModelUpdate", "SketchTable", "RoundReport", "failure"),
+        *("PixelStatistics", "PixelSketches", "HeavyHitters", "GroupCounts"),
+    ],
+)
 def test_a_header_is_read_back_as_it_was_written(envelopes, kind):
     assert parse_record(header(envelopes[kind])) == envelopes[kind].record
 

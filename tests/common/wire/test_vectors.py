@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from common.canonical import sha256_hex
-from common.wire.envelope import decode, encode
+from common.wire.envelope import decode, encode, unpack
 from common.wire.orders import decode_order, encode_order
 from common.wire.parcel import unwrap, wrap
+from common.wire.records import RECORD_TYPES
 
 VECTORS = Path(__file__).parents[2] / "vectors"
 
@@ -23,7 +24,23 @@ def holds(frozen, data):
     assert sha256_hex(data) == frozen["sha256"]
 
 
-@pytest.mark.parametrize("kind", ["ModelUpdate", "SketchTable", "RoundReport", "failure"])
+KINDS = [
+    "ModelUpdate",
+    "SketchTable",
+    "RoundReport",
+    "failure",
+    "PixelStatistics",
+    "PixelSketches",
+    "HeavyHitters",
+    "GroupCounts",
+]
+
+
+def test_every_type_of_record_has_frozen_bytes():
+    assert set(vector("envelope")) == set(KINDS) == {"failure", *(t.__name__ for t in RECORD_TYPES)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_envelopes_have_their_frozen_bytes(envelopes, kind):
     frozen = vector("envelope")[kind]
     holds(frozen, encode(envelopes[kind]))
@@ -37,6 +54,14 @@ def test_an_order_has_its_frozen_bytes(order):
     frozen = vector("order")
     holds(frozen, encode_order(*order))
     assert decode_order(bytes.fromhex(frozen["hex"])).header == order[0]
+
+
+def test_an_order_about_pixels_has_its_frozen_bytes(pixel_order):
+    data = encode_order(*pixel_order)
+    holds(vector("pixel_order"), data)
+    metadata, arrays = unpack(data)
+    assert metadata == pixel_order[0].model_dump(mode="json", exclude_none=True)
+    assert set(arrays) == {"pixels/prefix_counts"}
 
 
 def test_a_parcel_has_its_frozen_bytes():
