@@ -1,0 +1,323 @@
+"""``make demo-pixels``: three sites and an aggregator make a codebook of a scene together.
+
+Types the same commands that a coordinator, three sites and an auditor would type; what
+it adds is the data, the names of the clusters, and the comparison with the truth.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+import time
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+import numpy as np
+import tomli_w
+
+from aggregator.report.extras import LedgerVerdict
+from common.canonical import sha256_hex
+from common.errors import InternalError
+from common.keys.codebook import Codebook
+from common.keys.key_counts import KeyCounts
+from common.keys.pixel_agreement import read_codec
+from common.plan import FederationPlan
+from deploy.demo.__main__ import (
+    audit,
+    clean_folder,
+    enrol,
+    narrate,
+    start_sites,
+    write_demo_key,
+    write_plan,
+)
+from deploy.demo.processes import Processes
+from deploy.demo_pixels import judge
+from deploy.demo_pixels.data import CLASSES, SITES, Block, Labels, blocks, read_scene, slide_name
+from deploy.demo_pixels.picture import write_picture
+
+PLANS: Final = Path(__file__).resolve().parent.parent / "plans"
+CLUSTERS: Final = 24
+NEIGHBOURS: Final = 15
+WHAT: Final = (
+    "Indian Pines: an airborne scene of farmland and woods, 145 x 145 pixels of 200 bands. "
+    "Remote sensing, not tissue: it shows the machinery."
+)
+NAMED_BY: Final = (
+    "each cluster by the commonest label of its pixels, labels of all three sites together"
+)
+
+# What hospital IT would edit in policy.toml before a plan about slides is served.
+_ALLOW: Final = (
+    ('"RoundReport"]', '"RoundReport", "PixelStatistics", "PixelSketches", "HeavyHitters", '
+     '"GroupCounts"]'),
+    ('"no-op"]', '"no-op", "pixels", "embed"]'),
+    ("pixels = 10_000", "pixels = 5_000"),
+    ("key_pixels = 50", "key_pixels = 20"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What came of the federation, read from where its parties keep it.
+
+    Attributes:
+        keys: released keys and their counts.
+        exact: every key, counted in the clear.
+        book: the labelled codebook.
+        kinds: kind of ground of each cluster.
+        ground: kind of every pixel by the sites' maps.
+        truth: kind of every pixel.
+    """
+
+    keys: KeyCounts
+    exact: judge.Exact
+    book: Codebook
+    kinds: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+    ground: Labels
+    truth: Labels
+
+
+def allow_pixels(folder: Path) -> None:
+    """Change every site's policy as its owner would.
+
+    Raises:
+        InternalError: the file that ``join`` writes no longer says what is changed.
+    """
+    for site in SITES:
+        path = folder / site / "policy.toml"
+        text = path.read_text(encoding="utf-8")
+        for before, after in _ALLOW:
+            if text.count(before) != 1:
+                raise InternalError("the default policy reads differently", field=before)
+            text = text.replace(before, after)
+        path.write_text(text, encoding="utf-8")
+
+
+def run_plan(processes: Processes, folder: Path, *words: str) -> Path:
+    """Have a plan carried out, watched to its end; returns the run's folder."""
+    processes.run(
+        *("cairn-aggregator", "round", "start", *words, "--dir", "federation"),
+        *("--min-sites", str(len(SITES)), "--watch"),
+        quiet=False,
+    )
+    processes.require_alive()
+    return max((folder / "federation" / "runs").iterdir(), key=lambda run: run.name)
+
+
+def last_round(run: Path) -> Path:
+    """Where a run keeps what its last round came to."""
+    return max((run / "rounds").iterdir(), key=lambda kept: kept.name)
+
+
+def shown(path: Path, folder: Path) -> str:
+    """A path as it is typed in the folder of the demonstration."""
+    return str(path.relative_to(folder))
+
+
+def build_codebook(processes: Processes, folder: Path, kept: Path, seed: int) -> None:
+    """The coordinator's part between the runs; the picture's points are made beside it."""
+    # The process that waits for the keys must never read half of them.
+    part = folder / "keys.safetensors.part"
+    part.write_bytes((kept / "keys.safetensors").read_bytes())
+    part.replace(folder / "keys.safetensors")
+    processes.run(
+        *("cairn-aggregator", "codebook", "build", shown(kept, folder) + "/keys.safetensors"),
+        *("-o", "codebook.json", "--page", "codebook.html", "--seed", str(seed)),
+        *("--clusters", f"kmeans:{CLUSTERS}", "--neighbours", str(NEIGHBOURS)),
+    )
+
+
+def write_maps_plan(folder: Path, codec: bytes, book: Codebook, seed: int) -> None:
+    """The follow-up plan with the digests and groups that now exist."""
+    data = tomllib.loads((PLANS / "pixels-demo-maps.toml").read_text(encoding="utf-8"))
+    data["seed"] = seed
+    data["embed"] |= {
+        "codec": sha256_hex(codec),
+        "codebook": book.digest,
+        "groups": list(book.group_names),
+    }
+    (folder / "maps.toml").write_text(tomli_w.dumps(data), encoding="utf-8")
+
+
+def name_clusters(processes: Processes, folder: Path, codec: bytes) -> Found:
+    """Name the clusters by the labels, since nobody sits at the page; then measure nothing yet."""
+    scene, truth = read_scene()
+    exact = judge.Exact.of_scene(scene, read_codec(codec.decode("utf-8")))
+    book = Codebook.from_bytes((folder / "codebook.json").read_bytes())
+    clusters = judge.clusters_of(exact, book)
+    everywhere = np.ones(truth.shape, np.bool_)
+    kinds = judge.majority(clusters, truth, book.cluster_count, everywhere)
+    words = [word for group in judge.group_words(kinds) for word in ("--group", group)]
+    processes.run(
+        *("cairn-aggregator", "codebook", "label", "codebook.json", *words),
+        *("-o", "labelled.json"),
+    )
+    labelled = Codebook.from_bytes((folder / "labelled.json").read_bytes())
+    keys = KeyCounts.from_bytes((folder / "keys.safetensors").read_bytes())
+    return Found(keys, exact, labelled, kinds, np.zeros_like(truth), truth)
+
+
+def collect_maps(folder: Path, found: Found, run: str) -> Labels:
+    """The sites' maps as kinds of ground, put together; checked against exact keys.
+
+    Raises:
+        InternalError: a map is missing, or is not what the codebook says of its slide.
+    """
+
+    def place(block: Block) -> Path:
+        home = folder / SITES[block.site] / "worker" / "maps" / run
+        return home / f"{slide_name(block)}.mha"
+
+    shape = (found.truth.shape[0], found.truth.shape[1])
+    joined = judge.join_maps(shape, {block.name: place(block) for block in blocks(*shape)})
+    expected = found.book.groups(found.exact.keys)[found.exact.of] + np.uint8(1)
+    if not np.array_equal(joined, expected):
+        raise InternalError("a site's map is not what the codebook says of its slide")
+    numbers = np.array([0, *(CLASSES.index(name) for name in found.book.group_names)], np.uint8)
+    return numbers[joined]
+
+
+def measure(
+    plan: FederationPlan, found: Found, verdicts: tuple[LedgerVerdict, ...]
+) -> dict[str, object]:
+    """The summary's figures."""
+    clusters = judge.clusters_of(found.exact, found.book)
+    recovery = judge.judge_recovery(found.exact, found.keys, plan.pixels)
+    owner, truth = judge.site_of(found.truth.shape), found.truth
+    everywhere = np.ones(truth.shape, np.bool_)
+    alone = {}
+    for number, site in enumerate(SITES):
+        own = owner == number
+        kinds = judge.majority(clusters, truth, found.book.cluster_count, own)
+        alone[site] = round(judge.agreement(kinds[clusters], truth, ~own), 4)
+    known = truth[truth != 0]
+    return {
+        "data": WHAT,
+        "coverage": round(recovery.coverage, 4),
+        "recall": round(recovery.recall, 4),
+        "keys": {
+            "released": recovery.keys,
+            "allowed_by_exact_counts": recovery.passing,
+            "released_but_not_allowed": recovery.wrong,
+            "in_the_scene": int(found.exact.keys.size),
+            "largest_error_pixels": recovery.largest_error,
+        },
+        "clusters": {
+            "count": found.book.cluster_count,
+            "named_by": NAMED_BY,
+            "purity": round(judge.agreement(found.kinds[clusters], truth, everywhere), 4),
+            "maps_agree_with_labels": round(
+                judge.agreement(found.ground.astype(np.int64), truth, everywhere), 4
+            ),
+            "largest_kind_alone": round(float(np.bincount(known).max() / known.size), 4),
+            "kinds_named": len(found.book.group_names),
+            "named_by_one_site_right_at_the_others": alone,
+        },
+        "bytes_out": {verdict.site: verdict.bytes_out for verdict in verdicts},
+        "ledgers": {
+            verdict.site: {"verdict": verdict.verdict, "records": verdict.records}
+            for verdict in verdicts
+        },
+        "rule": {"pixels": plan.pixels.key_pixels, "sites": plan.pixels.key_sites},
+        "seed": plan.seed,
+    }
+
+
+@click.command()
+@click.option(
+    "--folder",
+    default="build/demo-pixels",
+    show_default=True,
+    type=click.Path(path_type=Path),
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Of key and picture; default: the plan's.")
+@click.option("--port", default=19_543, show_default=True, help="Loopback port of the aggregator.")
+def demo(folder: Path, seed: int | None, port: int) -> None:
+    """Run three sites and an aggregator here, from 200-band pixels to maps; ends with map.png."""
+    began = time.monotonic()
+    # Whoever ends the demonstration ends its processes with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = folder.resolve()
+    clean_folder(folder)
+    plan = write_plan(PLANS / "pixels-demo.toml", folder / "plan.toml", seed)
+    click.echo(WHAT)
+    layout = ("--seed", str(plan.seed % 2**32), "--neighbours", str(NEIGHBOURS))
+    with Processes(folder) as processes:
+        narrate("Cutting the scene into three sites, and a federation to join", began)
+        processes.start("data", sys.executable, "-m", "deploy.demo_pixels.data", "data")
+        processes.start("warmup", sys.executable, "-m", "deploy.demo_pixels.warmup")
+        processes.start(
+            "plane",
+            *(sys.executable, "-m", "deploy.demo_pixels.plane", "keys.safetensors"),
+            *("-o", "points.npy", *layout),
+            nice=True,
+        )
+        write_demo_key(folder / "federation.key", plan.seed)
+        enrol(processes, folder, port)
+        allow_pixels(folder)
+        processes.wait("data", 300)
+        processes.wait("warmup", 300)
+        narrate("Starting a worker and a courier at each site", began)
+        start_sites(processes)
+        narrate("The coordinator starts the plan: sums, ranges, sketches, frequent keys", began)
+        kept = last_round(run_plan(processes, folder, "plan.toml"))
+        narrate("Keys become clusters (UMAP compiles some seconds each time), then groups", began)
+        build_codebook(processes, folder, kept, plan.seed % 2**32)
+        codec = (kept / "codec.json").read_bytes()
+        found = name_clusters(processes, folder, codec)
+        narrate("The codebook goes back: every site turns its slides into maps", began)
+        write_maps_plan(folder, codec, found.book, plan.seed)
+        documents = ("--codec", shown(kept, folder) + "/codec.json", "--codebook", "labelled.json")
+        run = run_plan(processes, folder, "maps.toml", *documents)
+        found.ground[...] = collect_maps(folder, found, run.name)
+        narrate("The auditor checks what left each site", began)
+        verdicts = audit(processes)
+        processes.wait("plane", 600)
+    used = {name: round(value, 1) for name, value in sorted(processes.cpu_s.items())}
+    (folder / "logs" / "processor-seconds.json").write_text(json.dumps(used, indent=2))
+    conclude(folder, plan, found, verdicts, began)
+
+
+def conclude(
+    folder: Path,
+    plan: FederationPlan,
+    found: Found,
+    verdicts: tuple[LedgerVerdict, ...],
+    began: float,
+) -> None:
+    """Picture and summary.
+
+    Raises:
+        InternalError: a ledger is not intact.
+    """
+    summary = measure(plan, found, verdicts)
+    points = np.load(folder / "points.npy", allow_pickle=False)
+    kinds = found.kinds[found.book.lookup(found.keys.keys)]
+    caption = (
+        f"Indian Pines (AVIRIS), three sites a, b, c; {found.keys.keys.size} keys of at least "
+        f"{plan.pixels.key_pixels} pixels at {plan.pixels.key_sites} sites left them. "
+        f"Clusters were named by the commonest label. Remote sensing, not tissue."
+    )
+    write_picture(
+        folder / "map.png", points, found.keys.counts, kinds, found.ground, found.truth, caption
+    )
+    summary["seconds"] = round(time.monotonic() - began, 1)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    narrate("Done", began)
+    click.echo(json.dumps(summary, indent=2))
+    click.echo(f"Picture: {shlex.quote(str(folder / 'map.png'))}")
+    click.echo(f"Page of the clusters: {shlex.quote(str(folder / 'codebook.html'))}")
+    if any(verdict.verdict != "intact" for verdict in verdicts):
+        raise InternalError("a ledger of the demonstration is not intact")
+
+
+if __name__ == "__main__":
+    from common.cli import run as run_command
+
+    run_command(demo)
