@@ -70,14 +70,16 @@ class TestSite:
             phase=phase,
             plan=plan.canonical().decode(),
             deadline_s=60,
+            codec=changes.get("codec"),
         )
-        weights = {} if phase == "begin" else changes.get("weights", initial_weights(plan))
-        body = encode_order(header, weights, changes.get("sketch"))
+        trains = phase in ("train", "evaluate")
+        weights = changes.get("weights", initial_weights(plan) if trains else {})
+        body = encode_order(header, weights, changes.get("sketch"), changes.get("tables"))
         signer = changes.get("signer", self.witness)
         parts = {"order": body, "signature": signer.sign(SIGNATURE_CONTEXT + body)}
         if "receipt" in changes:
             parts["receipt"] = changes["receipt"]
-        return parcel.wrap(parts)
+        return parcel.wrap(parts | changes.get("beside", {}))
 
     def receipt(self, note: bytes) -> bytes:
         return cosign(note, self.witness, datetime.now(UTC))

@@ -1,0 +1,108 @@
+"""What every party reads in a plan: which phase comes in which round."""
+
+import json
+
+import numpy as np
+import pytest
+
+from common.errors import InputDataError
+from common.keys.pixel_agreement import fit_widest
+from common.keys.pixel_statistics import PixelSurvey
+from common.plan import parse_plan
+from common.schedule import PHASES, is_work, schedule, working_rounds
+from common.sketching import SketchSpec
+from common.wire.rules import ANSWERS
+from site_client.pixels.counting import PixelTables
+
+TRAINING = {"name": "p", "seed": 1, "task": {"landmarks": ["AC"]}, "rounds": {"training": 3}}
+PIXELS = {"bands": ["a", "b", "c"], "components": 3}
+EMBED = {"codec": "a" * 64, "codebook": "b" * 64, "groups": ["x"]}
+
+
+@pytest.mark.parametrize("kind", ["training", "no-op"])
+def test_training_begins_trains_and_ends_with_an_evaluation(kind):
+    plan = parse_plan(TRAINING | {"kind": kind})
+    assert schedule(plan) == ("begin", "train", "train", "train", "evaluate")
+    assert working_rounds(plan) == 3
+
+
+def test_pixels_are_summed_then_counted_then_named():
+    plan = parse_plan({"name": "p", "seed": 1, "kind": "pixels", "pixels": PIXELS})
+    assert schedule(plan) == ("begin", "survey", "range", "sketch", "recover")
+    assert working_rounds(plan) == 4
+
+
+def test_embedding_is_one_round():
+    plan = parse_plan({"name": "p", "seed": 1, "kind": "embed", "embed": EMBED})
+    assert schedule(plan) == ("begin", "embed")
+    assert working_rounds(plan) == 1
+
+
+def test_every_phase_has_its_answers_and_some_are_work():
+    assert set(ANSWERS) == set(PHASES)
+    assert {phase for phase in PHASES if not is_work(phase)} == {"begin", "evaluate"}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"pixels": PIXELS}, "without section pixels"),
+        ({"kind": "pixels", "pixels": PIXELS}, "without section task"),
+        ({"kind": "embed"}, "with section embed"),
+    ],
+)
+def test_a_plan_has_the_sections_of_its_kind_and_no_other(change, says):
+    with pytest.raises(InputDataError, match=says):
+        parse_plan(TRAINING | change)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"bands": ["a", "a", "b"]}, "pixels"),
+        ({"components": 4}, "pixels"),
+        ({"bands": ["a", "b"]}, "pixels.bands"),
+        ({"components": 2}, "pixels.components"),
+        ({"bins": 4097}, "pixels.bins"),
+        ({"key_sites": 1}, "pixels.key_sites"),
+        ({"key_pixels": 1}, "pixels.key_pixels"),
+        ({"codec": "all-bands"}, "pixels.codec"),
+        ({"bands": [f"b{i}" for i in range(64)], "components": 64, "bins": 3}, "pixels"),
+    ],
+)
+def test_a_pixels_section_that_cannot_work_is_refused(change, field):
+    with pytest.raises(InputDataError) as caught:
+        parse_plan({"name": "p", "seed": 1, "kind": "pixels", "pixels": PIXELS | change})
+    assert caught.value.field == field
+
+
+def test_the_bytes_of_a_training_plan_know_nothing_of_pixels():
+    text = parse_plan(TRAINING).canonical()
+    assert b"pixels" not in text
+    assert b"embed" not in text
+    # Frozen: sites and ledgers name plans by this digest.
+    plan = parse_plan({"name": "vectors", "seed": 7, "task": {"landmarks": ["AC", "PC"]}})
+    assert plan.fingerprint == "b8b1bd789b5e371bf7bc0a24568d10d340c0b916c8f966fd656bc060c3687760"
+
+
+def test_the_bytes_of_a_pixels_plan_parse_back_and_know_nothing_of_training():
+    plan = parse_plan({"name": "p", "seed": 1, "kind": "pixels", "pixels": PIXELS})
+    assert parse_plan(json.loads(plan.canonical())).fingerprint == plan.fingerprint
+    for word in (b"agent", b"experience", b"training", b"embed"):
+        assert word not in plan.canonical()
+
+
+def test_prefixes_of_keys_are_those_that_sites_count():
+    """The plan says how large the prefix counts are; the site's tables must agree."""
+    for components in range(3, 9):
+        bands = tuple(f"b{i}" for i in range(components))
+        section = {"bands": bands, "components": components, "bins": 4, "floor": 10}
+        plan = parse_plan({"name": "p", "seed": 1, "kind": "pixels", "pixels": section})
+        gram = np.diag(np.arange(1, components + 1)).astype(np.int64)
+        empty = PixelSurvey.empty(bands)
+        codec = fit_widest(plan.pixels, PixelSurvey(bands, 1, 0, empty.histogram, gram))
+        tables = PixelTables.empty(codec, SketchSpec(3, 16, bytes(16)))
+        longer, _ = plan.pixels.prefix_digits
+        assert tables.views.histogram.size == plan.pixels.prefixes
+        assert tables.views.prefix.spec.domain == f"{codec.identity}/prefix-{longer}"
+        assert tables.presence.spec.domain == f"{codec.identity}/presence"
