@@ -111,6 +111,12 @@ class Federation:
         return [event for _, event in read_events(store.journal)]
 
 
+@pytest.fixture(scope="session")
+def federation_at() -> type[Federation]:
+    """Makes an empty federation below a folder, for fixtures that outlive one test."""
+    return Federation
+
+
 @pytest.fixture
 def federation(tmp_path: Path) -> Iterator[Federation]:
     """An empty federation."""

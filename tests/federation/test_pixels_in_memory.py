@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import pytest
@@ -58,6 +59,7 @@ COMMON = np.array(  # tissues that every site has
 )
 MIXED = np.random.default_rng(7).integers(1, 10, (30, len(BANDS))).astype(np.float64)
 ONLY_C = np.array([1, 1, 1, 1, 1, 9], np.float64)
+RUNS = count(1).__next__
 RARE = np.array([[9, 9, 1, 1, 1, 1], [1, 1, 9, 9, 1, 1]], np.float64)
 
 
@@ -89,8 +91,7 @@ def allow(site) -> None:
     site.policy_file.write_text(text)
 
 
-@pytest.fixture
-def hospitals(federation):
+def add_hospitals(federation):
     """Three sites with two slides each; one has a tissue that the others do not have."""
     for number, name in enumerate(("site-a", "site-b", "site-c")):
         site = federation.add_site(name, images=0)
@@ -100,6 +101,12 @@ def hospitals(federation):
         for which in range(2):
             np.save(data / f"s{which}.npy", slide(10 * number + which, own=name == "site-c"))
     return federation
+
+
+@pytest.fixture
+def hospitals(federation):
+    """Three sites of this test's own."""
+    return add_hospitals(federation)
 
 
 @dataclass
@@ -135,14 +142,15 @@ def reasons(federation, store) -> dict[str, str]:
     return {e.site: e.reason for e in events if isinstance(e, SiteRejected)}
 
 
-@pytest.fixture
-def run(hospitals):
-    """A run of all three that went well, and the way its messages took."""
-    store, transport = hospitals.create_run(parse_plan(PLAN), min_sites=3), hospitals.transport()
-    finished = hospitals.conduct(store, transport)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, federation_at):
+    """A run of all three that went well, and the way its messages took; shared, to be read."""
+    federation = add_hospitals(federation_at(tmp_path_factory.mktemp("pixels")))
+    store, transport = federation.create_run(parse_plan(PLAN), min_sites=3), federation.transport()
+    finished = federation.conduct(store, transport)
     assert (finished.verdict, finished.reason) == ("COMPLETED", "")
     assert finished.rounds == 4
-    return hospitals, store, transport
+    return federation, store, transport
 
 
 def test_the_named_keys_are_those_of_all_slides_together_that_pass_the_gate(run):
@@ -151,8 +159,8 @@ def test_the_named_keys_are_those_of_all_slides_together_that_pass_the_gate(run)
     passing = {k for k, n in exact.pooled.items() if n >= 50 and exact.sites[k] >= 2}
     assert set(keys.keys.tolist()) == passing
     assert len(passing) >= len(COMMON)
-    for key, count in zip(keys.keys.tolist(), keys.counts.tolist(), strict=True):
-        assert abs(count - exact.pooled[key]) <= 8
+    for key, many in zip(keys.keys.tolist(), keys.counts.tolist(), strict=True):
+        assert abs(many - exact.pooled[key]) <= 8
     rare = {k for k, n in exact.pooled.items() if n < 50}
     assert rare, "some keys are too rare to be named"
     assert not rare & set(keys.keys.tolist())
@@ -187,8 +195,8 @@ def test_the_aggregator_does_not_see_which_prefix_a_count_belongs_to(run):
     federation, store, _ = run
     exact = Exact.of(federation, codec_of(store))
     plain = np.zeros(9, np.int64)
-    for key, count in exact.pooled.items():
-        plain[key // 9**3] += count
+    for key, many in exact.pooled.items():
+        plain[key // 9**3] += many
     hidden = np.asarray(store.load(3).arrays["pixels/prefix_counts"])
     assert sorted(hidden.tolist()) == sorted(plain.tolist())
     assert federation.key.secret not in b"".join(
@@ -429,7 +437,7 @@ def embedding(run):
         "codebook.json": book.to_bytes(),
     }
     options = RunOptions(min_sites=3, wait_s=0)
-    store = RunStore.create(federation.folder.runs / "run-3", plan, options, documents)
+    store = RunStore.create(federation.folder.runs / f"maps-{RUNS()}", plan, options, documents)
     return federation, store, book
 
 
@@ -449,7 +457,7 @@ def test_sites_embed_their_slides_and_tell_counts_per_group_only(embedding):
         "RoundReport.envelope",
         "GroupCounts.envelope",
     }
-    maps = sorted((federation.sites["site-a"].worker / "maps" / "run-3").iterdir())
+    maps = sorted((federation.sites["site-a"].worker / "maps" / store.name).iterdir())
     assert [path.name for path in maps] == ["s0.npy.mha", "s1.npy.mha"]
 
 
@@ -489,7 +497,7 @@ def test_a_group_of_a_few_pixels_is_told_as_none(embedding):
     section = plan.embed.model_copy(update={"group_pixels": 700})
     documents = {name: store.attached(name) for name in ("codec.json", "codebook.json")}
     again = RunStore.create(
-        federation.folder.runs / "run-4",
+        federation.folder.runs / f"maps-{RUNS()}",
         parse_plan(
             plan.model_dump(mode="json", exclude_unset=True) | {"embed": section.model_dump()}
         ),
