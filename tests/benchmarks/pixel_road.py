@@ -12,6 +12,10 @@ the same library functions as a run of kind ``pixels``.
    ONE site; agreement is measured at the two others. Beside it the same with codec, keys
    and clusters of that one site alone, and the most that any naming of keys could reach.
 
+3. ``scene``: how pure k-means makes clusters of the pixel demonstration's scene, when all
+   spectra lie in one place and are neither reduced, counted nor sent: the demonstration's
+   own figure is in its summary.json.
+
 The reference is epithelium, malignant or not, by four antibodies: no pathologist drew it.
 ``--blur`` smooths the bands (not the reference) before anything else, as many do with the
 few counts per pixel of such images. Pictures go to ``--pictures`` and are not for
@@ -380,6 +384,26 @@ def draw(folder, fields, reference, made, book, said, site):
         figure.savefig(folder / "maps.png")
 
 
+def scene(seeds, clusters=24):
+    """Purity of k-means on all unit spectra of the demonstration's scene together."""
+    from sklearn.cluster import KMeans
+
+    from deploy.demo_pixels.data import read_scene
+    from deploy.demo_pixels.judge import agreement, majority
+
+    pixels, truth = read_scene()
+    spectra = pixels.reshape(-1, pixels.shape[2]).astype(np.float32)
+    spectra /= np.linalg.norm(spectra, axis=1, keepdims=True)
+    everywhere = np.ones(truth.shape, np.bool_)
+    rows = []
+    for seed in seeds:
+        found = KMeans(clusters, n_init=2, random_state=seed).fit_predict(spectra)
+        found = found.reshape(truth.shape).astype(np.int64)
+        kinds = majority(found, truth, clusters, everywhere)
+        rows.append({"seed": seed, "purity": agreement(kinds[found], truth, everywhere)})
+    return {"clusters": clusters, "seeds": rows}
+
+
 def summarise(rows):
     """Mean and range over seeds and naming sites, by keys, clusters and pixels judged."""
     table = {}
@@ -428,8 +452,12 @@ def main():
     parser.add_argument("--columns", type=int, default=200_000)
     parser.add_argument("--per-site", type=int, default=0, help="fields of each site; 0 for all")
     parser.add_argument("--pictures", type=Path, help="a folder outside the repository")
+    parser.add_argument("--scene", action="store_true", help="only part 3; needs tensorly's scene")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.scene:
+        print(json.dumps(scene(options.seeds), indent=2))
+        return
     if not options.fields.is_dir():
         sys.exit("needs the DCIS multiplex fields beside the checkout, or --fields")
     fields = read_fields(options.fields, options.blur, options.per_site)
