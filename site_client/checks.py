@@ -20,7 +20,7 @@ from common.cli import megabytes
 from common.crypto.certificates import read_certificate, read_node_key
 from common.crypto.identity import read_public_key, read_signing_key
 from common.crypto.keyed import read_federation_key
-from common.errors import CairnError, ExitCode, UnreachableError, VerificationError
+from common.errors import CairnError, ExitCode, InputDataError, UnreachableError, VerificationError
 from common.ledger.notes import ledger_origin
 from common.ledger.verify import verify_ledger
 from site_client.egress.policy import read_policy
@@ -120,6 +120,18 @@ def _federation_key(site: SiteFolder) -> Fact:
 
 
 def _images(site: SiteFolder) -> Fact:
+    """Slides where the policy serves pixels and the folder holds some; scans otherwise."""
+    from site_client.worker.pixels import find_slides
+
+    if {"pixels", "embed"} & set(read_policy(site.policy_file).plans.kinds):
+        try:
+            return Fact("images", "ok", f"{len(find_slides(site.data()))} slides")
+        except InputDataError:
+            return _scans(site)
+    return _scans(site)
+
+
+def _scans(site: SiteFolder) -> Fact:
     from site_client.imaging.dataset import find_cases
     from site_client.imaging.landmarks import read_landmarks
 

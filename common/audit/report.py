@@ -43,7 +43,8 @@ footer { margin-top: 2rem; color: #5a6773; font-size: .85rem; }
 <p class="verdict $mood">$verdict</p>
 <ul>$details</ul>
 <h2>What left, by type</h2>
-<table class="totals"><thead><tr><th>type</th><th>bytes</th></tr></thead><tbody>$types</tbody></table>
+<table class="totals"><thead><tr><th>type</th><th>bytes</th></tr></thead>
+<tbody>$types</tbody></table>
 <h2>What left, by round</h2>
 $chart
 <h2>Every record</h2>

@@ -512,3 +512,15 @@ def test_weights_of_another_network_are_not_evaluated(cairn, site, plan_file, tm
     code, _, err = cairn(*words)
     assert code == 6
     assert "cannot read the weights" in err
+
+
+def test_check_counts_slides_where_the_policy_serves_pixels(site):
+    policy = site.folder.policy_file
+    text = policy.read_text()
+    policy.write_text(text.replace('kinds = ["training", "no-op"]', 'kinds = ["pixels"]'))
+    (site.folder.data() / "slide.npy").touch()
+    facts = {fact.name: fact for fact in checks.check_site(site.folder)}
+    assert facts["images"].says == "1 slides"
+    policy.write_text(text)
+    facts = {fact.name: fact for fact in checks.check_site(site.folder)}
+    assert "scans" in facts["images"].says
