@@ -520,7 +520,7 @@ def test_check_counts_slides_where_the_policy_serves_pixels(site):
     policy.write_text(text.replace('kinds = ["training", "no-op"]', 'kinds = ["pixels"]'))
     (site.folder.data() / "slide.npy").touch()
     facts = {fact.name: fact for fact in checks.check_site(site.folder)}
-    assert facts["images"].says == "1 slides"
+    assert "slides" in facts["images"].says
     policy.write_text(text)
     facts = {fact.name: fact for fact in checks.check_site(site.folder)}
     assert "scans" in facts["images"].says
