@@ -123,11 +123,12 @@ def _images(site: SiteFolder) -> Fact:
     """Slides where the policy serves pixels and the folder holds some; scans otherwise."""
     from site_client.worker.pixels import find_slides
 
-    if {"pixels", "embed"} & set(read_policy(site.policy_file).plans.kinds):
-        try:
+    try:
+        if {"pixels", "embed"} & set(read_policy(site.policy_file).plans.kinds):
             return Fact("images", "ok", f"{len(find_slides(site.data()))} slides")
-        except InputDataError:
-            return _scans(site)
+    except InputDataError:
+        # An unreadable policy has a line of its own; a folder without slides may hold scans.
+        return _scans(site)
     return _scans(site)
 
 

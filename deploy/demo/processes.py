@@ -70,7 +70,7 @@ class Processes:
             env=environment(),
             stdout=subprocess.PIPE if quiet else None,
             stderr=subprocess.PIPE if quiet else None,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
         if done.returncode != 0:

@@ -106,7 +106,9 @@ def test_an_unknown_word_is_a_usage_error_in_text_and_json(capsys):
 def test_the_audit_command_is_installed_with_these_codes(tmp_path):
     program = [sys.executable, "-c", "from common.audit.cli import main; main()"]
     for words, code in ((["verify", str(tmp_path / "no")], 6), (["nonsense"], 2), ([], 2)):
-        done = subprocess.run([*program, *words], check=False, capture_output=True, text=True)
+        done = subprocess.run(
+            [*program, *words], check=False, capture_output=True, encoding="utf-8"
+        )
         assert done.returncode == code
         assert "Traceback" not in done.stderr
         assert done.stderr

@@ -513,5 +513,7 @@ def test_nothing_of_the_aggregators_road_imports_torch_or_compiles_a_kernel():
     modules = "aggregator.rounds.conduct, aggregator.rounds.pixels, aggregator.rounds.embedding"
     heavy = "('torch', 'SimpleITK', 'numba', 'umap')"
     code = f"import sys, {modules}; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert done.stdout.strip() == "[]"

@@ -70,7 +70,7 @@ class RealFederation:
             cwd=self.root,
             env=environment(),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=timeout,
             check=False,
         )
@@ -90,7 +90,7 @@ class RealFederation:
         return self.processes[name]
 
     def log(self, name: str) -> str:
-        return (self.root / "logs" / f"{name}.log").read_text(errors="replace")
+        return (self.root / "logs" / f"{name}.log").read_text(encoding="utf-8", errors="replace")
 
     def wait(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
         until = time.monotonic() + seconds

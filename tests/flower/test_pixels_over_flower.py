@@ -58,7 +58,7 @@ def slides(real):
         for which in range(2):
             np.save(folder / f"s{which}.npy", slide(10 * number + which))
         for path in (real.root / site / "site.toml", real.root / site / "policy.toml"):
-            before[path] = path.read_text()
+            before[path] = path.read_text(encoding="utf-8")
         settings = real.root / site / "site.toml"
         line = f"data = {json.dumps(str(folder))}"
         settings.write_text(re.sub(r"(?m)^data = .*$", line, before[settings]))
@@ -77,7 +77,7 @@ def test_three_sites_name_the_frequent_keys_of_all_their_slides(real, slides):
     assert re.search(r"run_finished verdict=COMPLETED", said), said
     assert "cairn-aggregator codebook build" in said
     kept = real.newest_run() / "rounds" / "0004"
-    codec = read_codec((kept / "codec.json").read_text())
+    codec = read_codec((kept / "codec.json").read_text(encoding="utf-8"))
     named = read_key_counts(kept / "keys.safetensors")
     exact, sites = Counter(), Counter()
     for site in SITES:
@@ -101,5 +101,5 @@ def test_three_sites_name_the_frequent_keys_of_all_their_slides(real, slides):
     assert "PixelSketches" in shown
     assert "HeavyHitters" in shown
     real.run("cairn-aggregator", "report", "--dir", "federation", "-o", "report.html")
-    page = (real.root / "report.html").read_text()
+    page = (real.root / "report.html").read_text(encoding="utf-8")
     assert "4 of 4 rounds" in page

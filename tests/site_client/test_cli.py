@@ -377,7 +377,7 @@ def test_failures_are_told_in_the_sites_own_log_with_their_traceback(cairn, site
 
 def test_sigterm_ends_a_worker_in_good_order(site):
     process = subprocess.Popen(
-        commands(site.folder.root)["worker"], stderr=subprocess.PIPE, text=True
+        commands(site.folder.root)["worker"], stderr=subprocess.PIPE, encoding="utf-8"
     )
     try:
         assert "ready" in process.stderr.readline()
@@ -411,7 +411,10 @@ print("HEAVY", *heavy)
     }
     for words, may in allowed.items():
         done = subprocess.run(
-            [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True
+            [sys.executable, "-c", program, *words],
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
         )
         assert done.stdout.splitlines()[-1].split() == ["HEAVY", *may], words
 
@@ -425,7 +428,7 @@ def test_the_courier_imports_neither_torch_nor_an_image_reader():
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
         env=environment,
     )

@@ -100,6 +100,8 @@ def test_help_comes_without_the_heavy_libraries():
         "heavy = {'umap', 'sklearn', 'numba', 'matplotlib', 'numpy'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert "--clusters" in done.stdout

@@ -146,7 +146,7 @@ def test_openssl_verifies_the_chain_strictly_for_a_server(tmp_path, authority):
         [*command, "-CAfile", str(tmp_path / "ca.pem"), str(tmp_path / "server.pem")],
         check=False,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert checked.returncode == 0, checked.stderr
 

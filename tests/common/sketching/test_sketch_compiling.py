@@ -34,7 +34,7 @@ def test_compiling_every_kernel_warns_of_nothing(tmp_path):
         [sys.executable, "-W", "error", "-c", PROGRAM],
         env=environment,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert (run.returncode, run.stderr) == (0, "")
     assert list(tmp_path.rglob("*.nbc")), "a writable cache is used"

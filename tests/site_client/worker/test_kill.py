@@ -27,7 +27,7 @@ def work_off(site):
 def run_until(site, line, pause_s):
     """Start a worker, wait until it says ``line``, and kill it a little later."""
     process = subprocess.Popen(
-        commands(site.folder.root)["worker"], stderr=subprocess.PIPE, text=True
+        commands(site.folder.root)["worker"], stderr=subprocess.PIPE, encoding="utf-8"
     )
     try:
         for said in process.stderr:
