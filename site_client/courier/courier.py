@@ -29,7 +29,14 @@ from common.errors import (
 from common.wire.codes import ReplyCode
 from common.wire.parcel import unwrap
 from common.wire.transport import CODE, ENVELOPE_SUFFIX, PARCEL, RECORD
-from site_client.courier.fleet import HEARTBEAT_S, Fleet, message_from_stub, message_stub
+from site_client.courier.fleet import (
+    HEARTBEAT_S,
+    Fleet,
+    Incoming,
+    RunOverError,
+    message_from_stub,
+    message_stub,
+)
 from site_client.site import SiteFolder, SiteSettings
 from site_client.spool import Spool, write_atomically
 
@@ -121,10 +128,21 @@ class Courier:
             self._next_pull = now + min(max(quiet / 10, SHORTEST_PULL_S), LONGEST_PULL_S)
 
     def _take_in(self) -> None:
-        incoming = self._fleet.pull()
+        """The next order, if there is one; one of a run that is over costs nothing else."""
+        try:
+            incoming = self._fleet.pull()
+        except RunOverError as error:
+            LOG.warning("a message was not taken in: %s", error)
+            return
         if incoming is None:
             return
         self._active = time.monotonic()
+        try:
+            self._accept(incoming)
+        except VerificationError as error:
+            LOG.warning("a message was not taken in: %s", error)
+
+    def _accept(self, incoming: Incoming) -> None:
         app = self._fleet.app_digest(incoming.run_id)
         if app != self._settings.app_sha256:
             LOG.error("refused a run whose app %s is not the pinned one", app[:12])

@@ -58,6 +58,10 @@ HEARTBEAT_S = 10.0
 """Flower's least heartbeat interval: a dead courier is noticed after twice this."""
 
 
+class RunOverError(VerificationError):
+    """What was asked concerns a run that is no longer running; the connection is sound."""
+
+
 @dataclass(frozen=True)
 class Incoming:
     """A message from the aggregator.
@@ -246,8 +250,10 @@ def explain(error: httpx.HTTPError) -> CairnError:
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
-        if status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        if status == httpx.codes.UNAUTHORIZED:
             return _unknown_key()
+        if status == httpx.codes.FORBIDDEN:
+            return RunOverError("the run is no longer running", got=f"HTTP {status}")
         if status < httpx.codes.INTERNAL_SERVER_ERROR:
             return VerificationError(
                 "the aggregator refused a request",

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, Metadata, RecordDict
@@ -18,7 +19,13 @@ from common.wire.codes import ReplyCode
 from common.wire.parcel import wrap
 from common.wire.transport import CODE, MESSAGE_TYPE, PARCEL, RECORD
 from site_client.courier.courier import Courier, parcel_content
-from site_client.courier.fleet import Incoming, message_from_stub, message_stub
+from site_client.courier.fleet import (
+    Incoming,
+    RunOverError,
+    explain,
+    message_from_stub,
+    message_stub,
+)
 from site_client.site import SiteSettings
 from site_client.spool import Spool, write_atomically
 
@@ -33,6 +40,7 @@ class MemoryFleet:
     pushed: list[tuple[RecordDict, Message]] = field(default_factory=list)
     app: str = APP
     error: Exception | None = None
+    over: Exception | None = None
     known: list[int | None] = field(default_factory=list)
 
     def activate(self, known_node_id):
@@ -46,6 +54,8 @@ class MemoryFleet:
         return self.inbox.pop(0) if self.inbox else None
 
     def app_digest(self, run_id):
+        if self.over is not None:
+            raise self.over
         return self.app
 
     def push(self, content, reply_to, seconds):
@@ -208,6 +218,36 @@ def test_a_reply_nobody_waits_for_is_dropped_and_not_journalled(make, fleet, spo
     courier.turn()
     assert fleet.pushed == []
     assert not (tmp_path / "courier" / "sent.jsonl").exists()
+
+
+def test_an_order_of_a_run_that_is_over_does_not_end_the_courier(make, fleet, spool):
+    courier = make()
+    fleet.over = RunOverError("the run is no longer running")
+    fleet.inbox.append(incoming(b"an order"))
+    courier.turn()
+    assert spool.orders() == []
+    fleet.over = None
+    fleet.inbox.append(incoming(b"another order"))
+    courier._next_pull = 0.0
+    courier.turn()
+    assert len(spool.orders()) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (401, VerificationError),
+        (403, RunOverError),
+        (412, VerificationError),
+        (500, UnreachableError),
+        (503, UnreachableError),
+    ],
+)
+def test_an_answer_of_the_aggregator_is_sorted_by_what_helps(status, kind):
+    request = httpx.Request("POST", "https://127.0.0.1/v1/fleet/get-run")
+    response = httpx.Response(status, request=request)
+    error = httpx.HTTPStatusError("", request=request, response=response)
+    assert type(explain(error)) is kind
 
 
 def test_a_stub_holds_no_content_and_can_still_be_answered():
