@@ -27,7 +27,7 @@ bands = ["dna", "keratin", "cd3", "cd20"]
 components = 3
 bins = 6
 rows = 3
-columns = 64
+columns = 256
 floor = 10_000
 min_pixels = 500
 [rounds]
