@@ -146,7 +146,7 @@ def write_maps_plan(folder: Path, codec: bytes, book: Codebook, seed: int) -> No
 
 
 def name_clusters(processes: Processes, folder: Path, codec: bytes) -> Found:
-    """Name the clusters by the labels, since nobody sits at the page; then measure nothing yet."""
+    """Name the clusters by the labels, since nobody sits at the page; maps come later."""
     scene, truth = read_scene()
     exact = judge.Exact.of_scene(scene, read_codec(codec.decode("utf-8")))
     book = Codebook.from_bytes((folder / "codebook.json").read_bytes())

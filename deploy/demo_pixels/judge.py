@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +19,6 @@ from common.keys.pixels import PixelCodec
 from common.plan import Pixels
 from deploy.demo_pixels.data import CLASSES, SITES, UNLABELLED, Block, Labels, Scene, blocks
 from site_client.pixels.slides import open_slide
-
-REST: Final = CLASSES[UNLABELLED]
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
