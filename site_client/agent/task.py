@@ -1,0 +1,99 @@
+"""What every search has in common: a parameter vector moved step by step towards a truth.
+
+A point in a volume or an X-ray, a box around a lesion, a view plane, a rigid
+registration: they differ in what the parameters mean, in what is seen at them
+and in how far they are from the truth. Learner, replay, greedy search and the
+gymnasium wrappers know this interface and nothing else.
+
+A *situation* is a row of a structured array: which case, which head of the
+network, which level of the ladder, under which pose, at which parameters, and
+the action taken there. It is all there is to remember, a few dozen bytes;
+observations are cut from the images whenever they are needed, so no stack of
+frames can straddle two episodes. Situations never leave the site.
+
+Arrays have one row per search. Tasks of several agents (``agents`` > 1) have a
+second axis for them wherever ``[, agents]`` is written; others do not.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Situations = NDArray[np.void]
+"""Structured rows; every task's dtype has at least the fields case, head, level, action."""
+
+
+class Outcome(NamedTuple):
+    """What one lockstep of the searches led to.
+
+    Attributes:
+        reached: the situations after the action; the action field is meaningless there.
+        rewards: float32[n[, agents]], within -1..1.
+        ended: bool[n]: true terminal states (a trigger was pulled); never a time-out.
+    """
+
+    reached: Situations
+    rewards: NDArray[np.float32]
+    ended: NDArray[np.bool_]
+
+
+class Task(Protocol):
+    """A parametric search over a set of cases.
+
+    Attributes:
+        situation: dtype of one row.
+        shape: (channels, *roi) of one agent's observation.
+        actions: size of the action set; action 2i / 2i+1 is a step along / against axis i.
+        heads: how many different things are looked for (landmarks, organs, planes).
+        levels: rungs of the ladder, coarse to fine.
+        agents: how many agents search together.
+    """
+
+    situation: np.dtype[np.void]
+    shape: tuple[int, ...]
+    actions: int
+    heads: int
+    levels: int
+    agents: int
+
+    def __len__(self) -> int:
+        """Number of cases."""
+
+    def draw(self, rng: np.random.Generator, n: int) -> Situations:
+        """Training starts: random case, head, level and pose; finer levels near the truth."""
+
+    def starts(self, rng: np.random.Generator, repeats: int, *, posed: bool) -> Situations:
+        """Evaluation starts: every case and head it has, `repeats` times, adjacent, level 0.
+
+        Args:
+            rng: where in the image (and, if posed, under which pose).
+            repeats: starts per case and head; they share one pose.
+            posed: under a random pose; otherwise as acquired.
+        """
+
+    def observe(self, at: Situations) -> NDArray[np.uint8]:
+        """uint8[n[, agents], *shape]: what is seen in each situation."""
+
+    def step(self, at: Situations) -> Outcome:
+        """Take each situation's action."""
+
+    def rewards_of_all(self, at: Situations) -> NDArray[np.float32]:
+        """float32[n[, agents], actions]: the reward each action would earn."""
+
+    def parameters(self, at: Situations) -> NDArray[np.float32]:
+        """float32[n[, agents], d]: where each search is; two equal rows are the same place."""
+
+    def move_to(self, at: Situations, parameters: NDArray[np.float32]) -> None:
+        """Put situations at float32[n[, agents], d] of `parameters`, in place."""
+
+    def errors(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n[, agents]]: distance to the truth in mm (or the task's own unit)."""
+
+    def fractions(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n, 3] in 0..1: coarse place in the image, for the experience sketch's key."""
+
+    def report(self, at: Situations) -> dict[str, NDArray[np.float64]]:
+        """Further figures of found situations by name with its unit, float64[n]; e.g. iou."""
