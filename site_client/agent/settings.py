@@ -1,0 +1,257 @@
+"""Typed settings of networks, learning, poses and evaluation, each default visible.
+
+A misspelt key is an error and not a default; a value that cannot be used is
+refused before any image is opened. A federation's plan is one source of these
+settings, a researcher's TOML file another; the agent knows only what stands here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from common.errors import InputDataError
+from common.plan import FederationPlan, Frozen, Positive, describe_validation
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Width = Annotated[int, Field(ge=1, le=8192)]
+Architecture = Literal[
+    "triplanar", "planar", "volume-light", "paper2d", "network3d", "commnet", "collab"
+]
+Kind = TypeVar("Kind", bound=Frozen)
+
+
+class NetworkSettings(Frozen):
+    """Which Q-network.
+
+    Attributes:
+        architecture: ``triplanar`` (three cuts), ``planar`` (images) and ``volume-light``
+            (true 3D) are light strided networks; ``paper2d``, ``network3d``, ``commnet``
+            and ``collab`` are the field's published ones.
+        width: channels of the first convolution of a light network; the others are
+            multiples of it. The published networks have their published widths.
+        dueling: separate streams for the value of a state and the advantage of its actions.
+        attention: weigh what the agents of ``commnet`` tell each other.
+        hidden: sizes of the dense layers before the heads.
+    """
+
+    architecture: Architecture = "triplanar"
+    width: Annotated[int, Field(ge=4, le=64)] = 16
+    dueling: bool = False
+    attention: bool = False
+    hidden: Annotated[tuple[Width, ...], Field(min_length=1, max_length=6, strict=False)] = (
+        256,
+        128,
+    )
+
+
+class LadderSettings(Frozen):
+    """The rungs that a search descends, coarse to fine.
+
+    Attributes:
+        scales: sampling stride of the observation per level, in working voxels.
+        steps_mm: step length per level. One rung makes a search of a fixed scale.
+    """
+
+    scales: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=6, strict=False)] = (
+        3.0,
+        2.0,
+        1.0,
+    )
+    steps_mm: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=6, strict=False)] = (
+        9.0,
+        3.0,
+        1.0,
+    )
+
+    @model_validator(mode="after")
+    def _one_step_per_scale(self) -> Self:
+        if len(self.scales) != len(self.steps_mm):
+            raise ValueError("scales and steps_mm must have the same length")
+        return self
+
+
+class PoseSettings(Frozen):
+    """Extent of the random pose and contrast that are drawn for every episode.
+
+    Attributes:
+        rotation_deg: largest turn about each axis, degrees.
+        scale_fraction: largest relative change of size.
+        shift_mm: largest shift along each axis, mm.
+        gamma_contrast: the contrast's exponent lies between 1 / (1 + this) and 1 + this.
+    """
+
+    rotation_deg: Annotated[float, Field(ge=0, le=180)] = 15.0
+    scale_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    shift_mm: Annotated[float, Field(ge=0, le=500)] = 15.0
+    gamma_contrast: Annotated[float, Field(ge=0, lt=1)] = 0.2
+
+
+class LearnerSettings(Frozen):
+    """How an agent learns.
+
+    Attributes:
+        updates: gradient steps that are planned; every schedule runs over them.
+        batch: transitions per gradient step.
+        searches: searches stepped in lockstep, once per gradient step.
+        episode_steps: steps after which a search is cut off (truncated, not terminal).
+        warmup: transitions gathered at random before the first update.
+        gamma: discount.
+        double: Double DQN: the online network chooses, the target network values.
+        loss: ``huber`` (threshold 1) or ``squared``.
+        warm_start: share of the planned updates that, before DQN begins, regress the
+            immediate rewards of all actions (path supervision, no bootstrap).
+        path_supervision_only: all updates do so: the baseline without DQN.
+        target: ``ema`` follows the online network slowly, ``hard`` copies it at times.
+        target_decay: share of the online network that moves into an ``ema`` per update.
+        target_period: updates between the copies of a ``hard`` target.
+        replay: how transitions are drawn: ``uniform``; ``prioritised`` by their last
+            temporal-difference error; ``rare-first`` by how seldom their experience
+            was counted.
+        replay_capacity: transitions kept, oldest overwritten.
+        rare_first: exponent of the inverse frequency of ``rare-first``.
+        importance: exponent of ``rare-first``'s importance-weight correction.
+        priority_alpha: exponent of the priority of ``prioritised``.
+        priority_beta: exponent of its importance-weight correction at first; it grows
+            linearly to 1 over the planned updates.
+        learning_rate: Adam's at first.
+        learning_rate_end: the share of it that is left at the end.
+        learning_rate_schedule: ``linear`` and ``cosine`` fall over the planned updates,
+            ``step`` falls by equal factors after each of ``learning_rate_steps`` equal
+            parts, ``constant`` stays.
+        learning_rate_steps: see there.
+        gradient_clip: largest L2 norm of a gradient.
+        epsilon_start, epsilon_end: share of random actions, from one to the other
+            linearly over ``epsilon_over``, a share of the planned updates.
+    """
+
+    updates: Annotated[int, Field(ge=0, le=100_000_000)] = 2000
+    batch: Annotated[int, Field(ge=1, le=4096)] = 64
+    searches: Annotated[int, Field(ge=1, le=1024)] = 32
+    episode_steps: Annotated[int, Field(ge=2, le=1000)] = 20
+    warmup: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
+    gamma: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    double: bool = True
+    loss: Literal["huber", "squared"] = "huber"
+    warm_start: Share = 0.0
+    path_supervision_only: bool = False
+    target: Literal["ema", "hard"] = "ema"
+    target_decay: Annotated[float, Field(gt=0, le=1)] = 0.01
+    target_period: Annotated[int, Field(ge=1, le=1_000_000)] = 2500
+    replay: Literal["uniform", "prioritised", "rare-first"] = "uniform"
+    replay_capacity: Annotated[int, Field(ge=100, le=10_000_000)] = 60_000
+    rare_first: Annotated[float, Field(gt=0, le=2)] = 0.5
+    importance: Share = 0.5
+    priority_alpha: Annotated[float, Field(gt=0, le=2)] = 0.6
+    priority_beta: Share = 0.4
+    learning_rate: Positive = 1e-3
+    learning_rate_end: Annotated[float, Field(gt=0, le=1)] = 0.1
+    learning_rate_schedule: Literal["linear", "cosine", "step", "constant"] = "linear"
+    learning_rate_steps: Annotated[int, Field(ge=2, le=1000)] = 4
+    gradient_clip: Positive = 10.0
+    epsilon_start: Share = 1.0
+    epsilon_end: Share = 0.1
+    epsilon_over: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+    @model_validator(mode="after")
+    def _schedules_make_sense(self) -> Self:
+        if self.epsilon_end > self.epsilon_start:
+            raise ValueError("epsilon_end must not be above epsilon_start")
+        if self.path_supervision_only and self.warm_start > 0:
+            raise ValueError("path_supervision_only makes a warm_start meaningless: leave it at 0")
+        return self
+
+
+class EvaluationSettings(Frozen):
+    """How greedy searches are run and summarised.
+
+    Attributes:
+        starts: searches per case, pose and head; their consensus is reported, too.
+        poses: random poses per case.
+        native: search the cases as acquired, too.
+        most_steps: steps after which a search ends wherever it is.
+        visits: visits of one place within the last 20 steps that make an oscillation.
+        outlier_mads: a start that ended further from the starts' median than this many
+            median absolute deviations is left out of their consensus.
+    """
+
+    starts: Annotated[int, Field(ge=1, le=100)] = 5
+    poses: Annotated[int, Field(ge=1, le=1000)] = 4
+    native: bool = True
+    most_steps: Annotated[int, Field(ge=1, le=10_000)] = 80
+    visits: Annotated[int, Field(ge=2, le=20)] = 3
+    outlier_mads: Positive = 3.0
+
+
+def parse_settings(kind: type[Kind], data: object, section: str = "") -> Kind:
+    """Validate decoded settings, e.g. a table of a TOML file.
+
+    Args:
+        kind: one of the classes here, or another frozen model.
+        data: mapping of names to values.
+        section: the table's name, for the message.
+
+    Raises:
+        InputDataError: names the first field that is wrong, never its value.
+    """
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        field, expected, got = describe_validation(error)
+        raise InputDataError(
+            "the settings are not valid",
+            field=f"{section}.{field}" if section else field,
+            expected=expected,
+            got=got,
+        ) from error
+
+
+def learner_settings(plan: FederationPlan) -> LearnerSettings:
+    """What a federation's plan says of learning; its updates are those of all rounds."""
+    agent = plan.agent
+    rare = agent.rare_first > 0
+    return LearnerSettings(
+        updates=agent.updates * plan.rounds.training,
+        batch=agent.batch,
+        searches=agent.searches,
+        episode_steps=agent.episode_steps,
+        warmup=agent.warmup,
+        gamma=agent.gamma,
+        double=agent.double,
+        warm_start=agent.warm_start,
+        target_decay=agent.target_decay,
+        replay="rare-first" if rare else "uniform",
+        replay_capacity=agent.replay_capacity,
+        rare_first=agent.rare_first if rare else 0.5,
+        importance=agent.importance,
+        learning_rate=agent.learning_rate,
+        gradient_clip=agent.gradient_clip,
+        epsilon_end=agent.epsilon_end,
+    )
+
+
+def network_settings(plan: FederationPlan) -> NetworkSettings:
+    """The network that a federation's plan asks for."""
+    return NetworkSettings(architecture=plan.model.architecture, width=plan.model.width)
+
+
+def ladder_settings(plan: FederationPlan) -> LadderSettings:
+    """The ladder of a federation's plan."""
+    return LadderSettings(scales=plan.agent.scales, steps_mm=plan.agent.steps_mm)
+
+
+def pose_settings(plan: FederationPlan) -> PoseSettings:
+    """The poses that a federation's plan draws."""
+    agent = plan.agent
+    return PoseSettings(
+        rotation_deg=agent.rotation_deg,
+        scale_fraction=agent.scale_fraction,
+        shift_mm=agent.shift_mm,
+        gamma_contrast=agent.gamma_contrast,
+    )
+
+
+def evaluation_settings(plan: FederationPlan) -> EvaluationSettings:
+    """The evaluation of a federation's plan."""
+    return EvaluationSettings(starts=plan.agent.evaluation_starts)
