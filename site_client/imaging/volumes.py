@@ -17,6 +17,7 @@ import SimpleITK as sitk  # noqa: N813  # its own documentation calls it so
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
+from site_client.imaging.dicom import read_series, without_header
 
 IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
 _LARGEST_GRID = 1 << 30
@@ -65,6 +66,72 @@ class Volume:
         return np.asarray(((index >= -0.5) & (index <= self.size - 0.5)).all(axis=-1))
 
 
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Where a file's own voxels are, before any resampling.
+
+    Attributes:
+        size: int64[3], voxels along the x, y, z index.
+        spacing_mm: float64[3].
+        origin_mm: float64[3], world position (LPS, mm) of index (0, 0, 0).
+        direction: float64[3, 3], columns are the world directions of the index axes.
+    """
+
+    size: NDArray[np.int64]
+    spacing_mm: NDArray[np.float64]
+    origin_mm: NDArray[np.float64]
+    direction: NDArray[np.float64]
+
+    def index_to_world(self, index: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Continuous (x, y, z) indices float64[..., 3] to world positions (LPS mm)."""
+        world: NDArray[np.float64] = (index * self.spacing_mm) @ self.direction.T
+        return np.asarray(world + self.origin_mm)
+
+    def world_to_index(self, world_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """World positions (LPS mm) float64[..., 3] to continuous (x, y, z) indices."""
+        return np.asarray(((world_mm - self.origin_mm) @ self.direction) / self.spacing_mm)
+
+    def contains(self, world_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Whether world positions float64[..., 3] lie within half a voxel of the grid."""
+        index = self.world_to_index(world_mm)
+        return np.asarray(((index >= -0.5) & (index <= self.size - 0.5)).all(axis=-1))
+
+
+def read_geometry(path: Path) -> Geometry:
+    """Where the voxels of an image are, from its header alone.
+
+    Raises:
+        InputDataError: unreadable, or not three-dimensional.
+    """
+    if not path.exists():
+        raise InputDataError("cannot read the image", field=str(path), got="no such file")
+    if path.is_dir():
+        image: sitk.Image | sitk.ImageFileReader = read_series(path)
+    else:
+        image = sitk.ImageFileReader()
+        image.SetFileName(str(path))
+        try:
+            image.ReadImageInformation()
+        except RuntimeError as error:
+            raise InputDataError("cannot read the image", field=str(path)) from error
+    size = image.GetSize()
+    dimension = len(size)
+    if dimension not in (3, 4) or (dimension == 4 and size[3] != 1):
+        raise InputDataError(
+            "cannot use the image",
+            field=str(path),
+            expected="one 3-D volume",
+            got=f"{dimension} dimensions",
+        )
+    direction = np.array(image.GetDirection()).reshape(dimension, dimension)
+    return Geometry(
+        size=np.array(size[:3], dtype=np.int64),
+        spacing_mm=np.array(image.GetSpacing()[:3]),
+        origin_mm=np.array(image.GetOrigin()[:3]),
+        direction=direction[:3, :3],
+    )
+
+
 def image_stem(path: Path) -> str | None:
     """The file name without its image suffix; None when it is no image we open."""
     for suffix in IMAGE_SUFFIXES:
@@ -99,7 +166,7 @@ def _read(path: Path) -> sitk.Image:
     if not path.exists():
         raise InputDataError("cannot read the image", field=str(path), got="no such file")
     try:
-        image = _read_dicom(path) if path.is_dir() else sitk.ReadImage(str(path))
+        image = read_series(path) if path.is_dir() else without_header(sitk.ReadImage(str(path)))
     except RuntimeError as error:
         raise InputDataError(
             "cannot read the image",
@@ -125,22 +192,6 @@ def _read(path: Path) -> sitk.Image:
             got="a single slice",
         )
     return sitk.Cast(image, sitk.sitkFloat32)
-
-
-def _read_dicom(folder: Path) -> sitk.Image:
-    """The one series of a DICOM folder, slices in the order of their positions."""
-    series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-    if len(series) != 1:
-        raise InputDataError(
-            "cannot use the DICOM folder",
-            field=str(folder),
-            expected="files of one series",
-            got=f"{len(series)} series",
-            advice="Put every series into a folder of its own",
-        )
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), series[0]))
-    return reader.Execute()
 
 
 def _intensity_range(array: NDArray[np.float32], path: Path) -> tuple[float, float]:
