@@ -8,7 +8,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo demo-pixels test test-all lint format bench-sketch clean
+.PHONY: help demo demo-pixels test test-all lint format proto bench-sketch clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,10 @@ lint: $(STAMP)  ## ruff, mypy strict, import contracts
 format: $(STAMP)  ## let ruff format and fix
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+proto: $(STAMP)  ## regenerate common/desk/desk_pb2* from desk.proto
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m grpc_tools.protoc -I. --python_out=. \
+	  --grpc_python_out=. --mypy_out=quiet:. --mypy_grpc_out=quiet:. common/desk/desk.proto
 
 bench-sketch: $(STAMP)  ## count sketch against its peers, in one run
 	$(BIN)/python -m tests.benchmarks.sketch
