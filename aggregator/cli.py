@@ -296,13 +296,20 @@ def _show_plan(plan: FederationPlan, folder: FederationFolder) -> None:
     Console().print(table)
 
 
+def _few(names: tuple[str, ...], shown: int = 8) -> str:
+    """All names, or the first few and how many there are: a plan may have 256."""
+    if len(names) <= shown:
+        return ", ".join(names)
+    return f"{', '.join(names[: shown - 2])}, … ({len(names)} in all)"
+
+
 def _about_kind(plan: FederationPlan) -> list[tuple[str, str]]:
     """What the plan's own sections say, one line each."""
     limits, tier = plan.limits, f"privacy tier {plan.limits.privacy_tier}"
     if plan.kind == "pixels":
         asked = plan.pixels
         return [
-            ("bands", ", ".join(asked.bands)),
+            ("bands", _few(asked.bands)),
             ("codec", f"{asked.components} components of {asked.bins} bins"),
             ("rounds", ", ".join(schedule(plan)[1:])),
             ("sketches", f"3 of {asked.rows} x {asked.columns} cells, {tier}"),

@@ -163,7 +163,10 @@ class Pixels(Frozen):
         floor: squared intensity at which tissue begins; 0 has it found in the histogram.
         value_scale: integers per unit of intensity; 1 unless slides hold floats.
         rows, columns: of the sketches.
-        presence_floor: pixels that a key needs at a site to count as present there.
+        presence_floor: pixels that a key needs at a site to count as present there. Half
+            of a tissue's different keys occur once or twice; counting those as present
+            fills the presence sketch until it cannot tell one site from two, and the
+            sites then name nothing. Below 10 only for small images of few keys.
         top: most keys that are recovered.
         key_pixels: fewest pixels in the federation for a key to be named (k).
         key_sites: fewest sites at which it must be present (m); a key of one site never is.
@@ -179,7 +182,7 @@ class Pixels(Frozen):
     value_scale: Annotated[int, Field(ge=1, le=2**29)] = 1
     rows: Annotated[int, Field(ge=3, le=64)] = 15
     columns: Annotated[int, Field(ge=16, le=2_000_000)] = 150_000
-    presence_floor: Annotated[int, Field(ge=1, le=2**31)] = 1
+    presence_floor: Annotated[int, Field(ge=1, le=2**31)] = 10
     top: Annotated[int, Field(ge=1, le=2**20)] = 20_000
     key_pixels: Annotated[int, Field(ge=2, le=2**40)] = 50
     key_sites: Annotated[int, Field(ge=2, le=1000)] = 2

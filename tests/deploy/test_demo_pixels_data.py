@@ -36,7 +36,15 @@ from site_client.worker.pixels import find_slides
 
 SHAPE = (30, 24)
 BANDS = 6
-ASKED = Pixels(bands=band_names(BANDS), components=4, bins=6, floor=1, key_pixels=5, key_sites=2)
+ASKED = Pixels(
+    bands=band_names(BANDS),
+    components=4,
+    bins=6,
+    floor=1,
+    presence_floor=1,
+    key_pixels=5,
+    key_sites=2,
+)
 
 
 @pytest.fixture

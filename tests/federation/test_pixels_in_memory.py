@@ -37,6 +37,7 @@ from site_client.worker.pixels import PixelStudy
 
 BANDS = ("dna", "keratin", "vimentin", "cd3", "cd20", "ki67")
 SIDE = 64
+PRESENT = 10  # the plan's default: pixels that a key needs at a site to count as present
 PLAN = {
     "name": "tissue",
     "kind": "pixels",
@@ -125,7 +126,7 @@ class Exact:
                 keys, _ = codec.encode(np.load(path).reshape(-1, len(BANDS)))
                 here.update(keys.tolist())
             pooled.update(here)
-            sites.update(here.keys())
+            sites.update(key for key, many in here.items() if many >= PRESENT)
         return cls(pooled, sites)
 
 
