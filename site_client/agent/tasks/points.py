@@ -1,0 +1,298 @@
+"""Searches for points: all that landmark searches in images and in volumes have in common.
+
+A situation holds a position in posed millimetres and, where the network sees a
+short history, the last moves that led there: frames are cut again at the places
+those moves came from. At the start of an episode, and after `move_to`, all frames
+show the present place. Each case may have only some of the landmarks; a missing
+one is never drawn, searched or evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputDataError
+from site_client.agent.settings import PoseSettings
+from site_client.agent.task import Outcome, Situations
+from site_client.agent.tasks.geometry import (
+    Ladder,
+    Poses,
+    draw_poses,
+    native_poses,
+    pose_length,
+    steps_of_actions,
+)
+from site_client.imaging.pyramids import Pyramids
+
+# Shares of the image in which searches begin: wide for training, narrower for evaluation.
+_TRAINING_STARTS = (0.1, 0.9)
+_EVALUATION_STARTS = (0.25, 0.75)
+
+
+@dataclass(frozen=True)
+class Views:
+    """What is seen of an image at a position.
+
+    Attributes:
+        roi: samples along each side.
+        zooms: strides that are seen at once, as multiples of the level's.
+        frames: positions that are seen, the present one last.
+    """
+
+    roi: int = 45
+    zooms: tuple[float, ...] = (1.0,)
+    frames: int = 1
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.roi <= 512 and 1 <= self.frames <= 16 and self.zooms):
+            raise InputDataError(
+                "no such view",
+                field="views",
+                expected="1 to 512 samples, 1 to 16 frames, at least one zoom",
+            )
+        if not all(0 < zoom < np.inf for zoom in self.zooms):
+            raise InputDataError("no such view", field="views.zooms", expected="positive numbers")
+
+    @staticmethod
+    def multiscale(zooms: tuple[float, ...] = (1.0, 3.0, 9.0), roi: int = 45) -> Views:
+        """Details and surroundings at once: most is learned from them per processor second."""
+        return Views(roi, zooms, 1)
+
+    @staticmethod
+    def history(frames: int = 4, roi: int = 45) -> Views:
+        """The last positions at one stride: what rl-medical's agents see."""
+        return Views(roi, (1.0,), frames)
+
+    @staticmethod
+    def channels(roi: int = 45) -> Views:
+        """The image's own channels at one stride, e.g. four embedded maps."""
+        return Views(roi, (1.0,), 1)
+
+
+class PointSearch:
+    """The parts of `Task` that do not depend on how an observation is cut.
+
+    Args:
+        images: what can be seen.
+        targets: float64[cases, heads, d], mm from the middle of the image; NaN is missing.
+        groups: a name per case (body region, modality); groups are drawn equally often,
+            so that a large one does not drown a small one.
+        ladder: strides and steps.
+        views: what an observation shows.
+        poses: extent of the random pose.
+
+    Raises:
+        InputDataError: nothing to look for, or more than a situation can number.
+    """
+
+    agents = 1
+
+    def __init__(
+        self,
+        images: Pyramids,
+        targets: NDArray[np.float64],
+        groups: Sequence[str],
+        ladder: Ladder,
+        views: Views,
+        poses: PoseSettings,
+    ) -> None:
+        self.images = images
+        self.dim = images.dim
+        self.targets_mm = targets
+        self.groups = tuple(groups)
+        self.ladder = ladder
+        self.views = views
+        self.poses = poses
+        self.heads = targets.shape[1]
+        self.levels = len(ladder)
+        self.actions = 2 * self.dim
+        self.situation = _situation(self.dim, views.frames)
+        present = np.asarray(np.isfinite(targets).all(axis=2))
+        if not (0 < len(images) <= 65_535 and 0 < self.heads <= 255 and present.any()):
+            raise InputDataError(
+                "nothing to search",
+                expected="1 to 65535 cases with 1 to 255 landmarks, at least one of them present",
+                got=f"{len(images)} cases, {int(present.sum())} landmarks present in all",
+            )
+        self.shape: tuple[int, ...] = ()
+        self._pairs = np.argwhere(present)
+        self._shares = np.cumsum(_shares(present, self.groups))
+        self._steps = np.array(ladder.steps_mm, dtype=np.float32)
+        self._strides = np.array(ladder.strides_mm)
+        self._moves = steps_of_actions(self.dim)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def draw(self, rng: np.random.Generator, n: int) -> Situations:
+        """Training starts; finer levels within two coarser steps of the landmark."""
+        at = np.zeros(n, self.situation)
+        pick = np.searchsorted(self._shares, rng.random(n), side="right")
+        at["case"], at["head"] = self._pairs[np.minimum(pick, len(self._pairs) - 1)].T
+        at["level"] = rng.integers(0, self.levels, n)
+        at["pose"] = draw_poses(rng, self.poses, n, self.dim)
+        self._place(at, rng.uniform(*_TRAINING_STARTS, (n, self.dim)))
+        reach = 2 * self._steps[np.maximum(at["level"], 1) - 1]
+        near = self.targets(at) + rng.uniform(-1, 1, (n, self.dim)) * reach[:, None]
+        fine = at["level"] > 0
+        at["position"][fine] = near[fine]
+        self._pull_inside(at)
+        return at
+
+    def starts(self, rng: np.random.Generator, repeats: int, *, posed: bool) -> Situations:
+        """Every landmark that is present, `repeats` times from the middle half of its image."""
+        n = len(self._pairs)
+        poses = draw_poses(rng, self.poses, n, self.dim) if posed else native_poses(n, self.dim)
+        at = np.zeros(n * repeats, self.situation)
+        at["case"], at["head"] = np.repeat(self._pairs, repeats, axis=0).T
+        at["pose"] = np.repeat(poses, repeats, axis=0)
+        self._place(at, rng.uniform(*_EVALUATION_STARTS, (len(at), self.dim)))
+        return at
+
+    def step(self, at: Situations) -> Outcome:
+        """Take each situation's action; a move out of the image is not made and earns -1."""
+        positions, outside, rewards = self._after(at, self._moves[at["action"]][:, None])
+        reached = at.copy()
+        reached["position"] = positions[:, 0]
+        if self.views.frames > 1:
+            reached["past"][:, :-1] = at["past"][:, 1:]
+            reached["past"][:, -1] = np.where(outside[:, 0], 0, at["action"] + 1)
+        return Outcome(reached, rewards[:, 0], np.zeros(len(at), dtype=bool))
+
+    def rewards_of_all(self, at: Situations) -> NDArray[np.float32]:
+        """float32[n, actions]."""
+        moves = np.broadcast_to(self._moves, (len(at), *self._moves.shape))
+        return self._after(at, moves)[2]
+
+    def parameters(self, at: Situations) -> NDArray[np.float32]:
+        """float32[n, d]: position, posed mm."""
+        return np.array(at["position"])
+
+    def move_to(self, at: Situations, parameters: NDArray[np.float32]) -> None:
+        """Put situations elsewhere, in place; what was seen before is forgotten."""
+        at["position"] = parameters
+        if self.views.frames > 1:
+            at["past"] = 0
+
+    def targets(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n, d]: where the landmark each situation looks for is, posed mm."""
+        return Poses.of(at["pose"]).posed(self.targets_mm[at["case"], at["head"]])
+
+    def errors(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n]: distance to the landmark, mm of the posed frame."""
+        return np.asarray(np.linalg.norm(at["position"] - self.targets(at), axis=1))
+
+    def native(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n, d]: where each situation is, mm from the middle of its image as acquired."""
+        return Poses.of(at["pose"]).native(at["position"])
+
+    def fractions(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n, 3]; the third is 0 in an image of two dimensions."""
+        place = np.zeros((len(at), 3))
+        within = self.images.fractions(self.native(at), _cases(at))
+        place[:, : self.dim] = np.clip(within, 0, 1)
+        return place
+
+    def report(self, at: Situations) -> dict[str, NDArray[np.float64]]:
+        """The distance in mm of the patient: a pose also enlarges."""
+        scale = Poses.of(at["pose"]).scale
+        return {"native_error_mm": self.errors(at) / scale}
+
+    def _requests(
+        self, at: Situations
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """(case, middles [n, k, d], axes [n, k, d, d], gamma) of k = frames x zooms regions."""
+        n, case, pose = len(at), _cases(at), Poses.of(at["pose"])
+        positions = at["position"][:, None].astype(np.float64)
+        if self.views.frames > 1:
+            # Undone one after the other from the latest on: where the search was before.
+            undone = -np.concatenate([np.zeros((1, self.dim)), self._moves])[at["past"][:, ::-1]]
+            undone *= self._steps[at["level"]].astype(np.float64)[:, None, None]
+            earlier = (positions + np.cumsum(undone, axis=1))[:, ::-1]
+            positions = np.concatenate([earlier, positions], axis=1)
+        middles = self.images.index(pose.native(positions), case)
+        zooms = np.array(self.views.zooms)
+        strides = self._strides[at["level"]][:, None] * zooms
+        axes = strides[:, :, None, None] * np.eye(self.dim)
+        axes = self.images.index_steps(pose.native_vectors(axes), case)
+        frames, k = self.views.frames, len(zooms)
+        return (
+            case,
+            np.repeat(middles, k, axis=1),
+            np.broadcast_to(axes[:, None], (n, frames, k, self.dim, self.dim)).reshape(
+                n, frames * k, self.dim, self.dim
+            ),
+            pose.gamma,
+        )
+
+    def _after(
+        self, at: Situations, moves: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
+        """(positions [n, m, d], whether outside [n, m], rewards [n, m]) of m moves each."""
+        pose, case = Poses.of(at["pose"]), _cases(at)
+        step = self._steps[at["level"]]
+        here = at["position"][:, None]
+        there = here + moves * step[:, None, None]
+        within = self.images.fractions(pose.native(there), case)
+        outside = np.asarray(((within < 0) | (within > 1)).any(axis=2))
+        there = np.where(outside[:, :, None], here, there)
+        target = pose.posed(self.targets_mm[case, at["head"]])[:, None]
+        before = np.linalg.norm(here - target, axis=2)
+        gain = (before - np.linalg.norm(there - target, axis=2)) / step[:, None]
+        return there, outside, np.where(outside, -1, np.clip(gain, -1, 1)).astype(np.float32)
+
+    def _place(self, at: Situations, fractions: NDArray[np.float64]) -> None:
+        native = self.images.at_fractions(fractions, _cases(at))
+        at["position"] = Poses.of(at["pose"]).posed(native)
+
+    def _pull_inside(self, at: Situations) -> None:
+        """Move situations that lie outside their image onto its border."""
+        within = self.images.fractions(self.native(at), _cases(at))
+        outside = ((within < 0) | (within > 1)).any(axis=1)
+        if outside.any():
+            inner = at[outside]
+            # Slightly inside, so that rounding cannot put it out again.
+            self._place(inner, np.clip(within[outside], 0.002, 0.998))
+            at[outside] = inner
+
+
+def _cases(at: Situations) -> NDArray[np.int64]:
+    cases: NDArray[np.int64] = at["case"].astype(np.int64)
+    return cases
+
+
+def _situation(dim: int, frames: int) -> np.dtype[np.void]:
+    """One row: 23 bytes in two dimensions, 33 in three, and one per earlier frame."""
+    fields: list[tuple[str, str] | tuple[str, str, int]] = [
+        ("case", "<u2"),
+        ("head", "u1"),
+        ("level", "u1"),
+        ("action", "u1"),
+        ("pose", "<f2", pose_length(dim)),
+        ("position", "<f4", dim),
+    ]
+    if frames > 1:
+        # The moves that led here, latest last, as action + 1; 0 stayed where it was.
+        fields.append(("past", "u1", (frames - 1,)))  # type: ignore[arg-type]
+    return np.dtype(fields)
+
+
+def _shares(present: NDArray[np.bool_], groups: Sequence[str]) -> NDArray[np.float64]:
+    """float64[pairs]: how often each (case, landmark) is drawn.
+
+    Groups are equally likely; within one, the landmarks that any of its cases has;
+    of each landmark, the cases that have it.
+    """
+    names = np.array(groups)
+    shares = np.zeros(present.shape)
+    for name in np.unique(names):
+        members = present & (names == name)[:, None]
+        counts = members.sum(axis=0)
+        if counts.any():
+            shares += members / np.maximum(counts, 1) / (counts > 0).sum()
+    within: NDArray[np.float64] = shares[present] / shares.sum()
+    return within
