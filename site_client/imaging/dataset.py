@@ -10,7 +10,7 @@ in the worker's memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +19,17 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from common.plan import Task
-from site_client.imaging.landmarks import LANDMARK_SUFFIXES, place_landmarks, read_landmarks
-from site_client.imaging.volumes import Volume, image_stem, read_volume
+from site_client.imaging.landmark_tables import LandmarkTable, Positions, read_voxel_lines
+from site_client.imaging.landmarks import (
+    LANDMARK_SUFFIXES,
+    landmarks_from_frame,
+    place_landmarks,
+    read_landmarks,
+)
+from site_client.imaging.listfiles import CONTRASTS, LIST_SUFFIX, CaseFiles
+from site_client.imaging.volumes import Volume, image_stem, read_geometry, read_volume
 
 Progress = Callable[[int, int], None]
-
-# Anatomical MR suffixes of BIDS that show one volume each.
-_CONTRASTS = ("_T1w", "_T2w", "_PDw", "_T2starw", "_FLAIR")
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,9 +116,83 @@ def load_cases(folder: Path, task: Task, progress: Progress | None = None) -> li
     return cases
 
 
+def read_cases(
+    files: Sequence[CaseFiles],
+    names: Sequence[str],
+    spacing_mm: float,
+    *,
+    table: LandmarkTable | None = None,
+    line_names: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> list[Case]:
+    """Read given volumes and place their landmarks; those that nobody marked are NaN.
+
+    Args:
+        files: which files.
+        names: the wanted landmarks, in order; none are looked for when it is empty.
+        spacing_mm: the isotropic working spacing.
+        table: landmarks of all volumes; otherwise each case's own file is read.
+        line_names: of the lines of text files without names.
+        progress: called with (read, in all) after each.
+
+    Raises:
+        InputDataError: the first thing that cannot be used, by case and landmark.
+    """
+    cases: list[Case] = []
+    for case in files:
+        volume = read_volume(case.image, spacing_mm)
+        placed = np.empty((0, 3))
+        if names:
+            marked = world_landmarks(case, table, line_names)
+            placed = place_landmarks(marked, names, volume, case.name, missing_ok=True)
+        cases.append(Case(case.name, volume, placed))
+        if progress is not None:
+            progress(len(cases), len(files))
+    return cases
+
+
+def world_landmarks(
+    case: CaseFiles, table: LandmarkTable | None = None, line_names: Sequence[str] = ()
+) -> Positions:
+    """All landmarks of a volume in LPS mm, wherever and however they are written.
+
+    Raises:
+        InputDataError: none are there, or the table does not say its frame.
+    """
+    if table is not None:
+        points = table.of(case.name)
+        flat = [name for name, point in points.items() if len(point) != 3]
+        if flat:
+            raise InputDataError(
+                "a landmark of a volume needs three numbers", field=f"{case.name}: {flat[0]}"
+            )
+        if table.unit == "mm":
+            return landmarks_from_frame(points, table.frame, table.path)
+    elif case.landmarks is None:
+        raise InputDataError("an image without landmarks", field=case.name)
+    elif not case.landmarks.name.lower().endswith(LIST_SUFFIX):
+        return read_landmarks(case.landmarks)
+    else:
+        points = read_voxel_lines(case.landmarks, line_names)
+    if not points:
+        return {}
+    geometry = read_geometry(case.image)
+    world: Positions = {}
+    for name, point in points.items():
+        if len(point) != 3 or not ((point >= -0.5) & (point <= geometry.size - 0.5)).all():
+            raise InputDataError(
+                "a landmark lies outside the image",
+                field=f"{case.name}: {name}",
+                expected="a voxel index x, y, z of the file's own grid",
+                advice="Check that the positions are voxels, and of this image",
+            )
+        world[name] = geometry.index_to_world(point)
+    return world
+
+
 def _is_anatomical(path: Path) -> bool:
     stem = image_stem(path)
-    return path.is_file() and stem is not None and stem.endswith(_CONTRASTS)
+    return path.is_file() and stem is not None and stem.endswith(CONTRASTS)
 
 
 def _is_flat(path: Path) -> bool:

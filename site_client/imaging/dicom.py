@@ -1,4 +1,4 @@
-"""DICOM folders and files: which files make one image, and the few facts that change its pixels.
+"""DICOM folders and files: which files make one image, and how large its pixels are.
 
 A DICOM header is a patient record. Only the tags of `READ_TAGS` are ever looked
 at, none of them names a person, and no value of any tag is printed or kept: an
@@ -18,10 +18,9 @@ from common.errors import InputDataError
 
 _POSITION: Final = "0020|0032"  # of the first pixel in the patient
 _ORIENTATION: Final = "0020|0037"  # of rows and columns
-_PHOTOMETRIC: Final = "0028|0004"  # whether 0 is black
 _PIXEL_SPACING: Final = "0028|0030"
 _DETECTOR_SPACING: Final = "0018|1164"  # where an X-ray gives no other
-READ_TAGS: Final = (_POSITION, _ORIENTATION, _PHOTOMETRIC, _PIXEL_SPACING, _DETECTOR_SPACING)
+READ_TAGS: Final = (_POSITION, _ORIENTATION, _PIXEL_SPACING, _DETECTOR_SPACING)
 DICOM_SUFFIX: Final = ".dcm"
 
 # Scanners round positions to about a hundredth of a millimetre.
@@ -62,11 +61,6 @@ def without_header(image: sitk.Image) -> sitk.Image:
     for key in image.GetMetaDataKeys():
         image.EraseMetaData(key)
     return image
-
-
-def shows_zero_as_white(path: Path) -> bool:
-    """Whether a DICOM file is stored as a negative (MONOCHROME1), as many X-rays are."""
-    return _tag(_header(path), _PHOTOMETRIC) == "MONOCHROME1"
 
 
 def pixel_spacing_mm(path: Path) -> tuple[float, float] | None:

@@ -92,34 +92,89 @@ def place_landmarks(
     names: Sequence[str],
     volume: Volume,
     case: str,
+    *,
+    missing_ok: bool = False,
 ) -> NDArray[np.float64]:
     """The wanted landmarks in the wanted order, checked against the image.
+
+    Args:
+        landmarks: name to float64[3], LPS mm.
+        names: the wanted ones.
+        volume: the image.
+        case: its name, for errors.
+        missing_ok: a landmark that is not there becomes NaN; at least one must be there.
 
     Returns:
         float64[len(names), 3], LPS mm.
 
     Raises:
-        InputDataError: names the case and the landmark that is missing or outside the image.
+        InputDataError: names the case and the landmark that is missing, outside the image,
+            or in another unit.
     """
     missing = [name for name in names if name not in landmarks]
-    if missing:
+    if missing and (not missing_ok or len(missing) == len(names)):
         raise InputDataError(
-            "a landmark is missing",
+            "a landmark is missing" if not missing_ok else "none of the landmarks is there",
             field=f"{case}: {', '.join(missing)}",
             expected="in the landmark file",
             got=f"{len(landmarks)} other landmarks" if landmarks else "an empty file",
-            advice="Names must be spelt as in the plan",
+            advice="Names must be spelt as in the plan"
+            if not missing_ok
+            else "Names must be spelt as in task.landmarks",
         )
-    placed = np.array([landmarks[name] for name in names], dtype=np.float64)
-    outside = [name for name, ok in zip(names, volume.contains(placed), strict=True) if not ok]
+    nowhere = np.full(3, np.nan)
+    placed = np.array([landmarks.get(name, nowhere) for name in names], dtype=np.float64)
+    there = np.isfinite(placed).all(axis=1)
+    inside = volume.contains(placed) | ~there
+    outside = [name for name, ok in zip(names, inside, strict=True) if not ok]
     if outside:
         raise InputDataError(
             "a landmark lies outside the image",
             field=f"{case}: {', '.join(outside)}",
             expected="within the field of view",
-            advice="Check the coordinate system (LPS or RAS) the file names",
+            advice=_advice(placed[~inside], volume),
         )
+    _check_scale(placed[there], volume, case)
     return placed
+
+
+def _advice(outside: NDArray[np.float64], volume: Volume) -> str:
+    """What else positions outside the image could have meant."""
+    if volume.contains(outside * np.array(_TO_LPS["RAS"])).all():
+        return (
+            "With the signs of x and y reversed they lie inside: "
+            "check the coordinate system (LPS or RAS) the file names"
+        )
+    if ((outside >= 0) & (outside <= volume.size)).all():
+        return "They look like voxel indices: positions in this file must be mm in LPS or RAS"
+    return "Check the coordinate system (LPS or RAS) the file names"
+
+
+def _check_scale(placed: NDArray[np.float64], volume: Volume, case: str) -> None:
+    """Refuse landmarks so close together that they must be in centimetres or metres."""
+    if len(placed) < 3:
+        return
+    spread = float(np.ptp(placed, axis=0).max())
+    if spread < 0.02 * float(volume.size.max()) * volume.spacing_mm:
+        raise InputDataError(
+            "the landmarks of a case lie implausibly close together",
+            field=case,
+            expected="positions in mm",
+            got="all within a fiftieth of the image",
+            advice="Are they in centimetres or metres?",
+        )
+
+
+def landmarks_from_frame(
+    landmarks: Mapping[str, NDArray[np.float64]], frame: str | None, path: Path
+) -> dict[str, NDArray[np.float64]]:
+    """Positions in mm of a named frame, as LPS mm.
+
+    Raises:
+        InputDataError: no frame, or an unknown one.
+    """
+    sign = np.array(_frame(frame, path))
+    return {name: position * sign for name, position in landmarks.items()}
 
 
 def _frame(name: object, path: Path) -> tuple[float, float, float]:

@@ -152,7 +152,7 @@ def read_volume(path: Path, spacing_mm: float) -> Volume:
     """
     image = _read(path)
     low, high = _intensity_range(sitk.GetArrayViewFromImage(image), path)
-    resampled = _resample(_smooth_for(image, spacing_mm), spacing_mm, low, path)
+    resampled = _resample(smooth_for(image, spacing_mm), spacing_mm, low, path)
     array = sitk.GetArrayViewFromImage(resampled)
     scaled = np.clip((array - np.float32(low)) * np.float32(255.0 / (high - low)), 0.0, 255.0)
     voxels = np.ascontiguousarray(np.rint(scaled).astype(np.uint8))
@@ -216,7 +216,7 @@ def _intensity_range(array: NDArray[np.float32], path: Path) -> tuple[float, flo
     return low, high
 
 
-def _smooth_for(image: sitk.Image, spacing_mm: float) -> sitk.Image:
+def smooth_for(image: sitk.Image, spacing_mm: float) -> sitk.Image:
     """Blur along axes that will be thinned out, so that fine detail does not alias."""
     sigmas = [
         0.5 * float(np.sqrt(max(spacing_mm**2 - have**2, 0.0))) if spacing_mm > 1.2 * have else 0.0

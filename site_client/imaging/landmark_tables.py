@@ -1,0 +1,337 @@
+"""Landmarks in plain text: lines of voxel indices, and tables with a row per landmark or image.
+
+A position means nothing without its unit and, in millimetres of a volume, its
+frame. Both are said by the file (column names such as ``x_mm``, or comment
+lines ``# unit = mm`` and ``# coordinateSystem = RAS``) or by whoever reads it;
+a table that leaves them open is refused, for a guess would move a patient.
+Errors name file, case and landmark, never a position.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputDataError
+
+Unit = Literal["mm", "voxel"]
+Frame = Literal["LPS", "RAS"]
+Positions = dict[str, NDArray[np.float64]]
+_Word = TypeVar("_Word", bound=str)
+
+_UNITS: Final[Mapping[str, Unit]] = {
+    "mm": "mm",
+    "millimeter": "mm",
+    "millimetre": "mm",
+    "voxel": "voxel",
+    "voxels": "voxel",
+    "pixel": "voxel",
+    "pixels": "voxel",
+    "px": "voxel",
+}
+_FRAMES: Final[Mapping[str, Frame]] = {"LPS": "LPS", "RAS": "RAS"}
+_CASE_COLUMNS: Final = ("case", "image", "filename", "file", "subject")
+_LANDMARK_COLUMNS: Final = ("landmark", "label", "name")
+_PIXEL_COLUMNS: Final = ("pixel_mm", "px_mm", "pixel_size_mm")
+_AXIS = re.compile(r"^([xyz])(?:_(\w+))?$")
+_WIDE = re.compile(r"^(.+)_([xyz])$")
+_COMMENT = re.compile(r"^#\s*(unit|coordinateSystem)\s*[=:]\s*(\S+)\s*$")
+
+
+@dataclass(frozen=True)
+class LandmarkTable:
+    """The landmarks of many images, as one file states them.
+
+    Attributes:
+        path: the file.
+        unit: of every position.
+        frame: of positions in mm of a volume; None when the file does not say.
+        cases: case name to landmark name to float64[2 or 3].
+        pixel_mm: case name to the size of its pixels, where the table has such a column.
+    """
+
+    path: Path
+    unit: Unit
+    frame: Frame | None
+    cases: dict[str, Positions]
+    pixel_mm: dict[str, float] = field(default_factory=dict)
+
+    def of(self, case: str) -> Positions:
+        """The landmarks of one image.
+
+        Raises:
+            InputDataError: the table does not have it.
+        """
+        found = self.cases.get(case)
+        if found is None:
+            raise InputDataError(
+                "an image is not in the table of landmarks",
+                field=f"{self.path}: {case}",
+                expected="a row of that name",
+                got=f"{len(self.cases)} other images",
+            )
+        return found
+
+
+def read_voxel_lines(path: Path, names: Sequence[str] = ()) -> Positions:
+    """Landmarks of one image, one ``x,y[,z]`` line of voxel indices each, as rl-medical has them.
+
+    Args:
+        path: the text file.
+        names: of the lines in their order; ``"0"``, ``"1"``, … when none are given. A line
+            of ``nan`` values, or names without a line, is a landmark that is not there.
+
+    Returns:
+        name to float64[2 or 3]: continuous indices (x, y, z) of the file's own grid.
+
+    Raises:
+        InputDataError: unreadable, a malformed line, or more lines than names.
+    """
+    lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
+    if names and len(lines) > len(names):
+        raise InputDataError(
+            "more landmarks than names",
+            field=str(path),
+            expected=f"at most {len(names)} lines",
+            got=str(len(lines)),
+        )
+    landmarks: Positions = {}
+    for number, line in enumerate(lines):
+        name = names[number] if names else str(number)
+        position = _position(line.split(","), f"{path}: landmark {name}, line {number + 1}")
+        if np.isfinite(position).all():
+            landmarks[name] = position
+    return landmarks
+
+
+def read_landmark_table(
+    path: Path,
+    *,
+    unit: Unit | None = None,
+    frame: Frame | None = None,
+    names: Sequence[str] = (),
+) -> LandmarkTable:
+    """A CSV file with the landmarks of many images.
+
+    Three layouts are understood: a row per landmark (``case,landmark,x_mm,y_mm,z_mm``);
+    a row per image with a header (``filename,left_x,left_y,right_x,right_y``, perhaps with
+    ``pixel_mm``); and a row per image without one (``001,83.5,99.6,…``, two-dimensional,
+    as cephalograms are annotated).
+
+    Args:
+        path: the file.
+        unit: of the positions, where the file does not say.
+        frame: of positions in mm, where the file does not say.
+        names: of the landmarks of a table without header; ``"1"``, ``"2"``, … otherwise.
+
+    Raises:
+        InputDataError: unreadable, no unit, a repeated or malformed row; names case and landmark.
+    """
+    said, rows = _rows(path)
+    unit = _agreed(said.get("unit"), unit, f"{path}: unit", _UNITS)
+    frame = _agreed(said.get("coordinateSystem"), frame, f"{path}: coordinateSystem", _FRAMES)
+    if not rows:
+        raise InputDataError("no landmarks in the table", field=str(path), got="an empty file")
+    header = [cell.strip() for cell in rows[0]]
+    pixels: dict[str, float] = {}
+    if _index(header, _CASE_COLUMNS) is None:
+        cases = _bare(path, rows, names)
+    elif _index(header, _LANDMARK_COLUMNS) is None:
+        cases, pixels = _wide(path, header, rows[1:])
+    else:
+        cases, column_unit = _long(path, header, rows[1:])
+        unit = _agreed(column_unit, unit, f"{path}: unit", _UNITS)
+    if unit is None:
+        raise InputDataError(
+            "the table does not say its unit",
+            field=str(path),
+            expected="columns such as x_mm, a line '# unit = mm', or the option",
+            got="neither",
+        )
+    return LandmarkTable(path, unit, frame, cases, pixels)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputDataError(
+            "cannot read the landmarks", field=str(path), got=type(error).__name__
+        ) from error
+
+
+def _rows(path: Path) -> tuple[dict[str, str], list[list[str]]]:
+    """What the comment lines say, and the rows of the table."""
+    said: dict[str, str] = {}
+    lines: list[str] = []
+    for line in _text(path).splitlines():
+        if line.lstrip().startswith("#"):
+            match = _COMMENT.match(line.strip())
+            if match:
+                said[match[1]] = match[2]
+        elif line.strip(" ,;\t"):
+            lines.append(line)
+    return said, list(csv.reader(lines))
+
+
+def _agreed(
+    in_file: str | None, told: _Word | None, where: str, known: Mapping[str, _Word]
+) -> _Word | None:
+    """One answer of the file and of the reader, None when neither says; they may not differ."""
+    if in_file is None:
+        return told
+    read = known.get(in_file if in_file in known else in_file.lower())
+    if read is None:
+        raise InputDataError(
+            "an unknown word in the table", field=where, expected=" or ".join(sorted(known))
+        )
+    if told is not None and told != read:
+        raise InputDataError(
+            "the table says something else than the option", field=where, expected=told, got=read
+        )
+    return read
+
+
+def _index(header: Sequence[str], names: Sequence[str]) -> int | None:
+    """Where the first of some names stands in a header, whatever its case."""
+    lower = [cell.lower() for cell in header]
+    return next((lower.index(name) for name in names if name in lower), None)
+
+
+def _stem(cell: str) -> str:
+    """The name of a case from a cell that may hold a file's name."""
+    name = cell.strip().replace("\\", "/").rpartition("/")[2]
+    return re.sub(
+        r"\.(nii\.gz|nii|mha|nrrd|dcm|png|jpe?g|tiff?|bmp)$", "", name, flags=re.IGNORECASE
+    )
+
+
+def _long(
+    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[dict[str, Positions], str | None]:
+    """A row per landmark; also the unit that the names of the columns say."""
+    case_at, name_at = _index(header, _CASE_COLUMNS), _index(header, _LANDMARK_COLUMNS)
+    axes = {m[1]: (k, m[2]) for k, h in enumerate(header) if (m := _AXIS.match(h.lower()))}
+    units = {unit for _, unit in axes.values()}
+    if case_at is None or name_at is None or not {"x", "y"} <= set(axes) or len(units) != 1:
+        raise InputDataError(
+            "the table's columns are not understood",
+            field=str(path),
+            expected="case,landmark,x,y[,z], the axes with one unit such as x_mm or x_voxel",
+            got=f"{len(header)} columns",
+        )
+    columns = [axes[axis][0] for axis in "xyz" if axis in axes]
+    cases: dict[str, Positions] = {}
+    for row in rows:
+        _check_width(path, header, row)
+        case, name = _stem(row[case_at]), row[name_at].strip()
+        where = f"{path}: case {case}, landmark {name}"
+        held = cases.setdefault(case, {})
+        if name in held:
+            raise InputDataError("a landmark stands twice in the table", field=where)
+        position = _position([row[k] for k in columns], where)
+        if np.isfinite(position).all():
+            held[name] = position
+    return cases, units.pop()
+
+
+def _wide(
+    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[dict[str, Positions], dict[str, float]]:
+    """A row per image, columns ``name_x``, ``name_y``; also the pixel size of each image."""
+    case_at, pixel_at = _index(header, _CASE_COLUMNS) or 0, _index(header, _PIXEL_COLUMNS)
+    columns: dict[str, dict[str, int]] = {}
+    for k, cell in enumerate(header):
+        match = _WIDE.match(cell)
+        if match:
+            columns.setdefault(match[1], {})[match[2]] = k
+    dimension = {frozenset(axes) for axes in columns.values()}
+    if dimension not in ({frozenset("xy")}, {frozenset("xyz")}):
+        raise InputDataError(
+            "the table's columns are not understood",
+            field=str(path),
+            expected="<landmark>_x, <landmark>_y[, <landmark>_z] for every landmark",
+            got=f"{len(header)} columns",
+        )
+    cases: dict[str, Positions] = {}
+    pixels: dict[str, float] = {}
+    for row in rows:
+        _check_width(path, header, row)
+        case = _new_case(path, cases, row[case_at])
+        for name, axes in columns.items():
+            where = f"{path}: case {case}, landmark {name}"
+            position = _position([row[axes[axis]] for axis in sorted(axes)], where)
+            if np.isfinite(position).all():
+                cases[case][name] = position
+        if pixel_at is not None:
+            size = _position([row[pixel_at]] * 2, f"{path}: case {case}, pixel size")[0]
+            if not (np.isfinite(size) and size > 0):
+                raise InputDataError("no pixel size", field=f"{path}: case {case}", expected="mm")
+            pixels[case] = float(size)
+    return cases, pixels
+
+
+def _bare(path: Path, rows: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, Positions]:
+    """A row per image and no header: its name, then x and y of every landmark."""
+    width = len(rows[0])
+    if width < 3 or width % 2 == 0 or (names and len(names) != width // 2):
+        raise InputDataError(
+            "the table's columns are not understood",
+            field=str(path),
+            expected="a header with 'case', or a name and x, y of "
+            + (f"{len(names)} landmarks" if names else "every landmark"),
+            got=f"{width} columns",
+        )
+    names = names or [str(k + 1) for k in range(width // 2)]
+    cases: dict[str, Positions] = {}
+    for row in rows:
+        _check_width(path, rows[0], row)
+        case = _new_case(path, cases, row[0])
+        for k, name in enumerate(names):
+            where = f"{path}: case {case}, landmark {name}"
+            position = _position(row[1 + 2 * k : 3 + 2 * k], where)
+            if np.isfinite(position).all():
+                cases[case][name] = position
+    return cases
+
+
+def _new_case(path: Path, cases: dict[str, Positions], cell: str) -> str:
+    case = _stem(cell)
+    if not case or case in cases:
+        raise InputDataError(
+            "an image stands twice in the table" if case else "a row without a name",
+            field=f"{path}: {case}" if case else str(path),
+        )
+    cases[case] = {}
+    return case
+
+
+def _check_width(path: Path, header: Sequence[str], row: Sequence[str]) -> None:
+    if len(row) != len(header):
+        raise InputDataError(
+            "a row of another length",
+            field=f"{path}: {_stem(row[0]) if row else 'an empty row'}",
+            expected=f"{len(header)} cells",
+            got=str(len(row)),
+        )
+
+
+def _position(cells: Sequence[str], where: str) -> NDArray[np.float64]:
+    """Two or three numbers; empty cells and ``nan`` say together that there is no landmark."""
+    try:
+        numbers = np.array([float(cell.strip() or "nan") for cell in cells], dtype=np.float64)
+    except ValueError:
+        numbers = np.empty(0)
+    missing = np.isnan(numbers)
+    if len(numbers) not in (2, 3) or np.isinf(numbers).any() or missing.any() != missing.all():
+        raise InputDataError(
+            "a landmark has no position", field=where, expected="two or three numbers"
+        )
+    return numbers
