@@ -1,25 +1,48 @@
 """The two small files by which a site joins: an invite down, a request up.
 
-An invite holds only public things and tells a site whom to trust. A request
-holds only public keys; the private halves are made at the site and stay there.
+An invite tells a site whom to trust, and may hold a token that lets one set of
+keys in, once. A request holds only public keys, signed by the site's ledger key;
+the private halves are made at the site and stay there.
 """
 
 from __future__ import annotations
 
 import json
 import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
-from common.errors import InputDataError
+from common.canonical import canonical_json, sha256_hex
+from common.crypto.identity import PublicKey, SigningKey
+from common.errors import InputDataError, VerificationError
 from common.plan import describe_validation
 from common.wire.records import Digest, SiteName
+
+FederationName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+Address = Annotated[str, Field(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")]
+REQUEST_CONTEXT = b"cairn join request v1\n"
+MAX_REQUEST_BYTES = 16_384
 
 
 class _Document(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """What is not there is not written: TOML has no null, and old files stay as they are."""
+        whole: dict[str, object] = serialize(self)
+        return {name: value for name, value in whole.items() if value is not None}
 
 
 class Invite(_Document):
@@ -33,16 +56,37 @@ class Invite(_Document):
         ca_sha256: digest of that certificate (DER), to be compared by telephone.
         witness_key: public key with which the aggregator signs orders and receipts.
         app_sha256: digest of the only Flower app that this site's courier will serve.
+        enrolment: host:port where the request may be sent; absent: by mail only.
+        token: lets one set of keys in under this name, once; only its digest is kept.
+        expires: when the token ends, ISO 8601, UTC.
     """
 
     v: Literal[1] = 1
-    federation: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    federation: FederationName
     site: SiteName
-    address: Annotated[str, Field(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")]
+    address: Address
     ca_certificate: Annotated[str, Field(max_length=20_000)]
     ca_sha256: Digest
     witness_key: Annotated[str, Field(max_length=200)]
     app_sha256: Digest
+    enrolment: Address | None = None
+    token: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_-]{43}$")] = Field(None, repr=False)
+    expires: Annotated[str, Field(max_length=40)] | None = None
+
+    @model_validator(mode="after")
+    def _all_or_nothing(self) -> Self:
+        given = [v is not None for v in (self.enrolment, self.token, self.expires)]
+        if any(given) and not all(given):
+            raise ValueError("enrolment, token and expires together, or none of them")
+        return self
+
+    def expired(self, now: datetime) -> bool:
+        """Whether the token's time is over.
+
+        Raises:
+            InputDataError: ``expires`` is no time.
+        """
+        return self.expires is not None and parse_time(self.expires) <= now
 
 
 class JoinRequest(_Document):
@@ -51,13 +95,73 @@ class JoinRequest(_Document):
     Attributes:
         node_key: OpenSSH line of the key that authenticates the courier.
         ledger_key: public key that signs the site's checkpoints.
+        sealing_key: public key that other sites seal the federation key to.
+        tls_csr: PEM request for a client certificate.
+        signature: by the ledger key over everything else, hex.
     """
 
     v: Literal[1] = 1
-    federation: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
+    federation: FederationName
     site: SiteName
     node_key: Annotated[str, Field(max_length=2000)]
     ledger_key: Annotated[str, Field(max_length=200)]
+    sealing_key: Annotated[str, Field(max_length=200)] | None = None
+    tls_csr: Annotated[str, Field(max_length=4000)] | None = None
+    signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")] | None = None
+
+    def _signed_bytes(self) -> bytes:
+        return REQUEST_CONTEXT + canonical_json(self.model_dump(exclude={"signature"}))
+
+    def signed(self, key: SigningKey) -> JoinRequest:
+        """The same with the ledger key's signature."""
+        return self.model_copy(update={"signature": key.sign(self._signed_bytes()).hex()})
+
+    def verify(self) -> None:
+        """Return only if the ledger key that it names has signed it.
+
+        Raises:
+            VerificationError: it has not.
+            InputDataError: the ledger key is no key.
+        """
+        if self.signature is None:
+            raise VerificationError(
+                "a join request without a signature",
+                field="signature",
+                expected="one by the ledger key that the request names",
+                got="nothing",
+                advice="Run `cairn-site join` of this release again",
+            )
+        PublicKey.parse(self.ledger_key).verify(bytes.fromhex(self.signature), self._signed_bytes())
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that names this set of keys."""
+        return sha256_hex(canonical_json(self.model_dump()))
+
+    def to_json(self) -> bytes:
+        """The file."""
+        value = self.model_dump(mode="json")
+        return (json.dumps(value, indent=2) + "\n").encode()
+
+
+def parse_time(text: str) -> datetime:
+    """An aware time from ISO 8601.
+
+    Raises:
+        InputDataError: another text, or a time without its zone.
+    """
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None:
+        raise InputDataError(
+            "not a time",
+            field="expires",
+            expected="ISO 8601 with a zone, e.g. 2026-01-31T12:00:00+00:00",
+            got=f"{len(text)} other characters",
+        )
+    return time.astimezone(UTC)
 
 
 def read_invite(path: Path) -> Invite:
@@ -69,7 +173,26 @@ def read_invite(path: Path) -> Invite:
     try:
         return Invite.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
-        raise _explain(error, "the invite", path) from error
+        raise _explain(error, "the invite", str(path)) from error
+
+
+def parse_request(data: bytes, source: str = "request.json") -> JoinRequest:
+    """A join request from its JSON bytes.
+
+    Raises:
+        InputDataError: not valid.
+    """
+    if len(data) > MAX_REQUEST_BYTES:
+        raise InputDataError(
+            "the join request is not valid",
+            field=source,
+            expected=f"at most {MAX_REQUEST_BYTES} bytes",
+            got=f"{len(data)} bytes",
+        )
+    try:
+        return JoinRequest.model_validate(json.loads(data.decode("utf-8")))
+    except (ValueError, RecursionError) as error:
+        raise _explain(error, "the join request", source) from error
 
 
 def read_request(path: Path) -> JoinRequest:
@@ -79,16 +202,17 @@ def read_request(path: Path) -> JoinRequest:
         InputDataError: unreadable or not valid.
     """
     try:
-        return JoinRequest.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise _explain(error, "the join request", path) from error
+        data = path.read_bytes()
+    except OSError as error:
+        raise _explain(error, "the join request", str(path)) from error
+    return parse_request(data, str(path))
 
 
-def _explain(error: Exception, what: str, path: Path) -> InputDataError:
+def _explain(error: Exception, what: str, source: str) -> InputDataError:
     if isinstance(error, ValidationError):
         field, expected, got = describe_validation(error)
         return InputDataError(f"{what} is not valid", field=field, expected=expected, got=got)
     got = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
     return InputDataError(
-        f"cannot read {what}", field=str(path), got=got, advice="Ask the coordinator for a new one"
+        f"cannot read {what}", field=source, got=got, advice="Ask the coordinator for a new one"
     )

@@ -55,9 +55,9 @@ def create_authority(
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
-        _builder(key.public_key(), subject, subject, days, now)
+        certificate_builder(key.public_key(), subject, subject, days, now)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(key_usage(signs_certificates=True), critical=True)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False
         )
@@ -86,12 +86,7 @@ def issue_server_certificate(
         InputDataError: no host name, one that is neither name nor address, or a
             key that does not belong to the authority's certificate.
     """
-    if ca_cert.public_key() != ca_key.public_key():
-        raise InputDataError(
-            "the authority's key and certificate do not belong together",
-            expected="one pair",
-            got="halves of two pairs",
-        )
+    check_pair(ca_key, ca_cert)
     names = [_general_name(host) for host in host_names]
     if not names:
         raise InputDataError(
@@ -100,9 +95,11 @@ def issue_server_certificate(
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host_names[0][:64])])
     builder = (
-        _builder(key.public_key(), subject, ca_cert.subject, days, now, ca_cert.not_valid_after_utc)
+        certificate_builder(
+            key.public_key(), subject, ca_cert.subject, days, now, ca_cert.not_valid_after_utc
+        )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(
@@ -110,6 +107,30 @@ def issue_server_certificate(
         )
     )
     return key, builder.sign(ca_key, hashes.SHA256())
+
+
+def check_pair(key: ec.EllipticCurvePrivateKey, certificate: x509.Certificate) -> None:
+    """Return only if the certificate is for the key.
+
+    Raises:
+        InputDataError: it is not.
+    """
+    if certificate.public_key() != key.public_key():
+        raise InputDataError(
+            "a key and a certificate do not belong together",
+            expected="one pair",
+            got="halves of two pairs",
+        )
+
+
+def days_left(certificate: x509.Certificate, now: datetime | None = None) -> int:
+    """Whole days until a certificate expires; negative once it has.
+
+    Args:
+        certificate: any.
+        now: aware; the current time when omitted.
+    """
+    return (certificate.not_valid_after_utc - (now or datetime.now(UTC))).days
 
 
 def certificate_fingerprint(certificate: x509.Certificate) -> str:
@@ -249,7 +270,7 @@ def read_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _builder(
+def certificate_builder(
     public_key: ec.EllipticCurvePublicKey,
     subject: x509.Name,
     issuer: x509.Name,
@@ -257,6 +278,11 @@ def _builder(
     now: datetime | None,
     no_later_than: datetime | None = None,
 ) -> x509.CertificateBuilder:
+    """What all certificates of a federation have in common; a serial number nobody can guess.
+
+    Raises:
+        InputDataError: an impossible validity, or an authority that has expired.
+    """
     start = now or datetime.now(UTC)
     if start.tzinfo is None or not 1 <= days <= 36_500:
         raise InputDataError(
@@ -286,7 +312,8 @@ def _builder(
     )
 
 
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """For an authority, or for a server or client."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         content_commitment=False,

@@ -1,0 +1,153 @@
+"""How a site signs what it asks at the desk, and how the desk checks it.
+
+A signature names the federation, the method, the site, a moment and a nonce, so
+that it serves no other purpose and no second time. Signing proves who asks;
+whether they may is for the desk to decide.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from common.canonical import canonical_json, sha256_hex
+from common.crypto.identity import PublicKey, SigningKey
+from common.desk import desk_pb2
+from common.errors import VerificationError
+
+CONTEXT = b"cairn desk request v1\n"
+NONCE_BYTES = 16
+LARGEST_SKEW_MS = 120_000
+_ECDSA = ec.ECDSA(hashes.SHA256())
+
+
+class RequestSigner(Protocol):
+    """A key that signs requests, and which of the site's keys it is."""
+
+    kind: desk_pb2.RequestKey.ValueType
+
+    def sign(self, data: bytes) -> bytes:
+        """The signature over ``data``."""
+
+
+@dataclass(frozen=True)
+class LedgerSigner:
+    """The site's ledger key; good for every request."""
+
+    secret: SigningKey
+    kind = desk_pb2.REQUEST_KEY_LEDGER
+
+    def sign(self, data: bytes) -> bytes:
+        """Ed25519, 64 bytes."""
+        return self.secret.sign(data)
+
+
+@dataclass(frozen=True)
+class TlsSigner:
+    """The key of the current certificate, which the courier holds; good for ``Renew``."""
+
+    secret: ec.EllipticCurvePrivateKey
+    kind = desk_pb2.REQUEST_KEY_TLS
+
+    def sign(self, data: bytes) -> bytes:
+        """ECDSA with SHA-256, DER."""
+        return self.secret.sign(data, _ECDSA)
+
+
+def now_ms() -> int:
+    """This machine's clock, milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def sign_request(
+    federation: str,
+    method: str,
+    site: str,
+    body: bytes,
+    signer: RequestSigner,
+    *,
+    unix_ms: int | None = None,
+) -> desk_pb2.SignedRequest:
+    """A request that only this site can make, now.
+
+    Args:
+        federation: its name.
+        method: of the service, e.g. ``Renew``.
+        site: our name.
+        body: the serialised message that the method takes.
+        signer: one of the site's keys.
+        unix_ms: the moment; the current one when omitted.
+    """
+    request = desk_pb2.SignedRequest(
+        site=site,
+        body=body,
+        unix_ms=now_ms() if unix_ms is None else unix_ms,
+        nonce=secrets.token_bytes(NONCE_BYTES),
+        key=signer.kind,
+    )
+    request.signature = signer.sign(signed_bytes(federation, method, request))
+    return request
+
+
+def signed_bytes(federation: str, method: str, request: desk_pb2.SignedRequest) -> bytes:
+    """What the signature of ``request`` is over."""
+    return CONTEXT + canonical_json(
+        {
+            "body_sha256": sha256_hex(request.body),
+            "federation": federation,
+            "method": method,
+            "nonce": request.nonce.hex(),
+            "site": request.site,
+            "unix_ms": str(request.unix_ms),
+        }
+    )
+
+
+def check_signature(
+    federation: str,
+    method: str,
+    request: desk_pb2.SignedRequest,
+    key: PublicKey | ec.EllipticCurvePublicKey,
+    *,
+    at_ms: int,
+) -> None:
+    """Return only if ``key``'s holder has signed ``request`` for this method, about now.
+
+    Raises:
+        VerificationError: another key, method or content; or clocks that differ.
+    """
+    if len(request.nonce) != NONCE_BYTES:
+        raise VerificationError(
+            "a request without a nonce",
+            field="nonce",
+            expected=f"{NONCE_BYTES} bytes",
+            got=f"{len(request.nonce)} bytes",
+        )
+    data = signed_bytes(federation, method, request)
+    if isinstance(key, PublicKey):
+        key.verify(request.signature, data)
+    else:
+        try:
+            key.verify(request.signature, data, _ECDSA)
+        except InvalidSignature as error:
+            raise VerificationError(
+                "a signature does not hold",
+                field="signature",
+                expected="one made with the key of the site's certificate",
+                got="another signature, or other data",
+            ) from error
+    ahead = request.unix_ms - at_ms
+    if abs(ahead) > LARGEST_SKEW_MS:
+        raise VerificationError(
+            "the clocks of site and aggregator differ",
+            field="unix_ms",
+            expected=f"within {LARGEST_SKEW_MS // 1000} s of the aggregator's clock",
+            got=f"{abs(ahead) // 1000} s {'ahead' if ahead > 0 else 'behind'}",
+            advice="Set this machine's clock (NTP)",
+        )
