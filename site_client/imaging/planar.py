@@ -2,9 +2,10 @@
 
 An X-ray, an ultrasound frame or a single slice. Positions in the plane are
 millimetres from the middle of the first pixel, x along rows and y down columns;
-a DICOM negative (MONOCHROME1) is turned by SimpleITK while it reads. A `Picture` also knows where its plane lies in the patient, so that a landmark
-drawn in 3D Slicer and a pixel of a JPEG are the same point. Files that do not
-know the size of their pixels must be told it. Pixels may not leave the site.
+a DICOM negative (MONOCHROME1) is turned by SimpleITK while it reads. A `Picture`
+also knows where its plane lies in the patient, so that a landmark drawn in 3D
+Slicer and a pixel of a JPEG are the same point. Files that do not know the size
+of their pixels must be told it. Pixels may not leave the site.
 """
 
 from __future__ import annotations
@@ -97,7 +98,9 @@ def read_picture(path: Path, spacing_mm: float, pixel_mm: float | None = None) -
     grey = _grey(image, path)
     grey.SetSpacing(spacing.tolist())
     low, high = _range(sitk.GetArrayViewFromImage(grey), path)
-    array = sitk.GetArrayViewFromImage(_resample(smooth_for(grey, spacing_mm), spacing_mm, path))
+    # A view does not keep its image alive: the name does.
+    square = _resample(smooth_for(grey, spacing_mm), spacing_mm, path)
+    array = sitk.GetArrayViewFromImage(square)
     scaled = np.clip((array - np.float32(low)) * np.float32(255.0 / (high - low)), 0.0, 255.0)
     pixels = np.ascontiguousarray(np.rint(scaled).astype(np.uint8))
     pixels.setflags(write=False)
