@@ -9,6 +9,7 @@ one is never drawn, searched or evaluated.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -73,7 +74,7 @@ class Views:
         return Views(roi, (1.0,), 1)
 
 
-class PointSearch:
+class PointSearch(ABC):
     """The parts of `Task` that do not depend on how an observation is cut.
 
     Args:
@@ -135,13 +136,18 @@ class PointSearch:
         at["case"], at["head"] = self._pairs[np.minimum(pick, len(self._pairs) - 1)].T
         at["level"] = rng.integers(0, self.levels, n)
         at["pose"] = draw_poses(rng, self.poses, n, self.dim)
+        self.draw_positions(rng, at)
+        return at
+
+    def draw_positions(self, rng: np.random.Generator, at: Situations) -> None:
+        """Put training starts at random places, in place."""
+        n = len(at)
         self._place(at, rng.uniform(*_TRAINING_STARTS, (n, self.dim)))
         reach = 2 * self._steps[np.maximum(at["level"], 1) - 1]
         near = self.targets(at) + rng.uniform(-1, 1, (n, self.dim)) * reach[:, None]
         fine = at["level"] > 0
         at["position"][fine] = near[fine]
         self._pull_inside(at)
-        return at
 
     def starts(self, rng: np.random.Generator, repeats: int, *, posed: bool) -> Situations:
         """Every landmark that is present, `repeats` times from the middle half of its image."""
@@ -150,8 +156,16 @@ class PointSearch:
         at = np.zeros(n * repeats, self.situation)
         at["case"], at["head"] = np.repeat(self._pairs, repeats, axis=0).T
         at["pose"] = np.repeat(poses, repeats, axis=0)
-        self._place(at, rng.uniform(*_EVALUATION_STARTS, (len(at), self.dim)))
+        self.start_positions(rng, at)
         return at
+
+    def start_positions(self, rng: np.random.Generator, at: Situations) -> None:
+        """Put evaluation starts into the middle half of their images, in place."""
+        self._place(at, rng.uniform(*_EVALUATION_STARTS, (len(at), self.dim)))
+
+    @abstractmethod
+    def observe(self, at: Situations) -> NDArray[np.uint8]:
+        """uint8[n, *shape]."""
 
     def step(self, at: Situations) -> Outcome:
         """Take each situation's action; a move out of the image is not made and earns -1."""
