@@ -23,7 +23,9 @@ from aggregator.rounds.store import JOURNAL_FILE, RunStore
 from common.errors import InternalError
 from common.model import initial_weights
 from common.plan import FederationPlan, read_plan
-from site_client.agent.evaluation import EvaluationReport, evaluate, mean_positions, trace_search
+from site_client.agent.evaluation import EvaluationReport
+from site_client.agent.federated import evaluate_weights, trace_search
+from site_client.agent.tasks.triplanar import mean_positions
 from site_client.imaging.dataset import Case, load_cases
 
 Weights = dict[str, NDArray[np.float32]]
@@ -80,7 +82,9 @@ class Judge:
 
     def judge(self, weights: Weights, *, native: bool = False) -> EvaluationReport:
         """Errors of one model."""
-        return evaluate(weights, self.plan, self.cases, EVALUATION_SEED, self._prior, native=native)
+        return evaluate_weights(
+            weights, self.plan, self.cases, EVALUATION_SEED, self._prior, native=native
+        )
 
 
 def follow_rounds(judge: Judge, runs: Path, until: float) -> tuple[dict[int, object], Weights]:

@@ -13,8 +13,7 @@ import numpy as np
 from common.model import initial_weights
 from common.plan import read_plan
 from common.sketching import CountSketch, SketchSpec
-from site_client.agent.evaluation import evaluate
-from site_client.agent.learner import Learner
+from site_client.agent.federated import evaluate_weights, planned_learner
 from site_client.imaging.dataset import Case
 from site_client.imaging.volumes import Volume
 
@@ -31,11 +30,11 @@ def main(plan_file: Path) -> None:
     volume = Volume(voxels, plan.task.working_spacing_mm, (0.0, 0.0, 0.0), np.eye(3))
     middle = np.tile(volume.centre_mm, (len(plan.task.landmarks), 1))
     cases = [Case("noise", volume, middle)]
-    learner = Learner(plan, cases, seed=0)
+    learner = planned_learner(plan, cases, seed=0)
     sketch = CountSketch(SketchSpec(plan.experience.rows, plan.experience.columns, bytes(16)))
     learner.train(2, frequencies=lambda keys: np.maximum(sketch.estimate(keys), 1.0))
     sketch.update(learner.new_experience_keys())
-    evaluate(initial_weights(plan), plan, cases, seed=0, poses=1, native=False)
+    evaluate_weights(initial_weights(plan), plan, cases, seed=0, poses=1, native=False)
 
 
 if __name__ == "__main__":

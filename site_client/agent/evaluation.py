@@ -1,51 +1,49 @@
-"""How far from the landmark greedy searches end, in mm, beside a predictor that never looks.
+"""How far from the truth greedy searches end, beside a predictor that never looks.
 
-Every search starts on the coarsest level and descends when it oscillates.
-Reports hold summaries over cases, never a case's name or number. Errors are
-given under random poses, because scans that were all aligned the same way let a
-memorised position pass for skill, and as acquired ("native").
+Every search starts on the coarsest level. Summaries hold no case's name or number;
+the single searches behind them do, and stay where they are. Errors are given under
+random poses, because scans that were all aligned the same way let a memorised
+position pass for skill, and as acquired ("native").
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from common.plan import FederationPlan
-from site_client.agent.environment import (
-    SITUATION,
-    Scans,
-    Situations,
-    draw_poses,
-    landmark_offsets,
-    native_poses,
-    to_native,
-)
-from site_client.agent.learner import use_deterministic_torch
-from site_client.agent.network import TriplanarQ, network_with, to_tensors
-from site_client.imaging.dataset import Case
+from common.errors import InternalError
+from site_client.agent.network import use_deterministic_torch
+from site_client.agent.search import Values, consensus, greedy_search
+from site_client.agent.settings import EvaluationSettings
+from site_client.agent.task import Situations, Task
 
-_MOST_STEPS = 80
-_VISITS_TO_DESCEND = 3
-_MEMORY = 20
-_CANDIDATES = 4
-_CHUNK = 256
+FAR_MM = 10.0
+
+
+@runtime_checkable
+class KnowsTruths(Protocol):
+    """A task that can say what the right parameters are."""
+
+    def truths(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n[, agents], d]: the parameters each situation should have."""
 
 
 @dataclass(frozen=True)
 class ErrorSummary:
-    """Errors of one landmark, mm.
+    """Errors of one head, mm (or the task's own unit).
 
     Attributes:
         searches: searches summarised.
         mean_mm, median_mm, std_mm: over single searches.
         share_above_10mm: share of searches that ended more than 10 mm away.
-        consensus_mm: mean error of the coordinate-wise median over the starts.
+        consensus_mm: mean error of what the starts of a case agree on, outliers rejected.
         prior_mm: mean error of the constant predictor on the same poses; None if none was given.
+        further: means of the task's other figures over single searches.
     """
 
     searches: int
@@ -55,6 +53,29 @@ class ErrorSummary:
     share_above_10mm: float
     consensus_mm: float
     prior_mm: float | None
+    further: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """The single searches behind the summaries; these name cases by number.
+
+    Attributes:
+        found: situations [groups, starts] in which the searches ended; the searches of a
+            group differ in nothing but their start.
+        errors: float64[groups, starts[, agents]].
+        agreed: situations [groups], moved to what their starts agree on.
+        agreed_errors: float64[groups[, agents]].
+        prior_errors: float64[groups[, agents]], or None without a prior.
+        further: the task's other figures by name, float64[groups, starts].
+    """
+
+    found: Situations
+    errors: NDArray[np.float64]
+    agreed: Situations
+    agreed_errors: NDArray[np.float64]
+    prior_errors: NDArray[np.float64] | None
+    further: dict[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -63,198 +84,172 @@ class EvaluationReport:
 
     Attributes:
         cases: cases evaluated.
-        posed, native: landmark name to its errors, under random poses and as acquired;
+        posed, native: head's name to its errors, under random poses and as acquired;
             native is empty when it was not asked for.
+        posed_searches, native_searches: the single searches, for tables that stay at
+            the site; not part of `as_dict`.
     """
 
     cases: int
     posed: dict[str, ErrorSummary]
     native: dict[str, ErrorSummary]
+    posed_searches: Searched = field(compare=False, repr=False)
+    native_searches: Searched | None = field(default=None, compare=False, repr=False)
 
     @property
     def mean_mm(self) -> float:
-        """Mean posed error over the landmarks."""
+        """Mean posed error over the heads."""
         return float(np.mean([summary.mean_mm for summary in self.posed.values()]))
 
     @property
     def prior_mm(self) -> float | None:
-        """Mean posed error of the constant predictor over the landmarks."""
+        """Mean posed error of the constant predictor over the heads."""
         priors = [s.prior_mm for s in self.posed.values() if s.prior_mm is not None]
         return float(np.mean(priors)) if priors else None
 
     def as_dict(self) -> dict[str, object]:
-        """The same for JSON."""
-        return asdict(self) | {"mean_mm": self.mean_mm, "prior_mm": self.prior_mm}
-
-
-@dataclass(frozen=True, eq=False)
-class Trajectory:
-    """One search in its image.
-
-    Attributes:
-        positions_mm: float64[t, 3], LPS mm.
-        levels: int64[t].
-        errors_mm: float64[t], distance to the landmark.
-    """
-
-    positions_mm: NDArray[np.float64]
-    levels: NDArray[np.int64]
-    errors_mm: NDArray[np.float64]
-
-
-def mean_positions(cases: Sequence[Case]) -> NDArray[np.float64]:
-    """float64[landmarks, 3]: the constant predictor, mm from the middle of the image."""
-    mean: NDArray[np.float64] = landmark_offsets(cases).mean(axis=0)
-    return mean
+        """The summaries for JSON."""
+        return {
+            "cases": self.cases,
+            "posed": {name: asdict(summary) for name, summary in self.posed.items()},
+            "native": {name: asdict(summary) for name, summary in self.native.items()},
+            "mean_mm": self.mean_mm,
+            "prior_mm": self.prior_mm,
+        }
 
 
 def evaluate(
-    weights: Mapping[str, NDArray[np.float32]],
-    plan: FederationPlan,
-    cases: Sequence[Case],
+    task: Task,
+    policy: nn.Module | Values,
+    settings: EvaluationSettings,
     seed: int,
-    prior: NDArray[np.float64] | None = None,
-    poses: int = 4,
-    *,
-    native: bool = True,
+    prior: NDArray[np.floating] | None = None,
+    names: Sequence[str] | None = None,
 ) -> EvaluationReport:
-    """Search every landmark of every case from several starts.
+    """Search everything that every case has, from several starts.
 
     Args:
-        weights: the network's.
-        plan: the federation plan; ``evaluation_starts`` searches per pose and landmark.
-        cases: held-out cases.
+        task: over the held-out cases.
+        policy: a Q-network, or a function with its values.
+        settings: starts, poses and when a search ends.
         seed: draws poses and starts; equal seeds compare networks on equal searches.
-        prior: `mean_positions` of the *training* cases.
-        poses: random poses per case.
-        native: search the cases as acquired, too.
+        prior: float[heads[, agents], d], the constant predictor: `mean_parameters` of the
+            *training* cases.
+        names: of the heads; of head and agent, head by head, when agents search
+            together. Numbers from 0 without them.
 
     Raises:
-        InputDataError: no cases, or the weights are not this plan's.
+        InternalError: names that do not fit the task.
     """
     use_deterministic_torch()
-    scans = Scans(cases, plan)
-    network = network_with(weights, plan)
     rng = np.random.Generator(np.random.PCG64(seed))
-    posed = draw_poses(rng, plan.agent, len(cases) * poses)
+    draws = [task.starts(rng, settings.starts, posed=True) for _ in range(settings.poses)]
+    posed = _search(task, policy, settings, np.concatenate(draws), prior)
+    native = None
+    if settings.native:
+        starts = task.starts(rng, settings.starts, posed=False)
+        native = _search(task, policy, settings, starts, prior)
+    labels = _labels(task, names)
     return EvaluationReport(
-        cases=len(cases),
-        posed=_summaries(scans, network, plan, rng, posed, prior),
-        native=(
-            _summaries(scans, network, plan, rng, native_poses(len(cases)), prior) if native else {}
-        ),
+        cases=len(task),
+        posed=_summaries(labels, posed),
+        native={} if native is None else _summaries(labels, native),
+        posed_searches=posed,
+        native_searches=native,
     )
 
 
-def trace_search(
-    weights: Mapping[str, NDArray[np.float32]],
-    plan: FederationPlan,
-    case: Case,
-    landmark: int,
-    seed: int,
-) -> Trajectory:
-    """Follow one greedy search through the image as acquired."""
-    use_deterministic_torch()
-    scans = Scans([case], plan)
-    at = np.zeros(1, SITUATION)
-    at["landmark"] = landmark
-    at["pose"] = native_poses(1)
-    scans.place(at, np.random.Generator(np.random.PCG64(seed)).uniform(0.25, 0.75, (1, 3)))
-    visited: list[Situations] = [at.copy()]
-    visited.append(greedy_search(scans, network_with(weights, plan), at, visited))
-    path = np.concatenate(visited)
-    return Trajectory(
-        positions_mm=case.volume.centre_mm + to_native(path["position"], path["pose"]),
-        levels=path["level"].astype(np.int64),
-        errors_mm=scans.distances(path),
-    )
+def mean_parameters(task: Task) -> NDArray[np.float64]:
+    """float64[heads[, agents], d]: the mean truth over a task's cases as acquired, per head.
 
+    A head that no case has is NaN.
 
-@torch.no_grad()
-def greedy_search(
-    scans: Scans,
-    network: TriplanarQ,
-    start: Situations,
-    visited: list[Situations] | None = None,
-) -> Situations:
-    """Run searches to their ends, all in lockstep; `visited` collects every step.
-
-    A search that comes to a place for the third time within the last steps of a
-    level oscillates: it goes to the one of its last places whose best action
-    promises least (nothing is left to gain there) and continues on the next finer
-    level; on the finest it ends. Source: Alansary et al., Medical Image Analysis 2019.
+    Raises:
+        InternalError: the task does not know its truths.
     """
-    at = start.copy()
-    n, finest = len(at), len(scans.steps_mm) - 1
-    alive = np.arange(n)
-    history = np.full((n, _MEMORY, 3), np.inf, np.float32)
-    promise = np.full((n, _CANDIDATES), np.inf, np.float32)
-    candidates = np.zeros((n, _CANDIDATES, 3), np.float32)
-    for step in range(_MOST_STEPS):
-        if not alive.size:
-            break
-        here = at[alive]
-        values = _values(scans, network, here)
-        slot = step % _CANDIDATES
-        promise[alive, slot] = values.max(axis=1)
-        candidates[alive, slot] = here["position"]
-        here["action"] = values.argmax(axis=1)
-        reached, _ = scans.step(here)
-        position = reached["position"]
-        seen = (np.abs(history[alive] - position[:, None]) < 1e-2).all(axis=2).sum(axis=1)
-        history[alive, step % _MEMORY] = position
-        turning = alive[seen >= _VISITS_TO_DESCEND - 1]
-        at[alive] = reached
-        at["position"][turning] = candidates[turning, promise[turning].argmin(axis=1)]
-        history[turning], promise[turning] = np.inf, np.inf
-        ended = turning[at["level"][turning] == finest]
-        at["level"][np.setdiff1d(turning, ended)] += 1
-        alive = np.setdiff1d(alive, ended)
-        if visited is not None:
-            visited.append(at[alive].copy())
-    return at
+    if not isinstance(task, KnowsTruths):
+        raise InternalError("the task has no constant predictor", expected="truths(at)")
+    at = task.starts(np.random.Generator(np.random.PCG64(0)), 1, posed=False)
+    truths = task.truths(at)
+    heads = at["head"].astype(np.int64)
+    mean = np.full((task.heads, *truths.shape[1:]), np.nan)
+    for head in np.unique(heads):
+        mean[head] = truths[heads == head].mean(axis=0)
+    return mean
 
 
-def _values(scans: Scans, network: TriplanarQ, at: Situations) -> NDArray[np.float32]:
-    """float32[n, actions], in chunks that fit the processor's cache."""
-    parts = [at[i : i + _CHUNK] for i in range(0, len(at), _CHUNK)]
-    return np.concatenate([network(*to_tensors(scans.observe(p), p)).numpy() for p in parts])
+def _search(
+    task: Task,
+    policy: nn.Module | Values,
+    settings: EvaluationSettings,
+    starts: Situations,
+    prior: NDArray[np.floating] | None,
+) -> Searched:
+    """Run searches whose starts for one case, pose and head are adjacent."""
+    found = greedy_search(task, policy, starts, settings)
+    repeats = settings.starts
+    groups = len(found) // repeats
+    errors = task.errors(found)
+    places = task.parameters(found)
+    # The starts' axis goes next to the last, also when agents stand between.
+    stacked = np.moveaxis(places.reshape(groups, repeats, *places.shape[1:]), 1, -2)
+    agreed = found[::repeats].copy()
+    task.move_to(agreed, consensus(stacked, settings.outlier_mads).astype(np.float32))
+    prior_errors = None
+    if prior is not None:
+        constant = agreed.copy()
+        task.move_to(constant, prior[constant["head"].astype(np.int64)].astype(np.float32))
+        prior_errors = task.errors(constant)
+    further = task.report(found)
+    return Searched(
+        found=found.reshape(groups, repeats),
+        errors=errors.reshape(groups, repeats, *errors.shape[1:]),
+        agreed=agreed,
+        agreed_errors=task.errors(agreed),
+        prior_errors=prior_errors,
+        further={name: value.reshape(groups, repeats) for name, value in further.items()},
+    )
 
 
-def _summaries(
-    scans: Scans,
-    network: TriplanarQ,
-    plan: FederationPlan,
-    rng: np.random.Generator,
-    poses: NDArray[np.float16],
-    prior: NDArray[np.float64] | None,
-) -> dict[str, ErrorSummary]:
-    """Errors per landmark for poses float16[cases * repeats, 8], repeats of a case adjacent."""
-    shape = (len(poses), scans.landmarks, plan.agent.evaluation_starts)
-    grid = np.zeros(shape, SITUATION)
-    grid["case"] = np.repeat(np.arange(len(scans)), len(poses) // len(scans))[:, None, None]
-    grid["landmark"] = np.arange(scans.landmarks)[None, :, None]
-    grid["pose"] = poses[:, None, None, :]
-    at: Situations = grid.reshape(-1)
-    scans.place(at, rng.uniform(0.25, 0.75, (len(at), 3)))
-    found = greedy_search(scans, network, at)
-    errors = scans.distances(found).reshape(shape)
-    targets = scans.targets(found).reshape(*shape, 3)[:, :, 0]
-    agreed = np.median(found["position"].reshape(*shape, 3), axis=2)
-    consensus = np.linalg.norm(agreed - targets, axis=-1)
+def _labels(task: Task, names: Sequence[str] | None) -> list[str]:
+    """One name per head, or per head and agent.
+
+    Raises:
+        InternalError: too few or too many.
+    """
+    wanted = task.heads * task.agents
+    if names is None:
+        return [str(k) for k in range(wanted)]
+    if len(names) == wanted:
+        return list(names)
+    if len(names) == task.heads:
+        return [f"{name} #{k + 1}" for name in names for k in range(task.agents)]
+    raise InternalError("names do not fit the task", expected=f"{wanted}", got=str(len(names)))
+
+
+def _summaries(labels: Sequence[str], searched: Searched) -> dict[str, ErrorSummary]:
+    """Errors per head (and agent) that was searched for."""
+    heads = searched.agreed["head"].astype(np.int64)
+    groups, starts = searched.found.shape
+    errors = searched.errors.reshape(groups, starts, -1)
+    agreed = searched.agreed_errors.reshape(groups, -1)
+    prior = None if searched.prior_errors is None else searched.prior_errors.reshape(groups, -1)
+    agents = errors.shape[2]
     summaries: dict[str, ErrorSummary] = {}
-    for k, name in enumerate(plan.task.landmarks):
-        e = errors[:, k]
-        constant = None
-        if prior is not None:
-            constant = float(np.linalg.norm(targets[:, k] - prior[k], axis=-1).mean())
+    for k, name in enumerate(labels):
+        head, agent = divmod(k, agents)
+        of = heads == head
+        if not of.any():
+            continue
+        e = errors[of, :, agent]
         summaries[name] = ErrorSummary(
             searches=e.size,
             mean_mm=float(e.mean()),
             median_mm=float(np.median(e)),
             std_mm=float(e.std()),
-            share_above_10mm=float((e > 10).mean()),
-            consensus_mm=float(consensus[:, k].mean()),
-            prior_mm=constant,
+            share_above_10mm=float((e > FAR_MM).mean()),
+            consensus_mm=float(agreed[of, agent].mean()),
+            prior_mm=None if prior is None else float(prior[of, agent].mean()),
+            further={name: float(value[of].mean()) for name, value in searched.further.items()},
         )
     return summaries

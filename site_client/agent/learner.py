@@ -1,39 +1,45 @@
-"""The DQN learner of one site: acts, remembers, learns, round after round.
+"""The learner of any task: acts, remembers, learns, as often as it is asked to.
 
-One gradient step follows every lockstep of the searches. Targets are Double DQN
-over an exponential-moving-average network, the loss is Huber's with importance
-weights. A plan may ask for a warm start: the rewards of all actions are known
-here, so the first updates may regress them all at once. Given the same plan,
-cases, seed and calls, the weights are equal bit for bit, also when the state was
-saved and loaded in between.
+One gradient step follows every lockstep of the searches. DQN or Double DQN
+(whether the network duels is the network's affair) over a slow or a copied target
+network. The rewards of all actions are known here, so some updates, or all, may
+regress them at once instead (path supervision). Given the same task, first
+weights, settings, seed and calls, the weights are equal bit for bit, also when
+the state was saved and loaded in between, and ``train(a)`` followed by
+``train(b)`` is ``train(a + b)``.
 Sources: Mnih et al., Nature 2015; van Hasselt et al., AAAI 2016.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from common.errors import InternalError
-from common.keys import ExperienceCodec
-from common.model import Weights, initial_weights
-from common.plan import FederationPlan
-from site_client.agent.environment import ACTIONS, SITUATION, Scans, Searches, Situations
-from site_client.agent.network import TriplanarQ, get_weights, set_weights, to_tensors
-from site_client.agent.replay import Replay
-from site_client.imaging.dataset import Case
+from common.model import Weights
+from site_client.agent import schedules
+from site_client.agent.keys import ExperienceKeys, LocalCounts, codec_of
+from site_client.agent.network import get_weights, set_weights, to_tensors, use_deterministic_torch
+from site_client.agent.replay import Drawn, Replay
+from site_client.agent.searches import Searches
+from site_client.agent.settings import LearnerSettings
+from site_client.agent.task import Outcome, Situations, Task
 
 Frequencies = Callable[[NDArray[np.uint64]], NDArray[np.float64]]
+Keys = Callable[[Situations, Outcome], NDArray[np.uint64]]
 Progress = Callable[[int, int], None]
 State = dict[str, NDArray[np.generic]]
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+# Counts of what is held grow old as more is met; they are looked up again this often.
+_UPDATES_PER_RECOUNT = 1000
 
 
 @dataclass(frozen=True)
@@ -65,54 +71,77 @@ class TrainingReport:
         return asdict(self)
 
 
-def use_deterministic_torch() -> None:
-    """One thread and deterministic kernels: sums in another order give other weights."""
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(mode=True)
-
-
 class Learner:
-    """Trains one site's Q-network on its cases.
+    """Trains one Q-network on one task.
 
     Args:
-        plan: the federation plan.
-        cases: the site's cases; their voxels are copied into one buffer.
-        seed: of this site's exploration and sampling; sites should differ.
-        progress: called with (updates done, updates of this call).
+        task: what is searched for, on which cases.
+        network: takes (observations float32[n[, agents], *shape] in 0..1, level int64[n],
+            head int64[n]) to values float32[n[, agents], actions]; its weights are the
+            first weights, and it is trained in place.
+        settings: how to learn.
+        seed: of exploration and sampling; the sites of a federation differ in it.
+        planned_updates: what all schedules run over; the settings' updates unless told.
+        progress: called with (updates done, updates of this call); may raise to leave.
+        keys: names transitions for whoever counts them (`new_experience_keys`). A
+            learner without it names them only where its replay asks how rare they are.
     """
 
     def __init__(
         self,
-        plan: FederationPlan,
-        cases: Sequence[Case],
+        task: Task,
+        network: nn.Module,
+        settings: LearnerSettings,
         seed: int,
+        *,
+        planned_updates: int | None = None,
         progress: Progress | None = None,
+        keys: Keys | None = None,
     ) -> None:
         use_deterministic_torch()
-        self._plan = plan
-        self._agent = plan.agent
-        self._planned = max(1, plan.agent.updates * plan.rounds.training)
+        self._task = task
+        self._settings = settings
+        self._planned = max(1, settings.updates if planned_updates is None else planned_updates)
         self._progress = progress
         self._rng = np.random.Generator(np.random.PCG64(seed))
-        self._scans = Scans(cases, plan)
-        self._searches = Searches(self._scans, plan.agent, self._rng)
-        self._replay = Replay(plan.agent)
-        self._codec = ExperienceCodec(
-            landmarks=len(plan.task.landmarks),
-            levels=len(plan.agent.scales),
-            actions=ACTIONS,
-            position_bins=plan.experience.position_bins,
-            reward_bins=plan.experience.reward_bins,
-        )
-        self._online = TriplanarQ(plan)
-        self._target = TriplanarQ(plan).requires_grad_(requires_grad=False)
+        self._searches = Searches(task, settings, self._rng)
+        self._replay = Replay(task.situation, settings)
+        self._counts_keys = keys is not None
+        self._keys: Keys = keys or ExperienceKeys(task, codec_of(task))
+        self._online = network
+        self._target = copy.deepcopy(network).requires_grad_(requires_grad=False)
         self._optimizer = torch.optim.Adam(
-            self._online.parameters(), lr=plan.agent.learning_rate, fused=True
+            network.parameters(), lr=settings.learning_rate, fused=True
         )
         self._updates = 0
         self._new_keys: list[NDArray[np.uint64]] = []
+        self._local = LocalCounts()
         self._frequencies: Frequencies | None = None
-        self.load(initial_weights(plan))
+
+    @property
+    def network(self) -> nn.Module:
+        """The online network itself, as it is now."""
+        return self._online
+
+    @property
+    def updates(self) -> int:
+        """Gradient steps so far."""
+        return self._updates
+
+    @property
+    def progress(self) -> float:
+        """Share of the planned updates that is done; may pass 1."""
+        return self._updates / self._planned
+
+    @property
+    def epsilon(self) -> float:
+        """Share of random actions now."""
+        return schedules.epsilon(self._settings, self.progress)
+
+    @property
+    def learning_rate(self) -> float:
+        """Adam's learning rate now."""
+        return schedules.learning_rate(self._settings, self.progress)
 
     def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """Continue from averaged weights; replay and optimiser stay.
@@ -122,10 +151,10 @@ class Learner:
         made no measurable difference and would keep a site's own past in its targets.
 
         Raises:
-            InputDataError: the weights are not this plan's.
+            InputDataError: the weights are another network's.
         """
-        set_weights(self._online, weights, self._plan)
-        set_weights(self._target, weights, self._plan)
+        set_weights(self._online, weights)
+        set_weights(self._target, weights)
 
     def weights(self) -> Weights:
         """A copy of the online network's weights."""
@@ -142,15 +171,16 @@ class Learner:
 
         Args:
             updates: gradient steps.
-            frequencies: estimated count of each key in the whole federation, uint64[n]
-                to float64[n]; transitions are then drawn rare-first. None draws
-                what is gathered now as if seen once.
+            frequencies: for rare-first replay, the estimated count of each key in the
+                whole federation, uint64[n] to float64[n]; asked at once about what is
+                held, then about what is gathered. None counts exactly what was
+                gathered by this learner without such estimates.
         """
         self._frequencies = frequencies
         if frequencies is not None and self._replay.size:
-            self._replay.set_frequencies(frequencies(self._keys(self._replay.transitions)))
+            self._replay.set_frequencies(frequencies(self._keys_held()))
         gathered = 0
-        while self._replay.size < min(self._agent.warmup, self._replay.capacity):
+        while self._replay.size < min(self._settings.warmup, self._replay.capacity):
             gathered += self._collect(epsilon=1.0)
         loss = 0.0
         for done in range(1, updates + 1):
@@ -164,94 +194,128 @@ class Learner:
             updates_total=self._updates,
             transitions=gathered,
             replay_size=self._replay.size,
-            images=len(self._scans),
+            images=len(self._task),
             loss_mean=loss / updates if updates else float("nan"),
             epsilon=self.epsilon,
             learning_rate=self.learning_rate,
         )
 
-    @property
-    def epsilon(self) -> float:
-        """Share of random actions: from 1 to ``epsilon_end`` over half the planned updates."""
-        done = min(1.0, 2 * self._updates / self._planned)
-        return 1 - (1 - self._agent.epsilon_end) * done
-
-    @property
-    def learning_rate(self) -> float:
-        """Adam's learning rate: linearly to a tenth over the planned updates."""
-        return self._agent.learning_rate * (1 - 0.9 * min(1.0, self._updates / self._planned))
-
-    def _keys(self, taken: Situations) -> NDArray[np.uint64]:
-        """uint64[n]: what a transition is called in the experience sketch."""
-        reached, rewards = self._scans.step(taken)
-        keys: NDArray[np.uint64] = self._codec.encode(
-            taken["landmark"].astype(np.int64),
-            taken["level"].astype(np.int64),
-            # The codec names its digits z, y, x, as arrays are indexed.
-            self._scans.fractions(taken)[:, ::-1],
-            taken["action"].astype(np.int64),
-            rewards.astype(np.float64),
-            self._scans.fractions(reached)[:, ::-1],
-        )
-        return keys
+    def _keys_held(self) -> NDArray[np.uint64]:
+        """uint64[size]: keys of the transitions in the replay."""
+        held = self._replay.transitions
+        return self._keys(held, self._task.step(held))
 
     @torch.no_grad()
     def _collect(self, epsilon: float) -> int:
         """One epsilon-greedy step of every search; returns the transitions gathered."""
-        at = self._searches.at
-        actions = self._rng.integers(0, ACTIONS, len(at))
-        greedy = np.flatnonzero(self._rng.random(len(at)) >= epsilon)
-        if greedy.size:
-            chosen = at[greedy]
-            values = self._online(*to_tensors(self._scans.observe(chosen), chosen))
-            actions[greedy] = values.argmax(dim=1).numpy()
-        taken, _ = self._searches.advance(actions)
-        keys = self._keys(taken)
-        self._new_keys.append(keys)
-        self._replay.add(taken, None if self._frequencies is None else self._frequencies(keys))
+        at, rng = self._searches.at, self._rng
+        actions = rng.integers(0, self._task.actions, at["action"].shape)
+        exploits = rng.random(actions.shape) >= epsilon
+        rows = np.flatnonzero(exploits.reshape(len(at), -1).any(axis=1))
+        if rows.size:
+            chosen = at[rows]
+            best = self._online(*to_tensors(self._task.observe(chosen), chosen)).argmax(dim=-1)
+            actions[rows] = np.where(exploits[rows], best.numpy(), actions[rows])
+        taken, outcome = self._searches.advance(actions)
+        self._replay.add(taken, self._count(taken, outcome))
         return len(taken)
+
+    def _count(self, taken: Situations, outcome: Outcome) -> NDArray[np.float64] | None:
+        """How often each of these experiences was met, if anybody wants to know."""
+        rare_first = self._replay.kind == "rare-first"
+        if not (self._counts_keys or rare_first):
+            return None
+        keys = self._keys(taken, outcome)
+        if self._counts_keys:
+            self._new_keys.append(keys)
+        if self._frequencies is not None:
+            return self._frequencies(keys)
+        if not rare_first:
+            return None
+        self._local.add(keys)
+        return self._local.of(keys)
 
     def _update(self) -> float:
         """One gradient step; returns its loss."""
-        s_tm1, importance = self._replay.sample(self._rng, self._agent.batch)
-        values = self._online(*to_tensors(self._scans.observe(s_tm1), s_tm1))
-        if self._updates < self._agent.warm_start * self._planned:
-            rewards = torch.from_numpy(self._scans.rewards_of_all(s_tm1))
-            losses = functional.smooth_l1_loss(values, rewards, reduction="none").mean(dim=1)
-        else:
-            actions = torch.from_numpy(s_tm1["action"].astype(np.int64))
-            chosen = values.gather(1, actions[:, None])[:, 0]
-            losses = functional.smooth_l1_loss(chosen, self._returns(s_tm1), reduction="none")
-        loss = (losses * torch.from_numpy(importance)).mean()
+        if self._updates and self._updates % _UPDATES_PER_RECOUNT == 0:
+            self._recount()
+        drawn = self._replay.sample(self._rng, self._settings.batch, self.progress)
+        losses, errors = self._losses(drawn)
+        loss = (losses * torch.from_numpy(drawn.importance)).mean()
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._online.parameters(), self._agent.gradient_clip)
+        nn.utils.clip_grad_norm_(self._online.parameters(), self._settings.gradient_clip)
         self._optimizer.step()
-        with torch.no_grad():
-            pairs = zip(self._target.parameters(), self._online.parameters(), strict=True)
-            for target, online in pairs:
-                target.lerp_(online, self._agent.target_decay)
+        if self._replay.kind == "prioritised":
+            self._replay.set_errors(drawn.slots, errors.numpy())
         self._updates += 1
+        self._move_target()
         return float(loss.detach())
 
-    @torch.no_grad()
-    def _returns(self, s_tm1: Situations) -> torch.Tensor:
-        """float32[n]: reward plus discounted value of what is reached; nothing is terminal."""
-        s_t, rewards = self._scans.step(s_tm1)
-        inputs = to_tensors(self._scans.observe(s_t), s_t)
-        values: torch.Tensor = self._target(*inputs)
-        if self._agent.double:
-            best = self._online(*inputs).argmax(dim=1)
-            reached = values.gather(1, best[:, None])[:, 0]
+    def _losses(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
+        """(float32[n] losses, float32[n] absolute errors); agents and actions are averaged."""
+        s_tm1 = drawn.transitions
+        values = self._online(*to_tensors(self._task.observe(s_tm1), s_tm1))
+        if self._path_supervised():
+            wanted = torch.from_numpy(self._task.rewards_of_all(s_tm1))
+            found = values
         else:
-            reached = values.max(dim=1).values
-        return torch.from_numpy(rewards) + self._agent.gamma * reached
+            actions = torch.from_numpy(s_tm1["action"].astype(np.int64))
+            found = values.gather(-1, actions[..., None])[..., 0]
+            wanted = self._returns(s_tm1)
+        if self._settings.loss == "huber":
+            losses = functional.smooth_l1_loss(found, wanted, reduction="none")
+        else:
+            losses = functional.mse_loss(found, wanted, reduction="none")
+        errors = (found.detach() - wanted).abs()
+        if losses.ndim > 1:
+            losses, errors = losses.flatten(1).mean(dim=1), errors.flatten(1).mean(dim=1)
+        return losses, errors
+
+    def _path_supervised(self) -> bool:
+        """Whether this update regresses the immediate rewards of all actions."""
+        settings = self._settings
+        return settings.path_supervision_only or self._updates < settings.warm_start * self._planned
+
+    @torch.no_grad()
+    def _returns(self, s_tm1: Situations) -> Tensor:
+        """float32[n[, agents]]: reward, plus the discounted value of what did not end."""
+        s_t, rewards, ended = self._task.step(s_tm1)
+        inputs = to_tensors(self._task.observe(s_t), s_t)
+        values: Tensor = self._target(*inputs)
+        if self._settings.double:
+            best = self._online(*inputs).argmax(dim=-1)
+            reached = values.gather(-1, best[..., None])[..., 0]
+        else:
+            reached = values.max(dim=-1).values
+        returns = torch.from_numpy(rewards) + self._settings.gamma * reached
+        if ended.any():
+            over = np.flatnonzero(ended)
+            returns[over] = torch.from_numpy(rewards[over])
+        return returns
+
+    @torch.no_grad()
+    def _move_target(self) -> None:
+        """Let the target network follow, or copy the online network when its time has come."""
+        settings = self._settings
+        if settings.target == "hard" and self._updates % settings.target_period:
+            return
+        share = settings.target_decay if settings.target == "ema" else 1.0
+        pairs = zip(self._target.parameters(), self._online.parameters(), strict=True)
+        for target, online in pairs:
+            target.lerp_(online, share)
+
+    def _recount(self) -> None:
+        """Look up again how often what is held was met, when this learner counts itself."""
+        if self._replay.kind == "rare-first" and self._frequencies is None:
+            self._replay.set_frequencies(self._local.of(self._keys_held()))
 
     def state_dict(self) -> State:
         """Everything needed to go on exactly, as a flat dict of plain numpy arrays."""
-        state: State = {f"replay/{k}": np.asarray(v) for k, v in self._replay.state_dict().items()}
+        state: State = {f"replay/{k}": v for k, v in self._replay.state_dict().items()}
+        state |= {f"local/{k}": v for k, v in self._local.state_dict().items()}
         state["searches/at"] = np.frombuffer(self._searches.at.tobytes(), np.uint8).copy()
         state["searches/age"] = self._searches.age.copy()
         state["rng"] = _rng_words(self._rng)
@@ -267,37 +331,22 @@ class Learner:
         return state
 
     def load_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
-        """Go on from `state_dict`, with the same plan and cases.
+        """Go on from `state_dict`, with the same task and settings.
 
         Raises:
-            InternalError: the state belongs to another plan.
-            InputDataError: its weights are not this plan's.
+            InternalError: the state belongs to another task or other settings.
+            InputDataError: its weights are another network's.
         """
-        at = np.frombuffer(np.asarray(state["searches/at"], np.uint8).tobytes(), SITUATION)
-        if len(at) != self._agent.searches or int(at["case"].max()) >= len(self._scans):
-            raise InternalError(
-                "the saved state does not fit",
-                expected=f"{self._agent.searches} searches over {len(self._scans)} cases",
-                got=f"{len(at)} searches",
-            )
-        self._searches.at = at.copy()
+        self._searches.at = self._restored_searches(np.asarray(state["searches/at"], np.uint8))
         self._searches.age = np.array(state["searches/age"], dtype=np.int64)
-        self._replay.load_state(
-            {k.removeprefix("replay/"): v for k, v in state.items() if k.startswith("replay/")}
-        )
+        self._replay.load_state(_under("replay/", state))
+        self._local.load_state(state["local/keys"], state["local/counts"])
         _set_rng_words(self._rng, np.asarray(state["rng"], np.uint64))
         self._updates = int(state["updates"])
         self._new_keys = [np.array(state["new_keys"], dtype=np.uint64)]
         for prefix, network in (("online/", self._online), ("target/", self._target)):
-            set_weights(
-                network,
-                {
-                    k.removeprefix(prefix): np.asarray(v, np.float32)
-                    for k, v in state.items()
-                    if k.startswith(prefix)
-                },
-                self._plan,
-            )
+            found = _under(prefix, state)
+            set_weights(network, {k: np.asarray(v, np.float32) for k, v in found.items()})
         self._optimizer.state.clear()
         for name, parameter in self._online.named_parameters():
             moments = {
@@ -307,6 +356,30 @@ class Learner:
             }
             if moments:
                 self._optimizer.state[parameter] = moments
+
+    def _restored_searches(self, raw: NDArray[np.uint8]) -> Situations:
+        """The situations of saved searches.
+
+        Raises:
+            InternalError: other searches, or over other cases.
+        """
+        dtype, wanted = self._task.situation, self._settings.searches
+        count, rest = divmod(raw.size, dtype.itemsize)
+        at: Situations = np.frombuffer(raw.tobytes(), np.uint8)[: count * dtype.itemsize].view(
+            dtype
+        )
+        if rest or count != wanted or int(at["case"].max()) >= len(self._task):
+            raise InternalError(
+                "the saved state does not fit",
+                expected=f"{wanted} searches over {len(self._task)} cases",
+                got=f"{count} searches",
+            )
+        return at.copy()
+
+
+def _under(prefix: str, state: Mapping[str, NDArray[np.generic]]) -> State:
+    """What of a state has names under a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
 def _rng_words(rng: np.random.Generator) -> NDArray[np.uint64]:

@@ -1,11 +1,13 @@
-"""The Q-network: three orthogonal cuts in, one value per action out.
+"""The federation's Q-network, and what is done with any network: weights in, weights out.
 
-A light strided convolutional trunk is shared by all landmarks and levels; the
-level enters as a one-hot vector, and every landmark has a head of its own.
+Three orthogonal cuts in, one value per action out. A light strided convolutional
+trunk is shared by all landmarks and levels; the level enters as a one-hot vector,
+and every landmark has a head of its own. Other architectures: ``networks``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,9 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from common.model import Weights, check_weights, weight_shapes
+from common.errors import InputDataError
+from common.model import Weights, weight_shapes
 from common.plan import FederationPlan
-from site_client.agent.environment import ACTIONS, Situations
+from site_client.agent.task import Situations, Task
+
+_CHUNK = 256
 
 
 class TriplanarQ(nn.Module):
@@ -45,39 +50,77 @@ class TriplanarQ(nn.Module):
         ladder = functional.one_hot(level, self.levels).to(x.dtype)
         x = functional.leaky_relu(self.fc1(torch.cat([x, ladder], dim=1)))
         x = functional.leaky_relu(self.fc2(x))
-        values: Tensor = self.heads(x).view(-1, self.landmarks, ACTIONS)
+        values: Tensor = self.heads(x).view(len(x), self.landmarks, -1)
         return values[torch.arange(len(values)), landmark]
 
 
+def use_deterministic_torch() -> None:
+    """One thread and deterministic kernels: sums in another order give other weights."""
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(mode=True)
+
+
 def to_tensors(crops: NDArray[np.uint8], at: Situations) -> tuple[Tensor, Tensor, Tensor]:
-    """Crops uint8[n, 3, roi, roi] and their situations as the network's inputs."""
+    """Observations uint8[n[, agents], *shape] and their situations as a network's inputs."""
     pixels = torch.from_numpy(crops).to(torch.float32).mul_(1 / 255)
     level = torch.from_numpy(at["level"].astype(np.int64))
-    return pixels, level, torch.from_numpy(at["landmark"].astype(np.int64))
-
-
-def get_weights(network: nn.Module) -> Weights:
-    """A copy of all parameters as numpy arrays."""
-    return {name: value.detach().numpy().copy() for name, value in network.named_parameters()}
+    return pixels, level, torch.from_numpy(at["head"].astype(np.int64))
 
 
 @torch.no_grad()
-def set_weights(
-    network: nn.Module, weights: Mapping[str, NDArray[np.float32]], plan: FederationPlan
-) -> None:
-    """Overwrite all parameters.
+def network_values(task: Task, network: nn.Module, at: Situations) -> NDArray[np.float32]:
+    """float32[n[, agents], actions] of situations, in chunks that fit the processor's cache."""
+    parts = [at[i : i + _CHUNK] for i in range(0, len(at), _CHUNK)]
+    return np.concatenate([network(*to_tensors(task.observe(p), p)).numpy() for p in parts])
+
+
+def get_weights(network: nn.Module) -> Weights:
+    """A copy of all parameters and buffers as numpy arrays."""
+    return {name: value.detach().numpy().copy() for name, value in network.state_dict().items()}
+
+
+@torch.no_grad()
+def set_weights(network: nn.Module, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """Overwrite all parameters and buffers.
 
     Raises:
-        InputDataError: the weights are not this plan's.
+        InputDataError: missing or extra names, another shape or type, a value not finite.
     """
-    check_weights(weights, plan)
-    for name, parameter in network.named_parameters():
+    wanted = network.state_dict()
+    if set(weights) != set(wanted):
+        raise InputDataError(
+            "weights of another network",
+            field="weights",
+            expected=f"the network's {len(wanted)} names",
+            got=f"{len(set(wanted) - set(weights))} missing, "
+            f"{len(set(weights) - set(wanted))} unknown",
+        )
+    for name, parameter in wanted.items():
+        value, shape = weights[name], tuple(parameter.shape)
+        finite = value.dtype == np.float32 and bool(np.isfinite(value).all())
+        if value.shape != shape or not finite:
+            raise InputDataError(
+                "weights of another network",
+                field=f"weights/{name}",
+                expected=f"finite float32{list(shape)}",
+                got=f"{value.dtype}{list(value.shape)}" + ("" if finite else ", not finite"),
+            )
+    for name, parameter in wanted.items():
         parameter.copy_(torch.from_numpy(np.array(weights[name])))
 
 
-def network_with(weights: Mapping[str, NDArray[np.float32]], plan: FederationPlan) -> TriplanarQ:
-    """A network for acting, with the given weights."""
-    network = TriplanarQ(plan)
-    set_weights(network, weights, plan)
-    network.requires_grad_(requires_grad=False)
-    return network
+@torch.no_grad()
+def initialise(network: nn.Module, seed: int) -> None:
+    """Give a network its first weights from a seed alone, on every processor the same.
+
+    He-uniform weights drawn with numpy's PCG64, zero biases; parameters of one
+    dimension that are no biases (slopes of a PReLU) keep what they were built with.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            parameter.zero_()
+        elif parameter.ndim > 1:
+            bound = math.sqrt(6 / math.prod(parameter.shape[1:]))
+            drawn = rng.uniform(-bound, bound, tuple(parameter.shape)).astype(np.float32)
+            parameter.copy_(torch.from_numpy(drawn))

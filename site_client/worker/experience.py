@@ -15,25 +15,13 @@ from numpy.typing import NDArray
 
 from common.crypto.keyed import FederationKey
 from common.errors import InputDataError
-from common.keys import ExperienceCodec
 from common.plan import FederationPlan
 from common.sketching import CountSketch, SketchSpec
+from site_client.agent.keys import LocalCounts, experience_codec
 
-ACTIONS: Final = 6
 PUBLIC_KEY: Final = hashlib.sha256(b"cairn public sketch key v1").digest()[:16]
 """The key of tier 0: everybody knows it, so everybody can query such a table."""
 _LABEL: Final = "experience sketch"
-
-
-def experience_codec(plan: FederationPlan) -> ExperienceCodec:
-    """The quantiser that turns a transition into a key; equal at every site of a plan."""
-    return ExperienceCodec(
-        landmarks=len(plan.task.landmarks),
-        levels=len(plan.agent.scales),
-        actions=ACTIONS,
-        position_bins=plan.experience.position_bins,
-        reward_bins=plan.experience.reward_bins,
-    )
 
 
 def experience_spec(plan: FederationPlan, key: FederationKey | None) -> SketchSpec:
@@ -89,16 +77,15 @@ class Frequencies:
     def __init__(self, merged: CountSketch | None, *, replay_first: bool) -> None:
         self._merged = merged
         self._replay_first = replay_first
-        self._own: dict[int, int] = {}
+        self._own = LocalCounts()
 
     def __call__(self, keys: NDArray[np.uint64]) -> NDArray[np.float64]:
         """Counts float64[n], at least 1, of keys uint64[n], which are counted from now on."""
         if self._replay_first:
             self._replay_first = False
         else:
-            for key in keys.tolist():
-                self._own[key] = self._own.get(key, 0) + 1
-        own = np.array([self._own.get(key, 0) for key in keys.tolist()], dtype=np.float64)
+            self._own.add(keys)
+        own = self._own.of(keys)
         if self._merged is not None:
             own += np.maximum(self._merged.estimate(keys), 0.0)
         return np.maximum(own, 1.0)

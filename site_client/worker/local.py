@@ -20,13 +20,10 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from common.model import check_weights, weights_digest
 from common.plan import FederationPlan
-from site_client.agent.evaluation import (
-    EvaluationReport,
-    evaluate,
-    mean_positions,
-    trace_search,
-)
-from site_client.agent.learner import Learner, TrainingReport
+from site_client.agent.evaluation import EvaluationReport
+from site_client.agent.federated import evaluate_weights, planned_learner, trace_search
+from site_client.agent.learner import TrainingReport
+from site_client.agent.tasks.triplanar import mean_positions
 from site_client.imaging.dataset import Case, load_cases
 from site_client.spool import write_atomically
 from site_client.worker.experience import Frequencies
@@ -66,7 +63,7 @@ def train_alone(
         InputDataError: the images or landmarks cannot be used.
     """
     cases = load_cases(data, plan.task, _named(progress, "reading images"))
-    learner = Learner(plan, cases, plan.seed, _named(progress, "training"))
+    learner = planned_learner(plan, cases, plan.seed, _named(progress, "training"))
     frequencies = Frequencies(None, replay_first=False)
     rounds: list[LocalRound] = []
     for number in range(1, plan.rounds.training + 1):
@@ -112,7 +109,7 @@ def evaluate_alone(
             load_cases(training, plan.task, _named(progress, "reading training images"))
         )
     cases = load_cases(data, plan.task, _named(progress, "reading images"))
-    return evaluate(weights, plan, cases, EVALUATION_SEED, prior=prior)
+    return evaluate_weights(weights, plan, cases, EVALUATION_SEED, prior=prior)
 
 
 def trajectories(

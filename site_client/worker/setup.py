@@ -19,12 +19,12 @@ from common.model import weight_shapes
 from common.plan import FederationPlan
 from common.schedule import Phase
 from common.sketching import SketchSpec
+from site_client.agent.keys import experience_codec
 from site_client.egress.gate import Context
 from site_client.egress.policy import Policy
 from site_client.site import SiteFolder
 from site_client.worker.embedding import EmbedStudy
 from site_client.worker.experience import (
-    experience_codec,
     experience_spec,
     public_key_id,
     sketch_secret,

@@ -108,9 +108,10 @@ class TrainingStudy:
 
     def _evaluate(self, weights: Weights) -> EvaluationReport:
         """On the site's own cases: one random pose of each, every landmark from several starts."""
-        from site_client.agent.evaluation import evaluate, mean_positions
+        from site_client.agent.federated import evaluate_weights
+        from site_client.agent.tasks.triplanar import mean_positions
 
-        return evaluate(
+        return evaluate_weights(
             weights,
             self._subject.plan,
             self._cases,
@@ -151,9 +152,9 @@ class TrainingStudy:
 
     def _ready_learner(self) -> Learner:
         if self._learner is None:
-            from site_client.agent.learner import Learner
+            from site_client.agent.federated import planned_learner
 
-            self._learner = Learner(
+            self._learner = planned_learner(
                 self._subject.plan, self._cases, self._subject.seed, self._progress
             )
         return self._learner

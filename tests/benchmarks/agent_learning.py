@@ -20,8 +20,8 @@ import numpy as np
 from common.model import Weights
 from common.plan import FederationPlan, Task, parse_plan, read_plan
 from deploy.demo.data import write_demo_data
-from site_client.agent.evaluation import evaluate, mean_positions
-from site_client.agent.learner import Learner
+from site_client.agent.federated import evaluate_weights, planned_learner
+from site_client.agent.tasks.triplanar import mean_positions
 from site_client.imaging.dataset import Case, load_cases
 
 PLAN = Path(__file__).parents[2] / "deploy" / "plans" / "demo.toml"
@@ -57,7 +57,7 @@ def counted_over(keys: np.ndarray):
 
 
 def train_federated(plan: FederationPlan, sites: list[list[Case]], seed: int) -> Weights:
-    learners = [Learner(plan, cases, seed * 100 + k) for k, cases in enumerate(sites)]
+    learners = [planned_learner(plan, cases, seed * 100 + k) for k, cases in enumerate(sites)]
     merged = learners[0].weights()
     keys, frequencies = np.empty(0, np.uint64), None
     for _ in range(plan.rounds.training):
@@ -71,7 +71,7 @@ def train_federated(plan: FederationPlan, sites: list[list[Case]], seed: int) ->
 
 
 def train_alone(plan: FederationPlan, cases: list[Case], seed: int) -> Weights:
-    learner = Learner(plan, cases, seed)
+    learner = planned_learner(plan, cases, seed)
     keys, frequencies = np.empty(0, np.uint64), None
     for _ in range(plan.rounds.training):
         learner.train(plan.agent.updates, frequencies)
@@ -89,11 +89,11 @@ def measure(plan: FederationPlan, seed: int) -> dict:
     federated = train_federated(plan, sites, seed)
     train_s = (time.process_time() - start) / len(sites)
     start = time.process_time()
-    reports = [evaluate(federated, plan, heldout, seed=1000 + seed, prior=prior)]
+    reports = [evaluate_weights(federated, plan, heldout, seed=1000 + seed, prior=prior)]
     evaluation_s = time.process_time() - start
     for k, cases in enumerate(sites):
         alone = train_alone(plan, cases, seed * 100 + k)
-        reports.append(evaluate(alone, plan, heldout, seed=1000 + seed, prior=prior))
+        reports.append(evaluate_weights(alone, plan, heldout, seed=1000 + seed, prior=prior))
     fed, *local = reports
     return {
         "seed": seed,

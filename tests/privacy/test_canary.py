@@ -208,7 +208,7 @@ def test_an_exception_at_import_leaves_as_a_number(planted, monkeypatch):
     real = builtins.__import__
 
     def broken(name, *rest):
-        if name == "site_client.agent.learner":
+        if name == "site_client.agent.federated":
             raise ImportError(f"libtorch in /srv/{MESSAGE} is of another version")
         return real(name, *rest)
 

@@ -2,8 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from common.plan import FederationPlan, parse_plan
+from site_client.agent.learner import Learner
+from site_client.agent.network import initialise
+from site_client.agent.settings import LearnerSettings
+from site_client.agent.task import Outcome
 from site_client.imaging.dataset import Case
 from site_client.imaging.volumes import Volume
 
@@ -59,3 +65,133 @@ def cases():
         volume = Volume(voxels, 1.0, (10.0 * k, -5.0, 7.0), np.eye(3))
         made.append(Case(f"sub-{k}", volume, volume.index_to_world(np.stack([a, b]))))
     return made
+
+
+LINE = np.dtype(
+    [
+        ("case", "<u2"),
+        ("head", "u1"),
+        ("level", "u1"),
+        ("action", "u1"),
+        ("position", "<f4"),
+    ]
+)
+
+
+class Line:
+    """A number sought on a line of 0 to 20: forward, backward, or a trigger that ends the search.
+
+    What is seen is the way to the truth, in two channels. The smallest task that has
+    a true end, so that learner and search can be tested without images.
+    """
+
+    situation = LINE
+    shape = (2, 3)
+    actions, heads, levels, agents = 3, 1, 2, 1
+    steps = np.array([4.0, 1.0], np.float32)
+
+    def __init__(self, truths=(5.0, 12.0, 17.0)):
+        self._truths = np.array(truths, np.float32)
+
+    def __len__(self):
+        return len(self._truths)
+
+    def draw(self, rng, n):
+        at = np.zeros(n, LINE)
+        at["case"] = rng.integers(0, len(self), n)
+        at["level"] = rng.integers(0, 2, n)
+        at["position"] = rng.integers(0, 21, n)
+        return at
+
+    def starts(self, rng, repeats, *, posed):
+        at = np.zeros(len(self) * repeats, LINE)
+        at["case"] = np.repeat(np.arange(len(self)), repeats)
+        at["position"] = rng.integers(0, 21, len(at))
+        return at
+
+    def observe(self, at):
+        way = np.clip(128 + 6 * (self.truths(at)[:, 0] - at["position"]), 0, 255)
+        seen = np.empty((len(at), *self.shape), np.uint8)
+        seen[:] = way.astype(np.uint8)[:, None, None]
+        return seen
+
+    def step(self, at):
+        reached = at.copy()
+        step = self.steps[at["level"]] * np.array([1, -1, 0], np.float32)[at["action"]]
+        reached["position"] = np.clip(at["position"] + step, 0, 20)
+        before, after = self.errors(at), self.errors(reached)
+        ended = at["action"] == 2
+        rewards = np.clip((before - after) / self.steps[at["level"]], -1, 1)
+        rewards[ended] = np.where(before[ended] < 1, 1.0, -1.0)
+        return Outcome(reached, rewards.astype(np.float32), ended)
+
+    def rewards_of_all(self, at):
+        every = np.repeat(at, 3)
+        every["action"] = np.tile(np.arange(3), len(at))
+        return self.step(every).rewards.reshape(len(at), 3)
+
+    def parameters(self, at):
+        return at["position"][:, None]
+
+    def move_to(self, at, parameters):
+        at["position"] = parameters[:, 0]
+
+    def truths(self, at):
+        return self._truths[at["case"]][:, None]
+
+    def errors(self, at):
+        return np.abs(at["position"] - self.truths(at)[:, 0]).astype(np.float64)
+
+    def fractions(self, at):
+        return np.repeat(at["position"][:, None] / 20.0, 3, axis=1).astype(np.float64)
+
+    def report(self, at):
+        return {"place": at["position"].astype(np.float64)}
+
+
+class LineQ(nn.Module):
+    """Values of the line's actions from what is seen."""
+
+    def __init__(self):
+        super().__init__()
+        self.fc1 = nn.Linear(8, 16)
+        self.fc2 = nn.Linear(16, 3)
+
+    def forward(self, seen, level, head):
+        x = torch.cat([seen.flatten(1), nn.functional.one_hot(level, 2).float()], dim=1)
+        return self.fc2(torch.relu(self.fc1(x)))
+
+
+@pytest.fixture
+def line():
+    return Line()
+
+
+@pytest.fixture
+def line_settings():
+    """Settings small enough for the line, with any field overridden."""
+
+    def make(**changed) -> LearnerSettings:
+        small = {
+            "updates": 40,
+            "batch": 8,
+            "searches": 4,
+            "episode_steps": 6,
+            "warmup": 30,
+            "replay_capacity": 100,
+        }
+        return LearnerSettings(**(small | changed))
+
+    return make
+
+
+@pytest.fixture
+def line_learner(line, line_settings):
+    """A learner on the line; equal seeds begin with equal weights."""
+
+    def make(seed=1, keys=None, **changed) -> Learner:
+        network = LineQ()
+        initialise(network, 3)
+        return Learner(line, network, line_settings(**changed), seed, keys=keys)
+
+    return make

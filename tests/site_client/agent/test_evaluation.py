@@ -7,42 +7,23 @@ import pytest
 
 from common.errors import InputDataError
 from common.model import initial_weights
-from site_client.agent.environment import SITUATION, Scans, native_poses
-from site_client.agent.evaluation import evaluate, greedy_search, mean_positions, trace_search
-from site_client.agent.learner import Learner
+from site_client.agent.federated import evaluate_weights, planned_learner, trace_search
+from site_client.agent.tasks.triplanar import mean_positions
 
 
 @pytest.fixture
 def oracle(monkeypatch):
     """Put the true rewards in the network's place: what a perfect agent would know."""
-
-    def true_rewards(scans, _network, at):
-        values = np.empty((len(at), 6), np.float32)
-        for action in range(6):
-            tried = at.copy()
-            tried["action"] = action
-            values[:, action] = scans.step(tried)[1]
-        return values
-
-    monkeypatch.setattr("site_client.agent.evaluation._values", true_rewards)
-
-
-def test_with_perfect_values_every_search_ends_at_the_landmark(plan, cases, oracle):
-    scans = Scans(cases, plan)
-    at = np.zeros(60, SITUATION)
-    rng = np.random.default_rng(0)
-    at["case"] = np.arange(60) % 3
-    at["landmark"] = np.arange(60) % 2
-    at["pose"] = native_poses(60)
-    scans.place(at, rng.uniform(0.2, 0.8, (60, 3)))
-    found = greedy_search(scans, None, at)
-    # The finest step is 1 mm: no place on its grid is further than half its diagonal.
-    assert scans.distances(found).max() < 1.0
-    assert (found["level"] == 1).all()
+    monkeypatch.setattr(
+        "site_client.agent.search.network_values",
+        lambda task, _network, at: task.rewards_of_all(at),
+    )
 
 
 def test_a_report_of_perfect_searches_says_so(plan, cases, oracle):
-    report = evaluate(initial_weights(plan), plan, cases, seed=1, prior=mean_positions(cases))
+    report = evaluate_weights(
+        initial_weights(plan), plan, cases, seed=1, prior=mean_positions(cases)
+    )
     assert report.cases == 3
     assert set(report.posed) == set(report.native) == {"A", "B"}
     for summary in report.posed.values():
@@ -59,30 +40,32 @@ def test_the_constant_predictor_is_the_mean_over_its_cases(plan, cases):
     mean = mean_positions(cases)
     offsets = [c.landmarks_mm - c.volume.centre_mm for c in cases]
     np.testing.assert_allclose(mean, np.mean(offsets, axis=0))
-    report = evaluate(initial_weights(plan), plan, cases, seed=1, prior=mean)
+    report = evaluate_weights(initial_weights(plan), plan, cases, seed=1, prior=mean)
     wanted = np.linalg.norm(np.array(offsets)[:, 0] - mean[0], axis=1).mean()
     assert report.native["A"].prior_mm == pytest.approx(wanted, abs=1e-4)
 
 
 def test_without_a_prior_none_is_made_up(plan, cases):
-    report = evaluate(initial_weights(plan), plan, cases, seed=1)
+    report = evaluate_weights(initial_weights(plan), plan, cases, seed=1)
     assert report.prior_mm is None
     assert report.posed["A"].prior_mm is None
 
 
 def test_the_same_seed_compares_networks_on_the_same_searches(plan, cases):
     prior = mean_positions(cases)
-    learner = Learner(plan, cases, seed=1)
+    learner = planned_learner(plan, cases, seed=1)
     learner.train(3)
     weights = initial_weights(plan)
-    one, two = (evaluate(w, plan, cases, 5, prior) for w in (weights, learner.weights()))
+    one, two = (evaluate_weights(w, plan, cases, 5, prior) for w in (weights, learner.weights()))
     assert one.posed["A"].prior_mm == two.posed["A"].prior_mm
-    assert evaluate(weights, plan, cases, 5, prior) == one
-    assert evaluate(weights, plan, cases, 6, prior) != one
+    assert evaluate_weights(weights, plan, cases, 5, prior) == one
+    assert evaluate_weights(weights, plan, cases, 6, prior) != one
 
 
 def test_a_report_is_json_and_names_no_case(plan, cases):
-    report = evaluate(initial_weights(plan), plan, cases, seed=1, prior=mean_positions(cases))
+    report = evaluate_weights(
+        initial_weights(plan), plan, cases, seed=1, prior=mean_positions(cases)
+    )
     text = json.dumps(report.as_dict())
     assert "sub-" not in text
     assert json.loads(text)["posed"]["A"]["searches"] == 36
@@ -103,4 +86,4 @@ def test_a_trajectory_follows_one_search_in_the_image(plan, cases, oracle):
 def test_weights_of_another_plan_are_refused(plan, make_plan, cases):
     weights = initial_weights(make_plan(scales=(1.0,), steps_mm=(1.0,)))
     with pytest.raises(InputDataError, match="weights"):
-        evaluate(weights, plan, cases, seed=1)
+        evaluate_weights(weights, plan, cases, seed=1)

@@ -6,9 +6,10 @@ import pytest
 from common.errors import InputDataError, InternalError
 from common.keys import ExperienceCodec
 from common.model import initial_weights, weights_digest
-from site_client.agent.environment import SITUATION, Scans, native_poses
-from site_client.agent.learner import Learner
-from site_client.agent.network import network_with, to_tensors
+from site_client.agent.federated import planned_learner, planned_network, planned_task
+from site_client.agent.network import network_values
+from site_client.agent.poses import native_poses
+from site_client.agent.tasks.triplanar import SITUATION
 
 
 def ones(keys):
@@ -16,14 +17,14 @@ def ones(keys):
 
 
 def test_a_learner_starts_from_the_plans_weights(plan, cases):
-    learner = Learner(plan, cases, seed=1)
+    learner = planned_learner(plan, cases, seed=1)
     assert weights_digest(learner.weights()) == weights_digest(initial_weights(plan))
 
 
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(plan, cases):
     digests = []
     for seed in (1, 1, 2):
-        learner = Learner(plan, cases, seed)
+        learner = planned_learner(plan, cases, seed)
         learner.train(5)
         learner.train(3, ones)
         digests.append(weights_digest(learner.weights()))
@@ -32,12 +33,12 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(plan, cases):
 
 
 def test_saving_and_loading_in_between_changes_nothing(plan, cases):
-    straight, first = Learner(plan, cases, seed=1), Learner(plan, cases, seed=1)
+    straight, first = planned_learner(plan, cases, seed=1), planned_learner(plan, cases, seed=1)
     for learner in (straight, first):
         learner.train(4)
     saved = first.state_dict()
     assert all(isinstance(value, np.ndarray) and value.dtype != object for value in saved.values())
-    resumed = Learner(plan, cases, seed=99)
+    resumed = planned_learner(plan, cases, seed=99)
     resumed.load_state(saved)
     for learner in (straight, resumed):
         learner.load(initial_weights(plan))
@@ -49,7 +50,7 @@ def test_saving_and_loading_in_between_changes_nothing(plan, cases):
 
 
 def test_a_saved_state_does_not_change_when_training_goes_on(plan, cases):
-    learner = Learner(plan, cases, seed=1)
+    learner = planned_learner(plan, cases, seed=1)
     learner.train(2)
     saved = learner.state_dict()
     before = {name: value.copy() for name, value in saved.items()}
@@ -59,16 +60,18 @@ def test_a_saved_state_does_not_change_when_training_goes_on(plan, cases):
 
 
 def test_a_state_of_another_plan_is_refused(plan, make_plan, cases):
-    state = Learner(plan, cases, seed=1).state_dict()
+    state = planned_learner(plan, cases, seed=1).state_dict()
     with pytest.raises(InternalError, match="searches"):
-        Learner(make_plan(searches=4), cases, seed=1).load_state(state)
+        planned_learner(make_plan(searches=4), cases, seed=1).load_state(state)
     with pytest.raises(InternalError, match="1 cases"):
-        Learner(plan, cases[:1], seed=1).load_state(state)
+        planned_learner(plan, cases[:1], seed=1).load_state(state)
 
 
 def test_the_report_counts_what_was_done(plan, cases):
     seen = []
-    learner = Learner(plan, cases, 1, progress=lambda done, total: seen.append((done, total)))
+    learner = planned_learner(
+        plan, cases, 1, progress=lambda done, total: seen.append((done, total))
+    )
     report = learner.train(5)
     # 40 to warm up are 7 lockstep moves of 6 searches; then one move per update.
     assert report.transitions == 42 + 5 * 6
@@ -77,11 +80,11 @@ def test_the_report_counts_what_was_done(plan, cases):
     assert np.isfinite(report.loss_mean)
     assert seen == [(k, 5) for k in range(1, 6)]
     assert learner.train(2).updates_total == 7
-    assert Learner(plan, cases, 1).train(0).transitions == 42
+    assert planned_learner(plan, cases, 1).train(0).transitions == 42
 
 
 def test_exploration_and_learning_rate_fall_over_the_planned_updates(plan, cases):
-    learner = Learner(plan, cases, seed=1)
+    learner = planned_learner(plan, cases, seed=1)
     assert (learner.epsilon, learner.learning_rate) == (1.0, 1e-3)
     learner.train(6)
     assert learner.epsilon == pytest.approx(0.1)
@@ -92,7 +95,7 @@ def test_exploration_and_learning_rate_fall_over_the_planned_updates(plan, cases
 
 
 def test_new_keys_name_the_new_transitions_once(plan, cases):
-    learner = Learner(plan, cases, seed=1)
+    learner = planned_learner(plan, cases, seed=1)
     report = learner.train(3)
     keys = learner.new_experience_keys()
     assert keys.dtype == np.uint64
@@ -104,7 +107,7 @@ def test_new_keys_name_the_new_transitions_once(plan, cases):
 
 
 def test_keys_say_where_the_search_was(plan, cases):
-    learner = Learner(plan, cases, seed=1)
+    learner = planned_learner(plan, cases, seed=1)
     learner.train(0)
     codec = ExperienceCodec(landmarks=2, levels=2, actions=6, position_bins=8, reward_bins=5)
     told = codec.decode(learner.new_experience_keys())
@@ -119,7 +122,7 @@ def test_keys_say_where_the_search_was(plan, cases):
 
 
 def test_frequencies_are_asked_for_every_transition_held_and_gathered(plan, cases):
-    learner = Learner(plan, cases, seed=1)
+    learner = planned_learner(plan, cases, seed=1)
     learner.train(2)
     asked = []
 
@@ -133,7 +136,7 @@ def test_frequencies_are_asked_for_every_transition_held_and_gathered(plan, case
 
 def test_rare_transitions_are_drawn_more_often(make_plan, cases):
     plan = make_plan(rare_first=1.0)
-    learner = Learner(plan, cases, seed=1)
+    learner = planned_learner(plan, cases, seed=1)
     learner.train(0)
     rare = learner.new_experience_keys()[0]
     learner.train(1, lambda keys: np.where(keys == rare, 1.0, 1e9))
@@ -143,14 +146,14 @@ def test_rare_transitions_are_drawn_more_often(make_plan, cases):
 
 
 def test_weights_of_another_plan_are_refused(plan, make_plan, cases):
-    learner = Learner(plan, cases, seed=1)
+    learner = planned_learner(plan, cases, seed=1)
     with pytest.raises(InputDataError, match=r"weights/fc1\.weight"):
         learner.load(initial_weights(make_plan(scales=(1.0,), steps_mm=(1.0,))))
 
 
 def test_learning_lowers_the_loss(make_plan, cases):
     plan = make_plan(updates=150, rounds=1, batch=32, searches=16, gamma=0.0, replay_capacity=5000)
-    learner = Learner(plan, cases, seed=3)
+    learner = planned_learner(plan, cases, seed=3)
     first = learner.train(20).loss_mean
     learner.train(110)
     assert learner.train(20).loss_mean < 0.7 * first
@@ -161,16 +164,16 @@ def test_a_warm_start_regresses_the_rewards_of_all_actions(make_plan, cases):
     plan = make_plan(
         updates=150, rounds=1, batch=32, searches=16, warm_start=1.0, replay_capacity=5000
     )
-    learner = Learner(plan, cases, seed=3)
+    learner = planned_learner(plan, cases, seed=3)
     learner.train(150)
-    scans = Scans(cases, plan)
+    task = planned_task(plan, cases)
     at = np.zeros(300, SITUATION)
     rng = np.random.default_rng(4)
-    at["case"], at["landmark"] = rng.integers(0, 3, 300), rng.integers(0, 2, 300)
+    at["case"], at["head"] = rng.integers(0, 3, 300), rng.integers(0, 2, 300)
     at["pose"] = native_poses(300)
-    scans.place(at, rng.uniform(0.2, 0.8, (300, 3)))
-    rewards = scans.rewards_of_all(at)
-    values = network_with(learner.weights(), plan)(*to_tensors(scans.observe(at), at)).numpy()
+    task.place(at, rng.uniform(0.2, 0.8, (300, 3)))
+    rewards = task.rewards_of_all(at)
+    values = network_values(task, planned_network(plan, learner.weights()), at)
     earned = rewards[np.arange(300), values.argmax(axis=1)]
     assert np.corrcoef(values.ravel(), rewards.ravel())[0, 1] > 0.6
     assert (earned > 0).mean() > 0.8
@@ -182,7 +185,7 @@ def test_the_warm_start_ends_when_the_plan_says(make_plan, cases):
     for updates in (6, 7):
         for gamma in (0.1, 0.9):
             plan = make_plan(warm_start=0.5, gamma=gamma)
-            learner = Learner(plan, cases, seed=1)
+            learner = planned_learner(plan, cases, seed=1)
             learner.train(updates)
             digests[updates, gamma] = weights_digest(learner.weights())
     assert digests[6, 0.1] == digests[6, 0.9]

@@ -12,7 +12,8 @@ from common.model import (
     weight_shapes,
     weights_digest,
 )
-from site_client.agent.network import TriplanarQ, get_weights, network_with, set_weights
+from site_client.agent.federated import planned_network
+from site_client.agent.network import TriplanarQ, get_weights, set_weights
 
 
 def test_shapes_are_those_of_the_network(plan):
@@ -62,13 +63,13 @@ def test_the_digest_sees_names_shapes_and_values():
 def test_setting_and_getting_are_inverse(plan):
     weights = initial_weights(plan)
     network = TriplanarQ(plan)
-    set_weights(network, weights, plan)
+    set_weights(network, weights)
     assert weights_digest(get_weights(network)) == weights_digest(weights)
 
 
 def test_a_network_keeps_no_hold_on_the_arrays_it_was_given(plan):
     weights = initial_weights(plan)
-    network = network_with(weights, plan)
+    network = planned_network(plan, weights)
     before = get_weights(network)
     for value in weights.values():
         value += 1

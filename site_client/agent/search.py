@@ -1,0 +1,157 @@
+"""Greedy search: always the action that promises most, down the ladder, until it oscillates.
+
+All searches run in lockstep, whatever the task. A search that comes to a place for
+the third time within the last steps of a level oscillates: it goes to the one of
+its last places whose best action promises least (nothing is left to gain there) and
+continues on the next finer level; on the finest it ends. It also ends where the
+task says so (a trigger was pulled). Agents that search together go down together,
+once each of them has oscillated. Source: Alansary et al., Medical Image Analysis 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from site_client.agent.network import network_values
+from site_client.agent.settings import EvaluationSettings
+from site_client.agent.task import Situations, Task
+
+Values = Callable[[Situations], NDArray[np.float32]]
+"""Situations to float32[n[, agents], actions]: what each action promises."""
+
+_MEMORY = 20
+_CANDIDATES = 4
+_SAME_PLACE = 1e-3
+
+
+def action_values(task: Task, policy: nn.Module | Values, at: Situations) -> NDArray[np.float32]:
+    """float32[n[, agents], actions] of a network, or of anything else that knows them."""
+    return network_values(task, policy, at) if isinstance(policy, nn.Module) else policy(at)
+
+
+def greedy_search(
+    task: Task,
+    policy: nn.Module | Values,
+    start: Situations,
+    settings: EvaluationSettings | None = None,
+    visited: list[Situations] | None = None,
+) -> Situations:
+    """Run searches to their ends.
+
+    Args:
+        task: what is searched for.
+        policy: a Q-network, or a function with its values (a perfect one, in tests).
+        start: where the searches begin; not changed.
+        settings: steps and visits.
+        visited: collects, for every step, the situations of the searches still on.
+
+    Returns:
+        the situations in which the searches ended, in the order of ``start``.
+    """
+    settings = settings or EvaluationSettings()
+    at = start.copy()
+    memory = _Memory.of(task, at)
+    alive = np.arange(len(at))
+    for step in range(settings.most_steps):
+        if not alive.size:
+            break
+        here = at[alive]
+        values = action_values(task, policy, here)
+        memory.keep_candidates(step, alive, values.max(axis=-1), task.parameters(here))
+        here["action"] = values.argmax(axis=-1)
+        reached, _, ended = task.step(here)
+        at[alive] = reached
+        oscillates = memory.visit(step, alive, task.parameters(reached), settings.visits)
+        turning = alive[oscillates & ~ended]
+        if turning.size:
+            back = at[turning]
+            task.move_to(back, memory.least_promising(turning))
+            last = back["level"] == task.levels - 1
+            back["level"][~last] += 1
+            at[turning] = back
+            memory.forget(turning)
+            ended = ended.copy()
+            ended[np.searchsorted(alive, turning[last])] = True
+        alive = alive[~ended]
+        if visited is not None:
+            visited.append(at[alive].copy())
+    return at
+
+
+@dataclass
+class _Memory:
+    """Where each search was lately on its level; axes n, agents, slots, parameters."""
+
+    history: NDArray[np.float32]
+    candidates: NDArray[np.float32]
+    promise: NDArray[np.float32]
+    turned: NDArray[np.bool_]
+    agents: int
+
+    @classmethod
+    def of(cls, task: Task, at: Situations) -> _Memory:
+        size = task.parameters(at).shape[-1]
+        shape = (len(at), task.agents)
+        return cls(
+            history=np.full((*shape, _MEMORY, size), np.inf, np.float32),
+            candidates=np.zeros((*shape, _CANDIDATES, size), np.float32),
+            promise=np.full((*shape, _CANDIDATES), np.inf, np.float32),
+            turned=np.zeros(shape, dtype=bool),
+            agents=task.agents,
+        )
+
+    def keep_candidates(
+        self,
+        step: int,
+        rows: NDArray[np.int64],
+        promise: NDArray[np.float32],
+        parameters: NDArray[np.float32],
+    ) -> None:
+        """Remember what the best action promised where."""
+        shape = (len(rows), self.agents)
+        self.promise[rows, :, step % _CANDIDATES] = promise.reshape(shape)
+        self.candidates[rows, :, step % _CANDIDATES] = parameters.reshape(*shape, -1)
+
+    def visit(
+        self, step: int, rows: NDArray[np.int64], parameters: NDArray[np.float32], visits: int
+    ) -> NDArray[np.bool_]:
+        """bool[rows]: which searches, all agents of them, have come back often enough."""
+        here = parameters.reshape(len(rows), self.agents, 1, -1)
+        seen = (np.abs(self.history[rows] - here) < _SAME_PLACE).all(axis=3).sum(axis=2)
+        self.history[rows, :, step % _MEMORY] = here[:, :, 0]
+        self.turned[rows] |= seen >= visits - 1
+        return np.asarray(self.turned[rows].all(axis=1))
+
+    def least_promising(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32[rows[, agents], d]: of each one's last places, where least is left to gain."""
+        slot = self.promise[rows].argmin(axis=2)[:, :, None, None]
+        found = np.take_along_axis(self.candidates[rows], slot, axis=2)[:, :, 0]
+        return np.asarray(found if self.agents > 1 else found[:, 0])
+
+    def forget(self, rows: NDArray[np.int64]) -> None:
+        """A new level begins."""
+        self.history[rows], self.promise[rows], self.turned[rows] = np.inf, np.inf, False
+
+
+def consensus(found: NDArray[np.floating], outlier_mads: float) -> NDArray[np.float64]:
+    """What several searches for the same thing agree on: outliers rejected, then the mean.
+
+    Args:
+        found: float[..., k, d], the parameters where k searches ended.
+        outlier_mads: searches further from the coordinate-wise median than this many
+            times the median of these distances are outliers.
+
+    Returns:
+        float64[..., d]; at least half of the searches take part.
+    """
+    middle = np.median(found, axis=-2, keepdims=True)
+    distance = np.linalg.norm(found - middle, axis=-1)
+    scale = np.median(distance, axis=-1, keepdims=True)
+    kept = distance <= np.maximum(outlier_mads, 1.0) * scale + _SAME_PLACE
+    total = np.where(kept[..., None], found, 0.0).sum(axis=-2, dtype=np.float64)
+    return np.asarray(total / kept.sum(axis=-1, keepdims=True))

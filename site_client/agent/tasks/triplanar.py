@@ -1,0 +1,253 @@
+"""A landmark in a volume, seen in three orthogonal cuts: the federation's task.
+
+A situation is 33 bytes: case, landmark (the head), level, pose, position and
+action. Positions are float32 millimetres in the posed frame (`poses`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputDataError
+from site_client.agent.poses import (
+    GAMMA,
+    POSE,
+    SCALE,
+    draw_poses,
+    native_poses,
+    rotation_matrices,
+    to_native,
+    to_posed,
+)
+from site_client.agent.settings import LadderSettings, PoseSettings
+from site_client.agent.task import Outcome, Situations
+from site_client.imaging.crops import triplanar_crops
+from site_client.imaging.dataset import Case
+
+# One search at one moment, and the action taken there: 33 bytes.
+SITUATION = np.dtype(
+    [
+        ("case", "<u2"),
+        ("head", "u1"),
+        ("level", "u1"),
+        ("action", "u1"),
+        POSE,
+        ("position", "<f4", 3),
+    ]
+)
+ACTIONS = 6
+# Action 2i moves forward along axis i, action 2i + 1 backward.
+MOVES = np.concatenate([[axis, -axis] for axis in np.eye(3)]).astype(np.float32)
+
+
+class TriplanarLandmark:
+    """The cases of a site, laid out for sampling: what can be seen, and where the landmarks are.
+
+    Args:
+        cases: their voxels are copied into one buffer. A landmark at NaN is missing in
+            its case: it is not looked for there.
+        ladder: scales and steps.
+        pose: extent of the random poses.
+        roi: side of each cut, samples.
+        spacing_mm: of the isotropic grid that all the volumes are on.
+
+    Raises:
+        InputDataError: no cases, more than a situation can number, or no landmark at all.
+    """
+
+    situation = SITUATION
+    actions = ACTIONS
+    agents = 1
+
+    def __init__(
+        self,
+        cases: Sequence[Case],
+        ladder: LadderSettings,
+        pose: PoseSettings,
+        *,
+        roi: int,
+        spacing_mm: float,
+    ) -> None:
+        if not 0 < len(cases) <= 65_535:
+            raise InputDataError(
+                "cannot search", field="cases", expected="1 to 65535", got=str(len(cases))
+            )
+        self.shape: tuple[int, ...] = (3, roi, roi)
+        self.strides = np.array(ladder.scales)
+        self.steps_mm = np.array(ladder.steps_mm)
+        self.levels = len(self.steps_mm)
+        self.spacing_mm = spacing_mm
+        self._pose = pose
+        volumes = [case.volume for case in cases]
+        self.voxels = np.concatenate([volume.voxels.ravel() for volume in volumes])
+        counts = np.array([volume.voxels.size for volume in volumes], dtype=np.int64)
+        self.begins = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+        self.sizes = np.stack([volume.size for volume in volumes])
+        self.directions = np.stack([volume.direction for volume in volumes])
+        self.offsets = landmark_offsets(cases)
+        self.heads = self.offsets.shape[1]
+        # (case, head) of every landmark that is there.
+        self._present = np.argwhere(np.isfinite(self.offsets).all(axis=2))
+        if not len(self._present):
+            raise InputDataError(
+                "cannot search", field="landmarks", expected="one in some case", got="none"
+            )
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def draw(self, rng: np.random.Generator, n: int) -> Situations:
+        """Training starts; see ``Task``.
+
+        The coarsest level starts anywhere in the middle of the image; finer ones within
+        two steps of the next coarser level from the landmark, where a search would hand over.
+        """
+        fresh = np.zeros(n, SITUATION)
+        if len(self._present) == len(self) * self.heads:
+            fresh["case"] = rng.integers(0, len(self), n)
+            fresh["head"] = rng.integers(0, self.heads, n)
+        else:
+            fresh["case"], fresh["head"] = self._present[rng.integers(0, len(self._present), n)].T
+        fresh["level"] = rng.integers(0, self.levels, n)
+        fresh["pose"] = draw_poses(rng, self._pose, n)
+        self.place(fresh, rng.uniform(0.2, 0.8, (n, 3)))
+        reach = 2 * self.steps_mm[np.maximum(fresh["level"], 1) - 1]
+        near = self.truths(fresh) + rng.uniform(-1, 1, (n, 3)) * reach[:, None]
+        fine = fresh["level"] > 0
+        fresh["position"][fine] = near[fine]
+        self.pull_inside(fresh)
+        return fresh
+
+    def starts(self, rng: np.random.Generator, repeats: int, *, posed: bool) -> Situations:
+        """Evaluation starts in the middle half of the image; see ``Task``.
+
+        All landmarks of a case share its pose.
+        """
+        poses = draw_poses(rng, self._pose, len(self)) if posed else native_poses(len(self))
+        pairs = np.repeat(self._present, repeats, axis=0)
+        at = np.zeros(len(pairs), SITUATION)
+        at["case"], at["head"] = pairs.T
+        at["pose"] = poses[pairs[:, 0]]
+        self.place(at, rng.uniform(0.25, 0.75, (len(at), 3)))
+        return at
+
+    def index(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n, 3]: continuous (x, y, z) voxel index of each situation."""
+        case = at["case"].astype(np.int64)
+        native = to_native(at["position"], at["pose"])
+        along = np.einsum("nji,nj->ni", self.directions[case], native)
+        return np.asarray(along / self.spacing_mm + (self.sizes[case] - 1) / 2)
+
+    def observe(self, at: Situations) -> NDArray[np.uint8]:
+        """uint8[n, 3, roi, roi]: what the agent sees in each situation."""
+        case = at["case"].astype(np.int64)
+        rotation = rotation_matrices(at["pose"])
+        zoom = self.strides[at["level"]] / at["pose"][:, SCALE].astype(np.float64)
+        axes = np.einsum("nkj,njl->nkl", rotation, self.directions[case]) * zoom[:, None, None]
+        gamma = at["pose"][:, GAMMA].astype(np.float64)
+        return triplanar_crops(
+            self.voxels,
+            self.begins,
+            self.sizes,
+            case,
+            self.index(at),
+            axes,
+            gamma,
+            self.shape[1],
+        )
+
+    def truths(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n, 3]: posed position (mm) of the landmark each situation looks for."""
+        return to_posed(self.offsets[at["case"], at["head"]], at["pose"])
+
+    def errors(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n]: distance to the landmark, mm of the posed frame."""
+        return np.asarray(np.linalg.norm(at["position"] - self.truths(at), axis=1))
+
+    def fractions(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n, 3] in 0..1: where in its image each situation is, along x, y, z."""
+        last = self.sizes[at["case"]] - 1
+        return np.asarray(np.clip(self.index(at) / last, 0.0, 1.0))
+
+    def step(self, at: Situations) -> Outcome:
+        """Take each situation's action; see ``Task``.
+
+        The reward is the decrease of the distance in steps, within -1..1. A move out of
+        the image is not made and earns -1. Nothing is terminal.
+        """
+        reached = at.copy()
+        step = self.steps_mm[at["level"]].astype(np.float32)
+        reached["position"] += MOVES[at["action"]] * step[:, None]
+        index = self.index(reached)
+        outside = ((index < 0) | (index > self.sizes[at["case"]] - 1)).any(axis=1)
+        reached["position"][outside] = at["position"][outside]
+        gain = (self.errors(at) - self.errors(reached)) / step
+        rewards = np.where(outside, -1.0, np.clip(gain, -1, 1)).astype(np.float32)
+        return Outcome(reached, rewards, np.zeros(len(at), dtype=bool))
+
+    def rewards_of_all(self, at: Situations) -> NDArray[np.float32]:
+        """float32[n, actions]: the reward each action would earn."""
+        every = np.repeat(at, ACTIONS)
+        every["action"] = np.tile(np.arange(ACTIONS), len(at))
+        return self.step(every).rewards.reshape(len(at), ACTIONS)
+
+    def parameters(self, at: Situations) -> NDArray[np.float32]:
+        """float32[n, 3]: positions, mm of the posed frame."""
+        return np.asarray(at["position"])
+
+    def move_to(self, at: Situations, parameters: NDArray[np.float32]) -> None:
+        """Put situations at positions (mm of the posed frame), in place."""
+        at["position"] = parameters
+
+    def report(self, at: Situations) -> dict[str, NDArray[np.float64]]:
+        """Nothing beyond the distance."""
+        del at
+        return {}
+
+    def world_mm(self, at: Situations, centres_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """float64[n, 3]: where in its image each situation is, LPS mm.
+
+        Args:
+            at: situations.
+            centres_mm: float64[cases, 3], the middle of each volume.
+        """
+        offsets = to_native(at["position"], at["pose"])
+        return np.asarray(centres_mm[at["case"].astype(np.int64)] + offsets)
+
+    def place(self, at: Situations, fractions: NDArray[np.float64]) -> None:
+        """Put situations at fractions float64[n, 3] of their images."""
+        case = at["case"].astype(np.int64)
+        along = (fractions - 0.5) * (self.sizes[case] - 1) * self.spacing_mm
+        native = np.einsum("nij,nj->ni", self.directions[case], along)
+        at["position"] = to_posed(native, at["pose"])
+
+    def pull_inside(self, at: Situations) -> None:
+        """Move situations that lie outside their image onto its border."""
+        fractions = self.index(at) / (self.sizes[at["case"]] - 1)
+        outside = ((fractions < 0) | (fractions > 1)).any(axis=1)
+        if outside.any():
+            inner = at[outside]
+            # Slightly inside, so that rounding cannot put it out again.
+            self.place(inner, np.clip(fractions[outside], 0.005, 0.995))
+            at[outside] = inner
+
+
+def landmark_offsets(cases: Sequence[Case]) -> NDArray[np.float64]:
+    """float64[cases, landmarks, 3]: landmarks in mm from the middle of their volumes."""
+    return np.stack([case.landmarks_mm - case.volume.centre_mm for case in cases])
+
+
+def mean_positions(cases: Sequence[Case]) -> NDArray[np.float64]:
+    """float64[landmarks, 3]: the constant predictor, mm from the middle of the image.
+
+    A landmark that no case has is NaN.
+    """
+    offsets = landmark_offsets(cases)
+    there = np.isfinite(offsets[..., 0])
+    total = np.where(there[..., None], offsets, 0.0).sum(axis=0)
+    counts = there.sum(axis=0, keepdims=True).T
+    mean: NDArray[np.float64] = np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
+    return mean
