@@ -8,7 +8,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo demo-pixels test test-all lint format proto bench-sketch clean
+.PHONY: help demo demo-pixels test test-all lint format proto bench-sketch bundle images test-containers clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,16 @@ proto: $(STAMP)  ## regenerate common/desk/desk_pb2* from desk.proto
 
 bench-sketch: $(STAMP)  ## count sketch against its peers, in one run
 	$(BIN)/python -m tests.benchmarks.sketch
+
+bundle: $(STAMP)  ## dist/cairn-VERSION.tar.gz: all that a machine without a network needs
+	$(BIN)/python -m deploy.bundle pack
+
+# A release pins the base: make images BASE=docker.io/library/python@sha256:...
+images: $(STAMP)  ## worker, courier and aggregator images (podman; ENGINE=docker)
+	$(BIN)/python -m deploy.bundle images $(if $(BASE),--base $(BASE)) $(if $(ENGINE),--engine $(ENGINE)) -- $(BUILD_OPTIONS)
+
+test-containers: $(STAMP)  ## build the images and run a federation in them (podman, runc, root)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/containers tests/deploy -m slow
 
 clean:  ## remove build output (the environment stays)
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,343 @@
+"""A real federation behind a real nginx with deploy/proxy/nginx.conf: what passes, what does not.
+
+The SuperLink is the one that ``cairn-aggregator up`` starts, on loopback; the site
+knows only the proxy's address.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent import futures
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+from flwr.app import Array, ArrayRecord, RecordDict
+from flwr.proto.message_pb2 import PushObjectRequest
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "deploy" / "proxy" / "nginx.conf"
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/sbin:/bin")
+
+pytestmark = [
+    pytest.mark.flower,
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(NGINX is None, reason="nginx is not installed on this machine"),
+]
+
+PLAN = """
+name = "no-op"
+kind = "no-op"
+seed = 3
+[task]
+landmarks = ["AC", "PC"]
+[model]
+roi = 9
+width = 4
+[experience]
+rows = 3
+columns = 64
+[rounds]
+training = 1
+quorum = 1
+deadline_s = 60
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def configured(text: str, **changes: str) -> str:
+    """The shipped file with other ports and places; every change must find its text."""
+    for old, new in changes.items():
+        pattern = {
+            "listen": r"listen 8443 ",
+            "superlink": r"127\.0\.0\.1:9443;",
+            "enrolment": r"127\.0\.0\.1:9444;",
+            "tls": r"/etc/cairn/",
+            "writes": r"/tmp/nginx",
+            "log": r"/dev/std(out|err)",
+        }[old]
+        text, found = re.subn(pattern, new, text)
+        assert found, old
+    return text
+
+
+@dataclass
+class Proxied:
+    root: Path
+    proxy: int
+    superlink: int
+    enrolment: int
+    processes: list[psutil.Popen]
+
+    def run(self, *words: str) -> str:
+        program = Path(sys.executable).with_name(words[0])
+        done = subprocess.run(
+            [program, *words[1:]],
+            cwd=self.root,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    def start(self, name: str, *words: str) -> None:
+        with (self.root / f"{name}.log").open("ab") as log:
+            self.processes.append(
+                psutil.Popen(words, cwd=self.root, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            )
+
+    def wait(self, log: str, text: str, seconds: float = 90) -> None:
+        until = time.monotonic() + seconds
+        path = self.root / f"{log}.log"
+        while not path.exists() or text not in path.read_text(errors="replace"):
+            assert time.monotonic() < until, f"no {text!r} in {log}\n{path.read_text()}"
+            time.sleep(0.1)
+
+    def ask(self, method: str, target: str, port: int = 0, body: bytes | None = None) -> int:
+        """HTTP status for a request target that is sent exactly as given."""
+        context = ssl.create_default_context(cafile=str(self.root / "fed/pki/ca.crt"))
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", port or self.proxy, timeout=20, context=context
+        )
+        try:
+            connection.putrequest(method, target, skip_accept_encoding=True)
+            connection.putheader("Content-Type", "application/x-protobuf")
+            connection.putheader("Content-Length", str(len(body or b"")))
+            connection.endheaders(body)
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="module")
+def proxied(tmp_path_factory) -> Iterator[Proxied]:
+    root = tmp_path_factory.mktemp("proxied")
+    proxy, superlink, enrolment = free_ports(3)
+    here = Proxied(root, proxy, superlink, enrolment, [])
+    script = Path(sys.executable).parent
+    try:
+        here.run(
+            "cairn-aggregator", "init", "fed", "--name", "p", "--address", f"127.0.0.1:{proxy}"
+        )
+        settings = root / "fed" / "federation.toml"
+        changed, found = re.subn(
+            rf"(?m)^port = {proxy}$", f"port = {superlink}", settings.read_text()
+        )
+        assert found == 1
+        settings.write_text(changed)
+        tls = root / "tls"
+        tls.mkdir()
+        for name in ("server.crt", "server.key", "ca.crt"):
+            shutil.copy(root / "fed" / "pki" / name, tls / name)
+        conf = root / "nginx.conf"
+        conf.write_text(
+            configured(
+                CONF.read_text(encoding="utf-8"),
+                listen=f"listen 127.0.0.1:{proxy} ",
+                superlink=f"127.0.0.1:{superlink};",
+                enrolment=f"127.0.0.1:{enrolment};",
+                tls=f"{tls}/",
+                writes=f"{root}/nginx",
+                log=f"{root}/proxy-\\1.log",
+            )
+        )
+        here.start("aggregator", str(script / "cairn-aggregator"), "up", "--dir", "fed")
+        here.start("nginx", str(NGINX), "-p", str(root), "-c", str(conf), "-g", "daemon off;")
+        data = root / "data"
+        data.mkdir()
+        for case in "abc":
+            (data / f"{case}.nii.gz").touch()
+            (data / f"{case}.mrk.json").touch()
+        here.run("cairn-aggregator", "invite", "site-a", "--dir", "fed")
+        here.run(
+            *("cairn-site", "join", "site-a.invite.toml", "--data", str(data)),
+            *("--site-dir", "site-a", "--new-federation-key"),
+        )
+        here.run("cairn-aggregator", "admit", "site-a/request.json", "--dir", "fed")
+        here.wait("aggregator", "ready")
+        for role in ("worker", "courier"):
+            here.start(role, str(script / "cairn-site"), role, "--site-dir", "site-a")
+        yield here
+    finally:
+        for process in reversed(here.processes):
+            if process.is_running():
+                process.terminate()
+        for process in here.processes:
+            try:
+                process.wait(20)
+            except psutil.TimeoutExpired:
+                process.kill()
+
+
+def test_a_site_that_knows_only_the_proxy_finishes_a_run(proxied):
+    proxied.wait("courier", "online")
+    (proxied.root / "plan.toml").write_text(PLAN)
+    said = proxied.run(
+        *("cairn-aggregator", "round", "start", "plan.toml", "--dir", "fed"),
+        *("--min-sites", "1", "--watch"),
+    )
+    assert "verdict=COMPLETED" in said
+    log = (proxied.root / "proxy-out.log").read_text()
+    for call in ("activate-node", "pull-messages", "push-object", "send-node-heartbeat"):
+        assert re.search(rf'"POST /v1/fleet/{call}" 200 ', log), call
+
+
+def test_health_and_its_clock_are_told(proxied):
+    assert proxied.ask("GET", "/health") == 200
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        ("POST", "/v1/control/list-runs"),
+        ("POST", "/v1/control/start-run"),
+        ("POST", "/v1/runtime/acquire-task"),
+        ("POST", "/v1/runtime/push-object"),
+    ],
+)
+def test_what_anybody_could_do_at_the_superlink_nobody_can_do_at_the_proxy(proxied, call):
+    method, target = call
+    assert proxied.ask(method, target, proxied.superlink) != 404, "the path exists on loopback"
+    assert proxied.ask(method, target) == 404
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/health/",
+        "/v1/fleet",
+        "/v1/fleet/",
+        "/v1/fleet/../control/list-runs",
+        "/v1/fleet/..%2fcontrol/list-runs",
+        "/v1/fleet/%2e%2e/control/list-runs",
+        "/v1/control/../fleet/pull-messages",
+        "/v1/control/list-runs?/v1/fleet/pull-messages",
+        "/v1/control/list-runs%00/v1/fleet/pull-messages",
+        "//v1/control/list-runs",
+        "/v1//fleet/pull-messages",
+        "/V1/CONTROL/list-runs",
+        "/v1/fleet/pull-messages/../../control/list-runs",
+        "/v1/fleet/pull-messages?x=1",
+        "/v1/fleet/pull-messages;x",
+        "/cairn.desk.v1.Coordinator/StartRound",
+        "/cairn.desk.v1.Enrolment/../Coordinator/StartRound",
+        "/grpc.health.v1.Health/Check",
+        "/metrics",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_no_other_spelling_gets_through(proxied, target, method):
+    assert proxied.ask(method, target) in (400, 404)
+
+
+def test_only_the_methods_that_a_call_has_pass(proxied):
+    assert proxied.ask("GET", "/v1/fleet/pull-messages") == 404
+    assert proxied.ask("POST", "/health") == 404
+    assert proxied.ask("DELETE", "/v1/fleet/pull-messages", body=b"") == 404
+    assert proxied.ask("GET", "/health?x=1") == 404
+
+
+def largest_call() -> bytes:
+    """The largest thing that Flower's fleet client says about a message of 12 MB."""
+    array = Array(np.random.default_rng(0).integers(0, 256, 12_000_000, dtype=np.uint8))
+    nested = get_all_nested_objects(RecordDict({"r": ArrayRecord({"a": array})}))
+    calls = [
+        PushObjectRequest(
+            node=Node(node_id=2**63),
+            run_id=2**63,
+            object_id=name,
+            object_content=part.deflate(),
+            session_id=name,
+        ).SerializeToString()
+        for name, part in nested.items()
+    ]
+    assert len(calls) >= 3, "a message travels in pieces"
+    return max(calls, key=len)
+
+
+def test_the_largest_piece_of_a_message_fits_and_a_larger_body_does_not(proxied):
+    piece = largest_call()
+    assert len(piece) > 5 * 2**20
+    fits = proxied.ask("POST", "/v1/fleet/push-object", body=piece)
+    assert fits not in (404, 413, 502, 504), "the SuperLink itself refused it"
+    assert proxied.ask("POST", "/v1/fleet/push-object", body=bytes(9 * 2**20)) == 413
+
+
+def test_an_older_tls_is_refused(proxied):
+    context = ssl.create_default_context(cafile=str(proxied.root / "fed/pki/ca.crt"))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        socket.create_connection(("127.0.0.1", proxied.proxy), timeout=10) as plain,
+        pytest.raises(ssl.SSLError),
+    ):
+        context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+
+def test_the_log_holds_no_header_and_no_body(proxied):
+    proxied.ask("POST", "/v1/fleet/pull-messages", body=b"secret-in-a-body")
+    proxied.ask("GET", "/nothing?token=secret-in-a-query")
+    time.sleep(0.3)
+    logs = "".join(path.read_text() for path in proxied.root.glob("proxy-*.log"))
+    assert "/nothing" in logs
+    assert "secret-in" not in logs
+
+
+def test_enrolment_passes_as_grpc_and_the_other_services_do_not(proxied):
+    pki = proxied.root / "fed" / "pki"
+    seen = []
+
+    class Echo(grpc.GenericRpcHandler):
+        def service(self, details):
+            seen.append(details.method)
+            return grpc.unary_unary_rpc_method_handler(lambda request, _: request)
+
+    server = grpc.server(futures.ThreadPoolExecutor(1), handlers=[Echo()])
+    pair = ((pki / "server.key").read_bytes(), (pki / "server.crt").read_bytes())
+    server.add_secure_port(f"127.0.0.1:{proxied.enrolment}", grpc.ssl_server_credentials([pair]))
+    server.start()
+    try:
+        trusted = grpc.ssl_channel_credentials((pki / "ca.crt").read_bytes())
+        with grpc.secure_channel(f"127.0.0.1:{proxied.proxy}", trusted) as channel:
+            call = channel.unary_unary("/cairn.desk.v1.Enrolment/Join")
+            assert call(b"request", timeout=20) == b"request"
+            with pytest.raises(grpc.RpcError) as refused:
+                channel.unary_unary("/cairn.desk.v1.Coordinator/StartRound")(b"", timeout=20)
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
+            assert seen == ["/cairn.desk.v1.Enrolment/Join"]
+            codes = set()
+            for _ in range(40):
+                try:
+                    call(b"guess", timeout=20)
+                except grpc.RpcError as error:
+                    codes.add(error.code())
+            assert codes == {grpc.StatusCode.UNAVAILABLE}, "too many tries in a minute"
+    finally:
+        server.stop(None).wait()
