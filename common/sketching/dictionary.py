@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from common.errors import SketchError
 from common.sketching import dictionary_kernels as kernels
+from common.sketching.hot_keys import STEP, HotKeys, readonly
 
 MAX_LIMIT: Final = 1 << 26
 _FIRST_SLOTS: Final = 1 << 12
+_MANY: Final = 1 << 18  # keys that repay looking for the frequent ones among them
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
@@ -47,15 +49,55 @@ class KeyDictionary:
         self._slots = np.zeros((_FIRST_SLOTS, 2), np.uint64)  # key, count; a count of 0 is empty
         self._spare: U64 | None = None  # the other half of a purge, empty between purges
         self._used = 0
+        self._taken = 0
+        self._hot: HotKeys | None = None
+        self._rest = np.empty(0, np.uint64)
 
     def __len__(self) -> int:
         return self._used
 
     def count(self, keys: U64) -> int:
         """Count keys until a new one finds no room; returns how many were counted."""
+        self._taken += keys.size
+        if self._taken < _MANY:
+            return self._count(keys)
+        done = 0
+        while done < keys.size:
+            step = keys[done : done + STEP]
+            taken = self._sift(step)
+            done += taken
+            if taken < step.size:
+                break
+        return done
+
+    def _sift(self, step: U64) -> int:
+        """As ``_count``; keeps the frequent keys aside while any step would find room."""
+        if self._hot is None:
+            self._hot, self._rest = HotKeys(), np.empty(STEP, np.uint64)
+        if self._used + step.size > self.limit or self._hot.skip(step.size):
+            return self._count(step)
+        left, moved, counts = self._hot.sift(step, self._rest)
+        self._count(readonly(self._rest[:left]))
+        self._add(moved, counts)
+        if self._hot.full:
+            self._settle()
+        return step.size
+
+    def _settle(self) -> None:
+        """Bring home the tallies of the keys kept aside."""
+        if self._hot is not None:
+            self._add(*self._hot.settle())
+
+    def _add(self, keys: U64, counts: I64) -> None:
+        self._used += kernels.add_counts(keys, counts, self._slots, self._salt)
+
+    def _room(self) -> int:
+        return min(self.limit, self._slots.shape[0] * 5 // 8)
+
+    def _count(self, keys: U64) -> int:
         done = 0
         while True:
-            room = min(self.limit, self._slots.shape[0] * 5 // 8)
+            room = self._room()
             taken, self._used = kernels.count_keys(
                 keys[done:], self._slots, self._salt, self._used, room
             )
@@ -66,6 +108,7 @@ class KeyDictionary:
 
     def items(self) -> tuple[U64, I64]:
         """Keys uint64[n] and their counts int64[n], in no order that means anything."""
+        self._settle()
         kept = self._slots[self._slots[:, 1] != 0]
         return kept[:, 0].copy(), kept[:, 1].astype(np.int64)
 
@@ -75,6 +118,7 @@ class KeyDictionary:
         Returns the amount. At least half of the keys lose all of it, which bounds
         the sum of all amounts by 2 / limit of the stream's length.
         """
+        self._settle()
         amount = kernels.small_median(self._slots, self._used)
         if amount == 0:  # not a small one
             counts = self._slots[:, 1][self._slots[:, 1] != 0]

@@ -10,6 +10,7 @@ from common.sketching.compiling import compiled, inlined
 U = np.uint64
 _BLOCK = 256
 U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
 
 
 @inlined
@@ -54,6 +55,21 @@ def count_keys(keys: U64, slots: U64, salt: np.uint64, used: int, room: int) -> 
                     at = (at + U(1)) & mask
             slots[at, 1] += U(1)
     return keys.size, used
+
+
+@compiled
+def add_counts(keys: U64, counts: I64, slots: U64, salt: np.uint64) -> int:
+    """Add a count for every key; returns how many were new. There is room for them."""
+    mask = U(slots.shape[0] - 1)
+    new = 0
+    for j in range(keys.size):
+        at = _scatter(keys[j], salt) & mask
+        while slots[at, 1] != 0 and slots[at, 0] != keys[j]:
+            at = (at + U(1)) & mask
+        new += slots[at, 1] == 0
+        slots[at, 0] = keys[j]
+        slots[at, 1] += U(counts[j])
+    return new
 
 
 @compiled

@@ -1,8 +1,8 @@
 """Feeding keys to the kernels: validation, chunks, threads. The only user of the compiled loops.
 
 Memory is bounded by the tables (one more per thread) and fixed buffers, however
-long the stream. Threads count into private tables that are added at the end,
-so the result does not depend on their number or timing.
+long the stream. Every thread but one counts into a private table that is added at
+the end, so the result does not depend on their number or timing.
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from numpy.typing import ArrayLike, NDArray
 from common.errors import SketchError
 from common.sketching import kernels
 from common.sketching.hashing import HashFunctions
+from common.sketching.hot_keys import STEP, HotKeys, readonly
 
 MAX_THREADS: Final = 64
-BLOCK: Final = 2048  # cell indices in flight; stays in the first-level cache
+BLOCK: Final = 4096  # cell indices in flight; stay in the first-level cache with a row's counters
 CHUNK: Final = 32_768  # keys premixed at a time
-# A row of wide tables outgrows the second-level cache: bytes instead of words halve
-# it, and longer chunks visit it less often.
+# A row of wide tables outgrows the second-level cache: longer chunks visit it less often.
 WIDE_COLUMNS: Final = 65_536
-WIDE_CHUNK: Final = 1 << 20
+WIDE_CHUNK: Final = 1 << 19
 FEW: Final = 1 << 20  # keys that may go straight to the table, however wide it is
+MANY: Final = 1 << 18  # keys that repay looking for the frequent ones among them
 CONVERT: Final = 1 << 20  # keys converted at a time when their type is not uint64
 
 U64 = NDArray[np.uint64]
+U32 = NDArray[np.uint32]
 I64 = NDArray[np.int64]
 _Word = TypeVar("_Word", np.uint64, np.int64)
 
@@ -91,9 +93,7 @@ def checked_weights(values: ArrayLike, count: int) -> NDArray[np.integer]:
 
 def _plain(array: NDArray[np.integer], dtype: type[_Word]) -> NDArray[_Word]:
     """A read-only, contiguous, aligned view or copy: one type, so one compiled kernel."""
-    view = np.require(array, dtype=dtype, requirements=["C", "A"]).view()
-    view.flags.writeable = False
-    return view
+    return readonly(np.require(array, dtype=dtype, requirements=["C", "A"]))
 
 
 def pieces(
@@ -119,38 +119,78 @@ class Lane:
     def __init__(self, functions: HashFunctions, table: I64) -> None:
         self.table = table
         self._functions = functions
-        self._wide = table.shape[1] > WIDE_COLUMNS
+        self._chunk = WIDE_CHUNK if table.shape[1] > WIDE_COLUMNS else CHUNK
         self._mixed = np.empty(0, np.uint64)
         self._index = np.empty(BLOCK, np.uint32)
         self._low: kernels.Low | None = None
+        self._hot: HotKeys | None = None
+        self._rest = np.empty(0, np.uint64)  # what the hot keys left, until it is a chunk
+        self._waiting = 0
         self._taken = 0
 
     def take(self, keys: NDArray[np.integer], weights: NDArray[np.integer] | None) -> None:
         """Count ``keys``. ``finish`` must follow before the table is read."""
-        f = self._functions
-        chunk = min(keys.size, WIDE_CHUNK if self._wide else CHUNK)
-        if self._mixed.size < chunk:
-            self._mixed = np.empty(chunk, np.uint64)
         self._taken += keys.size
         if weights is None and self._taken < min(2 * self.table.shape[1], FEW):
             weights = np.ones(keys.size, np.int64)  # not worth the low counters yet
         for part, amounts in pieces(keys, weights):
-            shared = (f.k0, f.k1, f.a, f.b, f.cells, self._mixed, self._index)
             if amounts is not None:
-                kernels.add(part, amounts, self.table, *shared)
-                continue
-            if self._low is None:
-                self._low = self._counters()
-            kernels.count(part, self._low, self.table, *shared)
+                self._add(part, amounts)
+            elif self._taken < MANY:
+                self._count(part)
+            else:
+                self._sift(part)
 
-    def _counters(self) -> kernels.Low:
-        rows, columns = self.table.shape
-        if self._wide:
-            return np.zeros((rows, 2 * columns), np.uint8)
-        return np.zeros((rows, 2 * columns), np.uint16)
+    def _sift(self, keys: U64) -> None:
+        """Count ``keys``, the frequent ones among them by their tallies."""
+        if self._hot is None:
+            self._hot = HotKeys()
+            self._rest = np.empty(self._chunk + STEP, np.uint64)
+        at = 0
+        while at < keys.size:
+            if passing := self._hot.skip(keys.size - at):
+                self._count(keys[at : at + passing])
+                at += passing
+                continue
+            step = keys[at : at + STEP]
+            at += step.size
+            left, moved, counts = self._hot.sift(step, self._rest[self._waiting :])
+            self._add(moved, counts)
+            self._waiting += left
+            if self._waiting >= self._chunk:
+                self._count_waiting()
+            if self._hot.full:
+                self._add(*self._hot.settle())
+
+    def _count_waiting(self) -> None:
+        self._count(readonly(self._rest[: self._waiting]))
+        self._waiting = 0
+
+    def _count(self, keys: U64) -> None:
+        """One for every key, through the low counters."""
+        if self._low is None:
+            self._low = np.zeros((self.table.shape[0], 2 * self.table.shape[1]), np.uint8)
+        kernels.count(keys, self._low, self.table, *self._hashing(keys.size))
+
+    def _add(self, keys: U64, weights: I64) -> None:
+        """A weight for every key, straight to the table."""
+        if keys.size:
+            kernels.add(keys, weights, self.table, *self._hashing(keys.size))
+
+    def _hashing(self, size: int) -> tuple[np.uint64, np.uint64, U64, U64, np.uint64, U64, U32]:
+        f = self._functions
+        chunk = min(size, self._chunk)
+        if self._mixed.size < chunk:
+            self._mixed = np.empty(chunk, np.uint64)
+        return f.k0, f.k1, f.a, f.b, f.cells, self._mixed, self._index
 
     def finish(self) -> I64:
         """Settle the counters and return the table."""
+        if self._waiting:
+            self._count_waiting()
+        if self._hot is not None:
+            self._add(*self._hot.settle())
+            self._hot = None
         if self._low is not None:
             kernels.fold(self._low, self.table)
             self._low = None
@@ -171,10 +211,11 @@ def update(
         lane.take(keys, weights)
         lane.finish()
         return
-    lanes = [Lane(functions, np.zeros_like(table)) for _ in range(threads)]
+    others = [Lane(functions, np.zeros_like(table)) for _ in range(threads - 1)]
+    lanes = [Lane(functions, table), *others]
     with ThreadPoolExecutor(threads) as pool:
         _share(pool, lanes, keys, weights)
-        for private in pool.map(Lane.finish, lanes):
+        for private in list(pool.map(Lane.finish, lanes))[1:]:
             table += private
 
 

@@ -13,13 +13,16 @@ import numpy as np
 from common.sketching import CountSketch, SketchSpec
 from common.sketching.heavy_hitters import ExactFirstCounter, MisraGries
 from common.sketching.recovery import RecoverySketch
-keys = np.arange(200_000, dtype=np.uint64)
+long = np.arange(600_000, dtype=np.uint64)
+keys = long[:200_000]
 for columns in (50, 70_000):
     sketch = CountSketch(SketchSpec(3, columns, bytes(16)))
     sketch.update(keys, threads=2)
+    sketch.update(long, threads=2)
     sketch.update(keys[:9], np.ones(9, np.int64))
     sketch.estimate(keys[:9])
 ExactFirstCounter(SketchSpec(3, 50, bytes(16)), limit=9).update(keys)
+ExactFirstCounter(SketchSpec(3, 50, bytes(16))).update(long)
 MisraGries(slots=9).update(keys)
 views = RecoverySketch(SketchSpec(3, 50, bytes(16)), [60, 60, 60], 2, 1)
 views.update(keys)
