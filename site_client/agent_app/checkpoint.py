@@ -1,0 +1,239 @@
+"""The files of a checkpoint: weights, and all that is needed to use them or to go on exactly.
+
+A run's folder holds ``latest`` (with the learner's state) and ``best`` (weights
+only). Each is a folder of ``model.safetensors``, ``checkpoint.json`` and perhaps
+``state.safetensors``. It is written beside its place and put there by rename, so
+that a machine that dies leaves the old one or the new one. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from common.canonical import sha256_hex
+from common.errors import InputDataError, UsageError
+from common.model import Weights
+from site_client.agent_app.config import Config, parse_config
+from site_client.spool import write_atomically
+
+LATEST: Final = "latest"
+BEST: Final = "best"
+FORMAT: Final = "cairn-agent-checkpoint/1"
+_MODEL, _STATE, _ABOUT = "model.safetensors", "state.safetensors", "checkpoint.json"
+
+State = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A network and what it needs to be used.
+
+    Attributes:
+        config: of the run, with the landmarks that were resolved.
+        weights: the network's.
+        updates: gradient steps it was trained for.
+        landmarks: names of the heads.
+        prior_mm: float64[heads, agents, d], mean training positions from the middle of their
+            images; None where they are not known.
+        validation_mm: mean posed error over all heads at this moment; None if not measured.
+        best_mm: the smallest of the run so far, None before the first.
+        data_sha256: of the training and validation cases; "" where there were none.
+        origin: where the weights come from, in words.
+        state: the learner's, where the run can go on from here.
+    """
+
+    config: Config
+    weights: Weights
+    updates: int
+    landmarks: tuple[str, ...]
+    prior_mm: NDArray[np.float64] | None = None
+    validation_mm: float | None = None
+    best_mm: float | None = None
+    data_sha256: str = ""
+    origin: str = "cairn-site train"
+    state: State | None = None
+
+
+def weights_sha256(weights: Weights) -> str:
+    """SHA-256 of the file that these weights are written as."""
+    return sha256_hex(_saved(weights))
+
+
+def write_checkpoint(place: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, the old one in its place until the new one is whole.
+
+    Raises:
+        InputDataError: the folder cannot be written.
+    """
+    fresh, old = place.with_name(place.name + ".new"), place.with_name(place.name + ".old")
+    model = _saved(checkpoint.weights)
+    state = b"" if checkpoint.state is None else _saved(checkpoint.state)
+    about: dict[str, object] = {
+        "format": FORMAT,
+        "origin": checkpoint.origin,
+        "updates": checkpoint.updates,
+        "landmarks": list(checkpoint.landmarks),
+        "validation_mm": checkpoint.validation_mm,
+        "best_mm": checkpoint.best_mm,
+        "prior_mm": None if checkpoint.prior_mm is None else _listed(checkpoint.prior_mm),
+        "data_sha256": checkpoint.data_sha256,
+        "model_sha256": sha256_hex(model),
+        "state_sha256": sha256_hex(state) if state else "",
+        "config": checkpoint.config.model_dump(mode="json"),
+    }
+    try:
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        write_atomically(fresh / _MODEL, model)
+        if state:
+            write_atomically(fresh / _STATE, state)
+        write_atomically(fresh / _ABOUT, (json.dumps(about, indent=1) + "\n").encode())
+        shutil.rmtree(old, ignore_errors=True)
+        if place.exists():
+            place.rename(old)
+        fresh.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise InputDataError(
+            "cannot write the checkpoint",
+            field=str(place),
+            expected="a folder that can be written, and room",
+            got=error.strerror or "an error",
+        ) from error
+
+
+def find_checkpoint(given: Path) -> Path:
+    """The checkpoint that a path means: itself, or a run's best one, or else its latest.
+
+    Raises:
+        InputDataError: there is none.
+    """
+    for place in (given, given / BEST, given / LATEST):
+        found = _whole(place)
+        if found is not None:
+            return found
+    raise InputDataError(
+        "no checkpoint",
+        field=str(given),
+        expected="a folder that cairn-site train or import-weights wrote",
+        got="another folder" if given.is_dir() else "nothing there",
+    )
+
+
+def latest_checkpoint(output: Path) -> Path | None:
+    """A run's latest checkpoint, also when the machine died while it was written."""
+    return _whole(output / LATEST)
+
+
+def read_checkpoint(place: Path, *, with_state: bool = False) -> Checkpoint:
+    """Read a checkpoint and check its digests.
+
+    Raises:
+        InputDataError: incomplete, damaged, or of another version.
+        UsageError: its state is wanted and it has none.
+    """
+    about = _about(place)
+    model = _bytes(place / _MODEL, about.get("model_sha256"))
+    state: State | None = None
+    if with_state:
+        if not about.get("state_sha256"):
+            raise UsageError(
+                "a run cannot go on from here", field=str(place), expected="a latest checkpoint"
+            )
+        state = _loaded(place / _STATE, _bytes(place / _STATE, about["state_sha256"]))
+    try:
+        prior = about["prior_mm"]
+        return Checkpoint(
+            config=parse_config(about["config"]),
+            weights=dict(_loaded(place / _MODEL, model)),  # type: ignore[arg-type]
+            updates=int(about["updates"]),
+            landmarks=tuple(str(name) for name in about["landmarks"]),
+            prior_mm=None if prior is None else _unlisted(prior),
+            validation_mm=about["validation_mm"],
+            best_mm=about["best_mm"],
+            data_sha256=str(about["data_sha256"]),
+            origin=str(about["origin"]),
+            state=state,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(place / _ABOUT) from error
+
+
+def _whole(place: Path) -> Path | None:
+    """The place, or what a death between two renames left of it."""
+    for candidate in (place, place.with_name(place.name + ".old")):
+        if (candidate / _ABOUT).is_file():
+            return candidate
+    return None
+
+
+def _about(place: Path) -> dict[str, Any]:
+    try:
+        about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(place / _ABOUT) from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise InputDataError(
+            "not a checkpoint of this version", field=str(place / _ABOUT), expected=FORMAT
+        )
+    return about
+
+
+def _bytes(path: Path, digest: object) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _damaged(path) from error
+    if sha256_hex(data) != digest:
+        raise _damaged(path)
+    return data
+
+
+def _damaged(path: Path) -> InputDataError:
+    return InputDataError(
+        "the checkpoint is damaged",
+        field=str(path),
+        expected="as it was written, by its digest",
+        got="something else" if path.exists() else "no such file",
+    )
+
+
+def _saved(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    contiguous = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    # ascontiguousarray makes a vector of a scalar; the shape is part of the state.
+    return safetensors.numpy.save(
+        {name: value.reshape(np.shape(arrays[name])) for name, value in contiguous.items()}
+    )
+
+
+def _loaded(path: Path, data: bytes) -> State:
+    try:
+        return dict(safetensors.numpy.load(data))
+    except safetensors.SafetensorError as error:
+        raise _damaged(path) from error
+
+
+def _listed(array: NDArray[np.float64]) -> list[object]:
+    """Nested lists for JSON, which has no NaN: null."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, list):
+            return [plain(entry) for entry in value]
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    return [plain(entry) for entry in array.tolist()]
+
+
+def _unlisted(nested: object) -> NDArray[np.float64]:
+    return np.array(nested, dtype=np.float64)

@@ -1,0 +1,183 @@
+"""From cases to a task and a network that fits it, and from searches back to millimetres.
+
+Whatever the kind of task, a found situation becomes a position in the patient's
+world (LPS), which is what every file that is written holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from common.errors import InputDataError, InternalError
+from site_client.agent.networks import QNetwork, build_network
+from site_client.agent.search import consensus
+from site_client.agent.task import Situations, Task
+from site_client.agent.tasks.geometry import Ladder
+from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
+from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
+from site_client.agent.tasks.multi_agent import MultiAgent
+from site_client.agent.tasks.points import Views
+from site_client.agent.tasks.triplanar import TriplanarLandmark
+from site_client.agent_app.cases import Cases
+from site_client.agent_app.config import Config
+from site_client.imaging.dataset import Case
+from site_client.imaging.datasets2d import PictureCase
+
+
+@dataclass(frozen=True, eq=False)
+class Built:
+    """A task over some cases.
+
+    Attributes:
+        task: what is searched.
+        cases: the cases, numbered as in the task.
+        teams: int64[heads, agents], which landmark each agent of each head looks for.
+    """
+
+    task: Task
+    cases: Cases
+    teams: NDArray[np.int64]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """A name for every agent of every head."""
+        names = self.cases.landmarks
+        labels: list[str] = []
+        for team in self.teams:
+            alone = len(set(team.tolist())) == len(team)
+            labels += [names[k] if alone else f"{names[k]} #{a + 1}" for a, k in enumerate(team)]
+        return tuple(labels)
+
+    def plane_mm(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n, agents, d]: positions of situations as acquired, as landmarks are given.
+
+        LPS mm in volumes; mm from the first pixel in pictures.
+        """
+        places = self.task.parameters(at).astype(np.float64)
+        places = places.reshape(len(at), len(self.teams[0]), -1)
+        return np.asarray(places + _middles(self.cases)[at["case"].astype(np.int64)][:, None])
+
+    def world_mm(self, case: int, position: NDArray[np.float64]) -> NDArray[np.float64]:
+        """float64[..., 3], LPS mm: a position in a case, given as its landmarks are."""
+        each = self.cases.each[case]
+        return each.picture.to_world(position) if isinstance(each, PictureCase) else position
+
+    def answers(
+        self, found: Situations, outlier_mads: float
+    ) -> dict[tuple[int, int], NDArray[np.float64]]:
+        """What all searches for a landmark in a case agree on.
+
+        Args:
+            found: situations [groups, starts] as acquired; the starts of a group share case
+                and head.
+            outlier_mads: see `consensus`.
+
+        Returns:
+            (case, landmark) to float64[d], given as landmarks are.
+        """
+        groups, starts = found.shape
+        places = self.plane_mm(found.reshape(-1)).reshape(groups, starts, len(self.teams[0]), -1)
+        answers: dict[tuple[int, int], NDArray[np.float64]] = {}
+        for group in range(groups):
+            case, head = int(found[group, 0]["case"]), int(found[group, 0]["head"])
+            for landmark in np.unique(self.teams[head]):
+                agents = self.teams[head] == landmark
+                votes = places[group][:, agents].reshape(-1, places.shape[-1])
+                answers[case, int(landmark)] = consensus(votes, outlier_mads)
+        return answers
+
+
+def build(cases: Cases, config: Config) -> Built:
+    """The configuration's task over some cases.
+
+    Raises:
+        InputDataError: the cases or the settings do not fit each other.
+    """
+    settings, pose = config.task, config.pose
+    heads = np.arange(len(cases.landmarks))[:, None]
+    if settings.kind == "landmark-3d":
+        flat = TriplanarLandmark(
+            cases.volumes,
+            config.ladder,
+            pose,
+            roi=settings.roi,
+            spacing_mm=settings.spacing_mm,
+        )
+        return Built(flat, cases, heads)
+    strides = tuple(scale * settings.spacing_mm for scale in config.ladder.scales)
+    ladder = Ladder(strides, config.ladder.steps_mm)
+    views = Views(settings.roi, settings.zooms, settings.frames)
+    finest = min(strides) * min(settings.zooms)
+    if settings.kind == "landmark-2d":
+        pictures = build_cases_2d((_case_2d(case) for case in cases.pictures), finest)
+        return Built(Landmark2D(pictures, ladder, views, pose), cases, heads)
+    cube = Landmark3D(build_cases_3d(cases.volumes, finest), ladder, views, pose)
+    if settings.kind == "landmark-3d-cube":
+        return Built(cube, cases, heads)
+    if len(heads) * settings.agents_per_landmark == 1:
+        raise InputDataError(
+            "one agent is no team",
+            field="task.agents_per_landmark",
+            expected="several landmarks, or several agents for one",
+            advice="landmark-3d-cube searches alone",
+        )
+    teams = (
+        heads.T
+        if settings.agents_per_landmark == 1
+        else np.repeat(heads, settings.agents_per_landmark, axis=1)
+    )
+    return Built(MultiAgent(cube, teams.tolist()), cases, teams)
+
+
+def new_network(built: Built, config: Config) -> QNetwork:
+    """A network with first weights from the run's seed alone."""
+    generator = torch.Generator().manual_seed(config.run.seed)
+    return build_network(config.network, built.task, generator)
+
+
+def prior_of(built: Built) -> NDArray[np.float64]:
+    """float64[heads, agents, d]: the mean truth over the cases as acquired, from their middles.
+
+    NaN where no case has the landmark.
+    """
+    cases = built.cases
+    offsets = np.stack([c.landmarks_mm for c in cases.each]) - _middles(cases)[:, None]
+    counts = np.isfinite(offsets).all(axis=2).sum(axis=0)
+    total = np.nansum(offsets, axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = total / counts[:, None]
+    mean[counts == 0] = np.nan
+    return np.asarray(mean[built.teams])
+
+
+def as_parameters(built: Built, prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A prior float64[heads, agents, d] with the axes of the task's parameters.
+
+    Raises:
+        InternalError: it is another task's.
+    """
+    if prior.shape[:2] != built.teams.shape:
+        raise InternalError(
+            "the constant predictor does not fit the task",
+            expected=str(built.teams.shape),
+            got=str(prior.shape[:2]),
+        )
+    return prior if built.task.agents > 1 else prior[:, 0]
+
+
+def _middles(cases: Cases) -> NDArray[np.float64]:
+    """float64[cases, d]: the middle of each image, given as landmarks are."""
+    return np.stack([_middle(case) for case in cases.each])
+
+
+def _middle(case: Case | PictureCase) -> NDArray[np.float64]:
+    return case.picture.extent_mm / 2 if isinstance(case, PictureCase) else case.volume.centre_mm
+
+
+def _case_2d(case: PictureCase) -> Case2D:
+    spacing = (case.picture.spacing_mm,) * 2
+    return Case2D(case.name, case.picture.pixels[None], spacing, case.landmarks_mm)
