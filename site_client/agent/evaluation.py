@@ -26,10 +26,10 @@ FAR_MM = 10.0
 
 
 @runtime_checkable
-class KnowsTruths(Protocol):
+class KnowsTargets(Protocol):
     """A task that can say what the right parameters are."""
 
-    def truths(self, at: Situations) -> NDArray[np.float64]:
+    def targets(self, at: Situations) -> NDArray[np.float64]:
         """float64[n[, agents], d]: the parameters each situation should have."""
 
 
@@ -125,6 +125,7 @@ def evaluate(
     seed: int,
     prior: NDArray[np.floating] | None = None,
     names: Sequence[str] | None = None,
+    threads: int = 1,
 ) -> EvaluationReport:
     """Search everything that every case has, from several starts.
 
@@ -137,11 +138,12 @@ def evaluate(
             *training* cases.
         names: of the heads; of head and agent, head by head, when agents search
             together. Numbers from 0 without them.
+        threads: of torch.
 
     Raises:
         InternalError: names that do not fit the task.
     """
-    use_deterministic_torch()
+    use_deterministic_torch(threads)
     rng = np.random.Generator(np.random.PCG64(seed))
     draws = [task.starts(rng, settings.starts, posed=True) for _ in range(settings.poses)]
     posed = _search(task, policy, settings, np.concatenate(draws), prior)
@@ -165,16 +167,16 @@ def mean_parameters(task: Task) -> NDArray[np.float64]:
     A head that no case has is NaN.
 
     Raises:
-        InternalError: the task does not know its truths.
+        InternalError: the task does not know its targets.
     """
-    if not isinstance(task, KnowsTruths):
-        raise InternalError("the task has no constant predictor", expected="truths(at)")
+    if not isinstance(task, KnowsTargets):
+        raise InternalError("the task has no constant predictor", expected="targets(at)")
     at = task.starts(np.random.Generator(np.random.PCG64(0)), 1, posed=False)
-    truths = task.truths(at)
+    targets = task.targets(at)
     heads = at["head"].astype(np.int64)
-    mean = np.full((task.heads, *truths.shape[1:]), np.nan)
+    mean = np.full((task.heads, *targets.shape[1:]), np.nan)
     for head in np.unique(heads):
-        mean[head] = truths[heads == head].mean(axis=0)
+        mean[head] = targets[heads == head].mean(axis=0)
     return mean
 
 

@@ -85,6 +85,7 @@ class Learner:
         progress: called with (updates done, updates of this call); may raise to leave.
         keys: names transitions for whoever counts them (`new_experience_keys`). A
             learner without it names them only where its replay asks how rare they are.
+        threads: of torch; another number gives other weights.
     """
 
     def __init__(
@@ -97,8 +98,10 @@ class Learner:
         planned_updates: int | None = None,
         progress: Progress | None = None,
         keys: Keys | None = None,
+        threads: int = 1,
     ) -> None:
-        use_deterministic_torch()
+        use_deterministic_torch(threads)
+        self._threads = threads
         self._task = task
         self._settings = settings
         self._planned = max(1, settings.updates if planned_updates is None else planned_updates)
@@ -176,6 +179,8 @@ class Learner:
                 held, then about what is gathered. None counts exactly what was
                 gathered by this learner without such estimates.
         """
+        # Somebody else may have evaluated in between.
+        use_deterministic_torch(self._threads)
         self._frequencies = frequencies
         if frequencies is not None and self._replay.size:
             self._replay.set_frequencies(frequencies(self._keys_held()))

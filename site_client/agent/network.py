@@ -7,7 +7,6 @@ and every landmark has a head of its own. Other architectures: ``networks``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -54,9 +53,12 @@ class TriplanarQ(nn.Module):
         return values[torch.arange(len(values)), landmark]
 
 
-def use_deterministic_torch() -> None:
-    """One thread and deterministic kernels: sums in another order give other weights."""
-    torch.set_num_threads(1)
+def use_deterministic_torch(threads: int = 1) -> None:
+    """Few threads and deterministic kernels: sums in another order give other weights.
+
+    One thread unless told: two that contend for cores spend more than twice the time.
+    """
+    torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(mode=True)
 
 
@@ -107,20 +109,3 @@ def set_weights(network: nn.Module, weights: Mapping[str, NDArray[np.float32]]) 
             )
     for name, parameter in wanted.items():
         parameter.copy_(torch.from_numpy(np.array(weights[name])))
-
-
-@torch.no_grad()
-def initialise(network: nn.Module, seed: int) -> None:
-    """Give a network its first weights from a seed alone, on every processor the same.
-
-    He-uniform weights drawn with numpy's PCG64, zero biases; parameters of one
-    dimension that are no biases (slopes of a PReLU) keep what they were built with.
-    """
-    rng = np.random.Generator(np.random.PCG64(seed))
-    for name, parameter in network.named_parameters():
-        if name.endswith("bias"):
-            parameter.zero_()
-        elif parameter.ndim > 1:
-            bound = math.sqrt(6 / math.prod(parameter.shape[1:]))
-            drawn = rng.uniform(-bound, bound, tuple(parameter.shape)).astype(np.float32)
-            parameter.copy_(torch.from_numpy(drawn))

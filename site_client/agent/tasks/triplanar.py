@@ -115,7 +115,7 @@ class TriplanarLandmark:
         fresh["pose"] = draw_poses(rng, self._pose, n)
         self.place(fresh, rng.uniform(0.2, 0.8, (n, 3)))
         reach = 2 * self.steps_mm[np.maximum(fresh["level"], 1) - 1]
-        near = self.truths(fresh) + rng.uniform(-1, 1, (n, 3)) * reach[:, None]
+        near = self.targets(fresh) + rng.uniform(-1, 1, (n, 3)) * reach[:, None]
         fine = fresh["level"] > 0
         fresh["position"][fine] = near[fine]
         self.pull_inside(fresh)
@@ -159,13 +159,13 @@ class TriplanarLandmark:
             self.shape[1],
         )
 
-    def truths(self, at: Situations) -> NDArray[np.float64]:
+    def targets(self, at: Situations) -> NDArray[np.float64]:
         """float64[n, 3]: posed position (mm) of the landmark each situation looks for."""
         return to_posed(self.offsets[at["case"], at["head"]], at["pose"])
 
     def errors(self, at: Situations) -> NDArray[np.float64]:
         """float64[n]: distance to the landmark, mm of the posed frame."""
-        return np.asarray(np.linalg.norm(at["position"] - self.truths(at), axis=1))
+        return np.asarray(np.linalg.norm(at["position"] - self.targets(at), axis=1))
 
     def fractions(self, at: Situations) -> NDArray[np.float64]:
         """float64[n, 3] in 0..1: where in its image each situation is, along x, y, z."""

@@ -7,7 +7,6 @@ from torch import nn
 
 from common.plan import FederationPlan, parse_plan
 from site_client.agent.learner import Learner
-from site_client.agent.network import initialise
 from site_client.agent.settings import LearnerSettings
 from site_client.agent.task import Outcome
 from site_client.imaging.dataset import Case
@@ -110,7 +109,7 @@ class Line:
         return at
 
     def observe(self, at):
-        way = np.clip(128 + 6 * (self.truths(at)[:, 0] - at["position"]), 0, 255)
+        way = np.clip(128 + 6 * (self.targets(at)[:, 0] - at["position"]), 0, 255)
         seen = np.empty((len(at), *self.shape), np.uint8)
         seen[:] = way.astype(np.uint8)[:, None, None]
         return seen
@@ -136,11 +135,11 @@ class Line:
     def move_to(self, at, parameters):
         at["position"] = parameters[:, 0]
 
-    def truths(self, at):
+    def targets(self, at):
         return self._truths[at["case"]][:, None]
 
     def errors(self, at):
-        return np.abs(at["position"] - self.truths(at)[:, 0]).astype(np.float64)
+        return np.abs(at["position"] - self.targets(at)[:, 0]).astype(np.float64)
 
     def fractions(self, at):
         return np.repeat(at["position"][:, None] / 20.0, 3, axis=1).astype(np.float64)
@@ -191,7 +190,10 @@ def line_learner(line, line_settings):
 
     def make(seed=1, keys=None, **changed) -> Learner:
         network = LineQ()
-        initialise(network, 3)
+        generator = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                parameter.uniform_(-0.3, 0.3, generator=generator)
         return Learner(line, network, line_settings(**changed), seed, keys=keys)
 
     return make

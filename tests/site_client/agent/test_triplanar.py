@@ -70,7 +70,7 @@ def test_the_native_pose_changes_nothing(plan, cases):
     at = np.zeros(3, SITUATION)
     at["case"] = [0, 1, 2]
     at["pose"] = native_poses(3)
-    at["position"] = task.truths(at)
+    at["position"] = task.targets(at)
     index = [c.volume.world_to_index(c.landmarks_mm[0]) for c in cases]
     np.testing.assert_allclose(task.index(at), index, atol=1e-4)
     at["position"] = [[0, 0, 0], [1, 0, 0], [-0.5, 2, 3]]
@@ -87,7 +87,7 @@ def test_the_landmark_is_at_the_centre_of_every_cut_under_any_pose(make_plan, ca
     at = situations(task, np.random.default_rng(seed), pose_settings(plan), 12)
     at["head"] = 0
     at["level"] = 1
-    at["position"] = task.truths(at)
+    at["position"] = task.targets(at)
     crops = task.observe(at)
     assert (crops[:, :, 6, 6] >= crops.max(axis=(2, 3)) - 1).all()
     assert task.errors(at).max() < 1e-4
