@@ -1,0 +1,75 @@
+"""The 2D multitask network of the field's paper on one agent for several modalities.
+
+Four convolutions, each with max-pooling and ReLU, and four dense layers with leaky
+ReLU, on four frames of 45×45. Source: Parekh et al., Multitask radiological modality
+invariant landmark localization using deep reinforcement learning, MIDL 2020; kernels
+and channels, which it leaves open, are those of the field's 3D network.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from site_client.agent.networks.base import (
+    QNetwork,
+    Spaces,
+    check_observation,
+    draw_uniform,
+    duel,
+    he_bound,
+)
+
+# (kernel, channels, padding) of each convolution.
+_LAYERS = ((5, 32, 2), (5, 32, 2), (4, 64, 1), (3, 64, 1))
+_FIRST_DENSE = 512
+_LEAST_SIDE = 20
+
+
+class Paper2D(QNetwork):
+    """Pooled 2D convolutions, dense layers 512 and `hidden`, one output layer for all branches.
+
+    The level is not shown to it, as it is not in the paper.
+    """
+
+    def __init__(self, space: Spaces, hidden: tuple[int, ...], *, dueling: bool) -> None:
+        super().__init__(space, dueling=dueling)
+        check_observation(space, "paper2d", dims=2, least=_LEAST_SIDE)
+        channels, *roi = space.shape
+        self.convs = nn.ModuleList()
+        for kernel, out, padding in _LAYERS:
+            self.convs.append(nn.Conv2d(channels, out, kernel, padding=padding))
+            channels, roi = out, [(side + 2 * padding - kernel + 1) // 2 for side in roi]
+        sizes = [channels * math.prod(roi), _FIRST_DENSE, *hidden]
+        self.dense = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
+        self.heads = nn.Linear(sizes[-1], self.branches * self.actions)
+        self.state = nn.Linear(sizes[-1], self.branches) if dueling else None
+
+    def features(self, rows: Tensor) -> Tensor:
+        """[rows, features] of observations [rows, channels, y, x]."""
+        for conv in self.convs:
+            rows = functional.relu(functional.max_pool2d(conv(rows), 2))
+        return rows.flatten(1)
+
+    def values(self, seen: Tensor, level: Tensor, head: Tensor) -> Tensor:  # noqa: ARG002
+        """[n, agents, actions] of features [n, agents, features]."""
+        for layer in self.dense:
+            seen = functional.leaky_relu(layer(seen))
+        values = self.heads(seen).view(-1, self.branches, self.actions)
+        branch, rows = self.branch_of(head).flatten(), torch.arange(len(values))
+        chosen: Tensor = values[rows, branch]
+        if self.state is not None:
+            chosen = duel(chosen, self.state(seen).view(-1, self.branches)[rows, branch][:, None])
+        return chosen.view(-1, self.agents, self.actions)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """He-uniform weights, zero biases."""
+        for name, parameter in self.named_parameters():
+            if name.endswith(".bias"):
+                nn.init.zeros_(parameter)
+            else:
+                draw_uniform(parameter, he_bound(parameter[0].numel()), generator)
