@@ -1,11 +1,15 @@
 """Heavy hitters from merged tables alone: no site sends, or needs, a candidate list.
 
 For keys that are mixed-radix numbers (``common.keys.MixedRadix``). Beside the
-full sketch, sites add up two coarser views of the same stream: an exact
-histogram of the highest digits and a sketch of longer prefixes. Counts only
-grow towards shorter prefixes, so the search descends: prefixes whose histogram
-cell is large enough, those extensions whose prefix sketch says so, those full
-keys whose own sketch says so.
+full sketch, sites add up coarser views of the same stream: an exact histogram
+of the highest digits and a ladder of sketches of longer and longer prefixes;
+one rung does for eight digits, 35 take several. Counts only grow towards shorter
+prefixes, so the search descends: prefixes whose histogram cell is large enough,
+those extensions whose sketch says so rung by rung, those full keys whose own
+sketch says so.
+
+What was found is then peeled off the full sketch (``peeling``) together with
+rarer keys, and estimated again: at the cut, ranks are decided by less noise.
 
 The histogram is not keyed: whoever sees it sees how often each short prefix
 occurred. Descending needs the federation key, so it happens at a site.
@@ -16,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -25,25 +30,34 @@ from common.errors import SketchError
 from common.sketching import engine
 from common.sketching.count_sketch import CountSketch
 from common.sketching.heavy_hitters import HeavyHitters, ranked
+from common.sketching.peeling import Peeled, estimate_error, peel, row_error
 from common.sketching.spec import SketchSpec
 
 MAX_HISTOGRAM: Final = 1 << 24
 MAX_QUERIES: Final = 1 << 31
 _BATCH: Final = 1 << 18  # candidate keys in memory at a time
 _SLACK: Final = 0.8  # of the threshold: what an estimate may fall short by on the way down
+_DEEPER: Final = 0.25  # of the cut: keys down to there are peeled off, too
+_SURE: Final = 5.0  # standard errors: below, most of what is found would be noise
 
 U64 = NDArray[np.uint64]
 
 
 class RecoverySketch:
-    """Three views of one stream of mixed-radix keys that add up across sites.
+    """Views of one stream of mixed-radix keys that add up across sites.
 
     Args:
-        spec: of the full sketch. The prefix sketch has the same dimensions and a
-            domain of its own, and therefore hash functions of its own.
+        spec: of the full sketch. The prefix sketches have the same dimensions and
+            domains of their own, and therefore hash functions of their own.
         radices: of the key's digits, least significant first.
-        prefix_digits: highest digits that the prefix sketch keeps.
+        prefix_digits: highest digits that the prefix sketch keeps, or each of
+            several, ascending.
         histogram_digits: highest digits that the histogram counts exactly.
+
+    Attributes:
+        full: sketch of the keys.
+        prefixes: sketches of their prefixes, shortest first.
+        histogram: int64[cells], exact counts of the shortest prefixes.
 
     Raises:
         SketchError: digits that do not nest, or a histogram of more than 2**24 cells.
@@ -53,15 +67,18 @@ class RecoverySketch:
         self,
         spec: SketchSpec,
         radices: Sequence[int],
-        prefix_digits: int = 6,
+        prefix_digits: int | Sequence[int] = 6,
         histogram_digits: int = 4,
     ) -> None:
-        if not 0 < histogram_digits < prefix_digits < len(radices) or math.prod(radices) > 2**64:
+        rungs = (prefix_digits,) if isinstance(prefix_digits, int) else tuple(prefix_digits)
+        lengths = (0, histogram_digits, *rungs, len(radices))
+        nested = all(shorter < longer for shorter, longer in pairwise(lengths))
+        if not rungs or not nested or math.prod(radices) > 2**64:
             raise SketchError(
                 "unusable recovery",
                 field="prefix_digits",
                 expected="0 < histogram_digits < prefix_digits < digits, in 64 bits",
-                got=f"{histogram_digits}, {prefix_digits}, {len(radices)}",
+                got=", ".join(str(length) for length in lengths[1:]),
             )
         cells = math.prod(radices[-histogram_digits:])
         if cells > MAX_HISTOGRAM:
@@ -72,14 +89,25 @@ class RecoverySketch:
                 got=f"{cells} cells",
                 advice="Count fewer digits exactly",
             )
-        self._full_fan = math.prod(radices[: len(radices) - prefix_digits])
-        self._prefix_fan = math.prod(radices[len(radices) - prefix_digits : -histogram_digits])
+        digits = len(radices)
+        # How many extensions a prefix has, rung by rung; the last are full keys.
+        self._fans = tuple(
+            math.prod(radices[digits - longer : digits - shorter])
+            for shorter, longer in pairwise(lengths[1:])
+        )
         self.full = CountSketch(spec)
-        self.prefix = CountSketch(replace(spec, domain=f"{spec.domain}/prefix-{prefix_digits}"))
+        self.prefixes = [
+            CountSketch(replace(spec, domain=prefix_domain(spec.domain, rung))) for rung in rungs
+        ]
         self.histogram = np.zeros(cells, np.int64)
 
+    @property
+    def prefix(self) -> CountSketch:
+        """The sketch of the longest prefixes."""
+        return self.prefixes[-1]
+
     def update(self, keys: ArrayLike, weights: ArrayLike | None = None, threads: int = 1) -> None:
-        """Add a batch of keys to all three views.
+        """Add a batch of keys to all views.
 
         Args:
             keys: uint64[n], below the product of the radices.
@@ -90,7 +118,7 @@ class RecoverySketch:
             SketchError: no federation key, lengths differ, not integers, or keys too large.
         """
         checked = engine.checked_integers(keys, "keys", signed=False)
-        limit = self._full_fan * self._prefix_fan * self.histogram.size
+        limit = math.prod(self._fans) * self.histogram.size
         if checked.size and int(checked.max()) >= limit:
             raise SketchError(
                 "unusable sketch input",
@@ -101,9 +129,11 @@ class RecoverySketch:
         amounts = None if weights is None else engine.checked_weights(weights, checked.size)
         for piece, weight in engine.pieces(checked, amounts, engine.CONVERT):
             self.full.update(piece, weight, threads)
-            prefixes = piece // np.uint64(self._full_fan)
-            self.prefix.update(prefixes, weight, threads)
-            short = (prefixes // np.uint64(self._prefix_fan)).astype(np.int64)
+            rest = piece
+            for sketch, fan in zip(self.prefixes[::-1], self._fans[:0:-1], strict=True):
+                rest = rest // np.uint64(fan)
+                sketch.update(rest, weight, threads)
+            short = (rest // np.uint64(self._fans[0])).astype(np.int64)
             if weight is None:
                 self.histogram += np.bincount(short, minlength=self.histogram.size)
             else:  # not bincount, whose weights are floats
@@ -113,10 +143,9 @@ class RecoverySketch:
         """Add another site's views.
 
         Raises:
-            SketchError: any of the three differs in more than its counts.
+            SketchError: any of them differs in more than its counts.
         """
-        ours = (self._full_fan, self._prefix_fan, self.histogram.size)
-        theirs = (other._full_fan, other._prefix_fan, other.histogram.size)
+        ours, theirs = (self._fans, self.histogram.size), (other._fans, other.histogram.size)
         if ours != theirs:
             raise SketchError(
                 "these sketches cannot be added",
@@ -125,9 +154,12 @@ class RecoverySketch:
                 got="other digits",
             )
         self.full.spec.require_same(other.full.spec, "other.full")
-        self.prefix.spec.require_same(other.prefix.spec, "other.prefix")
+        pairs = list(zip(self.prefixes, other.prefixes, strict=True))
+        for mine, yours in pairs:
+            mine.spec.require_same(yours.spec, "other.prefix")
         self.full.merge(other.full)
-        self.prefix.merge(other.prefix)
+        for mine, yours in pairs:
+            mine.merge(yours)
         self.histogram += other.histogram
 
     def above(self, threshold: float, max_queries: int = MAX_QUERIES) -> HeavyHitters:
@@ -144,23 +176,47 @@ class RecoverySketch:
             raise SketchError(
                 "unusable threshold", field="threshold", expected="at least 1", got="less"
             )
-        short = np.flatnonzero(self.histogram >= threshold).astype(np.uint64)
-        self._afford(short.size * self._prefix_fan, max_queries)
-        prefixes, _ = _descend(self.prefix, short, self._prefix_fan, _SLACK * threshold)
-        self._afford(prefixes.size * self._full_fan, max_queries)
-        return ranked(*_descend(self.full, prefixes, self._full_fan, _SLACK * threshold))
+        keys = np.flatnonzero(self.histogram >= threshold).astype(np.uint64)
+        estimates = np.zeros(keys.size)
+        for sketch, fan in zip((*self.prefixes, self.full), self._fans, strict=True):
+            self._afford(keys.size * fan, max_queries)
+            keys, estimates = _descend(sketch, keys, fan, _SLACK * threshold)
+        return ranked(keys, estimates)
 
     def recover(self, top: int, floor: int = 1, max_queries: int = MAX_QUERIES) -> HeavyHitters:
         """The ``top`` largest keys, by lowering the threshold until enough are found.
 
         Args:
             top: how many.
-            floor: lowest threshold tried; fewer keys come back when it is reached.
+            floor: keys are looked for until this threshold; fewer come back when it is
+                reached.
             max_queries: bound on the work of one threshold.
 
         Raises:
             SketchError: as ``above``.
         """
+        found = self.search(top, floor, max_queries).found
+        kept = min(top, int(np.count_nonzero(found.counts >= _SLACK * floor)))
+        return HeavyHitters(found.keys[:kept], found.counts[:kept])
+
+    def search(self, top: int, floor: int = 1, max_queries: int = MAX_QUERIES) -> Peeled:
+        """As ``recover``, with all keys that were tried, and what is left without them.
+
+        Raises:
+            SketchError: as ``above``.
+        """
+        found, threshold = self._lower(top, floor, max_queries)
+        first = peel(self.full, found.keys)
+        # Rarer keys disturb, too. They need not be complete, only likelier than noise.
+        cut = found.counts[top - 1] if found.keys.size >= top else threshold
+        least = _SURE * estimate_error(row_error(first.rest), self.full.spec.rows)
+        deeper = max(_DEEPER * cut, least / _SLACK, 1.0)
+        if deeper >= threshold or not self._affordable(deeper, max_queries):
+            return first
+        return peel(self.full, self.above(deeper, max_queries).keys)
+
+    def _lower(self, top: int, floor: int, max_queries: int) -> tuple[HeavyHitters, float]:
+        """Keys of the first threshold, falling, at which there are enough; and that threshold."""
         if top < 1 or floor < 1:
             raise SketchError(
                 "unusable recovery", field="top and floor", expected="at least 1", got="less"
@@ -171,11 +227,15 @@ class RecoverySketch:
             found = self.above(threshold, max_queries)
             reached = int(np.count_nonzero(found.counts >= threshold))
             if reached >= top or threshold <= floor:
-                return HeavyHitters(found.keys[:top], found.counts[:top])
+                return found, threshold
             # Counts fall with rank by a power near 1 in natural streams: aim a little
             # below where that would give enough, as each step costs more than the last.
             step = min(max((reached / top) ** 1.5, 0.125), 0.9)
             threshold = max(floor, int(threshold * step))
+
+    def _affordable(self, threshold: float, max_queries: int) -> bool:
+        """Whether the first step down is; later steps keep fewer prefixes than there are keys."""
+        return int(np.count_nonzero(self.histogram >= threshold)) * self._fans[0] <= max_queries
 
     def _afford(self, queries: int, max_queries: int) -> None:
         if queries > max_queries:
@@ -186,6 +246,11 @@ class RecoverySketch:
                 got=f"{queries}",
                 advice="Raise the threshold, or use more columns or longer prefixes",
             )
+
+
+def prefix_domain(domain: str, digits: int) -> str:
+    """Domain of the sketch of so many highest digits."""
+    return f"{domain}/prefix-{digits}"
 
 
 def _descend(

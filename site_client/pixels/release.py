@@ -7,7 +7,6 @@ do not pass are never listed, counted or described.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,12 +16,10 @@ from numpy.typing import NDArray
 from common.errors import RefusedError
 from common.sketching import CountSketch
 from common.sketching.heavy_hitters import HeavyHitters
+from common.sketching.peeling import estimate_error, peel, row_error
 from site_client.pixels.counting import PixelTables
 
 TOP: Final = 20_000
-_MEDIAN: Final = math.sqrt(
-    math.pi / 2
-)  # a median's standard error over a mean's, for normal errors
 _PRESENCE_ERROR: Final = 0.25  # sites: a key of one site then looks like two once in 40 times
 
 U64 = NDArray[np.uint64]
@@ -90,8 +87,11 @@ def release(tables: PixelTables, rule: ReleaseRule, top: int = TOP) -> Release:
         SketchError: no federation key, or a search that would take too long.
         RefusedError: the presence sketch is too full to tell one site from two.
     """
-    found = tables.views.recover(top, floor=rule.pixels)
-    sigma = row_error(tables.views.full, found)
+    peeled = tables.views.search(top, floor=rule.pixels)
+    keys, counts = peeled.found.keys[:top], peeled.found.counts[:top]
+    likely = counts >= rule.pixels
+    found = HeavyHitters(keys[likely], counts[likely])
+    sigma = row_error(peeled.rest)
     sites = present_at(tables.presence, found.keys)
     return gate(found, sites, sigma, rule)
 
@@ -114,23 +114,6 @@ def gate(found: HeavyHitters, sites: F64, sigma: float, rule: ReleaseRule) -> Re
     return Release(found.keys[passed], found.counts[passed], threshold, sigma)
 
 
-def row_error(sketch: CountSketch, found: HeavyHitters) -> float:
-    """Standard error of one row's estimate: ``sqrt(F2 / C)`` of what is left in the table.
-
-    Keys that were found are taken away by their estimates first, as they do not
-    disturb each other once they are known; the second moment F2 of the rest is the
-    median over rows of the sum of squares. The estimate, a median over rows, is
-    better than one row: this bound is on the safe side.
-
-    Source: Alon, Matias & Szegedy, STOC 1996; Charikar, Chen & Farach-Colton, ICALP 2002.
-    """
-    rest = CountSketch.from_table(sketch.spec, sketch.table)
-    amounts = np.rint(found.counts).astype(np.int64)
-    rest.update(found.keys, -amounts)
-    moment = float(np.median(np.square(rest.table.astype(np.float64)).sum(axis=1)))
-    return math.sqrt(moment / sketch.spec.columns)
-
-
 def present_at(presence: CountSketch, keys: U64) -> F64:
     """Estimated number of sites at which each key is present, float64[n].
 
@@ -138,8 +121,7 @@ def present_at(presence: CountSketch, keys: U64) -> F64:
         RefusedError: the estimate's standard error is more than a quarter of a site.
     """
     sites = presence.estimate(keys)
-    error = row_error(presence, HeavyHitters(keys, sites))
-    error *= _MEDIAN / math.sqrt(presence.spec.rows)
+    error = estimate_error(row_error(peel(presence, keys, 0).rest), presence.spec.rows)
     if keys.size and error > _PRESENCE_ERROR:
         raise RefusedError(
             "the presence sketch cannot tell one site from two",

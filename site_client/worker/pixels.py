@@ -288,7 +288,7 @@ def read_tables(codec: PixelCodec, spec: SketchSpec, order: Order) -> PixelTable
         return np.asarray(order.tables[name], dtype=np.int64)
 
     views.full = CountSketch.from_table(views.full.spec, table("full"))
-    views.prefix = CountSketch.from_table(views.prefix.spec, table("prefix"))
+    views.prefixes[:] = [CountSketch.from_table(views.prefix.spec, table("prefix"))]
     views.histogram = show(table("prefix_counts"), spec)
     presence = CountSketch.from_table(tables.presence.spec, table("presence"))
     return replace(tables, presence=presence)

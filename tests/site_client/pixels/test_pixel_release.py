@@ -9,7 +9,7 @@ from common.errors import RefusedError, SketchError
 from common.sketching import CountSketch, SketchSpec
 from common.sketching.heavy_hitters import HeavyHitters
 from site_client.pixels.counting import PixelCounter, PixelTables
-from site_client.pixels.release import ReleaseRule, gate, present_at, release, row_error
+from site_client.pixels.release import ReleaseRule, gate, present_at, release
 
 KEY = bytes(range(16))
 SPEC = SketchSpec(16, 20_000, KEY)
@@ -64,7 +64,6 @@ def test_only_keys_of_several_sites_come_through(fitted):
     assert sorted(lenient.keys.tolist()) == sorted(np.concatenate([common, alone, rare]).tolist())
     assert release(merged, ReleaseRule(pixels=2000)).keys.size == 0
     of_five = release(merged, ReleaseRule(), top=5)
-    assert of_five.sigma > named.sigma  # what is not looked for disturbs
     assert set(of_five.keys.tolist()) < set(common.tolist())
 
 
@@ -80,20 +79,6 @@ def test_a_noisy_sketch_raises_the_threshold(fitted):
     named = release(merged, ReleaseRule(pixels=50, sites=1), top=10)
     assert named.threshold == 5 * named.sigma > 50
     assert named.keys.tolist() == [77]
-
-
-def test_one_rows_error_is_the_norm_of_what_was_not_found_over_the_root_of_columns():
-    rng = np.random.default_rng(9)
-    keys = rng.permutation(10**6)[:5000].astype(np.uint64)
-    counts = np.concatenate([[100_000, 50_000], rng.integers(1, 30, 4998)])
-    sketch = CountSketch(SketchSpec(15, 2000, KEY))
-    sketch.update(keys, counts)
-    found = HeavyHitters(keys[:2], sketch.estimate(keys[:2]))
-    tail = np.sqrt(np.square(counts[2:], dtype=np.float64).sum() / 2000)
-    assert row_error(sketch, found) == pytest.approx(tail, rel=0.1)
-    nothing = HeavyHitters(keys[:0], np.zeros(0))
-    assert row_error(sketch, nothing) > 20 * tail
-    assert sketch.table.any()  # untouched
 
 
 def test_a_presence_sketch_that_cannot_tell_one_site_from_two_refuses():

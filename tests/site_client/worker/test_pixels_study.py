@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.canonical import sha256_hex
@@ -334,6 +334,7 @@ def spec(key=bytes(16), domain="d"):
     return SketchSpec(3, 16, key, domain=domain)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 2**40), min_size=1, max_size=60), st.binary(min_size=16, max_size=16)
 )
