@@ -44,10 +44,33 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead
 _PLAN = click.option(
     "--plan", "plan_file", required=True, type=_FILE, help="The federation plan (TOML)."
 )
+_AGENT_COMMANDS = ("train",)
 _MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "bad": "[red]BAD[/]"}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """The agent's own commands are imported when asked for; ``--plan`` means the federation's."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *_AGENT_COMMANDS})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _AGENT_COMMANDS:
+            return super().get_command(ctx, cmd_name)
+        from site_client.agent_app.commands import COMMANDS
+
+        return COMMANDS[cmd_name]
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        planned = any(word == "--plan" or word.startswith("--plan=") for word in args)
+        if planned and args[0] in ("train", "evaluate"):
+            args = [f"{args[0]}-plan", *args[1:]]
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Take part in a federation with this hospital's images, which stay here.
 
@@ -60,6 +83,8 @@ def cli() -> None:
 
     What may leave is bounded by site/policy.toml, which is yours to edit; what
     left stands in site/worker/ledger, which `cairn-audit` verifies.
+
+    The agent on its own, without a federation: train, evaluate, play, import-weights.
 
     Exit codes: 0 fine; 2 usage; 3 refused by policy; 4 verification failed;
     5 peer unreachable; 6 bad input data; 7 internal.
@@ -248,12 +273,12 @@ def status(root: Path, *, as_json: bool) -> None:
     click.echo(f"log       {found.log or 'empty'}")
 
 
-@cli.command()
+@cli.command("train-plan", hidden=True)
 @_PLAN
 @click.option("--data", required=True, type=_FOLDER, help="Folder of images to train on.")
 @click.option("-o", "--output", required=True, type=_FOLDER, help="Folder for the results.")
 @_JSON
-def train(plan_file: Path, data: Path, output: Path, *, as_json: bool) -> None:
+def train_plan(plan_file: Path, data: Path, output: Path, *, as_json: bool) -> None:
     """Train on one folder alone, with as many updates as the plan's rounds: the baseline.
 
     Writes weights.safetensors and metrics.json into the output folder. Needs no site

@@ -195,8 +195,17 @@ def read_config(path: Path) -> Config:
         InputDataError: unreadable, no TOML, an unknown key (with the nearest known one), or a
             value that cannot be used; names section and key.
     """
+    return parse_config(read_tables(path))
+
+
+def read_tables(path: Path) -> dict[str, object]:
+    """The tables of a TOML file, not validated yet.
+
+    Raises:
+        InputDataError: unreadable, or no TOML.
+    """
     try:
-        return parse_config(tomllib.loads(path.read_text(encoding="utf-8")))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputDataError(
             "cannot read the configuration",

@@ -1,0 +1,354 @@
+"""A training run: learn, log, validate, save, stop politely and go on exactly.
+
+After a stop and ``--resume`` the weights are bit for bit those of a run that was
+never stopped: the learner's whole state is saved between two updates, and
+validation draws from a generator of its own. "Best" is the smallest mean error
+over all heads on the validation cases, under random poses.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from tensorboardX import SummaryWriter
+
+from common.errors import InputDataError, UsageError
+from site_client.agent.evaluation import EvaluationReport, evaluate
+from site_client.agent.learner import Learner, TrainingReport
+from site_client.agent.network import use_deterministic_torch
+from site_client.agent.settings import EvaluationSettings
+from site_client.agent_app.cases import Cases, landmark_names, load, training_sources
+from site_client.agent_app.checkpoint import (
+    BEST,
+    LATEST,
+    Checkpoint,
+    latest_checkpoint,
+    read_checkpoint,
+    weights_sha256,
+    write_checkpoint,
+)
+from site_client.agent_app.config import Config, differences, render_config
+from site_client.agent_app.progress import Meter
+from site_client.agent_app.tasks import Built, as_parameters, build, new_network, prior_of
+from site_client.spool import write_atomically
+
+CONFIG_FILE: Final = "config.toml"
+METRICS_FILE: Final = "metrics.jsonl"
+SPLIT_FILE: Final = "split.json"
+TENSORBOARD: Final = "tensorboard"
+# Poses and starts of every validation of a run are the same, so that their errors compare.
+_VALIDATION_SEED = 1
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes:
+        output: its folder.
+        updates, planned: gradient steps done, and wanted.
+        weights_sha256: of the latest weights' file.
+        validation_mm: mean error over heads at the last validation.
+        best_mm: the smallest of the run.
+        prior_mm: mean error of the constant predictor on the same searches.
+        training_cases, validation_cases: how many.
+    """
+
+    output: Path
+    updates: int
+    planned: int
+    weights_sha256: str
+    validation_mm: float | None
+    best_mm: float | None
+    prior_mm: float | None
+    training_cases: int
+    validation_cases: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether all planned updates were done."""
+        return self.updates >= self.planned
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "output": str(self.output),
+            "finished": self.finished,
+            "updates": self.updates,
+            "planned": self.planned,
+            "weights_sha256": self.weights_sha256,
+            "validation_mm": self.validation_mm,
+            "best_mm": self.best_mm,
+            "prior_mm": self.prior_mm,
+            "training_cases": self.training_cases,
+            "validation_cases": self.validation_cases,
+        }
+
+
+def begin_or_resume(
+    config: Config | None, data: Path | None, output: Path | None, *, resume: bool
+) -> tuple[Config, Path, Checkpoint | None]:
+    """Settle what a command line means: the configuration, the folder, where to go on from.
+
+    Raises:
+        UsageError: no folder, a folder that holds a run already, or nothing to go on from.
+        InputDataError: the given configuration is not that of the run.
+    """
+    place = output or (Path(config.run.output) if config and config.run.output else None)
+    if place is None:
+        raise UsageError("no folder for the run", expected="--output, or run.output")
+    found = latest_checkpoint(place)
+    if not resume:
+        if found is not None or (place / METRICS_FILE).exists():
+            raise UsageError(
+                "the folder holds a run already",
+                field=str(place),
+                expected="an empty or new folder",
+                advice="Add --resume to go on with it",
+            )
+        if config is None:
+            raise UsageError("no configuration", expected="--config, or --resume")
+        return _settled(config, data, place), place, None
+    if found is None:
+        raise UsageError(
+            "nothing to go on from", field=str(place / LATEST), expected="a checkpoint"
+        )
+    checkpoint = read_checkpoint(found, with_state=True)
+    if config is not None:
+        wanted = _settled(config, data, place)
+        if not wanted.task.landmarks:
+            wanted = _with_landmarks(wanted, checkpoint.landmarks)
+        # Where the same cases lie is free; their digest is compared once they are read.
+        free = ("run.output", "data.images", "data.validation", "data.landmarks")
+        differing = [key for key in differences(wanted, checkpoint.config) if key not in free]
+        if differing:
+            raise InputDataError(
+                "the configuration is not that of the run",
+                field=", ".join(differing),
+                expected="as in the checkpoint",
+                got="another value",
+                advice="Leave --config out, or start anew in another folder",
+            )
+        return wanted, place, checkpoint
+    return _settled(checkpoint.config, data, place), place, checkpoint
+
+
+def _settled(config: Config, data: Path | None, output: Path) -> Config:
+    """The configuration with absolute paths, so that it can be resumed from anywhere."""
+    where = config.data
+    images = str(data) if data is not None else where.images
+    paths = {
+        "images": images,
+        "landmarks": where.landmarks,
+        "validation": where.validation,
+        "validation_landmarks": where.validation_landmarks,
+    }
+    absolute = {key: str(Path(value).absolute()) if value else "" for key, value in paths.items()}
+    run = config.run.model_copy(update={"output": str(output.absolute())})
+    return config.model_copy(update={"data": where.model_copy(update=absolute), "run": run})
+
+
+def _with_landmarks(config: Config, landmarks: tuple[str, ...]) -> Config:
+    task = config.task.model_copy(update={"landmarks": landmarks})
+    return config.model_copy(update={"task": task})
+
+
+def train(
+    config: Config,
+    output: Path,
+    resumed: Checkpoint | None,
+    stop: threading.Event,
+    meter: Meter,
+) -> Outcome:
+    """Train until all updates are done or someone asks to stop; saves what it leaves.
+
+    Raises:
+        InputDataError: images or landmarks cannot be used, or are not those of the
+            checkpoint.
+    """
+    training, validation = training_sources(config)
+    if not config.task.landmarks:
+        config = _with_landmarks(config, landmark_names(training))
+    landmarks = config.task.landmarks
+    seen = load(training, landmarks, config, meter)
+    held = None
+    if validation is not None:
+        held = load(validation, landmarks, config, meter, "reading validation images")
+    run = _Run(config, output, seen, held, meter)
+    if resumed is not None:
+        run.restore(resumed)
+    output.mkdir(parents=True, exist_ok=True)
+    write_atomically(output / CONFIG_FILE, render_config(config).encode())
+    split = {"training": [c.name for c in seen.each], "validation": []}
+    if held is not None:
+        split["validation"] = [c.name for c in held.each]
+    write_atomically(output / SPLIT_FILE, (json.dumps(split, indent=1) + "\n").encode())
+    return run.go(stop)
+
+
+class _Run:
+    """One run in memory."""
+
+    def __init__(
+        self, config: Config, output: Path, seen: Cases, held: Cases | None, meter: Meter
+    ) -> None:
+        use_deterministic_torch()
+        self._config, self._output, self._meter = config, output, meter
+        self._built = build(seen, config)
+        self._held = None if held is None else build(held, config)
+        self._learner = Learner(
+            self._built.task, new_network(self._built, config), config.learner, config.run.seed
+        )
+        self._prior = prior_of(self._built)
+        self._digest = seen.digest() + ("" if held is None else held.digest())
+        self._validation: float | None = None
+        self._prior_mm: float | None = None
+        self._best: float | None = None
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            InputDataError: it was made from other cases.
+        """
+        if checkpoint.data_sha256 != self._digest or checkpoint.state is None:
+            raise InputDataError(
+                "these are not the cases that the run began with",
+                field="data.images",
+                expected="the same images and landmarks",
+                got="others",
+                advice="A run that went on with them would be neither the one nor the other",
+            )
+        self._learner.load_state(checkpoint.state)
+        self._validation, self._best = checkpoint.validation_mm, checkpoint.best_mm
+
+    def go(self, stop: threading.Event) -> Outcome:
+        """Train to the end or to the stop."""
+        learner, planned, every = self._learner, self._config.learner.updates, self._config.run
+        torch.set_num_threads(every.threads)
+        first = learner.updates
+        _forget_after(self._output / METRICS_FILE, first)
+        window: list[TrainingReport] = []
+        with SummaryWriter(str(self._output / TENSORBOARD), purge_step=first) as board:
+            while learner.updates < planned and not stop.is_set():
+                window.append(learner.train(1))
+                done = learner.updates
+                last = done == planned
+                self._meter("updates", done, planned, self._note(window))
+                if done % every.log_every == 0 or last:
+                    self._log(board, done, _summary(window))
+                    window.clear()
+                if self._held is not None and (done % every.evaluate_every == 0 or last):
+                    self._validate(board, self._held)
+                if done % every.checkpoint_every == 0 and not last:
+                    self._save(LATEST)
+        self._save(LATEST)
+        return Outcome(
+            output=self._output,
+            updates=learner.updates,
+            planned=planned,
+            weights_sha256=weights_sha256(learner.weights()),
+            validation_mm=self._validation,
+            best_mm=self._best,
+            prior_mm=self._prior_mm,
+            training_cases=len(self._built.cases),
+            validation_cases=0 if self._held is None else len(self._held.cases),
+        )
+
+    def _note(self, window: list[TrainingReport]) -> str:
+        note = f"loss {window[-1].loss_mean:.4f}"
+        return note if self._validation is None else f"{note}, error {self._validation:.2f} mm"
+
+    def _validate(self, board: SummaryWriter, held: Built) -> None:
+        """Measure on the validation cases; keep the weights if they are the best so far."""
+        settings = validation_settings(self._config)
+        network = self._learner.network
+        report = evaluate(
+            held.task,
+            network,
+            settings,
+            _VALIDATION_SEED,
+            prior=as_parameters(held, self._prior),
+            names=held.labels,
+        )
+        torch.set_num_threads(self._config.run.threads)
+        self._validation = report.mean_mm
+        self._prior_mm = mean_prior(report)
+        figures = {f"validation/{name}_mm": s.mean_mm for name, s in report.posed.items()}
+        figures["validation/mean_mm"] = report.mean_mm
+        if self._prior_mm is not None:
+            figures["validation/prior_mm"] = self._prior_mm
+        self._log(board, self._learner.updates, figures)
+        if self._best is None or report.mean_mm < self._best:
+            self._best = report.mean_mm
+            self._save(BEST)
+
+    def _save(self, which: str) -> None:
+        state = self._learner.state_dict() if which == LATEST else None
+        checkpoint = Checkpoint(
+            config=self._config,
+            weights=self._learner.weights(),
+            updates=self._learner.updates,
+            landmarks=self._config.task.landmarks,
+            prior_mm=self._prior,
+            validation_mm=self._validation,
+            best_mm=self._best,
+            data_sha256=self._digest,
+            state=state,
+        )
+        write_checkpoint(self._output / which, checkpoint)
+
+    def _log(self, board: SummaryWriter, updates: int, figures: Mapping[str, float]) -> None:
+        for name, value in figures.items():
+            board.add_scalar(name, value, updates)
+        finite = {k: v if math.isfinite(v) else None for k, v in figures.items()}
+        line = json.dumps({"updates": updates, **finite})
+        with (self._output / METRICS_FILE).open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+
+def validation_settings(config: Config) -> EvaluationSettings:
+    """The evaluation's settings as validation uses them: fewer searches, posed only."""
+    run = config.run
+    return config.evaluation.model_copy(
+        update={"starts": run.validation_starts, "poses": run.validation_poses, "native": False}
+    )
+
+
+def mean_prior(report: EvaluationReport) -> float | None:
+    """Mean error of the constant predictor over the heads for which there is one."""
+    priors = [s.prior_mm for s in report.posed.values() if s.prior_mm is not None]
+    known = [value for value in priors if math.isfinite(value)]
+    return float(np.mean(known)) if known else None
+
+
+def _summary(window: list[TrainingReport]) -> dict[str, float]:
+    last = window[-1]
+    return {
+        "training/loss": float(np.mean([report.loss_mean for report in window])),
+        "training/epsilon": last.epsilon,
+        "training/learning_rate": last.learning_rate,
+        "training/replay": float(last.replay_size),
+    }
+
+
+def _forget_after(path: Path, updates: int) -> None:
+    """Drop the lines of metrics that a resumed run will write again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["updates"] <= updates:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue  # a line that the death of a machine cut short
+    write_atomically(path, "".join(line + "\n" for line in kept).encode())
