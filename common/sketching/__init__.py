@@ -5,8 +5,8 @@ itself, and three ways to find heavy hitters. May not live here: what a key
 means (``common.keys``), noise, masks, or anything that sends.
 
 ``count_sketch`` and ``spec`` are the face; ``heavy_hitters`` and ``recovery`` find
-frequent keys; ``hot_keys`` keeps them from costing what the others cost; ``reference`` is the definition in plain numpy, which ``kernels``
-must equal bit for bit.
+frequent keys; ``hot_keys`` keeps them from costing what the others cost;
+``reference`` is the definition in plain numpy, which ``kernels`` must equal bit for bit.
 
 Importing this package compiles nothing and does not import numba: a party that
 only adds tables never pays for the kernels.

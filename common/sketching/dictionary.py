@@ -109,8 +109,9 @@ class KeyDictionary:
     def items(self) -> tuple[U64, I64]:
         """Keys uint64[n] and their counts int64[n], in no order that means anything."""
         self._settle()
-        kept = self._slots[self._slots[:, 1] != 0]
-        return kept[:, 0].copy(), kept[:, 1].astype(np.int64)
+        keys, counts = np.empty(self._used + 1, np.uint64), np.empty(self._used + 1, np.int64)
+        used = kernels.collect(self._slots, keys, counts)
+        return keys[:used], counts[:used]
 
     def purge(self) -> int:
         """Lower every count by the median count and drop what is left with none.

@@ -73,6 +73,17 @@ def add_counts(keys: U64, counts: I64, slots: U64, salt: np.uint64) -> int:
 
 
 @compiled
+def collect(slots: U64, keys: U64, counts: I64) -> int:
+    """Write what is held to ``keys`` and ``counts``; both have room for one more."""
+    n = U(0)
+    for i in range(slots.shape[0]):
+        keys[n] = slots[i, 0]
+        counts[n] = slots[i, 1]
+        n += U(slots[i, 1] != 0)
+    return int(n)
+
+
+@compiled
 def small_median(slots: U64, used: int) -> int:
     """The upper median of the ``used`` counts where it is below 256, else 0."""
     tally = np.zeros(256, np.int64)

@@ -25,7 +25,6 @@ CHUNK: Final = 32_768  # keys premixed at a time
 # A row of wide tables outgrows the second-level cache: longer chunks visit it less often.
 WIDE_COLUMNS: Final = 65_536
 WIDE_CHUNK: Final = 1 << 19
-FEW: Final = 1 << 20  # keys that may go straight to the table, however wide it is
 MANY: Final = 1 << 18  # keys that repay looking for the frequent ones among them
 CONVERT: Final = 1 << 20  # keys converted at a time when their type is not uint64
 
@@ -119,7 +118,9 @@ class Lane:
     def __init__(self, functions: HashFunctions, table: I64) -> None:
         self.table = table
         self._functions = functions
-        self._chunk = WIDE_CHUNK if table.shape[1] > WIDE_COLUMNS else CHUNK
+        columns = table.shape[1]
+        self._chunk = WIDE_CHUNK if columns > WIDE_COLUMNS else CHUNK
+        self._few = columns // 2 if columns > WIDE_COLUMNS else 2 * columns
         self._mixed = np.empty(0, np.uint64)
         self._index = np.empty(BLOCK, np.uint32)
         self._low: kernels.Low | None = None
@@ -131,8 +132,8 @@ class Lane:
     def take(self, keys: NDArray[np.integer], weights: NDArray[np.integer] | None) -> None:
         """Count ``keys``. ``finish`` must follow before the table is read."""
         self._taken += keys.size
-        if weights is None and self._taken < min(2 * self.table.shape[1], FEW):
-            weights = np.ones(keys.size, np.int64)  # not worth the low counters yet
+        if weights is None and self._taken < self._few:
+            weights = np.ones(keys.size, np.int64)
         for part, amounts in pieces(keys, weights):
             if amounts is not None:
                 self._add(part, amounts)
@@ -167,15 +168,20 @@ class Lane:
         self._waiting = 0
 
     def _count(self, keys: U64) -> None:
-        """One for every key, through the low counters."""
-        if self._low is None:
-            self._low = np.zeros((self.table.shape[0], 2 * self.table.shape[1]), np.uint8)
-        kernels.count(keys, self._low, self.table, *self._hashing(keys.size))
+        """One for every key."""
+        kernels.count(keys, self._counters(), self.table, *self._hashing(keys.size))
 
     def _add(self, keys: U64, weights: I64) -> None:
-        """A weight for every key, straight to the table."""
-        if keys.size:
-            kernels.add(keys, weights, self.table, *self._hashing(keys.size))
+        """A weight for every key; the first few do not repay clearing low counters."""
+        if self._low is None and self._taken < self._few:
+            kernels.add_few(keys, weights, self.table, *self._hashing(keys.size))
+        elif keys.size:
+            kernels.add(keys, weights, self._counters(), self.table, *self._hashing(keys.size))
+
+    def _counters(self) -> kernels.Low:
+        if self._low is None:
+            self._low = np.zeros((self.table.shape[0], 2 * self.table.shape[1]), np.uint8)
+        return self._low
 
     def _hashing(self, size: int) -> tuple[np.uint64, np.uint64, U64, U64, np.uint64, U64, U32]:
         f = self._functions

@@ -81,7 +81,19 @@ def _increment(low: Low, row: I64, index: U32, count: int) -> None:
 
 
 @compiled
-def _add(row: I64, index: U32, weights: I64, count: int) -> None:
+def _add(low: Low, row: I64, index: U32, weights: I64, count: int) -> None:
+    for j in range(count):
+        cell = index[j]
+        total = int64(low[cell]) + (weights[j] & 255)
+        low[cell] = total & 255
+        carry = (weights[j] & -256) + (total & 256)
+        if carry != 0:
+            negate = -int64(cell & 1)
+            row[cell >> 1] += (carry ^ negate) - negate
+
+
+@compiled
+def _add_few(row: I64, index: U32, weights: I64, count: int) -> None:
     for j in range(count):
         cell = index[j]
         negate = -int64(cell & 1)
@@ -128,6 +140,32 @@ def count(
 def add(
     keys: U64,
     weights: I64,
+    low: Low,
+    table: I64,
+    k0: np.uint64,
+    k1: np.uint64,
+    a: U64,
+    b: U64,
+    cells: np.uint64,
+    mixed: U64,
+    index: U32,
+) -> None:
+    """Add a signed weight for every key, as ``count`` adds one. ``fold`` must follow."""
+    for start in range(0, keys.size, mixed.size):
+        chunk = keys[start : start + mixed.size]
+        amounts = weights[start : start + mixed.size]
+        premix(chunk, mixed, k0, k1)
+        for r in range(table.shape[0]):
+            for at in range(0, chunk.size, index.size):
+                block = mixed[at : min(at + index.size, chunk.size)]
+                _row_cells(block, index, a[r], b[r], cells)
+                _add(low[r], table[r], index, amounts[at : at + index.size], block.size)
+
+
+@compiled
+def add_few(
+    keys: U64,
+    weights: I64,
     table: I64,
     k0: np.uint64,
     k1: np.uint64,
@@ -146,7 +184,7 @@ def add(
             for at in range(0, chunk.size, index.size):
                 block = mixed[at : min(at + index.size, chunk.size)]
                 _row_cells(block, index, a[r], b[r], cells)
-                _add(table[r], index, amounts[at : at + index.size], block.size)
+                _add_few(table[r], index, amounts[at : at + index.size], block.size)
 
 
 @compiled

@@ -151,3 +151,16 @@ def test_memory_does_not_grow_with_the_stream(chunks):
         tracemalloc.stop()
     # Two private tables, their low counters and buffers, and at most the chunk itself as uint64.
     assert peak < 2 * (1.25 * spec.table_bytes + 5 * 2**18) + 8 * chunk.size + 2**18
+
+
+@pytest.mark.parametrize("columns", [97, 70_000])
+def test_many_weights_of_any_size_and_sign_give_the_reference_table(columns):
+    rng = np.random.default_rng(12)
+    spec = SketchSpec(3, columns, KEY)
+    stream = rng.integers(0, 50, 40_000).astype(np.uint64)
+    sizes = rng.integers(0, 64, stream.size)
+    weight = rng.integers(-(2**63), 2**63 - 1, stream.size) >> sizes
+    sketch = sketch_of(stream, weight, spec)
+    assert np.array_equal(sketch.table, reference.table(spec, stream, weight))
+    sketch.update(stream, -weight)
+    assert not sketch.table.any()
