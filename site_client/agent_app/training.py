@@ -44,6 +44,7 @@ CONFIG_FILE: Final = "config.toml"
 METRICS_FILE: Final = "metrics.jsonl"
 SPLIT_FILE: Final = "split.json"
 TENSORBOARD: Final = "tensorboard"
+_PATHS: Final = ("images", "landmarks", "validation", "validation_landmarks")
 # Poses and starts of every validation of a run are the same, so that their errors compare.
 _VALIDATION_SEED = 1
 
@@ -127,7 +128,7 @@ def begin_or_resume(
         if not wanted.task.landmarks:
             wanted = _with_landmarks(wanted, checkpoint.landmarks)
         # Where the same cases lie is free; their digest is compared once they are read.
-        free = ("run.output", "data.images", "data.validation", "data.landmarks")
+        free = ("run.output", *(f"data.{key}" for key in _PATHS))
         differing = [key for key in differences(wanted, checkpoint.config) if key not in free]
         if differing:
             raise InputDataError(
@@ -144,13 +145,9 @@ def begin_or_resume(
 def _settled(config: Config, data: Path | None, output: Path) -> Config:
     """The configuration with absolute paths, so that it can be resumed from anywhere."""
     where = config.data
-    images = str(data) if data is not None else where.images
-    paths = {
-        "images": images,
-        "landmarks": where.landmarks,
-        "validation": where.validation,
-        "validation_landmarks": where.validation_landmarks,
-    }
+    paths = {key: getattr(where, key) for key in _PATHS}
+    if data is not None:
+        paths["images"] = str(data)
     absolute = {key: str(Path(value).absolute()) if value else "" for key, value in paths.items()}
     run = config.run.model_copy(update={"output": str(output.absolute())})
     return config.model_copy(update={"data": where.model_copy(update=absolute), "run": run})
