@@ -1,0 +1,168 @@
+"""Images as people look at them, with what a search did drawn over: slices, marks, paths, boxes.
+
+Volumes show three slices through a point (axial, coronal, sagittal), the patient's
+left on the right side of the picture and the head up; planar images show
+themselves. Everything here shows a patient's image: it may be written where a person asked
+for it, and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from site_client.agent_app.cases import AnyCase
+from site_client.imaging.datasets2d import PictureCase
+
+TRUTH: Final = (86, 204, 120)
+FOUND: Final = (255, 145, 60)
+PATH: Final = (80, 170, 255)
+INK: Final = (235, 235, 235)
+FAINT: Final = (120, 120, 120)
+PAPER: Final = (18, 20, 23)
+_SIDE = 260  # pixels of the longer side of a panel
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One slice, and where positions of the case fall on it.
+
+    Attributes:
+        name: what it shows.
+        pixels: uint8[v, h].
+        horizontal, vertical: which index axis runs right, and which down.
+        upwards: whether the vertical axis runs up instead.
+        spacing_mm: of the pixels.
+        zoom: picture pixels per image pixel.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8]
+    horizontal: int
+    vertical: int
+    upwards: bool
+    spacing_mm: float
+    zoom: float
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in the picture."""
+        height, width = self.pixels.shape
+        return max(1, round(width * self.zoom)), max(1, round(height * self.zoom))
+
+    def at(self, index: NDArray[np.float64]) -> tuple[float, float]:
+        """Where a continuous index falls, pixels from the panel's corner."""
+        down = float(index[self.vertical])
+        if self.upwards:
+            down = self.pixels.shape[0] - 1 - down
+        return (float(index[self.horizontal]) + 0.5) * self.zoom, (down + 0.5) * self.zoom
+
+
+@dataclass(frozen=True, eq=False)
+class Overlay:
+    """What is drawn over a case, positions given as its landmarks are (mm).
+
+    Attributes:
+        middle: the point that volumes are cut through.
+        found, truth: marks.
+        path: float64[t, d], where a search has been.
+        box_mm: side of what the agent sees around ``middle``; 0 draws none.
+        colour: of path and box.
+    """
+
+    middle: NDArray[np.float64]
+    found: Sequence[NDArray[np.float64]] = ()
+    truth: Sequence[NDArray[np.float64]] = ()
+    path: NDArray[np.float64] | None = None
+    box_mm: float = 0.0
+    colour: tuple[int, int, int] = PATH
+
+
+def panels(case: AnyCase, middle: NDArray[np.float64], side: int = _SIDE) -> list[Panel]:
+    """The slices of a case through a point."""
+    if isinstance(case, PictureCase):
+        pixels = case.picture.pixels
+        zoom = 1.6 * side / max(pixels.shape)
+        return [Panel("", pixels, 0, 1, False, case.picture.spacing_mm, zoom)]
+    volume = case.volume
+    last = volume.size - 1
+    x, y, z = np.clip(np.rint(volume.world_to_index(middle)), 0, last).astype(int)
+    zoom = side / float(volume.size.max())
+    cuts = (
+        ("axial", volume.voxels[z], 0, 1, False),
+        ("coronal", volume.voxels[::-1, y], 0, 2, True),
+        ("sagittal", volume.voxels[::-1, :, x], 1, 2, True),
+    )
+    return [Panel(*cut, volume.spacing_mm, zoom) for cut in cuts]
+
+
+def draw_case(case: AnyCase, overlay: Overlay, side: int = _SIDE) -> Image.Image:
+    """The slices of a case beside each other, with an overlay."""
+    shown = panels(case, overlay.middle, side)
+    gap = 6
+    width = sum(panel.size[0] for panel in shown) + gap * (len(shown) - 1)
+    picture = Image.new("RGB", (width, max(panel.size[1] for panel in shown)), PAPER)
+    left = 0
+    for panel in shown:
+        image = Image.fromarray(np.ascontiguousarray(panel.pixels)).convert("RGB")
+        image = image.resize(panel.size, Image.Resampling.BILINEAR)
+        _draw_overlay(ImageDraw.Draw(image), panel, case, overlay)
+        if panel.name:
+            ImageDraw.Draw(image).text((4, 2), panel.name, fill=FAINT)
+        picture.paste(image, (left, 0))
+        left += panel.size[0] + gap
+    return picture
+
+
+def _draw_overlay(draw: ImageDraw.ImageDraw, panel: Panel, case: AnyCase, overlay: Overlay) -> None:
+    if overlay.path is not None and len(overlay.path) > 1:
+        places = [panel.at(_index(case, position)) for position in overlay.path]
+        draw.line(places, fill=overlay.colour, width=2)
+    if overlay.box_mm > 0:
+        x, y = panel.at(_index(case, overlay.middle))
+        half = overlay.box_mm / panel.spacing_mm * panel.zoom / 2
+        draw.rectangle((x - half, y - half, x + half, y + half), outline=overlay.colour)
+    for position in overlay.truth:
+        x, y = panel.at(_index(case, position))
+        draw.ellipse((x - 5, y - 5, x + 5, y + 5), outline=TRUTH, width=2)
+    for position in overlay.found:
+        x, y = panel.at(_index(case, position))
+        draw.line((x - 5, y, x + 5, y), fill=FOUND, width=2)
+        draw.line((x, y - 5, x, y + 5), fill=FOUND, width=2)
+
+
+def _index(case: AnyCase, position: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Continuous index of a position given as the case's landmarks are."""
+    if isinstance(case, PictureCase):
+        return np.asarray(position / case.picture.spacing_mm)
+    return case.volume.world_to_index(position)
+
+
+def caption(
+    picture: Image.Image, line: str, names: Sequence[str], values: Iterable[float]
+) -> Image.Image:
+    """A picture with a line of text below and a bar for every action's value."""
+    bars = list(zip(names, values, strict=True))
+    strip = 64 if bars else 22
+    whole = Image.new("RGB", (max(picture.width, 300), picture.height + strip), PAPER)
+    whole.paste(picture, ((whole.width - picture.width) // 2, 0))
+    draw = ImageDraw.Draw(whole)
+    draw.text((6, picture.height + 5), line, fill=INK)
+    if not bars:
+        return whole
+    low, high = min(v for _, v in bars), max(v for _, v in bars)
+    span = max(high - low, 1e-6)
+    width = (whole.width - 12) / len(bars)
+    base = whole.height - 16
+    for k, (name, value) in enumerate(bars):
+        x = 6 + k * width
+        tall = 3 + 18 * (value - low) / span
+        colour = FOUND if value == high else FAINT
+        draw.rectangle((x, base - tall, x + width - 8, base), fill=colour)
+        draw.text((x, base + 2), f"{name} {value:.2f}", fill=INK if value == high else FAINT)
+    return whole
