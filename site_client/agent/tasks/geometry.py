@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from site_client.agent.settings import PoseSettings
 
+# Of each cut, the axes along its columns, its rows, and through it: across x, y and z.
+ORTHOGONAL_CUTS = np.array([[1, 2, 0], [0, 2, 1], [0, 1, 2]])
+
 
 @dataclass(frozen=True)
 class Ladder:

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
+from site_client.agent.search import consensus
 from site_client.agent.task import Outcome, Situations
 from site_client.agent.tasks.geometry import Poses, draw_poses, native_poses
 from site_client.agent.tasks.points import PointSearch
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-# Median distances from the middle beyond which a vote does not count.
+# Votes further from the middle than this many times the median distance do not count.
 _REJECTED_BEYOND = 2.5
 
 
@@ -140,7 +141,7 @@ class MultiAgent:
             for landmark in np.unique(self.teams[row]):
                 same = self.teams[row] == landmark
                 votes = positions[np.ix_(of_team, same)]
-                agreed[np.ix_(of_team, same)] = agree(votes)[:, None]
+                agreed[np.ix_(of_team, same)] = consensus(votes, _REJECTED_BEYOND)[:, None]
         return agreed
 
     def report(self, at: Situations) -> dict[str, NDArray[np.float64]]:
@@ -174,16 +175,3 @@ class MultiAgent:
 
     def _split(self, rows: NDArray[Scalar]) -> NDArray[Scalar]:
         return rows.reshape(-1, self.agents, *rows.shape[1:])
-
-
-def agree(votes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of votes float64[n, votes, d] without the outliers, float64[n, d].
-
-    A vote is an outlier if it lies further from the coordinate-wise median than 2.5
-    times the median distance of the votes; at least half of them always count.
-    """
-    middle = np.median(votes, axis=1, keepdims=True)
-    far = np.linalg.norm(votes - middle, axis=2)
-    counted = far <= _REJECTED_BEYOND * np.median(far, axis=1, keepdims=True) + 1e-9
-    weights = counted / counted.sum(axis=1, keepdims=True)
-    return np.asarray((votes * weights[:, :, None]).sum(axis=1))

@@ -1,0 +1,398 @@
+"""Boxes around lesions or organs, in images and volumes: move, resize, and say when it fits.
+
+The parameters are the centre (posed mm) and the logarithm of the size (mm) along
+each axis. The view is stretched to the box, so that the box always fills its
+middle. A reward is the sign of the change in overlap (intersection over union)
+with the best fitting lesion; where a move does not change the overlap (far away, or
+around a lesion that is well inside), of the approach of the centres.
+The last action is a trigger: on a coarse level it descends, on the finest it ends
+the search, and it earns +1 if the overlap suffices and -1 if not.
+Source of actions and rewards: Caicedo & Lazebnik, ICCV 2015.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputDataError
+from site_client.agent.settings import PoseSettings
+from site_client.agent.task import Outcome, Situations
+from site_client.agent.tasks.geometry import (
+    ORTHOGONAL_CUTS,
+    Poses,
+    check_falling,
+    draw_poses,
+    native_poses,
+    pose_length,
+    steps_of_actions,
+)
+from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, Raster, build_pyramids
+from site_client.imaging.sampling import sample_2d, sample_3d
+
+_SAME = 1e-7
+# At this distance from every lesion, closeness is half of what it can be.
+_FAR_MM = 100.0
+# Closeness only breaks ties: a box that just contains a lesion off its middle could
+# neither shrink nor move without it.
+_CLOSENESS = 0.01
+# A level's training starts miss the truth by up to this many steps of the level before.
+_REACH = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class BoxCase:
+    """One image and the boxes in it.
+
+    Attributes:
+        name: kept out of `repr` and of everything that leaves the site.
+        raster: the image.
+        boxes_mm: float64[boxes, 2, d], lower and upper corner along the patient's axes (2-D:
+            the image's), mm from the middle of the image.
+        heads: which kind of thing each box holds; all of kind 0 if omitted.
+    """
+
+    name: str
+    raster: Raster
+    boxes_mm: NDArray[np.float64]
+    heads: tuple[int, ...] | None = None
+
+    def __repr__(self) -> str:
+        return f"BoxCase(shape={self.raster.pixels.shape}, boxes={len(self.boxes_mm)})"
+
+
+@dataclass(frozen=True)
+class BoxSettings:
+    """How boxes are looked for.
+
+    Attributes:
+        steps: share of the box's size that one action moves or (as a logarithm) resizes it,
+            per level, coarse to fine.
+        contexts: sides of the views, as multiples of the box's.
+        roi: samples along each side of a view.
+        overlap: intersection over union from which on the trigger is right.
+        smallest_mm: no box becomes smaller; none becomes larger than the image.
+    """
+
+    steps: tuple[float, ...] = (0.2, 0.07)
+    contexts: tuple[float, ...] = (1.5, 4.0)
+    roi: int = 33
+    overlap: float = 0.5
+    smallest_mm: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_falling("box.steps", self.steps)
+        if not (
+            self.contexts
+            and min(self.contexts) > 0
+            and 3 <= self.roi <= 512
+            and 0 < self.overlap < 1
+            and self.smallest_mm > 0
+        ):
+            raise InputDataError(
+                "no such search for boxes",
+                expected="contexts and sizes above 0, an overlap between 0 and 1",
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class _Truth:
+    """Boxes of all cases, padded with NaN; centre and half size in mm from the middle."""
+
+    centre: NDArray[np.float64]
+    half: NDArray[np.float64]
+    head: NDArray[np.int64] = field(repr=False)
+
+
+class BoxSearch:
+    """Search for boxes.
+
+    Args:
+        cases: images with their boxes; those without any are never drawn, but can be
+            searched with `detect`.
+        settings: steps and views.
+        poses: extent of the random pose. A turned lesion gets the box around it that it
+            would have as an ellipsoid.
+        limit_mib: ceiling of the pixels in memory.
+
+    Raises:
+        InputDataError: no boxes, boxes that are none, or images that do not fit together.
+    """
+
+    agents = 1
+
+    def __init__(
+        self,
+        cases: Sequence[BoxCase],
+        settings: BoxSettings | None = None,
+        poses: PoseSettings | None = None,
+        limit_mib: int = DEFAULT_LIMIT_MIB,
+    ) -> None:
+        self.settings = settings or BoxSettings()
+        self.poses = poses or PoseSettings(rotation_deg=10.0)
+        self.images: Pyramids = build_pyramids((case.raster for case in cases), 0.0, limit_mib)
+        self.dim = self.images.dim
+        self._truth = _truth_of(cases, self.dim)
+        self.heads = int(self._truth.head.max(initial=-1)) + 1
+        self.levels = len(self.settings.steps)
+        self.actions = 4 * self.dim + 1
+        cuts = len(self.settings.contexts) * (1 if self.dim == 2 else 3)
+        self.shape: tuple[int, ...] = (
+            cuts * self.images.channels,
+            self.settings.roi,
+            self.settings.roi,
+        )
+        self.situation: np.dtype[np.void] = np.dtype(
+            [
+                ("case", "<u2"),
+                ("head", "u1"),
+                ("level", "u1"),
+                ("action", "u1"),
+                ("pose", "<f2", pose_length(self.dim)),
+                ("box", "<f4", 2 * self.dim),
+            ]
+        )
+        pairs = {(c, int(h)) for c, row in enumerate(self._truth.head) for h in row if h >= 0}
+        self._pairs = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2)
+        if not len(self._pairs) or len(cases) > 65_535 or self.heads > 255:
+            raise InputDataError(
+                "nothing to search", expected="1 to 65535 cases, at least one of them with a box"
+            )
+        self._steps = np.array(self.settings.steps, dtype=np.float32)
+        last = self.images.bounds[:, 1] - self.images.bounds[:, 0]
+        self._largest = np.log((last + 1) * self.images.spacing_mm).max(axis=1)
+        self._moves = np.concatenate(
+            [steps_of_actions(2 * self.dim), np.zeros((1, 2 * self.dim), np.float32)]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def trigger(self) -> int:
+        """The action that says: it fits."""
+        return self.actions - 1
+
+    def draw(self, rng: np.random.Generator, n: int) -> Situations:
+        """Training starts: half anywhere (on the coarsest level), the others around a box."""
+        at = np.zeros(n, self.situation)
+        at["case"], at["head"] = self._pairs[rng.integers(0, len(self._pairs), n)].T
+        at["level"] = rng.integers(0, self.levels, n)
+        at["pose"] = draw_poses(rng, self.poses, n, self.dim)
+        self._put_anywhere(rng, at)
+        centre, half = self._targets(at)
+        # One of the case's boxes of this kind: the largest of random numbers.
+        lot = np.where(np.isfinite(centre[:, :, 0]), rng.random(centre.shape[:2]), -1)
+        chosen = lot.argmax(axis=1)
+        rows = np.arange(n)
+        size = 2 * half[rows, chosen]
+        reach = (_REACH * self._steps[np.maximum(at["level"], 1) - 1] * rng.random(n))[:, None]
+        miss = rng.uniform(-1, 1, (2, n, self.dim)) * reach
+        near = np.concatenate(
+            [centre[rows, chosen] + miss[0] * size, np.log(size) + miss[1]], axis=1
+        )
+        around = (at["level"] > 0) | (rng.random(n) < 0.5)
+        at["box"][around] = near[around]
+        self._pull_inside(at)
+        return at
+
+    def starts(self, rng: np.random.Generator, repeats: int, *, posed: bool) -> Situations:
+        """Every kind of box that a case has, `repeats` times, adjacent, level 0."""
+        n = len(self._pairs)
+        poses = draw_poses(rng, self.poses, n, self.dim) if posed else native_poses(n, self.dim)
+        at = np.zeros(n * repeats, self.situation)
+        at["case"], at["head"] = np.repeat(self._pairs, repeats, axis=0).T
+        at["pose"] = np.repeat(poses, repeats, axis=0)
+        self._put_anywhere(rng, at)
+        self._pull_inside(at)
+        return at
+
+    def grid(self, case: int, head: int, per_axis: int, sizes_mm: Sequence[float]) -> Situations:
+        """Native starts all over one case: per_axis^d centres in each of the sizes, level 0."""
+        steps = (np.arange(per_axis) + 0.5) / per_axis
+        fractions = np.stack(np.meshgrid(*[steps] * self.dim, indexing="ij"), axis=-1)
+        fractions = fractions.reshape(-1, self.dim)
+        at = np.zeros(len(fractions) * len(sizes_mm), self.situation)
+        at["case"], at["head"] = case, head
+        at["pose"] = native_poses(len(at), self.dim)
+        centres = self.images.at_fractions(fractions, np.full(len(fractions), case))
+        at["box"][:, : self.dim] = np.tile(centres, (len(sizes_mm), 1))
+        at["box"][:, self.dim :] = np.repeat(np.log(sizes_mm), len(fractions))[:, None]
+        self._pull_inside(at)
+        return at
+
+    def observe(self, at: Situations) -> NDArray[np.uint8]:
+        """uint8[n, channels, roi, roi]: contexts; in volumes, the three cuts of each."""
+        case, pose = at["case"].astype(np.int64), Poses.of(at["pose"])
+        d, settings = self.dim, self.settings
+        centre = at["box"][:, None, :d].astype(np.float64)
+        strides = np.exp(at["box"][:, d:].astype(np.float64)) / settings.roi
+        axes = strides[:, None, :, None] * np.eye(d) * np.array(settings.contexts)[:, None, None]
+        axes = self.images.index_steps(pose.native_vectors(axes), case)
+        if d == 3:
+            axes = axes[:, :, ORTHOGONAL_CUTS].reshape(len(at), -1, 3, 3)
+        middles = self.images.index(pose.native(centre), case)
+        middles = np.ascontiguousarray(np.broadcast_to(middles, (len(at), axes.shape[1], d)))
+        if d == 2:
+            cut = sample_2d(self.images, case, middles, axes, pose.gamma, settings.roi)
+        else:
+            cut = sample_3d(self.images, case, middles, axes, pose.gamma, (1, settings.roi))
+        return cut.reshape(len(at), *self.shape)
+
+    def step(self, at: Situations) -> Outcome:
+        """Take each situation's action; what is not possible is not done and earns -1."""
+        boxes, rewards = self._after(at, at["action"][:, None])
+        reached = at.copy()
+        reached["box"] = boxes[:, 0]
+        pulled = at["action"] == self.trigger
+        ended = pulled & (at["level"] == self.levels - 1)
+        reached["level"][pulled & ~ended] += 1
+        return Outcome(reached, rewards[:, 0], ended)
+
+    def rewards_of_all(self, at: Situations) -> NDArray[np.float32]:
+        """float32[n, actions]."""
+        return self._after(at, np.tile(np.arange(self.actions), (len(at), 1)))[1]
+
+    def parameters(self, at: Situations) -> NDArray[np.float32]:
+        """float32[n, 2d]: centre (posed mm) and log size (mm)."""
+        return np.array(at["box"])
+
+    def move_to(self, at: Situations, parameters: NDArray[np.float32]) -> None:
+        """Put boxes elsewhere, in place."""
+        at["box"] = parameters
+
+    def overlaps(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n]: intersection over union with the best fitting box of the kind."""
+        return self._qualities(at, at["box"][:, None])[0][:, 0]
+
+    def errors(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n]: 1 - intersection over union; without a unit."""
+        return 1.0 - self.overlaps(at)
+
+    def fractions(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n, 3]: the centre; the third is 0 in an image of two dimensions."""
+        native = Poses.of(at["pose"]).native(at["box"][:, : self.dim])
+        place = np.zeros((len(at), 3))
+        within = self.images.fractions(native, at["case"].astype(np.int64))
+        place[:, : self.dim] = np.clip(within, 0, 1)
+        return place
+
+    def report(self, at: Situations) -> dict[str, NDArray[np.float64]]:
+        """Overlap, whether it suffices, and the distance of the centres."""
+        centre, _ = self._targets(at)
+        gap = np.linalg.norm(at["box"][:, None, : self.dim] - centre, axis=2)
+        overlap = self.overlaps(at)
+        return {
+            "iou": overlap,
+            "hit": (overlap >= self.settings.overlap).astype(np.float64),
+            "centre_mm": np.nanmin(gap, axis=1) / Poses.of(at["pose"]).scale,
+        }
+
+    def native_boxes(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n, 2, d]: corners of native situations, mm from the middle of the image."""
+        centre = at["box"][:, : self.dim].astype(np.float64)
+        half = np.exp(at["box"][:, self.dim :].astype(np.float64)) / 2
+        return np.stack([centre - half, centre + half], axis=1)
+
+    def true_boxes(self, case: int, head: int) -> NDArray[np.float64]:
+        """float64[boxes, 2, d]: corners of a case's boxes of a kind, mm from the middle."""
+        of_kind = self._truth.head[case] == head
+        centre, half = self._truth.centre[case, of_kind], self._truth.half[case, of_kind]
+        return np.stack([centre - half, centre + half], axis=1)
+
+    def _targets(self, at: Situations) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(centres, half sizes) float64[n, most, d] in the posed frame; NaN where there is none."""
+        pose, case = Poses.of(at["pose"]), at["case"]
+        of_kind = self._truth.head[case] == at["head"][:, None]
+        centre = np.where(of_kind[:, :, None], self._truth.centre[case], np.nan)
+        square = np.einsum("nij,nmj->nmi", pose.rotation**2, self._truth.half[case] ** 2)
+        return pose.posed(centre), np.sqrt(square) * pose.scale[:, None, None]
+
+    def _qualities(
+        self, at: Situations, boxes: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(overlap, overlap and closeness) float64[n, m] of boxes float32[n, m, 2d].
+
+        Each is that of the box's best true one.
+        """
+        d = self.dim
+        centre, half = (part[:, None] for part in self._targets(at))
+        mine = boxes[:, :, None, :d].astype(np.float64)
+        size = np.exp(boxes[:, :, None, d:].astype(np.float64)) / 2
+        shared = np.minimum(mine + size, centre + half) - np.maximum(mine - size, centre - half)
+        inner = np.clip(shared, 0, None).prod(axis=3)
+        outer = size.prod(axis=3) * 2**d + half.prod(axis=3) * 2**d - inner
+        gap = np.linalg.norm(mine - centre, axis=3)
+        overlap = inner / outer
+        quality = overlap - _CLOSENESS * gap / (gap + _FAR_MM)
+        none = np.isnan(quality)
+        return (
+            np.asarray(np.where(none, 0.0, overlap).max(axis=2)),
+            np.asarray(np.where(none, -1.0, quality).max(axis=2)),
+        )
+
+    def _after(
+        self, at: Situations, actions: NDArray[np.integer]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(boxes [n, m, 2d], rewards [n, m]) of actions [n, m]."""
+        d, case = self.dim, at["case"].astype(np.int64)
+        here = at["box"][:, None]
+        step = self._moves[actions] * self._steps[at["level"]][:, None, None]
+        step[:, :, :d] *= np.exp(here[:, :, d:])
+        there = here + step
+        native = Poses.of(at["pose"]).native(there[:, :, :d])
+        within = self.images.fractions(native, case)
+        low, high = np.log(self.settings.smallest_mm), self._largest[case][:, None, None]
+        refused = ((within < 0) | (within > 1)).any(axis=2)
+        refused |= ((there[:, :, d:] < low) | (there[:, :, d:] > high)).any(axis=2)
+        # Nobody is kept from triggering, wherever they are.
+        refused &= actions != self.trigger
+        there = np.where(refused[:, :, None], here, there)
+        overlap, before = self._qualities(at, here)
+        gain = self._qualities(at, there)[1] - before
+        rewards = np.where(np.abs(gain) > _SAME, np.sign(gain), 0.0)
+        verdict = np.where(overlap >= self.settings.overlap, 1.0, -1.0)
+        rewards = np.where(actions == self.trigger, verdict, np.where(refused, -1.0, rewards))
+        return there, rewards.astype(np.float32)
+
+    def _put_anywhere(self, rng: np.random.Generator, at: Situations) -> None:
+        """Centres in the middle of the image, sizes between a tenth and all of it."""
+        case, n = at["case"].astype(np.int64), len(at)
+        native = self.images.at_fractions(rng.uniform(0.1, 0.9, (n, self.dim)), case)
+        at["box"][:, : self.dim] = Poses.of(at["pose"]).posed(native)
+        at["box"][:, self.dim :] = (self._largest[case] + np.log(rng.uniform(0.1, 1.0, n)))[:, None]
+
+    def _pull_inside(self, at: Situations) -> None:
+        """Centres into the image, sizes between the smallest and the largest."""
+        case, pose, d = at["case"].astype(np.int64), Poses.of(at["pose"]), self.dim
+        within = self.images.fractions(pose.native(at["box"][:, :d]), case)
+        outside = ((within < 0) | (within > 1)).any(axis=1)
+        inner = pose.posed(self.images.at_fractions(np.clip(within, 0.002, 0.998), case))
+        at["box"][outside, :d] = inner[outside]
+        # Slightly between, so that rounding cannot put them out again.
+        low, high = np.log(self.settings.smallest_mm) + 1e-4, self._largest[case][:, None] - 1e-4
+        at["box"][:, d:] = np.clip(at["box"][:, d:], low, high)
+
+
+def _truth_of(cases: Sequence[BoxCase], d: int) -> _Truth:
+    most = max((len(case.boxes_mm) for case in cases), default=0)
+    centre = np.full((len(cases), max(most, 1), d), np.nan)
+    half = np.full_like(centre, np.nan)
+    head = np.full(centre.shape[:2], -1, dtype=np.int64)
+    for row, case in enumerate(cases):
+        boxes = np.asarray(case.boxes_mm, dtype=np.float64).reshape(-1, 2, d)
+        heads = case.heads if case.heads is not None else (0,) * len(boxes)
+        sound = np.isfinite(boxes).all() and (boxes[:, 0] < boxes[:, 1]).all()
+        if not sound or len(heads) != len(boxes) or min(heads, default=0) < 0:
+            raise InputDataError(
+                "a box is none",
+                field=case.name,
+                expected="a lower and an upper corner, and a kind of 0 or more",
+            )
+        k = len(boxes)
+        centre[row, :k], half[row, :k] = boxes.mean(axis=1), (boxes[:, 1] - boxes[:, 0]) / 2
+        head[row, :k] = heads
+    return _Truth(centre, half, head)

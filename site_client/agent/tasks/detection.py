@@ -1,0 +1,158 @@
+"""From many searches in one image to a list of found boxes, and how good such lists are.
+
+Searches start all over the image; each ends in a box with a score, what the
+network thinks its trigger is worth there. Of boxes that overlap only the best
+scored is kept (non-maximum suppression).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from common.errors import InputDataError
+from site_client.agent.search import Values, action_values, greedy_search
+from site_client.agent.settings import EvaluationSettings
+from site_client.agent.tasks.box import BoxSearch
+
+
+@dataclass(frozen=True)
+class DetectionSettings:
+    """How a whole image is searched.
+
+    Attributes:
+        per_axis: starts along each axis.
+        sizes_mm: sides of the boxes that searches start with.
+        suppress_above: overlap above which the worse of two boxes is dropped.
+        least_score: score below which a box is no finding.
+    """
+
+    per_axis: int = 4
+    sizes_mm: tuple[float, ...] = (20.0, 50.0)
+    suppress_above: float = 0.3
+    least_score: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.per_axis <= 64 and self.sizes_mm and min(self.sizes_mm) > 0):
+            raise InputDataError(
+                "no such detection", expected="1 to 64 starts along an axis, sizes above 0"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """Boxes found in one case, best first.
+
+    Attributes:
+        boxes_mm: float64[k, 2, d], corners, mm from the middle of the image.
+        scores: float64[k].
+    """
+
+    boxes_mm: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+@dataclass(frozen=True)
+class DetectionReport:
+    """Found against true boxes over cases.
+
+    Attributes:
+        true, found: boxes there are, and boxes found.
+        recall: share of the true boxes that a found one overlaps enough.
+        precision: share of the found boxes that overlap a true one enough; NaN without any.
+        mean_iou: mean overlap of the true boxes with their best found one.
+    """
+
+    true: int
+    found: int
+    recall: float
+    precision: float
+    mean_iou: float
+
+
+def detect(
+    task: BoxSearch,
+    policy: nn.Module | Values,
+    case: int,
+    head: int = 0,
+    settings: DetectionSettings | None = None,
+    search: EvaluationSettings | None = None,
+) -> Detections:
+    """All boxes of a kind in one case, as acquired.
+
+    Args:
+        task: holds the image; its true boxes are not looked at.
+        policy: a Q-network, or a function with its values.
+        case: which image.
+        head: which kind.
+        settings: starts and suppression.
+        search: steps and visits.
+    """
+    settings = settings or DetectionSettings()
+    start = task.grid(case, head, settings.per_axis, settings.sizes_mm)
+    found = greedy_search(task, policy, start, search)
+    scores = action_values(task, policy, found)[:, task.trigger].astype(np.float64)
+    boxes = task.native_boxes(found)
+    scored = scores >= settings.least_score
+    boxes, scores = boxes[scored], scores[scored]
+    kept = suppress(boxes, scores, settings.suppress_above)
+    return Detections(boxes[kept], scores[kept])
+
+
+def suppress(
+    boxes: NDArray[np.float64], scores: NDArray[np.float64], above: float
+) -> NDArray[np.int64]:
+    """Indices of the boxes float64[k, 2, d] that no better scored one overlaps, best first."""
+    order = np.argsort(-scores, kind="stable")
+    overlap = overlaps(boxes[order], boxes[order])
+    kept: list[int] = []
+    for i in range(len(order)):
+        if not (overlap[i, kept] > above).any():
+            kept.append(i)
+    return np.asarray(order[np.array(kept, dtype=np.int64)])
+
+
+def overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64[n, m]: intersection over union of boxes float64[n, 2, d] and float64[m, 2, d]."""
+    low = np.maximum(a[:, None, 0], b[None, :, 0])
+    high = np.minimum(a[:, None, 1], b[None, :, 1])
+    inner = np.clip(high - low, 0, None).prod(axis=2)
+    whole = [(part[:, 1] - part[:, 0]).prod(axis=1) for part in (a, b)]
+    return np.asarray(inner / (whole[0][:, None] + whole[1] - inner))
+
+
+def judge(
+    found: Sequence[Detections], true: Sequence[NDArray[np.float64]], enough: float = 0.5
+) -> DetectionReport:
+    """Compare the findings of each case with its true boxes.
+
+    A true box is found once: of several findings in it, the best scored counts and
+    the others are false. Findings are matched in the order of their scores.
+    """
+    hits = total = count = 0
+    best: list[float] = []
+    for detections, boxes in zip(found, true, strict=True):
+        total += len(boxes)
+        count += len(detections)
+        overlap = overlaps(detections.boxes_mm, boxes)
+        best += list(overlap.max(axis=0, initial=0.0))
+        free = np.ones(len(boxes), dtype=bool)
+        for row in overlap:
+            candidates = np.where(free, row, 0.0)
+            if candidates.max(initial=0.0) >= enough:
+                free[candidates.argmax()] = False
+                hits += 1
+    return DetectionReport(
+        true=total,
+        found=count,
+        recall=hits / total if total else float("nan"),
+        precision=hits / count if count else float("nan"),
+        mean_iou=float(np.mean(best)) if best else float("nan"),
+    )
