@@ -1,15 +1,23 @@
 #!/bin/sh
-# Runs inside the image build: installs one role into /opt/cairn from /wheels, by digest,
-# checks whose `common` came, and lists what is in there (CycloneDX).
+# Runs inside the image build, by digest and from /wheels alone:
+#   install-role.sh needed ROLE   what a role depends on, into /opt/cairn
+#   install-role.sh cairn  ROLE   Cairn itself, into /cairn, to be laid over it; checks whose
+#                                 `common` came, and lists all that is there (CycloneDX)
 set -eu
-role=$1
+step=$1 role=$2
 
-pip() {
+pip_install() {
     /installer/bin/pip --isolated --disable-pip-version-check --python /opt/cairn/bin/python \
         install --quiet --no-cache-dir --no-index --find-links /wheels --no-deps --require-hashes "$@"
 }
-pip -r "/locks/$role.lock"
-pip -r /wheels/cairn.lock
+
+if [ "$step" = needed ]; then
+    pip_install -r "/locks/$role.lock"
+    exit 0
+fi
+
+pip_install --prefix /cairn -r /wheels/cairn.lock
+cp -a /cairn/. /opt/cairn/
 
 # Another distribution on the public index is called `common`, too.
 /opt/cairn/bin/python - <<'END'
@@ -20,6 +28,6 @@ if owners != ["cairn-fl"]:
     raise SystemExit(f"the package `common` belongs to {owners}, expected cairn-fl")
 END
 
-mkdir -p /opt/cairn/share
+mkdir -p /cairn/share
 /installer/bin/cyclonedx-py environment --output-reproducible --of JSON --sv 1.6 \
-    -o /opt/cairn/share/sbom.cdx.json /opt/cairn/bin/python
+    -o /cairn/share/sbom.cdx.json /opt/cairn/bin/python
