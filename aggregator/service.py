@@ -1,8 +1,8 @@
 """``cairn-aggregator up``: Flower's two server programs, started, watched and stopped.
 
-The SuperLink speaks TLS with the federation's certificate and asks every node
-for its key; the SuperExec runs the ServerApp in processes of its own. Nothing
-is installed or fetched at run time.
+The SuperLink speaks TLS with the federation's certificate, asks every node for its
+key, and answers other machines on the sites' paths only; the SuperExec runs the
+ServerApp in processes of its own. Nothing is installed or fetched at run time.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class Service:
         self._folder = folder
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._registered: set[str] = set()
+        self._withdrawn: set[str] = set()
 
     def start(self) -> None:
         """Start both programs and wait until the SuperLink answers.
@@ -72,7 +73,7 @@ class Service:
         pki, flower = self._folder.pki, self._folder.flower
         self._spawn(
             "superlink",
-            "flower-superlink",
+            [sys.executable, "-m", "aggregator.rounds.guarded_superlink"],
             {
                 "--host": settings.bind_host,
                 "--port": settings.port,
@@ -88,7 +89,7 @@ class Service:
         self._wait_until_healthy()
         self._spawn(
             "superexec",
-            "flower-superexec",
+            ["flower-superexec"],
             {
                 "--runtime-api-address": local_address(self._folder),
                 "--root-certificates": pki / "ca.crt",
@@ -110,10 +111,18 @@ class Service:
             self._check_children()
 
     def register_sites(self) -> list[str]:
-        """Tell the SuperLink the node keys of admitted sites it does not know yet."""
-        new = [s for n, s in self._folder.admitted().items() if n not in self._registered]
-        if new:
+        """Tell the SuperLink the node keys of admitted sites it does not know yet.
+
+        One that was revoked while nothing ran is disconnected before it can connect.
+        """
+        known = self._folder.known()
+        new = [s for n, s in known.items() if not s.revoked and n not in self._registered]
+        gone = [s for n, s in known.items() if s.revoked and n not in self._withdrawn]
+        if new or gone:
             with SuperLink(local_address(self._folder), authority(self._folder)) as link:
+                for site in gone:
+                    link.unregister(parse_node_public_key(site.request.node_key))
+                    self._withdrawn.add(site.name)
                 for site in new:
                     link.register(site.name, parse_node_public_key(site.request.node_key))
                     self._registered.add(site.name)
@@ -133,7 +142,11 @@ class Service:
         self._children.clear()
 
     def _spawn(
-        self, name: str, program: str, options: Mapping[str, object], flags: Sequence[str] = ()
+        self,
+        name: str,
+        program: Sequence[str],
+        options: Mapping[str, object],
+        flags: Sequence[str] = (),
     ) -> None:
         words = [str(word) for option in options.items() for word in option]
         environment = {
@@ -148,7 +161,7 @@ class Service:
         }
         with (self._folder.flower / f"{name}.log").open("ab") as log:
             self._children[name] = subprocess.Popen(
-                [program, *words, *flags],
+                [*program, *words, *flags],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

@@ -1,4 +1,4 @@
-"""Making a federation, inviting sites, admitting them, withdrawing them again.
+"""Making a federation, admitting sites, withdrawing them again.
 
 The authority's and the witness's private keys are made here and stay here.
 Of a site only public keys ever arrive.
@@ -7,28 +7,23 @@ Of a site only public keys ever arrive.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import tomli_w
 
+from aggregator.admin.certificates import issue_to_site
+from aggregator.admin.credentials import FIRST_COORDINATOR, issue_credential, write_credential
 from aggregator.admin.folder import FederationFolder, FederationSettings
 from common.crypto.certificates import (
-    certificate_fingerprint,
     create_authority,
     issue_server_certificate,
     parse_node_public_key,
-    read_certificate,
     write_certificate,
     write_tls_key,
 )
-from common.crypto.identity import (
-    PublicKey,
-    SigningKey,
-    read_public_key,
-    write_public_key,
-    write_signing_key,
-)
-from common.enrolment import Invite, JoinRequest
+from common.crypto.clients import requested_key
+from common.crypto.exchange import SealingKey
+from common.crypto.identity import PublicKey, SigningKey, write_public_key, write_signing_key
+from common.enrolment import JoinRequest, read_request
 from common.errors import InputDataError, RefusedError
 from common.ledger.durable import replace_durably
 
@@ -37,6 +32,8 @@ def create_federation(
     folder: FederationFolder, settings: FederationSettings, host_names: list[str]
 ) -> None:
     """Make a new federation: authority, server certificate, witness key, settings.
+
+    The first coordinator's credential comes to lie beside the settings.
 
     Raises:
         InputDataError: there is one in this folder already, or a host name is unusable.
@@ -49,7 +46,7 @@ def create_federation(
         )
     ca_key, ca_cert = create_authority(settings.name)
     server_key, server_cert = issue_server_certificate(ca_key, ca_cert, host_names)
-    for path in (folder.pki, folder.sites, folder.runs, folder.flower):
+    for path in (folder.pki, folder.sites, folder.invites, folder.desk, folder.runs, folder.flower):
         path.mkdir(parents=True, exist_ok=True)
         path.chmod(0o700)
     write_tls_key(folder.pki / "ca.key", ca_key)
@@ -62,48 +59,20 @@ def create_federation(
     secret = folder.flower / "superexec.key"
     secret.touch(mode=0o600)
     secret.write_bytes(os.urandom(32).hex().encode())
-    text = tomli_w.dumps(settings.model_dump())
+    text = tomli_w.dumps(settings.model_dump(exclude_none=True))
     replace_durably(folder.settings_file, text.encode())
-
-
-def make_invite(folder: FederationFolder, site: str, app_sha256: str) -> Invite:
-    """The file that tells one site whom to trust; holds nothing secret.
-
-    Raises:
-        InputDataError: not a federation's folder, or a site name that is not lower case.
-    """
-    settings = folder.settings()
-    certificate = read_certificate(folder.pki / "ca.crt")
-    try:
-        return Invite(
-            federation=settings.name,
-            site=site,
-            address=settings.address,
-            ca_certificate=(folder.pki / "ca.crt").read_text(encoding="ascii"),
-            ca_sha256=certificate_fingerprint(certificate),
-            witness_key=read_public_key(folder.pki / "witness.pub").text,
-            app_sha256=app_sha256,
-        )
-    except ValueError as error:
-        raise InputDataError(
-            "not a name for a site",
-            field="site",
-            expected="1 to 32 lower-case letters, digits and hyphens",
-            got=f"{len(site)} characters",
-        ) from error
-
-
-def write_invite(path: Path, invite: Invite) -> None:
-    """Write an invite as TOML."""
-    replace_durably(path, tomli_w.dumps(invite.model_dump(), multiline_strings=True).encode())
+    write_credential(
+        folder.root / f"{FIRST_COORDINATOR}.toml", issue_credential(folder, FIRST_COORDINATOR)
+    )
 
 
 def admit(folder: FederationFolder, request: JoinRequest) -> None:
-    """Accept a site's public keys.
+    """Accept a site's public keys, and issue its certificate if it asks for one.
 
     Raises:
         RefusedError: another federation, a revoked name, or a name that has other keys.
         InputDataError: a key that is no key.
+        VerificationError: signed by somebody else.
     """
     if request.federation != folder.settings().name:
         raise RefusedError(
@@ -112,19 +81,39 @@ def admit(folder: FederationFolder, request: JoinRequest) -> None:
             expected=folder.settings().name,
             got=request.federation,
         )
+    check_keys(request)
+    with folder.locked():
+        admit_locked(folder, request)
+
+
+def check_keys(request: JoinRequest) -> None:
+    """Return only if every key of a request is one, and the signature, if any, is its own.
+
+    Raises:
+        InputDataError: a key that is no key.
+        VerificationError: signed by somebody else, or keys that must be signed and are not.
+    """
     parse_node_public_key(request.node_key)
-    ledger_key = PublicKey.parse(request.ledger_key)
+    PublicKey.parse(request.ledger_key)
+    if request.sealing_key is not None:
+        SealingKey.parse(request.sealing_key)
+    if request.tls_csr is not None:
+        requested_key(request.tls_csr.encode())
+    # A request of the first release has only the two keys that people compared by telephone.
+    if request.signature or request.sealing_key or request.tls_csr:
+        request.verify()
+
+
+def admit_locked(folder: FederationFolder, request: JoinRequest) -> None:
+    """``admit`` for whoever has checked the keys and holds the lock.
+
+    Raises:
+        RefusedError: a revoked name, or a name that has other keys.
+    """
     site = folder.sites / request.site
     known = site / "request.json"
-    if (site / "revoked").exists():
-        raise RefusedError(
-            "this site was revoked",
-            field="site",
-            got=request.site,
-            advice="Invite it under a new name; revoked keys never return",
-        )
-    data = request.model_dump_json().encode()
-    if known.exists() and known.read_bytes() != data:
+    check_not_revoked(folder, request.site)
+    if known.exists() and read_request(known) != request:
         raise RefusedError(
             "a site of this name was admitted with other keys",
             field="site",
@@ -133,8 +122,46 @@ def admit(folder: FederationFolder, request: JoinRequest) -> None:
         )
     site.mkdir(parents=True, exist_ok=True)
     # For auditors: the key to hold a ledger against, from another hand than the site's.
+    ledger_key = PublicKey.parse(request.ledger_key)
     replace_durably(site / "ledger.pub", f"{ledger_key.text}\n".encode())
-    replace_durably(known, data)
+    if request.tls_csr is not None:
+        issue_to_site(folder, request)
+    replace_durably(known, request.model_dump_json().encode())
+    (site / "waiting.json").unlink(missing_ok=True)
+
+
+def admit_waiting(folder: FederationFolder, site: str) -> JoinRequest:
+    """Admit a site that enrolled and waits.
+
+    Raises:
+        InputDataError: nobody of this name waits.
+    """
+    with folder.locked():
+        waiting = folder.waiting()
+        if site not in waiting:
+            raise InputDataError(
+                "no such site waits",
+                field="site",
+                expected=", ".join(waiting) or "a site that waits; there is none",
+                got=site,
+            )
+        admit_locked(folder, waiting[site])
+    return waiting[site]
+
+
+def check_not_revoked(folder: FederationFolder, site: str) -> None:
+    """Return only if the name was never revoked.
+
+    Raises:
+        RefusedError: it was.
+    """
+    if (folder.sites / site / "revoked").exists():
+        raise RefusedError(
+            "this site was revoked",
+            field="site",
+            got=site,
+            advice="Invite it under a new name; revoked keys never return",
+        )
 
 
 def revoke(folder: FederationFolder, site: str) -> JoinRequest:
@@ -146,6 +173,11 @@ def revoke(folder: FederationFolder, site: str) -> JoinRequest:
     Raises:
         InputDataError: no such site.
     """
+    with folder.locked():
+        return _revoke(folder, site)
+
+
+def _revoke(folder: FederationFolder, site: str) -> JoinRequest:
     admitted = folder.admitted().get(site)
     if admitted is None:
         raise InputDataError(

@@ -2,36 +2,95 @@
 
 from __future__ import annotations
 
+import fcntl
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.crypto.identity import PublicKey, SigningKey, read_signing_key
-from common.enrolment import JoinRequest, read_request
+from common.enrolment import Address, FederationName, JoinRequest, read_request
 from common.errors import InputDataError
 from common.plan import describe_validation
 from common.wire.records import SiteName
 
+_Port = Annotated[int, Field(ge=1, le=65535)]
+_LOOPBACK = ("127.", "localhost", "::1")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine itself can connect to a listener on ``host``."""
+    return host.startswith(_LOOPBACK)
+
 
 class FederationSettings(BaseModel):
-    """``federation.toml``.
+    """``federation.toml``. What is left out follows from what is there.
 
     Attributes:
         name: the federation's.
         address: host:port under which the sites reach the aggregator.
-        bind_host, port: where the aggregator listens; loopback unless asked otherwise.
+        bind_host, port: where the SuperLink listens; loopback unless asked otherwise.
+        behind_proxy: whether a reverse proxy stands before the SuperLink and the
+            enrolment desk; sites then reach both under ``address``.
+        enrolment: host:port under which the sites reach the enrolment desk.
+        enrol_host, enrol_port: where it listens; default: bind_host, port + 1.
+        desk: host:port under which coordinators reach their desk.
+        desk_host, desk_port: where it listens; default: bind_host, port + 2.
+        metrics_host, metrics_port: for Prometheus; default: loopback, port + 3.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     v: Literal[1] = 1
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
-    address: Annotated[str, Field(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")]
+    name: FederationName
+    address: Address
     bind_host: str = "127.0.0.1"
-    port: Annotated[int, Field(ge=1, le=65535)]
+    port: _Port
+    behind_proxy: bool = False
+    enrolment: Address | None = None
+    enrol_host: str | None = None
+    enrol_port: _Port | None = None
+    desk: Address | None = None
+    desk_host: str | None = None
+    desk_port: _Port | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: _Port | None = None
+
+    @model_validator(mode="after")
+    def _listeners_differ(self) -> Self:
+        ports = [port for _, port in self.listeners().values()]
+        if max(ports) > 65535 or len(set(ports)) < len(ports):
+            raise ValueError("four different ports of at most 65535 (enrol_port, desk_port, ...)")
+        return self
+
+    def listeners(self) -> dict[str, tuple[str, int]]:
+        """Host and port of everything that listens, by what it is."""
+        return {
+            "sites": (self.bind_host, self.port),
+            "enrolment": (self.enrol_host or self.bind_host, self.enrol_port or self.port + 1),
+            "coordinators": (self.desk_host or self.bind_host, self.desk_port or self.port + 2),
+            "metrics": (self.metrics_host, self.metrics_port or self.port + 3),
+        }
+
+    @property
+    def public_enrolment(self) -> str:
+        """host:port that an invite names."""
+        if self.enrolment is not None or self.behind_proxy:
+            return self.enrolment or self.address
+        return f"{self._public_host}:{self.listeners()['enrolment'][1]}"
+
+    @property
+    def public_desk(self) -> str:
+        """host:port that a coordinator's credential names."""
+        return self.desk or f"{self._public_host}:{self.listeners()['coordinators'][1]}"
+
+    @property
+    def _public_host(self) -> str:
+        return self.address.rpartition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -51,6 +110,11 @@ class AdmittedSite:
     def checkpoint_file(self) -> Path:
         """The newest checkpoint of the site that the aggregator has cosigned."""
         return self.folder / "checkpoint.note"
+
+    @property
+    def certificate_file(self) -> Path:
+        """The newest TLS certificate that was issued to the site."""
+        return self.folder / "tls.crt"
 
     @property
     def revoked(self) -> bool:
@@ -78,6 +142,21 @@ class FederationFolder:
     def sites(self) -> Path:
         """One folder per admitted site."""
         return self.root / "sites"
+
+    @property
+    def invites(self) -> Path:
+        """What was promised to whom: one file per token, named by the token's digest."""
+        return self.root / "invites"
+
+    @property
+    def desk(self) -> Path:
+        """Certificates of the coordinators who may use the desk."""
+        return self.root / "desk"
+
+    @property
+    def generation_file(self) -> Path:
+        """Which generation of the federation key is the newest; never the key."""
+        return self.root / "federation-key.json"
 
     @property
     def runs(self) -> Path:
@@ -116,15 +195,32 @@ class FederationFolder:
         """Key that signs orders and cosigns the sites' checkpoints."""
         return read_signing_key(self.pki / "witness.key")
 
+    def known(self) -> dict[str, AdmittedSite]:
+        """Sites that were ever admitted, by name, the revoked ones too."""
+        # The request is written last, so a site that is just being admitted is not there yet.
+        return {
+            path.parent.name: AdmittedSite(path.parent.name, path.parent, read_request(path))
+            for path in sorted(self.sites.glob("*/request.json"))
+        }
+
     def admitted(self) -> dict[str, AdmittedSite]:
         """Admitted and not revoked sites by name, in order of name."""
-        found: dict[str, AdmittedSite] = {}
-        # The request is written last, so a site that is just being admitted is not there yet.
-        for path in sorted(self.sites.glob("*/request.json")):
-            site = AdmittedSite(path.parent.name, path.parent, read_request(path))
-            if not site.revoked:
-                found[site.name] = site
-        return found
+        return {name: site for name, site in self.known().items() if not site.revoked}
+
+    def waiting(self) -> dict[str, JoinRequest]:
+        """Requests that came with a good token and wait for the coordinator, by site."""
+        return {
+            path.parent.name: read_request(path)
+            for path in sorted(self.sites.glob("*/waiting.json"))
+        }
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone among all processes that change who is invited, admitted or revoked."""
+        self.settings()
+        with (self.root / ".lock").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def run(self, name: str) -> Path:
         """The folder of a run.

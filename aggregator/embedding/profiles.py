@@ -18,7 +18,9 @@ from numpy.typing import ArrayLike, NDArray
 from common.errors import InputDataError
 from common.keys.codebook import Codebook
 from common.keys.key_counts import KeyCounts
-from common.keys.pixels import UNIT, PixelCodec
+from common.keys.pixel_agreement import AnyCodec, codec_of
+from common.keys.pixel_bands import BandCodec
+from common.keys.pixels import UNIT
 
 F64 = NDArray[np.float64]
 MAX_AXES: Final = 512
@@ -58,11 +60,14 @@ class Projection:
         return cls(tuple(names), lambda digits: digits @ by + plus)
 
     @classmethod
-    def of_codec(cls, codec: PixelCodec) -> Self:
+    def of_codec(cls, codec: AnyCodec) -> Self:
         """Back from a codec's components to its bands, as shares of a pixel's intensity.
 
-        As near as that many components come: what they leave out is lost.
+        As near as that many components come: what they leave out is lost. A codec of
+        all bands leaves nothing out, and speaks in grey levels.
         """
+        if isinstance(codec, BandCodec):
+            return cls.affine(codec.bands, np.eye(len(codec.bands)))
         low, step = codec.bin_steps()
         directions = codec.projection.weights.astype(np.float64) / UNIT
         return cls.affine(codec.bands, directions / step[:, None], (low + 0.5 / step) @ directions)
@@ -71,7 +76,7 @@ class Projection:
 def read_projection(path: Path) -> Projection:
     """The way back to bands from JSON: of a pixel codec, or any affine one.
 
-    Either the codec as the plan holds it (``PixelCodec.as_dict``), or ``{"names":
+    Either the codec as the plan holds it (its ``as_dict``), or ``{"names":
     [...], "matrix": [[...]], "offset": [...]}`` with one row of ``matrix`` per digit
     and one column per name; ``offset`` may be left out.
 
@@ -83,7 +88,7 @@ def read_projection(path: Path) -> Projection:
             raise _unusable("file", f"at most {_MAX_FILE} bytes", "more")
         value = json.loads(path.read_text("utf-8"))
         if isinstance(value, dict) and "kind" in value:
-            return Projection.of_codec(PixelCodec.from_dict(value))
+            return Projection.of_codec(codec_of(value))
         names = value["names"]
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise _unusable("names", "a list of names", "something else")

@@ -48,7 +48,7 @@ def add_ranges(codec: PixelCodec, envelopes: Sequence[Envelope]) -> ComponentRan
 def add_pixel_tables(
     asked: Pixels, key_id: str, identity: str, envelopes: Sequence[Envelope]
 ) -> dict[str, NDArray[np.int64]]:
-    """The four views of all sites' pixels, by name.
+    """The views of all sites' pixels, by name.
 
     Args:
         asked: the plan's.
@@ -59,10 +59,10 @@ def add_pixel_tables(
     Raises:
         RefusedError: a sum would leave the range of int64.
     """
-    longer, _ = asked.prefix_digits
+    rungs = zip(asked.prefix_tables, asked.ladder[1:], strict=True)
     domains = {
         "full": identity,
-        "prefix": f"{identity}/prefix-{longer}",
+        **{name: f"{identity}/prefix-{digits}" for name, digits in rungs},
         "presence": f"{identity}/presence",
     }
     merged: dict[str, NDArray[np.int64]] = {}

@@ -22,7 +22,14 @@ from aggregator.rounds.work import Ask
 from common.canonical import sha256_hex
 from common.errors import RefusedError
 from common.keys.key_counts import KeyCounts
-from common.keys.pixel_agreement import codec_text, family, fit_ranges, fit_widest, read_codec
+from common.keys.pixel_agreement import (
+    codec_text,
+    family,
+    fit_ranges,
+    fit_survey,
+    read_codec,
+    read_component_codec,
+)
 from common.plan import FederationPlan
 from common.wire.envelope import Envelope
 from common.wire.records import PixelSketches
@@ -97,9 +104,9 @@ class PixelWork:
         asked = self._plan.pixels
         if step.phase == "survey":
             survey = add_surveys(asked, self._envelopes(replies, "PixelStatistics"))
-            return self._with_codec(step, state, codec_text(fit_widest(asked, survey)))
+            return self._with_codec(step, state, codec_text(fit_survey(asked, survey)))
         if step.phase == "range":
-            widest = read_codec(self._document(state))
+            widest = read_component_codec(self._document(state))
             ranges = add_ranges(widest, self._envelopes(replies, "PixelStatistics"))
             return self._with_codec(step, state, codec_text(fit_ranges(asked, widest, ranges)))
         if step.phase == "sketch":

@@ -7,6 +7,7 @@ The only module here that uses internal modules of the pinned flwr release.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -74,6 +75,16 @@ class SuperLink:
         except httpx.HTTPError as error:
             raise _explain(error) from error
         return {node.public_key: (node.node_id, node.status) for node in response.nodes_info}
+
+    def online(self, keys: Mapping[str, ec.EllipticCurvePublicKey]) -> set[str]:
+        """Which of the named keys belong to a courier that is connected now."""
+        nodes = self.nodes()
+        absent = (0, "")
+        return {
+            name
+            for name, key in keys.items()
+            if nodes.get(public_key_to_bytes(key), absent)[1] == "online"
+        }
 
     def register(self, name: str, key: ec.EllipticCurvePublicKey) -> None:
         """Let a site's courier connect; a key that is registered already stays so."""

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.admin.enrol import admit, create_federation, make_invite
+from aggregator.admin.enrol import admit, create_federation
 from aggregator.admin.folder import FederationFolder, FederationSettings
+from aggregator.admin.invites import make_invite
 from aggregator.rounds.conduct import Conductor
 from aggregator.rounds.events import Event, RunFinished, read_events
 from aggregator.rounds.store import RunOptions, RunStore

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from aggregator.admin.enrol import admit, create_federation, make_invite, revoke
+from aggregator.admin.enrol import admit, create_federation, revoke
 from aggregator.admin.folder import FederationFolder, FederationSettings
+from aggregator.admin.invites import make_invite
 from aggregator.cli import cli
 from common.crypto.certificates import generate_node_key, node_public_line
 from common.crypto.identity import SigningKey

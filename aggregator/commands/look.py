@@ -1,0 +1,70 @@
+"""Looking at runs: runs, status, watch, report. Nothing here changes anything."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from aggregator.commands.options import NEW_FILE, json_option, run_argument, with_desk
+from aggregator.commands.rounds import follow_run
+from aggregator.desk.desk import Desk
+from aggregator.report.live import status_json, status_table
+from aggregator.report.state import fold
+from aggregator.rounds.events import read_events
+from common.cli import echo_json
+from common.ledger.durable import replace_durably
+
+
+@click.command("watch")
+@run_argument
+@with_desk
+@click.pass_context
+def watch_(context: click.Context, desk: Desk, name: str) -> None:
+    """Show RUN (default: the newest) as it goes on; a line per event when not a terminal."""
+    context.exit(follow_run(desk, name))
+
+
+@click.command()
+@run_argument
+@with_desk
+@json_option
+def status(desk: Desk, name: str, *, as_json: bool) -> None:
+    """The sites of RUN (default: the newest), what they sent, and how it stands."""
+    with desk.journal(name) as journal:
+        state = fold(event for _, event in read_events(journal.path))
+    if as_json:
+        echo_json(status_json(state))
+    else:
+        Console().print(status_table(state, now=datetime.now(UTC)))
+
+
+@click.command()
+@run_argument
+@with_desk
+@click.option("-o", "--output", required=True, type=NEW_FILE)
+def report(desk: Desk, name: str, output: Path) -> None:
+    """Write RUN (default: the newest) as one self-contained HTML file."""
+    replace_durably(output, b"".join(desk.report(name)))
+    click.echo(f"Wrote {output}")
+
+
+@click.command()
+@with_desk
+@json_option
+def runs(desk: Desk, *, as_json: bool) -> None:
+    """Every run, oldest first."""
+    lines = desk.runs()
+    if as_json:
+        echo_json({"runs": [asdict(line) for line in lines]})
+        return
+    table = Table("run", "plan", "round", "state", box=None, pad_edge=False, header_style="dim")
+    for line in lines:
+        cells = (line.name, line.plan, f"{line.round} of {line.rounds}", line.verdict or line.phase)
+        table.add_row(*(Text(cell) for cell in cells))
+    Console().print(table if lines else Text("no run was started yet", style="dim"))

@@ -1,0 +1,130 @@
+"""Runs: starting one, going on with one, following it to its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from aggregator.commands.options import FILE, json_option, run_argument, with_desk
+from aggregator.desk.desk import Desk, Started, StartOrder
+from aggregator.desk.local import parse_plan_toml
+from aggregator.desk.plans import facts_of
+from aggregator.report.live import status_json, watch
+from aggregator.rounds.embedding import CODEBOOK_FILE, GROUPS_FILE
+from aggregator.rounds.events import read_events
+from aggregator.rounds.pixels import CODEC_FILE, KEYS_FILE
+from aggregator.rounds.store import RunStore
+from common.cli import echo_json
+from common.errors import InternalError
+from common.plan import read_plan
+
+
+@click.group("round")
+def round_() -> None:
+    """Start a run from a plan, or go on with one."""
+
+
+@round_.command("start")
+@click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path))
+@with_desk
+@click.option("--min-sites", type=click.IntRange(min=1), help="Wait for so many; default: all.")
+@click.option("--wait", "wait_s", default=60.0, show_default=True, help="Seconds to wait for them.")
+@click.option("--codec", type=FILE, help="codec.json of a pixels run, for an embed plan.")
+@click.option("--codebook", "book", type=FILE, help="Labelled codebook, for an embed plan.")
+@click.option("--watch", "follow", is_flag=True, help="Show the run until it ends.")
+@json_option
+@click.pass_context
+def start(
+    context: click.Context,
+    desk: Desk,
+    plan_file: Path,
+    min_sites: int | None,
+    wait_s: float,
+    codec: Path | None,
+    book: Path | None,
+    *,
+    follow: bool,
+    as_json: bool,
+) -> None:
+    """Validate PLAN, show what it will do, and start it."""
+    plan = read_plan(plan_file)
+    files = {CODEC_FILE: codec, CODEBOOK_FILE: book}
+    attached = {name: path.read_bytes() for name, path in files.items() if path is not None}
+    if not as_json:
+        table = Table(show_header=False, box=None, pad_edge=False)
+        admitted = sum(site.state == "admitted" for site in desk.sites())
+        for name, value in facts_of(plan, admitted):
+            table.add_row(f"{name}  ", value)
+        Console().print(table)
+    data = plan_file.read_bytes()
+    parse_plan_toml(data)
+    started = desk.start(StartOrder(data, min_sites, wait_s, attached))
+    _after_start(context, desk, started, follow=follow, as_json=as_json)
+
+
+@round_.command("resume")
+@run_argument
+@with_desk
+@click.option("--watch", "follow", is_flag=True, help="Show the run until it ends.")
+@json_option
+@click.pass_context
+def resume(context: click.Context, desk: Desk, name: str, *, follow: bool, as_json: bool) -> None:
+    """Go on with an interrupted RUN (default: the newest) after its last finished round."""
+    _after_start(context, desk, desk.resume(name), follow=follow, as_json=as_json)
+
+
+def exit_code_of(journal: Path) -> int:
+    """With which code a command that followed this journal ends."""
+    codes = [event.exit_code for _, event in read_events(journal) if event.event == "run_finished"]
+    return codes[-1] if codes else 0
+
+
+def _after_start(
+    context: click.Context, desk: Desk, started: Started, *, follow: bool, as_json: bool
+) -> None:
+    """Name the run, or follow it to its end and exit with its verdict's code."""
+    if not follow:
+        if as_json:
+            echo_json({"run": started.run, "folder": started.folder})
+        else:
+            click.echo(f"Started {started.run}. Follow it: cairn-aggregator watch {desk.option}")
+        return
+    with desk.journal(started.run, follow=True, since=started.since) as journal:
+        console = Console(stderr=as_json)
+        state = watch(journal.path, console, journal.over, since=started.since)
+        code = exit_code_of(journal.path)
+    if not state.verdict:
+        raise InternalError(
+            "the run can no longer be watched",
+            field=started.run,
+            advice="See `cairn-aggregator status`, and superexec.log in the flower folder",
+        )
+    if as_json:
+        echo_json(status_json(state))
+    else:
+        _say_what_was_kept(Path(started.folder))
+    context.exit(code)
+
+
+def _say_what_was_kept(folder: Path) -> None:
+    """Where the documents of the last finished round lie, and what to do with them."""
+    if not folder.is_dir():
+        return  # at another machine: its keeper has them
+    store = RunStore(folder)
+    finished = store.finished_rounds()
+    kept = store.round_folder(finished[-1]) if finished else store.folder
+    if (kept / KEYS_FILE).exists():
+        click.echo(f"Codec {kept / CODEC_FILE}; released keys {kept / KEYS_FILE}. Next:")
+        click.echo(f"cairn-aggregator codebook build {kept / KEYS_FILE} -o codebook.json")
+    if (kept / GROUPS_FILE).exists():
+        click.echo(f"Pixels per group and site: {kept / GROUPS_FILE}")
+
+
+def follow_run(desk: Desk, name: str) -> int:
+    """Show a run until it ends; returns the code to exit with."""
+    with desk.journal(name, follow=True) as journal:
+        watch(journal.path, Console(), journal.over)
+        return exit_code_of(journal.path)

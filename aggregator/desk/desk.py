@@ -1,0 +1,143 @@
+"""What a coordinator can ask, without saying where the federation's folder lies."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from common.enrolment import JoinRequest
+
+SiteStanding = Literal["invited", "waiting", "admitted", "revoked"]
+
+
+@dataclass(frozen=True)
+class SiteLine:
+    """One site as the aggregator knows it.
+
+    Attributes:
+        ledger_sha256: fingerprint of its ledger key; empty before it has enrolled.
+        certificate_days: until its certificate expires; None without one.
+        online: whether its courier is connected; None when the SuperLink does not answer.
+        invite_expires: ISO 8601, of an invite that is still open.
+    """
+
+    name: str
+    state: SiteStanding
+    ledger_sha256: str = ""
+    certificate_days: int | None = None
+    online: bool | None = None
+    invite_expires: str = ""
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """One run in a list."""
+
+    name: str
+    plan: str
+    phase: str
+    verdict: str
+    round: int
+    rounds: int
+    started_at: str
+
+
+@dataclass(frozen=True)
+class StartOrder:
+    """A run that is wanted.
+
+    Attributes:
+        plan: TOML.
+        min_sites: to wait for; None: all that are admitted.
+        wait_s: how long; then a quorum is enough.
+        attached: documents that the plan names, by file name.
+    """
+
+    plan: bytes
+    min_sites: int | None = None
+    wait_s: float = 60.0
+    attached: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A run that goes on.
+
+    Attributes:
+        run: its name.
+        folder: at the aggregator.
+        since: size of its journal when it was started or resumed, bytes.
+    """
+
+    run: str
+    folder: str
+    since: int = 0
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A site that was let in."""
+
+    site: str
+    ledger_sha256: str
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A run's journal that can be read here.
+
+    Attributes:
+        path: of the events; it grows while the journal is followed.
+        over: set when nothing more will come.
+    """
+
+    run: str
+    path: Path
+    over: threading.Event
+
+
+class Desk(Protocol):
+    """A federation, from its coordinator's chair."""
+
+    @property
+    def option(self) -> str:
+        """What to type to reach it again, e.g. ``--dir fed``."""
+
+    def sites(self) -> list[SiteLine]:
+        """Every site that was ever invited, in order of name."""
+
+    def invite(self, site: str, *, days: int, auto_admit: bool, by_mail: bool) -> bytes:
+        """An invite (TOML)."""
+
+    def admit(self, who: JoinRequest | str) -> Admitted:
+        """Let in a site that waits, by name, or one whose request came by another way."""
+
+    def revoke(self, site: str) -> bool:
+        """Withdraw a site; whether it was disconnected at once."""
+
+    def runs(self) -> list[RunLine]:
+        """Every run, oldest first."""
+
+    def start(self, order: StartOrder) -> Started:
+        """Start a run."""
+
+    def resume(self, run: str) -> Started:
+        """Go on with a run (empty: the newest) after its last round that counts."""
+
+    def journal(
+        self, run: str, *, follow: bool = False, since: int = 0
+    ) -> AbstractContextManager[Journal]:
+        """A run's events (run empty: the newest).
+
+        Args:
+            run: its name.
+            follow: bring what comes until the run has ended.
+            since: verdicts before this byte of the journal do not end it.
+        """
+
+    def report(self, run: str) -> Iterator[bytes]:
+        """A run as one HTML page, piece by piece."""

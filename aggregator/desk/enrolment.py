@@ -1,0 +1,211 @@
+"""The ``Enrolment`` service: a token opens it once, afterwards a signature over every request.
+
+Answers only what a site may know: how it stands itself, the public keys of the
+others, and what they sealed for it. Each nonce is taken once.
+"""
+
+# ruff: noqa: N802 - gRPC calls methods by the names of desk.proto
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import TypeVar
+
+import grpc
+from cryptography.hazmat.primitives.asymmetric import ec
+from google.protobuf.message import DecodeError, Message
+
+from aggregator.admin import sealed
+from aggregator.admin.certificates import renew, valid_certificate
+from aggregator.admin.folder import AdmittedSite, FederationFolder
+from aggregator.admin.invites import Enrolled, admitted_site, enrol, site_that_asks, standing
+from aggregator.desk.answering import Count, answering
+from common.crypto.identity import PublicKey
+from common.desk import desk_pb2 as pb
+from common.desk import desk_pb2_grpc
+from common.desk.signing import LARGEST_SKEW_MS, check_signature, now_ms
+from common.enrolment import JoinRequest, parse_request
+from common.errors import InputDataError, InternalError, RefusedError
+
+MOST_NONCES = 100_000
+_Body = TypeVar("_Body", bound=Message)
+
+
+class Nonces:
+    """The nonces of the last minutes; none is taken twice."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[tuple[str, bytes], int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take(self, site: str, nonce: bytes, at_ms: int) -> None:
+        """Remember a nonce for as long as its request could be sent again.
+
+        Raises:
+            RefusedError: it was taken before, or too many requests came at once.
+        """
+        with self._lock:
+            while self._seen and next(iter(self._seen.values())) < at_ms - 3 * LARGEST_SKEW_MS:
+                self._seen.popitem(last=False)
+            if (site, nonce) in self._seen or len(self._seen) >= MOST_NONCES:
+                raise RefusedError(
+                    "a request was sent twice",
+                    field="nonce",
+                    expected="a new one",
+                    got="an old one",
+                )
+            self._seen[site, nonce] = at_ms
+
+
+class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
+    """Answers sites.
+
+    Args:
+        folder: the federation's.
+        count: takes a method's name and how it ended.
+    """
+
+    def __init__(self, folder: FederationFolder, count: Count) -> None:
+        self._folder = folder
+        self._count = count
+        self._nonces = Nonces()
+
+    def Enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolReply:
+        """Let keys in with a token."""
+        with answering("Enrol", context, self._count):
+            asked = parse_request(request.join_request)
+            return self._stands(enrol(self._folder, request.token, asked))
+
+    def EnrolStatus(
+        self, request: pb.SignedRequest, context: grpc.ServicerContext
+    ) -> pb.EnrolReply:
+        """How the site that asks stands."""
+        with answering("EnrolStatus", context, self._count):
+            asked = self._asks("EnrolStatus", request)
+            _body(pb.EnrolStatusBody, request)
+            return self._stands(standing(self._folder, asked))
+
+    def Renew(self, request: pb.SignedRequest, context: grpc.ServicerContext) -> pb.RenewReply:
+        """A certificate with its full time ahead."""
+        with answering("Renew", context, self._count):
+            site = self._admitted("Renew", request, tls_key_will_do=True)
+            _body(pb.RenewBody, request)
+            with self._folder.locked():
+                certificate = renew(self._folder, site)
+            return pb.RenewReply(certificate=certificate, server_unix_ms=now_ms())
+
+    def ListPeers(
+        self, request: pb.SignedRequest, context: grpc.ServicerContext
+    ) -> pb.ListPeersReply:
+        """The admitted sites, with what each signed about its own keys."""
+        with answering("ListPeers", context, self._count):
+            self._admitted("ListPeers", request)
+            _body(pb.ListPeersBody, request)
+            peers = [
+                pb.Peer(
+                    site=site.name,
+                    join_request=site.request.to_json(),
+                    generation=0 if box is None else box.generation,
+                )
+                for site in self._folder.admitted().values()
+                for box in [sealed.fetch(self._folder, site.name)]
+            ]
+            return pb.ListPeersReply(peers=peers, federation_key=self._generation())
+
+    def PutSealedKeys(
+        self, request: pb.SignedRequest, context: grpc.ServicerContext
+    ) -> pb.PutSealedKeysReply:
+        """Keep what the site that asks has sealed for others."""
+        with answering("PutSealedKeys", context, self._count):
+            site = self._admitted("PutSealedKeys", request)
+            keys = [
+                sealed.Sealed(
+                    for_site=key.for_site,
+                    from_site=key.from_site,
+                    key_id=key.key_id,
+                    generation=key.generation,
+                    ciphertext=key.ciphertext,
+                    signature=key.signature,
+                )
+                for key in _body(pb.PutSealedKeysBody, request).keys
+            ]
+            stored = sealed.put(self._folder, site.name, keys)
+            return pb.PutSealedKeysReply(stored=stored, federation_key=self._generation())
+
+    def GetSealedKey(
+        self, request: pb.SignedRequest, context: grpc.ServicerContext
+    ) -> pb.GetSealedKeyReply:
+        """What was sealed for the site that asks."""
+        with answering("GetSealedKey", context, self._count):
+            site = self._admitted("GetSealedKey", request)
+            wanted = _body(pb.GetSealedKeyBody, request).generation
+            found = sealed.fetch(self._folder, site.name, wanted)
+            reply = pb.GetSealedKeyReply(federation_key=self._generation())
+            if found is not None:
+                reply.key.CopyFrom(pb.SealedKey(**vars(found)))
+            return reply
+
+    def _asks(self, method: str, request: pb.SignedRequest) -> JoinRequest:
+        """The site that signed a request with its ledger key, admitted or waiting."""
+        asked = site_that_asks(self._folder, request.site)
+        self._check(method, request, PublicKey.parse(asked.ledger_key), pb.REQUEST_KEY_LEDGER)
+        return asked
+
+    def _admitted(
+        self, method: str, request: pb.SignedRequest, *, tls_key_will_do: bool = False
+    ) -> AdmittedSite:
+        """The admitted site that signed a request, whose certificate is valid."""
+        site = admitted_site(self._folder, request.site)
+        if tls_key_will_do and request.key == pb.REQUEST_KEY_TLS:
+            key = valid_certificate(site).public_key()
+            if not isinstance(key, ec.EllipticCurvePublicKey):
+                raise InternalError("a site's certificate has another kind of key")
+            self._check(method, request, key, pb.REQUEST_KEY_TLS)
+        else:
+            self._check(method, request, site.ledger_key, pb.REQUEST_KEY_LEDGER)
+            valid_certificate(site)
+        return site
+
+    def _check(
+        self,
+        method: str,
+        request: pb.SignedRequest,
+        key: PublicKey | ec.EllipticCurvePublicKey,
+        kind: pb.RequestKey.ValueType,
+    ) -> None:
+        if request.key != kind:
+            raise RefusedError(
+                "signed with a key that does not serve this request",
+                field="key",
+                expected=pb.RequestKey.Name(kind),
+                got="another kind",
+            )
+        at_ms = now_ms()
+        name = self._folder.settings().name
+        check_signature(name, method, request, key, at_ms=at_ms)
+        self._nonces.take(request.site, request.nonce, at_ms)
+
+    def _stands(self, enrolled: Enrolled) -> pb.EnrolReply:
+        admitted = enrolled.state == "admitted"
+        return pb.EnrolReply(
+            state=pb.ENROL_STATE_ADMITTED if admitted else pb.ENROL_STATE_WAITING,
+            certificate=enrolled.certificate,
+            server_unix_ms=now_ms(),
+            federation_key=self._generation(),
+        )
+
+    def _generation(self) -> pb.KeyGeneration:
+        return pb.KeyGeneration(**sealed.newest(self._folder).model_dump())
+
+
+def _body(cls: type[_Body], request: pb.SignedRequest) -> _Body:
+    try:
+        return cls.FromString(request.body)
+    except DecodeError as error:
+        raise InputDataError(
+            "a request's body cannot be read",
+            field="body",
+            expected=cls.DESCRIPTOR.name,
+            got=f"{len(request.body)} other bytes",
+        ) from error

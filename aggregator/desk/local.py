@@ -1,0 +1,237 @@
+"""The desk in the federation's own folder: what `--dir` does, and what the service answers with."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aggregator.admin.certificates import certificate_of
+from aggregator.admin.enrol import admit, admit_waiting, revoke
+from aggregator.admin.folder import AdmittedSite, FederationFolder
+from aggregator.admin.invites import invite_toml, make_invite, open_invites
+from aggregator.desk.desk import Admitted, Journal, RunLine, SiteLine, Started, StartOrder
+from aggregator.report.state import RunState, fold
+from aggregator.rounds.events import read_events
+from aggregator.rounds.store import JOURNAL_FILE, RunOptions, RunStore
+from common.crypto.certificates import days_left, parse_node_public_key
+from common.crypto.identity import PublicKey
+from common.enrolment import JoinRequest
+from common.errors import InputDataError, RefusedError, UnreachableError
+from common.plan import FederationPlan, parse_plan
+
+PIECE = 64 * 1024
+
+
+def parse_plan_toml(data: bytes) -> FederationPlan:
+    """A plan from its TOML bytes.
+
+    Raises:
+        InputDataError: TOML syntax, or an invalid field.
+    """
+    try:
+        return parse_plan(tomllib.loads(data.decode("utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputDataError(
+            "the plan is not TOML", field="plan", got=str(error).split("\n", 1)[0]
+        ) from error
+
+
+class LocalDesk:
+    """A federation whose folder lies on this machine."""
+
+    def __init__(self, folder: FederationFolder) -> None:
+        self.folder = folder
+        self._flower_runs: dict[str, int] = {}
+
+    @property
+    def option(self) -> str:
+        """What to type to reach it again."""
+        return f"--dir {self.folder.root}"
+
+    def sites(self) -> list[SiteLine]:
+        """Every site that was ever invited, in order of name."""
+        self.folder.settings()
+        known, waiting, invited = (
+            self.folder.known(),
+            self.folder.waiting(),
+            open_invites(self.folder),
+        )
+        online = self._online(known)
+        lines = []
+        for name in sorted({*known, *waiting, *invited}):
+            expires = invited.get(name, "")
+            if name in known:
+                lines.append(_line(known[name], online, expires))
+            elif name in waiting:
+                fingerprint = PublicKey.parse(waiting[name].ledger_key).fingerprint
+                lines.append(SiteLine(name, "waiting", fingerprint, invite_expires=expires))
+            else:
+                lines.append(SiteLine(name, "invited", invite_expires=expires))
+        return lines
+
+    def invite(self, site: str, *, days: int, auto_admit: bool, by_mail: bool) -> bytes:
+        """An invite (TOML)."""
+        from aggregator.rounds.superlink import app_bundle
+
+        digest = app_bundle()[1]
+        return invite_toml(
+            make_invite(
+                self.folder, site, digest, days=days, auto_admit=auto_admit, by_mail=by_mail
+            )
+        )
+
+    def admit(self, who: JoinRequest | str) -> Admitted:
+        """Let in a site that waits, by name, or one whose request came by another way."""
+        if isinstance(who, str):
+            request = admit_waiting(self.folder, who)
+        else:
+            request = who
+            admit(self.folder, request)
+        return Admitted(request.site, PublicKey.parse(request.ledger_key).fingerprint)
+
+    def revoke(self, site: str) -> bool:
+        """Withdraw a site; whether it was disconnected at once."""
+        from aggregator.start import connect
+
+        request = revoke(self.folder, site)
+        try:
+            with connect(self.folder) as link:
+                link.unregister(parse_node_public_key(request.node_key))
+        except UnreachableError:
+            return False
+        return True
+
+    def runs(self) -> list[RunLine]:
+        """Every run, oldest first."""
+        return [run_line(name, self.state(name)) for name in self.folder.run_names()]
+
+    def check(self, plan: FederationPlan) -> None:
+        """Return only if no site's door would refuse everything this plan asks for.
+
+        Raises:
+            InputDataError: every one would.
+        """
+        from aggregator.start import check_feasible
+
+        check_feasible(plan)
+
+    def start(self, order: StartOrder) -> Started:
+        """Start a run."""
+        from aggregator.start import start_run
+
+        plan = parse_plan_toml(order.plan)
+        wanted = order.min_sites or len(self.folder.admitted()) or 1
+        options = RunOptions(min_sites=wanted, wait_s=order.wait_s)
+        store, flower_run = start_run(self.folder, plan, options, order.attached)
+        self._flower_runs[store.name] = flower_run
+        return Started(store.name, str(store.folder))
+
+    def resume(self, run: str) -> Started:
+        """Go on with a run (empty: the newest) after its last round that counts."""
+        from aggregator.start import resume_run
+
+        name = self.name(run)
+        # What the journal says so far, its end included, is not the resumed run's.
+        since = self.journal_file(name).stat().st_size
+        store, flower_run = resume_run(self.folder, name)
+        self._flower_runs[name] = flower_run
+        return Started(name, str(store.folder), since)
+
+    @contextmanager
+    def journal(
+        self,
+        run: str,
+        *,
+        follow: bool = False,
+        since: int = 0,  # noqa: ARG002 - a journal that lies here needs no mirror that ends
+    ) -> Iterator[Journal]:
+        """A run's events; a run that was started here is guarded while they are followed."""
+        name = self.name(run)
+        stop, over = threading.Event(), threading.Event()
+        if follow:
+            self.guard(name, stop, over)
+        else:
+            over.set()
+        try:
+            yield Journal(name, self.journal_file(name), over)
+        finally:
+            stop.set()
+
+    def guard(self, run: str, stop: threading.Event, over: threading.Event) -> None:
+        """Notice, in a thread, when a run that was started here ends without saying so."""
+        from aggregator.start import guard
+
+        flower_run = self._flower_runs.get(run)
+        if flower_run is not None:
+            store = RunStore(self.folder.run(run))
+            arguments = (self.folder, store, flower_run, stop, over)
+            threading.Thread(target=guard, args=arguments, daemon=True).start()
+
+    def report(self, run: str) -> Iterator[bytes]:
+        """A run as one HTML page, piece by piece."""
+        from aggregator.report.html import write_report
+
+        state = self.state(self.name(run))
+        with tempfile.TemporaryDirectory() as scratch:
+            page = Path(scratch) / "report.html"
+            write_report(page, state)
+            data = page.read_bytes()
+        for start in range(0, len(data), PIECE):
+            yield data[start : start + PIECE]
+
+    def name(self, run: str) -> str:
+        """The name itself, or (empty) the newest run's.
+
+        Raises:
+            InputDataError: there is no such run, or none at all.
+        """
+        if run and Path(run).name != run:
+            raise RefusedError("not a run's name", field="run", got="a path")
+        return self.folder.run(run or self.folder.latest_run()).name
+
+    def journal_file(self, run: str) -> Path:
+        """Where a run's events lie."""
+        return self.folder.run(run) / JOURNAL_FILE
+
+    def state(self, run: str) -> RunState:
+        """What a run's journal amounts to."""
+        return fold(event for _, event in read_events(self.journal_file(run)))
+
+    def _online(self, known: dict[str, AdmittedSite]) -> set[str] | None:
+        from aggregator.start import connect
+
+        try:
+            with connect(self.folder) as link:
+                keys = {n: parse_node_public_key(s.request.node_key) for n, s in known.items()}
+                return link.online(keys)
+        except UnreachableError:
+            return None
+
+
+def run_line(name: str, state: RunState) -> RunLine:
+    """A run in a list."""
+    return RunLine(
+        name=name,
+        plan=state.plan_name,
+        phase=state.phase,
+        verdict=state.verdict,
+        round=state.round,
+        rounds=state.planned_rounds,
+        started_at="" if state.started_at is None else state.started_at.isoformat(),
+    )
+
+
+def _line(site: AdmittedSite, online: set[str] | None, expires: str) -> SiteLine:
+    certificate = certificate_of(site)
+    return SiteLine(
+        name=site.name,
+        state="revoked" if site.revoked else "admitted",
+        ledger_sha256=site.ledger_key.fingerprint,
+        certificate_days=None if certificate is None else days_left(certificate),
+        online=None if online is None else site.name in online and not site.revoked,
+        invite_expires=expires,
+    )

@@ -1,0 +1,61 @@
+"""A plan as a coordinator reads it before it starts: what, how often, how large, how private."""
+
+from __future__ import annotations
+
+from common.plan import FederationPlan
+from common.schedule import schedule
+from common.wire.rules import ANSWERS
+
+
+def facts_of(plan: FederationPlan, admitted: int) -> list[tuple[str, str]]:
+    """Name and value of everything worth a look, in order.
+
+    Args:
+        plan: a valid one.
+        admitted: how many sites the federation has.
+    """
+    limits = plan.limits
+    most = max(len(ANSWERS[phase]) for phase in schedule(plan))
+    return [
+        ("plan", f"{plan.name} ({plan.kind}), fingerprint {plan.fingerprint[:16]}"),
+        *_about_kind(plan),
+        ("quorum", f"{plan.rounds.quorum} of {admitted} admitted sites"),
+        ("deadline", f"{plan.rounds.deadline_s:g} s a round"),
+        ("a site sends", f"at most {most * limits.max_envelope_bytes / 1e6:.1f} MB a round"),
+    ]
+
+
+def _few(names: tuple[str, ...], shown: int = 8) -> str:
+    """All names, or the first few and how many there are: a plan may have 256."""
+    if len(names) <= shown:
+        return ", ".join(names)
+    return f"{', '.join(names[: shown - 2])}, … ({len(names)} in all)"
+
+
+def _about_kind(plan: FederationPlan) -> list[tuple[str, str]]:
+    """What the plan's own sections say."""
+    limits, tier = plan.limits, f"privacy tier {plan.limits.privacy_tier}"
+    if plan.kind == "pixels":
+        asked = plan.pixels
+        words = {"reduced": ("components", "bins"), "all-bands": ("bands", "levels")}
+        (count, radix), (digit, value) = asked.digits, words[asked.codec]
+        return [
+            ("bands", _few(asked.bands)),
+            ("codec", f"{count} {digit} of {radix} {value}"),
+            ("rounds", ", ".join(schedule(plan)[1:])),
+            ("sketches", f"{len(asked.tables)} of {asked.rows} x {asked.columns} cells, {tier}"),
+            ("named", f"keys of {asked.key_pixels} pixels or more at {asked.key_sites} sites"),
+        ]
+    if plan.kind == "embed":
+        return [
+            ("codebook", plan.embed.codebook[:16]),
+            ("groups", ", ".join(plan.embed.groups)),
+            ("told", f"groups of {plan.embed.group_pixels} pixels or more"),
+        ]
+    sketch = plan.experience
+    return [
+        ("landmarks", ", ".join(plan.task.landmarks)),
+        ("rounds", f"{plan.rounds.training} of {plan.agent.updates} updates, then an evaluation"),
+        ("sketch", f"{sketch.rows} x {sketch.columns} cells, {tier}"),
+        ("update norm", f"at most {limits.update_l2:g}"),
+    ]
