@@ -25,6 +25,7 @@ CHUNK: Final = 32_768  # keys premixed at a time
 # A row of wide tables outgrows the second-level cache: longer chunks visit it less often.
 WIDE_COLUMNS: Final = 65_536
 WIDE_CHUNK: Final = 1 << 19
+FEW: Final = 1 << 20  # keys that may go straight to the table, however wide it is
 MANY: Final = 1 << 18  # keys that repay looking for the frequent ones among them
 CONVERT: Final = 1 << 20  # keys converted at a time when their type is not uint64
 
@@ -120,7 +121,7 @@ class Lane:
         self._functions = functions
         columns = table.shape[1]
         self._chunk = WIDE_CHUNK if columns > WIDE_COLUMNS else CHUNK
-        self._few = columns // 2 if columns > WIDE_COLUMNS else 2 * columns
+        self._few = min(columns // 2 if columns > WIDE_COLUMNS else 2 * columns, FEW)
         self._mixed = np.empty(0, np.uint64)
         self._index = np.empty(BLOCK, np.uint32)
         self._low: kernels.Low | None = None
@@ -130,7 +131,7 @@ class Lane:
         self._taken = 0
 
     def take(self, keys: NDArray[np.integer], weights: NDArray[np.integer] | None) -> None:
-        """Count ``keys``. ``finish`` must follow before the table is read."""
+        """Count ``keys``. ``settle`` and ``finish`` must follow before the table is read."""
         self._taken += keys.size
         if weights is None and self._taken < self._few:
             weights = np.ones(keys.size, np.int64)
@@ -173,10 +174,13 @@ class Lane:
 
     def _add(self, keys: U64, weights: I64) -> None:
         """A weight for every key; the first few do not repay clearing low counters."""
+        if not keys.size:
+            return
+        hashing = self._hashing(keys.size)
         if self._low is None and self._taken < self._few:
-            kernels.add_few(keys, weights, self.table, *self._hashing(keys.size))
-        elif keys.size:
-            kernels.add(keys, weights, self._counters(), self.table, *self._hashing(keys.size))
+            kernels.add_few(keys, weights, self.table, *hashing)
+        else:
+            kernels.add(keys, weights, self._counters(), self.table, *hashing)
 
     def _counters(self) -> kernels.Low:
         if self._low is None:
@@ -190,17 +194,25 @@ class Lane:
             self._mixed = np.empty(chunk, np.uint64)
         return f.k0, f.k1, f.a, f.b, f.cells, self._mixed, self._index
 
-    def finish(self) -> I64:
-        """Settle the counters and return the table."""
+    def settle(self) -> None:
+        """Count what was kept aside. Lanes may do so at once."""
         if self._waiting:
             self._count_waiting()
         if self._hot is not None:
             self._add(*self._hot.settle())
             self._hot = None
+
+    def finish(self, table: I64) -> None:
+        """After ``settle``, add everything counted to ``table``: one lane after the other.
+
+        The low counters go there directly, because a private table is mostly
+        untouched pages, and writing to them would cost as much as the merge.
+        """
         if self._low is not None:
-            kernels.fold(self._low, self.table)
+            kernels.fold(self._low, table)
             self._low = None
-        return self.table
+        if table is not self.table:
+            table += self.table
 
 
 def update(
@@ -215,14 +227,14 @@ def update(
     if threads == 1:
         lane = Lane(functions, table)
         lane.take(keys, weights)
-        lane.finish()
+        lane.settle()
+        lane.finish(table)
         return
     others = [Lane(functions, np.zeros_like(table)) for _ in range(threads - 1)]
     lanes = [Lane(functions, table), *others]
     with ThreadPoolExecutor(threads) as pool:
         _share(pool, lanes, keys, weights)
-        for private in list(pool.map(Lane.finish, lanes))[1:]:
-            table += private
+        _finish(pool, lanes, table)
 
 
 def update_stream(
@@ -242,8 +254,7 @@ def update_stream(
             total += keys.size
             if progress is not None:
                 progress(total)
-        for private in pool.map(Lane.finish, lanes):
-            table += private
+        _finish(pool, lanes, table)
     return total
 
 
@@ -268,6 +279,13 @@ def _share(
     ]
     for job in jobs:
         job.result()
+
+
+def _finish(pool: ThreadPoolExecutor, lanes: list[Lane], table: I64) -> None:
+    for _ in pool.map(Lane.settle, lanes):
+        pass
+    for lane in lanes:
+        lane.finish(table)
 
 
 def estimate(

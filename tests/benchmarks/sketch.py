@@ -13,7 +13,11 @@ what the wall clock would show were every core free. Peers:
   dense vector: polynomial hashes modulo 2**61 - 1 in int64 for all rows at once, with
   their overflow, then float32 counters by ``torch.bincount`` with weights.
 
-Prints what fell short of its target, with the ratio; never fails for slowness.
+Prints what fell short of its target, with the ratio; never fails for slowness. The
+floor beside it is this machine's: what a key that comes once costs at least, one
+SipHash and one plain increment of a byte at a random cell of every row, its cells
+found for nothing. Only streams that repeat themselves can go below it.
+With ``--quick`` a stream is so short that clearing and folding the tables shows.
 """
 
 import argparse
@@ -78,6 +82,12 @@ def _splitmix(keys, out, salt):
         x = (x ^ (x >> U(30))) * U(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> U(27))) * U(0x94D049BB133111EB)
         out[j] = x ^ (x >> U(31))
+
+
+@njit(nogil=True, error_model="numpy", boundscheck=False)
+def _increments(counters, index):
+    for j in range(index.size):
+        counters[index[j]] += 1
 
 
 class Peers:
@@ -229,6 +239,32 @@ def premix_cost(rng, repetitions):
     return {"siphash_ns": round(float(per_key[0]), 3), "splitmix_ns": round(float(per_key[1]), 3)}
 
 
+def floor_cost(rng, repetitions, premix):
+    """The ns per key below which no stream of single keys can go here, at every size."""
+    passes, floors = 40, []
+    for rows, columns in SIZES:
+        counters = np.zeros(2 * columns, np.uint8)
+        index = rng.integers(0, 2 * columns, 1 << 15).astype(np.uint32)
+
+        def increments(counters=counters, index=index):
+            for _ in range(passes):
+                _increments(counters, index)
+
+        increments()
+        times = [cpu_seconds(increments) for _ in range(repetitions)]
+        one = float(np.median(times)) / passes / index.size * 1e9
+        floor = premix["siphash_ns"] + rows * one
+        floors.append(
+            {
+                "rows": rows,
+                "columns": columns,
+                "increment_ns": round(one, 3),
+                "ns_per_key": round(floor, 3),
+            }
+        )
+    return floors
+
+
 def billion(rng, total):
     """``total`` pixel keys in one stream at 10 x 20,000: a pool of draws, over and over."""
     pool = pixel_stream(rng, min(POOL, total))
@@ -271,7 +307,7 @@ def targets(runs, premix, long_run):
     return rows
 
 
-def show(runs, premix, long_run):
+def show(runs, premix, floors, long_run):
     for rows, columns in SIZES:
         print(f"\n{rows} x {columns:,}: CPU ns per key (and times ours)")
         here = [r for r in runs if r["columns"] == columns]
@@ -290,6 +326,11 @@ def show(runs, premix, long_run):
             ]
             print(f"{label:28}" + "".join(columns_))
     print(f"\npremix: {premix['siphash_ns']} ns keyed, {premix['splitmix_ns']} ns unkeyed")
+    for floor in floors:
+        print(
+            f"floor for keys that do not repeat, {floor['rows']}x{floor['columns']:,}: "
+            f"{floor['ns_per_key']} ns ({floor['increment_ns']} ns per increment)"
+        )
     print(f"{long_run['keys']:,} keys: {long_run['cpu_s']} CPU s, {long_run['wall_s']} s wall\n")
     for what, value, target, met in targets(runs, premix, long_run):
         print(f"{'met   ' if met else 'SHORT '} {what}: {value:.2f} (target {target})")
@@ -305,17 +346,24 @@ def main():
     n, repetitions = (1 << 20, 3) if options.quick else (1 << 23, 5)
     runs = compare(rng, n, repetitions)
     premix = premix_cost(rng, repetitions)
+    floors = floor_cost(rng, repetitions, premix)
     long_run = billion(rng, 10**8 if options.quick else 10**9)
     if options.json:
         met = [
             {"what": what, "measured": round(value, 3), "target": target, "met": bool(ok)}
             for what, value, target, ok in targets(runs, premix, long_run)
         ]
-        document = {"runs": runs, "billion": long_run, "premix": premix, "targets": met}
+        document = {
+            "runs": runs,
+            "billion": long_run,
+            "premix": premix,
+            "floors": floors,
+            "targets": met,
+        }
         json.dump(document, sys.stdout)
         print()
     else:
-        show(runs, premix, long_run)
+        show(runs, premix, floors, long_run)
 
 
 if __name__ == "__main__":
