@@ -1,0 +1,278 @@
+"""The studies of one agent at a time: heads, X-rays, ultrasound, all of them together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import numpy as np
+
+from site_client.agent.settings import (
+    EvaluationSettings,
+    LadderSettings,
+    LearnerSettings,
+    NetworkSettings,
+    PoseSettings,
+)
+from site_client.agent.tasks.geometry import Ladder
+from site_client.agent.tasks.landmark2d import Cases2D, Landmark2D, build_cases_2d
+from site_client.agent.tasks.points import Views
+from site_client.agent.tasks.triplanar import TriplanarLandmark
+from tests.benchmarks.agent_results import data
+from tests.benchmarks.agent_results.training import Recipe, fit, judge
+
+Job = tuple[str, Callable[[], dict[str, object]]]
+
+# Planar: two strides at once, so that detail is seen in its surroundings.
+PLANAR_LADDER = Ladder(strides_mm=(3.2, 1.2, 0.5, 0.3), steps_mm=(8.0, 2.5, 0.8, 0.3))
+PLANAR_VIEWS = Views.multiscale(zooms=(1.0, 2.4), roi=33)
+PLANAR_POSES = PoseSettings(
+    rotation_deg=5.0, scale_fraction=0.05, shift_mm=10.0, gamma_contrast=0.3
+)
+PLANAR = Recipe(
+    NetworkSettings(architecture="planar", width=24),
+    LearnerSettings(
+        updates=6000,
+        searches=64,
+        episode_steps=12,
+        warmup=2000,
+        gamma=0.3,
+        warm_start=0.5,
+        learning_rate_end=0.05,
+    ),
+    EvaluationSettings(starts=3, poses=1, native=True, most_steps=120),
+)
+VOLUME_LADDER = LadderSettings()
+VOLUME_POSES = PoseSettings()
+VOLUME = Recipe(
+    NetworkSettings(architecture="triplanar", width=16),
+    LearnerSettings(updates=1200, gamma=0.3, warm_start=0.5, learning_rate_end=0.05),
+    EvaluationSettings(starts=5, poses=6, native=True, most_steps=80),
+)
+METHODS: dict[str, dict[str, object]] = {
+    "DQN": {},
+    "path supervision": {"path_supervision_only": True, "warm_start": 0.0},
+}
+
+
+def planar_task(cases: Cases2D, poses: PoseSettings = PLANAR_POSES) -> Landmark2D:
+    return Landmark2D(cases, PLANAR_LADDER, PLANAR_VIEWS, poses)
+
+
+def planar_prior(cases: Cases2D) -> np.ndarray:
+    """float64[heads, 2]: mean position of each landmark in the training images."""
+    return np.nanmean(cases.landmarks_mm, axis=0)
+
+
+def volume_task(cases: list, poses: PoseSettings = VOLUME_POSES) -> TriplanarLandmark:
+    return TriplanarLandmark(cases, VOLUME_LADDER, poses, roi=45, spacing_mm=1.0)
+
+
+def volume_prior(cases: list) -> np.ndarray:
+    """float64[heads, 3], mm from the middle of the volume."""
+    return np.nanmean([case.landmarks_mm - case.volume.centre_mm for case in cases], axis=0)
+
+
+def brain(seeds: list[int]) -> Iterator[Job]:
+    """Leave one head out of four."""
+    for seed in seeds:
+        for left_out in data.HEADS:
+            for method, changes in METHODS.items():
+                if method != "DQN" and seed != seeds[0]:
+                    continue
+
+                def job(
+                    seed: int = seed, left_out: str = left_out, changes: dict = changes
+                ) -> dict[str, object]:
+                    heads = _heads()
+                    training = [case for name, case in heads.items() if name != left_out]
+                    recipe = VOLUME.planned(**changes)
+                    fitted = fit(volume_task(training), recipe, seed)
+                    result, _ = judge(
+                        volume_task([heads[left_out]]),
+                        fitted.network,
+                        recipe,
+                        seed,
+                        volume_prior(training),
+                        data.BRAIN_LANDMARKS,
+                    )
+                    return result | {"cpu_s": fitted.cpu_s, "updates": fitted.updates}
+
+                yield f"{method}/{left_out}/seed{seed}", job
+
+
+def cephalograms(seeds: list[int], folds: int = 5) -> Iterator[Job]:
+    """Five folds by image: case k is in fold k mod 5."""
+    for seed in seeds:
+        for fold in range(folds):
+            for method, changes in METHODS.items():
+                if method != "DQN" and (seed != seeds[0] or fold > 1):
+                    continue
+                if seed != seeds[0] and fold > 0:
+                    continue
+
+                def job(
+                    seed: int = seed, fold: int = fold, changes: dict = changes
+                ) -> dict[str, object]:
+                    return _cephalogram_fold(PLANAR.planned(**changes), seed, fold, folds)
+
+                yield f"{method}/fold{fold}/seed{seed}", job
+
+
+def _cephalogram_fold(recipe: Recipe, seed: int, fold: int, folds: int) -> dict[str, object]:
+    xrays = _xrays()
+    held = np.arange(len(xrays.cases)) % folds == fold
+    training = xrays.cases.subset(np.flatnonzero(~held))
+    testing = xrays.cases.subset(np.flatnonzero(held))
+    fitted = fit(planar_task(training), recipe, seed)
+    task = planar_task(testing)
+    result, report = judge(
+        task, fitted.network, recipe, seed, planar_prior(training), data.CEPHALOGRAM_LANDMARKS
+    )
+    # The same positions held against what each clinician marked alone.
+    agreed = report.native_searches.agreed
+    found = task.positions_mm(agreed)
+    case = np.flatnonzero(held)[agreed["case"].astype(np.int64)]
+    head = agreed["head"].astype(np.int64)
+    for who in ("senior", "junior"):
+        truth = getattr(xrays, who)[case, head]
+        result[f"native_consensus_against_{who}"] = float(
+            np.linalg.norm(found - truth, axis=1).mean()
+        )
+    return result | {
+        "cpu_s": fitted.cpu_s,
+        "updates": fitted.updates,
+        "inter_observer": dict(
+            zip(data.CEPHALOGRAM_LANDMARKS, xrays.inter_observer_mm.tolist(), strict=True)
+        ),
+    }
+
+
+def fetal(seeds: list[int], folds: int = 3) -> Iterator[Job]:
+    """Split by fetus; the head circumference that the found points give, beside the points."""
+    for seed in seeds:
+        for fold in range(folds):
+
+            def job(seed: int = seed, fold: int = fold) -> dict[str, object]:
+                heads, cases = _fetal()
+                held = heads.fetus % folds == fold
+                training = cases.subset(np.flatnonzero(~held))
+                testing = cases.subset(np.flatnonzero(held))
+                recipe = PLANAR.planned(updates=3000)
+                fitted = fit(planar_task(training), recipe, seed)
+                task = planar_task(testing)
+                result, report = judge(
+                    task,
+                    fitted.network,
+                    recipe,
+                    seed,
+                    planar_prior(training),
+                    data.FETAL_LANDMARKS,
+                )
+                truth = heads.circumference_mm[held]
+                found = _points_by_case(task, report.native_searches.agreed)
+                errors = np.abs(circumference(found) - truth)
+                constant = np.abs(heads.circumference_mm[~held].mean() - truth)
+                return result | {
+                    "circumference_mean_abs": float(np.nanmean(errors)),
+                    "circumference_median_abs": float(np.nanmedian(errors)),
+                    "circumference_prior_abs": float(constant.mean()),
+                    "circumference_truth_mean": float(truth.mean()),
+                    "images": int(held.sum()),
+                    "cpu_s": fitted.cpu_s,
+                    "updates": fitted.updates,
+                }
+
+            yield f"DQN/fold{fold}/seed{seed}", job
+
+
+def circumference(points: np.ndarray) -> np.ndarray:
+    """Of the ellipse with these axis ends; Ramanujan's second approximation.
+
+    Args:
+        points: float64[n, 5, 2], centre, OFD left and right, BPD top and bottom.
+    """
+    a = np.linalg.norm(points[:, 1] - points[:, 2], axis=1) / 2
+    b = np.linalg.norm(points[:, 3] - points[:, 4], axis=1) / 2
+    h = ((a - b) / (a + b)) ** 2
+    return np.pi * (a + b) * (1 + 3 * h / (10 + np.sqrt(4 - 3 * h)))
+
+
+def _points_by_case(task: Landmark2D, agreed: np.ndarray) -> np.ndarray:
+    """float64[cases, heads, 2]: what the starts agree on, native."""
+    points = np.full((len(task), task.heads, 2), np.nan)
+    points[agreed["case"].astype(np.int64), agreed["head"].astype(np.int64)] = task.positions_mm(
+        agreed
+    )
+    return points
+
+
+MODALITIES = ("mri", "x-ray", "ultrasound")
+MODALITY_NAMES = {
+    "mri": data.BRAIN_LANDMARKS,
+    "x-ray": data.CEPHALOGRAM_LANDMARKS,
+    "ultrasound": data.FETAL_LANDMARKS,
+}
+
+
+def modalities(seeds: list[int]) -> Iterator[Job]:
+    """One agent on MRI slices, X-rays and ultrasound, against three of one kind each."""
+    for seed in seeds:
+        for who in ("together", *MODALITIES):
+
+            def job(seed: int = seed, who: str = who) -> dict[str, object]:
+                return _modality_job(seed, who)
+
+            yield f"{who}/seed{seed}", job
+
+
+def _modality_job(seed: int, who: str) -> dict[str, object]:
+    cases, held = _everything()
+    names = [f"{m}: {n}" for m in MODALITIES for n in MODALITY_NAMES[m]]
+    group = np.array(cases.groups)
+    wanted = np.ones(len(cases), dtype=bool) if who == "together" else group == who
+    # Three agents of one kind each get as many updates together as the one for all.
+    recipe = PLANAR.planned(updates=6000 if who == "together" else 2000)
+    training = cases.subset(np.flatnonzero(wanted & ~held))
+    fitted = fit(planar_task(training), recipe, seed)
+    result: dict[str, object] = {"cpu_s": fitted.cpu_s, "updates": fitted.updates}
+    for modality in MODALITIES if who == "together" else (who,):
+        testing = cases.subset(np.flatnonzero((group == modality) & held))
+        figures, _ = judge(
+            planar_task(testing), fitted.network, recipe, seed, planar_prior(training), names
+        )
+        result[modality] = figures
+    return result
+
+
+@cache
+def _heads() -> dict:
+    return data.heads()
+
+
+@cache
+def _xrays() -> data.Cephalograms:
+    return data.cephalograms()
+
+
+@cache
+def _fetal() -> tuple[data.FetalHeads, Cases2D]:
+    heads = data.fetal_heads()
+    return heads, build_cases_2d(heads.cases, 0.3)
+
+
+@cache
+def _everything() -> tuple[Cases2D, np.ndarray]:
+    """All three modalities in one task, and which cases are held out: a head, images, fetuses."""
+    slices = data.head_slices()
+    xrays, _, _ = data.cephalogram_cases()
+    fetal_heads = data.fetal_heads()
+    sizes = [len(MODALITY_NAMES[m]) for m in MODALITIES]
+    firsts = np.cumsum([0, *sizes])
+    cases, held = [], []
+    held += [case.name == "Colin27" for case in slices]
+    held += [k % 5 == 0 for k in range(len(xrays))]
+    held += [bool(f % 3 == 0) for f in fetal_heads.fetus]
+    for group, first in zip((slices, xrays, fetal_heads.cases), firsts, strict=False):
+        cases += data.with_heads(group, int(first), int(firsts[-1]))
+    return build_cases_2d(cases, 0.3), np.array(held)
