@@ -18,7 +18,7 @@ def facts_of(plan: FederationPlan, admitted: int) -> list[tuple[str, str]]:
     most = max(len(ANSWERS[phase]) for phase in schedule(plan))
     return [
         ("plan", f"{plan.name} ({plan.kind}), fingerprint {plan.fingerprint[:16]}"),
-        *_about_kind(plan),
+        *about_kind(plan),
         ("quorum", f"{plan.rounds.quorum} of {admitted} admitted sites"),
         ("deadline", f"{plan.rounds.deadline_s:g} s a round"),
         ("a site sends", f"at most {most * limits.max_envelope_bytes / 1e6:.1f} MB a round"),
@@ -32,8 +32,8 @@ def _few(names: tuple[str, ...], shown: int = 8) -> str:
     return f"{', '.join(names[: shown - 2])}, … ({len(names)} in all)"
 
 
-def _about_kind(plan: FederationPlan) -> list[tuple[str, str]]:
-    """What the plan's own sections say."""
+def about_kind(plan: FederationPlan) -> list[tuple[str, str]]:
+    """What the plan's own sections say, one line each."""
     limits, tier = plan.limits, f"privacy tier {plan.limits.privacy_tier}"
     if plan.kind == "pixels":
         asked = plan.pixels
