@@ -44,7 +44,7 @@ _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead
 _PLAN = click.option(
     "--plan", "plan_file", required=True, type=_FILE, help="The federation plan (TOML)."
 )
-_AGENT_COMMANDS = ("train",)
+_AGENT_COMMANDS = ("train", "evaluate", "play")
 _MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "bad": "[red]BAD[/]"}
 
 
@@ -306,14 +306,14 @@ def train_plan(plan_file: Path, data: Path, output: Path, *, as_json: bool) -> N
         )
 
 
-@cli.command()
+@cli.command("evaluate-plan", hidden=True)
 @_PLAN
 @click.option("--model", required=True, type=_FILE, help="Weights (safetensors).")
 @click.option("--data", required=True, type=_FOLDER, help="Folder of held-out images.")
 @click.option("--training", type=_FOLDER, help="Folder trained on, for the constant predictor.")
 @click.option("--trajectory", type=_FILE, help="Also write every search, step by step (JSON).")
 @_JSON
-def evaluate(
+def evaluate_plan(
     plan_file: Path,
     model: Path,
     data: Path,

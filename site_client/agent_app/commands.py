@@ -26,6 +26,16 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _ANY = click.Path(path_type=Path)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+_SET = click.option(
+    "--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one setting."
+)
+_CHECKPOINT = click.option(
+    "--checkpoint",
+    "checkpoint_path",
+    required=True,
+    type=_FOLDER,
+    help="A run's folder, or a checkpoint in it.",
+)
 _KINDS = ("landmark-3d", "landmark-3d-cube", "landmark-2d", "multi-agent-3d")
 
 
@@ -39,9 +49,7 @@ _KINDS = ("landmark-3d", "landmark-3d-cube", "landmark-2d", "multi-agent-3d")
 )
 @click.option("--data", type=_ANY, help="Images: a BIDS or flat folder, or a list of files.")
 @click.option("-o", "--output", type=_FOLDER, help="Folder of the run; made when missing.")
-@click.option(
-    "--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one setting."
-)
+@_SET
 @click.option("--resume", is_flag=True, help="Go on where the run in --output was stopped.")
 @click.option("--print-config", is_flag=True, help="Print all settings with comments, and end.")
 @_JSON
@@ -138,6 +146,16 @@ def _configuration(file: Path | None, kind: str | None, changes: tuple[str, ...]
         if task.get("kind", kind) != kind:
             raise UsageError("--task is not the task.kind of --config", expected=task["kind"])
         task["kind"] = kind
+    _apply(tables, changes)
+    return parse_config(tables)
+
+
+def _apply(tables: dict[str, Any], changes: tuple[str, ...]) -> None:
+    """Put single changes into a configuration's tables.
+
+    Raises:
+        UsageError: a change is not understood.
+    """
     for change in changes:
         name, equals, value = change.partition("=")
         section, dot, key = name.strip().partition(".")
@@ -146,7 +164,6 @@ def _configuration(file: Path | None, kind: str | None, changes: tuple[str, ...]
         table = tables.setdefault(section, {})
         if isinstance(table, dict):
             table[key] = _value(value.strip())
-    return parse_config(tables)
 
 
 def _value(text: str) -> object:
@@ -157,5 +174,181 @@ def _value(text: str) -> object:
         return text
 
 
-COMMANDS: dict[str, click.Command] = {"train": train}
-_ = (Console, Table, Text)
+@click.command()
+@_CHECKPOINT
+@click.option("--data", type=_ANY, help="Held-out images; default: those the run held out.")
+@click.option(
+    "--landmarks", type=_ANY, help="Their landmarks, when not beside them: folder, list or table."
+)
+@click.option("-o", "--output", type=_FOLDER, help="Folder for predictions, metrics and page.")
+@click.option("--pictures/--no-pictures", default=True, help="Show slices of cases on the page.")
+@_SET
+@_JSON
+def evaluate(
+    checkpoint_path: Path,
+    data: Path | None,
+    landmarks: Path | None,
+    output: Path | None,
+    changes: tuple[str, ...],
+    *,
+    pictures: bool,
+    as_json: bool,
+) -> None:
+    """Measure a checkpoint in mm, beside a predictor that always answers the mean position.
+
+    \b
+      cairn-site evaluate --checkpoint run                    its held-out subjects
+      cairn-site evaluate --checkpoint run --data more/ -o result
+      cairn-site evaluate --checkpoint run --data xrays/ --landmarks points.csv \\
+                          --set data.unit=mm --set data.pixel_mm=0.1
+
+    A run's folder means its best checkpoint; name run/latest for the latest. Every
+    search counts by itself; "agreed" is the error of what the starts of a case agree
+    on, "≤2" the share of searches within 2 mm, "prior" the error of the mean position.
+    "Posed" turns, shifts and scales the images at random; "native" leaves them.
+
+    The folder gets report.html, metrics.json, predictions/<case>.mrk.json (opens in 3D
+    Slicer) and predictions/predictions.csv. They hold names and pictures of cases.
+
+    With --plan PLAN a federation's model is measured: cairn-site evaluate-plan --help.
+    """  # noqa: D301 - \b is click's, and must not be an escape
+    from site_client.agent_app.evaluating import (
+        evaluation_cases,
+        measure,
+        open_checkpoint,
+        write_evaluation,
+    )
+    from site_client.agent_app.progress import Meter
+    from site_client.agent_app.results import plain
+
+    place, checkpoint = open_checkpoint(checkpoint_path)
+    config = _changed(checkpoint.config, changes)
+    beside = "" if landmarks is None else str(landmarks)
+    with Meter() as meter:
+        cases = evaluation_cases(config, data, beside, checkpoint, meter)
+        evaluation = measure(place, checkpoint, config, cases, meter)
+        if output is not None:
+            write_evaluation(output, evaluation, pictures=pictures)
+    if as_json:
+        echo_json(plain(evaluation.as_dict()))
+        return
+    console = Console()
+    titles = {"posed": "under random poses", "native": "as acquired"}
+    for name, rows in evaluation.tables().items():
+        table = Table(
+            title=f"{evaluation.cases} cases {titles[name]}, errors in mm",
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+            header_style="dim",
+        )
+        table.add_column("landmark", overflow="fold")
+        for head in ("prior", "mean ± std", "median", "≤2", "≤2.5", "≤3", "≤4", ">10", "agreed"):
+            table.add_column(head, justify="right", no_wrap=True)
+        for row in rows:
+            cells = [
+                "unknown" if row.prior_mm is None else f"{row.prior_mm:.2f}",
+                f"{row.mean_mm:.2f} ± {row.std_mm:.2f}",
+                f"{row.median_mm:.2f}",
+                *(f"{share:.0%}" for share in row.within),
+                f"{row.far:.0%}",
+                f"{row.consensus_mm:.2f}",
+            ]
+            table.add_row(Text(row.landmark), *cells)
+        console.print(table)
+    if output is not None:
+        click.echo(f"Wrote {output / 'report.html'}, metrics.json and predictions/")
+
+
+@click.command()
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=_ANY)
+@_CHECKPOINT
+@click.option("-o", "--output", type=_FOLDER, help="Folder for positions and films.")
+@click.option("--gif", is_flag=True, help="Film one search per image and landmark.")
+@click.option("--mp4", is_flag=True, help="The same as MP4; needs an ffmpeg program.")
+@_SET
+@_JSON
+def play(
+    images: tuple[Path, ...],
+    checkpoint_path: Path,
+    output: Path | None,
+    changes: tuple[str, ...],
+    *,
+    gif: bool,
+    mp4: bool,
+    as_json: bool,
+) -> None:
+    """Find landmarks in IMAGE (files, DICOM folders, folders, lists); no truth is needed.
+
+    \b
+      cairn-site play --checkpoint run new.nii.gz -o found --gif
+
+    The folder gets <case>.mrk.json (opens in 3D Slicer) and predictions.csv; the error
+    column says N/A. "Spread" is how far the searches ended from what they agree on: a
+    large one is a warning, a small one no proof. Not a medical device.
+    """  # noqa: D301 - \b is click's, and must not be an escape
+    from site_client.agent_app.cases import find_source, without_truth
+    from site_client.agent_app.evaluating import open_checkpoint
+    from site_client.agent_app.playing import play as search
+    from site_client.agent_app.playing import require_ffmpeg, write_films
+    from site_client.agent_app.progress import Meter
+    from site_client.agent_app.results import write_predictions
+
+    if (gif or mp4) and output is None:
+        raise UsageError("films need a folder", expected="-o DIR")
+    ffmpeg = require_ffmpeg() if mp4 else None
+    _, checkpoint = open_checkpoint(checkpoint_path)
+    config = _changed(checkpoint.config, changes)
+    with Meter() as meter:
+        source = find_source(images, "", config.data, need_landmarks=False)
+        cases = without_truth(source, checkpoint.landmarks, config, meter)
+        played = search(checkpoint, config, cases)
+        written: list[Path] = []
+        if output is not None:
+            written += write_predictions(output, played.found)
+        if output is not None and (gif or mp4):
+            written += write_films(output, played, config, gif=gif, ffmpeg=ffmpeg)
+    if as_json:
+        echo_json(
+            {"found": [e.as_dict() for e in played.found], "files": [str(p) for p in written]}
+        )
+        return
+    table = Table("case", "landmark", title="Positions in LPS mm")
+    for head in ("x", "y", "z", "spread", "error"):
+        table.add_column(head, justify="right")
+    for entry in played.found:
+        numbers = [f"{value:.2f}" for value in (*entry.world_mm, entry.spread_mm)]
+        table.add_row(Text(entry.name), Text(entry.landmark), *numbers, "N/A")
+    Console().print(table)
+    for path in written:
+        click.echo(f"Wrote {path}")
+
+
+def _changed(config: Config, changes: tuple[str, ...]) -> Config:
+    """A checkpoint's configuration with other ways of reading data or of evaluating.
+
+    Raises:
+        UsageError: a change would make it another network's.
+        InputDataError: the change is not valid.
+    """
+    from site_client.agent_app.config import differences, parse_config
+
+    tables = config.model_dump(mode="json")
+    _apply(tables, changes)
+    changed = parse_config(tables)
+    fixed = [
+        key
+        for key in differences(config, changed)
+        if key.partition(".")[0] not in ("data", "evaluation", "pose") and key != "run.threads"
+    ]
+    if fixed:
+        raise UsageError(
+            "a checkpoint's network cannot be changed",
+            field=", ".join(fixed),
+            expected="as it was trained",
+            advice="--set takes data.*, evaluation.*, pose.* and run.threads here",
+        )
+    return changed
+
+
+COMMANDS: dict[str, click.Command] = {"train": train, "evaluate": evaluate, "play": play}

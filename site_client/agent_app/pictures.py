@@ -93,12 +93,12 @@ def panels(case: AnyCase, middle: NDArray[np.float64], side: int = _SIDE) -> lis
     last = volume.size - 1
     x, y, z = np.clip(np.rint(volume.world_to_index(middle)), 0, last).astype(int)
     zoom = side / float(volume.size.max())
-    cuts = (
-        ("axial", volume.voxels[z], 0, 1, False),
-        ("coronal", volume.voxels[::-1, y], 0, 2, True),
-        ("sagittal", volume.voxels[::-1, :, x], 1, 2, True),
-    )
-    return [Panel(*cut, volume.spacing_mm, zoom) for cut in cuts]
+    spacing = volume.spacing_mm
+    return [
+        Panel("axial", volume.voxels[z], 0, 1, False, spacing, zoom),
+        Panel("coronal", volume.voxels[::-1, y], 0, 2, True, spacing, zoom),
+        Panel("sagittal", volume.voxels[::-1, :, x], 1, 2, True, spacing, zoom),
+    ]
 
 
 def draw_case(case: AnyCase, overlay: Overlay, side: int = _SIDE) -> Image.Image:
