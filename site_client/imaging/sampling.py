@@ -188,8 +188,21 @@ def _sample_3d(voxels, starts, sizes, levels, bounds, case, origin, axes, gamma,
                     at_z += step_z
 
 
-def _arrays(images: Pyramids) -> tuple[NDArray[np.generic], ...]:
-    return images.pixels, images.starts, images.sizes, images.levels, images.bounds
+def _arrays(
+    images: Pyramids,
+    case: NDArray[np.int64],
+    *geometry: NDArray[np.float64],
+) -> tuple[NDArray[np.generic], ...]:
+    """What the kernels take; contiguous, because every other layout would be compiled anew."""
+    return (
+        images.pixels,
+        images.starts,
+        images.sizes,
+        images.levels,
+        images.bounds,
+        np.ascontiguousarray(case, dtype=np.int64),
+        *(np.ascontiguousarray(part, dtype=np.float64) for part in geometry),
+    )
 
 
 def sample_2d(
@@ -214,7 +227,7 @@ def sample_2d(
         uint8[n, cuts, channels, roi, roi].
     """
     out = np.empty((*origin.shape[:2], images.channels, roi, roi), np.uint8)
-    _sample_2d(*_arrays(images), case, origin, axes, gamma, out)
+    _sample_2d(*_arrays(images, case, origin, axes, gamma), out)
     return out
 
 
@@ -244,5 +257,5 @@ def sample_3d(
     """
     depth, roi = shape
     out = np.empty((*origin.shape[:2], images.channels, depth, roi, roi), np.uint8)
-    _sample_3d(*_arrays(images), case, origin, axes, gamma, nearest, out)
+    _sample_3d(*_arrays(images, case, origin, axes, gamma), nearest, out)
     return out

@@ -235,7 +235,7 @@ class BoxSearch:
         if d == 3:
             axes = axes[:, :, ORTHOGONAL_CUTS].reshape(len(at), -1, 3, 3)
         middles = self.images.index(pose.native(centre), case)
-        middles = np.ascontiguousarray(np.broadcast_to(middles, (len(at), axes.shape[1], d)))
+        middles = np.broadcast_to(middles, (len(at), axes.shape[1], d))
         if d == 2:
             cut = sample_2d(self.images, case, middles, axes, pose.gamma, settings.roi)
         else:
