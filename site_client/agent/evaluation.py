@@ -42,7 +42,8 @@ class ErrorSummary:
         mean_mm, median_mm, std_mm: over single searches.
         share_above_10mm: share of searches that ended more than 10 mm away.
         consensus_mm: mean error of what the starts of a case agree on, outliers rejected.
-        prior_mm: mean error of the constant predictor on the same poses; None if none was given.
+        prior_mm: mean error of the constant predictor on the same poses; None if none was
+            given, or its cases never had this head.
         further: means of the task's other figures over single searches.
     """
 
@@ -251,7 +252,12 @@ def _summaries(labels: Sequence[str], searched: Searched) -> dict[str, ErrorSumm
             std_mm=float(e.std()),
             share_above_10mm=float((e > FAR_MM).mean()),
             consensus_mm=float(agreed[of, agent].mean()),
-            prior_mm=None if prior is None else float(prior[of, agent].mean()),
+            prior_mm=None if prior is None else _finite(prior[of, agent].mean()),
             further={name: float(value[of].mean()) for name, value in searched.further.items()},
         )
     return summaries
+
+
+def _finite(value: np.floating) -> float | None:
+    """The value, or None for one that could not be computed."""
+    return float(value) if np.isfinite(value) else None

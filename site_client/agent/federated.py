@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from common.model import check_weights, initial_weights
@@ -17,16 +18,18 @@ from common.plan import FederationPlan
 from site_client.agent.evaluation import EvaluationReport, evaluate
 from site_client.agent.keys import ExperienceKeys, experience_codec
 from site_client.agent.learner import Learner, Progress
-from site_client.agent.network import TriplanarQ, set_weights, use_deterministic_torch
+from site_client.agent.network import set_weights, use_deterministic_torch
+from site_client.agent.networks import QNetwork, build_network
 from site_client.agent.search import greedy_search
 from site_client.agent.settings import (
     evaluation_settings,
     ladder_settings,
     learner_settings,
+    network_settings,
     pose_settings,
 )
 from site_client.agent.task import Situations
-from site_client.agent.tasks.triplanar import TriplanarLandmark
+from site_client.agent.tasks.triplanar import ACTIONS, TriplanarLandmark
 from site_client.imaging.dataset import Case
 
 
@@ -60,16 +63,34 @@ def planned_task(plan: FederationPlan, cases: Sequence[Case]) -> TriplanarLandma
     )
 
 
-def planned_network(plan: FederationPlan, weights: Mapping[str, NDArray[np.float32]]) -> TriplanarQ:
+def planned_network(plan: FederationPlan, weights: Mapping[str, NDArray[np.float32]]) -> QNetwork:
     """The plan's network with given weights.
 
     Raises:
         InputDataError: the weights are not this plan's.
     """
     check_weights(weights, plan)
-    network = TriplanarQ(plan)
+    # What is drawn here is overwritten at once: a plan's first weights come from numpy.
+    network = build_network(network_settings(plan), _Spaces.of(plan), torch.Generator())
     set_weights(network, weights)
     return network
+
+
+@dataclass(frozen=True)
+class _Spaces:
+    """The sizes of a plan's task, known before any case is."""
+
+    shape: tuple[int, ...]
+    actions: int
+    heads: int
+    levels: int
+    agents: int
+
+    @classmethod
+    def of(cls, plan: FederationPlan) -> _Spaces:
+        side = plan.model.roi
+        heads, levels = len(plan.task.landmarks), len(plan.agent.scales)
+        return cls((3, side, side), ACTIONS, heads, levels, agents=1)
 
 
 def planned_learner(

@@ -1,8 +1,6 @@
-"""The federation's Q-network, and what is done with any network: weights in, weights out.
+"""What is done with any Q-network: weights in, weights out, values of situations.
 
-Three orthogonal cuts in, one value per action out. A light strided convolutional
-trunk is shared by all landmarks and levels; the level enters as a one-hot vector,
-and every landmark has a head of its own. Other architectures: ``networks``.
+The networks themselves are in ``networks``; nothing here knows their insides.
 """
 
 from __future__ import annotations
@@ -13,44 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from common.errors import InputDataError
-from common.model import Weights, weight_shapes
-from common.plan import FederationPlan
+from common.model import Weights
 from site_client.agent.task import Situations, Task
 
 _CHUNK = 256
-
-
-class TriplanarQ(nn.Module):
-    """Action values of one landmark search per row.
-
-    Built with torch's own initial values; call `set_weights` before use.
-    """
-
-    def __init__(self, plan: FederationPlan) -> None:
-        super().__init__()
-        shapes = weight_shapes(plan)
-        self.levels = len(plan.agent.scales)
-        self.landmarks = len(plan.task.landmarks)
-        out1, out2, out3 = (shapes[f"conv{i}.weight"][0] for i in (1, 2, 3))
-        self.conv1 = nn.Conv2d(3, out1, 5, stride=2, padding=2)
-        self.conv2 = nn.Conv2d(out1, out2, 3, stride=2, padding=1)
-        self.conv3 = nn.Conv2d(out2, out3, 3, stride=2, padding=1)
-        dense = {name: shapes[f"{name}.weight"] for name in ("fc1", "fc2", "heads")}
-        self.fc1, self.fc2, self.heads = (nn.Linear(i, o) for o, i in dense.values())
-
-    def forward(self, crops: Tensor, level: Tensor, landmark: Tensor) -> Tensor:
-        """float32[n, actions] from crops float32[n, 3, roi, roi], level and landmark int64[n]."""
-        x = functional.relu(self.conv1(crops))
-        x = functional.relu(self.conv2(x))
-        x = functional.relu(self.conv3(x)).flatten(1)
-        ladder = functional.one_hot(level, self.levels).to(x.dtype)
-        x = functional.leaky_relu(self.fc1(torch.cat([x, ladder], dim=1)))
-        x = functional.leaky_relu(self.fc2(x))
-        values: Tensor = self.heads(x).view(len(x), self.landmarks, -1)
-        return values[torch.arange(len(values)), landmark]
 
 
 def use_deterministic_torch(threads: int = 1) -> None:

@@ -12,12 +12,12 @@ from common.model import (
     weight_shapes,
     weights_digest,
 )
-from site_client.agent.federated import planned_network
-from site_client.agent.network import TriplanarQ, get_weights, set_weights
+from site_client.agent.federated import planned_network, planned_task
+from site_client.agent.network import get_weights, network_values, set_weights
 
 
 def test_shapes_are_those_of_the_network(plan):
-    network = TriplanarQ(plan)
+    network = planned_network(plan, initial_weights(plan))
     assert {k: tuple(v.shape) for k, v in network.named_parameters()} == weight_shapes(plan)
 
 
@@ -26,7 +26,7 @@ def test_every_roi_fits_the_first_dense_layer(make_plan, roi):
     plan = make_plan()
     model = plan.model.model_copy(update={"roi": roi})
     plan = plan.model_copy(update={"model": model})
-    values = TriplanarQ(plan)(
+    values = planned_network(plan, initial_weights(plan))(
         torch.zeros(2, 3, roi, roi), torch.tensor([0, 1]), torch.tensor([1, 0])
     )
     assert values.shape == (2, 6)
@@ -60,9 +60,9 @@ def test_the_digest_sees_names_shapes_and_values():
     assert weights_digest(dict(reversed(base.items()))) == weights_digest(base)
 
 
-def test_setting_and_getting_are_inverse(plan):
-    weights = initial_weights(plan)
-    network = TriplanarQ(plan)
+def test_setting_and_getting_are_inverse(plan, make_plan):
+    weights = initial_weights(make_plan(seed=6))
+    network = planned_network(plan, initial_weights(plan))
     set_weights(network, weights)
     assert weights_digest(get_weights(network)) == weights_digest(weights)
 
@@ -90,5 +90,16 @@ def test_a_network_keeps_no_hold_on_the_arrays_it_was_given(plan):
 def test_weights_of_another_network_are_refused(plan, change, complaint):
     weights = initial_weights(plan)
     change(weights)
-    with pytest.raises(InputDataError, match=complaint):
-        check_weights(weights, plan)
+    network = planned_network(plan, initial_weights(plan))
+    for refuse in (lambda: check_weights(weights, plan), lambda: set_weights(network, weights)):
+        with pytest.raises(InputDataError, match=complaint):
+            refuse()
+    assert weights_digest(get_weights(network)) == weights_digest(initial_weights(plan))
+
+
+def test_values_do_not_depend_on_how_many_are_asked_for_at_once(plan, cases):
+    task, network = planned_task(plan, cases), planned_network(plan, initial_weights(plan))
+    at = task.draw(np.random.default_rng(0), 300)
+    values = network_values(task, network, at)
+    assert values.shape == (300, 6)
+    np.testing.assert_allclose(values[250:], network_values(task, network, at[250:]), atol=1e-6)
