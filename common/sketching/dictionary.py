@@ -59,7 +59,7 @@ class KeyDictionary:
     def count(self, keys: U64) -> int:
         """Count keys until a new one finds no room; returns how many were counted."""
         self._taken += keys.size
-        if self._taken < _MANY:
+        if self._taken < _MANY or self.limit < 2 * STEP:
             return self._count(keys)
         done = 0
         while done < keys.size:
@@ -72,9 +72,11 @@ class KeyDictionary:
 
     def _sift(self, step: U64) -> int:
         """As ``_count``; keeps the frequent keys aside while any step would find room."""
+        if self._used + step.size > self.limit:
+            return self._count(step)
         if self._hot is None:
             self._hot, self._rest = HotKeys(), np.empty(STEP, np.uint64)
-        if self._used + step.size > self.limit or self._hot.skip(step.size):
+        if self._hot.skip(step.size):
             return self._count(step)
         left, moved, counts = self._hot.sift(step, self._rest)
         self._count(readonly(self._rest[:left]))
