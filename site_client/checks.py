@@ -11,22 +11,29 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal
+
+from cryptography.x509 import Certificate
 
 from common.cli import megabytes
-from common.crypto.certificates import read_certificate, read_node_key
+from common.crypto.certificates import (
+    certificate_fingerprint,
+    read_certificate,
+    read_node_key,
+)
 from common.crypto.identity import read_public_key, read_signing_key
 from common.crypto.keyed import read_federation_key
 from common.errors import CairnError, ExitCode, InputDataError, UnreachableError, VerificationError
 from common.ledger.notes import ledger_origin
 from common.ledger.verify import verify_ledger
-from site_client.egress.policy import read_policy
+from common.plan import FederationPlan
+from common.wire.pixel_rules import most_bytes
+from site_client.confinement import confinement_facts, look, role
+from site_client.egress.policy import check_plan, read_policy
+from site_client.facts import Fact
 from site_client.site import SiteFolder
 
-Level = Literal["ok", "warning", "bad"]
 TIMEOUT_S = 3.0
 LEAST_ROOM = 500_000_000
 DAYS_TO_WARN = 60
@@ -34,46 +41,45 @@ LARGEST_SKEW_S = 4.0
 """Node authentication signs the time: the server takes 5 s ahead and 305 s behind."""
 
 
-@dataclass(frozen=True)
-class Fact:
-    """One line.
+def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator[Fact]:
+    """Every fact about a site, in the order in which a person would mend them.
 
-    Attributes:
-        name: what was looked at.
-        level: ``bad`` ends the command with ``exit_code``.
-        says: what was found.
-        fix: what to do now; empty when nothing needs to be done.
+    In a container only what that container has is looked at.
+
+    Args:
+        site: its folder.
+        plan: also say whether this plan could be served, and how much it may send.
     """
-
-    name: str
-    level: Level
-    says: str
-    fix: str = ""
-    exit_code: ExitCode = ExitCode.OK
-
-
-def check_site(site: SiteFolder) -> Iterator[Fact]:
-    """Every fact about a site, in the order in which a person would mend them."""
-    looks: dict[str, Callable[[SiteFolder], Fact]] = {
-        "settings": _settings,
-        "policy": _policy,
-        "ledger key": _ledger_key,
-        "node key": _node_key,
-        "witness key": _witness,
-        "federation key": _federation_key,
-        "images": _images,
-        "authority": _authority,
-        "ledger": _ledger,
-        "disk": _disk,
-        "server": _server,
-    }
-    for name, look in looks.items():
+    who = role()
+    looks: dict[str, Callable[[SiteFolder], Fact]] = {"settings": _settings}
+    if who != "courier":
+        looks |= {
+            "policy": _policy,
+            "ledger key": _ledger_key,
+            "witness key": _witness,
+            "federation key": _federation_key,
+            "images": _images,
+            "ledger": _ledger,
+        }
+        if plan is not None:
+            looks["plan"] = lambda folder: _plan(folder, plan)
+    if who != "worker":
+        looks |= {
+            "node key": _node_key,
+            "authority": _authority,
+            "certificate": _certificate,
+            "app": _app,
+            "server": _server,
+        }
+    looks["disk"] = _disk
+    for name, look_at in looks.items():
         try:
-            yield look(site)
+            yield look_at(site)
         except CairnError as error:
             yield Fact(name, "bad", _without_advice(error), error.advice, error.exit_code)
             if name == "settings":
                 return
+    yield from confinement_facts(who, look(site.data()))
 
 
 def _without_advice(error: CairnError) -> str:
@@ -89,7 +95,38 @@ def _settings(site: SiteFolder) -> Fact:
 def _policy(site: SiteFolder) -> Fact:
     policy = read_policy(site.policy_file)
     kinds = ", ".join(policy.records.allowed)
-    return Fact("policy", "ok", f"allows {kinds} (digest {policy.sha256[:12]})")
+    caps = policy.bytes
+    return Fact(
+        "policy",
+        "ok",
+        f"allows {kinds}; at most {megabytes(caps.per_round)} a round and "
+        f"{megabytes(caps.per_run)} a run (digest {policy.sha256[:12]})",
+    )
+
+
+def _plan(site: SiteFolder, plan: FederationPlan) -> Fact:
+    """Whether the site's policy lets this plan be served, and its largest message."""
+    from site_client.worker.study import weights_bytes
+
+    weights = weights_bytes(plan)
+    check_plan(read_policy(site.policy_file), plan, weights_bytes=weights)
+    if plan.kind == "pixels":
+        largest = most_bytes(plan.pixels)
+    elif plan.kind == "embed":
+        largest = 0
+    else:
+        largest = max(weights, 8 * plan.experience.rows * plan.experience.columns)
+    return Fact(
+        "plan",
+        "ok",
+        f"{plan.name} ({plan.kind}) may be served; its largest message is {megabytes(largest)} "
+        f"of at most {megabytes(plan.limits.max_envelope_bytes)}",
+    )
+
+
+def _app(site: SiteFolder) -> Fact:
+    digest = site.settings().app_sha256
+    return Fact("app", "ok", f"only {digest[:16]}… is served; any other is refused and recorded")
 
 
 def _ledger_key(site: SiteFolder) -> Fact:
@@ -157,15 +194,28 @@ def _scans(site: SiteFolder) -> Fact:
 
 def _authority(site: SiteFolder) -> Fact:
     certificate = read_certificate(site.authority)
+    says = f"fingerprint {certificate_fingerprint(certificate)[:16]}…"
+    return _expiry("authority", certificate, says, "Ask the coordinator for a new invite")
+
+
+def _certificate(site: SiteFolder) -> Fact:
+    if not site.tls_certificate.exists():
+        return Fact("certificate", "ok", "none; this site joined by mail and needs none")
+    certificate = read_certificate(site.tls_certificate)
+    return _expiry("certificate", certificate, "ours", "Renew it: cairn-site renew")
+
+
+def _expiry(name: str, certificate: Certificate, says: str, fix: str) -> Fact:
+    """How long a certificate is still good for."""
     days = (certificate.not_valid_after_utc - datetime.now(UTC)).days
-    fix = "Ask the coordinator for a new invite"
     if days < 0:
-        return Fact(
-            "authority", "bad", f"expired {-days} days ago", fix, ExitCode.VERIFICATION_FAILED
-        )
-    if days < DAYS_TO_WARN:
-        return Fact("authority", "warning", f"expires in {days} days", fix)
-    return Fact("authority", "ok", f"{days} days left")
+        says = f"{says}, expired {-days} days ago"
+        return Fact(name, "bad", says, fix, ExitCode.VERIFICATION_FAILED)
+    span = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    # A short-lived certificate warns in the last third of its life, a long one two months ahead.
+    if days < min(DAYS_TO_WARN, span.days / 3):
+        return Fact(name, "warning", f"{says}, expires in {days} days", fix)
+    return Fact(name, "ok", f"{says}, {days} days left")
 
 
 def _ledger(site: SiteFolder) -> Fact:

@@ -20,10 +20,12 @@ from common.cli import echo_json, megabytes, run
 from common.enrolment import read_invite
 from common.errors import ExitCode
 from common.plan import read_plan
-from site_client.checks import Fact, check_site
+from site_client.checks import check_site
 from site_client.console import Reporter, log_to, stop_on_signals
+from site_client.facts import Fact
 from site_client.join import bring_federation_key
 from site_client.join import join as join_federation
+from site_client.notify import notify
 from site_client.site import SiteFolder
 from site_client.spool import write_atomically
 from site_client.status import read_status
@@ -129,13 +131,19 @@ def join(
 
 @cli.command()
 @_SITE
+@click.option("--plan", "plan_file", type=_FILE, help="Say also whether this plan may be served.")
 @_JSON
 @click.pass_context
-def check(ctx: click.Context, root: Path, *, as_json: bool) -> None:
-    """Say what is ready and what is not, one fact per line, each with what to do."""
+def check(ctx: click.Context, root: Path, plan_file: Path | None, *, as_json: bool) -> None:
+    """Say what is ready and what is not, one fact per line, each with what to do.
+
+    Inside a container it looks at what that container has, and at what the kernel lets
+    it do: `podman exec cairn-worker cairn-site check`.
+    """
     facts: list[Fact] = []
     console = Console()
-    for fact in check_site(SiteFolder(root)):
+    plan = None if plan_file is None else read_plan(plan_file)
+    for fact in check_site(SiteFolder(root), plan):
         facts.append(fact)
         if not as_json:
             console.print(f"{_MARKS[fact.level]:>14} {fact.name}: ", end="")
@@ -212,6 +220,7 @@ def worker(root: Path, *, once: bool) -> None:
     log_to(site.worker_log)
     stop = stop_on_signals()
     with Reporter() as progress, Worker(site, stop, progress) as answering:
+        notify(ready=True, status="waiting for orders")
         if not once:
             answering.run()
         while once and not stop.is_set() and answering.turn():
@@ -227,7 +236,9 @@ def courier(root: Path) -> None:
     site = SiteFolder(root)
     site.settings()
     log_to(None)
-    run_courier(site, stop_on_signals())
+    stop = stop_on_signals()
+    notify(ready=True, status="carrying")
+    run_courier(site, stop)
 
 
 @cli.command()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common.errors import ExitCode
+from site_client.notify import notify
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -105,13 +106,17 @@ def keep_running(children: Sequence[Child], stop: threading.Event, say: Say) -> 
     Returns:
         The exit code to end with.
     """
-    final = int(ExitCode.OK)
+    final, told = int(ExitCode.OK), False
     while not stop.is_set():
         codes = [code for code in [child.look() for child in children] if code is not None]
         if codes:
             final = codes[0]
             break
+        if not told and all(child.pid is not None for child in children):
+            told = True
+            notify(ready=True, status="worker and courier run")
         stop.wait(POLL_S)
+    notify(stopping=True, status="an order in hand is finished or left for the next start")
     say("stopping")
     for child in children:
         child.ask_to_stop()

@@ -1,0 +1,154 @@
+"""Is the separation of worker and courier really in force, here, in this process?
+
+Asks the kernel and believes no configuration: what a process cannot do is what
+confines it. Run it inside the container (``podman exec``); outside of one the two
+processes are kept apart by their programs alone, which is said and not hidden.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from common.errors import ExitCode
+from site_client.facts import Fact, Level
+
+Role = Literal["worker", "courier"]
+ROLE_VARIABLE = "CAIRN_ROLE"
+_ADVICE = "Start it as deploy/README.md says"
+# Loopback reaches nothing but this container; tunnels nobody brought up carry nothing.
+_HARMLESS = frozenset({"lo"})
+_IFF_UP = 1
+
+
+@dataclass(frozen=True)
+class Confinement:
+    """What the kernel says of this process.
+
+    Attributes:
+        uid: effective user.
+        capabilities: effective set, as a bit mask.
+        no_new_privileges: whether no program it starts can gain any.
+        seccomp: whether system calls are filtered.
+        read_only_root: whether ``/`` is mounted read-only.
+        interfaces: network interfaces that are up, loopback aside.
+        routes: whether there is a route to anywhere.
+        writable_data: whether the data folder can be written, or None if it is absent.
+    """
+
+    uid: int
+    capabilities: int
+    no_new_privileges: bool
+    seccomp: bool
+    read_only_root: bool
+    interfaces: tuple[str, ...]
+    routes: bool
+    writable_data: bool | None
+
+
+def role() -> Role | None:
+    """Which container this is, as its image says; None outside of one."""
+    value = os.environ.get(ROLE_VARIABLE, "")
+    return value if value in ("worker", "courier") else None  # type: ignore[return-value]
+
+
+def look(data: Path, proc: Path = Path("/proc"), net: Path = Path("/sys/class/net")) -> Confinement:
+    """Read it.
+
+    Args:
+        data: the site's data folder.
+        proc: where the kernel tells of processes; another place in tests.
+        net: where it tells of network interfaces; another place in tests.
+    """
+    status = dict(
+        line.split(":\t", 1)
+        for line in (proc / "self" / "status").read_text(encoding="ascii").splitlines()
+        if ":\t" in line
+    )
+    return Confinement(
+        uid=int(status["Uid"].split()[1]),
+        capabilities=int(status["CapEff"], 16),
+        no_new_privileges=status.get("NoNewPrivs") == "1",
+        seccomp=status.get("Seccomp", "0") != "0",
+        read_only_root=bool(os.statvfs("/").f_flag & os.ST_RDONLY),
+        interfaces=tuple(sorted(_up(net))),
+        routes=_has_routes(proc),
+        writable_data=os.access(data, os.W_OK) if data.exists() else None,
+    )
+
+
+def confinement_facts(who: Role | None, found: Confinement) -> Iterator[Fact]:
+    """The facts of a container, or the one fact that there is none."""
+    if who is None:
+        yield Fact(
+            "confinement",
+            "warning",
+            "worker and courier are two ordinary processes of this machine",
+            "Their programs keep them apart; containers make the kernel do it: deploy/README.md",
+        )
+        return
+    yield _fact(
+        "user",
+        ok=found.uid != 0 and found.capabilities == 0 and found.no_new_privileges,
+        says=f"user {found.uid}, capabilities {found.capabilities:#x}, "
+        f"new privileges {'impossible' if found.no_new_privileges else 'POSSIBLE'}, "
+        f"system calls {'filtered' if found.seccomp else 'not filtered'}",
+    )
+    yield _fact(
+        "root file system",
+        ok=found.read_only_root,
+        says="read-only" if found.read_only_root else "writable",
+    )
+    yield _network(who, found)
+    yield _images(who, found)
+
+
+def _network(who: Role, found: Confinement) -> Fact:
+    reach = ", ".join(found.interfaces) or "no interface"
+    if who == "worker":
+        return _fact(
+            "network", ok=not found.interfaces and not found.routes, says=f"{reach}; none is wanted"
+        )
+    return _fact("network", ok=bool(found.interfaces), says=f"{reach}; firewall: see nftables")
+
+
+def _images(who: Role, found: Confinement) -> Fact:
+    if who == "courier":
+        absent = found.writable_data is None
+        return _fact("image mount", ok=absent, says="absent" if absent else "images can be SEEN")
+    if found.writable_data is None:
+        return _fact("image mount", ok=False, says="absent; the worker needs it")
+    says = "read-only" if not found.writable_data else "images can be CHANGED"
+    return _fact("image mount", ok=not found.writable_data, says=says)
+
+
+def _fact(name: str, *, ok: bool, says: str) -> Fact:
+    level: Level = "ok" if ok else "bad"
+    if ok:
+        return Fact(name, level, says)
+    return Fact(name, level, says, _ADVICE, ExitCode.VERIFICATION_FAILED)
+
+
+def _up(net: Path) -> Iterator[str]:
+    if not net.is_dir():
+        return
+    for interface in net.iterdir():
+        try:
+            flags = int((interface / "flags").read_text(encoding="ascii"), 16)
+        except (OSError, ValueError):
+            continue
+        if flags & _IFF_UP and interface.name not in _HARMLESS:
+            yield interface.name
+
+
+def _has_routes(proc: Path) -> bool:
+    """Whether any IPv4 route exists, or an IPv6 one that does not end at loopback."""
+    lines: list[str] = []
+    for name, head in (("route", 1), ("ipv6_route", 0)):
+        path = proc / "self" / "net" / name
+        if path.exists():
+            lines += path.read_text(encoding="ascii").splitlines()[head:]
+    return any(line.split()[-1] not in _HARMLESS and line.split()[0] != "lo" for line in lines)
