@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import AutoresetMode
+
+from common.errors import InputDataError
+from site_client.agent.gym import SearchEnv, SearchVectorEnv
+from site_client.agent.settings import LadderSettings, PoseSettings
+from site_client.agent.tasks.box import BoxCase, BoxSearch, BoxSettings
+from site_client.agent.tasks.geometry import Ladder
+from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
+from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
+from site_client.agent.tasks.multi_agent import MultiAgent
+from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, PlaneSettings
+from site_client.agent.tasks.points import Views
+from site_client.agent.tasks.registration import PairCase, Registration, RegistrationSettings
+from site_client.agent.tasks.triplanar import TriplanarLandmark
+from site_client.imaging.dataset import Case
+from site_client.imaging.pyramids import Raster
+from site_client.imaging.volumes import Volume
+
+LADDER = Ladder((3.0, 1.0), (6.0, 1.0))
+
+
+def image(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
+def landmark2d():
+    case = Case2D("x", image(1, 50, 60), (1.0, 1.0), np.array([[20.0, 30.0], [9.0, 9.0]]))
+    return Landmark2D(build_cases_2d([case]), LADDER, Views.multiscale((1, 3), roi=13))
+
+
+def volume_case():
+    volume = Volume(image(24, 26, 28), 1.0, (0.0, 0.0, 0.0), np.eye(3))
+    return Case("x", volume, np.array([[10.0, 12, 14], [15, 9, 11]]))
+
+
+def landmark3d():
+    return Landmark3D(build_cases_3d([volume_case()]), LADDER, Views.history(2, roi=7))
+
+
+def multi_agent():
+    return MultiAgent(landmark3d(), [[0, 1, 1]])
+
+
+def triplanar():
+    ladder = LadderSettings(scales=(2.0, 1.0), steps_mm=(4.0, 1.0))
+    return TriplanarLandmark([volume_case()], ladder, PoseSettings(), roi=13, spacing_mm=1.0)
+
+
+def box():
+    raster = Raster(image(1, 50, 60), (1.0, 1.0), np.eye(2))
+    boxes = np.array([[(-20.0, -10), (-3, 9)], [(4, 4), (20, 15)]])
+    return BoxSearch([BoxCase("x", raster, boxes)], BoxSettings(roi=13))
+
+
+def plane():
+    volume = volume_case().volume
+    planes = np.array([[volume.centre_mm, (1.0, 0.1, 0.0)]])
+    settings = PlaneSettings(roi=13, strides_mm=(2.0, 2.0, 1.0))
+    return PlaneSearch([PlaneCase("x", volume, planes, np.full((1, 1, 3), np.nan))], settings)
+
+
+def registration():
+    raster = Raster(image(1, 50, 60), (1.0, 1.0), np.eye(2))
+    pair = PairCase("x", raster, raster, np.zeros(2), np.zeros((1, 2)))
+    return Registration([pair], RegistrationSettings(roi=13))
+
+
+TASKS = [landmark2d, landmark3d, multi_agent, triplanar, box, plane, registration]
+
+
+@pytest.fixture(params=TASKS, ids=lambda make: make.__name__)
+def task(request):
+    return request.param()
+
+
+def test_every_task_passes_gymnasiums_own_check(task):
+    # There is nothing to render.
+    check_env(SearchEnv(task), skip_render_check=True)
+
+
+def test_an_episode_is_truncated_when_it_is_old_and_never_before(task):
+    env = SearchEnv(task, episode_steps=5)
+    env.reset(seed=0)
+    env.action_space.seed(0)
+    for age in range(1, 6):
+        action = np.zeros_like(env.action_space.sample())
+        _, reward, terminated, truncated, info = env.step(action)
+        assert not terminated
+        assert truncated == (age == 5)
+        assert -1 <= reward <= 1
+        assert info["error"] >= 0
+
+
+def test_a_trigger_terminates_and_is_no_time_out():
+    task = box()
+    env = SearchEnv(task, episode_steps=1)
+    for seed in range(20):
+        seen, _ = env.reset(seed=seed)
+        _, reward, terminated, truncated, _ = env.step(task.trigger)
+        assert terminated == (seen["level"] == 1)
+        assert truncated == (not terminated)
+        assert abs(reward) == 1
+
+
+def test_equal_seeds_begin_equally_and_no_seed_goes_on(task):
+    env = SearchEnv(task)
+    first, again, other = (env.reset(seed=seed)[0] for seed in (3, 3, None))
+    np.testing.assert_array_equal(first["image"], again["image"])
+    assert (first["image"] != other["image"]).any()
+
+
+def test_many_searches_step_as_their_task_does(task):
+    env = SearchVectorEnv(task, num_envs=6, episode_steps=50)
+    seen, info = env.reset(seed=1)
+    assert env.observation_space.contains(seen)
+    at = task.draw(np.random.Generator(np.random.PCG64(1)), 6)
+    np.testing.assert_array_equal(seen["image"], task.observe(at))
+    np.testing.assert_array_equal(info["error"].shape, (6,))
+    env.action_space.seed(0)
+    for _ in range(5):
+        actions = np.minimum(env.action_space.sample(), task.actions - 2)
+        at["action"] = actions
+        reached, rewards, _ = task.step(at)
+        seen, gained, terminated, truncated, _ = env.step(actions)
+        np.testing.assert_array_equal(seen["image"], task.observe(reached))
+        np.testing.assert_allclose(gained, rewards.reshape(6, -1).mean(axis=1), rtol=1e-6)
+        assert not (terminated | truncated).any()
+        at = reached
+
+
+def test_searches_that_are_over_begin_anew_and_show_what_they_saw_last():
+    task = box()
+    env = SearchVectorEnv(task, num_envs=8, episode_steps=4)
+    assert env.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
+    seen, _ = env.reset(seed=0)
+    pull = np.where(np.arange(8) < 4, task.trigger, 0)
+    over = (seen["level"] == 1) & (pull == task.trigger)
+    assert over.any()
+    before = seen["image"]
+    seen, _, terminated, truncated, info = env.step(pull)
+    np.testing.assert_array_equal(terminated, over)
+    assert not truncated.any()
+    np.testing.assert_array_equal(info["_final_obs"], over)
+    for index in np.flatnonzero(over):
+        # A trigger moves nothing.
+        np.testing.assert_array_equal(info["final_obs"][index]["image"], before[index])
+        assert (seen["image"][index] != before[index]).any()
+    assert all(info["final_obs"][index] is None for index in np.flatnonzero(~over))
+    for age in range(2, 5):
+        _, _, terminated, truncated, info = env.step(np.zeros(8, dtype=int))
+        assert not terminated.any()
+        np.testing.assert_array_equal(truncated, ~over & (age == 4))
+    assert ("final_obs" in info) == (~over).any()
+
+
+def test_a_step_before_the_first_reset_is_refused():
+    for env in (SearchEnv(landmark2d()), SearchVectorEnv(landmark2d(), 2)):
+        with pytest.raises(gymnasium.error.ResetNeeded):
+            env.step(0)
+
+
+def test_environments_that_cannot_be_are_refused():
+    with pytest.raises(InputDataError, match="1 or more"):
+        SearchEnv(landmark2d(), episode_steps=0)
+    with pytest.raises(InputDataError, match="num_envs"):
+        SearchVectorEnv(landmark2d(), 0)
+    with pytest.raises(InputDataError, match="share one generator"):
+        SearchVectorEnv(landmark2d(), 2).reset(seed=[1, 2])
