@@ -1,32 +1,51 @@
 """Joining a federation: an invite in, a site folder and a request out.
 
 Every private key is made here, on the site's own disk, and stays there. The
-request holds public keys only. Nothing is overwritten and no network is used;
-whether the invite is the coordinator's own is for two people to compare aloud.
+request holds public keys only, signed by the ledger key. Keys are never made
+anew: whoever joins again, interrupted or with another invite, keeps them. No
+network is used here; ``site_client.enrol`` sends the request. Whether the invite
+is the coordinator's own is for two people to compare aloud.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from common.crypto.certificates import (
     certificate_fingerprint,
     generate_node_key,
     node_public_line,
     parse_certificate,
+    read_certificate,
+    read_node_key,
+    read_tls_key,
     write_certificate,
     write_node_key,
+    write_tls_key,
 )
-from common.crypto.identity import PublicKey, SigningKey, write_public_key, write_signing_key
+from common.crypto.clients import create_signing_request, generate_client_key
+from common.crypto.exchange import OpeningKey, read_opening_key, write_opening_key
+from common.crypto.identity import (
+    PublicKey,
+    SigningKey,
+    read_public_key,
+    read_signing_key,
+    write_public_key,
+    write_signing_key,
+)
 from common.crypto.keyed import FederationKey, read_federation_key, write_federation_key
-from common.enrolment import Invite, JoinRequest
-from common.errors import InputDataError, VerificationError
+from common.enrolment import Invite, JoinRequest, read_request
+from common.errors import InputDataError, RefusedError, VerificationError
 from site_client.egress.policy import default_policy_text
-from site_client.site import SiteFolder
+from site_client.site import SiteFolder, SiteSettings
 from site_client.spool import Spool, write_atomically
+
+_Key = TypeVar("_Key")
 
 
 @dataclass(frozen=True)
@@ -98,32 +117,119 @@ def join(
     for folder in (site.root, site.worker, site.courier):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     Spool(site.spool).prepare()
-    ledger_key, node_key = SigningKey.generate(), generate_node_key()
-    write_signing_key(site.ledger_key, ledger_key)
-    write_public_key(site.witness_key, witness)
-    write_node_key(site.node_key, node_key)
-    write_certificate(site.authority, parse_certificate(invite.ca_certificate.encode("utf-8")))
-    if shared is not None:
+    _trust(site, invite, witness)
+    if shared is not None and not site.federation_key.exists():
         write_federation_key(site.federation_key, shared)
-    write_atomically(site.policy_file, default_policy_text().encode("utf-8"))
+    if not site.policy_file.exists():
+        write_atomically(site.policy_file, default_policy_text().encode("utf-8"))
+    ledger_key = _make_keys_and_request(site, invite)
+    # Last: only a complete folder is a site.
+    write_atomically(site.settings_file, _settings_text(_settings(invite, site, data)))
+    return _joined(site, invite, witness, ledger_key)
+
+
+def join_again(invite: Invite, site: SiteFolder, data: Path) -> Joined:
+    """Make ready to send the request of a site that joined before; its keys stay.
+
+    What the invite says about addresses and the app replaces what was known. A site of
+    an earlier release gets the keys that it lacks.
+
+    Args:
+        invite: of the same federation, for the same name.
+        site: a complete site folder.
+        data: as it was when the site joined.
+
+    Raises:
+        RefusedError: the folder is another federation's, or another site's.
+        InputDataError: another folder of images than before.
+        VerificationError: the invite contradicts itself, or names another authority.
+    """
+    witness, known = check_invite(invite), site.settings()
+    if (known.federation, known.site) != (invite.federation, invite.site):
+        raise RefusedError(
+            "this folder is another site's",
+            field=str(site.settings_file),
+            expected=f"{invite.site} of {invite.federation}",
+            got=f"{known.site} of {known.federation}",
+            advice="Choose another --site-dir",
+        )
+    if site.data() != data.resolve():
+        raise InputDataError(
+            "this site has other images",
+            field="--data",
+            expected=str(site.data()),
+            got="another folder",
+            advice=f"Name the same folder, or change `data` in {site.settings_file}",
+        )
+    _trust(site, invite, witness)
+    ledger_key = _make_keys_and_request(site, invite)
+    now = _settings(invite, site, data)
+    if known.model_copy(update={"data": now.data}) != now:
+        write_atomically(site.settings_file, _settings_text(now))
+    return _joined(site, invite, witness, ledger_key)
+
+
+def _joined(site: SiteFolder, invite: Invite, witness: PublicKey, key: SigningKey) -> Joined:
+    return Joined(
+        request=site.request_file,
+        ca_sha256=invite.ca_sha256,
+        witness=witness.fingerprint,
+        ledger=key.public.fingerprint,
+        has_federation_key=site.federation_key.exists(),
+    )
+
+
+def _trust(site: SiteFolder, invite: Invite, witness: PublicKey) -> None:
+    """Write whom the site trusts, once; another authority later is another federation."""
+    if not site.witness_key.exists():
+        write_public_key(site.witness_key, witness)
+    if not site.authority.exists():
+        write_certificate(site.authority, parse_certificate(invite.ca_certificate.encode()))
+    trusted = certificate_fingerprint(read_certificate(site.authority))
+    if trusted != invite.ca_sha256 or read_public_key(site.witness_key) != witness:
+        raise VerificationError(
+            "the invite names another authority than the one this site joined",
+            field="ca_sha256, witness_key",
+            expected=f"CA {trusted[:16]}…",
+            got=f"CA {invite.ca_sha256[:16]}…",
+            advice="Ask the coordinator by telephone whether the federation was made anew",
+        )
+
+
+def _make_keys_and_request(site: SiteFolder, invite: Invite) -> SigningKey:
+    """The keys that are there, or new ones; and a request that says all of them, signed."""
+    ledger_key = _key(site.ledger_key, read_signing_key, SigningKey.generate, write_signing_key)
+    node_key = _key(site.node_key, read_node_key, generate_node_key, write_node_key)
+    opening = _key(site.sealing_key, read_opening_key, OpeningKey.generate, write_opening_key)
+    tls_key = _key(site.tls_key, read_tls_key, generate_client_key, write_tls_key)
+    path = site.request_file
+    before = read_request(path) if path.exists() else None
     request = JoinRequest(
         federation=invite.federation,
         site=invite.site,
         node_key=node_public_line(node_key),
         ledger_key=ledger_key.public.text,
-    )
-    path = site.root / "request.json"
-    text = json.dumps(request.model_dump(mode="json"), indent=2) + "\n"
-    write_atomically(path, text.encode("utf-8"))
-    # Last: only a complete folder is a site.
-    write_atomically(site.settings_file, _settings_text(invite, site, data).encode("utf-8"))
-    return Joined(
-        request=path,
-        ca_sha256=invite.ca_sha256,
-        witness=witness.fingerprint,
-        ledger=ledger_key.public.fingerprint,
-        has_federation_key=shared is not None,
-    )
+        sealing_key=opening.public.text,
+        # A signing request is never the same twice; the one that was sent stays.
+        tls_csr=(before and before.tls_csr)
+        or create_signing_request(tls_key, invite.site).decode(),
+    ).signed(ledger_key)
+    if request != before:
+        write_atomically(path, request.to_json())
+    return ledger_key
+
+
+def _key(
+    path: Path,
+    read: Callable[[Path], _Key],
+    make: Callable[[], _Key],
+    write: Callable[[Path, _Key], None],
+) -> _Key:
+    if path.exists():
+        return read(path)
+    key = make()
+    write(path, key)
+    return key
 
 
 def bring_federation_key(file: Path | None, *, new: bool) -> FederationKey | None:
@@ -137,21 +243,26 @@ def bring_federation_key(file: Path | None, *, new: bool) -> FederationKey | Non
     return FederationKey.generate() if new else None
 
 
-def _settings_text(invite: Invite, site: SiteFolder, data: Path) -> str:
-    """``site.toml``. JSON strings of printable text are TOML strings, too."""
+def _settings(invite: Invite, site: SiteFolder, data: Path) -> SiteSettings:
     place = os.path.relpath(data.resolve(), site.root.resolve())
     if place.startswith(".."):
         place = str(data.resolve())
-    values = {
-        "federation": invite.federation,
-        "site": invite.site,
-        "address": invite.address,
-        "data": place,
-        "app_sha256": invite.app_sha256,
-    }
+    return SiteSettings(
+        federation=invite.federation,
+        site=invite.site,
+        address=invite.address,
+        data=place,
+        app_sha256=invite.app_sha256,
+        enrolment=invite.enrolment,
+    )
+
+
+def _settings_text(settings: SiteSettings) -> bytes:
+    """``site.toml``. JSON strings of printable text are TOML strings, too."""
+    values = settings.model_dump(exclude={"v"}, exclude_none=True)
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
     return (
         "# Written by `cairn-site join`. The site's own bounds are in policy.toml.\nv = 1\n"
         + "\n".join(lines)
         + "\n"
-    )
+    ).encode()

@@ -24,6 +24,7 @@ class SiteSettings(BaseModel):
 
     Attributes:
         address: host:port of the aggregator.
+        enrolment: host:port of its enrolment desk; None for a site that joined by mail.
         data: folder of images, absolute or relative to the site folder.
         app_sha256: the only Flower app that the courier serves.
     """
@@ -36,6 +37,7 @@ class SiteSettings(BaseModel):
     address: Annotated[str, Field(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")]
     data: str
     app_sha256: Digest
+    enrolment: Annotated[str, Field(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,11 @@ class SiteFolder:
     def settings_file(self) -> Path:
         """Settings that both processes read."""
         return self.root / "site.toml"
+
+    @property
+    def request_file(self) -> Path:
+        """Our public keys, as they were or will be sent to the coordinator."""
+        return self.root / "request.json"
 
     @property
     def policy_file(self) -> Path:
@@ -75,6 +82,11 @@ class SiteFolder:
         return self.worker / "federation.key"
 
     @property
+    def sealing_key(self) -> Path:
+        """Secret key with which we open what other sites seal for us."""
+        return self.worker / "sealing.key"
+
+    @property
     def witness_key(self) -> Path:
         """Public key with which the aggregator signs orders and receipts."""
         return self.worker / "witness.pub"
@@ -95,13 +107,23 @@ class SiteFolder:
         return self.courier / "node.key"
 
     @property
+    def tls_key(self) -> Path:
+        """Secret key of our certificate."""
+        return self.courier / "tls.key"
+
+    @property
+    def tls_certificate(self) -> Path:
+        """Our certificate for the enrolment desk; renewed in place, always for the same key."""
+        return self.courier / "tls.crt"
+
+    @property
     def authority(self) -> Path:
         """Certificate of the federation's own authority."""
         return self.courier / "ca.crt"
 
     @property
     def courier(self) -> Path:
-        """Courier only: node.key, ca.crt, sent.jsonl."""
+        """Courier only: node.key, tls.key, tls.crt, ca.crt, sent.jsonl."""
         return self.root / "courier"
 
     @property

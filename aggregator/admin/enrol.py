@@ -113,7 +113,7 @@ def admit_locked(folder: FederationFolder, request: JoinRequest) -> None:
     site = folder.sites / request.site
     known = site / "request.json"
     check_not_revoked(folder, request.site)
-    if known.exists() and read_request(known) != request:
+    if known.exists() and not _same_site(read_request(known), request):
         raise RefusedError(
             "a site of this name was admitted with other keys",
             field="site",
@@ -128,6 +128,18 @@ def admit_locked(folder: FederationFolder, request: JoinRequest) -> None:
         issue_to_site(folder, request)
     replace_durably(known, request.model_dump_json().encode())
     (site / "waiting.json").unlink(missing_ok=True)
+
+
+def _same_site(known: JoinRequest, request: JoinRequest) -> bool:
+    """Whether a request holds the known keys; one of an earlier release may have had fewer."""
+    fixed = (known.node_key, known.ledger_key) == (request.node_key, request.ledger_key)
+    return fixed and all(
+        before in (None, after)
+        for before, after in (
+            (known.sealing_key, request.sealing_key),
+            (known.tls_csr, request.tls_csr),
+        )
+    )
 
 
 def admit_waiting(folder: FederationFolder, site: str) -> JoinRequest:

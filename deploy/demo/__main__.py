@@ -82,7 +82,7 @@ def enrol(processes: Processes, folder: Path, port: int) -> None:
         *("--address", f"127.0.0.1:{port}"),
     )
     for site in SITES:
-        processes.run("cairn-aggregator", "invite", site, "--dir", "federation")
+        processes.run("cairn-aggregator", "invite", site, "--by-mail", "--dir", "federation")
     processes.start("aggregator", "cairn-aggregator", "up", "--dir", "federation")
     for site in SITES:
         # A hospital's folder is there before it joins; here it fills meanwhile.

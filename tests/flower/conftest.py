@@ -106,7 +106,7 @@ class RealFederation:
         for number in range(3):
             (data / f"case{number}.nii.gz").touch()
             (data / f"case{number}.mrk.json").touch()
-        self.run("cairn-aggregator", "invite", site, "--dir", "federation")
+        self.run("cairn-aggregator", "invite", site, "--by-mail", "--dir", "federation")
         key = self.root / "federation.key"
         if not key.exists():
             # Always the same: what a sketch of few columns recovers depends on the key.

@@ -1,0 +1,269 @@
+"""The site's side of the enrolment desk: send the request, ask, renew, relay sealed keys.
+
+Speaks to the address of the invite only, trusts the invite's authority only, and
+sends nothing but what ``desk.proto`` names: public keys, signatures, sealed keys.
+Whatever comes back is checked against the authority and our own keys before it is
+written. Opens no image and reads no ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from cryptography import x509
+
+from common.crypto.certificates import (
+    certificate_to_pem,
+    days_left,
+    parse_certificate,
+    read_certificate,
+    read_tls_key,
+)
+from common.crypto.clients import ClientName, check_client_certificate
+from common.crypto.files import read_public
+from common.crypto.identity import read_signing_key
+from common.desk import desk_pb2 as pb
+from common.desk.channel import CALL_S, Peer, connected, greet
+from common.desk.desk_pb2_grpc import EnrolmentStub
+from common.desk.signing import LedgerSigner, RequestSigner, TlsSigner, now_ms, sign_request
+from common.enrolment import Invite, parse_request
+from common.errors import InputDataError, InternalError, RefusedError, UnreachableError
+from site_client.site import SiteFolder
+from site_client.spool import write_atomically
+
+RENEW_BELOW_DAYS = 45
+LARGEST_SKEW_S = 4.0
+"""Node authentication signs the time: the SuperLink takes 5 s ahead and 305 s behind."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How this site stands with the aggregator.
+
+    Attributes:
+        state: admitted, or waiting for the coordinator.
+        certificate_days: until our certificate expires; None while we wait.
+        skew_s: seconds by which this machine's clock is ahead of the aggregator's.
+        generation: of the newest federation key that any site has sealed; 0: none.
+    """
+
+    state: Literal["waiting", "admitted"]
+    certificate_days: int | None
+    skew_s: float
+    generation: int
+
+
+def look_who_answers(invite: Invite) -> None:
+    """Return only if the federation's own desk answers at the invite's address.
+
+    Raises:
+        UnreachableError: nobody answers; nothing was made or sent.
+        VerificationError: somebody else does.
+    """
+    if invite.enrolment is None:
+        raise _no_token()
+    try:
+        greet(Peer(invite.enrolment, invite.ca_certificate.encode()))
+    except UnreachableError as error:
+        raise UnreachableError(
+            error.problem,
+            field=error.field,
+            expected=error.expected,
+            got=error.got,
+            advice="Ask whether it runs and this machine may reach it; or join with --offline "
+            "and send request.json by mail",
+        ) from error
+
+
+def send_request(invite: Invite, site: SiteFolder) -> Standing:
+    """Send our request.json with the invite's token; the same again is answered the same.
+
+    Raises:
+        UnreachableError: nobody answers at the invite's address.
+        VerificationError: somebody else does, or what came back is not ours.
+        RefusedError: an unknown, used or expired token, or a revoked site.
+        InputDataError: the invite has no token.
+    """
+    if invite.enrolment is None or invite.token is None:
+        raise _no_token()
+    data = site.request_file.read_bytes()
+    with _stub(invite.enrolment, invite.ca_certificate.encode()) as stub:
+        request = pb.EnrolRequest(token=invite.token, join_request=data)
+        reply = stub.Enrol(request, timeout=CALL_S)
+    return _take(site, reply)
+
+
+def ask_standing(site: SiteFolder) -> Standing:
+    """Ask how we stand, and take the certificate that was issued meanwhile.
+
+    Raises:
+        CairnError: as ``send_request``.
+    """
+    with _desk(site) as stub:
+        body = pb.EnrolStatusBody().SerializeToString()
+        request = _sign(site, "EnrolStatus", body, _ledger(site))
+        reply = stub.EnrolStatus(request, timeout=CALL_S)
+    return _take(site, reply)
+
+
+def renew_certificate(site: SiteFolder) -> int:
+    """Ask for a certificate with its full time ahead; keys and identity stay as they are.
+
+    The courier's TLS key is enough, so that no key of the worker is needed.
+
+    Returns:
+        Days until the certificate now in place expires.
+
+    Raises:
+        RefusedError: the site was revoked.
+        VerificationError: the certificate has expired already, or clocks differ.
+        UnreachableError: nobody answers.
+    """
+    with _desk(site) as stub:
+        signer = TlsSigner(read_tls_key(site.tls_key))
+        request = _sign(site, "Renew", pb.RenewBody().SerializeToString(), signer)
+        reply = stub.Renew(request, timeout=CALL_S)
+    certificate = _check(site, reply.certificate)
+    _write(site, certificate)
+    return days_left(certificate)
+
+
+def renew_if_due(site: SiteFolder, now: datetime | None = None) -> int | None:
+    """Renew when fewer than 45 days are left.
+
+    Returns:
+        Days left now; None for a site without a certificate.
+
+    Raises:
+        CairnError: as ``renew_certificate``.
+    """
+    left = certificate_days(site, now)
+    if left is None or left >= RENEW_BELOW_DAYS:
+        return left
+    return renew_certificate(site)
+
+
+def certificate_days(site: SiteFolder, now: datetime | None = None) -> int | None:
+    """Whole days until our certificate expires (negative: it has); None without one.
+
+    Raises:
+        InputDataError: the file is not one certificate.
+    """
+    if not site.tls_certificate.exists():
+        return None
+    return days_left(read_certificate(site.tls_certificate), now)
+
+
+def list_peers(site: SiteFolder) -> pb.ListPeersReply:
+    """The admitted sites, each with its own signed request.
+
+    What each signed is for the caller to verify, and its ledger key for two people
+    to compare: the aggregator hands the list out, and could add to it.
+
+    Raises:
+        CairnError: as ``renew_certificate``.
+    """
+    with _desk(site) as stub:
+        body = pb.ListPeersBody().SerializeToString()
+        return stub.ListPeers(_sign(site, "ListPeers", body, _ledger(site)), timeout=CALL_S)
+
+
+def put_sealed_keys(site: SiteFolder, keys: Sequence[pb.SealedKey]) -> pb.PutSealedKeysReply:
+    """Have the aggregator keep what we sealed for other sites.
+
+    Raises:
+        RefusedError: another site was first with this generation, or it is not the next.
+        CairnError: as ``renew_certificate``.
+    """
+    with _desk(site) as stub:
+        body = pb.PutSealedKeysBody(keys=keys).SerializeToString()
+        request = _sign(site, "PutSealedKeys", body, _ledger(site))
+        return stub.PutSealedKeys(request, timeout=CALL_S)
+
+
+def get_sealed_key(site: SiteFolder, generation: int = 0) -> pb.GetSealedKeyReply:
+    """What another site sealed for us: of one generation, or (0) the newest.
+
+    Raises:
+        CairnError: as ``renew_certificate``.
+    """
+    with _desk(site) as stub:
+        body = pb.GetSealedKeyBody(generation=generation).SerializeToString()
+        request = _sign(site, "GetSealedKey", body, _ledger(site))
+        return stub.GetSealedKey(request, timeout=CALL_S)
+
+
+@contextmanager
+def _stub(address: str, authority: bytes) -> Iterator[EnrolmentStub]:
+    with connected(Peer(address, authority)) as channel:
+        yield EnrolmentStub(channel)
+
+
+@contextmanager
+def _desk(site: SiteFolder) -> Iterator[EnrolmentStub]:
+    settings = site.settings()
+    if settings.enrolment is None:
+        raise InputDataError(
+            "this site joined by mail",
+            field="enrolment",
+            expected="host:port in site.toml",
+            got="nothing",
+            advice="Ask the coordinator for an invite with a token, and join with it: keys stay",
+        )
+    with _stub(settings.enrolment, read_public(site.authority)) as stub:
+        yield stub
+
+
+def _ledger(site: SiteFolder) -> LedgerSigner:
+    return LedgerSigner(read_signing_key(site.ledger_key))
+
+
+def _sign(site: SiteFolder, method: str, body: bytes, signer: RequestSigner) -> pb.SignedRequest:
+    settings = site.settings()
+    return sign_request(settings.federation, method, settings.site, body, signer)
+
+
+def _no_token() -> InputDataError:
+    return InputDataError(
+        "this invite has no token",
+        field="enrolment",
+        expected="host:port and a token",
+        got="nothing",
+        advice="Send request.json to the coordinator by mail",
+    )
+
+
+def _take(site: SiteFolder, reply: pb.EnrolReply) -> Standing:
+    skew = (now_ms() - reply.server_unix_ms) / 1000
+    generation = reply.federation_key.generation
+    if reply.state == pb.ENROL_STATE_WAITING:
+        return Standing("waiting", None, skew, generation)
+    if reply.state != pb.ENROL_STATE_ADMITTED:
+        raise InternalError("an answer that this release does not know", field="state")
+    if not reply.certificate:
+        raise RefusedError("admitted without a certificate", field="certificate", got="nothing")
+    certificate = _check(site, reply.certificate)
+    _write(site, certificate)
+    return Standing("admitted", days_left(certificate), skew, generation)
+
+
+def _check(site: SiteFolder, pem: bytes) -> x509.Certificate:
+    certificate = parse_certificate(pem)
+    name = parse_request(site.request_file.read_bytes()).site
+    check_client_certificate(
+        certificate,
+        read_certificate(site.authority),
+        read_tls_key(site.tls_key).public_key(),
+        ClientName("site", name),
+    )
+    return certificate
+
+
+def _write(site: SiteFolder, certificate: x509.Certificate) -> None:
+    path: Path = site.tls_certificate
+    write_atomically(path, certificate_to_pem(certificate))
