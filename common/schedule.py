@@ -23,7 +23,9 @@ def schedule(plan: FederationPlan) -> tuple[Phase, ...]:
             training: list[Phase] = ["train"] * plan.rounds.training
             return ("begin", *training, "evaluate")
         case "pixels":
-            return ("begin", "survey", "range", "sketch", "recover")
+            # Levels of bands follow from the survey; components have ranges to be found.
+            ranged: tuple[Phase, ...] = () if plan.pixels.codec == "all-bands" else ("range",)
+            return ("begin", "survey", *ranged, "sketch", "recover")
         case "embed":
             return ("begin", "embed")
 

@@ -13,6 +13,8 @@ from typing import Final
 
 from common.canonical import canonical_json, parse_canonical_json, sha256_hex
 from common.errors import InputDataError
+from common.keys.pixel_bands import KIND as BAND_KIND
+from common.keys.pixel_bands import BandCodec
 from common.keys.pixel_statistics import (
     INTENSITY_BINS,
     RANGE_BINS,
@@ -24,26 +26,35 @@ from common.keys.pixels import VERSION, PixelCodec, PixelProjection
 from common.plan import FederationPlan, Pixels
 
 MAX_CODEC_BYTES: Final = 1 << 19
+AnyCodec = PixelCodec | BandCodec
 
 
 def family(plan: FederationPlan) -> str:
     """Digest of how pixels will become keys; a site of another release has another one."""
     asked = plan.pixels
-    return sha256_hex(
-        canonical_json(
-            {
-                "bands": list(asked.bands),
-                "bins": asked.bins,
-                "codec": asked.codec,
-                "components": asked.components,
-                "intensity_bins": INTENSITY_BINS,
-                "kind": "pixel-family",
-                "range_bins": RANGE_BINS,
-                "scale": asked.value_scale,
-                "version": VERSION,
-            }
-        )
-    )
+    common = {
+        "bands": list(asked.bands),
+        "codec": asked.codec,
+        "intensity_bins": INTENSITY_BINS,
+        "kind": "pixel-family",
+        "scale": asked.value_scale,
+        "version": VERSION,
+    }
+    if asked.codec == "all-bands":
+        return sha256_hex(canonical_json(common | {"levels": asked.levels}))
+    own = {"bins": asked.bins, "components": asked.components, "range_bins": RANGE_BINS}
+    return sha256_hex(canonical_json(common | own))
+
+
+def fit_survey(asked: Pixels, survey: PixelSurvey) -> AnyCodec:
+    """The codec after the survey: final for all bands, to be narrowed for components.
+
+    Raises:
+        InputDataError: as ``fit_widest``.
+    """
+    if asked.codec == "all-bands":
+        return BandCodec.fit(survey, asked.levels, asked.floor or None)
+    return fit_widest(asked, survey)
 
 
 def fit_widest(asked: Pixels, survey: PixelSurvey) -> PixelCodec:
@@ -70,12 +81,12 @@ def fit_ranges(asked: Pixels, widest: PixelCodec, ranges: ComponentRanges) -> Pi
     return PixelCodec.fit(widest.projection, ranges, asked.bins, asked.tail)
 
 
-def codec_text(codec: PixelCodec) -> str:
+def codec_text(codec: AnyCodec) -> str:
     """The codec as it travels: canonical JSON, whose SHA-256 is ``codec.identity``."""
     return canonical_json(codec.as_dict()).decode("utf-8")
 
 
-def read_codec(text: str) -> PixelCodec:
+def read_codec(text: str) -> AnyCodec:
     """Read what ``codec_text`` wrote.
 
     Raises:
@@ -90,20 +101,54 @@ def read_codec(text: str) -> PixelCodec:
             expected=f"at most {MAX_CODEC_BYTES} bytes",
             got=f"{len(data)} bytes",
         )
-    return PixelCodec.from_dict(parse_canonical_json(data, "codec"))
+    return codec_of(parse_canonical_json(data, "codec"))
 
 
-def require_planned(codec: PixelCodec, asked: Pixels) -> None:
+def codec_of(value: object) -> AnyCodec:
+    """Read what a codec's ``as_dict`` gave.
+
+    Raises:
+        InputDataError: not a codec.
+    """
+    if isinstance(value, dict) and value.get("kind") == BAND_KIND:
+        return BandCodec.from_dict(value)
+    return PixelCodec.from_dict(value)
+
+
+def read_component_codec(text: str) -> PixelCodec:
+    """Read what ``codec_text`` wrote of a codec of components.
+
+    Raises:
+        InputDataError: not a codec, or one of all bands.
+        VerificationError: not canonical JSON.
+    """
+    codec = read_codec(text)
+    if not isinstance(codec, PixelCodec):
+        raise InputDataError(
+            "not a codec with ranges", field="codec", expected="components", got="all bands"
+        )
+    return codec
+
+
+def require_planned(codec: AnyCodec, asked: Pixels) -> None:
     """Refuse a codec that is not of the plan's form.
 
     Raises:
-        InputDataError: other bands, scale, components or bins.
+        InputDataError: another kind, other bands, scale, components, bins or levels.
     """
-    found = (codec.projection.bands, codec.projection.scale, len(codec.low), codec.bins)
-    if found != (asked.bands, asked.value_scale, asked.components, asked.bins):
+    if isinstance(codec, BandCodec):
+        kind, digits = "all-bands", (len(codec.bands), codec.levels)
+    else:
+        kind, digits = "reduced", (len(codec.low), codec.bins)
+    if (kind, codec.bands, codec.scale, digits) != (
+        asked.codec,
+        asked.bands,
+        asked.value_scale,
+        asked.digits,
+    ):
         raise InputDataError(
             "not the codec of this plan",
-            field="bands, value_scale, components, bins",
+            field="codec, bands, value_scale, components, bins, levels",
             expected="the plan's",
             got="others",
         )

@@ -1,8 +1,8 @@
 """A pixel as all of its bands in a few grey levels each: the key that keeps every band.
 
 For 35 bands in 3 levels, 3**35 keys fit into 64 bits and can be read back. Such keys
-have too many digits for recovery by prefixes (``common.sketching.recovery``): count
-them beside a list of candidates. No slide is opened here, and nothing here counts.
+have many digits, so recovery by prefixes takes a ladder of several sketches
+(``prefixes``). No slide is opened here, and nothing here counts.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,10 @@ from common.errors import InputDataError
 from common.keys.mixed_radix import MixedRadix
 from common.keys.pixel_statistics import PixelSurvey, background_floor, check_bands
 from common.keys.pixels import LEVELS, all_bands, checked_pixels
+from common.keys.prefixes import band_ladder
 
-_KIND = "pixel-bands"
-_VERSION = 1
+KIND: Final = "pixel-bands"
+VERSION: Final = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,15 +96,20 @@ class BandCodec:
         """The number system of the keys."""
         return all_bands(len(self.bands), self.levels)
 
+    @property
+    def ladder(self) -> tuple[int, ...]:
+        """Lengths of the prefixes that are counted; see ``prefixes``."""
+        return band_ladder(len(self.bands), self.levels)
+
     def as_dict(self) -> dict[str, object]:
         """Integers and strings only, to be frozen into a plan; ``from_dict`` reads it."""
         return {
             "bands": list(self.bands),
             "edges": [list(row) for row in self.edges],
             "floor": self.floor,
-            "kind": _KIND,
+            "kind": KIND,
             "scale": self.scale,
-            "version": _VERSION,
+            "version": VERSION,
         }
 
     @classmethod
@@ -115,8 +122,8 @@ class BandCodec:
         names = ["bands", "edges", "floor", "kind", "scale", "version"]
         if not isinstance(data, dict) or sorted(data) != names:
             raise _wrong("codec", f"exactly the fields {', '.join(names)}")
-        if data["kind"] != _KIND or data["version"] != _VERSION:
-            raise _wrong("kind", f"{_KIND}, version {_VERSION}")
+        if data["kind"] != KIND or data["version"] != VERSION:
+            raise _wrong("kind", f"{KIND}, version {VERSION}")
         bands, edges = data["bands"], data["edges"]
         if not isinstance(bands, list) or not all(isinstance(band, str) for band in bands):
             raise _wrong("bands", "a list of names")

@@ -26,6 +26,7 @@ from common.keys.pixel_statistics import (
     background_floor,
     check_bands,
 )
+from common.keys.prefixes import component_ladder
 
 COMPONENTS: Final = 8
 BINS: Final = 22  # 22**8 keys: 36 bits
@@ -225,10 +226,20 @@ class PixelCodec:
         """Names of the projection's bands."""
         return self.projection.bands
 
+    @property
+    def scale(self) -> int:
+        """The projection's integers per unit of intensity."""
+        return self.projection.scale
+
     @cached_property
     def digits(self) -> MixedRadix:
         """The number system of the keys."""
         return reduced_bands(len(self.low), self.bins)
+
+    @property
+    def ladder(self) -> tuple[int, ...]:
+        """Lengths of the prefixes that are counted; see ``prefixes``."""
+        return component_ladder(len(self.low))
 
     def as_dict(self) -> dict[str, object]:
         """Integers and strings only, to be frozen into a plan; ``from_dict`` reads it."""

@@ -61,15 +61,15 @@ def check_statistics(
 
 
 def check_sketches(record: PixelSketches, arrays: Mapping[str, Array], expected: Expected) -> None:
-    """Four views of one stream of enough keys, under the federation's key and codec."""
+    """All views of one stream of enough keys, under the federation's key and codec."""
     asked, limits = expected.plan.pixels, expected.plan.limits
     shape = (asked.rows, asked.columns)
     require((record.rows, record.columns) == shape, "rows, columns", "the plan's", "not")
     _check_behind(record, expected)
     _check_key(record.key_id, expected)
     _check_codec(record.codec, expected)
-    require_names(arrays, "full", "prefix", "presence", "prefix_counts")
-    for name in ("full", "prefix"):
+    require_names(arrays, *asked.tables, "prefix_counts")
+    for name in ("full", *asked.prefix_tables):
         require_table(np.asarray(arrays[name]), name, shape, record.pixels)
     most = record.pixels // asked.presence_floor
     require_table(np.asarray(arrays["presence"]), "presence", shape, most)
@@ -94,7 +94,7 @@ def check_hitters(record: HeavyHitters, arrays: Mapping[str, Array], expected: E
     keys = np.asarray(arrays["keys"]).view(np.uint64)
     require(bool((keys[1:] > keys[:-1]).all()), "keys", "ascending, each once", "another order")
     if size:
-        known = int(keys[-1]) < asked.bins**asked.components
+        known = int(keys[-1]) < asked.keys
         require(known, "keys", "keys of the codec", "a larger one")
         counts = np.asarray(arrays["counts"])
         require_within(int(counts.min()), "counts", record.threshold, MAX_PIXELS)
@@ -158,6 +158,6 @@ def _check_gram(gram: I64, histogram: I64, pixels: int) -> None:
 
 def most_bytes(asked: Pixels) -> int:
     """Array bytes of the largest record that the plan asks for."""
-    sketches = 8 * (3 * asked.rows * asked.columns + asked.prefixes)
+    sketches = 8 * (len(asked.tables) * asked.rows * asked.columns + asked.prefixes)
     statistics = 8 * (INTENSITY_BINS + len(asked.bands) ** 2 + asked.components * RANGE_BINS)
     return max(sketches, statistics, 16 * asked.top)

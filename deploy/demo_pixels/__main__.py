@@ -25,7 +25,7 @@ from common.canonical import sha256_hex
 from common.errors import InternalError
 from common.keys.codebook import Codebook
 from common.keys.key_counts import KeyCounts
-from common.keys.pixel_agreement import read_codec
+from common.keys.pixel_agreement import read_component_codec
 from common.plan import FederationPlan
 from deploy.demo.__main__ import (
     audit,
@@ -148,7 +148,7 @@ def write_maps_plan(folder: Path, codec: bytes, book: Codebook, seed: int) -> No
 def name_clusters(processes: Processes, folder: Path, codec: bytes) -> Found:
     """Name the clusters by the labels, since nobody sits at the page; maps come later."""
     scene, truth = read_scene()
-    exact = judge.Exact.of_scene(scene, read_codec(codec.decode("utf-8")))
+    exact = judge.Exact.of_scene(scene, read_component_codec(codec.decode("utf-8")))
     book = Codebook.from_bytes((folder / "codebook.json").read_bytes())
     clusters = judge.clusters_of(exact, book)
     everywhere = np.ones(truth.shape, np.bool_)

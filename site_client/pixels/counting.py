@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError, SketchError
+from common.keys.pixel_agreement import AnyCodec
 from common.keys.pixel_bands import BandCodec
 from common.keys.pixels import PixelCodec
 from common.sketching import CountSketch, SketchSpec
@@ -44,10 +45,10 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, eq=False)
 class PixelTables:
-    """What a site tells of its keys: four views that add up across sites.
+    """What a site tells of its keys: views that add up across sites.
 
     Attributes:
-        views: full sketch, sketch of key prefixes, exact histogram of short prefixes.
+        views: full sketch, sketches of key prefixes, exact histogram of short prefixes.
         presence: sketch in which a site counts each of its keys once.
     """
 
@@ -55,29 +56,34 @@ class PixelTables:
     presence: CountSketch
 
     @classmethod
-    def empty(cls, codec: PixelCodec, spec: SketchSpec) -> PixelTables:
+    def empty(cls, codec: AnyCodec, spec: SketchSpec) -> PixelTables:
         """Tables of no pixels.
 
         Args:
-            codec: of the keys; at least 3 components.
+            codec: of the keys; at least 3 digits.
             spec: dimensions and key of the sketches; its domain is replaced by the
                 codec's identity, so that tables of different codecs cannot be added.
 
         Raises:
-            SketchError: too few components for prefixes.
+            SketchError: too few digits for prefixes.
         """
         radices = codec.digits.radices
         if len(radices) < 3:
             raise SketchError(
-                "too few components to recover keys by their prefixes",
-                field="components",
+                "too few digits to recover keys by their prefixes",
+                field="components or bands",
                 expected="at least 3",
                 got=f"{len(radices)}",
             )
         named = replace(spec, domain=codec.identity)
-        longer = max(2, len(radices) - 2)
-        views = RecoverySketch(named, radices, longer, max(1, min(longer - 1, len(radices) - 4)))
+        counted, *rungs = codec.ladder
+        views = RecoverySketch(named, radices, rungs, counted)
         return cls(views, CountSketch(replace(spec, domain=f"{codec.identity}/presence")))
+
+    @property
+    def sketches(self) -> tuple[CountSketch, ...]:
+        """Full, prefixes from the shortest on, presence: as a plan names its tables."""
+        return (self.views.full, *self.views.prefixes, self.presence)
 
     def merge(self, other: PixelTables) -> None:
         """Add another site's tables.
@@ -111,7 +117,7 @@ class PixelCounter:
 
     def __init__(
         self,
-        codec: PixelCodec,
+        codec: AnyCodec,
         spec: SketchSpec,
         presence_floor: int = PRESENCE_FLOOR,
         distinct: int = DISTINCT,
@@ -207,7 +213,7 @@ class _Seen:
 
 def keys_of(
     slide: Pixels,
-    codec: PixelCodec | BandCodec,
+    codec: AnyCodec,
     progress: Progress | None = None,
     threads: int = 1,
 ) -> Iterator[tuple[U64, NDArray[np.bool_]]]:
@@ -248,14 +254,14 @@ def keys_of(
                     progress(done)
 
 
-def _encoder(codec: PixelCodec | BandCodec) -> PixelEncoder | BandCodec:
+def _encoder(codec: AnyCodec) -> PixelEncoder | BandCodec:
     return PixelEncoder(codec) if isinstance(codec, PixelCodec) else codec
 
 
 def count_slides(
     slides: Iterable[Pixels],
     counter: PixelCounter,
-    codec: PixelCodec,
+    codec: AnyCodec,
     progress: Callable[[int, int], None] | None = None,
     threads: int = 1,
 ) -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from common.keys.codebook import Codebook
-from common.keys.pixels import PixelCodec
+from common.keys.pixel_agreement import AnyCodec
 from site_client.pixels.counting import keys_of
 from site_client.pixels.slides import Slide
 from site_client.pixels.statistics import Progress
@@ -29,7 +29,7 @@ Labels = NDArray[np.uint8]
 
 
 def embed(
-    slide: Slide, codec: PixelCodec, codebook: Codebook, progress: Progress | None = None
+    slide: Slide, codec: AnyCodec, codebook: Codebook, progress: Progress | None = None
 ) -> Labels:
     """The group of every pixel.
 

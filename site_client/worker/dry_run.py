@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from common.errors import CairnError, InputDataError
-from common.keys.pixel_agreement import codec_text, fit_ranges, fit_widest, read_codec
+from common.keys.pixel_agreement import codec_text, fit_ranges, fit_survey, read_component_codec
 from common.keys.pixel_statistics import ComponentRanges, PixelSurvey
 from common.model import initial_weights
 from common.plan import FederationPlan
@@ -159,8 +159,8 @@ def _codec_after(asked: Asked, sums: Envelope) -> str:
     if asked.codec is None:
         gram, pixels = np.asarray(sums.arrays["gram"], np.int64), int(histogram.sum())
         survey = PixelSurvey(plan.bands, plan.value_scale, pixels, histogram, gram)
-        return codec_text(fit_widest(plan, survey))
-    widest = read_codec(asked.codec)
+        return codec_text(fit_survey(plan, survey))
+    widest = read_component_codec(asked.codec)
     ranges = ComponentRanges(widest.projection.identity, int(histogram[0].sum()), histogram)
     return codec_text(fit_ranges(plan, widest, ranges))
 

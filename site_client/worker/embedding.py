@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from common.keys.codebook import MAX_BYTES, Codebook
-from common.keys.pixel_agreement import MAX_CODEC_BYTES, read_codec
-from common.keys.pixels import PixelCodec
+from common.keys.pixel_agreement import MAX_CODEC_BYTES, AnyCodec, read_codec
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.orders import Order
@@ -84,7 +83,7 @@ class EmbedStudy:
         del state
         self.trained = trained
 
-    def _embed(self, codec: PixelCodec, codebook: Codebook) -> tuple[NDArray[np.int64], int, int]:
+    def _embed(self, codec: AnyCodec, codebook: Codebook) -> tuple[NDArray[np.int64], int, int]:
         """Write a map of every slide; pixels per label, slides, pixels."""
         from site_client.pixels.embed import embed, write_map
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
-from common.keys.pixel_agreement import family, read_codec
+from common.keys.pixel_agreement import AnyCodec, family, read_codec, read_component_codec
 from common.keys.pixels import PixelCodec
 from common.sketching import CountSketch, SketchSpec
 from common.wire.codes import ReplyCode
@@ -147,10 +147,11 @@ class PixelStudy:
         elif phase == "survey":
             slides, identity = self._survey(round_, records)
         else:
-            codec = read_codec(order.header.codec or "")
+            text = order.header.codec or ""
+            codec = read_codec(text)
             identity = codec.identity
             if phase == "range":
-                slides = self._ranges(round_, codec, records)
+                slides = self._ranges(round_, read_component_codec(text), records)
             elif phase == "sketch":
                 slides = self._sketch(round_, codec, records)
             else:
@@ -201,7 +202,7 @@ class PixelStudy:
         records.append(Envelope(record, {"histogram": whole.histogram}))
         return len(parts)
 
-    def _sketch(self, round_: int, codec: PixelCodec, records: list[Envelope]) -> int:
+    def _sketch(self, round_: int, codec: AnyCodec, records: list[Envelope]) -> int:
         from site_client.pixels.counting import PixelCounter, keys_of
 
         spec = self._spec(codec)
@@ -223,22 +224,19 @@ class PixelStudy:
             pixels=pixels,
         )
         arrays = {
-            "full": np.array(tables.views.full.table),
-            "prefix": np.array(tables.views.prefix.table),
-            "presence": np.array(tables.presence.table),
-            "prefix_counts": hide(tables.views.histogram, spec),
+            name: np.array(sketch.table)
+            for name, sketch in zip(self._asked.tables, tables.sketches, strict=True)
         }
+        arrays["prefix_counts"] = hide(tables.views.histogram, spec)
         records.append(Envelope(record, arrays))
         return slides
 
-    def _recover(
-        self, round_: int, codec: PixelCodec, order: Order, records: list[Envelope]
-    ) -> int:
+    def _recover(self, round_: int, codec: AnyCodec, order: Order, records: list[Envelope]) -> int:
         from site_client.pixels.release import ReleaseRule, release
 
         asked, spec = self._asked, self._spec(codec)
         rule = ReleaseRule(asked.key_pixels, asked.key_sites)
-        found = release(read_tables(codec, spec, order), rule, asked.top)
+        found = release(read_tables(codec, spec, order, asked.tables), rule, asked.top)
         ascending = np.argsort(found.keys)
         record = HeavyHitters(
             **self._subject.about(round_),
@@ -258,7 +256,7 @@ class PixelStudy:
             write_atomically(folder / f"{codec.identity}.json", text.encode("utf-8"))
         return self._slides.count()
 
-    def _spec(self, codec: PixelCodec) -> SketchSpec:
+    def _spec(self, codec: AnyCodec) -> SketchSpec:
         return replace(self._subject.spec, domain=codec.identity)
 
     def _report(self, round_: int, slides: int, identity: str, spent_ms: int) -> Envelope:
@@ -273,8 +271,10 @@ class PixelStudy:
         return Envelope(record, {})
 
 
-def read_tables(codec: PixelCodec, spec: SketchSpec, order: Order) -> PixelTables:
-    """The merged tables of an order, with the key to query them.
+def read_tables(
+    codec: AnyCodec, spec: SketchSpec, order: Order, names: tuple[str, ...]
+) -> PixelTables:
+    """The merged tables of an order, by the plan's names, with the key to query them.
 
     Raises:
         SketchError: another shape.
@@ -282,13 +282,14 @@ def read_tables(codec: PixelCodec, spec: SketchSpec, order: Order) -> PixelTable
     from site_client.pixels.counting import PixelTables
 
     tables = PixelTables.empty(codec, spec)
-    views = tables.views
 
     def table(name: str) -> NDArray[np.int64]:
         return np.asarray(order.tables[name], dtype=np.int64)
 
-    views.full = CountSketch.from_table(views.full.spec, table("full"))
-    views.prefixes[:] = [CountSketch.from_table(views.prefix.spec, table("prefix"))]
-    views.histogram = show(table("prefix_counts"), spec)
-    presence = CountSketch.from_table(tables.presence.spec, table("presence"))
+    full, *prefixes, presence = (
+        CountSketch.from_table(empty.spec, table(name))
+        for name, empty in zip(names, tables.sketches, strict=True)
+    )
+    tables.views.full, tables.views.prefixes = full, prefixes
+    tables.views.histogram = show(table("prefix_counts"), spec)
     return replace(tables, presence=presence)

@@ -26,7 +26,6 @@ from common.wire.records import SketchTable
 from site_client.worker.failures import BadOrderError
 
 State = dict[str, NDArray[np.generic]]
-TABLES = ("full", "prefix", "presence")
 PREFIX_COUNTS = "prefix_counts"
 
 
@@ -151,9 +150,9 @@ def _check_codec(order: Order, text: str) -> None:
 
 def _check_tables(order: Order) -> None:
     asked = order.plan.pixels
-    if set(order.tables) != {*TABLES, PREFIX_COUNTS}:
-        raise BadOrderError("the merged tables are not the plan's four")
-    for name in TABLES:
+    if set(order.tables) != {*asked.tables, PREFIX_COUNTS}:
+        raise BadOrderError("the merged tables are not the plan's")
+    for name in asked.tables:
         _check_array(order.tables[name], (asked.rows, asked.columns))
     _check_array(order.tables[PREFIX_COUNTS], (asked.prefixes,))
     if np.asarray(order.tables[PREFIX_COUNTS]).min() < 0:

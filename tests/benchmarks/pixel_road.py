@@ -37,7 +37,7 @@ from aggregator.embedding.clusters import ClusterMethod, make_codebook
 from aggregator.embedding.plane import PlaneSettings
 from aggregator.embedding.plane import embed as lay_out
 from common.keys.key_counts import KeyCounts
-from common.keys.pixel_agreement import fit_ranges, fit_widest
+from common.keys.pixel_agreement import fit_ranges, fit_survey
 from common.plan import Pixels
 from common.sketching import SketchSpec
 from site_client.pixels.counting import PixelCounter, PixelTables, count_slides, keys_of
@@ -51,7 +51,6 @@ EPITHELIAL = ("CK5", "CK7", "ECAD", "PanKRT")
 SITES = 3
 TOP = 20_000
 RECALL_TARGET = 0.99
-PRESENCE_FLOOR = 10  # 1 fills the presence sketch until the release refuses
 BLURRED_UNIT = 16  # integers per count once bands are blurred
 REFERENCE_BLUR = 2.0  # pixels
 CHUNK = 1 << 16
@@ -129,7 +128,9 @@ def without(fields, names):
 def fit(fields, asked):
     """What a federation freezes before anything is sketched."""
     surveys = [survey(field) for field in fields]
-    widest = fit_widest(asked, sum(surveys[1:], surveys[0]))
+    widest = fit_survey(asked, sum(surveys[1:], surveys[0]))
+    if asked.codec == "all-bands":
+        return widest
     ranges = [component_ranges(field, widest.projection) for field in fields]
     return fit_ranges(asked, widest, sum(ranges[1:], ranges[0]))
 
@@ -182,6 +183,7 @@ def recovery(fields, asked, seeds):
         tables = federate(fields, codec, asked, seed)
         counted = time.process_time()
         found = tables.views.recover(TOP, floor=5).keys
+        at_least = counts[min(TOP, counts.size) - 1]
         named = release(tables, ReleaseRule(asked.key_pixels, asked.key_sites), TOP)
         exact = dict(zip(keys.tolist(), counts.tolist(), strict=True))
         true = np.array([exact[key] for key in named.keys.tolist()])
@@ -189,6 +191,7 @@ def recovery(fields, asked, seeds):
             {
                 "seed": seed,
                 "recall_top": float(np.isin(keys[:TOP], found).mean()),
+                "frequent_as_the_last": float(np.isin(found, keys[counts >= at_least]).mean()),
                 "named": int(named.keys.size),
                 "named_coverage": float(true.sum() / counts.sum()),
                 "named_of_allowed": float(np.isin(passing[:TOP], named.keys).mean()),
@@ -204,7 +207,8 @@ def recovery(fields, asked, seeds):
         "bands": len(fields[0].bands),
         "pixels": int(sum(field.pixels for field in fields)),
         "foreground": int(counts.sum()),
-        "floor": int(codec.projection.floor),
+        "floor": int(getattr(codec, "projection", codec).floor),
+        "table_bytes": int(8 * (len(asked.tables) * asked.rows * asked.columns + asked.prefixes)),
         "distinct_keys": int(keys.size),
         "coverage_top": float(counts[:TOP].sum() / counts.sum()),
         "count_at_top": int(counts[min(TOP, counts.size) - 1]),
@@ -453,6 +457,8 @@ def main():
     parser.add_argument("--per-site", type=int, default=0, help="fields of each site; 0 for all")
     parser.add_argument("--pictures", type=Path, help="a folder outside the repository")
     parser.add_argument("--scene", action="store_true", help="only part 3; needs tensorly's scene")
+    parser.add_argument("--only-recovery", action="store_true", help="leave out part 2")
+    parser.add_argument("--codec", choices=("reduced", "all-bands"), default="reduced")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     if options.scene:
@@ -462,12 +468,15 @@ def main():
         sys.exit("needs the DCIS multiplex fields beside the checkout, or --fields")
     fields = read_fields(options.fields, options.blur, options.per_site)
     dimensions = {"rows": options.rows, "columns": options.columns, "top": TOP}
-    dimensions["presence_floor"] = PRESENCE_FLOOR
+    dimensions["codec"] = options.codec
     result = {"blur": options.blur, "seeds": options.seeds, **dimensions}
     result["recovery"] = recovery(
         fields, Pixels(bands=fields[0].bands, **dimensions), options.seeds
     )
     print("recovery done", file=sys.stderr, flush=True)
+    if options.only_recovery:
+        print(json.dumps(result, indent=2))
+        return
     fields = list(without(fields, EPITHELIAL))
     asked = Pixels(bands=fields[0].bands, **dimensions)
     found = tissue(fields, asked, options.seeds, options.clusters, options.pictures)

@@ -1,12 +1,13 @@
 """What every party reads in a plan: which phase comes in which round."""
 
 import json
+import math
 
 import numpy as np
 import pytest
 
 from common.errors import InputDataError
-from common.keys.pixel_agreement import fit_widest
+from common.keys.pixel_agreement import fit_survey, fit_widest
 from common.keys.pixel_statistics import PixelSurvey
 from common.plan import parse_plan
 from common.schedule import PHASES, is_work, schedule, working_rounds
@@ -66,7 +67,9 @@ def test_a_plan_has_the_sections_of_its_kind_and_no_other(change, says):
         ({"bins": 4097}, "pixels.bins"),
         ({"key_sites": 1}, "pixels.key_sites"),
         ({"key_pixels": 1}, "pixels.key_pixels"),
-        ({"codec": "all-bands"}, "pixels.codec"),
+        ({"codec": "all-bands"}, "pixels"),
+        ({"codec": "every-band"}, "pixels.codec"),
+        ({"levels": 3}, "pixels"),
         ({"bands": [f"b{i}" for i in range(64)], "components": 64, "bins": 3}, "pixels"),
     ],
 )
@@ -102,7 +105,51 @@ def test_prefixes_of_keys_are_those_that_sites_count():
         empty = PixelSurvey.empty(bands)
         codec = fit_widest(plan.pixels, PixelSurvey(bands, 1, 0, empty.histogram, gram))
         tables = PixelTables.empty(codec, SketchSpec(3, 16, bytes(16)))
-        longer, _ = plan.pixels.prefix_digits
+        (longer,) = plan.pixels.ladder[1:]
         assert tables.views.histogram.size == plan.pixels.prefixes
         assert tables.views.prefix.spec.domain == f"{codec.identity}/prefix-{longer}"
         assert tables.presence.spec.domain == f"{codec.identity}/presence"
+
+
+def all_bands(count, **changes):
+    section = {"bands": [f"b{i}" for i in range(count)], "codec": "all-bands"} | changes
+    return parse_plan({"name": "p", "seed": 1, "kind": "pixels", "pixels": section})
+
+
+def test_a_plan_of_all_bands_needs_no_ranges_and_says_nothing_of_components():
+    plan = all_bands(35)
+    assert schedule(plan) == ("begin", "survey", "sketch", "recover")
+    assert parse_plan(json.loads(plan.canonical())).fingerprint == plan.fingerprint
+    for word in (b"components", b"bins", b"tail"):
+        assert word not in plan.canonical()
+    assert plan.pixels.tables == ("full", "prefix_17", "prefix_23", "prefix_29", "presence")
+    assert plan.pixels.prefixes == 3**11
+
+
+def test_bands_that_no_key_can_hold_are_refused_with_how_many_it_can():
+    assert all_bands(40).pixels.keys == 3**40
+    assert all_bands(64, levels=2).pixels.keys == 2**64
+    for count, levels, most in ((41, 3, 40), (65, 2, 64), (33, 4, 32)):
+        with pytest.raises(InputDataError, match=f"at most {most} bands at {levels} levels"):
+            all_bands(count, levels=levels)
+
+
+@pytest.mark.parametrize("levels", [2, 3, 5, 11])
+def test_prefixes_of_keys_of_all_bands_are_those_that_sites_count(levels):
+    """In few enough steps to try every extension, whatever the number of bands."""
+    for count in range(3, int(64 / math.log2(levels)) + 1):
+        plan = all_bands(count, levels=levels, floor=1)
+        gram = np.eye(count, dtype=np.int64)
+        histogram = np.zeros(321, np.int64)
+        histogram[1] = 5
+        codec = fit_survey(plan.pixels, PixelSurvey(plan.pixels.bands, 1, 5, histogram, gram))
+        tables = PixelTables.empty(codec, SketchSpec(3, 16, bytes(16)))
+        rungs = plan.pixels.ladder
+        assert tables.views.histogram.size == plan.pixels.prefixes <= 2**18
+        assert len(tables.sketches) == len(plan.pixels.tables)
+        assert [s.spec.domain for s in tables.views.prefixes] == [
+            f"{codec.identity}/prefix-{rung}" for rung in rungs[1:]
+        ]
+        steps = np.diff([*rungs, count])
+        assert steps.min() >= 1
+        assert levels ** int(steps.max()) <= 2**10

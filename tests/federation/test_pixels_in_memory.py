@@ -167,6 +167,26 @@ def test_the_named_keys_are_those_of_all_slides_together_that_pass_the_gate(run)
     assert not rare & set(keys.keys.tolist())
 
 
+def test_keys_of_all_bands_are_named_by_the_same_gate_without_a_round_for_ranges(run):
+    federation, _, _ = run
+    section = {n: v for n, v in PLAN["pixels"].items() if n not in ("components", "bins")}
+    plan = parse_plan(PLAN | {"pixels": section | {"codec": "all-bands", "columns": 2048}})
+    store, transport = federation.create_run(plan, "all-bands", min_sites=3), federation.transport()
+    finished = federation.conduct(store, transport)
+    assert (finished.verdict, finished.reason, finished.rounds) == ("COMPLETED", "", 3)
+    codec = read_codec(store.load(3).documents["codec.json"].decode())
+    assert (codec.bands, codec.levels) == (BANDS, 3)
+    keys = KeyCounts.from_bytes(store.load(3).documents["keys.safetensors"])
+    exact = Exact.of(federation, codec)
+    passing = {k for k, n in exact.pooled.items() if n >= 50 and exact.sites[k] >= 2}
+    assert set(keys.keys.tolist()) == passing
+    assert len(passing) >= len(COMMON)
+    kept_back = {k for k, n in exact.pooled.items() if k not in passing}
+    assert kept_back, "some keys are too rare, or of a single site"
+    codes = {e.code for e in federation.events(store) if isinstance(e, SiteReplied)}
+    assert codes == {ReplyCode.OK}
+
+
 def test_a_frequent_key_of_a_single_site_is_never_named(run):
     federation, store, _ = run
     codec = codec_of(store)
