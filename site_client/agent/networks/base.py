@@ -18,6 +18,9 @@ from torch import Tensor, nn
 from common.errors import InputDataError
 from site_client.agent.networks.execution import PLAIN, Execution
 
+# A published 3D network needs 25 MB for each row it looks at.
+_ELEMENTS_AT_ONCE = 2**21
+
 
 class Spaces(Protocol):
     """The sizes that decide a network's shape; every task has them."""
@@ -73,10 +76,17 @@ class QNetwork(nn.Module):
             layout = torch.channels_last if rows.ndim == 4 else torch.channels_last_3d
             rows = rows.contiguous(memory_format=layout)
         with self._precision():
-            seen = self.features(rows).view(len(level), self.agents, -1)
+            seen = self._looked_at(rows).view(len(level), self.agents, -1)
             values = self.values(seen, level, head)
         values = values.float()
         return values[:, 0] if self.agents == 1 else values
+
+    def _looked_at(self, rows: Tensor) -> Tensor:
+        """`features`, a part at a time where nothing has to be kept for gradients."""
+        part = max(2, _ELEMENTS_AT_ONCE // rows[0].numel()) if len(rows) else 1
+        if torch.is_grad_enabled() or len(rows) <= part:
+            return self.features(rows)
+        return torch.cat([self.features(some) for some in torch.split(rows, part)])
 
     def features(self, rows: Tensor) -> Tensor:
         """[rows, features] of observations [rows, channels, *roi]."""
