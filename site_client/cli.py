@@ -229,10 +229,20 @@ def check(ctx: click.Context, root: Path, plan_file: Path | None, *, as_json: bo
 
 @cli.command("dry-run")
 @click.argument("plan_file", metavar="PLAN", type=_FILE)
+@click.option("--codebook", type=_FILE, help="Labelled codebook, for an embed plan.")
+@click.option("--codec", type=_FILE, help="Its codec; default: the one a pixels run left here.")
 @_SITE
 @_JSON
 @click.pass_context
-def dry_run(ctx: click.Context, plan_file: Path, root: Path, *, as_json: bool) -> None:
+def dry_run(
+    ctx: click.Context,
+    plan_file: Path,
+    codebook: Path | None,
+    codec: Path | None,
+    root: Path,
+    *,
+    as_json: bool,
+) -> None:
     """Work a round of PLAN without a network, and show exactly what would leave.
 
     The same policy and the same gate as in earnest; nothing is sent, and nothing
@@ -241,7 +251,7 @@ def dry_run(ctx: click.Context, plan_file: Path, root: Path, *, as_json: bool) -
     from site_client.worker.dry_run import rehearse
 
     with Reporter() as progress:
-        rehearsal = rehearse(SiteFolder(root), read_plan(plan_file), progress)
+        rehearsal = rehearse(SiteFolder(root), read_plan(plan_file), progress, codebook, codec)
     if as_json:
         echo_json(rehearsal.as_dict())
     else:

@@ -233,6 +233,7 @@ def load(
         spacing,
         table=source.table,
         line_names=source.line_names,
+        by_foreground=config.task.world == "cairn",
         progress=show,
     )
     return Cases(tuple(landmarks), volumes=tuple(volumes))

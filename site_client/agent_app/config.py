@@ -84,6 +84,7 @@ class TaskSettings(Frozen):
         frames: last positions that are seen, the present one included; not for landmark-3d.
         agents_per_landmark: for multi-agent-3d: 1 sends one agent after each landmark, all
             together; more make a team of so many for each landmark, which then votes.
+        world: ``rl-medical`` shows cubes as that system's agents saw them, for its weights.
     """
 
     kind: Kind = "landmark-3d"
@@ -93,6 +94,7 @@ class TaskSettings(Frozen):
     zooms: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=8, strict=False)] = (1.0,)
     frames: Annotated[int, Field(ge=1, le=8)] = 1
     agents_per_landmark: Annotated[int, Field(ge=1, le=16)] = 1
+    world: Literal["cairn", "rl-medical"] = "cairn"
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -102,6 +104,8 @@ class TaskSettings(Frozen):
             raise ValueError("zooms and frames are for the other kinds; leave [1.0] and 1")
         if self.kind != "multi-agent-3d" and self.agents_per_landmark != 1:
             raise ValueError("agents_per_landmark is for multi-agent-3d; leave 1")
+        if self.world != "cairn" and self.kind not in ("landmark-3d-cube", "multi-agent-3d"):
+            raise ValueError("world rl-medical is for cubes; leave cairn")
         return self
 
 

@@ -165,7 +165,7 @@ def _pictures(evaluation: Evaluation) -> list[_Picture]:
 def _errors_drawing(errors: Sequence[Errors]) -> Markup:
     """A line per landmark: spread of the searches, and the prior beside."""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(10, 1.1 + 0.34 * len(errors)))
+        figure = Figure(figsize=(10.5, 1.1 + 0.34 * len(errors)))
         axes = figure.add_subplot()
         for k, each in enumerate(errors):
             low, first, middle, third, high = np.percentile(each.searches, (10, 25, 50, 75, 90))
@@ -187,7 +187,7 @@ def _errors_drawing(errors: Sequence[Errors]) -> Markup:
 def _success_drawing(errors: Sequence[Errors]) -> Markup:
     """Share of searches within a distance, against the distance."""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(10, 3.4))
+        figure = Figure(figsize=(10.5, 3.4))
         axes = figure.add_subplot()
         lines = [("agent", [e.searches for e in errors], _AGENT)]
         lines.append(("constant prior", [e.prior for e in errors], _PRIOR))
@@ -196,10 +196,7 @@ def _success_drawing(errors: Sequence[Errors]) -> Markup:
             values = np.sort(np.concatenate(parts))
             if values.size:
                 share = np.searchsorted(values, reach, side="right") / values.size * 100
-                axes.plot(reach, share, color=colour, linewidth=2)
-                axes.annotate(
-                    name, (reach[-1], share[-1]), (6, 0), textcoords="offset points", va="center"
-                )
+                axes.plot(reach, share, color=colour, linewidth=2, label=name)
         for limit in SUCCESS_MM:
             axes.axvline(limit, color=_MUTED, linewidth=0.8, linestyle=":")
         axes.set_xlim(0, _FARTHEST_MM)
@@ -207,7 +204,8 @@ def _success_drawing(errors: Sequence[Errors]) -> Markup:
         axes.set_xlabel("distance (mm)")
         axes.set_ylabel("searches (%)")
         axes.grid(axis="y")
-        figure.tight_layout(rect=(0, 0, 0.9, 1))
+        axes.legend(loc="lower right", frameon=False)
+        figure.tight_layout()
         return _svg(figure, "Share of searches within a distance, agent and constant prior.")
 
 

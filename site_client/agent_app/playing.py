@@ -28,7 +28,7 @@ from site_client.agent_app.cases import Cases
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
 from site_client.agent_app.evaluating import EVALUATION_SEED, network_of
-from site_client.agent_app.pictures import Overlay, caption, draw_case
+from site_client.agent_app.pictures import FOUND, INK, Overlay, caption, draw_case
 from site_client.agent_app.results import Prediction, predictions
 from site_client.agent_app.tasks import Built, build
 
@@ -140,8 +140,12 @@ def frames(played: Played, case: int, head: int, config: Config) -> list[Image.I
 
 def write_gif(path: Path, pictures: Sequence[Image.Image]) -> None:
     """Write pictures as an animation that shows its end a little longer."""
-    # One palette for all frames: grey slices would flicker otherwise.
-    palette = pictures[-1].quantize(128)
+    # One palette for all frames, or grey slices would flicker; with every colour that any has.
+    sample = Image.new("RGB", (pictures[-1].width, pictures[-1].height + 24))
+    sample.paste(pictures[-1], (0, 0))
+    for k, colour in enumerate((*_LEVELS, FOUND, INK)):
+        sample.paste(colour, (k * 24, pictures[-1].height, k * 24 + 24, sample.height))
+    palette = sample.quantize(200)
     flat = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
     times = [_FRAME_MS] * (len(flat) - 1) + [_LAST_MS]
     flat[0].save(path, save_all=True, append_images=flat[1:], duration=times, loop=0)

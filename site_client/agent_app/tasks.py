@@ -24,6 +24,7 @@ from site_client.agent.tasks.points import Views
 from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent_app.cases import Cases
 from site_client.agent_app.config import Config
+from site_client.agent_app.importing import RlMedicalCube
 from site_client.imaging.dataset import Case
 from site_client.imaging.datasets2d import PictureCase
 
@@ -59,6 +60,11 @@ class Built:
         """
         places = self.task.parameters(at).astype(np.float64)
         places = places.reshape(len(at), len(self.teams[0]), -1)
+        search = self.task.task if isinstance(self.task, MultiAgent) else self.task
+        if isinstance(search, RlMedicalCube):
+            case = np.repeat(at["case"].astype(np.int64), places.shape[1])
+            flat = places.reshape(-1, 3).astype(np.float32)
+            return search.world_mm(case, flat).reshape(places.shape)
         return np.asarray(places + _middles(self.cases)[at["case"].astype(np.int64)][:, None])
 
     def world_mm(self, case: int, position: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -115,7 +121,9 @@ def build(cases: Cases, config: Config) -> Built:
     if settings.kind == "landmark-2d":
         pictures = build_cases_2d((_case_2d(case) for case in cases.pictures), finest)
         return Built(Landmark2D(pictures, ladder, views, pose), cases, heads)
-    cube = Landmark3D(build_cases_3d(cases.volumes, finest), ladder, views, pose)
+    volumes = build_cases_3d(cases.volumes, finest)
+    kind = RlMedicalCube if settings.world == "rl-medical" else Landmark3D
+    cube = kind(volumes, ladder, views, pose)
     if settings.kind == "landmark-3d-cube":
         return Built(cube, cases, heads)
     if len(heads) * settings.agents_per_landmark == 1:

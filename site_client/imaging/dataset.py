@@ -123,6 +123,7 @@ def read_cases(
     *,
     table: LandmarkTable | None = None,
     line_names: Sequence[str] = (),
+    by_foreground: bool = True,
     progress: Progress | None = None,
 ) -> list[Case]:
     """Read given volumes and place their landmarks; those that nobody marked are NaN.
@@ -133,6 +134,7 @@ def read_cases(
         spacing_mm: the isotropic working spacing.
         table: landmarks of all volumes; otherwise each case's own file is read.
         line_names: of the lines of text files without names.
+        by_foreground: see `read_volume`.
         progress: called with (read, in all) after each.
 
     Raises:
@@ -140,7 +142,7 @@ def read_cases(
     """
     cases: list[Case] = []
     for case in files:
-        volume = read_volume(case.image, spacing_mm)
+        volume = read_volume(case.image, spacing_mm, by_foreground=by_foreground)
         placed = np.empty((0, 3))
         if names:
             marked = world_landmarks(case, table, line_names)

@@ -140,18 +140,21 @@ def image_stem(path: Path) -> str | None:
     return None
 
 
-def read_volume(path: Path, spacing_mm: float) -> Volume:
+def read_volume(path: Path, spacing_mm: float, *, by_foreground: bool = True) -> Volume:
     """Read, reorient, resample and normalise one image.
 
     Args:
         path: a NIfTI, MetaImage or NRRD file, or a folder holding one DICOM series.
         spacing_mm: the isotropic working spacing.
+        by_foreground: what becomes 255 is the 99th percentile of the foreground; otherwise
+            of all voxels, as rl-medical has it.
 
     Raises:
         InputDataError: unreadable, not 3-D, constant, not finite, or absurdly large.
     """
     image = _read(path)
-    low, high = _intensity_range(sitk.GetArrayViewFromImage(image), path)
+    view = sitk.GetArrayViewFromImage(image)
+    low, high = _intensity_range(view, path, by_foreground=by_foreground)
     resampled = _resample(smooth_for(image, spacing_mm), spacing_mm, low, path)
     array = sitk.GetArrayViewFromImage(resampled)
     scaled = np.clip((array - np.float32(low)) * np.float32(255.0 / (high - low)), 0.0, 255.0)
@@ -194,7 +197,9 @@ def _read(path: Path) -> sitk.Image:
     return sitk.Cast(image, sitk.sitkFloat32)
 
 
-def _intensity_range(array: NDArray[np.float32], path: Path) -> tuple[float, float]:
+def _intensity_range(
+    array: NDArray[np.float32], path: Path, *, by_foreground: bool
+) -> tuple[float, float]:
     """Values that become 0 and 255: 10th percentile, and 99th percentile of the foreground.
 
     Foreground is what lies above the mean, so that a wide empty margin does not
@@ -207,7 +212,7 @@ def _intensity_range(array: NDArray[np.float32], path: Path) -> tuple[float, flo
             "cannot use the image", field=str(path), expected="finite voxels", got="NaN or infinity"
         )
     low = float(np.percentile(values, 10))
-    foreground = values[values > values.mean()]
+    foreground = values[values > values.mean()] if by_foreground else values
     high = float(np.percentile(foreground, 99)) if foreground.size else low
     if not high > low:
         raise InputDataError(
