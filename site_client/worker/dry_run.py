@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from common.errors import CairnError, InputDataError
+from common.errors import CairnError
 from common.keys.pixel_agreement import codec_text, fit_ranges, fit_survey, read_component_codec
 from common.keys.pixel_statistics import ComponentRanges, PixelSurvey
 from common.model import initial_weights
@@ -25,6 +26,7 @@ from common.wire.records import RoundReport
 from site_client.egress.gate import Context, check_answer
 from site_client.egress.policy import check_phase, check_plan, read_policy
 from site_client.site import SiteFolder
+from site_client.worker.embedding import Brought, read_brought
 from site_client.worker.setup import Asked, Progress, make_context, make_study, read_shared_key
 from site_client.worker.study import check_order, weights_bytes
 
@@ -97,23 +99,39 @@ class Rehearsal:
         return asdict(self) | {"bytes": self.bytes, "allowed": self.allowed}
 
 
-def rehearse(site: SiteFolder, plan: FederationPlan, progress: Progress | None = None) -> Rehearsal:
+def rehearse(
+    site: SiteFolder,
+    plan: FederationPlan,
+    progress: Progress | None = None,
+    codebook: Path | None = None,
+    codec: Path | None = None,
+) -> Rehearsal:
     """Answer orders of a run of ``plan``, and let nothing out.
 
     Of a training plan, the first two. Of a pixels plan, every one, as if this site's
-    sums were everybody's; a key of a single site is never named, so none will be.
+    sums were everybody's; a key of a single site is never named, so none will be. Of
+    an embed plan, both, with the codebook that a run would bring; no map is written.
+
+    Args:
+        site: whose settings, policy, key and data.
+        plan: as the coordinator sent it.
+        progress: told what is being done.
+        codebook: labelled file that an embed plan names.
+        codec: of the codebook; None takes the one that a pixels run left here.
 
     Raises:
         RefusedError: the policy does not allow the plan; nothing was opened.
-        InputDataError: settings, policy, key or images cannot be used, or the plan
-            needs a codebook that only a run brings.
+        InputDataError: settings, policy, key or images cannot be used, or an embed
+            plan's codebook or codec is missing, or another one.
     """
     policy, key = read_policy(site.policy_file), read_shared_key(site)
     check_plan(policy, plan, weights_bytes=weights_bytes(plan))
     begin = Asked(site.settings().site, RUN, 0, "begin", plan)
+    embeds = plan.kind == "embed"
+    brought = read_brought(plan.embed, codebook, codec, site.worker) if embeds else None
     study = make_study(begin, key, site.data(), progress)
     findings: list[Finding] = []
-    orders = _orders(begin)
+    orders = _orders(begin, brought)
     order = next(orders)
     while True:
         header = order.header
@@ -129,17 +147,13 @@ def rehearse(site: SiteFolder, plan: FederationPlan, progress: Progress | None =
     return Rehearsal(plan.name, plan.fingerprint, policy.sha256, tuple(findings))
 
 
-def _orders(begin: Asked) -> Generator[Order, list[Envelope], None]:
+def _orders(begin: Asked, brought: Brought | None) -> Generator[Order, list[Envelope], None]:
     """What the aggregator would ask; takes the answer to each order and gives the next."""
-    if begin.plan.kind == "embed":
-        raise InputDataError(
-            "this plan cannot be rehearsed",
-            field="embed.codebook",
-            expected="the codebook, which comes with the run's order",
-            got="the plan alone",
-            advice="Try the codebook on a slide: cairn-site embed",
-        )
     yield _order(begin)
+    if brought is not None:
+        asked = replace(begin, round=1, phase="embed", codec=brought.codec)
+        yield replace(_order(asked), codebook=brought.codebook)
+        return
     if begin.plan.kind != "pixels":
         yield _order(replace(begin, round=1, phase="train"))
         return

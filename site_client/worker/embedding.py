@@ -7,15 +7,18 @@ answered with is how many pixels each group has, and nothing for groups of a few
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.canonical import sha256_hex
 from common.errors import InputDataError
 from common.keys.codebook import MAX_BYTES, Codebook
 from common.keys.pixel_agreement import MAX_CODEC_BYTES, AnyCodec, read_codec
+from common.plan import Embed
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.orders import Order
@@ -140,13 +143,70 @@ def embed_alone(
     from site_client.pixels.slides import open_slide
 
     codebook = Codebook.from_bytes(_read(codebook_file, MAX_BYTES, "codebook"))
-    place = codec_file or kept / CODECS / f"{codebook.codec}.json"
-    codec = read_codec(_read(place, MAX_CODEC_BYTES, "codec").decode("utf-8", "replace"))
+    codec = read_codec(_codec_text(codec_file, kept, codebook.codec))
     opened = open_slide(slide, codec.bands)
     labels = embed(opened, codec, codebook, lambda done: progress("embedding", done, opened.pixels))
     write_map(output, labels)
     counts = np.bincount(labels.ravel(), minlength=1 + len(codebook.group_names)).tolist()
     return dict(zip(("background", *codebook.group_names), counts, strict=True))
+
+
+@dataclass(frozen=True)
+class Brought:
+    """What the order of an embedding run brings along.
+
+    Attributes:
+        codec: canonical JSON of the codec.
+        codebook: bytes of the labelled codebook.
+    """
+
+    codec: str
+    codebook: bytes
+
+
+def read_brought(
+    asked: Embed, codebook_file: Path | None, codec_file: Path | None, kept: Path
+) -> Brought:
+    """The same from files, for a rehearsal.
+
+    Args:
+        asked: the plan's.
+        codebook_file: labelled; None if nobody named one.
+        codec_file: None takes the one a pixels run left in ``kept``.
+        kept: the worker's folder.
+
+    Raises:
+        InputDataError: no codebook, a file that cannot be read, or another one than
+            the plan names.
+    """
+    if codebook_file is None:
+        raise InputDataError(
+            "this plan cannot be rehearsed alone",
+            field="embed.codebook",
+            expected=f"the codebook of digest {asked.codebook[:12]}…, which a run brings along",
+            got="the plan without it",
+            advice="Ask the coordinator for the file: cairn-site dry-run PLAN --codebook FILE",
+        )
+    codebook = _read(codebook_file, MAX_BYTES, "codebook")
+    text = _codec_text(codec_file, kept, asked.codec)
+    documents = {"codec": (text.encode("utf-8"), asked.codec)}
+    documents["codebook"] = (codebook, asked.codebook)
+    for name, (data, digest) in documents.items():
+        if sha256_hex(data) != digest:
+            raise InputDataError(
+                f"not the {name} that the plan names",
+                field=f"embed.{name}",
+                expected=f"digest {digest[:12]}…",
+                got=f"{sha256_hex(data)[:12]}…",
+                advice=f"Ask the coordinator for the plan's own {name}",
+            )
+    return Brought(text, codebook)
+
+
+def _codec_text(codec_file: Path | None, kept: Path, identity: str) -> str:
+    """A codec as it travels: from the file, else the one that a run of pixels left."""
+    place = codec_file or kept / CODECS / f"{identity}.json"
+    return _read(place, MAX_CODEC_BYTES, "codec").decode("utf-8", "replace")
 
 
 def _read(path: Path, most: int, what: str) -> bytes:

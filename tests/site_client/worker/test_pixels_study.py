@@ -320,13 +320,6 @@ def test_a_rehearsal_shows_every_record_of_a_pixels_run_and_changes_nothing(slid
     assert {path for path in slides.folder.root.rglob("*") if path.is_file()} == before
 
 
-def test_a_rehearsal_of_an_embedding_says_that_it_needs_the_codebook(slides):
-    section = {"codec": "a" * 64, "codebook": "b" * 64, "groups": ["x"]}
-    plan = parse_plan({"name": "p", "seed": 1, "kind": "embed", "embed": section})
-    with pytest.raises(InputDataError, match="cannot be rehearsed"):
-        rehearse(slides.folder, plan)
-
-
 FROZEN_ORDER = [4, 5, 7, 1, 8, 3, 2, 10, 6, 9, 0, 11]
 
 
@@ -417,3 +410,60 @@ def test_a_slide_is_mapped_with_the_codec_that_a_run_left(
     done = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert done.exit_code == 0
     assert "tumour" in done.output
+
+
+def embed_plan(codec, book_file):
+    section = {"codec": codec.identity, "codebook": sha256_hex(book_file.read_bytes())}
+    section |= {"groups": ["other", "tumour"], "min_pixels": 500}
+    return parse_plan({"name": "p", "seed": 1, "kind": "embed", "embed": section})
+
+
+def test_a_rehearsal_of_an_embedding_shows_the_counts_that_would_leave_and_writes_no_map(
+    slides, codec, codebook
+):
+    book, codec_file = codebook
+    before = {path for path in slides.folder.root.rglob("*") if path.is_file()}
+    rehearsal = rehearse(slides.folder, embed_plan(codec, book), None, book, codec_file)
+    assert rehearsal.allowed
+    shown = [(f.phase, f.record_type) for f in rehearsal.findings]
+    assert shown == [
+        ("begin", "RoundReport"),
+        ("embed", "GroupCounts"),
+        ("embed", "RoundReport"),
+    ]
+    assert rehearsal.findings[1].arrays[0].shape == (3,)
+    assert {path for path in slides.folder.root.rglob("*") if path.is_file()} == before
+
+
+def test_an_embedding_is_rehearsed_from_the_command_line_too(slides, codec, codebook, tmp_path):
+    book, codec_file = codebook
+    section = embed_plan(codec, book).embed
+    (tmp_path / "maps.toml").write_text(
+        'name = "p"\nkind = "embed"\nseed = 1\n[embed]\nmin_pixels = 500\n'
+        f'codec = "{section.codec}"\ncodebook = "{section.codebook}"\n'
+        'groups = ["other", "tumour"]\n'
+    )
+    words = ["dry-run", str(tmp_path / "maps.toml"), "--site-dir", str(slides.folder.root)]
+    words += ["--codebook", str(book), "--codec", str(codec_file)]
+    done = CliRunner().invoke(cli, words, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "GroupCounts" in done.output
+
+
+def test_a_rehearsal_of_an_embedding_asks_for_the_codebook_and_takes_no_other(
+    slides, codec, codebook, tmp_path
+):
+    book, codec_file = codebook
+    plan = embed_plan(codec, book)
+    with pytest.raises(InputDataError, match="--codebook FILE"):
+        rehearse(slides.folder, plan)
+    with pytest.raises(InputDataError, match="cannot read the codec"):
+        rehearse(slides.folder, plan, None, book)
+    other = tmp_path / "other.json"
+    other.write_bytes(
+        Codebook.from_bytes(book.read_bytes())
+        .label({0: "tumour", 1: "tumour", 2: "tumour", 3: "other"})
+        .to_bytes()
+    )
+    with pytest.raises(InputDataError, match="not the codebook that the plan names"):
+        rehearse(slides.folder, plan, None, other, codec_file)
