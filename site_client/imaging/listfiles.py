@@ -99,7 +99,10 @@ def require_landmarks(files: Sequence[CaseFiles]) -> None:
 
 
 def read_list(path: Path) -> list[Path]:
-    """The paths of a list, one per line; relative ones from the list's folder, else from here.
+    """The paths of a list, one per line.
+
+    Relative ones are looked for from the list's folder, from the two above it (lists of
+    rl-medical lie in ``data/filenames`` and name ``data/images/…``), and from here.
 
     Raises:
         InputDataError: unreadable, empty, or a file that is not there (named by its line).
@@ -115,13 +118,14 @@ def read_list(path: Path) -> list[Path]:
         if not line.strip():
             continue
         entry = Path(line.strip())
-        choices = [path.parent / entry, entry]
+        above = path.absolute().parents[:3]
+        choices = [*(folder / entry for folder in above), entry]
         there = next((choice for choice in choices if choice.exists()), None)
         if there is None:
             raise InputDataError(
                 "a file of the list is not there",
                 field=f"{path}, line {number}",
-                expected="a path from the list's folder or from the current one",
+                expected="a path from the list's folder, one above it, or the current one",
                 advice=f"Looked for {entry}",
             )
         found.append(there)

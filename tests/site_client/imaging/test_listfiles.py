@@ -77,6 +77,14 @@ def test_two_lists_belong_together_line_by_line(tmp_path, write_blob):
     np.testing.assert_allclose([c.landmarks_mm[0] for c in cases], [[0.5, -11.5, 29.5]] * 2)
 
 
+def test_lists_may_count_from_the_folders_above_them(tmp_path):
+    touch(tmp_path, "data/images/a.nii.gz", "data/filenames/images.txt")
+    for line in ("../images/a.nii.gz", "images/a.nii.gz", "./data/images/a.nii.gz"):
+        (tmp_path / "data/filenames/images.txt").write_text(line + "\n")
+        (found,) = read_list(tmp_path / "data/filenames/images.txt")
+        assert found.samefile(tmp_path / "data/images/a.nii.gz")
+
+
 def test_lists_that_do_not_fit_are_refused(tmp_path):
     touch(tmp_path, "a.nii.gz", "b.nii.gz", "a.fcsv")
     (tmp_path / "images.txt").write_text("a.nii.gz\nb.nii.gz\n")
