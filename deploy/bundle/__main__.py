@@ -59,10 +59,11 @@ def images(base: str, tag: str, engine: str, roles: tuple[str, ...], options: li
 @cli.command("pack")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: below dist/.")
 @click.option("--image", "names", multiple=True, help="Also put in this image, e.g. cairn-worker.")
+@click.option("--role", "roles", multiple=True, type=click.Choice(ROLES), help="Default: all.")
 @click.option("--engine", default="podman", show_default=True)
-def pack_(output: Path | None, names: tuple[str, ...], engine: str) -> None:
+def pack_(output: Path | None, names: tuple[str, ...], roles: tuple[str, ...], engine: str) -> None:
     """Put wheels, locks, SBOMs, checksums and install.sh into one archive."""
-    path = pack(output, images=names, engine=engine)
+    path = pack(output, roles or ROLES, names, engine)
     click.echo(f"Wrote {path}, {path.stat().st_size / 1e6:.0f} MB")
 
 

@@ -23,11 +23,17 @@ SITE_FILES = ("containers", "quadlet", "nftables", "proxy", "plans", "helm")
 DOCUMENTS = ("README.md", "EGRESS.md")
 
 
-def pack(output: Path | None, images: Sequence[str] = (), engine: str = "podman") -> Path:
+def pack(
+    output: Path | None,
+    roles: Sequence[str] = ROLES,
+    images: Sequence[str] = (),
+    engine: str = "podman",
+) -> Path:
     """Write the archive.
 
     Args:
         output: its name; ``dist/cairn-VERSION.tar.gz`` when None.
+        roles: whose wheels, locks and SBOMs go in.
         images: names of local images that also go in.
         engine: what saves them.
 
@@ -36,14 +42,14 @@ def pack(output: Path | None, images: Sequence[str] = (), engine: str = "podman"
         InternalError: an image could not be saved.
     """
     fetch()
-    write_sboms()
+    write_sboms(roles)
     name = f"cairn-{version()}"
     target = output or ROOT / "dist" / f"{name}.tar.gz"
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as place:
         folder = Path(place) / name
         folder.mkdir()
-        gather(folder)
+        gather(folder, roles)
         for image in images:
             _save(image, folder / "images", engine)
         write_checksums(folder)
@@ -51,17 +57,17 @@ def pack(output: Path | None, images: Sequence[str] = (), engine: str = "podman"
     return target
 
 
-def gather(folder: Path) -> None:
+def gather(folder: Path, roles: Sequence[str] = ROLES) -> None:
     """Everything but images and checksums, into ``folder``."""
     wheels, locks, sboms = folder / "wheels", folder / "locks", folder / "sbom"
     for place in (wheels, locks, sboms):
         place.mkdir()
-    wanted = {pin.sha256 for role in ROLES for pin in read_lock(lock_file(role))}
+    wanted = {pin.sha256 for role in roles for pin in read_lock(lock_file(role))}
     wanted |= {pin.sha256 for pin in read_lock(WHEELS / OWN_LOCK)}
     for path in sorted(WHEELS.glob("*.whl")):
         if sha256_of(path) in wanted:
             (wheels / path.name).hardlink_to(path)
-    for role in ROLES:
+    for role in roles:
         shutil.copy(lock_file(role), locks)
         shutil.copy(sbom_file(role), sboms)
     shutil.copy(WHEELS / OWN_LOCK, locks)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.errors import InternalError
@@ -24,8 +25,8 @@ def sbom_file(role: str) -> Path:
     return SBOMS / f"{role}.cdx.json"
 
 
-def write_sboms() -> list[Path]:
-    """Install every role offline into a passing environment and list what is there.
+def write_sboms(roles: Sequence[str] = ROLES) -> list[Path]:
+    """Install each role offline into a passing environment and list what is there.
 
     Raises:
         UnreachableError: a lock asks for what is not in build/wheels; fetch first.
@@ -35,7 +36,7 @@ def write_sboms() -> list[Path]:
     with tempfile.TemporaryDirectory() as place:
         tool = Path(place) / "tool"
         _install(tool, [lock_file(TOOLS)])
-        for role in ROLES:
+        for role in roles:
             environment = Path(place) / role
             _install(environment, [lock_file(role), WHEELS / OWN_LOCK])
             words = [str(tool / "bin" / "cyclonedx-py"), "environment", "--output-reproducible"]
@@ -44,7 +45,7 @@ def write_sboms() -> list[Path]:
             done = subprocess.run(words, capture_output=True, encoding="utf-8", check=False)
             if done.returncode:
                 raise InternalError("no component list", field=role, got=done.stderr[-300:])
-    return [sbom_file(role) for role in ROLES]
+    return [sbom_file(role) for role in roles]
 
 
 def _install(folder: Path, locks: list[Path]) -> None:

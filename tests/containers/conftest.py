@@ -55,7 +55,8 @@ def why_not() -> str | None:
     """What this machine lacks for running containers, if anything."""
     if os.geteuid() != 0:
         return "containers with networks and firewall rules of their own need root here"
-    tools = ["podman", "runc", "nft"]
+    # Podman's netavark calls iptables to let networks out.
+    tools = ["podman", "runc", "nft", "iptables"]
     if "CAIRN_TEST_TAG" not in os.environ and "CAIRN_TEST_BASE" not in os.environ:
         tools.append("debootstrap")
     absent = [tool for tool in tools if shutil.which(tool, path=PATHS) is None]
@@ -128,11 +129,17 @@ class Contained:
     def image(self, role: str) -> str:
         return image_name(role, self.tag)
 
-    def once(self, role: str, *words: str, volumes: Mapping[Path, str]) -> str:
-        """A command that needs no network, in a passing container."""
+    def once(
+        self,
+        role: str,
+        *words: str,
+        volumes: Mapping[Path, str],
+        network: tuple[str, ...] | list[str] = ("--network", "none"),
+    ) -> str:
+        """A command in a passing container."""
         mounted = [w for path, place in volumes.items() for w in ("--volume", f"{path}:{place}")]
         return podman(
-            *("run", "--rm", "--network", "none", "--read-only", "--cap-drop=ALL"),
+            *("run", "--rm", *network, "--read-only", "--cap-drop=ALL", "--tmpfs=/data"),
             *("--no-healthcheck", "--ulimit=nproc=2048:2048", "--ulimit=nofile=4096:4096"),
             *(*mounted, self.image(role), *words),
         )
@@ -205,19 +212,16 @@ class Contained:
         """Networks, rules, folders, the aggregator behind its proxy, the sites."""
         self._networks()
         federation = self._owned(self.root / "federation")
-        inside = {federation: "/federation"}
         self.once(
             *("aggregator", "cairn-aggregator", "init", "/federation", "--name", "contained"),
-            *("--address", f"{HOST}:{PORT}"),
-            volumes=inside,
+            *("--address", f"{HOST}:{PORT}", "--behind-proxy", "--desk-bind", "0.0.0.0"),  # noqa: S104
+            volumes={federation: "/federation"},
         )
         settings = federation / "federation.toml"
         text, found = re.subn(rf"(?m)^port = {PORT}$", "port = 9443", settings.read_text())
         assert found == 1
         settings.write_text(text)
         (federation / "plan.toml").write_text(PLAN)
-        for site in SITES:
-            self._join(site, inside)
         words = options(
             service("aggregator", "aggregator"),
             {"CAIRN_FEDERATION": str(federation)},
@@ -227,6 +231,7 @@ class Contained:
         self._proxy(federation)
         self.wait("aggregator", "ready")
         for site in SITES:
+            self._join(site)
             self.start_site(site)
         for site in SITES:
             self.wait(f"{site}-courier", "online")
@@ -247,38 +252,26 @@ class Contained:
         (self.root / "rules.nft").write_text(rules)
         subprocess.run(["nft", "-f", str(self.root / "rules.nft")], check=True, env={"PATH": PATHS})
 
-    def _join(self, site: str, inside: Mapping[Path, str]) -> None:
-        self.once(
-            *("aggregator", "cairn-aggregator", "invite", site),
-            *("-o", f"/federation/{site}.invite.toml"),
-            volumes=inside,
-        )
+    def _join(self, site: str) -> None:
+        """As deploy/README.md says: from the courier's image, through the firewall, no images."""
+        invite = f"/federation/{site}.invite.toml"
+        self.inside("aggregator", "cairn-aggregator", "invite", site, "-o", invite)
         folder = self._owned(self.root / site)
         data = self.root / "data" / site
         data.mkdir(parents=True)
         for case in "abc":
             (data / f"{case}.nii.gz").touch()
             (data / f"{case}.mrk.json").touch()
-        mounts = {
-            folder: "/site",
-            data: "/data:ro",
-            self.root / "federation" / f"{site}.invite.toml": "/invite.toml:ro",
-        }
-        key = self.root / SITES[0] / "worker" / "federation.key"
+        mounts = {folder: "/site", self.root / f"federation/{site}.invite.toml": "/invite.toml:ro"}
         words = ["--new-federation-key"]
         if site != SITES[0]:
+            key = self.root / SITES[0] / "worker" / "federation.key"
             mounts[key] = "/federation.key:ro"
             words = ["--federation-key", "/federation.key"]
         self.once(
-            *("worker", "cairn-site", "join", "/invite.toml", "--data", "/data"),
-            *("--site-dir", "/site", *words),
+            *("courier", "cairn-site", "join", "/invite.toml", "--data", "/data", *words),
             volumes=mounts,
-        )
-        request = self.root / "federation" / f"{site}.request.json"
-        shutil.copy(folder / "request.json", request)
-        self.once(
-            *("aggregator", "cairn-aggregator", "admit", f"/federation/{request.name}"),
-            volumes=inside,
+            network=["--network", f"{NAME}-out", f"--add-host={HOST}:{AGGREGATOR}"],
         )
 
     def _proxy(self, federation: Path) -> None:

@@ -199,9 +199,11 @@ def test_worker_and_courier_share_the_spool_only():
     assert shared == {"spool"}
 
 
-def test_only_the_proxys_port_of_the_aggregator_is_published():
+def test_only_the_proxy_and_the_coordinators_desk_are_published():
     two = services("aggregator")
-    assert two["aggregator"]["ports"] == ["${CAIRN_LISTEN:-443}:8443"]
+    ports = ["${CAIRN_LISTEN:-443}:8443", "${CAIRN_DESK:-9445}:9445"]
+    assert two["aggregator"]["ports"] == ports
+    assert unit("cairn-aggregator.container")["PublishPort"] == ["443:8443", "9445:9445"]
     assert two["proxy"]["network_mode"] == "service:aggregator"
     assert "ports" not in two["proxy"]
     listens = re.findall(r"listen (\S+)", (DEPLOY / "proxy" / "nginx.conf").read_text())

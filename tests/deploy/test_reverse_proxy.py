@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from concurrent import futures
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,17 +136,18 @@ class Proxied:
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory) -> Iterator[Proxied]:
     root = tmp_path_factory.mktemp("proxied")
-    proxy, superlink, enrolment = free_ports(3)
+    proxy, superlink, enrolment, desk, metrics = free_ports(5)
     here = Proxied(root, proxy, superlink, enrolment, [])
     script = Path(sys.executable).parent
     try:
         here.run(
-            "cairn-aggregator", "init", "fed", "--name", "p", "--address", f"127.0.0.1:{proxy}"
+            *("cairn-aggregator", "init", "fed", "--name", "p", "--behind-proxy"),
+            *("--address", f"127.0.0.1:{proxy}"),
         )
         settings = root / "fed" / "federation.toml"
-        changed, found = re.subn(
-            rf"(?m)^port = {proxy}$", f"port = {superlink}", settings.read_text()
-        )
+        ports = f"port = {superlink}\nenrol_port = {enrolment}\n"
+        ports += f"desk_port = {desk}\nmetrics_port = {metrics}"
+        changed, found = re.subn(rf"(?m)^port = {proxy}$", ports, settings.read_text())
         assert found == 1
         settings.write_text(changed)
         tls = root / "tls"
@@ -173,13 +173,12 @@ def proxied(tmp_path_factory) -> Iterator[Proxied]:
         for case in "abc":
             (data / f"{case}.nii.gz").touch()
             (data / f"{case}.mrk.json").touch()
+        here.wait("aggregator", "ready")
         here.run("cairn-aggregator", "invite", "site-a", "--dir", "fed")
         here.run(
             *("cairn-site", "join", "site-a.invite.toml", "--data", str(data)),
             *("--site-dir", "site-a", "--new-federation-key"),
         )
-        here.run("cairn-aggregator", "admit", "site-a/request.json", "--dir", "fed")
-        here.wait("aggregator", "ready")
         for role in ("worker", "courier"):
             here.start(role, str(script / "cairn-site"), role, "--site-dir", "site-a")
         yield here
@@ -310,34 +309,27 @@ def test_the_log_holds_no_header_and_no_body(proxied):
     assert "secret-in" not in logs
 
 
-def test_enrolment_passes_as_grpc_and_the_other_services_do_not(proxied):
-    pki = proxied.root / "fed" / "pki"
-    seen = []
-
-    class Echo(grpc.GenericRpcHandler):
-        def service(self, details):
-            seen.append(details.method)
-            return grpc.unary_unary_rpc_method_handler(lambda request, _: request)
-
-    server = grpc.server(futures.ThreadPoolExecutor(1), handlers=[Echo()])
-    pair = ((pki / "server.key").read_bytes(), (pki / "server.crt").read_bytes())
-    server.add_secure_port(f"127.0.0.1:{proxied.enrolment}", grpc.ssl_server_credentials([pair]))
-    server.start()
-    try:
-        trusted = grpc.ssl_channel_credentials((pki / "ca.crt").read_bytes())
-        with grpc.secure_channel(f"127.0.0.1:{proxied.proxy}", trusted) as channel:
-            call = channel.unary_unary("/cairn.desk.v1.Enrolment/Join")
-            assert call(b"request", timeout=20) == b"request"
+def test_a_site_joins_through_the_proxy_and_nobody_coordinates_through_it(proxied):
+    log = (proxied.root / "proxy-out.log").read_text()
+    assert re.search(r'"POST /cairn\.desk\.v1\.Enrolment/Enrol" 200 ', log), "the site's own join"
+    authority = (proxied.root / "fed" / "pki" / "ca.crt").read_bytes()
+    trusted = grpc.ssl_channel_credentials(authority)
+    with grpc.secure_channel(f"127.0.0.1:{proxied.proxy}", trusted) as channel:
+        for method in ("Coordinator/ListSites", "Coordinator/StartRound"):
             with pytest.raises(grpc.RpcError) as refused:
-                channel.unary_unary("/cairn.desk.v1.Coordinator/StartRound")(b"", timeout=20)
-            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED
-            assert seen == ["/cairn.desk.v1.Enrolment/Join"]
-            codes = set()
-            for _ in range(40):
-                try:
-                    call(b"guess", timeout=20)
-                except grpc.RpcError as error:
-                    codes.add(error.code())
-            assert codes == {grpc.StatusCode.UNAVAILABLE}, "too many tries in a minute"
-    finally:
-        server.stop(None).wait()
+                channel.unary_unary(f"/cairn.desk.v1.{method}")(b"", timeout=20)
+            assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED, method
+
+
+def test_tokens_cannot_be_guessed_in_a_hurry(proxied):
+    authority = (proxied.root / "fed" / "pki" / "ca.crt").read_bytes()
+    trusted = grpc.ssl_channel_credentials(authority)
+    codes = []
+    with grpc.secure_channel(f"127.0.0.1:{proxied.proxy}", trusted) as channel:
+        call = channel.unary_unary("/cairn.desk.v1.Enrolment/Enrol")
+        for _ in range(40):
+            with pytest.raises(grpc.RpcError) as refused:
+                call(b"", timeout=20)
+            codes.append(refused.value.code())
+    assert codes[0] is not grpc.StatusCode.UNAVAILABLE, "the desk itself refused the first"
+    assert codes[-1] is grpc.StatusCode.UNAVAILABLE, "the proxy did not ask it any more"
