@@ -98,11 +98,15 @@ class SuperLink:
 
     def unregister(self, key: ec.EllipticCurvePublicKey) -> None:
         """End a site's connection; Flower never takes the same key again."""
-        node = self.nodes().get(public_key_to_bytes(key))
-        if node is None:
+        node, status = self.nodes().get(public_key_to_bytes(key), (None, ""))
+        # A node that was withdrawn stays in the list, and withdrawing it again is an error.
+        if node is None or status == "unregistered":
             return
         try:
-            self._client.UnregisterNode(UnregisterNodeRequest(node_id=node[0]))
+            self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
+        except httpx.HTTPStatusError as error:
+            if error.response.status_code != httpx.codes.NOT_FOUND:  # gone meanwhile
+                raise _explain(error) from error
         except httpx.HTTPError as error:
             raise _explain(error) from error
 
