@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from aggregator.embedding.plane import Embedding
 from common.errors import InputDataError
-from common.keys.codebook import MAX_CLUSTERS, Codebook
+from common.keys.codebook import Codebook
+from common.keys.codebook_rules import MAX_CLUSTERS
 from common.keys.key_counts import KeyCounts
 
 PROPOSED_GROUPS: Final = 3

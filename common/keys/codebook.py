@@ -10,7 +10,6 @@ sites did not release.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +19,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.canonical import canonical_json, parse_canonical_json, sha256_hex
-from common.errors import CairnError, InputDataError, VerificationError
+from common.errors import CairnError, VerificationError
+from common.keys.codebook_rules import (
+    I32,
+    U64,
+    check_codec,
+    check_groups,
+    checked_keys,
+    checked_queries,
+    kinds,
+    unusable,
+)
 from common.keys.mixed_radix import MixedRadix
 
 if TYPE_CHECKING:
@@ -28,17 +37,8 @@ if TYPE_CHECKING:
 
 KIND: Final = "codebook"
 VERSION: Final = 1
-MAX_KEYS: Final = 1 << 20
-MAX_CLUSTERS: Final = 4096
-MAX_GROUPS: Final = 256  # a group is a uint8
-MAX_RADIX: Final = 4096  # so that squared distances fit 31 bits
-MAX_NAME: Final = 64
 MAX_BYTES: Final = 1 << 25  # what the most keys need, and little more
 _CHUNK: Final = 1 << 20  # keys looked up at a time
-_IDENTITY: Final = re.compile(r"[0-9a-f]{64}")
-
-U64 = NDArray[np.uint64]
-I32 = NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +67,13 @@ class Codebook:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "codec", self.codec or self.digits.identity)
-        _check_codec(self.digits, self.codec)
-        keys, clusters = _checked_keys(self.digits, self.keys, self.clusters)
+        check_codec(self.digits, self.codec)
+        keys, clusters = checked_keys(self.digits, self.keys, self.clusters)
         object.__setattr__(self, "keys", keys)
         object.__setattr__(self, "clusters", clusters)
         object.__setattr__(self, "group_names", tuple(self.group_names))
         object.__setattr__(self, "group_of", tuple(self.group_of))
-        _check_groups(self.group_names, self.group_of, self.cluster_count)
+        check_groups(self.group_names, self.group_of, self.cluster_count)
 
     @classmethod
     def make(
@@ -92,7 +92,7 @@ class Codebook:
         """
         unsorted, ids = np.asarray(keys), np.asarray(clusters)
         if unsorted.ndim != 1 or unsorted.dtype != np.uint64 or ids.shape != unsorted.shape:
-            raise _unusable("keys and clusters", "uint64[n] and integers[n]", _kind(unsorted, ids))
+            raise unusable("keys and clusters", "uint64[n] and integers[n]", kinds(unsorted, ids))
         order = np.argsort(unsorted, kind="stable")
         return cls(digits, unsorted[order], ids[order], codec)
 
@@ -130,7 +130,7 @@ class Codebook:
         everyone = set(range(self.cluster_count))
         if set(groups) != everyone:
             missing = sorted(everyone - set(groups))
-            raise _unusable(
+            raise unusable(
                 "groups",
                 f"a name for each of the clusters 0 to {self.cluster_count - 1}",
                 f"none for {missing[:8]}" if missing else "a cluster that does not exist",
@@ -138,7 +138,7 @@ class Codebook:
             )
         names = tuple(order) or tuple(sorted(set(groups.values())))
         if set(names) != set(groups.values()) or len(set(names)) != len(names):
-            raise _unusable("order", "each group's name once", f"{len(names)} names")
+            raise unusable("order", "each group's name once", f"{len(names)} names")
         of = tuple(names.index(groups[cluster]) for cluster in sorted(everyone))
         return type(self)(self.digits, self.keys, self.clusters, self.codec, names, of)
 
@@ -159,7 +159,7 @@ class Codebook:
         Raises:
             InputDataError: not uint64[n], or a key that the codec does not have.
         """
-        array = _checked_queries(self.digits, keys)
+        array = checked_queries(self.digits, keys)
         out = np.empty(array.size, np.int32)
         for start in range(0, array.size, _CHUNK):
             piece = array[start : start + _CHUNK]
@@ -173,7 +173,7 @@ class Codebook:
             InputDataError: as ``lookup``, or the codebook has no groups yet.
         """
         if not self.labelled:
-            raise _unusable("groups", "named", "clusters without groups", "Label it first")
+            raise unusable("groups", "named", "clusters without groups", "Label it first")
         found: NDArray[np.uint8] = np.array(self.group_of, np.uint8)[self.lookup(keys)]
         return found
 
@@ -185,7 +185,7 @@ class Codebook:
         """
         if group not in self.group_names:
             names = ", ".join(self.group_names) or "a labelled codebook"
-            raise _unusable("group", names, "another name")
+            raise unusable("group", names, "another name")
         wanted = self.group_names.index(group)
         return np.equal(self.groups(keys), wanted).astype(np.uint8)
 
@@ -196,7 +196,7 @@ class Codebook:
             InputDataError: ``identity`` is not that of this codebook's codec.
         """
         if identity != self.codec:
-            raise _unusable(
+            raise unusable(
                 "codec",
                 f"{self.codec[:16]}…, which its keys were made with",
                 f"{identity[:16]}…",
@@ -243,13 +243,13 @@ class Codebook:
             InputDataError: not the canonical bytes of a codebook, or of another codec.
         """
         if len(data) > MAX_BYTES:
-            raise _unusable("data", f"at most {MAX_BYTES} bytes", f"{len(data)} bytes")
+            raise unusable("data", f"at most {MAX_BYTES} bytes", f"{len(data)} bytes")
         try:
             book = cls._read(parse_canonical_json(data, KIND))
         except VerificationError as error:
-            raise _unusable("data", "the bytes of a codebook", "other bytes") from error
+            raise unusable("data", "the bytes of a codebook", "other bytes") from error
         if book.to_bytes() != data:
-            raise _unusable("data", "exactly the fields of a codebook", "other fields")
+            raise unusable("data", "exactly the fields of a codebook", "other fields")
         if codec is not None:
             book.require_codec(codec)
         return book
@@ -258,9 +258,9 @@ class Codebook:
     def _read(cls, value: object) -> Self:
         try:
             if not isinstance(value, dict) or value["kind"] != KIND:
-                raise _unusable("kind", KIND, "another document")
+                raise unusable("kind", KIND, "another document")
             if value["version"] != VERSION:
-                raise _unusable("version", f"{VERSION}", "another version")
+                raise unusable("version", f"{VERSION}", "another version")
             digits = MixedRadix(
                 [int(radix) for radix in value["digits"]["radices"]], value["digits"]["names"]
             )
@@ -275,96 +275,10 @@ class Codebook:
         except CairnError:
             raise
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-            raise _unusable("data", "the fields of a codebook", "other fields") from error
+            raise unusable("data", "the fields of a codebook", "other fields") from error
 
     @cached_property
     def _places(self) -> NearestKey:
         from common.keys.nearest import NearestKey  # compiles kernels: only for those who look up
 
         return NearestKey(self.digits, self.keys)
-
-
-def _unusable(what: str, expected: str, got: str, advice: str = "") -> InputDataError:
-    return InputDataError(
-        "unusable codebook", field=what, expected=expected, got=got, advice=advice
-    )
-
-
-def _kind(*arrays: NDArray[np.generic]) -> str:
-    return " and ".join(f"{array.dtype}{list(array.shape)}" for array in arrays)
-
-
-def _check_codec(digits: MixedRadix, codec: str) -> None:
-    if not isinstance(codec, str) or not _IDENTITY.fullmatch(codec):
-        raise _unusable("codec", "64 lower-case hex digits", "something else")
-    if max(digits.radices) > MAX_RADIX:
-        raise _unusable(
-            "digits", f"radices of at most {MAX_RADIX}", f"a radix of {max(digits.radices)}"
-        )
-
-
-def _checked_keys(digits: MixedRadix, keys: U64, clusters: ArrayLike) -> tuple[U64, I32]:
-    """Both as read-only arrays of their own, or a refusal."""
-    known, ids = np.array(keys), np.array(clusters)
-    if (
-        known.ndim != 1
-        or known.dtype != np.uint64
-        or ids.shape != known.shape
-        or ids.dtype.kind not in "ui"
-    ):
-        raise _unusable("keys and clusters", "uint64[n] and integers[n]", _kind(known, ids))
-    if not 1 <= known.size <= MAX_KEYS:
-        raise _unusable("keys", f"1 to {MAX_KEYS} keys", f"{known.size} keys")
-    if not (known[1:] > known[:-1]).all():
-        raise _unusable("keys", "ascending, each once", "repeats or another order")
-    if int(known[-1]) >= digits.size:
-        raise _unusable("keys", f"below {digits.size}", "a key of another codec")
-    count = int(ids.max()) + 1
-    if ids.min() < 0 or count > MAX_CLUSTERS or np.unique(ids).size != count:
-        raise _unusable(
-            "clusters",
-            f"ids from 0 without a gap, at most {MAX_CLUSTERS}",
-            f"{np.unique(ids).size} ids from {int(ids.min())} to {count - 1}",
-        )
-    fixed = ids.astype(np.int32)
-    known.flags.writeable = fixed.flags.writeable = False
-    return known, fixed
-
-
-def _check_groups(names: tuple[str, ...], of: tuple[int, ...], clusters: int) -> None:
-    if not names and not of:
-        return
-    for name in names:
-        if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-            raise _unusable(
-                "group_names", f"1 to {MAX_NAME} printable characters each", "another name"
-            )
-    if len(set(names)) != len(names) or not 1 <= len(names) <= MAX_GROUPS:
-        raise _unusable("group_names", f"1 to {MAX_GROUPS} different names", f"{len(names)} names")
-    ids = set(of)
-    if (
-        len(of) != clusters
-        or any(type(group) is not int for group in of)
-        or ids != set(range(len(names)))
-    ):
-        raise _unusable(
-            "group_of",
-            f"a group of each of {clusters} clusters, no group without one",
-            f"{len(of)} entries for {len(names)} groups",
-        )
-
-
-def _checked_queries(digits: MixedRadix, keys: ArrayLike) -> U64:
-    array = np.asarray(keys)
-    if array.ndim != 1 or array.dtype != np.uint64:
-        raise InputDataError(
-            "keys cannot be looked up", field="keys", expected="uint64[n]", got=_kind(array)
-        )
-    if array.size and int(array.max()) >= digits.size:
-        raise InputDataError(
-            "keys cannot be looked up",
-            field="keys",
-            expected=f"below {digits.size}",
-            got="a key of another codec",
-        )
-    return array

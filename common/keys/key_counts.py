@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 
 from common.canonical import canonical_json, parse_canonical_json
 from common.errors import CairnError, InputDataError, VerificationError
-from common.keys.codebook import MAX_KEYS
+from common.keys.codebook_rules import MAX_KEYS
 from common.keys.mixed_radix import MixedRadix
 
 KIND: Final = "key-counts"

@@ -137,17 +137,7 @@ class BandCodec:
         return sha256_hex(canonical_json(self.as_dict()))
 
     def encode(self, pixels: NDArray[np.generic]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
-        """Keys of the foreground pixels.
-
-        Args:
-            pixels: uint8, uint16 or float32[n, bands].
-
-        Returns:
-            uint64[foreground] and bool[n], which pixels are foreground.
-
-        Raises:
-            InputDataError: another shape or type, or floats that do not fit.
-        """
+        """Keys of the foreground pixels, and which they are; see ``PixelCodec.encode``."""
         values = checked_pixels(pixels, len(self.bands), self.scale)
         foreground = np.square(values.astype(np.float64)).sum(axis=1) >= self.floor
         return self.encode_levels(self._levels(values[foreground])), foreground

@@ -81,6 +81,37 @@ def write_map(path: Path, labels: Labels, spacing_mm: float = 1.0) -> None:
     write_labels(path, labels, spacing_mm)
 
 
+def stack_of_maps(paths: Sequence[Path], label: int | None = None) -> Labels:
+    """Group maps of consecutive slices as the channels of one image, for an agent to search.
+
+    Args:
+        paths: maps that ``write_map`` wrote, in the order of the slices; one is enough.
+        label: where given, a channel is 255 where its map has this label and 0 elsewhere,
+            so that what lies between two pixels has a meaning; otherwise labels are kept.
+
+    Returns:
+        uint8[channels, y, x], which ``Case2D`` takes as its image.
+
+    Raises:
+        InputDataError: no map, one that cannot be read, is no group map, or has another size.
+    """
+    from site_client.imaging.multiband import open_bands
+
+    opened = [open_bands(path) for path in paths]
+    sizes = {image.shape for image in opened}
+    odd = [image.path for image in opened if image.dtype != np.uint8 or image.shape[2] != 1]
+    if odd or len(sizes) != 1:
+        raise InputDataError(
+            "maps do not fit together",
+            field=str(odd[0]) if odd else "maps",
+            expected="one or more group maps uint8[y, x] of one size",
+            got="another kind of image" if odd else f"{len(sizes)} sizes",
+        )
+    stack = np.stack([image.rows(0, image.shape[0])[..., 0] for image in opened])
+    chosen = stack if label is None else np.where(stack == label, 255, 0)
+    return np.ascontiguousarray(chosen, np.uint8)
+
+
 @dataclass(frozen=True, eq=False)
 class FourSliceState:
     """Four consecutive embedded slices as the channels of one two-dimensional image.

@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 from common.errors import InputDataError
 from common.keys.codebook import Codebook
-from site_client.pixels.embed import FourSliceState, embed, write_map
+from site_client.agent.tasks.geometry import Ladder
+from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
+from site_client.agent.tasks.points import Views
+from site_client.pixels.embed import FourSliceState, embed, stack_of_maps, write_map
 from site_client.pixels.slides import open_slide
 
 
@@ -77,6 +80,61 @@ def test_four_maps_are_four_channels_in_their_order():
         state.channels[0, 0, 0] = 9
     maps[0][:] = 77
     assert state.channels[0].max() == 1
+
+
+@pytest.fixture
+def four_maps(tmp_path):
+    """Maps of four slices, with a square of label 2 that moves by a pixel a slice."""
+    paths, arrays = [], []
+    for number in range(4):
+        labels = np.ones((40, 50), np.uint8)
+        labels[10 + number : 20 + number, 12:22] = 2
+        labels[:5] = 0
+        arrays.append(labels)
+        paths.append(tmp_path / f"slice{number}.mha")
+        write_map(paths[-1], labels, 0.5)
+    return paths, np.stack(arrays)
+
+
+def test_maps_of_four_slices_are_read_back_as_channels(four_maps):
+    paths, arrays = four_maps
+    stack = stack_of_maps(paths)
+    assert (stack.dtype, stack.shape) == (np.uint8, (4, 40, 50))
+    assert np.array_equal(stack, arrays)
+    assert np.array_equal(stack_of_maps(paths, label=2), 255 * (arrays == 2))
+    assert stack_of_maps(paths[:1]).shape == (1, 40, 50)
+
+
+def test_an_agent_searches_four_embedded_slices_as_its_four_channels(four_maps):
+    paths, _ = four_maps
+    case = Case2D(
+        "slides", stack_of_maps(paths, label=2), (0.5, 0.5), np.array([[8.0, 7.0]]), "breast"
+    )
+    cases = build_cases_2d([case], finest_mm=0.5)
+    task = Landmark2D(cases, Ladder((0.5,), (1.0,)), Views.channels(roi=9))
+    situations = task.draw(np.random.default_rng(2), 200)
+    seen = task.observe(situations)
+    assert (seen.dtype, seen.shape) == (np.uint8, (200, 4, 9, 9))
+    unposed = task.starts(np.random.default_rng(2), 20, posed=False)
+    middles = task.observe(unposed)[:, :, 4, 4]
+    compared = 0
+    for (x, y), values in zip(np.rint(task.positions_mm(unposed) / 0.5), middles, strict=True):
+        around = case.image[:, int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2]
+        same = (around == around[:, :1, :1]).all(axis=(1, 2)) & (around.shape[1:] == (3, 3))
+        assert np.array_equal(values[same], around[same, 0, 0])
+        compared += int(np.count_nonzero(same))
+    assert compared > 20
+
+
+def test_maps_that_do_not_fit_together_are_no_channels(four_maps, tmp_path):
+    paths, _ = four_maps
+    write_map(tmp_path / "other.mha", np.ones((40, 51), np.uint8))
+    sitk.WriteImage(sitk.Image(50, 40, sitk.sitkUInt16), str(tmp_path / "deep.mha"))
+    for wrong in ([*paths[:3], tmp_path / "other.mha"], [tmp_path / "deep.mha"], []):
+        with pytest.raises(InputDataError, match="do not fit together"):
+            stack_of_maps(wrong)
+    with pytest.raises(InputDataError, match="cannot read"):
+        stack_of_maps([tmp_path / "absent.mha"])
 
 
 @settings(deadline=None)
