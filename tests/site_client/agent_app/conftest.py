@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from click.testing import CliRunner
 
+from site_client.cli import cli
 from site_client.imaging.landmarks import write_landmarks
 
 PIXEL_MM = 0.5
@@ -78,3 +80,49 @@ def pictures(tmp_path):
         return place
 
     return make
+
+
+@pytest.fixture
+def volumes(tmp_path):
+    """A folder of three NIfTI heads of sorts, two landmarks in each, oblique and not of 1 mm."""
+
+    def make(folder="volumes", count=3, seed=3):
+        rng = np.random.default_rng(seed)
+        place = tmp_path / folder
+        place.mkdir()
+        for k in range(count):
+            spot = rng.uniform(-4.0, 4.0, 3)
+            other = spot + rng.uniform(4.0, 7.0, 3)
+            image = sitk.Image([26, 22, 24], sitk.sitkInt16)
+            image.SetSpacing((1.0, 1.2, 1.1))
+            image.SetDirection((1, 0, 0, 0, -1, 0, 0, 0, -1))
+            half = [(n - 1) / 2 for n in image.GetSize()]
+            middle = np.array(image.TransformContinuousIndexToPhysicalPoint(half))
+            image.SetOrigin((-middle).tolist())
+            z, y, x = np.mgrid[:24, :22, :26]
+            index = np.stack([x, y, z], axis=-1) * image.GetSpacing()
+            direction = np.array(image.GetDirection()).reshape(3, 3)
+            world = index @ direction.T + image.GetOrigin()
+            pixels = 40 * (np.abs(world) < 10).all(axis=-1)
+            for at, height in ((spot, 300), (other, 180)):
+                pixels = pixels + height * np.exp(-((world - at) ** 2).sum(axis=-1) / 8)
+            filled = sitk.GetImageFromArray(np.rint(pixels).astype(np.int16))
+            filled.CopyInformation(image)
+            sitk.WriteImage(filled, str(place / f"head{k}.nii.gz"))
+            write_landmarks(place / f"head{k}.mrk.json", {"AC": spot, "PC": other})
+        return place
+
+    return make
+
+
+@pytest.fixture
+def cairn():
+    """Run a command line in this process; a failure is raised as it is."""
+
+    def call(*words):
+        result = CliRunner().invoke(cli, [str(word) for word in words])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return call

@@ -10,26 +10,11 @@ import sys
 import time
 
 import pytest
-from click.testing import CliRunner
 from safetensors.numpy import load_file
 
 from common.canonical import sha256_hex
 from common.errors import ExitCode, InputDataError, UsageError
 from site_client.agent_app.checkpoint import find_checkpoint, read_checkpoint
-from site_client.cli import cli
-
-
-@pytest.fixture
-def cairn():
-    """Run a command line in this process; a failure is raised as it is."""
-
-    def call(*words):
-        result = CliRunner().invoke(cli, [str(word) for word in words])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return call
 
 
 def weights_file(run):
