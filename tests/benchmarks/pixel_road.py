@@ -196,6 +196,7 @@ def recovery(fields, asked, seeds):
                 "named_coverage": float(true.sum() / counts.sum()),
                 "named_of_allowed": float(np.isin(passing[:TOP], named.keys).mean()),
                 "named_not_allowed": float(1 - np.isin(named.keys, passing).mean()),
+                "named_least": int(true.min()) if true.size else 0,
                 "named_error_p50": float(np.median(np.abs(named.counts - true))),
                 "named_error_p99": float(np.quantile(np.abs(named.counts - true), 0.99)),
                 "threshold": float(named.threshold),
