@@ -30,14 +30,20 @@ from site_client.agent.network import get_weights, set_weights, to_tensors, use_
 from site_client.agent.replay import Drawn, Replay
 from site_client.agent.searches import Searches
 from site_client.agent.settings import LearnerSettings
+from site_client.agent.states import (
+    State,
+    load_optimizer,
+    optimizer_state,
+    rng_words,
+    set_rng_words,
+    under,
+)
 from site_client.agent.task import Outcome, Situations, Task
 
 Frequencies = Callable[[NDArray[np.uint64]], NDArray[np.float64]]
 Keys = Callable[[Situations, Outcome], NDArray[np.uint64]]
 Progress = Callable[[int, int], None]
-State = dict[str, NDArray[np.generic]]
 
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 # Counts of what is held grow old as more is met; they are looked up again this often.
 _UPDATES_PER_RECOUNT = 1000
 
@@ -323,16 +329,12 @@ class Learner:
         state |= {f"local/{k}": v for k, v in self._local.state_dict().items()}
         state["searches/at"] = np.frombuffer(self._searches.at.tobytes(), np.uint8).copy()
         state["searches/age"] = self._searches.age.copy()
-        state["rng"] = _rng_words(self._rng)
+        state["rng"] = rng_words(self._rng)
         state["updates"] = np.asarray(self._updates)
         state["new_keys"] = np.concatenate([np.empty(0, np.uint64), *self._new_keys])
         for prefix, network in (("online", self._online), ("target", self._target)):
             state.update({f"{prefix}/{k}": v for k, v in get_weights(network).items()})
-        for name, parameter in self._online.named_parameters():
-            moments = self._optimizer.state.get(parameter, {})
-            for moment in _MOMENTS:
-                if moment in moments:
-                    state[f"adam/{moment}/{name}"] = moments[moment].numpy().copy()
+        state.update(optimizer_state(self._optimizer, self._online))
         return state
 
     def load_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
@@ -344,23 +346,15 @@ class Learner:
         """
         self._searches.at = self._restored_searches(np.asarray(state["searches/at"], np.uint8))
         self._searches.age = np.array(state["searches/age"], dtype=np.int64)
-        self._replay.load_state(_under("replay/", state))
+        self._replay.load_state(under("replay/", state))
         self._local.load_state(state["local/keys"], state["local/counts"])
-        _set_rng_words(self._rng, np.asarray(state["rng"], np.uint64))
+        set_rng_words(self._rng, np.asarray(state["rng"], np.uint64))
         self._updates = int(state["updates"])
         self._new_keys = [np.array(state["new_keys"], dtype=np.uint64)]
         for prefix, network in (("online/", self._online), ("target/", self._target)):
-            found = _under(prefix, state)
+            found = under(prefix, state)
             set_weights(network, {k: np.asarray(v, np.float32) for k, v in found.items()})
-        self._optimizer.state.clear()
-        for name, parameter in self._online.named_parameters():
-            moments = {
-                moment: torch.from_numpy(np.array(state[f"adam/{moment}/{name}"]))
-                for moment in _MOMENTS
-                if f"adam/{moment}/{name}" in state
-            }
-            if moments:
-                self._optimizer.state[parameter] = moments
+        load_optimizer(self._optimizer, self._online, state)
 
     def _restored_searches(self, raw: NDArray[np.uint8]) -> Situations:
         """The situations of saved searches.
@@ -380,27 +374,3 @@ class Learner:
                 got=f"{count} searches",
             )
         return at.copy()
-
-
-def _under(prefix: str, state: Mapping[str, NDArray[np.generic]]) -> State:
-    """What of a state has names under a prefix, without it."""
-    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-
-def _rng_words(rng: np.random.Generator) -> NDArray[np.uint64]:
-    """uint64[6]: the state of a PCG64 generator."""
-    outer = rng.bit_generator.state
-    inner, low = outer["state"], (1 << 64) - 1
-    words = [inner["state"] >> 64, inner["state"] & low, inner["inc"] >> 64, inner["inc"] & low]
-    return np.array([*words, outer["has_uint32"], outer["uinteger"]], dtype=np.uint64)
-
-
-def _set_rng_words(rng: np.random.Generator, words: NDArray[np.uint64]) -> None:
-    """Put a PCG64 generator back to `_rng_words`."""
-    state_high, state_low, inc_high, inc_low, has_uint32, uinteger = (int(w) for w in words)
-    rng.bit_generator.state = {
-        "bit_generator": "PCG64",
-        "state": {"state": state_high << 64 | state_low, "inc": inc_high << 64 | inc_low},
-        "has_uint32": has_uint32,
-        "uinteger": uinteger,
-    }

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from common.errors import InternalError
 from site_client.agent.settings import LearnerSettings
+from site_client.agent.states import State
 from site_client.agent.task import Situations
 
-State = dict[str, NDArray[np.generic]]
 Kind = Literal["uniform", "prioritised", "rare-first"]
 
 _BLOCK = 256
