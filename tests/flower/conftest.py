@@ -159,6 +159,12 @@ class RealFederation:
 
 
 @pytest.fixture(scope="session")
+def real_class() -> type[RealFederation]:
+    """For tests that need a federation of another shape."""
+    return RealFederation
+
+
+@pytest.fixture(scope="session")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealFederation]:
     """Three sites, each a worker and a courier, and an aggregator; running."""
     federation = RealFederation(tmp_path_factory.mktemp("real"))
