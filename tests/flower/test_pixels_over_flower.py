@@ -1,4 +1,4 @@
-"""A run of pixels over real Flower processes: from slides on disk to named keys."""
+"""Pixels over real Flower processes: from slides on disk to named keys, tissues and maps."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import SimpleITK
 
+from common.canonical import sha256_hex
 from common.keys.key_counts import read_key_counts
 from common.keys.pixel_agreement import read_codec
 from site_client.egress.policy import default_policy_text
 
-pytestmark = [pytest.mark.flower, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.flower, pytest.mark.timeout(240)]
 
 SITES = ("site-a", "site-b", "site-c")
 BANDS = ("dna", "keratin", "cd3", "cd20")
@@ -34,6 +36,21 @@ min_pixels = 500
 quorum = 3
 deadline_s = 60
 """
+PRESENT = 10  # the plan's default: pixels that a key needs at a site to count as present
+EMBED_PLAN = """
+name = "maps"
+kind = "embed"
+seed = 1
+[embed]
+codec = "{codec}"
+codebook = "{codebook}"
+groups = ["other", "tumour"]
+min_pixels = 500
+group_pixels = 100
+[rounds]
+quorum = 3
+deadline_s = 60
+"""
 ALLOWED = '"RoundReport", "PixelStatistics", "PixelSketches", "HeavyHitters", "GroupCounts"]'
 
 
@@ -50,7 +67,7 @@ def slides(real):
     """Each site's data is two slides for a while, and its policy allows them to be counted."""
     before = {}
     text = default_policy_text().replace('"RoundReport"]', ALLOWED).replace("10_000", "500")
-    text = text.replace('"no-op"]', '"no-op", "pixels"]')
+    text = text.replace('"no-op"]', '"no-op", "pixels", "embed"]')
     for number, site in enumerate(SITES):
         folder = real.root / "slides" / site
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,6 +93,7 @@ def test_three_sites_name_the_frequent_keys_of_all_their_slides(real, slides):
     )
     assert re.search(r"run_finished verdict=COMPLETED", said), said
     assert "cairn-aggregator codebook build" in said
+    assert "dna, keratin, cd3, cd20" in said
     kept = real.newest_run() / "rounds" / "0004"
     codec = read_codec((kept / "codec.json").read_text(encoding="utf-8"))
     named = read_key_counts(kept / "keys.safetensors")
@@ -85,7 +103,7 @@ def test_three_sites_name_the_frequent_keys_of_all_their_slides(real, slides):
         for path in (slides / site).glob("*.npy"):
             here.update(codec.encode(np.load(path).reshape(-1, len(BANDS)))[0].tolist())
         exact.update(here)
-        sites.update(here.keys())
+        sites.update(key for key, many in here.items() if many >= PRESENT)
     passing = {key for key, count in exact.items() if count >= 50 and sites[key] >= 2}
     assert len(passing) >= len(KINDS)
     assert set(named.keys.tolist()) == passing
@@ -103,3 +121,46 @@ def test_three_sites_name_the_frequent_keys_of_all_their_slides(real, slides):
     real.run("cairn-aggregator", "report", "--dir", "federation", "-o", "report.html")
     page = (real.root / "report.html").read_text(encoding="utf-8")
     assert "4 of 4 rounds" in page
+    make_maps(real, kept)
+
+
+def make_maps(real, kept):
+    """What the coordinator types next: clusters, names for them, and a run that maps slides."""
+    keys, codec_file = kept / "keys.safetensors", kept / "codec.json"
+    real.run(
+        *("cairn-aggregator", "codebook", "build", str(keys), "-o", "book.json"),
+        *("--clusters", "kmeans:2", "--neighbours", "2", "--bands", str(codec_file)),
+        *("--page", "book.html"),
+    )
+    assert "keratin" in (real.root / "book.html").read_text(encoding="utf-8")
+    real.run(
+        *("cairn-aggregator", "codebook", "label", "book.json", "-o", "named.json"),
+        *("--group", "tumour=0", "--group", "other=rest"),
+    )
+    digests = {
+        "codec": sha256_hex(codec_file.read_bytes()),
+        "codebook": sha256_hex((real.root / "named.json").read_bytes()),
+    }
+    (real.root / "maps.toml").write_text(EMBED_PLAN.format(**digests))
+    said = real.run(
+        *("cairn-aggregator", "round", "start", "maps.toml", "--dir", "federation"),
+        *("--codec", str(codec_file), "--codebook", "named.json", "--min-sites", "3", "--watch"),
+    )
+    assert re.search(r"run_finished verdict=COMPLETED", said), said
+    run = real.newest_run()
+    told = json.loads((run / "rounds" / "0001" / "groups.json").read_text(encoding="utf-8"))
+    assert set(told["sites"]) == set(SITES)
+    for site in SITES:
+        maps = sorted((real.root / site / "worker" / "maps" / run.name).glob("*.mha"))
+        assert [path.name for path in maps] == ["s0.npy.mha", "s1.npy.mha"]
+        labels = np.concatenate([read_map(path).ravel() for path in maps])
+        counts = np.bincount(labels, minlength=3)
+        assert counts[0] >= 2 * 20 * 30, "the dark half of every slide is background"
+        groups = told["sites"][site]["groups"]
+        assert groups == dict(
+            zip(("background", "other", "tumour"), np.where(counts < 100, 0, counts), strict=True)
+        )
+
+
+def read_map(path):
+    return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(path)))
