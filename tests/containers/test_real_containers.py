@@ -218,6 +218,15 @@ def test_a_container_says_that_it_is_well(contained, name):
     contained.inside(name, "python", "/opt/cairn-health.py", role)
 
 
+@pytest.mark.parametrize("role", ["worker", "courier"])
+def test_check_says_inside_a_container_that_it_is_confined(contained, role):
+    # The scans of this test are empty files: other facts than these may be bad.
+    said = contained.inside(f"site-b-{role}", "cairn-site", "check", "--json", code=None)
+    facts = {fact["name"]: fact["level"] for fact in json.loads(said)["facts"]}
+    for name in ("user", "root file system", "network", "image mount"):
+        assert facts[name] == "ok", said
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_an_image_says_what_it_is(contained, role):
     (inspected,) = contained.inspect(role)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -146,6 +149,31 @@ def test_a_health_check_that_nothing_stands_behind_fails(tmp_path):
         assert done.returncode == 1, role
         assert done.stdout.startswith(f"{role} is not well: ")
         assert done.stderr == ""
+
+
+def health_of_worker(site: Path) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, CONTAINERS / "health.py", "worker"],
+        env={"CAIRN_SITE": str(site), "CAIRN_LONGEST_WAIT_S": "60"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def test_a_worker_is_well_while_it_holds_its_ledger_and_no_order_waits_too_long(tmp_path):
+    inbox, lock = tmp_path / "spool" / "inbox", tmp_path / "worker" / "ledger" / "lock"
+    inbox.mkdir(parents=True)
+    lock.parent.mkdir(parents=True)
+    with lock.open("w") as file:
+        assert "nobody holds the ledger" in health_of_worker(tmp_path)[1]
+        fcntl.flock(file, fcntl.LOCK_EX)
+        order = inbox / "a.order"
+        order.touch()
+        assert health_of_worker(tmp_path) == (0, "1 orders waiting\n")
+        os.utime(order, (time.time() - 3700, time.time() - 3700))
+        assert health_of_worker(tmp_path) == (1, "worker is not well: an order has waited 1.0 h\n")
 
 
 # --- compose -------------------------------------------------------------------------------
