@@ -41,6 +41,9 @@ _FAR_MM = 100.0
 _CLOSENESS = 0.01
 # A level's training starts miss the truth by up to this many steps of the level before.
 _REACH = 3.0
+# Shares of the training starts that are around a box. On finer levels, too, some must
+# not be: a trigger that never met plain background would fire there.
+_AROUND_COARSE, _AROUND_FINE = 0.5, 0.75
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,7 +180,7 @@ class BoxSearch:
         return self.actions - 1
 
     def draw(self, rng: np.random.Generator, n: int) -> Situations:
-        """Training starts: half anywhere (on the coarsest level), the others around a box."""
+        """Training starts: some anywhere, the others around a box."""
         at = np.zeros(n, self.situation)
         at["case"], at["head"] = self._pairs[rng.integers(0, len(self._pairs), n)].T
         at["level"] = rng.integers(0, self.levels, n)
@@ -194,7 +197,7 @@ class BoxSearch:
         near = np.concatenate(
             [centre[rows, chosen] + miss[0] * size, np.log(size) + miss[1]], axis=1
         )
-        around = (at["level"] > 0) | (rng.random(n) < 0.5)
+        around = rng.random(n) < np.where(at["level"] > 0, _AROUND_FINE, _AROUND_COARSE)
         at["box"][around] = near[around]
         self._pull_inside(at)
         return at
@@ -263,6 +266,14 @@ class BoxSearch:
     def move_to(self, at: Situations, parameters: NDArray[np.float32]) -> None:
         """Put boxes elsewhere, in place."""
         at["box"] = parameters
+
+    def targets(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n, 2d]: parameters of the largest true box of the kind."""
+        centre, half = self._targets(at)
+        largest = np.where(np.isnan(half), 0.0, half).prod(axis=2).argmax(axis=1)
+        rows = np.arange(len(at))
+        size = np.log(2 * half[rows, largest])
+        return np.concatenate([centre[rows, largest], size], axis=1)
 
     def overlaps(self, at: Situations) -> NDArray[np.float64]:
         """float64[n]: intersection over union with the best fitting box of the kind."""

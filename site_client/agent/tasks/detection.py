@@ -28,13 +28,14 @@ class DetectionSettings:
         per_axis: starts along each axis.
         sizes_mm: sides of the boxes that searches start with.
         suppress_above: overlap above which the worse of two boxes is dropped.
-        least_score: score below which a box is no finding.
+        least_score: score below which a box is no finding; a trigger is worth 1 where it
+            is surely right, -1 where it is surely wrong.
     """
 
     per_axis: int = 4
     sizes_mm: tuple[float, ...] = (20.0, 50.0)
     suppress_above: float = 0.3
-    least_score: float = 0.0
+    least_score: float = 0.5
 
     def __post_init__(self) -> None:
         if not (1 <= self.per_axis <= 64 and self.sizes_mm and min(self.sizes_mm) > 0):
@@ -98,6 +99,8 @@ def detect(
     settings = settings or DetectionSettings()
     start = task.grid(case, head, settings.per_axis, settings.sizes_mm)
     found = greedy_search(task, policy, start, search)
+    # Only on the finest level is a trigger worth just what it earns there.
+    found["level"] = task.levels - 1
     scores = action_values(task, policy, found)[:, task.trigger].astype(np.float64)
     boxes = task.native_boxes(found)
     scored = scores >= settings.least_score

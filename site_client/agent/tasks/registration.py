@@ -231,6 +231,10 @@ class Registration:
         """Put the guessed motions elsewhere, in place."""
         at["motion"] = parameters
 
+    def targets(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n, 3 or 6]: the true motions."""
+        return np.asarray(at["truth"].astype(np.float64))
+
     def errors(self, at: Situations) -> NDArray[np.float64]:
         """float64[n]: mm between the parameters, angles weighed by the lever."""
         return np.asarray(np.linalg.norm((at["motion"] - at["truth"]) * self._weights, axis=1))
