@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aggregator.cli import _about_kind
+from aggregator.desk.plans import about_kind
 from common.plan import parse_plan
 
 
@@ -18,4 +18,13 @@ from common.plan import parse_plan
 def test_bands_are_shown_whole_when_they_are_few_and_else_the_first_with_their_number(count, shown):
     bands = [f"b{i}" for i in range(count)]
     plan = parse_plan({"name": "p", "kind": "pixels", "seed": 1, "pixels": {"bands": bands}})
-    assert dict(_about_kind(plan))["bands"] == shown
+    assert dict(about_kind(plan))["bands"] == shown
+
+
+def test_a_plan_of_all_bands_says_levels_and_five_sketches():
+    section = {"bands": [f"b{i}" for i in range(35)], "codec": "all-bands", "columns": 100_000}
+    plan = parse_plan({"name": "p", "kind": "pixels", "seed": 1, "pixels": section})
+    shown = dict(about_kind(plan))
+    assert shown["codec"] == "35 bands of 3 levels"
+    assert shown["sketches"].startswith("5 of 15 x 100000")
+    assert "range" not in shown["rounds"]
