@@ -231,6 +231,7 @@ def check(ctx: click.Context, root: Path, plan_file: Path | None, *, as_json: bo
 @click.argument("plan_file", metavar="PLAN", type=_FILE)
 @click.option("--codebook", type=_FILE, help="Labelled codebook, for an embed plan.")
 @click.option("--codec", type=_FILE, help="Its codec; default: the one a pixels run left here.")
+@click.option("-o", "--page", type=_FILE, help="Also write a page with a picture of every array.")
 @_SITE
 @_JSON
 @click.pass_context
@@ -239,6 +240,7 @@ def dry_run(
     plan_file: Path,
     codebook: Path | None,
     codec: Path | None,
+    page: Path | None,
     root: Path,
     *,
     as_json: bool,
@@ -249,9 +251,14 @@ def dry_run(
     enters the ledger or the outbox. Exit 3 when the door would refuse.
     """
     from site_client.worker.dry_run import rehearse
+    from site_client.worker.rehearsal_page import RehearsalPage
 
+    pictures, plan = RehearsalPage(), read_plan(plan_file)
+    seen = None if page is None else pictures.draw
     with Reporter() as progress:
-        rehearsal = rehearse(SiteFolder(root), read_plan(plan_file), progress, codebook, codec)
+        rehearsal = rehearse(SiteFolder(root), plan, progress, codebook, codec, seen)
+    if page is not None:
+        write_atomically(page, pictures.render(rehearsal).encode("utf-8"))
     if as_json:
         echo_json(rehearsal.as_dict())
     else:
@@ -277,6 +284,8 @@ def dry_run(
             f"{megabytes(rehearsal.bytes)} in all; policy {rehearsal.policy_sha256[:12]}, "
             f"plan {rehearsal.plan_fingerprint[:12]}. Nothing was sent or recorded."
         )
+        if page is not None:
+            click.echo(f"Pictures: {page}")
     ctx.exit(int(ExitCode.OK if rehearsal.allowed else ExitCode.REFUSED))
 
 

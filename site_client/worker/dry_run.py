@@ -7,7 +7,7 @@ The findings name types, shapes, sizes and norms; they quote no value.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -105,6 +105,7 @@ def rehearse(
     progress: Progress | None = None,
     codebook: Path | None = None,
     codec: Path | None = None,
+    seen: Callable[[Envelope], None] | None = None,
 ) -> Rehearsal:
     """Answer orders of a run of ``plan``, and let nothing out.
 
@@ -118,6 +119,7 @@ def rehearse(
         progress: told what is being done.
         codebook: labelled file that an embed plan names.
         codec: of the codebook; None takes the one that a pixels run left here.
+        seen: shown every envelope that would leave, in the order of the findings.
 
     Raises:
         RefusedError: the policy does not allow the plan; nothing was opened.
@@ -140,6 +142,9 @@ def rehearse(
         check_order(order)
         answer = study.answer(order)
         findings += _findings(answer, make_context(asked, policy, key))
+        if seen is not None:
+            for envelope in answer:
+                seen(envelope)
         try:
             order = orders.send(answer)
         except StopIteration:

@@ -1,0 +1,102 @@
+"""A rehearsal as a page: a picture of every array that would leave, and every word beside it.
+
+One self-contained file without a script or a request to anywhere. It shows what the
+aggregator would be given and nothing else, and it stays at the site.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image
+
+from common.wire.envelope import Array, Envelope
+from site_client.worker.dry_run import Finding, Rehearsal
+
+WIDTH = 960
+_TALLEST = 240
+# Loss and gain of a value are told apart by hue, its size by depth; zero is paper.
+_BELOW, _PAPER, _ABOVE = np.array(((0, 90, 158), (250, 250, 248), (178, 60, 0)), np.float64)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    finding: Finding
+    header: str
+    pictures: tuple[str, ...]
+
+
+class RehearsalPage:
+    """Collects pictures while a rehearsal goes on, then becomes a page."""
+
+    def __init__(self) -> None:
+        self._pictures: list[dict[str, str]] = []
+
+    def draw(self, envelope: Envelope) -> None:
+        """Keep a picture of every array of an envelope; the arrays themselves are let go."""
+        self._pictures.append(
+            {name: _as_url(draw_array(array)) for name, array in envelope.arrays.items()}
+        )
+
+    def render(self, rehearsal: Rehearsal) -> str:
+        """The page; call it after every envelope of the rehearsal was drawn."""
+        environment = Environment(
+            loader=PackageLoader("site_client.worker"), autoescape=True, undefined=StrictUndefined
+        )
+        shown = [
+            _Shown(
+                finding,
+                json.dumps(finding.header, indent=1),
+                tuple(pictures[array.name] for array in finding.arrays),
+            )
+            for finding, pictures in zip(rehearsal.findings, self._pictures, strict=True)
+        ]
+        return environment.get_template("rehearsal.html.j2").render(
+            rehearsal=rehearsal, shown=shown, width=WIDTH
+        )
+
+
+def draw_array(array: Array) -> NDArray[np.uint8]:
+    """uint8[h, w, 3]: every value of an array as a dot, or the largest of those that share one.
+
+    Args:
+        array: of any shape; its first axis runs downwards. One row is folded into several.
+    """
+    values = np.asarray(array, dtype=np.float64)
+    values = np.nan_to_num(values.reshape(len(values), -1) if values.ndim > 1 else values[None])
+    if len(values) == 1 and values.size > WIDTH:
+        rows = math.ceil(values.size / WIDTH)
+        values = np.pad(values[0], (0, rows * WIDTH - values.size)).reshape(rows, WIDTH)
+    values = _largest(_largest(values, _TALLEST).T, WIDTH).T
+    nonzero = np.abs(values[values != 0])
+    scale = float(np.quantile(nonzero, 0.99)) if nonzero.size else 1.0
+    # The square root lets small values be seen beside large ones.
+    depth = np.sqrt(np.clip(np.abs(values) / scale, 0, 1))[..., None]
+    ink = np.where((values < 0)[..., None], _BELOW, _ABOVE)
+    dots = np.rint(_PAPER + depth * (ink - _PAPER)).astype(np.uint8)
+    tall = max(1, min(12, _TALLEST // max(1, len(dots))))
+    return np.repeat(dots, tall, axis=0)
+
+
+def _largest(values: NDArray[np.float64], most: int) -> NDArray[np.float64]:
+    """At most so many rows; of rows that are merged, the value furthest from zero stays."""
+    if len(values) <= most:
+        return values
+    merged = math.ceil(len(values) / most)
+    padding = -len(values) % merged
+    blocks = np.pad(values, ((0, padding), (0, 0))).reshape(-1, merged, values.shape[1])
+    pick = np.abs(blocks).argmax(axis=1)[:, None]
+    return np.asarray(np.take_along_axis(blocks, pick, axis=1)[:, 0])
+
+
+def _as_url(dots: NDArray[np.uint8]) -> str:
+    out = io.BytesIO()
+    Image.fromarray(dots).save(out, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")

@@ -1,0 +1,57 @@
+"""The page of a rehearsal: what its pictures show, and that nothing is left out or fetched."""
+
+import re
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from site_client.worker.dry_run import rehearse
+from site_client.worker.rehearsal_page import RehearsalPage, draw_array
+
+
+@given(
+    hnp.arrays(
+        np.float32,
+        hnp.array_shapes(min_dims=1, max_dims=4, max_side=40),
+        elements=st.floats(-1e6, 1e6, width=32),
+    )
+)
+def test_every_shape_is_drawn_within_the_page(array):
+    dots = draw_array(array)
+    assert dots.dtype == np.uint8
+    assert dots.shape[2] == 3
+    assert 1 <= dots.shape[0] <= 240
+    assert 1 <= dots.shape[1] <= 960
+
+
+def test_a_single_value_in_a_million_cells_is_seen():
+    table = np.zeros((10, 100_000), np.int64)
+    empty = draw_array(table)
+    assert (empty == empty[0, 0]).all()
+    table[7, 31_337] = 1
+    seen = draw_array(table)
+    assert (seen != empty).any()
+    rows = np.unique(np.flatnonzero((seen != empty).any(axis=(1, 2))) * 10 // len(seen))
+    assert rows.tolist() == [7]
+
+
+def test_loss_and_gain_differ_in_hue():
+    gain, loss = draw_array(np.array([1.0])), draw_array(np.array([-1.0]))
+    assert gain[0, 0, 0] > gain[0, 0, 2]
+    assert loss[0, 0, 0] < loss[0, 0, 2]
+
+
+def test_the_page_names_every_record_and_array_and_asks_nobody(site):
+    page = RehearsalPage()
+    rehearsal = rehearse(site.folder, site.plan, seen=page.draw)
+    html = page.render(rehearsal)
+    for finding in rehearsal.findings:
+        assert f"{finding.phase}: {finding.record_type}" in html
+        for array in finding.arrays:
+            assert f"{array.name}: {array.dtype}" in html
+    assert html.count("data:image/png;base64,") == sum(len(f.arrays) for f in rehearsal.findings)
+    assert "Every one of them may leave" in html
+    assert not re.findall(r'(?:src|href)="(?!data:)', html)
+    assert "<script" not in html
