@@ -27,22 +27,28 @@ _BELOW, _PAPER, _ABOVE = np.array(((0, 90, 158), (250, 250, 248), (178, 60, 0)),
 
 
 @dataclass(frozen=True)
+class _Picture:
+    url: str
+    height: int
+
+
+@dataclass(frozen=True)
 class _Shown:
     finding: Finding
     header: str
-    pictures: tuple[str, ...]
+    pictures: tuple[_Picture, ...]
 
 
 class RehearsalPage:
     """Collects pictures while a rehearsal goes on, then becomes a page."""
 
     def __init__(self) -> None:
-        self._pictures: list[dict[str, str]] = []
+        self._pictures: list[dict[str, _Picture]] = []
 
     def draw(self, envelope: Envelope) -> None:
         """Keep a picture of every array of an envelope; the arrays themselves are let go."""
         self._pictures.append(
-            {name: _as_url(draw_array(array)) for name, array in envelope.arrays.items()}
+            {name: _as_picture(draw_array(array)) for name, array in envelope.arrays.items()}
         )
 
     def render(self, rehearsal: Rehearsal) -> str:
@@ -59,7 +65,7 @@ class RehearsalPage:
             for finding, pictures in zip(rehearsal.findings, self._pictures, strict=True)
         ]
         return environment.get_template("rehearsal.html.j2").render(
-            rehearsal=rehearsal, shown=shown, width=WIDTH
+            rehearsal=rehearsal, shown=shown
         )
 
 
@@ -96,7 +102,9 @@ def _largest(values: NDArray[np.float64], most: int) -> NDArray[np.float64]:
     return np.asarray(np.take_along_axis(blocks, pick, axis=1)[:, 0])
 
 
-def _as_url(dots: NDArray[np.uint8]) -> str:
+def _as_picture(dots: NDArray[np.uint8]) -> _Picture:
     out = io.BytesIO()
     Image.fromarray(dots).save(out, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+    data = base64.b64encode(out.getvalue()).decode("ascii")
+    # As wide as the page and no taller than drawn, so that few values do not become a wall.
+    return _Picture(f"data:image/png;base64,{data}", len(dots))
