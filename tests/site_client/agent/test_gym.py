@@ -7,8 +7,9 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from common.errors import InputDataError
+from site_client.agent.evaluation import evaluate, mean_parameters
 from site_client.agent.gym import SearchEnv, SearchVectorEnv
-from site_client.agent.settings import LadderSettings, PoseSettings
+from site_client.agent.settings import EvaluationSettings, LadderSettings, PoseSettings
 from site_client.agent.tasks.box import BoxCase, BoxSearch, BoxSettings
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
@@ -172,3 +173,12 @@ def test_environments_that_cannot_be_are_refused():
         SearchVectorEnv(landmark2d(), 0)
     with pytest.raises(InputDataError, match="share one generator"):
         SearchVectorEnv(landmark2d(), 2).reset(seed=[1, 2])
+
+
+def test_one_evaluation_serves_every_task(task):
+    settings = EvaluationSettings(starts=2, poses=2, most_steps=150)
+    report = evaluate(task, task.rewards_of_all, settings, seed=0, prior=mean_parameters(task))
+    assert len(report.posed) == task.heads * task.agents
+    for summary in (*report.posed.values(), *report.native.values()):
+        assert np.isfinite(summary.mean_mm)
+        assert summary.mean_mm <= 1.5
