@@ -31,7 +31,8 @@ from site_client.agent.tasks.registration import (
 from site_client.imaging.pyramids import Raster
 from site_client.imaging.volumes import Volume
 
-pytestmark = pytest.mark.slow
+# Half a minute of processor time each; a busy machine takes far longer.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 LEARNING = LearnerSettings(updates=700, warmup=500, replay_capacity=20_000)
 SEARCHING = EvaluationSettings(starts=3, poses=2, native=False)
 
