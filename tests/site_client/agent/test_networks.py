@@ -283,3 +283,13 @@ def test_networks_learn_what_they_are_shown(name):
         optimiser.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.3 * losses[0]
+
+
+def test_acting_in_parts_gives_what_learning_at_once_gives():
+    """Where no gradients are kept, large batches are looked at a part at a time."""
+    space = replace(VOLUME, shape=(4, 45, 45, 45))
+    network, case = network_of("volume-light", space, width=4), scenes(space, 7)
+    at_once = network(*case)
+    with torch.no_grad():
+        in_parts = network(*case)
+    torch.testing.assert_close(at_once.detach(), in_parts, rtol=1e-4, atol=1e-5)
