@@ -6,8 +6,8 @@ import subprocess
 from collections.abc import Sequence
 
 from common.errors import InternalError
-from deploy.bundle.locks import ROOT
-from deploy.bundle.wheels import fetch, revision, version
+from deploy.bundle.locks import ROOT, read_lock
+from deploy.bundle.wheels import OWN_LOCK, WHEELS, fetch, revision, version
 
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 FILE = ROOT / "deploy" / "containers" / "Containerfile"
@@ -35,6 +35,8 @@ def build_images(
         InternalError: the engine failed; it has said why.
     """
     fetch()
+    own = read_lock(WHEELS / OWN_LOCK)[0].sha256
+    told = {"BASE": base, "VERSION": version(), "REVISION": revision(), "CAIRN_SHA256": own}
     names = []
     for role in roles:
         name = image_name(role, tag)
@@ -42,7 +44,7 @@ def build_images(
         if engine == "podman":
             # The OCI format has no place for a health check.
             command += ["--format", "docker", "--ignorefile", str(IGNORE)]
-        for key, value in (("BASE", base), ("VERSION", version()), ("REVISION", revision())):
+        for key, value in told.items():
             command += ["--build-arg", f"{key}={value}"]
         done = subprocess.run([*command, *options, str(ROOT)], check=False)
         if done.returncode:

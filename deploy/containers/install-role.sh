@@ -1,8 +1,8 @@
 #!/bin/sh
 # Runs inside the image build, by digest and from /wheels alone:
 #   install-role.sh needed ROLE   what a role depends on, into /opt/cairn
-#   install-role.sh cairn  ROLE   Cairn itself, into /cairn, to be laid over it; checks whose
-#                                 `common` came, and lists all that is there (CycloneDX)
+#   install-role.sh cairn  ROLE SHA256   Cairn itself, into /cairn, to be laid over it; checks
+#                                 whose `common` came, and lists all that is there (CycloneDX)
 set -eu
 step=$1 role=$2
 
@@ -16,6 +16,7 @@ if [ "$step" = needed ]; then
     exit 0
 fi
 
+grep -q "sha256:$3\$" /wheels/cairn.lock || { echo "not the wheel that was asked for" >&2; exit 1; }
 pip_install --prefix /cairn -r /wheels/cairn.lock
 cp -a /cairn/. /opt/cairn/
 

@@ -198,11 +198,8 @@ def test_a_containers_root_is_read_only_and_few_places_are_not(contained, name):
         if "rw" in flags and not place.startswith((*KERNELS_OWN, *lent))
     }
     assert writable == WRITABLE[name.rsplit("-", 1)[-1]]
-    program = "touch /x /etc/x /opt/x /usr/bin/x /etc/hosts 2>&1 >/dev/null; true"
-    said = contained.inside(name, "sh", "-c", program)
-    assert said.count("\n") == 0 or "cannot touch" in said
-    for path in ("/x", "/etc/x", "/opt/x", "/usr/bin/x"):
-        contained.inside(name, "test", "!", "-e", path)
+    tries = "for p in /x /etc/x /opt/x /usr/bin/x; do touch $p 2>/dev/null && echo $p; done; true"
+    assert contained.inside(name, "sh", "-c", tries) == ""
 
 
 def test_images_are_read_only_where_they_are_seen(contained):
@@ -231,7 +228,8 @@ def test_check_says_inside_a_container_that_it_is_confined(contained, role):
 def test_an_image_says_what_it_is(contained, role):
     (inspected,) = contained.inspect(role)
     assert inspected["Config"]["User"] == "10001:10001"
-    assert role in inspected["Config"]["Healthcheck"]["Test"]
+    check = inspected.get("Healthcheck") or inspected["Config"]["Healthcheck"]
+    assert check["Test"] == ["CMD", "python", "/opt/cairn-health.py", role]
     labels = inspected["Config"]["Labels"]
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
     for name in ("version", "revision", "title"):
