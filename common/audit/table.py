@@ -58,6 +58,8 @@ def describe(record: LedgerRecord) -> str:
             for array in record.arrays
         )
         parts.append("; ".join(shapes) or "no arrays")
+    if record.key_id is not None:
+        parts.append(f"federation key {record.key_id}, generation {record.generation}")
     if record.code is not None:
         parts.append(f"code {record.code}")
     if record.detail is not None:

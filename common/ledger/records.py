@@ -31,6 +31,9 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./:-]{0,127}$")]
 SafeText = Annotated[str, Field(pattern=f"^[{_SAFE}]{{0,{_MAX_TEXT}}}$")]
 Count = Annotated[int, Field(ge=0, le=_LARGEST)]
+KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+KEYS_RECORD = "SealedKeys"
+"""The one record type that belongs to no run: the federation key, sealed to other sites."""
 
 
 class ArrayRecord(Frozen):
@@ -103,6 +106,8 @@ class RecordFields(TypedDict, total=False):
     detail: RefusalDetail | None
     dp: PrivacyRecord | None
     masked: bool | None
+    key_id: str | None
+    generation: int | None
 
 
 _REQUIRED: dict[str, tuple[str, ...]] = {
@@ -124,6 +129,15 @@ _REQUIRED: dict[str, tuple[str, ...]] = {
     "BUDGET": ("dp",),
     "APPROVE": ("plan_fingerprint",),
 }
+_REQUIRED_OF_KEYS = (
+    "record_type",
+    "payload_sha256",
+    "bytes",
+    "arrays",
+    "policy_sha256",
+    "key_id",
+    "generation",
+)
 
 
 class LedgerRecord(Frozen):
@@ -148,6 +162,8 @@ class LedgerRecord(Frozen):
         detail: field, expectation and kind of what was refused.
         dp: differential privacy applied.
         masked: whether secure aggregation masked the payload.
+        key_id, generation: which federation key was sealed; the arrays are named after
+            the sites, and the fingerprints of their ledger keys, that it was sealed to.
     """
 
     v: Literal[1] = 1
@@ -169,6 +185,8 @@ class LedgerRecord(Frozen):
     detail: RefusalDetail | None = None
     dp: PrivacyRecord | None = None
     masked: bool | None = None
+    key_id: KeyId | None = None
+    generation: Count | None = None
 
     @field_validator("ts")
     @classmethod
@@ -178,7 +196,9 @@ class LedgerRecord(Frozen):
 
     @model_validator(mode="after")
     def _says_what_its_event_needs(self) -> Self:
-        missing = [name for name in _REQUIRED[self.event] if getattr(self, name) is None]
+        sealed = self.event == "SEND" and self.record_type == KEYS_RECORD
+        required = _REQUIRED_OF_KEYS if sealed else _REQUIRED[self.event]
+        missing = [name for name in required if getattr(self, name) is None]
         if missing:
             raise ValueError(f"{self.event} needs {', '.join(missing)}")
         return self

@@ -35,7 +35,7 @@ class Totals:
     Attributes:
         events: records by event.
         bytes_out: bytes declared by SEND records.
-        bytes_by_round: the same by (run, round).
+        bytes_by_round: the same by (run, round), for what belongs to one.
         bytes_by_type: the same by record type.
         payloads_present, payloads_expired: of the payloads declared by SEND, how
             many lie in the archive and hash to their name, and how many do not lie there.
@@ -71,7 +71,8 @@ class Totals:
         if record.event == "SEND":
             size = record.bytes or 0
             self.bytes_out += size
-            self.bytes_by_round[record.run or "", record.round or 0] += size
+            if record.run is not None and record.round is not None:
+                self.bytes_by_round[record.run, record.round] += size
             self.bytes_by_type[record.record_type or ""] += size
 
 

@@ -31,6 +31,8 @@ class ReplyCode(IntEnum):
     """The ledger refuses to record, so nothing may leave."""
     UNAPPROVED_APP = 10
     """The run names an app that this site has not pinned. Only the courier says this."""
+    UNTRUSTED_KEY = 11
+    """What came about the federation key does not hold. Stands in the ledger only."""
 
 
 EXPLANATIONS: dict[ReplyCode, str] = {
@@ -45,4 +47,5 @@ EXPLANATIONS: dict[ReplyCode, str] = {
     ReplyCode.INTERNAL: "an internal error; see the worker's log at the site",
     ReplyCode.LEDGER_BROKEN: "the site's ledger does not verify; nothing may leave until it does",
     ReplyCode.UNAPPROVED_APP: "the site has not pinned this app",
+    ReplyCode.UNTRUSTED_KEY: "what came about the federation key does not hold",
 }
