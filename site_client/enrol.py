@@ -8,11 +8,12 @@ written. Opens no image and reads no ledger.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from threading import Event
 from typing import Literal
 
 from cryptography import x509
@@ -31,12 +32,13 @@ from common.desk import desk_pb2 as pb
 from common.desk.channel import CALL_S, Peer, connected, greet
 from common.desk.desk_pb2_grpc import EnrolmentStub
 from common.desk.signing import LedgerSigner, RequestSigner, TlsSigner, now_ms, sign_request
-from common.enrolment import Invite, parse_request
-from common.errors import InputDataError, InternalError, RefusedError, UnreachableError
+from common.enrolment import Invite
+from common.errors import CairnError, InputDataError, InternalError, RefusedError, UnreachableError
 from site_client.site import SiteFolder
 from site_client.spool import write_atomically
 
 RENEW_BELOW_DAYS = 45
+LOOK_S = 6 * 3600.0
 LARGEST_SKEW_S = 4.0
 """Node authentication signs the time: the SuperLink takes 5 s ahead and 305 s behind."""
 
@@ -125,8 +127,7 @@ def renew_certificate(site: SiteFolder) -> int:
         UnreachableError: nobody answers.
     """
     with _desk(site) as stub:
-        signer = TlsSigner(read_tls_key(site.tls_key))
-        request = _sign(site, "Renew", pb.RenewBody().SerializeToString(), signer)
+        request = _sign(site, "Renew", pb.RenewBody().SerializeToString(), _tls(site))
         reply = stub.Renew(request, timeout=CALL_S)
     certificate = _check(site, reply.certificate)
     _write(site, certificate)
@@ -146,6 +147,26 @@ def renew_if_due(site: SiteFolder, now: datetime | None = None) -> int | None:
     if left is None or left >= RENEW_BELOW_DAYS:
         return left
     return renew_certificate(site)
+
+
+def keep_renewed(site: SiteFolder, stop: Event, say: Callable[[str], None]) -> None:
+    """Until ``stop`` is set: renew in time, a few times a day, and say what prevents it.
+
+    For the courier, which has the TLS key and the network. A site that joined by mail
+    has nothing to renew. Nothing that goes wrong here ends a courier: rounds do not
+    depend on the certificate.
+    """
+    if site.settings().enrolment is None:
+        return
+    while not stop.is_set():
+        try:
+            before = certificate_days(site)
+            left = renew_if_due(site)
+            if left is not None and left != before:
+                say(f"certificate renewed; good for {left} days")
+        except CairnError as error:
+            say(f"certificate not renewed: {error}")
+        stop.wait(LOOK_S)
 
 
 def certificate_days(site: SiteFolder, now: datetime | None = None) -> int | None:
@@ -170,7 +191,7 @@ def list_peers(site: SiteFolder) -> pb.ListPeersReply:
     """
     with _desk(site) as stub:
         body = pb.ListPeersBody().SerializeToString()
-        return stub.ListPeers(_sign(site, "ListPeers", body, _ledger(site)), timeout=CALL_S)
+        return stub.ListPeers(_sign(site, "ListPeers", body, _tls(site)), timeout=CALL_S)
 
 
 def put_sealed_keys(site: SiteFolder, keys: Sequence[pb.SealedKey]) -> pb.PutSealedKeysReply:
@@ -182,7 +203,7 @@ def put_sealed_keys(site: SiteFolder, keys: Sequence[pb.SealedKey]) -> pb.PutSea
     """
     with _desk(site) as stub:
         body = pb.PutSealedKeysBody(keys=keys).SerializeToString()
-        request = _sign(site, "PutSealedKeys", body, _ledger(site))
+        request = _sign(site, "PutSealedKeys", body, _tls(site))
         return stub.PutSealedKeys(request, timeout=CALL_S)
 
 
@@ -194,7 +215,7 @@ def get_sealed_key(site: SiteFolder, generation: int = 0) -> pb.GetSealedKeyRepl
     """
     with _desk(site) as stub:
         body = pb.GetSealedKeyBody(generation=generation).SerializeToString()
-        request = _sign(site, "GetSealedKey", body, _ledger(site))
+        request = _sign(site, "GetSealedKey", body, _tls(site))
         return stub.GetSealedKey(request, timeout=CALL_S)
 
 
@@ -221,6 +242,11 @@ def _desk(site: SiteFolder) -> Iterator[EnrolmentStub]:
 
 def _ledger(site: SiteFolder) -> LedgerSigner:
     return LedgerSigner(read_signing_key(site.ledger_key))
+
+
+def _tls(site: SiteFolder) -> TlsSigner:
+    """The courier's key: what is carried is public, or sealed and signed by the worker."""
+    return TlsSigner(read_tls_key(site.tls_key))
 
 
 def _sign(site: SiteFolder, method: str, body: bytes, signer: RequestSigner) -> pb.SignedRequest:
@@ -254,12 +280,11 @@ def _take(site: SiteFolder, reply: pb.EnrolReply) -> Standing:
 
 def _check(site: SiteFolder, pem: bytes) -> x509.Certificate:
     certificate = parse_certificate(pem)
-    name = parse_request(site.request_file.read_bytes()).site
     check_client_certificate(
         certificate,
         read_certificate(site.authority),
         read_tls_key(site.tls_key).public_key(),
-        ClientName("site", name),
+        ClientName("site", site.settings().site),
     )
     return certificate
 

@@ -1,21 +1,23 @@
 """The federation key on its way from site to site, sealed: kept and handed out, never opened.
 
 The aggregator can neither make nor open what lies here. It keeps the sites in
-step: one key per generation, and generations only go forward.
+step: one key per generation, and generations only go forward. What is kept was
+signed by the worker of the site that sealed it; a courier alone can put nothing.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from aggregator.admin.folder import FederationFolder
+from aggregator.admin.folder import AdmittedSite, FederationFolder
+from common.crypto.sealing import Label, check_box
 from common.errors import InputDataError, InternalError, RefusedError
 from common.ledger.durable import replace_durably
 
@@ -25,13 +27,19 @@ _KEY_ID = re.compile(r"[0-9a-f]{16}")
 
 
 class Generation(BaseModel):
-    """Which federation key is the newest; generation 0: none was sealed yet."""
+    """Which federation key is the newest; generation 0: none was sealed yet.
+
+    Attributes:
+        revoked_before: sites that were revoked when it was made. Whoever was revoked
+            later may have it, so that it has to be renewed.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     generation: int = 0
     key_id: str = ""
     made_by: str = ""
+    revoked_before: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,19 @@ def newest(folder: FederationFolder) -> Generation:
     return _parse(path, Generation) if path.exists() else Generation()
 
 
+def must_renew(folder: FederationFolder) -> bool:
+    """Whether a site was revoked since the newest generation was made.
+
+    Nothing is noted at the revocation itself, so that nothing can be forgotten in a crash.
+    """
+    current = newest(folder)
+    return current.generation > 0 and not _revoked(folder) <= set(current.revoked_before)
+
+
+def _revoked(folder: FederationFolder) -> set[str]:
+    return {name for name, site in folder.known().items() if site.revoked}
+
+
 def put(folder: FederationFolder, sender: str, keys: Sequence[Sealed]) -> int:
     """Keep what an admitted site has sealed for others.
 
@@ -78,6 +99,7 @@ def put(folder: FederationFolder, sender: str, keys: Sequence[Sealed]) -> int:
         InputDataError: nothing, or something that is no sealed key.
         RefusedError: in another site's name, for a site that is not admitted, a second
             key of the newest generation, an older generation, or one that leaves a gap.
+        VerificationError: not signed by the sender's ledger key for this receiver.
     """
     if not keys:
         raise InputDataError("no sealed key", field="keys", expected="at least one", got="none")
@@ -86,11 +108,17 @@ def put(folder: FederationFolder, sender: str, keys: Sequence[Sealed]) -> int:
         for key in keys:
             _check(key, sender, admitted)
             _check_generation(key, keys[0], current)
+            _check_signature(folder, key, admitted)
         for key in keys:
             _write(folder, key)
         first = keys[0]
         if first.generation > current.generation:
-            made = Generation(generation=first.generation, key_id=first.key_id, made_by=sender)
+            made = Generation(
+                generation=first.generation,
+                key_id=first.key_id,
+                made_by=sender,
+                revoked_before=tuple(sorted(_revoked(folder))),
+            )
             replace_durably(folder.generation_file, made.model_dump_json().encode())
     return len(keys)
 
@@ -155,6 +183,20 @@ def _check_generation(key: Sealed, first: Sealed, current: Generation) -> None:
         got=f"generation {key.generation}",
         advice="Fetch the newest key first; another site may have made it meanwhile",
     )
+
+
+def _check_signature(
+    folder: FederationFolder, key: Sealed, admitted: Mapping[str, AdmittedSite]
+) -> None:
+    label = Label(
+        federation=folder.settings().name,
+        generation=key.generation,
+        key_id=key.key_id,
+        from_site=key.from_site,
+        for_site=key.for_site,
+        for_ledger_key=admitted[key.for_site].ledger_key.fingerprint,
+    )
+    check_box(key.ciphertext, key.signature, label, admitted[key.from_site].ledger_key)
 
 
 def _write(folder: FederationFolder, key: Sealed) -> None:

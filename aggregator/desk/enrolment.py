@@ -100,7 +100,7 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
     ) -> pb.ListPeersReply:
         """The admitted sites, with what each signed about its own keys."""
         with answering("ListPeers", context, self._count):
-            self._admitted("ListPeers", request)
+            self._admitted("ListPeers", request, tls_key_will_do=True)
             _body(pb.ListPeersBody, request)
             peers = [
                 pb.Peer(
@@ -118,7 +118,7 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
     ) -> pb.PutSealedKeysReply:
         """Keep what the site that asks has sealed for others."""
         with answering("PutSealedKeys", context, self._count):
-            site = self._admitted("PutSealedKeys", request)
+            site = self._admitted("PutSealedKeys", request, tls_key_will_do=True)
             keys = [
                 sealed.Sealed(
                     for_site=key.for_site,
@@ -138,7 +138,7 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
     ) -> pb.GetSealedKeyReply:
         """What was sealed for the site that asks."""
         with answering("GetSealedKey", context, self._count):
-            site = self._admitted("GetSealedKey", request)
+            site = self._admitted("GetSealedKey", request, tls_key_will_do=True)
             wanted = _body(pb.GetSealedKeyBody, request).generation
             found = sealed.fetch(self._folder, site.name, wanted)
             reply = pb.GetSealedKeyReply(federation_key=self._generation())
@@ -196,7 +196,13 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
         )
 
     def _generation(self) -> pb.KeyGeneration:
-        return pb.KeyGeneration(**sealed.newest(self._folder).model_dump())
+        newest = sealed.newest(self._folder)
+        return pb.KeyGeneration(
+            generation=newest.generation,
+            key_id=newest.key_id,
+            made_by=newest.made_by,
+            renew=sealed.must_renew(self._folder),
+        )
 
 
 def _body(cls: type[_Body], request: pb.SignedRequest) -> _Body:

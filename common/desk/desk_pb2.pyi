@@ -58,7 +58,9 @@ class _RequestKeyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RequestKey
     REQUEST_KEY_LEDGER: _RequestKey.ValueType  # 1
     """Ed25519, the worker's"""
     REQUEST_KEY_TLS: _RequestKey.ValueType  # 2
-    """ECDSA P-256 with SHA-256 under the current certificate: Renew only"""
+    """ECDSA P-256 with SHA-256 under the current certificate, the courier's: for Renew and
+    for sealed keys, which say in themselves which ledger key made them.
+    """
 
 class RequestKey(_RequestKey, metaclass=_RequestKeyEnumTypeWrapper):
     """Which key a signature was made with."""
@@ -67,7 +69,9 @@ REQUEST_KEY_UNSPECIFIED: RequestKey.ValueType  # 0
 REQUEST_KEY_LEDGER: RequestKey.ValueType  # 1
 """Ed25519, the worker's"""
 REQUEST_KEY_TLS: RequestKey.ValueType  # 2
-"""ECDSA P-256 with SHA-256 under the current certificate: Renew only"""
+"""ECDSA P-256 with SHA-256 under the current certificate, the courier's: for Renew and
+for sealed keys, which say in themselves which ledger key made them.
+"""
 Global___RequestKey: _TypeAlias = RequestKey  # noqa: Y015
 
 class _SiteState:
@@ -318,21 +322,25 @@ class KeyGeneration(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     MADE_BY_FIELD_NUMBER: _builtins.int
+    RENEW_FIELD_NUMBER: _builtins.int
     generation: _builtins.int
     """counts from 1; 0: no site has sealed a key yet"""
     key_id: _builtins.str
     made_by: _builtins.str
     """the site that put this generation first"""
+    renew: _builtins.bool
+    """a site that may have it was revoked: make the next one"""
     def __init__(
         self,
         *,
         generation: _builtins.int = ...,
         key_id: _builtins.str = ...,
         made_by: _builtins.str = ...,
+        renew: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "key_id", b"key_id", "made_by", b"made_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "key_id", b"key_id", "made_by", b"made_by", "renew", b"renew"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -360,7 +368,7 @@ class SealedKey(_message.Message):
     from_site: _builtins.str
     """must be the site that signed the request"""
     signature: _builtins.bytes
-    """by the sender's ledger key, for the receiver; kept as it came"""
+    """by the sender's ledger key: common/crypto/sealing.py"""
     def __init__(
         self,
         *,
@@ -670,16 +678,20 @@ class RevokeReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DISCONNECTED_FIELD_NUMBER: _builtins.int
+    WAS_ADMITTED_FIELD_NUMBER: _builtins.int
     disconnected: _builtins.bool
     """false: the SuperLink does not run; refused when it does"""
+    was_admitted: _builtins.bool
+    """false: only invites and a waiting request were withdrawn"""
     def __init__(
         self,
         *,
         disconnected: _builtins.bool = ...,
+        was_admitted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["disconnected", b"disconnected"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disconnected", b"disconnected", "was_admitted", b"was_admitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -50,7 +50,10 @@ class LedgerSigner:
 
 @dataclass(frozen=True)
 class TlsSigner:
-    """The key of the current certificate, which the courier holds; good for ``Renew``."""
+    """The key of the current certificate, which the courier holds.
+
+    Good for ``Renew`` and for carrying sealed keys, which the worker has signed itself.
+    """
 
     secret: ec.EllipticCurvePrivateKey
     kind = desk_pb2.REQUEST_KEY_TLS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -24,6 +25,7 @@ from common.crypto.certificates import (
 )
 from common.crypto.clients import ClientName, client_of
 from common.crypto.identity import SigningKey, read_signing_key
+from common.crypto.sealing import Label, sign_box
 from common.desk import desk_pb2 as pb
 from common.desk.channel import Peer, connected
 from common.desk.desk_pb2_grpc import EnrolmentStub
@@ -312,6 +314,27 @@ def test_renewal_is_due_when_the_days_run_out(served):
     assert enrol.renew_if_due(site) >= 88
 
 
+def test_a_courier_keeps_its_certificate_renewed_and_lives_on_when_it_cannot(served):
+    site = served.enrolled()
+    old = issue_to_site(served.folder, served.request(site), datetime.now(UTC) - timedelta(days=60))
+    site.tls_certificate.write_bytes(old)
+    stop, said = threading.Event(), []
+
+    def say(text: str) -> None:
+        said.append(text)
+        stop.set()
+
+    enrol.keep_renewed(site, stop, say)
+    assert said == ["certificate renewed; good for 89 days"]
+    issue_to_site(served.folder, served.request(site), datetime.now(UTC) - timedelta(days=91))
+    site.tls_certificate.write_bytes((served.folder.sites / "north/tls.crt").read_bytes())
+    stop.clear()
+    said.clear()
+    enrol.keep_renewed(site, stop, say)
+    assert "not renewed" in said[0]
+    assert "has expired" in said[0]
+
+
 def test_an_expired_certificate_is_not_renewed_and_a_new_invite_mends_it(served):
     site = served.enrolled()
     issue_to_site(served.folder, served.request(site), datetime.now(UTC) - timedelta(days=91))
@@ -326,12 +349,13 @@ def test_an_expired_certificate_is_not_renewed_and_a_new_invite_mends_it(served)
     assert enrol.renew_certificate(site) >= 88
 
 
-def test_the_couriers_key_renews_and_does_nothing_else(served):
+def test_the_couriers_key_renews_and_carries_sealed_keys_and_does_nothing_else(served):
     site = served.enrolled()
     tls = TlsSigner(read_tls_key(site.tls_key))
-    call(served, "Renew", signed(site, "Renew", signer=tls))
+    for method in ("Renew", "ListPeers", "GetSealedKey"):
+        call(served, method, signed(site, method, signer=tls))
     with pytest.raises(RefusedError, match="does not serve"):
-        call(served, "ListPeers", signed(site, "ListPeers", signer=tls))
+        call(served, "EnrolStatus", signed(site, "EnrolStatus", signer=tls))
 
 
 def test_a_site_of_an_earlier_release_joins_again_with_its_own_keys(served):
@@ -356,23 +380,44 @@ def test_a_site_of_an_earlier_release_joins_again_with_its_own_keys(served):
 
 
 def box(**changes) -> pb.SealedKey:
+    """What a worker would have signed, as far as the desk can tell."""
     words = {
         "for_site": "south",
         "from_site": "north",
         "key_id": "0123456789abcdef",
         "generation": 1,
         "ciphertext": b"sealed",
-        "signature": b"s" * 64,
     }
     return pb.SealedKey(**(words | changes))
 
 
+def put(sender, *boxes, signer=None) -> pb.PutSealedKeysReply:
+    """Put boxes as the site ``sender``, signed by its ledger key for their receivers."""
+    return enrol.put_sealed_keys(sender, [by(sender, one, signer) for one in boxes])
+
+
+def by(sender, sealed_key, signer=None) -> pb.SealedKey:
+    done, known = pb.SealedKey(), sender.root.parent / sealed_key.for_site / "worker/ledger.key"
+    done.CopyFrom(sealed_key)
+    label = Label(
+        federation=sender.settings().federation,
+        generation=done.generation,
+        key_id=done.key_id,
+        from_site=done.from_site,
+        for_site=done.for_site,
+        for_ledger_key=read_signing_key(known).public.fingerprint if known.exists() else "0" * 64,
+    )
+    key = signer or read_signing_key(sender.ledger_key)
+    done.signature = sign_box(done.ciphertext, label, key)
+    return done
+
+
 def test_a_sealed_key_comes_out_as_it_went_in_at_the_site_it_is_for_alone(served):
     north, south, east = (served.enrolled(name) for name in ("north", "south", "east"))
-    reply = enrol.put_sealed_keys(north, [box(), box(for_site="north", ciphertext=b"own")])
+    reply = put(north, box(), box(for_site="north", ciphertext=b"own"))
     assert reply.stored == 2
     found = enrol.get_sealed_key(south)
-    assert found.key == box()
+    assert found.key == by(north, box())
     assert not enrol.get_sealed_key(east).HasField("key")
     assert enrol.get_sealed_key(east).federation_key == pb.KeyGeneration(
         generation=1, key_id="0123456789abcdef", made_by="north"
@@ -381,8 +426,8 @@ def test_a_sealed_key_comes_out_as_it_went_in_at_the_site_it_is_for_alone(served
 
 def test_generations_go_forward_one_key_at_a_time(served):
     north, south = served.enrolled("north"), served.enrolled("south")
-    enrol.put_sealed_keys(north, [box()])
-    enrol.put_sealed_keys(south, [box(from_site="south", for_site="north")])  # the same key
+    put(north, box())
+    put(south, box(from_site="south", for_site="north"))  # the same key
     mine = {"from_site": "south", "for_site": "north"}
     for bad in (
         box(**mine, key_id="f" * 16),  # a second key of this generation
@@ -390,20 +435,48 @@ def test_generations_go_forward_one_key_at_a_time(served):
         box(**mine, generation=0),
     ):
         with pytest.raises(RefusedError, match="next"):
-            enrol.put_sealed_keys(south, [bad])
-    enrol.put_sealed_keys(south, [box(**mine, generation=2, key_id="f" * 16)])
+            put(south, bad)
+    put(south, box(**mine, generation=2, key_id="f" * 16))
     with pytest.raises(RefusedError, match="next"):
-        enrol.put_sealed_keys(north, [box()])
+        put(north, box())
     assert enrol.get_sealed_key(north).key.generation == 2
     assert enrol.get_sealed_key(north, 1).key.key_id == "0123456789abcdef"
     assert sealed.newest(served.folder).made_by == "south"
+
+
+def test_a_courier_that_lost_its_mind_can_put_no_key_of_its_own(served):
+    north = served.enrolled("north")
+    served.enrolled("south")
+    with pytest.raises(VerificationError, match="does not hold"):
+        put(north, box(), signer=SigningKey.generate())
+    replayed = by(north, box())
+    replayed.generation = 2
+    put(north, box())
+    with pytest.raises(VerificationError, match="does not hold"):
+        enrol.put_sealed_keys(north, [replayed])
+    assert sealed.newest(served.folder).generation == 1
+
+
+def test_a_revocation_asks_for_the_next_generation_until_it_is_there(served):
+    north, _, _ = (served.enrolled(name) for name in ("north", "south", "east"))
+    revoke(served.folder, "east")  # before there was a key: it has none
+    put(north, box(), box(for_site="north"))
+    assert not enrol.list_peers(north).federation_key.renew
+    revoke(served.folder, "south")
+    assert enrol.list_peers(north).federation_key.renew
+    following = box(for_site="north", generation=2, key_id="f" * 16)
+    with pytest.raises(RefusedError, match="not admitted"):
+        put(north, following, box(generation=2, key_id="f" * 16))
+    put(north, following)
+    newest = enrol.list_peers(north).federation_key
+    assert (newest.generation, newest.renew) == (2, False)
 
 
 def test_two_new_keys_at_once_are_refused_whole(served):
     north = served.enrolled("north")
     served.enrolled("south")
     with pytest.raises(RefusedError):
-        enrol.put_sealed_keys(north, [box(), box(for_site="north", key_id="f" * 16)])
+        put(north, box(), box(for_site="north", key_id="f" * 16))
     assert sealed.newest(served.folder).generation == 0
 
 
@@ -422,13 +495,13 @@ def test_what_is_no_key_for_an_admitted_site_in_ones_own_name_is_not_kept(served
     north = served.enrolled("north")
     served.enrolled("south")
     with pytest.raises(error):
-        enrol.put_sealed_keys(north, [box(**changes)])
+        put(north, box(**changes))
     assert not list(served.folder.sites.rglob("sealed/*"))
 
 
 def test_peers_are_the_admitted_sites_with_what_each_signed(served):
     north, south = served.enrolled("north"), served.enrolled("south")
-    enrol.put_sealed_keys(north, [box()])
+    put(north, box())
     peers = {peer.site: peer for peer in enrol.list_peers(south).peers}
     assert {name: peer.generation for name, peer in peers.items()} == {"north": 0, "south": 1}
     for name, site in (("north", north), ("south", south)):

@@ -89,6 +89,7 @@ def test_the_numbers_of_failures_are_frozen():
         "INTERNAL": 8,
         "LEDGER_BROKEN": 9,
         "UNAPPROVED_APP": 10,
+        "UNTRUSTED_KEY": 11,
     }
 
 
