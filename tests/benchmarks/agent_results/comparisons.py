@@ -45,7 +45,7 @@ _BRAIN_SITES = ((1.0, 0.0), (0.6, 0.0), (1.0, 1.2), (1.7, 0.8))
 
 def federated_cephalograms(seeds: list[int]) -> Iterator[Job]:
     """120 X-rays at four sites, 30 held out."""
-    recipe = PLANAR.planned(updates=1500, warmup=1000)
+    recipe = PLANAR.planned(updates=1000, warmup=1000)
     for seed in seeds:
         for scenario in SCENARIOS:
             for manner in MANNERS:
@@ -72,7 +72,7 @@ def federated_cephalograms(seeds: list[int]) -> Iterator[Job]:
 
 def federated_brain(seeds: list[int]) -> Iterator[Job]:
     """Made-up subjects of three heads at four sites; the fourth head is held out."""
-    recipe = VOLUME.planned(updates=600)
+    recipe = VOLUME.planned(updates=450)
     for seed in seeds:
         left_out = list(data.HEADS)[3 - seed % 4]
         for scenario in SCENARIOS:
@@ -113,7 +113,7 @@ def _manner(
     names: Sequence[str],
 ) -> dict[str, object]:
     if manner == "federated":
-        fitted = federate(sites, recipe, seed, rounds=15)
+        fitted = federate(sites, recipe, seed, rounds=10)
     elif manner.startswith("local-"):
         fitted = fit(sites[int(manner[-1])], recipe, seed)
     elif manner == "pooled":
@@ -201,13 +201,13 @@ REPLAYS: dict[str, tuple[dict[str, object], str]] = {
     "rare-first, own counts": ({"replay": "rare-first"}, "none"),
     "rare-first, federation's counts": ({"replay": "rare-first"}, "federation"),
 }
-REPLAY_ROUNDS = 8
+REPLAY_ROUNDS = 6
 
 
 def replay(seeds: list[int]) -> Iterator[Job]:
     """Four sites, DQN without path supervision, error after every second round."""
     recipe = PLANAR.planned(
-        updates=800, batch=32, searches=32, warm_start=0.0, gamma=0.5, warmup=1000
+        updates=600, batch=32, searches=32, warm_start=0.0, gamma=0.5, warmup=1000
     )
     for seed in seeds:
         for name, (changes, counts) in REPLAYS.items():

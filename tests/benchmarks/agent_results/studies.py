@@ -232,7 +232,7 @@ def _modality_job(seed: int, who: str) -> dict[str, object]:
     group = np.array(cases.groups)
     wanted = np.ones(len(cases), dtype=bool) if who == "together" else group == who
     # Three agents of one kind each get as many updates together as the one for all.
-    recipe = PLANAR.planned(updates=6000 if who == "together" else 2000)
+    recipe = PLANAR.planned(updates=4500 if who == "together" else 1500)
     training = cases.subset(np.flatnonzero(wanted & ~held))
     fitted = fit(planar_task(training), recipe, seed)
     result: dict[str, object] = {"cpu_s": fitted.cpu_s, "updates": fitted.updates}
