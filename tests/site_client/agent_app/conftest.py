@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 
 import numpy as np
@@ -41,17 +42,17 @@ def toml_of(tables):
     return "\n".join(lines) + "\n"
 
 
+def write_config(folder, name="train.toml", **changes):
+    tables = {k: {**v, **changes.get(k, {})} for k, v in SMALL.items()}
+    path = folder / name
+    path.write_text(toml_of(tables))
+    return path
+
+
 @pytest.fixture
 def make_config(tmp_path):
     """Write the small configuration, with changes, as train.toml."""
-
-    def make(name="train.toml", **changes):
-        tables = {k: {**v, **changes.get(k, {})} for k, v in SMALL.items()}
-        path = tmp_path / name
-        path.write_text(toml_of(tables))
-        return path
-
-    return make
+    return functools.partial(write_config, tmp_path)
 
 
 def draw(rng):
@@ -64,22 +65,36 @@ def draw(rng):
     return np.rint(pixels).astype(np.uint8), {"spot": spot, "corner": corner}
 
 
+def write_pictures(root, folder="images", count=4, seed=1):
+    rng = np.random.default_rng(seed)
+    place = root / folder
+    place.mkdir()
+    for k in range(count):
+        pixels, landmarks = draw(rng)
+        sitk.WriteImage(sitk.GetImageFromArray(pixels), str(place / f"case{k}.png"))
+        world = {name: np.array([*at, 0.0]) for name, at in landmarks.items()}
+        write_landmarks(place / f"case{k}.mrk.json", world, "RAS")
+    return place
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """A folder of four PNG with landmarks beside them, as 3D Slicer would write them."""
+    return functools.partial(write_pictures, tmp_path)
 
-    def make(folder="images", count=4, seed=1):
-        rng = np.random.default_rng(seed)
-        place = tmp_path / folder
-        place.mkdir()
-        for k in range(count):
-            pixels, landmarks = draw(rng)
-            sitk.WriteImage(sitk.GetImageFromArray(pixels), str(place / f"case{k}.png"))
-            world = {name: np.array([*at, 0.0]) for name, at in landmarks.items()}
-            write_landmarks(place / f"case{k}.mrk.json", world, "RAS")
-        return place
 
-    return make
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A small agent for pictures, good enough to be told from chance; only to be read."""
+    root = tmp_path_factory.mktemp("trained")
+    config = write_config(
+        root,
+        learner={"updates": 260, "batch": 24, "searches": 12, "learning_rate": 0.003},
+        network={"width": 8, "hidden": [32]},
+        run={"evaluate_every": 130, "checkpoint_every": 260, "log_every": 130},
+    )
+    run_line("train", "--config", config, "--data", write_pictures(root), "-o", root / "run")
+    return root / "run"
 
 
 @pytest.fixture
@@ -115,14 +130,14 @@ def volumes(tmp_path):
     return make
 
 
+def run_line(*words):
+    """Run a command line in this process; a failure is raised as it is."""
+    result = CliRunner().invoke(cli, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
 @pytest.fixture
 def cairn():
-    """Run a command line in this process; a failure is raised as it is."""
-
-    def call(*words):
-        result = CliRunner().invoke(cli, [str(word) for word in words])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return call
+    return run_line

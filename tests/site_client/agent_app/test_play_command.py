@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -15,12 +14,6 @@ from common.errors import InputDataError, UsageError
 from site_client.agent_app import playing
 from site_client.agent_app.checkpoint import find_checkpoint, read_checkpoint
 from site_client.imaging.landmarks import read_landmarks
-
-
-@pytest.fixture
-def trained(tmp_path, cairn, pictures, make_config):
-    cairn("train", "--config", make_config(), "--data", pictures(), "-o", tmp_path / "run")
-    return tmp_path / "run"
 
 
 def test_what_is_found_has_a_place_and_a_spread_but_no_error(tmp_path, cairn, pictures, trained):
@@ -40,10 +33,9 @@ def test_what_is_found_has_a_place_and_a_spread_but_no_error(tmp_path, cairn, pi
         np.testing.assert_allclose(point, entry["position_lps_mm"], atol=1e-3)
 
 
-def test_a_truth_that_lies_beside_the_image_changes_nothing(cairn, pictures, trained):
+def test_a_truth_that_lies_beside_the_image_changes_nothing(tmp_path, cairn, pictures, trained):
     told = cairn("play", "--checkpoint", trained, pictures("known", seed=4), "--json").stdout
-    shutil.rmtree(trained.parent / "known")
-    bare = pictures("known", seed=4)
+    bare = tmp_path / "known"
     for marks in bare.glob("*.mrk.json"):
         marks.unlink()
     assert cairn("play", "--checkpoint", trained, bare, "--json").stdout == told
@@ -51,7 +43,7 @@ def test_a_truth_that_lies_beside_the_image_changes_nothing(cairn, pictures, tra
 
 def test_a_film_shows_the_search_to_its_end(tmp_path, cairn, trained):
     found = tmp_path / "found"
-    image = tmp_path / "images" / "case1.png"
+    image = trained.parent / "images" / "case1.png"
     cairn("play", "--checkpoint", trained, image, "-o", found, "--gif")
     films = sorted(found.glob("*.gif"))
     assert [film.name for film in films] == ["case1_corner.gif", "case1_spot.gif"]
@@ -68,7 +60,7 @@ def test_mp4_without_ffmpeg_is_a_clear_no_before_anything_is_searched(
     tmp_path, cairn, trained, monkeypatch
 ):
     monkeypatch.setenv("PATH", str(tmp_path))
-    image = tmp_path / "images" / "case1.png"
+    image = trained.parent / "images" / "case1.png"
     with pytest.raises(UsageError, match="ffmpeg program on the PATH"):
         cairn("play", "--checkpoint", trained, image, "-o", tmp_path / "found", "--mp4")
     assert not (tmp_path / "found").exists()
@@ -100,14 +92,14 @@ def test_mp4_frames_reach_ffmpeg_with_even_sides(tmp_path):
     ],
 )
 def test_what_cannot_be_played_is_refused(tmp_path, cairn, trained, words, kind, says):
-    image = tmp_path / "images" / "case1.png"
+    image = trained.parent / "images" / "case1.png"
     with pytest.raises(kind, match=says):
         cairn("play", "--checkpoint", trained, image, *words)
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path, cairn, trained):
     with pytest.raises(InputDataError, match="no checkpoint"):
-        cairn("play", "--checkpoint", tmp_path / "images", tmp_path / "images")
+        cairn("play", "--checkpoint", trained.parent / "images", trained.parent / "images")
 
 
 @pytest.fixture
