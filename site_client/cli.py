@@ -8,6 +8,8 @@ courier's machine needs none of the worker's packages and the other way round.
 from __future__ import annotations
 
 import json
+import logging
+import threading
 from pathlib import Path
 from typing import NoReturn
 
@@ -314,13 +316,18 @@ def worker(root: Path, *, once: bool) -> None:
 @cli.command()
 @_SITE
 def courier(root: Path) -> None:
-    """Carry orders in and released replies out; opens no image."""
+    """Carry orders in and released replies out, and renew the certificate; opens no image."""
     from site_client.courier import run_courier
 
     site = SiteFolder(root)
-    site.settings()
+    enrolment = site.settings().enrolment
     log_to(None)
     stop = stop_on_signals()
+    if enrolment is not None:
+        from site_client.enrol import keep_renewed
+
+        say = logging.getLogger("cairn.enrolment").warning
+        threading.Thread(target=keep_renewed, args=(site, stop, say), daemon=True).start()
     notify(ready=True, status="carrying")
     run_courier(site, stop)
 

@@ -136,6 +136,20 @@ def open_invites(folder: FederationFolder, now: datetime | None = None) -> dict[
     return found
 
 
+def withdraw_invites(folder: FederationFolder, site: str) -> bool:
+    """End every token for a name, and a request that waits under it.
+
+    Returns:
+        Whether there was anything to end.
+    """
+    with folder.locked():
+        ended = [p for p in folder.invites.glob("*.json") if _read(p).site == site]
+        ended += [p for p in folder.sites.glob("*/waiting.json") if p.parent.name == site]
+        for path in ended:
+            path.unlink()
+    return bool(ended)
+
+
 def enrol(
     folder: FederationFolder, token: str, request: JoinRequest, now: datetime | None = None
 ) -> Enrolled:

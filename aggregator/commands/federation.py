@@ -32,8 +32,8 @@ from aggregator.commands.options import (
 from aggregator.desk.desk import Desk, SiteLine
 from common.cli import echo_json
 from common.crypto.certificates import certificate_fingerprint, read_certificate
+from common.crypto.files import write_secret
 from common.enrolment import read_request
-from common.ledger.durable import replace_durably
 
 
 @click.command()
@@ -117,8 +117,9 @@ def invite(
     that site only. The keys themselves are made at the site.
     """
     path = output or Path(f"{site}.invite.toml")
-    replace_durably(path, desk.invite(site, days=days, auto_admit=auto_admit, by_mail=by_mail))
-    path.chmod(0o600)
+    data = desk.invite(site, days=days, auto_admit=auto_admit, by_mail=by_mail)
+    path.unlink(missing_ok=True)
+    write_secret(path, data)  # whoever reads the token can enrol
     click.echo(f"Wrote {path}. Send it to the site; there: cairn-site join {path.name} --data DIR")
     if by_mail:
         click.echo("Its request.json comes back by mail; then: cairn-aggregator admit request.json")
@@ -146,8 +147,15 @@ def admit(desk: Desk, who: tuple[str, ...]) -> None:
 @click.argument("site")
 @with_desk
 def revoke(desk: Desk, site: str) -> None:
-    """Withdraw SITE: nothing it sends is accepted, and its key never returns."""
-    if desk.revoke(site):
+    """Withdraw SITE: nothing it sends is accepted, and its key never returns.
+
+    Of a site that was not admitted yet, its invites and its waiting request are withdrawn.
+    """
+    done = desk.revoke(site)
+    if not done.was_admitted:
+        click.echo(f"Withdrew every invite of {site}; no keys of it were admitted.")
+        return
+    if done.disconnected:
         click.echo("Its courier was disconnected.")
     else:
         click.echo("The aggregator does not run now; the site is refused when it does.")

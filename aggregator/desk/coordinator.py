@@ -97,7 +97,8 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
         """Withdraw a site."""
         with answering("Revoke", context, self._count):
             self._who("Revoke", context)
-            return pb.RevokeReply(disconnected=self._desk.revoke(request.site))
+            done = self._desk.revoke(request.site)
+            return pb.RevokeReply(disconnected=done.disconnected, was_admitted=done.was_admitted)
 
     def ListRuns(
         self, _request: pb.ListRunsRequest, context: grpc.ServicerContext

@@ -87,6 +87,19 @@ class Admitted:
 
 
 @dataclass(frozen=True)
+class Revoked:
+    """What a revocation ended.
+
+    Attributes:
+        was_admitted: whether a site's keys were; else only invites and a waiting request.
+        disconnected: whether its courier was, at once.
+    """
+
+    was_admitted: bool
+    disconnected: bool = False
+
+
+@dataclass(frozen=True)
 class Journal:
     """A run's journal that can be read here.
 
@@ -116,8 +129,8 @@ class Desk(Protocol):
     def admit(self, who: JoinRequest | str) -> Admitted:
         """Let in a site that waits, by name, or one whose request came by another way."""
 
-    def revoke(self, site: str) -> bool:
-        """Withdraw a site; whether it was disconnected at once."""
+    def revoke(self, site: str) -> Revoked:
+        """Withdraw a site, or what would let one in under this name."""
 
     def runs(self) -> list[RunLine]:
         """Every run, oldest first."""

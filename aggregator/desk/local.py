@@ -12,8 +12,16 @@ from pathlib import Path
 from aggregator.admin.certificates import certificate_of
 from aggregator.admin.enrol import admit, admit_waiting, revoke
 from aggregator.admin.folder import AdmittedSite, FederationFolder
-from aggregator.admin.invites import invite_toml, make_invite, open_invites
-from aggregator.desk.desk import Admitted, Journal, RunLine, SiteLine, Started, StartOrder
+from aggregator.admin.invites import invite_toml, make_invite, open_invites, withdraw_invites
+from aggregator.desk.desk import (
+    Admitted,
+    Journal,
+    Revoked,
+    RunLine,
+    SiteLine,
+    Started,
+    StartOrder,
+)
 from aggregator.report.state import RunState, fold
 from aggregator.rounds.events import read_events
 from aggregator.rounds.store import JOURNAL_FILE, RunOptions, RunStore
@@ -93,17 +101,19 @@ class LocalDesk:
             admit(self.folder, request)
         return Admitted(request.site, PublicKey.parse(request.ledger_key).fingerprint)
 
-    def revoke(self, site: str) -> bool:
-        """Withdraw a site; whether it was disconnected at once."""
+    def revoke(self, site: str) -> Revoked:
+        """Withdraw a site, or what would let one in under this name."""
         from aggregator.start import connect
 
+        if site not in self.folder.admitted() and withdraw_invites(self.folder, site):
+            return Revoked(was_admitted=False)
         request = revoke(self.folder, site)
         try:
             with connect(self.folder) as link:
                 link.unregister(parse_node_public_key(request.node_key))
         except UnreachableError:
-            return False
-        return True
+            return Revoked(was_admitted=True)
+        return Revoked(was_admitted=True, disconnected=True)
 
     def runs(self) -> list[RunLine]:
         """Every run, oldest first."""

@@ -16,7 +16,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aggregator.admin.credentials import Credential, read_credential
-from aggregator.desk.desk import Admitted, Journal, RunLine, SiteLine, Started, StartOrder
+from aggregator.desk.desk import (
+    Admitted,
+    Journal,
+    Revoked,
+    RunLine,
+    SiteLine,
+    Started,
+    StartOrder,
+)
 from aggregator.desk.messages import run_line_of, site_line
 from aggregator.rounds.store import JOURNAL_FILE
 from common.crypto.certificates import parse_certificate
@@ -103,10 +111,11 @@ class RemoteDesk:
             reply = stub.Admit(request, timeout=CALL_S)
         return Admitted(reply.site, reply.ledger_sha256)
 
-    def revoke(self, site: str) -> bool:
-        """Withdraw a site; whether it was disconnected at once."""
+    def revoke(self, site: str) -> Revoked:
+        """Withdraw a site, or what would let one in under this name."""
         with self._stub() as stub:
-            return bool(stub.Revoke(pb.RevokeRequest(site=site), timeout=START_S).disconnected)
+            reply = stub.Revoke(pb.RevokeRequest(site=site), timeout=START_S)
+        return Revoked(reply.was_admitted, reply.disconnected)
 
     def runs(self) -> list[RunLine]:
         """Every run, oldest first."""

@@ -366,6 +366,20 @@ def test_a_site_is_invited_admitted_and_revoked_from_afar(served, tmp_path):
     assert [line.state for line in desk.sites()] == ["revoked"]
 
 
+def test_an_invite_that_went_astray_is_withdrawn_and_the_name_stays_free(served, tmp_path):
+    credential = served.folder.root / "coordinator.toml"
+    astray, waiting = served.invite(), served.invite(auto_admit=False)
+    served.send(waiting, served.site(waiting, "early"))
+    assert "Withdrew every invite" in cairn("revoke", "north", "--desk", credential)
+    with pytest.raises(RefusedError, match="not known here"):
+        served.send(astray, served.site(astray, "thief"))
+    assert served.remote.sites() == []
+    again = served.invite()
+    assert served.send(again, served.site(again)).state == "admitted"
+    with pytest.raises(InputDataError, match="no such site"):
+        cairn("revoke", "nobody", "--desk", credential)
+
+
 def test_a_request_that_came_by_mail_is_admitted_from_afar(served):
     site = served.site(served.invite(by_mail=True))
     done = served.remote.admit(served.request(site))
