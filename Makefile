@@ -8,7 +8,7 @@ export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo demo-pixels test test-all lint format proto bench-sketch bundle images test-containers clean
+.PHONY: help demo demo-pixels test test-all lint format proto bench-sketch bench-agent bundle images test-containers clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -58,6 +58,9 @@ images: $(STAMP)  ## worker, courier and aggregator images (podman; ENGINE=docke
 
 test-containers: $(STAMP)  ## build the images and run a federation in them (podman, runc, root)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/containers tests/deploy -m slow
+
+bench-agent: $(STAMP)  ## cost of the agents against the field's way, in one run
+	$(BIN)/python -m tests.benchmarks.agent
 
 clean:  ## remove build output (the environment stays)
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
