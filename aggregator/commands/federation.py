@@ -44,6 +44,11 @@ from common.enrolment import read_request
 )
 @click.option("--bind", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
+    "--port",
+    type=click.IntRange(1, 65532),
+    help="Port to listen on, and with the next three for the desk; default: ADDRESS's.",
+)
+@click.option(
     "--host", "hosts", multiple=True, help="A further name or address for the certificate."
 )
 @click.option("--behind-proxy", is_flag=True, help="A reverse proxy stands in front: see deploy/.")
@@ -53,6 +58,7 @@ def init(
     name: str,
     address: str,
     bind: str,
+    port: int | None,
     hosts: tuple[str, ...],
     desk_bind: str | None,
     *,
@@ -63,8 +69,8 @@ def init(
     DIR/coordinator.toml lets the first coordinator work from another machine.
     """
     folder = FederationFolder(root)
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit():
+    host, _, public = address.rpartition(":")
+    if not host or not public.isdigit():
         raise click.BadParameter(
             "must be HOST:PORT, e.g. fed.example.org:9443", param_hint="ADDRESS"
         )
@@ -73,7 +79,7 @@ def init(
             name=name,
             address=address,
             bind_host=bind,
-            port=int(port),
+            port=port or int(public),
             behind_proxy=behind_proxy,
             desk_host=desk_bind,
         )

@@ -97,7 +97,7 @@ def test_init_puts_every_host_name_into_the_certificate_and_names_the_next_step(
         cli,
         [
             *("init", str(tmp_path / "fed"), "--name", "brains"),
-            *("--address", "fed.example.org:9443"),
+            *("--address", "fed.example.org:443", "--port", "9443"),
             *("--host", "10.1.2.3", "--host", "fed.internal", "--behind-proxy"),
         ],
     )
@@ -107,5 +107,9 @@ def test_init_puts_every_host_name_into_the_certificate_and_names_the_next_step(
     names = certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
     shown = {str(name.value) for name in names}
     assert {"fed.example.org", "10.1.2.3", "fed.internal", "127.0.0.1"} <= shown
-    assert FederationFolder(tmp_path / "fed").settings().behind_proxy
+    settings = FederationFolder(tmp_path / "fed").settings()
+    assert settings.behind_proxy
+    assert settings.public_enrolment == settings.address == "fed.example.org:443"
+    assert settings.listeners()["enrolment"] == ("127.0.0.1", 9444)
+    assert settings.public_desk == "fed.example.org:9445"
     assert (tmp_path / "fed/coordinator.toml").stat().st_mode & 0o077 == 0
