@@ -8,6 +8,7 @@ text could quote anything, so it is shown, with the traceback, only when
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -17,9 +18,11 @@ from typing import NoReturn
 
 import click
 
-from common.errors import CairnError, ExitCode, InternalError, UsageError
+from common.errors import CairnError, ExitCode, InputDataError, InternalError, UsageError
 
 INTERRUPTED = 130  # the shells' convention for Ctrl-C
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def run(command: click.Command, args: Sequence[str] | None = None) -> NoReturn:
@@ -80,19 +83,46 @@ def _exit_code(command: click.Command, words: list[str]) -> int:
         # The same, noticed at the last flush; do not complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERNAL)
+    except OSError as error:
+        told = _of_the_disk(error)
+        _report(told, as_json=as_json)
+        return int(told.exit_code)
     except Exception as error:  # noqa: BLE001 - the outermost frame: nothing may end in a traceback
-        if os.environ.get("CAIRN_DEBUG") == "1":
-            traceback.print_exc()
-        _report(
-            InternalError(
-                "unexpected failure",
-                got=type(error).__name__,
-                advice="Set CAIRN_DEBUG=1 to see where, and report it",
-            ),
-            as_json=as_json,
-        )
+        _report(_unexpected(error), as_json=as_json)
         return int(ExitCode.INTERNAL)
     return outcome if isinstance(outcome, int) else int(ExitCode.OK)
+
+
+def _unexpected(error: Exception) -> InternalError:
+    if os.environ.get("CAIRN_DEBUG") == "1":
+        traceback.print_exc()
+    return InternalError(
+        "unexpected failure",
+        got=type(error).__name__,
+        advice="Set CAIRN_DEBUG=1 to see where, and report it",
+    )
+
+
+def _of_the_disk(error: OSError) -> CairnError:
+    """What a full or a forbidding disk means to whoever typed the command."""
+    place = str(error.filename or "")
+    if error.errno in _FULL:
+        return InputDataError(
+            "the disk is full",
+            field=place or "disk",
+            expected="writable",
+            got=error.strerror or "none",
+            advice="Make room, then type the same again",
+        )
+    if error.errno in _FORBIDDEN and place:
+        return InputDataError(
+            "this may not be read or written",
+            field=place,
+            expected="open to this user",
+            got=error.strerror or "an error",
+            advice="Look at its owner and mode, and at how the volume is mounted",
+        )
+    return _unexpected(error)
 
 
 def _report(error: CairnError, *, as_json: bool) -> None:

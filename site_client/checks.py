@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -177,6 +178,10 @@ def _scans(site: SiteFolder) -> Fact:
     names = [set(read_landmarks(landmarks)) for _, _, landmarks in cases]
     everywhere, anywhere = set.intersection(*names), set.union(*names)
     says = f"{len(cases)} scans, {len(everywhere)} landmarks in every one"
+    least = read_policy(site.policy_file).floors.images
+    if len(cases) < least:
+        fix = f"Add scans, or lower floors.images in {site.policy_file}"
+        return Fact("images", "warning", f"{says}; nothing leaves below {least} scans", fix)
     if everywhere == anywhere:
         return Fact("images", "ok", says)
     lacking = [
@@ -202,7 +207,10 @@ def _certificate(site: SiteFolder) -> Fact:
     if not site.tls_certificate.exists():
         return Fact("certificate", "ok", "none; this site joined by mail and needs none")
     certificate = read_certificate(site.tls_certificate)
-    return _expiry("certificate", certificate, "ours", "Renew it: cairn-site renew")
+    fact = _expiry("certificate", certificate, "ours", "Renew it: cairn-site renew")
+    # What has expired cannot ask for itself.
+    again = "Ask the coordinator for a new invite and join with it; the keys stay"
+    return replace(fact, fix=again) if fact.level == "bad" else fact
 
 
 def _expiry(name: str, certificate: Certificate, says: str, fix: str) -> Fact:
@@ -294,11 +302,12 @@ def probe(address: str, authority: str) -> float | None:
             secure.sendall(f"GET /health HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             return _ahead(secure)
     except ssl.SSLError as error:
+        found = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
         raise VerificationError(
             "the server is not the federation's",
             field=address,
-            expected="a certificate of the federation's own authority",
-            got=error.reason or type(error).__name__,
+            expected="a valid certificate by the federation's own authority",
+            got=found or (error.reason or type(error).__name__).lower().replace("_", " "),
             advice="Compare the authority's fingerprint with the coordinator by telephone",
         ) from error
     except (OSError, OverflowError) as error:

@@ -28,7 +28,7 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 _CERTIFICATE_PROBLEMS = {
-    10: "a certificate that has expired",
+    10: "a certificate that has expired (or this machine's clock is wrong)",
     9: "a certificate that is not yet valid (look at this machine's clock)",
     62: "a certificate for another host name",
     64: "a certificate for another address",

@@ -20,7 +20,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from common.canonical import sha256_hex
 from common.errors import (
-    CairnError,
     InputDataError,
     RefusedError,
     UnreachableError,
@@ -37,6 +36,7 @@ from site_client.courier.fleet import (
     message_from_stub,
     message_stub,
 )
+from site_client.courier.outage import Outage
 from site_client.site import SiteFolder, SiteSettings
 from site_client.spool import Spool, write_atomically
 
@@ -242,24 +242,22 @@ def run_courier(site: SiteFolder, stop: threading.Event) -> None:
     spool.prepare()
     fleet = Fleet(settings.address, authority, node_key)
     courier = Courier(site.courier, settings, spool, fleet)
-    online, wait = False, 1.0
+    online, wait, outage = False, 1.0, Outage()
     try:
         while not stop.is_set():
             try:
                 if not online:
                     courier.go_online()
                     online, wait = True, 1.0
+                    outage.over()
                     LOG.info("online as %s at %s", settings.site, settings.address)
                 courier.turn()
                 stop.wait(TURN_S)
             except UnreachableError as error:
-                LOG.warning("%s; next try in %.0f s", _briefly(error), wait)
+                outage.failed(error, wait)
                 online = False
                 stop.wait(wait)
                 wait = min(2 * wait, LONGEST_WAIT_S)
     finally:
+        outage.over()
         fleet.close()
-
-
-def _briefly(error: CairnError) -> str:
-    return f"{error.problem} ({error.got})" if error.got else error.problem

@@ -11,7 +11,9 @@ Failures come out sorted: only ``UnreachableError`` is worth another try.
 from __future__ import annotations
 
 import ssl
+import time
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -56,6 +58,19 @@ from common.errors import CairnError, InputDataError, UnreachableError, Verifica
 
 HEARTBEAT_S = 10.0
 """Flower's least heartbeat interval: a dead courier is noticed after twice this."""
+ANSWER_S, CONNECT_S = 30.0, 3.0
+"""A firewall that drops what it forbids must not look like a slow aggregator."""
+LARGEST_SKEW_S = 4.0
+"""Node authentication signs the time: the aggregator takes 5 s ahead and 305 s behind."""
+
+
+_CLOCK = "Check this machine's clock (NTP); if it is right, call the coordinator; nothing was sent"
+_ADVICE = {
+    0: "Compare the CA fingerprint with the coordinator by telephone; nothing was sent",
+    9: _CLOCK,  # not yet valid
+    10: _CLOCK,  # expired
+}
+"""What to do about a certificate, by OpenSSL's number of what is wrong with it."""
 
 
 class RunOverError(VerificationError):
@@ -114,6 +129,7 @@ class Fleet:
                     NodeAuthHttpInterceptor(key, key.public_key()),
                 ],
             )
+            self._client._client.timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
         except ssl.SSLError as error:
             raise VerificationError(
                 "the authority's certificate cannot be read",
@@ -245,13 +261,13 @@ def explain(error: httpx.HTTPError) -> CairnError:
                 field="server certificate",
                 expected="one issued by this federation's authority (courier/ca.crt)",
                 got=cause.verify_message or "another",
-                advice="Compare the CA fingerprint with the coordinator; nothing was sent",
+                advice=_ADVICE.get(cause.verify_code, _ADVICE[0]),
             )
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, httpx.HTTPStatusError):
         status = error.response.status_code
         if status == httpx.codes.UNAUTHORIZED:
-            return _unknown_key()
+            return _not_accepted(error.response)
         if status == httpx.codes.FORBIDDEN:
             return RunOverError("the run is no longer running", got=f"HTTP {status}")
         if status < httpx.codes.INTERNAL_SERVER_ERROR:
@@ -269,11 +285,30 @@ def explain(error: httpx.HTTPError) -> CairnError:
     )
 
 
+def _not_accepted(answer: httpx.Response) -> VerificationError:
+    """A signature that holds is refused for its key or for its time; the answer tells ours."""
+    try:
+        # The header counts whole seconds: on average half of one has passed.
+        told = parsedate_to_datetime(answer.headers["date"]).timestamp() + 0.5
+    except (KeyError, ValueError):
+        return _unknown_key()
+    ahead = time.time() - told
+    if abs(ahead) <= LARGEST_SKEW_S:
+        return _unknown_key()
+    return VerificationError(
+        "this machine's clock is wrong, and every call is signed with the time",
+        field="clock",
+        expected="within 5 s of the aggregator's",
+        got=f"one {abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}",
+        advice="Set it (NTP on this machine), then start again",
+    )
+
+
 def _unknown_key() -> VerificationError:
     return VerificationError(
         "the aggregator does not accept this site's node key",
         field="courier/node.key",
         expected="a key that the coordinator admitted and did not revoke",
-        got="an unregistered key",
-        advice="Send request.json to the coordinator, and check this machine's clock",
+        got="one that is not admitted, or was revoked",
+        advice="Ask the coordinator which; a revoked site needs an invite under a new name",
     )
