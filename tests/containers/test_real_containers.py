@@ -257,7 +257,8 @@ print(json.dumps({
     assert set(found["listed"]) >= {name for name in found["installed"] if name != "pip"}
 
 
-def test_a_worker_that_is_stopped_is_not_well_and_the_next_goes_on_as_the_same_site(contained):
+def test_a_site_whose_containers_are_replaced_goes_on_as_the_same_site(contained):
+    assert "verdict=COMPLETED" in run(contained)
     before = verified(contained, "site-a")
     for role in ("worker", "courier"):
         contained.stop(f"site-a-{role}")

@@ -75,7 +75,7 @@ def install(folder: Path, *words: str, offline: bool = True) -> subprocess.Compl
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is not installed")
 def test_the_bundle_installs_without_a_network_and_the_command_works(unpacked, tmp_path):
     prefix = tmp_path / "opt"
@@ -96,7 +96,7 @@ def test_the_bundle_installs_without_a_network_and_the_command_works(unpacked, t
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_bundle_with_one_bit_changed_or_one_file_more_installs_nothing(unpacked, tmp_path):
     prefix = tmp_path / "opt"
     wheel = sorted((unpacked / "wheels").glob("*.whl"))[0]
@@ -113,7 +113,7 @@ def test_a_bundle_with_one_bit_changed_or_one_file_more_installs_nothing(unpacke
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_even_with_matching_checksums_pip_refuses_what_the_lock_does_not_name(unpacked, tmp_path):
     wheel = next((unpacked / "wheels").glob("click-*.whl"))
     wheel.write_bytes(wheel.read_bytes() + b"\0")
@@ -126,7 +126,7 @@ def test_even_with_matching_checksums_pip_refuses_what_the_lock_does_not_name(un
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_bundle_says_what_it_holds(unpacked):
     for name in ("SHA256SUMS", "README.md", "EGRESS.md", "LICENSE", "VERSION", "constraints.txt"):
         assert (unpacked / name).stat().st_size > 0
