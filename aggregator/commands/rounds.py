@@ -10,7 +10,6 @@ from rich.table import Table
 
 from aggregator.commands.options import FILE, json_option, run_argument, with_desk
 from aggregator.desk.desk import Desk, Started, StartOrder
-from aggregator.desk.local import parse_plan_toml
 from aggregator.desk.plans import facts_of
 from aggregator.report.live import status_json, watch
 from aggregator.rounds.embedding import CODEBOOK_FILE, GROUPS_FILE
@@ -59,9 +58,7 @@ def start(
         for name, value in facts_of(plan, admitted):
             table.add_row(f"{name}  ", value)
         Console().print(table)
-    data = plan_file.read_bytes()
-    parse_plan_toml(data)
-    started = desk.start(StartOrder(data, min_sites, wait_s, attached))
+    started = desk.start(StartOrder(plan_file.read_bytes(), min_sites, wait_s, attached))
     _after_start(context, desk, started, follow=follow, as_json=as_json)
 
 
