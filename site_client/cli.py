@@ -1,8 +1,9 @@
 """The ``cairn-site`` command: join, look, rehearse, run.
 
-Parses, calls and prints; what is done lives in the rooms beside it. Torch,
-SimpleITK and Flower are imported only by the commands that use them, so that a
-courier's machine needs none of the worker's packages and the other way round.
+Parses, calls and prints; what is done lives in the rooms beside it, which are
+imported by the commands that use them: a command that is asked little answers
+soon, and a courier's machine needs none of the worker's packages, nor the other
+way round.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import logging
 import threading
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 from rich.console import Console
@@ -22,16 +23,13 @@ from common.cli import echo_json, megabytes, run
 from common.enrolment import Invite, read_invite
 from common.errors import ExitCode
 from common.plan import read_plan
-from site_client.checks import check_site
 from site_client.console import Reporter, log_to, stop_on_signals
-from site_client.facts import Fact
-from site_client.join import bring_federation_key, check_invite, join_again
-from site_client.join import join as join_federation
 from site_client.notify import notify
 from site_client.site import SiteFolder
 from site_client.spool import write_atomically
-from site_client.status import read_status
-from site_client.supervise import Child, commands, keep_running
+
+if TYPE_CHECKING:
+    from site_client.facts import Fact
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -121,6 +119,9 @@ def join(
     an invite without a token, or --offline, leaves a request.json to be sent by mail.
     Joining again keeps the keys: after a lost answer, or with a new invite.
     """
+    from site_client.join import bring_federation_key, check_invite, join_again
+    from site_client.join import join as join_federation
+
     if key_file is not None and new_federation_key:
         raise click.UsageError("give --federation-key or --new-federation-key, not both")
     site, invite = SiteFolder(root), read_invite(invite_file)
@@ -207,6 +208,8 @@ def check(ctx: click.Context, root: Path, plan_file: Path | None, *, as_json: bo
     Inside a container it looks at what that container has, and at what the kernel lets
     it do: `podman exec cairn-worker cairn-site check`.
     """
+    from site_client.checks import check_site
+
     facts: list[Fact] = []
     console = Console()
     plan = None if plan_file is None else read_plan(plan_file)
@@ -337,6 +340,8 @@ def courier(root: Path) -> None:
 @click.pass_context
 def up(ctx: click.Context, root: Path) -> None:
     """Run worker and courier as two processes, and start again the one that dies."""
+    from site_client.supervise import Child, commands, keep_running
+
     site = SiteFolder(root)
     name = site.settings().site
     stop = stop_on_signals()
@@ -353,6 +358,8 @@ def up(ctx: click.Context, root: Path) -> None:
 @_JSON
 def status(root: Path, *, as_json: bool) -> None:
     """What this site did last: round, ledger, bytes out, last line of the log."""
+    from site_client.status import read_status
+
     found = read_status(SiteFolder(root))
     if as_json:
         echo_json(found.as_dict())
