@@ -64,6 +64,8 @@ LARGEST_SKEW_S = 4.0
 """Node authentication signs the time: the aggregator takes 5 s ahead and 305 s behind."""
 
 
+_FOREIGN = dict.fromkeys((18, 19, 20, 21), "one by another authority")
+"""What OpenSSL says in words about chains that end elsewhere, by its numbers of it."""
 _CLOCK = "Check this machine's clock (NTP); if it is right, call the coordinator; nothing was sent"
 _ADVICE = {
     0: "Compare the CA fingerprint with the coordinator by telephone; nothing was sent",
@@ -260,7 +262,7 @@ def explain(error: httpx.HTTPError) -> CairnError:
                 "the aggregator's certificate does not verify",
                 field="server certificate",
                 expected="one issued by this federation's authority (courier/ca.crt)",
-                got=cause.verify_message or "another",
+                got=_FOREIGN.get(cause.verify_code) or cause.verify_message or "another",
                 advice=_ADVICE.get(cause.verify_code, _ADVICE[0]),
             )
         cause = cause.__cause__ or cause.__context__
