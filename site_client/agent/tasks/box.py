@@ -21,15 +21,8 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from site_client.agent.settings import PoseSettings
 from site_client.agent.task import Outcome, Situations
-from site_client.agent.tasks.geometry import (
-    ORTHOGONAL_CUTS,
-    Poses,
-    check_falling,
-    draw_poses,
-    native_poses,
-    pose_length,
-    steps_of_actions,
-)
+from site_client.agent.tasks.geometry import ORTHOGONAL_CUTS, check_falling, steps_of_actions
+from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length
 from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, Raster, build_pyramids
 from site_client.imaging.sampling import sample_2d, sample_3d
 

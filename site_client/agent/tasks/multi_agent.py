@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from site_client.agent.search import consensus
 from site_client.agent.task import Outcome, Situations
-from site_client.agent.tasks.geometry import Poses, draw_poses, native_poses
 from site_client.agent.tasks.points import PointSearch
+from site_client.agent.tasks.poses import Poses, draw_poses, native_poses
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

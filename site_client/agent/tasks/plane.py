@@ -19,14 +19,9 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from site_client.agent.settings import PoseSettings
 from site_client.agent.task import Outcome, Situations
-from site_client.agent.tasks.geometry import (
-    Poses,
-    check_falling,
-    draw_poses,
-    native_poses,
-    steps_of_actions,
-)
+from site_client.agent.tasks.geometry import check_falling, steps_of_actions
 from site_client.agent.tasks.landmark3d import raster_of
+from site_client.agent.tasks.poses import Poses, draw_poses, native_poses
 from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, build_pyramids
 from site_client.imaging.sampling import sample_3d
 from site_client.imaging.volumes import Volume

@@ -19,14 +19,8 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from site_client.agent.settings import PoseSettings
 from site_client.agent.task import Outcome, Situations
-from site_client.agent.tasks.geometry import (
-    Ladder,
-    Poses,
-    draw_poses,
-    native_poses,
-    pose_length,
-    steps_of_actions,
-)
+from site_client.agent.tasks.geometry import Ladder, steps_of_actions
+from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length
 from site_client.imaging.pyramids import Pyramids
 
 # Shares of the image in which searches begin: wide for training, narrower for evaluation.

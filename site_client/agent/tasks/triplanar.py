@@ -12,18 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
-from site_client.agent.poses import (
-    GAMMA,
-    POSE,
-    SCALE,
-    draw_poses,
-    native_poses,
-    rotation_matrices,
-    to_native,
-    to_posed,
-)
 from site_client.agent.settings import LadderSettings, PoseSettings
 from site_client.agent.task import Outcome, Situations
+from site_client.agent.tasks.geometry import steps_of_actions
+from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length
 from site_client.imaging.crops import triplanar_crops
 from site_client.imaging.dataset import Case
 
@@ -34,13 +26,12 @@ SITUATION = np.dtype(
         ("head", "u1"),
         ("level", "u1"),
         ("action", "u1"),
-        POSE,
+        ("pose", "<f2", pose_length(3)),
         ("position", "<f4", 3),
     ]
 )
 ACTIONS = 6
-# Action 2i moves forward along axis i, action 2i + 1 backward.
-MOVES = np.concatenate([[axis, -axis] for axis in np.eye(3)]).astype(np.float32)
+MOVES = steps_of_actions(3)
 
 
 class TriplanarLandmark:
@@ -112,7 +103,7 @@ class TriplanarLandmark:
         else:
             fresh["case"], fresh["head"] = self._present[rng.integers(0, len(self._present), n)].T
         fresh["level"] = rng.integers(0, self.levels, n)
-        fresh["pose"] = draw_poses(rng, self._pose, n)
+        fresh["pose"] = draw_poses(rng, self._pose, n, 3)
         self.place(fresh, rng.uniform(0.2, 0.8, (n, 3)))
         reach = 2 * self.steps_mm[np.maximum(fresh["level"], 1) - 1]
         near = self.targets(fresh) + rng.uniform(-1, 1, (n, 3)) * reach[:, None]
@@ -126,7 +117,8 @@ class TriplanarLandmark:
 
         All landmarks of a case share its pose.
         """
-        poses = draw_poses(rng, self._pose, len(self)) if posed else native_poses(len(self))
+        n = len(self)
+        poses = draw_poses(rng, self._pose, n, 3) if posed else native_poses(n, 3)
         pairs = np.repeat(self._present, repeats, axis=0)
         at = np.zeros(len(pairs), SITUATION)
         at["case"], at["head"] = pairs.T
@@ -137,17 +129,16 @@ class TriplanarLandmark:
     def index(self, at: Situations) -> NDArray[np.float64]:
         """float64[n, 3]: continuous (x, y, z) voxel index of each situation."""
         case = at["case"].astype(np.int64)
-        native = to_native(at["position"], at["pose"])
+        native = Poses.of(at["pose"]).native(at["position"])
         along = np.einsum("nji,nj->ni", self.directions[case], native)
         return np.asarray(along / self.spacing_mm + (self.sizes[case] - 1) / 2)
 
     def observe(self, at: Situations) -> NDArray[np.uint8]:
         """uint8[n, 3, roi, roi]: what the agent sees in each situation."""
-        case = at["case"].astype(np.int64)
-        rotation = rotation_matrices(at["pose"])
-        zoom = self.strides[at["level"]] / at["pose"][:, SCALE].astype(np.float64)
-        axes = np.einsum("nkj,njl->nkl", rotation, self.directions[case]) * zoom[:, None, None]
-        gamma = at["pose"][:, GAMMA].astype(np.float64)
+        case, pose = at["case"].astype(np.int64), Poses.of(at["pose"])
+        zoom = self.strides[at["level"]] / pose.scale
+        axes = np.einsum("nkj,njl->nkl", pose.rotation, self.directions[case])
+        axes *= zoom[:, None, None]
         return triplanar_crops(
             self.voxels,
             self.begins,
@@ -155,13 +146,13 @@ class TriplanarLandmark:
             case,
             self.index(at),
             axes,
-            gamma,
+            pose.gamma,
             self.shape[1],
         )
 
     def targets(self, at: Situations) -> NDArray[np.float64]:
         """float64[n, 3]: posed position (mm) of the landmark each situation looks for."""
-        return to_posed(self.offsets[at["case"], at["head"]], at["pose"])
+        return Poses.of(at["pose"]).posed(self.offsets[at["case"], at["head"]])
 
     def errors(self, at: Situations) -> NDArray[np.float64]:
         """float64[n]: distance to the landmark, mm of the posed frame."""
@@ -214,7 +205,7 @@ class TriplanarLandmark:
             at: situations.
             centres_mm: float64[cases, 3], the middle of each volume.
         """
-        offsets = to_native(at["position"], at["pose"])
+        offsets = Poses.of(at["pose"]).native(at["position"])
         return np.asarray(centres_mm[at["case"].astype(np.int64)] + offsets)
 
     def place(self, at: Situations, fractions: NDArray[np.float64]) -> None:
@@ -222,7 +213,7 @@ class TriplanarLandmark:
         case = at["case"].astype(np.int64)
         along = (fractions - 0.5) * (self.sizes[case] - 1) * self.spacing_mm
         native = np.einsum("nij,nj->ni", self.directions[case], along)
-        at["position"] = to_posed(native, at["pose"])
+        at["position"] = Poses.of(at["pose"]).posed(native)
 
     def pull_inside(self, at: Situations) -> None:
         """Move situations that lie outside their image onto its border."""

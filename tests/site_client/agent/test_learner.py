@@ -8,7 +8,7 @@ from common.keys import ExperienceCodec
 from common.model import initial_weights, weights_digest
 from site_client.agent.federated import planned_learner, planned_network, planned_task
 from site_client.agent.network import network_values
-from site_client.agent.poses import native_poses
+from site_client.agent.tasks.poses import native_poses
 from site_client.agent.tasks.triplanar import SITUATION
 
 
@@ -170,7 +170,7 @@ def test_a_warm_start_regresses_the_rewards_of_all_actions(make_plan, cases):
     at = np.zeros(300, SITUATION)
     rng = np.random.default_rng(4)
     at["case"], at["head"] = rng.integers(0, 3, 300), rng.integers(0, 2, 300)
-    at["pose"] = native_poses(300)
+    at["pose"] = native_poses(300, 3)
     task.place(at, rng.uniform(0.2, 0.8, (300, 3)))
     rewards = task.rewards_of_all(at)
     values = network_values(task, planned_network(plan, learner.weights()), at)

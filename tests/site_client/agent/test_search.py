@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from site_client.agent.evaluation import evaluate, mean_parameters
 from site_client.agent.federated import planned_task
-from site_client.agent.poses import native_poses
 from site_client.agent.search import consensus, greedy_search
 from site_client.agent.settings import EvaluationSettings, LadderSettings, PoseSettings
 from site_client.agent.task import Outcome
+from site_client.agent.tasks.poses import native_poses
 from site_client.agent.tasks.triplanar import SITUATION, TriplanarLandmark
 
 
@@ -79,7 +79,7 @@ def test_with_perfect_values_every_search_ends_at_the_landmark(plan, cases):
     rng = np.random.default_rng(0)
     at["case"] = np.arange(60) % 3
     at["head"] = np.arange(60) % 2
-    at["pose"] = native_poses(60)
+    at["pose"] = native_poses(60, 3)
     task.place(at, rng.uniform(0.2, 0.8, (60, 3)))
     before = at.copy()
     found = greedy_search(task, task.rewards_of_all, at)

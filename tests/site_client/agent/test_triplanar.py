@@ -10,14 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from common.errors import InputDataError
 from site_client.agent.federated import planned_task
-from site_client.agent.poses import (
-    draw_poses,
-    native_poses,
-    rotation_matrices,
-    to_native,
-    to_posed,
-)
 from site_client.agent.settings import PoseSettings, pose_settings
+from site_client.agent.tasks.poses import Poses, draw_poses, native_poses
 from site_client.agent.tasks.triplanar import ACTIONS, SITUATION, mean_positions
 
 FIXTURES = settings(
@@ -31,7 +25,7 @@ def situations(task, rng, pose, n=64):
     at["head"] = rng.integers(0, task.heads, n)
     at["level"] = rng.integers(0, task.levels, n)
     at["action"] = rng.integers(0, ACTIONS, n)
-    at["pose"] = draw_poses(rng, pose, n)
+    at["pose"] = draw_poses(rng, pose, n, 3)
     task.place(at, rng.uniform(0.05, 0.95, (n, 3)))
     return at
 
@@ -44,20 +38,21 @@ def test_a_situation_is_33_bytes():
 @FIXTURES
 def test_posing_and_its_inverse_cancel(seed):
     rng = np.random.default_rng(seed)
-    poses = draw_poses(rng, PoseSettings(rotation_deg=180.0), 20)
+    poses = draw_poses(rng, PoseSettings(rotation_deg=180.0), 20, 3)
     native = rng.uniform(-90, 90, (20, 3))
-    np.testing.assert_allclose(to_native(to_posed(native, poses), poses), native, atol=1e-9)
+    pose = Poses.of(poses)
+    np.testing.assert_allclose(pose.native(pose.posed(native)), native, atol=1e-9)
 
 
 def test_rotations_agree_with_scipy():
-    poses = draw_poses(np.random.default_rng(0), PoseSettings(rotation_deg=170.0), 30)
+    poses = draw_poses(np.random.default_rng(0), PoseSettings(rotation_deg=170.0), 30, 3)
     wanted = Rotation.from_euler("xyz", poses[:, :3].astype(float), degrees=True).as_matrix()
-    np.testing.assert_allclose(rotation_matrices(poses), wanted, atol=1e-12)
+    np.testing.assert_allclose(Poses.of(poses).rotation, wanted, atol=1e-12)
 
 
 def test_poses_keep_to_the_extents_of_the_plan():
     agent = PoseSettings(rotation_deg=20.0, scale_fraction=0.2, shift_mm=7.0, gamma_contrast=0.5)
-    poses = draw_poses(np.random.default_rng(1), agent, 2000).astype(float)
+    poses = draw_poses(np.random.default_rng(1), agent, 2000, 3).astype(float)
     assert 19 < np.abs(poses[:, :3]).max() <= 20
     assert 0.19 < np.abs(poses[:, 3] - 1).max() < 0.201
     assert 6.9 < np.abs(poses[:, 4:7]).max() <= 7
@@ -69,7 +64,7 @@ def test_the_native_pose_changes_nothing(plan, cases):
     task = planned_task(plan, cases)
     at = np.zeros(3, SITUATION)
     at["case"] = [0, 1, 2]
-    at["pose"] = native_poses(3)
+    at["pose"] = native_poses(3, 3)
     at["position"] = task.targets(at)
     index = [c.volume.world_to_index(c.landmarks_mm[0]) for c in cases]
     np.testing.assert_allclose(task.index(at), index, atol=1e-4)
@@ -120,7 +115,7 @@ def test_the_rewards_of_all_actions_contain_the_one_taken(plan, cases):
 def test_opposite_actions_bring_a_search_back(plan, cases):
     task = planned_task(plan, cases)
     at = np.zeros(3, SITUATION)
-    at["pose"] = native_poses(3)
+    at["pose"] = native_poses(3, 3)
     at["action"] = [0, 2, 4]
     there = task.step(at).reached
     np.testing.assert_array_equal(there["position"], 4 * np.eye(3))
@@ -172,4 +167,4 @@ def test_evaluation_starts_come_in_groups_that_differ_in_nothing_but_their_place
             np.testing.assert_array_equal(groups[field], groups[field][:, :1].repeat(4, axis=1))
         assert (np.ptp(groups["position"], axis=1) > 0).all()
         if not posed:
-            np.testing.assert_array_equal(groups["pose"].reshape(-1, 8), native_poses(24))
+            np.testing.assert_array_equal(groups["pose"].reshape(-1, 8), native_poses(24, 3))
