@@ -84,12 +84,27 @@ def check_weights(weights: Mapping[str, NDArray[np.float32]], plan: FederationPl
     Raises:
         InputDataError: missing or extra names, another shape or type, a value not finite.
     """
-    shapes = weight_shapes(plan)
+    check_shapes(weights, weight_shapes(plan), "the plan")
+
+
+def check_shapes(
+    weights: Mapping[str, NDArray[np.float32]], shapes: Mapping[str, tuple[int, ...]], owner: str
+) -> None:
+    """Refuse weights that do not have exactly these names and shapes.
+
+    Args:
+        weights: to look at.
+        shapes: name to shape.
+        owner: whose names and shapes they are, for the message.
+
+    Raises:
+        InputDataError: missing or extra names, another shape or type, a value not finite.
+    """
     if set(weights) != set(shapes):
         raise InputDataError(
             "weights of another network",
             field="weights",
-            expected=f"the plan's {len(shapes)} names",
+            expected=f"{owner}'s {len(shapes)} names",
             got=f"{len(set(shapes) - set(weights))} missing, "
             f"{len(set(weights) - set(shapes))} unknown",
         )

@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from common.errors import InputDataError
-from common.model import Weights
+from common.model import Weights, check_shapes
 from site_client.agent.task import Situations, Task
 
 _CHUNK = 256
@@ -54,24 +53,7 @@ def set_weights(network: nn.Module, weights: Mapping[str, NDArray[np.float32]]) 
     Raises:
         InputDataError: missing or extra names, another shape or type, a value not finite.
     """
-    wanted = network.state_dict()
-    if set(weights) != set(wanted):
-        raise InputDataError(
-            "weights of another network",
-            field="weights",
-            expected=f"the network's {len(wanted)} names",
-            got=f"{len(set(wanted) - set(weights))} missing, "
-            f"{len(set(weights) - set(wanted))} unknown",
-        )
-    for name, parameter in wanted.items():
-        value, shape = weights[name], tuple(parameter.shape)
-        finite = value.dtype == np.float32 and bool(np.isfinite(value).all())
-        if value.shape != shape or not finite:
-            raise InputDataError(
-                "weights of another network",
-                field=f"weights/{name}",
-                expected=f"finite float32{list(shape)}",
-                got=f"{value.dtype}{list(value.shape)}" + ("" if finite else ", not finite"),
-            )
-    for name, parameter in wanted.items():
+    own = network.state_dict()
+    check_shapes(weights, {k: tuple(v.shape) for k, v in own.items()}, "the network")
+    for name, parameter in own.items():
         parameter.copy_(torch.from_numpy(np.array(weights[name])))
