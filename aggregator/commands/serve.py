@@ -16,6 +16,7 @@ from aggregator.commands.options import dir_option
 @dir_option
 def up(root: Path) -> None:
     """Run the aggregator: what sites and coordinators connect to. Ends with Ctrl-C or SIGTERM."""
+    from aggregator.admin.server_certificate import renew_server_certificate
     from aggregator.desk.server import DeskServer
     from aggregator.service import Service
 
@@ -26,6 +27,9 @@ def up(root: Path) -> None:
         signal.signal(number, lambda *_: stop.set())
     service, desk = Service(folder), DeskServer(folder)
     _warn(settings)
+    days = renew_server_certificate(folder)
+    if days is not None:
+        click.echo(f"The server certificate was renewed; good for {days} days.")
     try:
         service.start()
         desk.start()
