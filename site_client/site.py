@@ -63,7 +63,7 @@ class SiteFolder:
 
     @property
     def worker(self) -> Path:
-        """Worker only: keys, ledger/, answers/, state/, log/."""
+        """Worker only: keys, keys/, ledger/, answers/, state/, log/."""
         return self.root / "worker"
 
     @property
@@ -78,8 +78,13 @@ class SiteFolder:
 
     @property
     def federation_key(self) -> Path:
-        """Secret key shared by the sites and unknown to the aggregator."""
+        """Secret key shared by the sites and unknown to the aggregator, brought by hand."""
         return self.worker / "federation.key"
+
+    @property
+    def key_ring(self) -> Path:
+        """Federation keys by generation, as other sites sealed them to us; only the worker's."""
+        return self.worker / "keys"
 
     @property
     def sealing_key(self) -> Path:

@@ -50,6 +50,19 @@ class Spool:
         """Replies that the door released."""
         return self.root / "outbox"
 
+    @property
+    def key_news(self) -> Path:
+        """What the courier last heard about the federation key."""
+        return self.inbox / "federation-key.news"
+
+    def keys_path(self, digest: str) -> Path:
+        """Where sealed keys appear that the door released."""
+        return self.outbox / f"{digest}.keys"
+
+    def sealed_keys(self) -> list[Path]:
+        """Sealed keys that wait for the courier."""
+        return sorted(self.outbox.glob("*.keys"))
+
     def prepare(self) -> None:
         """Create both folders."""
         self.inbox.mkdir(parents=True, exist_ok=True)

@@ -52,14 +52,14 @@ def record_cells(record: LedgerRecord) -> tuple[str, ...]:
 def describe(record: LedgerRecord) -> str:
     """Arrays, refusal, privacy and masking of a record, in a few words."""
     parts: list[str] = []
+    if record.key_id is not None:
+        parts.append(f"federation key {record.key_id}, generation {record.generation}")
     if record.arrays is not None:
         shapes = (
             f"{array.name} {array.dtype}[{', '.join(map(str, array.shape))}]"
             for array in record.arrays
         )
         parts.append("; ".join(shapes) or "no arrays")
-    if record.key_id is not None:
-        parts.append(f"federation key {record.key_id}, generation {record.generation}")
     if record.code is not None:
         parts.append(f"code {record.code}")
     if record.detail is not None:

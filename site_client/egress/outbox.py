@@ -1,6 +1,6 @@
-"""The only writer of replies.
+"""The only writer of the outbox.
 
-``release`` calls it, after the ledger has recorded every byte. An import
+``release`` and ``keys`` call it, after the ledger has recorded every byte. An import
 contract keeps every other module away from here.
 """
 
@@ -18,3 +18,14 @@ def put_reply(spool: Spool, order: str, reply: bytes) -> None:
         reply: the parcel; whole or absent, also after a crash.
     """
     write_atomically(spool.reply_path(order), reply)
+
+
+def put_keys(spool: Spool, digest: str, data: bytes) -> None:
+    """Hand released sealed keys to the courier.
+
+    Args:
+        spool: of the site.
+        digest: of ``data``, as the ledger has recorded it.
+        data: whole or absent, also after a crash.
+    """
+    write_atomically(spool.keys_path(digest), data)

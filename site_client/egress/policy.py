@@ -20,7 +20,7 @@ from common.errors import InputDataError, RefusedError
 from common.plan import FederationPlan, Frozen, Kind, LandmarkName, describe_validation
 from common.schedule import Phase
 from common.wire.pixel_rules import most_bytes
-from common.wire.records import Digest
+from common.wire.records import Digest, SiteName
 from common.wire.rules import ANSWERS
 
 RecordName = Literal[
@@ -85,6 +85,35 @@ class PixelBounds(Frozen):
     group_pixels: Annotated[int, Field(ge=1)]
 
 
+class KeySharing(Frozen):
+    """``[keys]``: how the federation key may travel by way of the aggregator.
+
+    Attributes:
+        share: ``admitted``: to and from every site that the aggregator names as admitted;
+            ``listed``: to and from those in ``peers`` only; ``never``: a person carries it.
+        peers: fingerprint of each such site's ledger key.
+    """
+
+    share: Literal["admitted", "listed", "never"]
+    peers: Annotated[dict[SiteName, Digest], Field(max_length=256)] = {}  # noqa: RUF012
+
+    @model_validator(mode="after")
+    def _a_list_that_counts(self) -> Self:
+        if self.peers and self.share != "listed":
+            raise ValueError('peers count only with share = "listed"')
+        return self
+
+    def allows(self, site: str, fingerprint: str) -> bool:
+        """Whether the key may go to, or come from, the site with this ledger key."""
+        match self.share:
+            case "admitted":
+                return True
+            case "listed":
+                return self.peers.get(site) == fingerprint
+            case "never":
+                return False
+
+
 class Plans(Frozen):
     """``[plans]``: which plans may be served; ``any`` must be said, an empty list allows none."""
 
@@ -95,7 +124,7 @@ class Plans(Frozen):
 
 
 class Policy(Frozen):
-    """One site's ``policy.toml``; every section but ``[pixels]`` must be present."""
+    """One site's ``policy.toml``; every section but ``[pixels]`` and ``[keys]`` must be present."""
 
     version: Literal[1]
     records: Records
@@ -104,6 +133,12 @@ class Policy(Frozen):
     privacy: Privacy
     plans: Plans
     pixels: PixelBounds | None = None
+    keys: KeySharing | None = None
+
+    @property
+    def sharing(self) -> KeySharing:
+        """``[keys]``; a policy that does not speak of it shares nothing."""
+        return self.keys or KeySharing(share="never")
 
     @cached_property
     def sha256(self) -> str:
@@ -291,6 +326,18 @@ sketch_fill = 0.01
 [privacy]
 # 1: the aggregator cannot query a sketch without the federation key. 0: anybody can.
 least_tier = 1
+
+[keys]
+# The federation key, with which sketches are hashed, comes from another site, sealed
+# to this one; the aggregator carries it and cannot open it. This site seals it to:
+#   admitted  every site that the aggregator names as admitted. An aggregator that
+#             lies could invent a site, and have the key sealed to that.
+#   listed    only the sites below, by the fingerprint of their ledger key as their own
+#             staff read it aloud (they see it in `cairn-site check`), and takes it
+#             from no other:
+#             peers = {site-b = "64 hexadecimal digits"}
+#   never     nobody, and takes it from nobody: a person carries worker/federation.key.
+share = "admitted"
 
 [pixels]
 # Bounds on plans about slides ("pixels" and "embed"; allow them below). Without

@@ -50,10 +50,10 @@ def sketch_secret(plan: FederationPlan, key: FederationKey | None, label: str) -
         return key.derive(label, 16)
     raise InputDataError(
         "this plan needs the federation key",
-        field="worker/federation.key",
+        field="federation key",
         expected="the key that all sites share",
-        got="no file",
-        advice="Get it from another site, never from the aggregator",
+        got="none yet",
+        advice="Another site seals it to this one: see `cairn-site check`",
     )
 
 

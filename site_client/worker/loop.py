@@ -26,8 +26,11 @@ from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.orders import Order
 from site_client.egress.gate import Context
+from site_client.egress.keys import KeyDoor
 from site_client.egress.policy import check_phase, check_plan, read_policy
 from site_client.egress.release import Door, SilencedError
+from site_client.keys.keeper import KeyKeeper
+from site_client.keys.ring import KeyRing
 from site_client.site import SiteFolder
 from site_client.spool import Spool, write_atomically
 from site_client.worker.failures import (
@@ -80,6 +83,9 @@ class Worker:
         self._door = Door(
             self._ledger, site.worker / "answers", self._spool, self._settings.app_sha256
         )
+        self._ring = KeyRing(site)
+        door = KeyDoor(self._ledger, self._spool, self._settings.app_sha256)
+        self._keeper = KeyKeeper(site, self._keys.ledger, door)
         self._study: Study | None = None
         self._studied: tuple[str, str] | None = None
 
@@ -110,9 +116,12 @@ class Worker:
     def turn(self) -> bool:
         """Answer one order if one waits; says whether one did.
 
+        What came about the federation key is seen to first.
+
         Raises:
             StorageError, InputDataError: as ``run``.
         """
+        self._keeper.turn()
         self._supersede()
         waiting = self._spool.orders()
         if not waiting:
@@ -225,10 +234,11 @@ class Worker:
         if fits and self._study is not None and behind in (None, self._study.trained):
             return self._study
         self._forget_study()
+        self._ring.begin_run(order.header.run)
         states.forget_other_runs()
         study = make_study(
             self._asked(order),
-            self._keys.federation,
+            self._ring.of_run(order.header.run),
             self._site.data(),
             self._report_progress,
             self._site.worker,
@@ -254,7 +264,7 @@ class Worker:
 
     def _context(self, order: Order) -> Context:
         policy = read_policy(self._site.policy_file)
-        return make_context(self._asked(order), policy, self._keys.federation)
+        return make_context(self._asked(order), policy, self._ring.of_run(order.header.run))
 
     def _supersede(self) -> None:
         """Of several waiting orders of one run only the latest round is worked on."""

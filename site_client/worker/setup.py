@@ -12,7 +12,7 @@ from pathlib import Path
 
 from common.canonical import sha256_hex
 from common.crypto.identity import PublicKey, SigningKey, read_public_key, read_signing_key
-from common.crypto.keyed import FederationKey, read_federation_key
+from common.crypto.keyed import FederationKey
 from common.errors import InputDataError
 from common.keys.pixel_agreement import family
 from common.model import weight_shapes
@@ -22,6 +22,7 @@ from common.sketching import SketchSpec
 from site_client.agent.keys import experience_codec
 from site_client.egress.gate import Context
 from site_client.egress.policy import Policy
+from site_client.keys.ring import KeyRing
 from site_client.site import SiteFolder
 from site_client.worker.embedding import EmbedStudy
 from site_client.worker.experience import (
@@ -41,11 +42,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Keys:
-    """What the worker holds; ledger key and federation key never leave it."""
+    """What the worker holds beside the federation's keys; the ledger key never leaves it."""
 
     ledger: SigningKey
     witness: PublicKey
-    federation: FederationKey | None
 
 
 def read_keys(site: SiteFolder) -> Keys:
@@ -57,17 +57,17 @@ def read_keys(site: SiteFolder) -> Keys:
     return Keys(
         ledger=read_signing_key(site.ledger_key),
         witness=read_public_key(site.witness_key),
-        federation=read_shared_key(site),
     )
 
 
 def read_shared_key(site: SiteFolder) -> FederationKey | None:
-    """The federation key, or None where it has not been brought yet.
+    """The newest federation key, or None where none has come yet.
 
     Raises:
         InputDataError: malformed, or open to others.
     """
-    return read_federation_key(site.federation_key) if site.federation_key.exists() else None
+    held = KeyRing(site).newest()
+    return None if held is None else held.key
 
 
 @dataclass(frozen=True)

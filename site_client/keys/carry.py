@@ -1,0 +1,146 @@
+"""The courier's half: ask the desk, tell the worker, carry what the door released.
+
+Everything here is public or sealed; requests are signed with the courier's TLS
+key. A desk that cannot be reached, or refuses, never ends a courier: rounds do
+not depend on it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from threading import Event
+
+from common.canonical import sha256_hex
+from common.desk import desk_pb2 as pb
+from common.errors import CairnError, UnreachableError, VerificationError
+from common.wire.sealed_keys import decode_sealed
+from site_client.enrol import get_sealed_key, list_peers, put_sealed_keys
+from site_client.keys.news import KeyNews, Newest, PeerNews, SealedNews
+from site_client.site import SiteFolder
+from site_client.spool import Spool
+
+SETTLED_S, UNSETTLED_S = 30.0, 3.0
+LONGEST_WAIT_S = 300.0
+LOOK_S = 0.5
+LOG = logging.getLogger("cairn.keys")
+
+
+class KeyCarrier:
+    """Everything between the enrolment desk and one spool.
+
+    Args:
+        site: the site's folder; only ``courier/``, ``spool/`` and site.toml are used.
+    """
+
+    def __init__(self, site: SiteFolder) -> None:
+        self._site = site
+        self._spool = Spool(site.spool)
+        self._spool.prepare()
+
+    @property
+    def has_work(self) -> bool:
+        """Whether released keys wait."""
+        return bool(self._spool.sealed_keys())
+
+    def turn(self) -> bool:
+        """Carry out what waits, then ask how things stand.
+
+        Returns:
+            Whether all sites have the newest key, as the desk says.
+
+        Raises:
+            UnreachableError: nobody answers; what waits goes on waiting.
+            CairnError: the desk refuses this site.
+        """
+        for path in self._spool.sealed_keys():
+            self._deliver(path)
+        peers = list_peers(self._site)
+        newest = peers.federation_key
+        sealed = get_sealed_key(self._site, newest.generation) if newest.generation else None
+        self._news(peers, sealed).put(self._spool)
+        behind = [peer for peer in peers.peers if peer.generation < newest.generation]
+        return bool(newest.generation) and not newest.renew and not behind
+
+    def _deliver(self, path: Path) -> None:
+        """Hand released keys to the desk; whatever it says of them, they were sent."""
+        data = path.read_bytes()
+        keys = [
+            pb.SealedKey(
+                for_site=box.label.for_site,
+                from_site=box.label.from_site,
+                key_id=box.label.key_id,
+                generation=box.label.generation,
+                ciphertext=box.box,
+                signature=box.signature,
+            )
+            for box in decode_sealed(data).boxes
+        ]
+        try:
+            put_sealed_keys(self._site, keys)
+        except UnreachableError:
+            raise
+        except CairnError as error:
+            LOG.warning("the desk did not keep sealed keys: %s", error)
+        line = {"keys": path.stem, "sha256": sha256_hex(data), "bytes": len(data)}
+        with (self._site.courier / "sent.jsonl").open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(line, sort_keys=True) + "\n")
+        path.unlink(missing_ok=True)
+
+    @staticmethod
+    def _news(peers: pb.ListPeersReply, sealed: pb.GetSealedKeyReply | None) -> KeyNews:
+        newest = peers.federation_key
+        found = sealed.key if sealed is not None and sealed.HasField("key") else None
+        try:
+            return KeyNews(
+                newest=Newest(
+                    generation=newest.generation, key_id=newest.key_id, renew=newest.renew
+                ),
+                peers=tuple(
+                    PeerNews(
+                        site=peer.site,
+                        join_request=peer.join_request.decode("utf-8"),
+                        generation=peer.generation,
+                    )
+                    for peer in peers.peers
+                ),
+                sealed=None
+                if found is None
+                else SealedNews(
+                    for_site=found.for_site,
+                    from_site=found.from_site,
+                    key_id=found.key_id,
+                    generation=found.generation,
+                    box=found.ciphertext.hex(),
+                    signature=found.signature.hex(),
+                ),
+            )
+        except ValueError as error:
+            raise VerificationError(
+                "the desk's answer about the federation key cannot be read",
+                expected="what desk.proto says",
+                got=type(error).__name__,
+            ) from error
+
+
+def keep_carrying(site: SiteFolder, stop: Event) -> None:
+    """Until ``stop`` is set: now, every half minute, and at once when something waits.
+
+    While a site lacks the newest key it is asked every few seconds; after a failure
+    ever less often.
+    """
+    carrier, pause = KeyCarrier(site), UNSETTLED_S
+    while not stop.is_set():
+        failed = False
+        try:
+            pause = SETTLED_S if carrier.turn() else UNSETTLED_S
+        except CairnError as error:
+            failed = True
+            pause = min(max(2 * pause, SETTLED_S), LONGEST_WAIT_S)
+            LOG.warning("federation key: %s; next try in %.0f s", error.problem, pause)
+        waited = 0.0
+        while waited < pause and not stop.wait(LOOK_S):
+            waited += LOOK_S
+            if carrier.has_work and not failed:
+                break

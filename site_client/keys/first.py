@@ -1,0 +1,49 @@
+"""Both halves at once, for `join`: the first site has its key before it runs, the next asks for it.
+
+Only while no worker runs: it holds the ledger's lock and does the same by itself.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from common.crypto.identity import read_signing_key
+from common.errors import InputDataError
+from common.ledger.log import Ledger
+from common.ledger.notes import ledger_origin
+from site_client.egress.keys import KeyDoor
+from site_client.keys.carry import KeyCarrier
+from site_client.keys.keeper import KeyKeeper, KeyState, read_key_state
+from site_client.site import SiteFolder
+from site_client.spool import Spool
+
+MOST_TURNS = 4
+
+
+def exchange_now(site: SiteFolder) -> KeyState | None:
+    """Ask, open or seal, and hand over, until nothing more can be done here.
+
+    Returns:
+        How the key stands; None when that is the running worker's to say.
+
+    Raises:
+        UnreachableError: the desk does not answer.
+        VerificationError, RefusedError: what it answers does not hold.
+    """
+    settings, key = site.settings(), read_signing_key(site.ledger_key)
+    try:
+        ledger = Ledger.open(
+            site.ledger, ledger_origin(settings.site), key, lambda: datetime.now(UTC)
+        )
+    except InputDataError:
+        return read_key_state(site)
+    with ledger:
+        carrier = KeyCarrier(site)
+        keeper = KeyKeeper(site, key, KeyDoor(ledger, Spool(site.spool), settings.app_sha256))
+        state: KeyState | None = None
+        for _ in range(MOST_TURNS):
+            carrier.turn()
+            state = keeper.turn() or state
+            if not carrier.has_work:
+                break
+    return state

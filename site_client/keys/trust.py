@@ -1,0 +1,138 @@
+"""Who the other sites are: only what each has signed about itself, and never two for a name.
+
+The aggregator hands out the list and could lie. It cannot sign for a site whose
+key it does not have, nor exchange the key of a site that we dealt with before. It
+could invent a site: `share = "listed"` in policy.toml is what stands against that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import RootModel, ValidationError
+
+from common.crypto.exchange import SealingKey
+from common.crypto.identity import PublicKey
+from common.enrolment import JoinRequest, parse_request
+from common.errors import CairnError, InputDataError, VerificationError
+from common.wire.records import Digest, SiteName
+from site_client.keys.news import PeerNews
+from site_client.spool import write_atomically
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A site whose signature over its own keys holds.
+
+    Attributes:
+        sealing: None for a site of an earlier release, to which nothing can be sealed.
+        generation: newest key that the desk says was sealed to it.
+    """
+
+    site: str
+    ledger: PublicKey
+    sealing: SealingKey | None
+    generation: int
+
+
+@dataclass(frozen=True)
+class Me:
+    """What we know of ourselves."""
+
+    federation: str
+    site: str
+    ledger: PublicKey
+    sealing: SealingKey
+
+
+class _Names(RootModel[dict[SiteName, Digest]]):
+    """Fingerprint of the ledger key by site."""
+
+
+class Acquaintances:
+    """The ledger keys of sites that a key was sealed to or came from; a name keeps its key.
+
+    Args:
+        path: a file of the worker's.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def known(self) -> dict[str, str]:
+        """Fingerprint by site.
+
+        Raises:
+            InputDataError: the file is damaged.
+        """
+        try:
+            return dict(_Names.model_validate_json(self._path.read_bytes()).root)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValidationError) as error:
+            raise InputDataError(
+                "the list of known sites cannot be read",
+                field=self._path.name,
+                got=type(error).__name__,
+                advice="Move it away; sites are then met anew",
+            ) from error
+
+    def meet(self, peers: Iterable[Peer]) -> None:
+        """Remember these for good."""
+        known = self.known()
+        now = known | {peer.site: peer.ledger.fingerprint for peer in peers}
+        if now != known:
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            write_atomically(self._path, _Names(now).model_dump_json().encode())
+
+
+def verify_peers(
+    news: Iterable[PeerNews], me: Me, known: Mapping[str, str]
+) -> tuple[dict[str, Peer], list[CairnError]]:
+    """The sites that are who they say, we ourselves among them, and what is wrong with the rest."""
+    peers: dict[str, Peer] = {}
+    faults: list[CairnError] = []
+    for told in news:
+        try:
+            if told.site in peers:
+                raise _not_a_peer(told.site, "named once", "twice")
+            peers[told.site] = _verify(told, me, known)
+        except CairnError as error:
+            faults.append(error)
+    return peers, faults
+
+
+def _verify(told: PeerNews, me: Me, known: Mapping[str, str]) -> Peer:
+    try:
+        request = parse_request(told.join_request.encode("utf-8"), told.site)
+    except (InputDataError, UnicodeEncodeError) as error:
+        raise _not_a_peer(told.site, "a join request", "other text") from error
+    if (request.federation, request.site) != (me.federation, told.site):
+        raise _not_a_peer(told.site, "its own request to this federation", "another")
+    peer = Peer(told.site, PublicKey.parse(request.ledger_key), _sealing(request), told.generation)
+    if peer.sealing is not None:
+        try:
+            request.verify()
+        except VerificationError as error:
+            raise _not_a_peer(told.site, "keys signed by its ledger key", "not so") from error
+    if peer.site == me.site and (peer.ledger, peer.sealing) != (me.ledger, me.sealing):
+        raise _not_a_peer(told.site, "our own keys", "others under our name")
+    if known.get(peer.site, peer.ledger.fingerprint) != peer.ledger.fingerprint:
+        raise _not_a_peer(told.site, "the ledger key that it had before", "another")
+    return peer
+
+
+def _sealing(request: JoinRequest) -> SealingKey | None:
+    return None if request.sealing_key is None else SealingKey.parse(request.sealing_key)
+
+
+def _not_a_peer(site: str, expected: str, got: str) -> VerificationError:
+    return VerificationError(
+        "the aggregator names a site that does not prove itself",
+        field=f"site {site}",
+        expected=expected,
+        got=got,
+        advice="Ask that site's staff for its ledger key's fingerprint, and the coordinator why",
+    )
