@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.errors import InputDataError, InternalError
-from site_client.agent.networks import QNetwork, build_network
+from site_client.agent.networks import PLAIN, QNetwork, build_network, fastest
 from site_client.agent.search import consensus
 from site_client.agent.task import Situations, Task
 from site_client.agent.tasks.geometry import Ladder
@@ -144,7 +144,8 @@ def build(cases: Cases, config: Config) -> Built:
 def new_network(built: Built, config: Config) -> QNetwork:
     """A network with first weights from the run's seed alone."""
     generator = torch.Generator().manual_seed(config.run.seed)
-    return build_network(config.network, built.task, generator)
+    execution = fastest() if config.run.execution == "fastest" else PLAIN
+    return build_network(config.network, built.task, generator, execution)
 
 
 def prior_of(built: Built) -> NDArray[np.float64]:

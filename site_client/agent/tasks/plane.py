@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from site_client.agent.settings import PoseSettings
-from site_client.agent.task import Outcome, Situations
+from site_client.agent.task import MM, Outcome, Situations
 from site_client.agent.tasks.geometry import check_falling, steps_of_actions
 from site_client.agent.tasks.landmark3d import raster_of
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses
@@ -141,6 +141,7 @@ class PlaneSearch:
     situation = _SITUATION
     actions = len(_MOVES)
     agents = 1
+    unit = MM
 
     def __init__(
         self,
@@ -274,6 +275,11 @@ class PlaneSearch:
             "offset_mm": np.abs(at["plane"][:, 2] - truth[:, 2]) / pose.scale,
             "landmark_to_plane_mm": np.where(seen.any(axis=1), mean, np.nan) / pose.scale,
         }
+
+    def native_planes(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n, 2, 3], native situations: a point (mm from the middle), the unit normal."""
+        normal = self._axes(at["plane"])[:, :, 0]
+        return np.stack([normal * at["plane"][:, 2:].astype(np.float64), normal], axis=1)
 
     def _axes(self, planes: NDArray[np.floating]) -> NDArray[np.float64]:
         """float64[n, 3, 3], columns: unit normal, and the plane's two directions."""

@@ -18,6 +18,7 @@ from site_client.agent_app.config import (
     read_config,
     render_config,
 )
+from site_client.agent_app.kinds import SPECIAL
 
 NAMES = st.lists(
     st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 _.+-]{0,12}", fullmatch=True), max_size=4, unique=True
@@ -36,6 +37,9 @@ def test_every_setting_is_visible_with_what_it_means(kind):
     text = render_config(default_config(kind))
     lines = text.splitlines()
     for name, field in Config.model_fields.items():
+        if kind not in SPECIAL.get(name, KINDS):
+            assert f"[{name}]" not in lines
+            continue
         assert f"[{name}]" in lines
         for key in field.annotation.model_fields:
             (at,) = [
@@ -80,6 +84,13 @@ def test_any_valid_configuration_survives_toml(names, share, seed, path):
         ({"task": {"kind": "landmark-4d"}}, "task.kind", "landmark-3d"),
         ({"task": {"frames": 4}}, "task", "other kinds"),
         ({"network": {"architecture": "paper2d"}}, "network.architecture", "triplanar"),
+        ({"box": {"overlap": 0.7}}, "box", "box-2d"),
+        ({"task": {"kind": "box-2d"}, "ladder": {"scales": [1.0]}}, "ladder", "same length"),
+        ({"task": {"kind": "box-2d"}, "box": {"steps": [0.1, 0.2]}}, "box.steps", "falling"),
+        ({"task": {"kind": "view-plane", "plane_landmarks": ["AC", "PC"]}}, "task", "three"),
+        ({"task": {"plane_landmarks": ["AC", "PC", "x"]}}, "task", "view-plane"),
+        ({"task": {"recontrast": True}}, "task", "registration"),
+        ({"task": {"kind": "registration-2d", "landmarks": ["AC"]}}, "task", "boxes"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_is_right(tables, field, expected):
