@@ -98,10 +98,10 @@ def cli() -> None:
 @click.option("--data", required=True, type=_FOLDER, help="Folder of images and landmarks.")
 @_SITE
 @click.option(
-    "--federation-key", "key_file", type=_FILE, help="The key that all sites share, from a site."
+    "--federation-key", "key_file", type=_FILE, help="By hand: the key that all sites share."
 )
 @click.option(
-    "--new-federation-key", is_flag=True, help="Make that key: for the first site of a federation."
+    "--new-federation-key", is_flag=True, help="By hand: make that key, at the first site."
 )
 @click.option("--offline", is_flag=True, help="Use no network: send request.json by mail instead.")
 def join(
@@ -117,6 +117,8 @@ def join(
 
     Private keys are made here and never leave. The invite's token lets them in, once;
     an invite without a token, or --offline, leaves a request.json to be sent by mail.
+    The key that all sites share is made by the first of them and comes, sealed, by
+    itself; --federation-key and --new-federation-key are for carrying it by hand.
     Joining again keeps the keys: after a lost answer, or with a new invite.
     """
     from site_client.join import bring_federation_key, check_invite, join_again
@@ -146,7 +148,11 @@ def join(
     )
     if not online:
         steps.append(f"Send {joined.request} (it holds public keys only).")
-    if new_federation_key:
+    if site.tls_certificate.exists() and online:
+        from site_client.keys.first import key_step
+
+        steps.append(key_step(site))
+    elif new_federation_key:
         steps.append(f"Carry {site.federation_key} to the other sites; never to the aggregator.")
     elif not joined.has_federation_key:
         steps.append(f"Get the federation key from another site, as {site.federation_key}.")
@@ -319,7 +325,11 @@ def worker(root: Path, *, once: bool) -> None:
 @cli.command()
 @_SITE
 def courier(root: Path) -> None:
-    """Carry orders in and released replies out, and renew the certificate; opens no image."""
+    """Carry orders in and released replies out; opens no image.
+
+    Beside that: renews the certificate, and carries the federation key as the worker
+    sealed it.
+    """
     from site_client.courier import run_courier
 
     site = SiteFolder(root)
@@ -328,9 +338,11 @@ def courier(root: Path) -> None:
     stop = stop_on_signals()
     if enrolment is not None:
         from site_client.enrol import keep_renewed
+        from site_client.keys.carry import keep_carrying
 
         say = logging.getLogger("cairn.enrolment").warning
         threading.Thread(target=keep_renewed, args=(site, stop, say), daemon=True).start()
+        threading.Thread(target=keep_carrying, args=(site, stop), daemon=True).start()
     notify(ready=True, status="carrying")
     run_courier(site, stop)
 
@@ -378,6 +390,9 @@ def status(root: Path, *, as_json: bool) -> None:
         f"witnessed to {found.witnessed}"
     )
     click.echo(f"out       {megabytes(found.bytes_out)}")
+    click.echo(f"key       {'nothing heard yet' if found.key is None else found.key.says}")
+    if found.key is not None and found.key.trouble:
+        click.echo(f"REFUSED   {found.key.trouble}")
     click.echo(f"waiting   {found.waiting[0]} orders, {found.waiting[1]} replies")
     click.echo(f"log       {found.log or 'empty'}")
 
@@ -447,20 +462,21 @@ def evaluate_plan(
     if as_json:
         echo_json(report.as_dict())
         return
-    table = Table(title=f"{plan.name} on {report.cases} cases, errors in mm")
+    table = Table(title=f"{plan.name} on {report.cases} cases, errors in {report.unit}")
     for column in ("landmark", "pose", "mean", "std", "median", "over 10", "consensus", "prior"):
         table.add_column(column, justify="left" if column in ("landmark", "pose") else "right")
     for pose, summaries in (("random", report.posed), ("as acquired", report.native)):
         for name, s in summaries.items():
-            prior = "" if s.prior_mm is None else f"{s.prior_mm:.2f}"
+            prior = "" if s.prior is None else f"{s.prior:.2f}"
+            far = "" if s.share_above_10mm is None else f"{s.share_above_10mm:.1%}"
             table.add_row(
                 name,
                 pose,
-                f"{s.mean_mm:.2f}",
-                f"{s.std_mm:.2f}",
-                f"{s.median_mm:.2f}",
-                f"{s.share_above_10mm:.1%}",
-                f"{s.consensus_mm:.2f}",
+                f"{s.mean:.2f}",
+                f"{s.std:.2f}",
+                f"{s.median:.2f}",
+                far,
+                f"{s.consensus:.2f}",
                 prior,
             )
     Console().print(table)

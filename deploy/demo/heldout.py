@@ -35,12 +35,13 @@ POLL_S = 0.5
 
 def landmark_means(report: EvaluationReport) -> dict[str, float]:
     """Mean posed error per landmark, mm."""
-    return {name: summary.mean_mm for name, summary in report.posed.items()}
+    return {name: summary.mean for name, summary in report.posed.items()}
 
 
 def share_above_10mm(report: EvaluationReport) -> float:
     """Share of posed searches that ended more than 10 mm away."""
-    return float(np.mean([summary.share_above_10mm for summary in report.posed.values()]))
+    shares = (summary.share_above_10mm for summary in report.posed.values())
+    return float(np.mean([share for share in shares if share is not None]))
 
 
 def picture(weights: Weights, plan: FederationPlan, case: Case, landmark: int) -> dict[str, object]:
@@ -148,12 +149,12 @@ def main(
     result = {
         "subjects": len(judge.cases),
         "federated": {str(r): landmark_means(report) for r, report in sorted(federated.items())},
-        "prior_mm": {name: summary.prior_mm for name, summary in last.posed.items()},
+        "prior_mm": {name: summary.prior for name, summary in last.posed.items()},
         "local": {name: landmark_means(report) for name, report in local.items()},
         "over_10mm": {"federated": share_above_10mm(last)}
         | {name: share_above_10mm(report) for name, report in local.items()},
-        "native_mm": {name: summary.mean_mm for name, summary in last.native.items()},
-        "consensus_mm": {name: summary.consensus_mm for name, summary in last.posed.items()},
+        "native_mm": {name: summary.mean for name, summary in last.native.items()},
+        "consensus_mm": {name: summary.consensus for name, summary in last.posed.items()},
         "trajectory": picture(weights, plan, judge.cases[0], 0),
     }
     part = output.with_name(output.name + ".part")

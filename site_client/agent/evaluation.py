@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,41 +19,42 @@ from common.errors import InternalError
 from site_client.agent.network import use_deterministic_torch
 from site_client.agent.search import Values, consensus, greedy_search
 from site_client.agent.settings import EvaluationSettings
-from site_client.agent.task import Situations, Task
+from site_client.agent.task import MM, Situations, Task
 
 FAR_MM = 10.0
 
 
-@runtime_checkable
-class KnowsTargets(Protocol):
-    """A task that can say what the right parameters are."""
-
-    def targets(self, at: Situations) -> NDArray[np.float64]:
-        """float64[n[, agents], d]: the parameters each situation should have."""
-
-
 @dataclass(frozen=True)
 class ErrorSummary:
-    """Errors of one head, mm (or the task's own unit).
+    """Errors of one head, in the task's unit.
 
     Attributes:
+        unit: of the errors.
         searches: searches summarised.
-        mean_mm, median_mm, std_mm: over single searches.
-        share_above_10mm: share of searches that ended more than 10 mm away.
-        consensus_mm: mean error of what the starts of a case agree on, outliers rejected.
-        prior_mm: mean error of the constant predictor on the same poses; None if none was
+        mean, median, std: over single searches.
+        share_above_10mm: share of searches that ended more than 10 mm away; None in
+            another unit.
+        consensus: mean error of what the starts of a case agree on, outliers rejected.
+        prior: mean error of the constant predictor on the same poses; None if none was
             given, or its cases never had this head.
         further: means of the task's other figures over single searches.
     """
 
+    unit: str
     searches: int
-    mean_mm: float
-    median_mm: float
-    std_mm: float
-    share_above_10mm: float
-    consensus_mm: float
-    prior_mm: float | None
+    mean: float
+    median: float
+    std: float
+    share_above_10mm: float | None
+    consensus: float
+    prior: float | None
     further: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON; errors in mm have names that say so."""
+        errors = ("mean", "median", "std", "consensus", "prior")
+        mark = _mark(self.unit)
+        return {(k + mark if k in errors else k): v for k, v in asdict(self).items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +85,7 @@ class EvaluationReport:
 
     Attributes:
         cases: cases evaluated.
+        unit: of the errors.
         posed, native: head's name to its errors, under random poses and as acquired;
             native is empty when it was not asked for.
         posed_searches, native_searches: the single searches, for tables that stay at
@@ -92,30 +93,32 @@ class EvaluationReport:
     """
 
     cases: int
+    unit: str
     posed: dict[str, ErrorSummary]
     native: dict[str, ErrorSummary]
     posed_searches: Searched = field(compare=False, repr=False)
     native_searches: Searched | None = field(default=None, compare=False, repr=False)
 
     @property
-    def mean_mm(self) -> float:
+    def mean(self) -> float:
         """Mean posed error over the heads."""
-        return float(np.mean([summary.mean_mm for summary in self.posed.values()]))
+        return float(np.mean([summary.mean for summary in self.posed.values()]))
 
     @property
-    def prior_mm(self) -> float | None:
+    def prior(self) -> float | None:
         """Mean posed error of the constant predictor over the heads."""
-        priors = [s.prior_mm for s in self.posed.values() if s.prior_mm is not None]
+        priors = [s.prior for s in self.posed.values() if s.prior is not None]
         return float(np.mean(priors)) if priors else None
 
     def as_dict(self) -> dict[str, object]:
         """The summaries for JSON."""
         return {
             "cases": self.cases,
-            "posed": {name: asdict(summary) for name, summary in self.posed.items()},
-            "native": {name: asdict(summary) for name, summary in self.native.items()},
-            "mean_mm": self.mean_mm,
-            "prior_mm": self.prior_mm,
+            "unit": self.unit,
+            "posed": {name: summary.as_dict() for name, summary in self.posed.items()},
+            "native": {name: summary.as_dict() for name, summary in self.native.items()},
+            f"mean{_mark(self.unit)}": self.mean,
+            f"prior{_mark(self.unit)}": self.prior,
         }
 
 
@@ -155,8 +158,9 @@ def evaluate(
     labels = _labels(task, names)
     return EvaluationReport(
         cases=len(task),
-        posed=_summaries(labels, posed),
-        native={} if native is None else _summaries(labels, native),
+        unit=task.unit,
+        posed=_summaries(task.unit, labels, posed),
+        native={} if native is None else _summaries(task.unit, labels, native),
         posed_searches=posed,
         native_searches=native,
     )
@@ -166,12 +170,7 @@ def mean_parameters(task: Task) -> NDArray[np.float64]:
     """float64[heads[, agents], d]: the mean truth over a task's cases as acquired, per head.
 
     A head that no case has is NaN.
-
-    Raises:
-        InternalError: the task does not know its targets.
     """
-    if not isinstance(task, KnowsTargets):
-        raise InternalError("the task has no constant predictor", expected="targets(at)")
     at = task.starts(np.random.Generator(np.random.PCG64(0)), 1, posed=False)
     targets = task.targets(at)
     heads = at["head"].astype(np.int64)
@@ -230,7 +229,7 @@ def _labels(task: Task, names: Sequence[str] | None) -> list[str]:
     raise InternalError("names do not fit the task", expected=f"{wanted}", got=str(len(names)))
 
 
-def _summaries(labels: Sequence[str], searched: Searched) -> dict[str, ErrorSummary]:
+def _summaries(unit: str, labels: Sequence[str], searched: Searched) -> dict[str, ErrorSummary]:
     """Errors per head (and agent) that was searched for."""
     heads = searched.agreed["head"].astype(np.int64)
     groups, starts = searched.found.shape
@@ -246,16 +245,22 @@ def _summaries(labels: Sequence[str], searched: Searched) -> dict[str, ErrorSumm
             continue
         e = errors[of, :, agent]
         summaries[name] = ErrorSummary(
+            unit=unit,
             searches=e.size,
-            mean_mm=float(e.mean()),
-            median_mm=float(np.median(e)),
-            std_mm=float(e.std()),
-            share_above_10mm=float((e > FAR_MM).mean()),
-            consensus_mm=float(agreed[of, agent].mean()),
-            prior_mm=None if prior is None else _finite(prior[of, agent].mean()),
+            mean=float(e.mean()),
+            median=float(np.median(e)),
+            std=float(e.std()),
+            share_above_10mm=float((e > FAR_MM).mean()) if unit == MM else None,
+            consensus=float(agreed[of, agent].mean()),
+            prior=None if prior is None else _finite(prior[of, agent].mean()),
             further={name: float(value[of].mean()) for name, value in searched.further.items()},
         )
     return summaries
+
+
+def _mark(unit: str) -> str:
+    """What an error's name in JSON ends with."""
+    return "_mm" if unit == MM else ""
 
 
 def _finite(value: np.floating) -> float | None:

@@ -2,8 +2,8 @@
 
 A point in a volume or an X-ray, a box around a lesion, a view plane, a rigid
 registration: they differ in what the parameters mean, in what is seen at them
-and in how far they are from the truth. Learner, replay, greedy search and the
-gymnasium wrappers know this interface and nothing else.
+and in how far they are from the truth. Learner, replay, greedy search, evaluation
+and the gymnasium wrappers know this interface and nothing else.
 
 A *situation* is a row of a structured array: which case, which head of the
 network, which level of the ladder, under which pose, at which parameters, and
@@ -17,13 +17,17 @@ second axis for them wherever ``[, agents]`` is written; others do not.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Situations = NDArray[np.void]
 """Structured rows; every task's dtype has at least the fields case, head, level, action."""
+
+
+MM: Final = "mm"
+"""The unit of tasks whose errors are millimetres."""
 
 
 class Outcome(NamedTuple):
@@ -50,6 +54,7 @@ class Task(Protocol):
         heads: how many different things are looked for (landmarks, organs, planes).
         levels: rungs of the ladder, coarse to fine.
         agents: how many agents search together.
+        unit: what errors are in: `MM`, or the task's own words.
     """
 
     situation: np.dtype[np.void]
@@ -58,6 +63,7 @@ class Task(Protocol):
     heads: int
     levels: int
     agents: int
+    unit: str
 
     def __len__(self) -> int:
         """Number of cases."""
@@ -89,8 +95,11 @@ class Task(Protocol):
     def move_to(self, at: Situations, parameters: NDArray[np.float32]) -> None:
         """Put situations at float32[n[, agents], d] of `parameters`, in place."""
 
+    def targets(self, at: Situations) -> NDArray[np.float64]:
+        """float64[n[, agents], d]: the parameters each situation should have."""
+
     def errors(self, at: Situations) -> NDArray[np.float64]:
-        """float64[n[, agents]]: distance to the truth in mm (or the task's own unit)."""
+        """float64[n[, agents]]: how far from the truth, in the task's unit; 0 is perfect."""
 
     def fractions(self, at: Situations) -> NDArray[np.float64]:
         """float64[n, 3] in 0..1: coarse place in the image, for the experience sketch's key."""

@@ -21,7 +21,7 @@ import torch
 from tensorboardX import SummaryWriter
 
 from common.errors import InputDataError, UsageError
-from site_client.agent.evaluation import EvaluationReport, evaluate
+from site_client.agent.evaluation import evaluate
 from site_client.agent.learner import Learner, TrainingReport
 from site_client.agent.network import use_deterministic_torch
 from site_client.agent.settings import EvaluationSettings
@@ -277,15 +277,15 @@ class _Run:
             names=held.labels,
         )
         torch.set_num_threads(self._config.run.threads)
-        self._validation = report.mean_mm
-        self._prior_mm = mean_prior(report)
-        figures = {f"validation/{name}_mm": s.mean_mm for name, s in report.posed.items()}
-        figures["validation/mean_mm"] = report.mean_mm
+        self._validation = report.mean
+        self._prior_mm = report.prior
+        figures = {f"validation/{name}_mm": s.mean for name, s in report.posed.items()}
+        figures["validation/mean_mm"] = report.mean
         if self._prior_mm is not None:
             figures["validation/prior_mm"] = self._prior_mm
         self._log(board, self._learner.updates, figures)
-        if self._best is None or report.mean_mm < self._best:
-            self._best = report.mean_mm
+        if self._best is None or report.mean < self._best:
+            self._best = report.mean
             self._save(BEST)
 
     def _save(self, which: str) -> None:
@@ -318,13 +318,6 @@ def validation_settings(config: Config) -> EvaluationSettings:
     return config.evaluation.model_copy(
         update={"starts": run.validation_starts, "poses": run.validation_poses, "native": False}
     )
-
-
-def mean_prior(report: EvaluationReport) -> float | None:
-    """Mean error of the constant predictor over the heads for which there is one."""
-    priors = [s.prior_mm for s in report.posed.values() if s.prior_mm is not None]
-    known = [value for value in priors if math.isfinite(value)]
-    return float(np.mean(known)) if known else None
 
 
 def _summary(window: list[TrainingReport]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InternalError
 from common.model import initial_weights, weights_digest
 from common.sketching import CountSketch
 from common.wire.codes import ReplyCode
@@ -161,14 +162,20 @@ class TrainingStudy:
 
 
 def landmark_error(name: str, summary: ErrorSummary) -> LandmarkError:
-    """An evaluation's figures in whole micrometres, as a report may carry them."""
+    """An evaluation's figures in whole micrometres, as a report may carry them.
+
+    Raises:
+        InternalError: errors in another unit than mm, which no report has a place for.
+    """
+    if summary.share_above_10mm is None:
+        raise InternalError("errors cannot be reported", expected="mm", got=summary.unit)
     return LandmarkError(
         landmark=name,
         searches=summary.searches,
-        mean_um=_micrometres(summary.mean_mm),
-        median_um=_micrometres(summary.median_mm),
-        consensus_um=_micrometres(summary.consensus_mm),
-        prior_um=_micrometres(summary.prior_mm or 0.0),
+        mean_um=_micrometres(summary.mean),
+        median_um=_micrometres(summary.median),
+        consensus_um=_micrometres(summary.consensus),
+        prior_um=_micrometres(summary.prior or 0.0),
         over_10mm=round(summary.share_above_10mm * summary.searches),
     )
 

@@ -97,10 +97,10 @@ def measure(plan: FederationPlan, seed: int) -> dict:
     fed, *local = reports
     return {
         "seed": seed,
-        "prior_mm": fed.prior_mm,
-        "federated_mm": fed.mean_mm,
+        "prior_mm": fed.prior,
+        "federated_mm": fed.mean,
         "federated": fed.as_dict(),
-        "local_mm": [report.mean_mm for report in local],
+        "local_mm": [report.mean for report in local],
         "local": [report.as_dict() for report in local],
         "data_cpu_s": data_s,
         "train_cpu_s_per_site": train_s,

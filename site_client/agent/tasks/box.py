@@ -119,6 +119,7 @@ class BoxSearch:
     """
 
     agents = 1
+    unit = "1 - IoU"
 
     def __init__(
         self,

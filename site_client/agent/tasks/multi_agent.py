@@ -54,6 +54,7 @@ class MultiAgent:
         self.teams = np.array(teams, dtype=np.int64)
         self.heads, self.agents = self.teams.shape
         self.shape, self.actions, self.levels = task.shape, task.actions, task.levels
+        self.unit = task.unit
         each: list[tuple[str, str, tuple[int, ...]]] = [
             ("action", "u1", (self.agents,)),
             ("position", "<f4", (self.agents, task.dim)),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from site_client.agent.settings import PoseSettings
-from site_client.agent.task import Outcome, Situations
+from site_client.agent.task import MM, Outcome, Situations
 from site_client.agent.tasks.geometry import Ladder, steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length
 from site_client.imaging.pyramids import Pyramids
@@ -85,6 +85,7 @@ class PointSearch(ABC):
     """
 
     agents = 1
+    unit = MM
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from site_client.agent.settings import PoseSettings
-from site_client.agent.task import Outcome, Situations
+from site_client.agent.task import MM, Outcome, Situations
 from site_client.agent.tasks.geometry import ORTHOGONAL_CUTS, check_falling, steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length, rotations
 from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, Raster, build_pyramids
@@ -104,6 +104,7 @@ class Registration:
 
     heads = 1
     agents = 1
+    unit = MM
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from site_client.agent.settings import LadderSettings, PoseSettings
-from site_client.agent.task import Outcome, Situations
+from site_client.agent.task import MM, Outcome, Situations
 from site_client.agent.tasks.geometry import steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length
 from site_client.imaging.crops import triplanar_crops
@@ -52,6 +52,7 @@ class TriplanarLandmark:
     situation = SITUATION
     actions = ACTIONS
     agents = 1
+    unit = MM
 
     def __init__(
         self,

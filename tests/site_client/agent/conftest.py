@@ -87,6 +87,7 @@ class Line:
     situation = LINE
     shape = (2, 3)
     actions, heads, levels, agents = 3, 1, 2, 1
+    unit = "mm"
     steps = np.array([4.0, 1.0], np.float32)
 
     def __init__(self, truths=(5.0, 12.0, 17.0)):

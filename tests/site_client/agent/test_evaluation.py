@@ -28,12 +28,12 @@ def test_a_report_of_perfect_searches_says_so(plan, cases, oracle):
     assert set(report.posed) == set(report.native) == {"A", "B"}
     for summary in report.posed.values():
         assert summary.searches == 3 * 4 * 3
-        assert summary.mean_mm < 1
-        assert summary.consensus_mm < 1
+        assert summary.mean < 1
+        assert summary.consensus < 1
         assert summary.share_above_10mm == 0
-        assert summary.prior_mm > 2
+        assert summary.prior > 2
     assert report.native["A"].searches == 3 * 3
-    assert report.mean_mm < 1 < report.prior_mm
+    assert report.mean < 1 < report.prior
 
 
 def test_the_constant_predictor_is_the_mean_over_its_cases(plan, cases):
@@ -42,13 +42,13 @@ def test_the_constant_predictor_is_the_mean_over_its_cases(plan, cases):
     np.testing.assert_allclose(mean, np.mean(offsets, axis=0))
     report = evaluate_weights(initial_weights(plan), plan, cases, seed=1, prior=mean)
     wanted = np.linalg.norm(np.array(offsets)[:, 0] - mean[0], axis=1).mean()
-    assert report.native["A"].prior_mm == pytest.approx(wanted, abs=1e-4)
+    assert report.native["A"].prior == pytest.approx(wanted, abs=1e-4)
 
 
 def test_without_a_prior_none_is_made_up(plan, cases):
     report = evaluate_weights(initial_weights(plan), plan, cases, seed=1)
-    assert report.prior_mm is None
-    assert report.posed["A"].prior_mm is None
+    assert report.prior is None
+    assert report.posed["A"].prior is None
 
 
 def test_the_same_seed_compares_networks_on_the_same_searches(plan, cases):
@@ -57,7 +57,7 @@ def test_the_same_seed_compares_networks_on_the_same_searches(plan, cases):
     learner.train(3)
     weights = initial_weights(plan)
     one, two = (evaluate_weights(w, plan, cases, 5, prior) for w in (weights, learner.weights()))
-    assert one.posed["A"].prior_mm == two.posed["A"].prior_mm
+    assert one.posed["A"].prior == two.posed["A"].prior
     assert evaluate_weights(weights, plan, cases, 5, prior) == one
     assert evaluate_weights(weights, plan, cases, 6, prior) != one
 

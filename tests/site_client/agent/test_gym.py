@@ -180,5 +180,15 @@ def test_one_evaluation_serves_every_task(task):
     report = evaluate(task, task.rewards_of_all, settings, seed=0, prior=mean_parameters(task))
     assert len(report.posed) == task.heads * task.agents
     for summary in (*report.posed.values(), *report.native.values()):
-        assert np.isfinite(summary.mean_mm)
-        assert summary.mean_mm <= 1.5
+        assert np.isfinite(summary.mean)
+        assert summary.mean <= 1.5
+        assert (summary.share_above_10mm is None) == (task.unit != "mm")
+
+
+def test_errors_that_are_no_lengths_are_not_called_millimetres():
+    settings = EvaluationSettings(starts=2, poses=1, native=False)
+    for task, unit, name in ((box(), "1 - IoU", "mean"), (landmark2d(), "mm", "mean_mm")):
+        told = evaluate(task, task.rewards_of_all, settings, seed=0).as_dict()
+        assert told["unit"] == unit
+        assert told[name] == np.mean([summary[name] for summary in told["posed"].values()])
+        assert any(key.endswith("_mm") for key in told) == (unit == "mm")

@@ -78,7 +78,7 @@ def test_every_way_of_learning_finds_the_numbers_and_pulls_the_trigger(line, lin
     before = evaluate(line, learner.network, EvaluationSettings(starts=8, poses=1), 0)
     learner.train(250)
     after = evaluate(line, learner.network, EvaluationSettings(starts=8, poses=1), 0)
-    assert after.mean_mm < 1.5 < before.mean_mm
+    assert after.mean < 1.5 < before.mean
 
 
 class Constant(nn.Module):

@@ -26,7 +26,7 @@ class Pair:
             ("position", "<f4", (2,)),
         ]
     )
-    heads, agents = 1, 2
+    heads, agents, unit = 1, 2, "mm"
 
     def __init__(self, line):
         self._line = line
@@ -156,13 +156,13 @@ def test_an_evaluation_tells_agents_that_search_together_apart(line):
     assert set(report.posed) == {"place #1", "place #2"}
     first, second = report.posed.values()
     assert first.searches == 3 * 4 * 2
-    assert first.mean_mm <= 1
+    assert first.mean <= 1
     # The second never moves, and its trigger ends nothing: it stays where it began.
     still = report.posed_searches.found["position"][:, :, 1]
-    assert second.mean_mm == pytest.approx(report.posed_searches.errors[:, :, 1].mean())
-    assert second.mean_mm > 2
+    assert second.mean == pytest.approx(report.posed_searches.errors[:, :, 1].mean())
+    assert second.mean > 2
     assert still.std() > 2
-    assert first.prior_mm == pytest.approx(second.prior_mm)
+    assert first.prior == pytest.approx(second.prior)
     assert set(first.further) == {"apart"}
 
 

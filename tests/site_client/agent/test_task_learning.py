@@ -86,7 +86,7 @@ def test_points_of_faces_are_learned():
     )
     report = evaluate(kept, learned(shown), SEARCHING, seed=2)
     start = kept.errors(kept.starts(np.random.default_rng(3), 5, posed=True)).mean()
-    assert report.mean_mm < start / 5
+    assert report.mean < start / 5
 
 
 def lesions(rng, name):
