@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 from cryptography.x509 import Certificate
 
@@ -24,8 +25,8 @@ from common.crypto.certificates import (
     read_node_key,
 )
 from common.crypto.identity import read_public_key, read_signing_key
-from common.crypto.keyed import read_federation_key
 from common.errors import CairnError, ExitCode, InputDataError, UnreachableError, VerificationError
+from common.ledger.layout import Layout
 from common.ledger.notes import ledger_origin
 from common.ledger.verify import verify_ledger
 from common.plan import FederationPlan
@@ -33,6 +34,8 @@ from common.wire.pixel_rules import most_bytes
 from site_client.confinement import confinement_facts, look, role
 from site_client.egress.policy import check_plan, read_policy
 from site_client.facts import Fact
+from site_client.keys.keeper import read_key_state
+from site_client.keys.ring import KeyRing
 from site_client.site import SiteFolder
 
 TIMEOUT_S = 3.0
@@ -132,7 +135,7 @@ def _app(site: SiteFolder) -> Fact:
 
 def _ledger_key(site: SiteFolder) -> Fact:
     key = read_signing_key(site.ledger_key)
-    return Fact("ledger key", "ok", f"fingerprint {key.public.fingerprint[:16]}")
+    return Fact("ledger key", "ok", f"fingerprint {key.public.fingerprint}")
 
 
 def _node_key(site: SiteFolder) -> Fact:
@@ -146,15 +149,33 @@ def _witness(site: SiteFolder) -> Fact:
 
 
 def _federation_key(site: SiteFolder) -> Fact:
-    if not site.federation_key.exists():
+    """Whether the key is here, which one, who else has it; or what it waits for."""
+    held, state = KeyRing(site).newest(), read_key_state(site)
+    if state is not None and state.trouble:
         return Fact(
             "federation key",
-            "warning",
-            "not here; plans of privacy tier 1 cannot be served",
-            f"Get it from another site, never from the aggregator, and save it as "
-            f"{site.federation_key} with mode 600",
+            "bad",
+            f"refused: {state.trouble}",
+            "It stands in the ledger; compare key ids and fingerprints with the other sites",
+            ExitCode.VERIFICATION_FAILED,
         )
-    return Fact("federation key", "ok", f"id {read_federation_key(site.federation_key).key_id}")
+    if held is None:
+        says = "not here; plans of privacy tier 1 cannot be served"
+        if (
+            site.settings().enrolment is None
+            or read_policy(site.policy_file).sharing.share == "never"
+        ):
+            fix = (
+                "Get it from another site, never from the aggregator, and save it as "
+                f"{site.federation_key} with mode 600"
+            )
+        else:
+            fix = "It comes by itself while this site and one that has it are up: cairn-site up"
+        waiting = f" (waits for {state.waiting})" if state is not None and state.waiting else ""
+        return Fact("federation key", "warning", says + waiting, fix)
+    if state is None or state.key_id != held.key.key_id:
+        return Fact("federation key", "ok", f"id {held.key.key_id}, brought by hand")
+    return Fact("federation key", "ok", state.says)
 
 
 def _images(site: SiteFolder) -> Fact:
@@ -227,7 +248,10 @@ def _expiry(name: str, certificate: Certificate, says: str, fix: str) -> Fact:
 
 
 def _ledger(site: SiteFolder) -> Fact:
-    if not site.ledger.exists():
+    layout = Layout(site.ledger)
+    signed = layout.checkpoint.exists() or layout.receipt_files()
+    if not signed and not _size(layout.log):
+        # The folder may be there: a full disk can stop the first record, and nothing was signed.
         return Fact("ledger", "ok", "not begun; the worker begins it")
     verdict = verify_ledger(
         site.ledger,
@@ -249,6 +273,10 @@ def _ledger(site: SiteFolder) -> Fact:
         f"{verdict.totals.records} records, chain intact, "
         f"{megabytes(verdict.totals.bytes_out)} out, witnessed to {verdict.witnessed_size}",
     )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _disk(site: SiteFolder) -> Fact:

@@ -8,6 +8,7 @@ would not help, and a person must look.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common.errors import ExitCode
-from site_client.notify import notify
+from site_client.notify import VARIABLE, notify
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -56,7 +57,9 @@ class Child:
         now = time.monotonic()
         if self._process is None:
             if now >= self._next:
-                self._process = subprocess.Popen(self._command)
+                # Only this process speaks to systemd: it alone knows when both run.
+                own = {n: v for n, v in os.environ.items() if n != VARIABLE}
+                self._process = subprocess.Popen(self._command, env=own)
                 self._since = now
                 self._say(f"{self.name} started (process {self._process.pid})")
             return None

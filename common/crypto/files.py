@@ -6,6 +6,7 @@ a secret in an error.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -127,6 +128,10 @@ def _write_all(descriptor: int, data: bytes) -> None:
 
 
 def _cannot(verb: str, path: Path, error: OSError) -> InputDataError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return InputDataError(
-        f"cannot {verb} a key file", field=str(path), got=error.strerror or "an error"
+        f"cannot {verb} a key file",
+        field=str(path),
+        got=error.strerror or "an error",
+        advice="Make room, then type the same again" if full else "",
     )
