@@ -6,8 +6,11 @@ import json
 from collections import deque
 from dataclasses import asdict, dataclass
 
+from common.crypto.certificates import days_left, read_certificate
+from common.errors import InputDataError
 from common.ledger.layout import Layout
 from common.ledger.records import parse_record
+from site_client.keys.keeper import KeyState, read_key_state
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 
@@ -25,6 +28,8 @@ class SiteStatus:
         witnessed: records covered by the aggregator's newest receipt.
         waiting: orders not yet answered, and replies not yet fetched.
         log: last line of the worker's log.
+        key: how the federation key stands, or None before the desk was asked.
+        certificate_days: until our certificate expires (negative: it has); None without one.
     """
 
     site: str
@@ -35,6 +40,8 @@ class SiteStatus:
     witnessed: int
     waiting: tuple[int, int]
     log: str
+    key: KeyState | None = None
+    certificate_days: int | None = None
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -68,7 +75,17 @@ def read_status(site: SiteFolder) -> SiteStatus:
         witnessed=int(receipts[-1].stem) if receipts else 0,
         waiting=(len(spool.orders()) if spool.inbox.is_dir() else 0, replies),
         log=_last_log_line(site),
+        key=read_key_state(site),
+        certificate_days=_certificate_days(site),
     )
+
+
+def _certificate_days(site: SiteFolder) -> int | None:
+    try:
+        return days_left(read_certificate(site.tls_certificate))
+    except InputDataError:
+        # None was issued yet, or a worker's container asks, which has no courier's files.
+        return None
 
 
 def _last(site: SiteFolder) -> dict[str, object] | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from common.crypto.identity import read_signing_key
-from common.errors import InputDataError
+from common.errors import CairnError, InputDataError, VerificationError
 from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
 from site_client.egress.keys import KeyDoor
@@ -47,3 +47,35 @@ def exchange_now(site: SiteFolder) -> KeyState | None:
             if not carrier.has_work:
                 break
     return state
+
+
+def key_step(site: SiteFolder) -> str:
+    """Exchange what can be exchanged now, and say in a line how it stands.
+
+    Raises:
+        VerificationError: what came about the key does not hold.
+    """
+    try:
+        state = exchange_now(site)
+    except VerificationError:
+        raise
+    except CairnError as error:
+        return (
+            f"The federation key was not asked for ({error.problem}); the courier goes on asking."
+        )
+    if state is None:
+        return "The federation key: the worker that runs here sees to it."
+    if state.trouble:
+        raise VerificationError(
+            "joined, but what came about the federation key does not hold",
+            field="federation key",
+            expected="what a site that has it sealed to this one",
+            got=state.trouble,
+            advice="It stands in this site's ledger; ask the coordinator by telephone",
+        )
+    if state.key_id:
+        return f"The federation key is here: {state.says}."
+    return (
+        f"The federation key waits for {state.waiting or 'the desk'}; it comes by itself while "
+        "this site and one that has it are up."
+    )

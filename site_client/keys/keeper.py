@@ -56,6 +56,18 @@ class KeyState:
     waiting: str = ""
     trouble: str = ""
 
+    @property
+    def says(self) -> str:
+        """The key, and who has it, in a line."""
+        number = f"generation {self.generation}" if self.generation else "brought by hand"
+        has = [name for name, at in (self.peers or {}).items() if at and at >= self.generation]
+        lacks = [name for name in self.peers or {} if name not in has]
+        parts = [f"id {self.key_id}, {number}"] if self.key_id else ["not here"]
+        parts += [f"at {', '.join(has)}"] if has and self.generation else []
+        parts += [f"not yet at {', '.join(lacks)}"] if lacks and self.generation else []
+        parts += [f"waits for {self.waiting}"] if self.waiting else []
+        return "; ".join(parts)
+
 
 class KeyKeeper:
     """Keeps a site's federation key in step with the others'.
