@@ -280,6 +280,11 @@ def _federated(study: str, results: Results, pictures: Path) -> str:
             )
         if {"federated", "local"} <= set(means):
             summary.append(_verdict(scenario, means))
+        if scenario == "shift" and (own := _on_own_landmarks(study, results)):
+            summary.append(
+                f"- shift: no site marked every landmark; on those that were marked there, its own "
+                f"agent errs by {own:.2f} mm (posed)."
+            )
     return (
         f"## {_TITLES[study]}\n\nThe same gradient steps per site. *Local* is the mean over the "
         "four sites' own agents; *pooled* has the steps of one site, *pooled, all steps* those of "
@@ -302,6 +307,19 @@ def _federated(study: str, results: Results, pictures: Path) -> str:
         + "\n".join(summary)
         + "\n"
     )
+
+
+def _on_own_landmarks(study: str, results: Results) -> float | None:
+    """Posed error of local agents on the landmarks that their site's images had."""
+    brain = study == "federated-brain"
+    names = data.BRAIN_LANDMARKS if brain else data.CEPHALOGRAM_LANDMARKS
+    errors = []
+    for result in _jobs(results, "shift/local-"):
+        site = int(result["job"].split("local-")[1][0])
+        lacks = names[(site + 1) % len(names) :][:1] if brain else names[site::4]
+        found = result["posed"]["landmarks"]
+        errors += [row["mean"] for name, row in found.items() if name not in lacks]
+    return _mean(errors) if errors else None
 
 
 def _verdict(scenario: str, means: Mapping[str, float]) -> str:
