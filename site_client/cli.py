@@ -213,7 +213,17 @@ def check(ctx: click.Context, root: Path, plan_file: Path | None, *, as_json: bo
 
     Inside a container it looks at what that container has, and at what the kernel lets
     it do: `podman exec cairn-worker cairn-site check`.
-    """
+
+    \b
+    --json, for monitoring; fields are added and never renamed:
+      {"ready": true,                     no fact is bad
+       "facts": [{"name": "server",       what was looked at
+                  "level": "ok",          or "warning" or "bad"
+                  "says": "...",          what was found
+                  "fix": ""}]}            what to do; empty when nothing
+
+    Ends with 0 when ready, else with the code of the first bad fact.
+    """  # noqa: D301 - \b is click's, and must not be an escape
     from site_client.checks import check_site
 
     facts: list[Fact] = []
@@ -369,7 +379,23 @@ def up(ctx: click.Context, root: Path) -> None:
 @_SITE
 @_JSON
 def status(root: Path, *, as_json: bool) -> None:
-    """What this site did last: round, ledger, bytes out, last line of the log."""
+    """What this site did last: round, ledger, bytes out, last line of the log.
+
+    \b
+    --json, for monitoring; fields are added and never renamed:
+      site              its name
+      last              null, or {run, round, phase, plan, code, meaning, seconds, at}
+      records           in the ledger
+      bytes_out         recorded as sent
+      refusals          by the door or the worker
+      witnessed         records that the aggregator has cosigned
+      waiting           [orders not yet answered, replies not yet fetched]
+      log               last line of the worker's log
+      key               null, or how the federation key stands
+      certificate_days  until ours expires; negative: it has; null: none
+
+    Reads files only: it asks nobody, and works while worker and courier run.
+    """  # noqa: D301 - \b is click's, and must not be an escape
     from site_client.status import read_status
 
     found = read_status(SiteFolder(root))
@@ -393,6 +419,8 @@ def status(root: Path, *, as_json: bool) -> None:
     click.echo(f"key       {'nothing heard yet' if found.key is None else found.key.says}")
     if found.key is not None and found.key.trouble:
         click.echo(f"REFUSED   {found.key.trouble}")
+    if found.certificate_days is not None:
+        click.echo(f"ours      certificate good for {found.certificate_days} days")
     click.echo(f"waiting   {found.waiting[0]} orders, {found.waiting[1]} replies")
     click.echo(f"log       {found.log or 'empty'}")
 

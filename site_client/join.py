@@ -104,7 +104,11 @@ def join(
     witness = check_invite(invite)
     if not data.is_dir():
         raise InputDataError(
-            "no data folder", field=str(data), expected="a folder of images", got="nothing there"
+            "no data folder",
+            field=str(data),
+            expected="a folder of images",
+            got="nothing there",
+            advice="Check the path, and that its volume is mounted",
         )
     if site.settings_file.exists():
         raise InputDataError(

@@ -58,7 +58,11 @@ def find_cases(folder: Path) -> list[tuple[str, Path, Path]]:
     """
     if not folder.is_dir():
         raise InputDataError(
-            "no data folder", field=str(folder), expected="a folder", got="nothing there"
+            "no data folder",
+            field=str(folder),
+            expected="a folder",
+            got="nothing there",
+            advice="Check the path, and that its volume is mounted",
         )
     bids = sorted(p for p in folder.glob("sub-*/**/anat/*") if _is_anatomical(p))
     images = bids or sorted(p for p in folder.iterdir() if _is_flat(p))
@@ -68,6 +72,7 @@ def find_cases(folder: Path) -> list[tuple[str, Path, Path]]:
             field=str(folder),
             expected="sub-*/anat/*_T1w.nii.gz, or case.nii.gz beside case.mrk.json",
             got="neither",
+            advice="Put images there, or name another folder",
         )
     cases: list[tuple[str, Path, Path]] = []
     without: list[str] = []
@@ -84,6 +89,7 @@ def find_cases(folder: Path) -> list[tuple[str, Path, Path]]:
             field=str(folder),
             expected="one landmark file per image",
             got=f"none for {', '.join(without)}",
+            advice="Mark them, or move these images away",
         )
     names = [name for name, _, _ in cases]
     twice = sorted({name for name in names if names.count(name) > 1})
