@@ -10,7 +10,7 @@ from rich.table import Table
 
 from aggregator.commands.options import FILE, json_option, run_argument, with_desk
 from aggregator.desk.desk import Desk, Started, StartOrder
-from aggregator.desk.plans import facts_of
+from aggregator.desk.plans import facts_of, key_fact
 from aggregator.report.live import status_json, watch
 from aggregator.rounds.embedding import CODEBOOK_FILE, GROUPS_FILE
 from aggregator.rounds.events import read_events
@@ -53,9 +53,12 @@ def start(
     files = {CODEC_FILE: codec, CODEBOOK_FILE: book}
     attached = {name: path.read_bytes() for name, path in files.items() if path is not None}
     if not as_json:
+        from aggregator.desk.local import LocalDesk
+
         table = Table(show_header=False, box=None, pad_edge=False)
         admitted = sum(site.state == "admitted" for site in desk.sites())
-        for name, value in facts_of(plan, admitted):
+        here = key_fact(desk.folder, plan) if isinstance(desk, LocalDesk) else []
+        for name, value in [*facts_of(plan, admitted), *here]:
             table.add_row(f"{name}  ", value)
         Console().print(table)
     started = desk.start(StartOrder(plan_file.read_bytes(), min_sites, wait_s, attached))

@@ -21,7 +21,7 @@ from aggregator.desk.answering import Count, answering, coordinator_of
 from aggregator.desk.desk import StartOrder
 from aggregator.desk.local import LocalDesk, parse_plan_toml
 from aggregator.desk.messages import progress_message, site_message
-from aggregator.desk.plans import facts_of
+from aggregator.desk.plans import facts_of, key_fact
 from aggregator.report.live import status_json
 from aggregator.report.state import RunState, fold
 from aggregator.rounds.embedding import CODEBOOK_FILE
@@ -118,7 +118,8 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
         with answering("StartRound", context, self._count):
             self._who("StartRound", context)
             plan = parse_plan_toml(request.plan)
-            facts = facts_of(plan, len(self._desk.folder.admitted()))
+            folder = self._desk.folder
+            facts = [*facts_of(plan, len(folder.admitted())), *key_fact(folder, plan)]
             reply = pb.StartRoundReply(
                 plan_fingerprint=plan.fingerprint,
                 facts=[pb.PlanFact(name=name, value=value) for name, value in facts],

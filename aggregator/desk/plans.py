@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from aggregator.admin import sealed
+from aggregator.admin.folder import FederationFolder
 from common.plan import FederationPlan
 from common.schedule import schedule
 from common.wire.rules import ANSWERS
@@ -23,6 +25,26 @@ def facts_of(plan: FederationPlan, admitted: int) -> list[tuple[str, str]]:
         ("deadline", f"{plan.rounds.deadline_s:g} s a round"),
         ("a site sends", f"at most {most * limits.max_envelope_bytes / 1e6:.1f} MB a round"),
     ]
+
+
+def key_fact(folder: FederationFolder, plan: FederationPlan) -> list[tuple[str, str]]:
+    """Which sites lack the newest federation key, where a plan needs it; nothing when none does.
+
+    Sites whose key a person carries are not known here; round 0 asks all of them.
+    """
+    newest = sealed.newest(folder)
+    if newest.generation == 0 or plan.limits.privacy_tier == 0:
+        return []
+    has = {name: sealed.fetch(folder, name) for name in folder.admitted()}
+    lacking = [
+        name for name, box in has.items() if box is None or box.generation < newest.generation
+    ]
+    says = f"generation {newest.generation}, id {newest.key_id}"
+    if sealed.must_renew(folder):
+        says += "; a site was revoked: another is being made"
+    if lacking:
+        says += f"; not yet at {_few(tuple(lacking))}, left out until it is"
+    return [("federation key", says)]
 
 
 def _few(names: tuple[str, ...], shown: int = 8) -> str:

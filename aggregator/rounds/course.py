@@ -129,7 +129,8 @@ def agree(claims: dict[str, tuple[str | None, str | None]]) -> tuple[Agreement, 
             field="key_id, codec",
             expected="the same at most of the sites",
             got=f"{len(votes)} different ones at {len(claims)} sites",
-            advice="Give every site the same federation.key and the same release of Cairn",
+            advice="A site that is up gets the newest federation key by itself: see `cairn-site "
+            "check` there; and every site needs the same release of Cairn",
         )
     key_id, codec = next(claim for claim, sites in votes.items() if sites is winners)
     return Agreement(key_id, codec), set(claims) - set(winners)
