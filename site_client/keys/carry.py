@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from pathlib import Path
 from threading import Event
 
@@ -66,6 +67,12 @@ class KeyCarrier:
     def _deliver(self, path: Path) -> None:
         """Hand released keys to the desk; whatever it says of them, they were sent."""
         data = path.read_bytes()
+        try:
+            boxes = decode_sealed(data).boxes
+        except CairnError as error:
+            LOG.error("a file in the outbox that the door did not write: %s", error)  # noqa: TRY400
+            path.unlink(missing_ok=True)
+            return
         keys = [
             pb.SealedKey(
                 for_site=box.label.for_site,
@@ -75,7 +82,7 @@ class KeyCarrier:
                 ciphertext=box.box,
                 signature=box.signature,
             )
-            for box in decode_sealed(data).boxes
+            for box in boxes
         ]
         try:
             put_sealed_keys(self._site, keys)
@@ -127,18 +134,23 @@ class KeyCarrier:
 def keep_carrying(site: SiteFolder, stop: Event) -> None:
     """Until ``stop`` is set: now, every half minute, and at once when something waits.
 
-    While a site lacks the newest key it is asked every few seconds; after a failure
-    ever less often.
+    While a site lacks the newest key it is asked every few seconds, and the less often
+    the longer all have had it: who joins comes seldom alone. After a failure ever less often.
     """
-    carrier, pause = KeyCarrier(site), UNSETTLED_S
+    carrier, pause, calm = KeyCarrier(site), UNSETTLED_S, time.monotonic()
     while not stop.is_set():
         failed = False
         try:
-            pause = SETTLED_S if carrier.turn() else UNSETTLED_S
+            if not carrier.turn():
+                calm = time.monotonic()
+            pause = min(max((time.monotonic() - calm) / 10, UNSETTLED_S), SETTLED_S)
         except CairnError as error:
             failed = True
             pause = min(max(2 * pause, SETTLED_S), LONGEST_WAIT_S)
             LOG.warning("federation key: %s; next try in %.0f s", error.problem, pause)
+        except OSError as error:
+            failed, pause = True, LONGEST_WAIT_S
+            LOG.warning("federation key: %s; next try in %.0f s", error.strerror, pause)
         waited = 0.0
         while waited < pause and not stop.wait(LOOK_S):
             waited += LOOK_S
