@@ -33,6 +33,8 @@ PATIENCE_S = 60.0
 """How much longer each next holder, in order of name, waits for those before it to seal."""
 AGAIN_S = 120.0
 """When what was sealed and did not arrive is sealed again."""
+RENEW_PAUSE_S = 60.0
+"""Least time between two keys that this site makes, whatever the desk asks for."""
 LOG = logging.getLogger("cairn.keys")
 
 
@@ -95,6 +97,7 @@ class KeyKeeper:
         self._given: dict[tuple[str, int, str], float] = {}
         self._since: dict[tuple[str, int], float] = {}
         self._told: set[str] = set()
+        self._made: float | None = None
 
     def turn(self) -> KeyState | None:
         """Do what the newest news ask for; None when there are none since the last turn.
@@ -167,8 +170,13 @@ class KeyKeeper:
         if held is None or held.generation == 0:
             held = self._adopt(turn, held)
         elif held.generation < newest.generation:
-            held = self._take(turn)
-        if held is None:
+            held = self._take(turn) or held
+        if held is None or held.generation < newest.generation:
+            if newest.renew and all(
+                p.generation < newest.generation for p in turn.allowed.values()
+            ):
+                # Whoever had it was revoked: there is nobody left to wait for.
+                return self._renew(turn, newest.generation)
             return f"another site, to seal generation {newest.generation} to us"
         if held.generation > newest.generation:
             raise _fell_back(held.generation, newest)
@@ -233,11 +241,7 @@ class KeyKeeper:
     def _serve(self, turn: _Turn, held: Held) -> str:
         """As a holder: make the next generation if one is wanted, else seal to who lacks this."""
         if turn.news.newest.renew:
-            if self._is_our_turn("renew", turn, held.generation):
-                following = held.generation + 1
-                proposed = Held(following, self._ring.propose(following))
-                self._give(turn, proposed, turn.allowed.values())
-            return f"generation {held.generation + 1}, for a site was revoked"
+            return self._renew(turn, held.generation)
         lacking = [peer for peer in turn.allowed.values() if peer.generation < held.generation]
         if not lacking:
             self._since.clear()
@@ -245,6 +249,17 @@ class KeyKeeper:
         if self._is_our_turn("serve", turn, held.generation):
             self._give(turn, held, lacking)
         return ""
+
+    def _renew(self, turn: _Turn, generation: int) -> str:
+        """Make the generation after this one, for a site was revoked."""
+        following, now = generation + 1, self._clock()
+        known = self._ring.proposal()
+        again = known is not None and known.generation == following
+        rested = self._made is None or now - self._made >= RENEW_PAUSE_S
+        if self._is_our_turn("renew", turn, generation) and (again or rested):
+            self._made = self._made if again else now
+            self._give(turn, Held(following, self._ring.propose(following)), turn.allowed.values())
+        return f"generation {following}, for a site was revoked"
 
     def _is_our_turn(self, what: str, turn: _Turn, generation: int) -> bool:
         """The first holder by name acts at once; each next one waits for it a while longer."""

@@ -198,6 +198,34 @@ def test_when_the_first_holder_is_away_the_next_steps_in_after_a_while(desk):
     assert south.sent()[-1].arrays[0].name == f"west:{west.fingerprint}"
 
 
+def test_when_the_only_site_with_the_key_is_gone_another_makes_the_next(desk):
+    lost, north = desk.add("lost"), desk.add("north")
+    desk.settle("lost", turns=2)
+    desk.add("south")
+    desk.settle("north", "south")
+    desk.revoke("lost").stop()
+    path = desk.folder.sites / "north" / "sealed" / "000001.json"
+    path.unlink()  # it was never sealed to anybody else
+    KeyRing(north.folder).drop_proposal()
+    for key in north.folder.key_ring.glob("*.key"):
+        key.unlink()
+    desk.settle()
+    assert north.key_id() == desk.sites["south"].key_id() != lost.key_id()
+    assert north.held().generation == 2
+
+
+def test_a_desk_that_asks_for_new_keys_without_end_gets_one_a_minute(desk):
+    north = desk.add("north")
+    desk.settle()
+
+    def always(reply) -> None:
+        reply.federation_key.renew = True
+
+    lying(desk, "ListPeers", always)
+    desk.settle(turns=8)
+    assert north.held().generation == 2
+
+
 def test_a_run_keeps_its_key_and_the_next_one_has_the_newest(desk):
     north = desk.add("north")
     desk.settle()
