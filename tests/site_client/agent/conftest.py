@@ -7,9 +7,19 @@ from torch import nn
 
 from common.plan import FederationPlan, parse_plan
 from site_client.agent.learner import Learner
-from site_client.agent.settings import LearnerSettings
+from site_client.agent.settings import LadderSettings, LearnerSettings, PoseSettings
 from site_client.agent.task import Outcome
+from site_client.agent.tasks.box import BoxCase, BoxSearch, BoxSettings
+from site_client.agent.tasks.geometry import Ladder
+from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
+from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
+from site_client.agent.tasks.multi_agent import MultiAgent
+from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, PlaneSettings
+from site_client.agent.tasks.points import Views
+from site_client.agent.tasks.registration import PairCase, Registration, RegistrationSettings
+from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.imaging.dataset import Case
+from site_client.imaging.pyramids import Raster
 from site_client.imaging.volumes import Volume
 
 
@@ -196,5 +206,67 @@ def line_learner(line, line_settings):
             for parameter in network.parameters():
                 parameter.uniform_(-0.3, 0.3, generator=generator)
         return Learner(line, network, line_settings(**changed), seed, keys=keys)
+
+    return make
+
+
+def noise(*shape):
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
+def volume_case():
+    volume = Volume(noise(24, 26, 28), 1.0, (0.0, 0.0, 0.0), np.eye(3))
+    return Case("x", volume, np.array([[10.0, 12, 14], [15, 9, 11]]))
+
+
+def landmark2d(side):
+    case = Case2D("x", noise(1, 50, 60), (1.0, 1.0), np.array([[20.0, 30.0], [9.0, 9.0]]))
+    return Landmark2D(build_cases_2d([case]), LADDER, Views.multiscale((1, 3), roi=side))
+
+
+def landmark3d(side):
+    return Landmark3D(build_cases_3d([volume_case()]), LADDER, Views.history(2, roi=side))
+
+
+def multi_agent(side):
+    return MultiAgent(landmark3d(side), [[0, 1, 1]])
+
+
+def triplanar(side):
+    ladder = LadderSettings(scales=(2.0, 1.0), steps_mm=(4.0, 1.0))
+    return TriplanarLandmark([volume_case()], ladder, PoseSettings(), roi=side, spacing_mm=1.0)
+
+
+def box(side):
+    raster = Raster(noise(1, 50, 60), (1.0, 1.0), np.eye(2))
+    boxes = np.array([[(-20.0, -10), (-3, 9)], [(4, 4), (20, 15)]])
+    return BoxSearch([BoxCase("x", raster, boxes)], BoxSettings(roi=side))
+
+
+def plane(side):
+    volume = volume_case().volume
+    planes = np.array([[volume.centre_mm, (1.0, 0.1, 0.0)]])
+    settings = PlaneSettings(roi=side, strides_mm=(2.0, 2.0, 1.0))
+    return PlaneSearch([PlaneCase("x", volume, planes, np.full((1, 1, 3), np.nan))], settings)
+
+
+def registration(side):
+    raster = Raster(noise(1, 50, 60), (1.0, 1.0), np.eye(2))
+    pair = PairCase("x", raster, raster, np.zeros(2), np.zeros((1, 2)))
+    return Registration([pair], RegistrationSettings(roi=side))
+
+
+LADDER = Ladder((3.0, 1.0), (6.0, 1.0))
+FLAT = (landmark2d, triplanar, box, plane, registration)
+CUBIC = (landmark3d, multi_agent)
+
+
+@pytest.fixture
+def make_task():
+    """A little task of every kind by its name, over one made-up image."""
+    makers = {make.__name__: make for make in FLAT + CUBIC}
+
+    def make(name, side=None):
+        return makers[name](side or (13 if makers[name] in FLAT else 7))
 
     return make

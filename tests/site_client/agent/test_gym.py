@@ -9,75 +9,22 @@ from gymnasium.vector import AutoresetMode
 from common.errors import InputDataError
 from site_client.agent.evaluation import evaluate, mean_parameters
 from site_client.agent.gym import SearchEnv, SearchVectorEnv
-from site_client.agent.settings import EvaluationSettings, LadderSettings, PoseSettings
-from site_client.agent.tasks.box import BoxCase, BoxSearch, BoxSettings
-from site_client.agent.tasks.geometry import Ladder
-from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
-from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
-from site_client.agent.tasks.multi_agent import MultiAgent
-from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, PlaneSettings
-from site_client.agent.tasks.points import Views
-from site_client.agent.tasks.registration import PairCase, Registration, RegistrationSettings
-from site_client.agent.tasks.triplanar import TriplanarLandmark
-from site_client.imaging.dataset import Case
-from site_client.imaging.pyramids import Raster
-from site_client.imaging.volumes import Volume
+from site_client.agent.settings import EvaluationSettings
 
-LADDER = Ladder((3.0, 1.0), (6.0, 1.0))
+TASKS = [
+    "landmark2d",
+    "landmark3d",
+    "multi_agent",
+    "triplanar",
+    "box",
+    "plane",
+    "registration",
+]
 
 
-def image(*shape):
-    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
-
-
-def landmark2d():
-    case = Case2D("x", image(1, 50, 60), (1.0, 1.0), np.array([[20.0, 30.0], [9.0, 9.0]]))
-    return Landmark2D(build_cases_2d([case]), LADDER, Views.multiscale((1, 3), roi=13))
-
-
-def volume_case():
-    volume = Volume(image(24, 26, 28), 1.0, (0.0, 0.0, 0.0), np.eye(3))
-    return Case("x", volume, np.array([[10.0, 12, 14], [15, 9, 11]]))
-
-
-def landmark3d():
-    return Landmark3D(build_cases_3d([volume_case()]), LADDER, Views.history(2, roi=7))
-
-
-def multi_agent():
-    return MultiAgent(landmark3d(), [[0, 1, 1]])
-
-
-def triplanar():
-    ladder = LadderSettings(scales=(2.0, 1.0), steps_mm=(4.0, 1.0))
-    return TriplanarLandmark([volume_case()], ladder, PoseSettings(), roi=13, spacing_mm=1.0)
-
-
-def box():
-    raster = Raster(image(1, 50, 60), (1.0, 1.0), np.eye(2))
-    boxes = np.array([[(-20.0, -10), (-3, 9)], [(4, 4), (20, 15)]])
-    return BoxSearch([BoxCase("x", raster, boxes)], BoxSettings(roi=13))
-
-
-def plane():
-    volume = volume_case().volume
-    planes = np.array([[volume.centre_mm, (1.0, 0.1, 0.0)]])
-    settings = PlaneSettings(roi=13, strides_mm=(2.0, 2.0, 1.0))
-    return PlaneSearch([PlaneCase("x", volume, planes, np.full((1, 1, 3), np.nan))], settings)
-
-
-def registration():
-    raster = Raster(image(1, 50, 60), (1.0, 1.0), np.eye(2))
-    pair = PairCase("x", raster, raster, np.zeros(2), np.zeros((1, 2)))
-    return Registration([pair], RegistrationSettings(roi=13))
-
-
-TASKS = [landmark2d, landmark3d, multi_agent, triplanar, box, plane, registration]
-
-
-@pytest.fixture(params=TASKS, ids=lambda make: make.__name__)
-def task(request):
-    return request.param()
+@pytest.fixture(params=TASKS)
+def task(request, make_task):
+    return make_task(request.param)
 
 
 def test_every_task_passes_gymnasiums_own_check(task):
@@ -98,8 +45,8 @@ def test_an_episode_is_truncated_when_it_is_old_and_never_before(task):
         assert info["error"] >= 0
 
 
-def test_a_trigger_terminates_and_is_no_time_out():
-    task = box()
+def test_a_trigger_terminates_and_is_no_time_out(make_task):
+    task = make_task("box")
     env = SearchEnv(task, episode_steps=1)
     for seed in range(20):
         seen, _ = env.reset(seed=seed)
@@ -135,8 +82,8 @@ def test_many_searches_step_as_their_task_does(task):
         at = reached
 
 
-def test_searches_that_are_over_begin_anew_and_show_what_they_saw_last():
-    task = box()
+def test_searches_that_are_over_begin_anew_and_show_what_they_saw_last(make_task):
+    task = make_task("box")
     env = SearchVectorEnv(task, num_envs=8, episode_steps=4)
     assert env.metadata["autoreset_mode"] == AutoresetMode.SAME_STEP
     seen, _ = env.reset(seed=0)
@@ -160,19 +107,19 @@ def test_searches_that_are_over_begin_anew_and_show_what_they_saw_last():
     assert ("final_obs" in info) == (~over).any()
 
 
-def test_a_step_before_the_first_reset_is_refused():
-    for env in (SearchEnv(landmark2d()), SearchVectorEnv(landmark2d(), 2)):
+def test_a_step_before_the_first_reset_is_refused(make_task):
+    for env in (SearchEnv(make_task("landmark2d")), SearchVectorEnv(make_task("landmark2d"), 2)):
         with pytest.raises(gymnasium.error.ResetNeeded):
             env.step(0)
 
 
-def test_environments_that_cannot_be_are_refused():
+def test_environments_that_cannot_be_are_refused(make_task):
     with pytest.raises(InputDataError, match="1 or more"):
-        SearchEnv(landmark2d(), episode_steps=0)
+        SearchEnv(make_task("landmark2d"), episode_steps=0)
     with pytest.raises(InputDataError, match="num_envs"):
-        SearchVectorEnv(landmark2d(), 0)
+        SearchVectorEnv(make_task("landmark2d"), 0)
     with pytest.raises(InputDataError, match="share one generator"):
-        SearchVectorEnv(landmark2d(), 2).reset(seed=[1, 2])
+        SearchVectorEnv(make_task("landmark2d"), 2).reset(seed=[1, 2])
 
 
 def test_one_evaluation_serves_every_task(task):
@@ -185,9 +132,12 @@ def test_one_evaluation_serves_every_task(task):
         assert (summary.share_above_10mm is None) == (task.unit != "mm")
 
 
-def test_errors_that_are_no_lengths_are_not_called_millimetres():
+def test_errors_that_are_no_lengths_are_not_called_millimetres(make_task):
     settings = EvaluationSettings(starts=2, poses=1, native=False)
-    for task, unit, name in ((box(), "1 - IoU", "mean"), (landmark2d(), "mm", "mean_mm")):
+    for task, unit, name in (
+        (make_task("box"), "1 - IoU", "mean"),
+        (make_task("landmark2d"), "mm", "mean_mm"),
+    ):
         told = evaluate(task, task.rewards_of_all, settings, seed=0).as_dict()
         assert told["unit"] == unit
         assert told[name] == np.mean([summary[name] for summary in told["posed"].values()])
