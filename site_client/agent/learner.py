@@ -1,33 +1,28 @@
 """The learner of any task: acts, remembers, learns, as often as it is asked to.
 
-One gradient step follows every lockstep of the searches. DQN or Double DQN
-(whether the network duels is the network's affair) over a slow or a copied target
-network. The rewards of all actions are known here, so some updates, or all, may
-regress them at once instead (path supervision). Given the same task, first
-weights, settings, seed and calls, the weights are equal bit for bit, also when
-the state was saved and loaded in between, and ``train(a)`` followed by
-``train(b)`` is ``train(a + b)``.
-Sources: Mnih et al., Nature 2015; van Hasselt et al., AAAI 2016.
+One gradient step follows every lockstep of the searches; `Objective` says towards
+what. Given the same task, first weights, settings, seed and calls, the weights are
+equal bit for bit, also when the state was saved and loaded in between, and
+``train(a)`` followed by ``train(b)`` is ``train(a + b)``.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from common.errors import InternalError
 from common.model import Weights
 from site_client.agent import schedules
 from site_client.agent.keys import ExperienceKeys, LocalCounts, codec_of
 from site_client.agent.network import get_weights, set_weights, to_tensors, use_deterministic_torch
-from site_client.agent.replay import Drawn, Replay
+from site_client.agent.objective import Objective
+from site_client.agent.replay import Replay
 from site_client.agent.searches import Searches
 from site_client.agent.settings import LearnerSettings
 from site_client.agent.states import (
@@ -118,7 +113,7 @@ class Learner:
         self._counts_keys = keys is not None
         self._keys: Keys = keys or ExperienceKeys(task, codec_of(task))
         self._online = network
-        self._target = copy.deepcopy(network).requires_grad_(requires_grad=False)
+        self._objective = Objective(task, network, settings)
         self._optimizer = torch.optim.Adam(
             network.parameters(), lr=settings.learning_rate, fused=True
         )
@@ -163,7 +158,7 @@ class Learner:
             InputDataError: the weights are another network's.
         """
         set_weights(self._online, weights)
-        set_weights(self._target, weights)
+        set_weights(self._objective.target, weights)
 
     def weights(self) -> Weights:
         """A copy of the online network's weights."""
@@ -251,7 +246,11 @@ class Learner:
         if self._updates and self._updates % _UPDATES_PER_RECOUNT == 0:
             self._recount()
         drawn = self._replay.sample(self._rng, self._settings.batch, self.progress)
-        losses, errors = self._losses(drawn)
+        objective = self._objective
+        if self._path_supervised():
+            losses, errors = objective.of_all_rewards(drawn.transitions)
+        else:
+            losses, errors = objective.of_returns(drawn.transitions)
         loss = (losses * torch.from_numpy(drawn.importance)).mean()
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate
@@ -262,61 +261,13 @@ class Learner:
         if self._replay.kind == "prioritised":
             self._replay.set_errors(drawn.slots, errors.numpy())
         self._updates += 1
-        self._move_target()
+        objective.move_target(self._updates)
         return float(loss.detach())
-
-    def _losses(self, drawn: Drawn) -> tuple[Tensor, Tensor]:
-        """(float32[n] losses, float32[n] absolute errors); agents and actions are averaged."""
-        s_tm1 = drawn.transitions
-        values = self._online(*to_tensors(self._task.observe(s_tm1), s_tm1))
-        if self._path_supervised():
-            wanted = torch.from_numpy(self._task.rewards_of_all(s_tm1))
-            found = values
-        else:
-            actions = torch.from_numpy(s_tm1["action"].astype(np.int64))
-            found = values.gather(-1, actions[..., None])[..., 0]
-            wanted = self._returns(s_tm1)
-        if self._settings.loss == "huber":
-            losses = functional.smooth_l1_loss(found, wanted, reduction="none")
-        else:
-            losses = functional.mse_loss(found, wanted, reduction="none")
-        errors = (found.detach() - wanted).abs()
-        if losses.ndim > 1:
-            losses, errors = losses.flatten(1).mean(dim=1), errors.flatten(1).mean(dim=1)
-        return losses, errors
 
     def _path_supervised(self) -> bool:
         """Whether this update regresses the immediate rewards of all actions."""
         settings = self._settings
         return settings.path_supervision_only or self._updates < settings.warm_start * self._planned
-
-    @torch.no_grad()
-    def _returns(self, s_tm1: Situations) -> Tensor:
-        """float32[n[, agents]]: reward, plus the discounted value of what did not end."""
-        s_t, rewards, ended = self._task.step(s_tm1)
-        inputs = to_tensors(self._task.observe(s_t), s_t)
-        values: Tensor = self._target(*inputs)
-        if self._settings.double:
-            best = self._online(*inputs).argmax(dim=-1)
-            reached = values.gather(-1, best[..., None])[..., 0]
-        else:
-            reached = values.max(dim=-1).values
-        returns = torch.from_numpy(rewards) + self._settings.gamma * reached
-        if ended.any():
-            over = np.flatnonzero(ended)
-            returns[over] = torch.from_numpy(rewards[over])
-        return returns
-
-    @torch.no_grad()
-    def _move_target(self) -> None:
-        """Let the target network follow, or copy the online network when its time has come."""
-        settings = self._settings
-        if settings.target == "hard" and self._updates % settings.target_period:
-            return
-        share = settings.target_decay if settings.target == "ema" else 1.0
-        pairs = zip(self._target.parameters(), self._online.parameters(), strict=True)
-        for target, online in pairs:
-            target.lerp_(online, share)
 
     def _recount(self) -> None:
         """Look up again how often what is held was met, when this learner counts itself."""
@@ -332,7 +283,7 @@ class Learner:
         state["rng"] = rng_words(self._rng)
         state["updates"] = np.asarray(self._updates)
         state["new_keys"] = np.concatenate([np.empty(0, np.uint64), *self._new_keys])
-        for prefix, network in (("online", self._online), ("target", self._target)):
+        for prefix, network in (("online", self._online), ("target", self._objective.target)):
             state.update({f"{prefix}/{k}": v for k, v in get_weights(network).items()})
         state.update(optimizer_state(self._optimizer, self._online))
         return state
@@ -351,7 +302,7 @@ class Learner:
         set_rng_words(self._rng, np.asarray(state["rng"], np.uint64))
         self._updates = int(state["updates"])
         self._new_keys = [np.array(state["new_keys"], dtype=np.uint64)]
-        for prefix, network in (("online/", self._online), ("target/", self._target)):
+        for prefix, network in (("online/", self._online), ("target/", self._objective.target)):
             found = under(prefix, state)
             set_weights(network, {k: np.asarray(v, np.float32) for k, v in found.items()})
         load_optimizer(self._optimizer, self._online, state)

@@ -14,6 +14,7 @@ from site_client.agent.evaluation import evaluate
 from site_client.agent.keys import ExperienceKeys, codec_of
 from site_client.agent.learner import Learner
 from site_client.agent.network import network_values
+from site_client.agent.objective import Objective
 from site_client.agent.settings import EvaluationSettings
 
 REPLAYS = ["uniform", "prioritised", "rare-first"]
@@ -93,10 +94,10 @@ class Constant(nn.Module):
 
 
 def returns_of(line, settings, values, target_values, taken):
-    learner = Learner(line, Constant(values), settings, seed=0)
+    objective = Objective(line, Constant(values), settings)
     with torch.no_grad():
-        learner._target.values.copy_(torch.tensor(target_values))
-    return learner._returns(taken).numpy()
+        objective.target.values.copy_(torch.tensor(target_values))
+    return objective.returns(taken).numpy()
 
 
 def test_nothing_is_bootstrapped_across_a_true_end_and_everything_else_is(line, line_settings):
@@ -138,13 +139,15 @@ def test_a_hard_target_is_the_online_network_of_its_last_copy(line_learner):
 def test_a_time_out_is_bootstrapped_like_any_other_step(line, line_settings):
     """A step taken at the last age is remembered with the place it led to, nothing else."""
     settings = line_settings(episode_steps=2, replay="uniform")
-    learner = Learner(line, Constant([1.0, 4.0, -9.0]), settings, seed=0)
+    network = Constant([1.0, 4.0, -9.0])
+    learner = Learner(line, network, settings, seed=0)
     learner.train(0)
     held = np.frombuffer(learner.state_dict()["replay/transitions"].tobytes(), line.situation)
     outcome, going_on = line.step(held), held["action"] != 2
     assert going_on.sum() > 10
     wanted = outcome.rewards + np.where(going_on, np.float32(0.9 * 4), 0)
-    np.testing.assert_allclose(learner._returns(held).numpy(), wanted, rtol=1e-6)
+    found = Objective(line, network, settings).returns(held).numpy()
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
     np.testing.assert_array_equal(outcome.reached["case"], held["case"])
 
 
