@@ -25,6 +25,8 @@ from site_client.spool import Spool
 SETTLED_S, UNSETTLED_S = 30.0, 3.0
 LONGEST_WAIT_S = 300.0
 LOOK_S = 0.5
+PATIENCE = 5
+"""Failures to reach the desk, some eight minutes, after which that is said once."""
 LOG = logging.getLogger("cairn.keys")
 
 
@@ -137,17 +139,21 @@ def keep_carrying(site: SiteFolder, stop: Event) -> None:
     While a site lacks the newest key it is asked every few seconds, and the less often
     the longer all have had it: who joins comes seldom alone. After a failure ever less often.
     """
-    carrier, pause, calm = KeyCarrier(site), UNSETTLED_S, time.monotonic()
+    carrier, pause, calm, silent = KeyCarrier(site), UNSETTLED_S, time.monotonic(), 0
     while not stop.is_set():
         failed = False
         try:
             if not carrier.turn():
                 calm = time.monotonic()
             pause = min(max((time.monotonic() - calm) / 10, UNSETTLED_S), SETTLED_S)
+            silent = 0
         except CairnError as error:
             failed = True
             pause = min(max(2 * pause, SETTLED_S), LONGEST_WAIT_S)
-            LOG.warning("federation key: %s; next try in %.0f s", error.problem, pause)
+            silent = silent + 1 if isinstance(error, UnreachableError) else 0
+            # The courier says so when nobody answers; here only a desk that stays silent is news.
+            if silent in (0, PATIENCE):
+                LOG.warning("federation key: %s; next try in %.0f s", error.problem, pause)
         except OSError as error:
             failed, pause = True, LONGEST_WAIT_S
             LOG.warning("federation key: %s; next try in %.0f s", error.strerror, pause)

@@ -309,7 +309,7 @@ def test_a_courier_goes_on_trying_and_says_so_less_and_less(lost):
         code = courier.wait(LIMIT_S)
     text = log.read_text()
     assert code == 0, text
-    waits = [int(wait) for wait in re.findall(r"next try in (\d+) s", text)]
+    waits = [int(wait) for wait in re.findall(r"cairn.courier .*next try in (\d+) s", text)]
     # The third failure has no line of its own: it would be in the way of the fourth.
     assert waits[:3] == [1, 2, 8], text
     assert "Traceback" not in text
