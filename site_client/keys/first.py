@@ -27,8 +27,7 @@ def exchange_now(site: SiteFolder) -> KeyState | None:
         How the key stands; None when that is the running worker's to say.
 
     Raises:
-        UnreachableError: the desk does not answer.
-        VerificationError, RefusedError: what it answers does not hold.
+        CairnError: the desk does not answer, or refuses; the ledger cannot be opened.
     """
     settings, key = site.settings(), read_signing_key(site.ledger_key)
     try:
@@ -53,7 +52,8 @@ def key_step(site: SiteFolder) -> str:
     """Exchange what can be exchanged now, and say in a line how it stands.
 
     Raises:
-        VerificationError: what came about the key does not hold.
+        VerificationError: what came about the key does not hold, or the desk cannot take
+            what we sign, as with a clock that is minutes off. The site has joined all the same.
     """
     try:
         state = exchange_now(site)

@@ -15,8 +15,9 @@ from common.crypto.keyed import FederationKey, read_federation_key, write_federa
 from common.crypto.sealing import Label, seal, sign_box
 from common.desk import desk_pb2 as pb
 from common.enrolment import parse_request
-from common.errors import RefusedError, UnreachableError
+from common.errors import ExitCode, RefusedError, UnreachableError, VerificationError
 from common.wire.codes import ReplyCode
+from site_client.keys.first import key_step
 from site_client.keys.keeper import PATIENCE_S, read_key_state
 from site_client.keys.ring import KeyRing
 
@@ -488,6 +489,33 @@ def test_our_own_name_with_other_keys_is_refused(desk):
     north.hear()
     refused(north, "site north")
     assert north.sent() == []
+
+
+def test_join_ends_with_exit_4_when_the_aggregator_lies_and_says_so_in_a_line(desk):
+    north = desk.add("north")
+    other = parse_request(desk.add("south").folder.request_file.read_bytes())
+    fake = other.model_copy(update={"site": "north"}).signed(SigningKey.generate())
+
+    def usurp(reply) -> None:
+        reply.peers[0].join_request = fake.to_json()
+
+    lying(desk, "ListPeers", usurp)
+    with pytest.raises(VerificationError, match="joined, but") as caught:
+        key_step(north.folder)
+    assert caught.value.exit_code == ExitCode.VERIFICATION_FAILED
+    refused(north, "site north")
+
+
+def test_join_tells_how_the_key_stands(desk):
+    first, second = desk.add("north"), desk.add("south")
+    desk.down = True
+    assert "the courier goes on asking" in key_step(first.folder)
+    desk.down = False
+    assert "is here: id" in key_step(first.folder)
+    assert first.key_id() in key_step(first.folder)
+    assert first.key_id() in key_step(second.folder)
+    third = desk.add("east")
+    assert "waits for another site, to seal generation 1 to us" in key_step(third.folder)
 
 
 def test_news_that_are_no_news_are_refused_and_the_worker_lives_on(desk):
