@@ -13,7 +13,7 @@ Source of actions and rewards: Caicedo & Lazebnik, ICCV 2015.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from site_client.agent.settings import PoseSettings
 from site_client.agent.task import Outcome, Situations
+from site_client.agent.tasks.boxes import BoxCase, TrueBoxes, overlaps
 from site_client.agent.tasks.geometry import ORTHOGONAL_CUTS, check_falling, steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length
-from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, Raster, build_pyramids
+from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, build_pyramids
 from site_client.imaging.sampling import sample_2d, sample_3d
 
 _SAME = 1e-7
@@ -37,27 +38,6 @@ _REACH = 3.0
 # Shares of the training starts that are around a box. On finer levels, too, some must
 # not be: a trigger that never met plain background would fire there.
 _AROUND_COARSE, _AROUND_FINE = 0.5, 0.75
-
-
-@dataclass(frozen=True, eq=False)
-class BoxCase:
-    """One image and the boxes in it.
-
-    Attributes:
-        name: kept out of `repr` and of everything that leaves the site.
-        raster: the image.
-        boxes_mm: float64[boxes, 2, d], lower and upper corner along the patient's axes (2-D:
-            the image's), mm from the middle of the image.
-        heads: which kind of thing each box holds; all of kind 0 if omitted.
-    """
-
-    name: str
-    raster: Raster
-    boxes_mm: NDArray[np.float64]
-    heads: tuple[int, ...] | None = None
-
-    def __repr__(self) -> str:
-        return f"BoxCase(shape={self.raster.pixels.shape}, boxes={len(self.boxes_mm)})"
 
 
 @dataclass(frozen=True)
@@ -94,15 +74,6 @@ class BoxSettings:
             )
 
 
-@dataclass(frozen=True, eq=False)
-class _Truth:
-    """Boxes of all cases, padded with NaN; centre and half size in mm from the middle."""
-
-    centre: NDArray[np.float64]
-    half: NDArray[np.float64]
-    head: NDArray[np.int64] = field(repr=False)
-
-
 class BoxSearch:
     """Search for boxes.
 
@@ -132,7 +103,7 @@ class BoxSearch:
         self.poses = poses or PoseSettings(rotation_deg=10.0)
         self.images: Pyramids = build_pyramids((case.raster for case in cases), 0.0, limit_mib)
         self.dim = self.images.dim
-        self._truth = _truth_of(cases, self.dim)
+        self._truth = TrueBoxes.of(cases, self.dim)
         self.heads = int(self._truth.head.max(initial=-1)) + 1
         self.levels = len(self.settings.steps)
         self.actions = 4 * self.dim + 1
@@ -304,17 +275,11 @@ class BoxSearch:
 
     def true_boxes(self, case: int, head: int) -> NDArray[np.float64]:
         """float64[boxes, 2, d]: corners of a case's boxes of a kind, mm from the middle."""
-        of_kind = self._truth.head[case] == head
-        centre, half = self._truth.centre[case, of_kind], self._truth.half[case, of_kind]
-        return np.stack([centre - half, centre + half], axis=1)
+        return self._truth.corners(case, head)
 
     def _targets(self, at: Situations) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(centres, half sizes) float64[n, most, d] in the posed frame; NaN where there is none."""
-        pose, case = Poses.of(at["pose"]), at["case"]
-        of_kind = self._truth.head[case] == at["head"][:, None]
-        centre = np.where(of_kind[:, :, None], self._truth.centre[case], np.nan)
-        square = np.einsum("nij,nmj->nmi", pose.rotation**2, self._truth.half[case] ** 2)
-        return pose.posed(centre), np.sqrt(square) * pose.scale[:, None, None]
+        return self._truth.posed(at["case"], at["head"], Poses.of(at["pose"]))
 
     def _qualities(
         self, at: Situations, boxes: NDArray[np.float32]
@@ -327,11 +292,8 @@ class BoxSearch:
         centre, half = (part[:, None] for part in self._targets(at))
         mine = boxes[:, :, None, :d].astype(np.float64)
         size = np.exp(boxes[:, :, None, d:].astype(np.float64)) / 2
-        shared = np.minimum(mine + size, centre + half) - np.maximum(mine - size, centre - half)
-        inner = np.clip(shared, 0, None).prod(axis=3)
-        outer = size.prod(axis=3) * 2**d + half.prod(axis=3) * 2**d - inner
+        overlap = overlaps(mine, size, centre, half)
         gap = np.linalg.norm(mine - centre, axis=3)
-        overlap = inner / outer
         quality = overlap - _CLOSENESS * gap / (gap + _FAR_MM)
         none = np.isnan(quality)
         return (
@@ -380,24 +342,3 @@ class BoxSearch:
         # Slightly between, so that rounding cannot put them out again.
         low, high = np.log(self.settings.smallest_mm) + 1e-4, self._largest[case][:, None] - 1e-4
         at["box"][:, d:] = np.clip(at["box"][:, d:], low, high)
-
-
-def _truth_of(cases: Sequence[BoxCase], d: int) -> _Truth:
-    most = max((len(case.boxes_mm) for case in cases), default=0)
-    centre = np.full((len(cases), max(most, 1), d), np.nan)
-    half = np.full_like(centre, np.nan)
-    head = np.full(centre.shape[:2], -1, dtype=np.int64)
-    for row, case in enumerate(cases):
-        boxes = np.asarray(case.boxes_mm, dtype=np.float64).reshape(-1, 2, d)
-        heads = case.heads if case.heads is not None else (0,) * len(boxes)
-        sound = np.isfinite(boxes).all() and (boxes[:, 0] < boxes[:, 1]).all()
-        if not sound or len(heads) != len(boxes) or min(heads, default=0) < 0:
-            raise InputDataError(
-                "a box is none",
-                field=case.name,
-                expected="a lower and an upper corner, and a kind of 0 or more",
-            )
-        k = len(boxes)
-        centre[row, :k], half[row, :k] = boxes.mean(axis=1), (boxes[:, 1] - boxes[:, 0]) / 2
-        head[row, :k] = heads
-    return _Truth(centre, half, head)

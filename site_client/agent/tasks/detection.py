@@ -18,6 +18,7 @@ from common.errors import InputDataError
 from site_client.agent.search import Values, action_values, greedy_search
 from site_client.agent.settings import EvaluationSettings
 from site_client.agent.tasks.box import BoxSearch
+from site_client.agent.tasks.boxes import overlaps_of_corners
 
 
 @dataclass(frozen=True)
@@ -114,21 +115,12 @@ def suppress(
 ) -> NDArray[np.int64]:
     """Indices of the boxes float64[k, 2, d] that no better scored one overlaps, best first."""
     order = np.argsort(-scores, kind="stable")
-    overlap = overlaps(boxes[order], boxes[order])
+    overlap = overlaps_of_corners(boxes[order], boxes[order])
     kept: list[int] = []
     for i in range(len(order)):
         if not (overlap[i, kept] > above).any():
             kept.append(i)
     return np.asarray(order[np.array(kept, dtype=np.int64)])
-
-
-def overlaps(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """float64[n, m]: intersection over union of boxes float64[n, 2, d] and float64[m, 2, d]."""
-    low = np.maximum(a[:, None, 0], b[None, :, 0])
-    high = np.minimum(a[:, None, 1], b[None, :, 1])
-    inner = np.clip(high - low, 0, None).prod(axis=2)
-    whole = [(part[:, 1] - part[:, 0]).prod(axis=1) for part in (a, b)]
-    return np.asarray(inner / (whole[0][:, None] + whole[1] - inner))
 
 
 def judge(
@@ -144,7 +136,7 @@ def judge(
     for detections, boxes in zip(found, true, strict=True):
         total += len(boxes)
         count += len(detections)
-        overlap = overlaps(detections.boxes_mm, boxes)
+        overlap = overlaps_of_corners(detections.boxes_mm, boxes)
         best += list(overlap.max(axis=0, initial=0.0))
         free = np.ones(len(boxes), dtype=bool)
         for row in overlap:

@@ -9,7 +9,8 @@ from common.plan import FederationPlan, parse_plan
 from site_client.agent.learner import Learner
 from site_client.agent.settings import LadderSettings, LearnerSettings, PoseSettings
 from site_client.agent.task import Outcome
-from site_client.agent.tasks.box import BoxCase, BoxSearch, BoxSettings
+from site_client.agent.tasks.box import BoxSearch, BoxSettings
+from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from common.errors import InputDataError
 from site_client.agent.search import greedy_search
 from site_client.agent.settings import EvaluationSettings, PoseSettings
-from site_client.agent.tasks.box import BoxCase, BoxSearch, BoxSettings
+from site_client.agent.tasks.box import BoxSearch, BoxSettings
+from site_client.agent.tasks.boxes import BoxCase, overlaps_of_corners
 from site_client.agent.tasks.detection import (
     Detections,
     DetectionSettings,
     detect,
     judge,
-    overlaps,
     suppress,
 )
 from site_client.imaging.pyramids import Raster
@@ -190,7 +190,7 @@ def test_of_overlapping_findings_the_best_scored_stays():
     kept = suppress(boxes, np.array([0.3, 0.8, 0.1]), 0.3)
     assert kept.tolist() == [1, 2]
     assert suppress(boxes, np.array([0.3, 0.8, 0.1]), 0.9).tolist() == [1, 0, 2]
-    np.testing.assert_allclose(overlaps(boxes, boxes)[0], (1, 12 / 20, 0))
+    np.testing.assert_allclose(overlaps_of_corners(boxes, boxes)[0], (1, 12 / 20, 0))
 
 
 def test_a_second_finding_in_one_lesion_is_a_false_one():

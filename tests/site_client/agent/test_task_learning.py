@@ -16,7 +16,8 @@ from site_client.agent.settings import (
     NetworkSettings,
     PoseSettings,
 )
-from site_client.agent.tasks.box import BoxCase, BoxSearch, BoxSettings
+from site_client.agent.tasks.box import BoxSearch, BoxSettings
+from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.detection import DetectionSettings, detect, judge
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
