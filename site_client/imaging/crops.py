@@ -2,6 +2,11 @@
 
 The random pose is applied here, inside the sampler, by slanting the sampling
 axes; no rotated copy of a volume is ever made. Points outside a volume read 0.
+
+Apart from `sampling`, on purpose: it reads pyramids and interpolates with integers;
+here one isotropic grid is read in full detail and interpolated with floats. What
+is seen decides the bits of a federation's weights, so neither rounding may become the
+other's.
 """
 # Compiled functions infer their types from the call.
 # ruff: noqa: ANN001, ANN202

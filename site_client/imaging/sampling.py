@@ -4,6 +4,9 @@ The random pose is applied here by slanting the sampling axes, and a large strid
 reads from a coarser level of the pyramid, so that no rotated or shrunk copy of an
 image is ever made and fine detail does not alias into coarse views. What lies
 outside an image reads 0. Nothing here knows what is looked for.
+
+Serves every search but the federation's tri-planar one, whose crops (`crops`) are
+rounded in their own way and must stay as they are, bit for bit.
 """
 # Compiled functions infer their types from the call.
 # ruff: noqa: ANN001, ANN202
