@@ -33,7 +33,7 @@ from pathlib import Path
 import psutil
 
 PLAN = Path(__file__).resolve().parents[2] / "deploy" / "plans" / "no-op.toml"
-LIMIT_S = 300.0
+LIMIT_S = 1200.0
 SCANS = 3
 ROLES = {"cairn-aggregator": "coordinator", "cairn-site": "hospital"}
 
