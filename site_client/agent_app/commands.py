@@ -17,6 +17,7 @@ from rich.text import Text
 
 from common.cli import INTERRUPTED, echo_json
 from common.errors import UsageError
+from site_client.agent_app.kinds import KINDS, LANDMARKS
 
 if TYPE_CHECKING:
     from site_client.agent_app.config import Config
@@ -36,7 +37,18 @@ _CHECKPOINT = click.option(
     type=_FOLDER,
     help="A run's folder, or a checkpoint in it.",
 )
-_KINDS = ("landmark-3d", "landmark-3d-cube", "landmark-2d", "multi-agent-3d")
+
+# What may be changed of a trained network beside data, evaluation and pose.
+_FREE = (
+    "run.threads",
+    "run.execution",
+    "box.per_axis",
+    "box.sizes_mm",
+    "box.suppress_above",
+    "box.least_score",
+    "box.least_voxels",
+    "registration.start",
+)
 
 
 @click.command()
@@ -44,7 +56,7 @@ _KINDS = ("landmark-3d", "landmark-3d-cube", "landmark-2d", "multi-agent-3d")
 @click.option(
     "--task",
     "kind",
-    type=click.Choice(_KINDS),
+    type=click.Choice(KINDS),
     help="Kind of task, for its defaults; a configuration names its own.",
 )
 @click.option("--data", type=_ANY, help="Images: a BIDS or flat folder, or a list of files.")
@@ -66,13 +78,18 @@ def train(
     print_config: bool,
     as_json: bool,
 ) -> None:
-    """Train a landmark agent on your own images; no federation is needed.
+    """Train an agent on your own images; no federation is needed.
 
     \b
       cairn-site train --print-config --task landmark-2d > train.toml
       cairn-site train --config train.toml --data images/ --output run
       cairn-site evaluate --checkpoint run --data held-out/ -o result
       cairn-site play --checkpoint run new.nii.gz -o found
+
+    It looks for landmarks, or with --task box-2d, box-3d for boxes around lesions or
+    organs (label images <case>_label.nii.gz beside the images, or a table of boxes), with
+    view-plane for the plane of task.plane_landmarks, with registration-2d, registration-3d
+    for the rigid motion between two images; the last needs no annotation.
 
     Images: NIfTI, MetaImage, NRRD, DICOM series (a folder), PNG, JPEG, TIFF with
     data.pixel_mm. Landmarks: 3D Slicer (.mrk.json, .fcsv), one "x,y,z" voxel line
@@ -93,6 +110,7 @@ def train(
         config = _configuration(config_file, kind, changes)
         click.echo(render_config(config), nl=False)
         return
+    from site_client.agent.networks import keep_freed_memory
     from site_client.agent_app.progress import Meter, stop_politely
     from site_client.agent_app.training import begin_or_resume
     from site_client.agent_app.training import train as run_training
@@ -100,6 +118,7 @@ def train(
     anew = not resume or config_file is not None or kind is not None or bool(changes)
     wanted = _configuration(config_file, kind, changes) if anew else None
     config, place, checkpoint = begin_or_resume(wanted, data, output, resume=resume)
+    keep_freed_memory()
     with stop_politely() as stop, Meter() as meter:
         outcome = run_training(config, place, checkpoint, stop, meter)
     if as_json:
@@ -119,11 +138,11 @@ def _tell(outcome: Outcome) -> None:
         prior = (
             ""
             if outcome.prior_mm is None
-            else f"; always the mean position: {outcome.prior_mm:.2f}"
+            else f"; an answer that never looks: {outcome.prior_mm:.2f}"
         )
         click.echo(
-            f"error on {outcome.validation_cases} held-out cases {outcome.validation_mm:.2f} mm, "
-            f"best {outcome.best_mm:.2f}{prior}"
+            f"error on {outcome.validation_cases} held-out cases {outcome.validation_mm:.2f} "
+            f"{outcome.unit}, best {outcome.best_mm:.2f}{prior}"
         )
     if outcome.finished:
         click.echo(f"Now: cairn-site evaluate --checkpoint {outcome.output} --data HELD-OUT")
@@ -212,6 +231,7 @@ def evaluate(
 
     With --plan PLAN a federation's model is measured: cairn-site evaluate-plan --help.
     """  # noqa: D301 - \b is click's, and must not be an escape
+    from site_client.agent.networks import keep_freed_memory
     from site_client.agent_app.evaluating import (
         evaluation_cases,
         measure,
@@ -223,9 +243,16 @@ def evaluate(
 
     place, checkpoint = open_checkpoint(checkpoint_path)
     config = _changed(checkpoint.config, changes)
+    keep_freed_memory()
     beside = "" if landmarks is None else str(landmarks)
     with Meter() as meter:
         cases = evaluation_cases(config, data, beside, checkpoint, meter)
+        if config.task.kind not in LANDMARKS:
+            from site_client.agent_app.search_commands import evaluate_search, tell_evaluation
+
+            searched = evaluate_search(place, checkpoint, config, cases, meter, output)
+            tell_evaluation(searched, output, as_json=as_json)
+            return
         evaluation = measure(place, checkpoint, config, cases, meter)
         if output is not None:
             write_evaluation(output, evaluation, pictures=pictures)
@@ -282,25 +309,40 @@ def play(
 
     \b
       cairn-site play --checkpoint run new.nii.gz -o found --gif
+      cairn-site play --checkpoint lesions new.nii.gz -o found     boxes, with scores
+      cairn-site play --checkpoint aligner FIXED MOVING -o found   a rigid transform
 
     The folder gets <case>.mrk.json (opens in 3D Slicer) and predictions.csv; the error
     column says N/A. "Spread" is how far the searches ended from what they agree on: a
     large one is a warning, a small one no proof. Not a medical device.
+
+    Boxes: predictions.csv, and ROI markups of volumes. A plane: <case>.mrk.json. Two
+    images: FIXED_MOVING.tfm (ITK; maps points of FIXED to MOVING, as resampling MOVING
+    onto FIXED wants it). All of them also as predictions.json.
     """  # noqa: D301 - \b is click's, and must not be an escape
-    from site_client.agent_app.cases import find_source, without_truth
+    from site_client.agent.networks import keep_freed_memory
+    from site_client.agent_app.cases import without_truth
     from site_client.agent_app.evaluating import open_checkpoint
     from site_client.agent_app.playing import play as search
     from site_client.agent_app.playing import require_ffmpeg, write_films
     from site_client.agent_app.progress import Meter
     from site_client.agent_app.results import write_predictions
+    from site_client.agent_app.sources import find_source
 
     if (gif or mp4) and output is None:
         raise UsageError("films need a folder", expected="-o DIR")
     ffmpeg = require_ffmpeg() if mp4 else None
     _, checkpoint = open_checkpoint(checkpoint_path)
     config = _changed(checkpoint.config, changes)
+    keep_freed_memory()
+    if config.task.kind not in LANDMARKS:
+        from site_client.agent_app.search_commands import play_command
+
+        films = gif or mp4
+        play_command(images, checkpoint, config, output, films=films, as_json=as_json)
+        return
     with Meter() as meter:
-        source = find_source(images, "", config.data, need_landmarks=False)
+        source = find_source(images, "", config.data, config.task.kind, need_truth=False)
         cases = without_truth(source, checkpoint.landmarks, config, meter)
         played = search(checkpoint, config, cases)
         written: list[Path] = []
@@ -382,14 +424,14 @@ def _changed(config: Config, changes: tuple[str, ...]) -> Config:
     fixed = [
         key
         for key in differences(config, changed)
-        if key.partition(".")[0] not in ("data", "evaluation", "pose") and key != "run.threads"
+        if key.partition(".")[0] not in ("data", "evaluation", "pose") and key not in _FREE
     ]
     if fixed:
         raise UsageError(
             "a checkpoint's network cannot be changed",
             field=", ".join(fixed),
             expected="as it was trained",
-            advice="--set takes data.*, evaluation.*, pose.* and run.threads here",
+            advice=f"--set takes data.*, evaluation.*, pose.*, {', '.join(_FREE)} here",
         )
     return changed
 

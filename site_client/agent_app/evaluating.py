@@ -11,7 +11,7 @@ from common.errors import InputDataError, InternalError
 from site_client.agent.evaluation import EvaluationReport, evaluate
 from site_client.agent.network import set_weights
 from site_client.agent.networks import QNetwork
-from site_client.agent_app.cases import Cases, find_source, load, training_sources
+from site_client.agent_app.cases import Cases, load
 from site_client.agent_app.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from site_client.agent_app.config import Config
 from site_client.agent_app.progress import Meter
@@ -25,6 +25,7 @@ from site_client.agent_app.results import (
     write_json,
     write_predictions,
 )
+from site_client.agent_app.sources import find_source, training_sources
 from site_client.agent_app.tasks import Built, as_parameters, build, new_network
 
 # Draws poses and starts: equal for every evaluation, so that checkpoints compare.
@@ -111,7 +112,8 @@ def evaluation_cases(
         InputDataError: they cannot be used, or the run held none out.
     """
     if data is not None:
-        source = find_source([data], landmarks, config.data)
+        kind, moving = config.task.kind, config.data.moving
+        source = find_source([data], landmarks, config.data, kind, moving=moving)
     else:
         held = training_sources(config)[1] if config.data.images else None
         if held is None:

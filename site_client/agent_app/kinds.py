@@ -1,4 +1,4 @@
-"""The kinds of task that can be trained: their networks, settings, and what an error means.
+"""The kinds of task that can be trained: their networks, their settings, their own figures.
 
 Only names and defaults live here, so that a command line can list them without
 torch, images or a validator.
@@ -36,6 +36,12 @@ NETWORKS: Final[Mapping[Kind, tuple[str, ...]]] = {
     "view-plane": ("planar",),
     "registration-2d": ("planar",),
     "registration-3d": ("planar",),
+}
+# What a task's own report says beside the error.
+FIGURES: Final[Mapping[Kind, tuple[str, ...]]] = {
+    **dict.fromkeys(BOXES, ("iou", "hit", "centre_mm")),
+    "view-plane": ("angle_deg", "offset_mm", "landmark_to_plane_mm"),
+    **dict.fromkeys(REGISTRATIONS, ("tre_mm", "rotation_deg")),
 }
 # The sections that only some kinds have; all others are for every kind.
 SPECIAL: Final[Mapping[str, tuple[Kind, ...]]] = {
@@ -80,13 +86,3 @@ DEFAULTS: Final[Mapping[object, Mapping[str, Mapping[str, object]]]] = {
 def sections_of(kind: Kind, sections: Mapping[str, object]) -> list[str]:
     """The names of the sections that mean something for a kind."""
     return [name for name in sections if kind in SPECIAL.get(name, KINDS)]
-
-
-def unit_of(kind: Kind) -> str:
-    """What a mean error is given in: ``mm``, or ``1 - IoU`` for boxes."""
-    return "1 - IoU" if kind in BOXES else "mm"
-
-
-def suffix_of(kind: Kind) -> str:
-    """The unit as the end of a figure's name: ``mm``, or ``missed_iou`` for boxes."""
-    return "missed_iou" if kind in BOXES else "mm"

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.errors import InputDataError, InternalError
+from site_client.agent.evaluation import mean_parameters
 from site_client.agent.networks import PLAIN, QNetwork, build_network, fastest
 from site_client.agent.search import consensus
 from site_client.agent.task import Situations, Task
@@ -21,11 +22,20 @@ from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
 from site_client.agent.tasks.multi_agent import MultiAgent
 from site_client.agent.tasks.points import Views
+from site_client.agent.tasks.registration import Registration
 from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent_app.cases import Cases
 from site_client.agent_app.config import Config
 from site_client.agent_app.importing import RlMedicalCube
-from site_client.imaging.dataset import Case
+from site_client.agent_app.kinds import BOXES, LANDMARKS, REGISTRATIONS
+from site_client.agent_app.searches import (
+    MOTION_NAME,
+    PLANE_NAME,
+    build_boxes,
+    build_plane,
+    build_registration,
+    middle_of,
+)
 from site_client.imaging.datasets2d import PictureCase
 
 
@@ -37,15 +47,19 @@ class Built:
         task: what is searched.
         cases: the cases, numbered as in the task.
         teams: int64[heads, agents], which landmark each agent of each head looks for.
+        names: of the heads of a search that is not for landmarks; None of one that is.
     """
 
     task: Task
     cases: Cases
     teams: NDArray[np.int64]
+    names: tuple[str, ...] | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
         """A name for every agent of every head."""
+        if self.names is not None:
+            return self.names
         names = self.cases.landmarks
         labels: list[str] = []
         for team in self.teams:
@@ -97,12 +111,31 @@ class Built:
         return answers
 
 
-def build(cases: Cases, config: Config) -> Built:
+def build(cases: Cases, config: Config, *, known: bool = True) -> Built:
     """The configuration's task over some cases.
+
+    Args:
+        cases: with what is known of them.
+        config: says what is looked for.
+        known: false where nothing is: stand-ins take the place of truths.
 
     Raises:
         InputDataError: the cases or the settings do not fit each other.
     """
+    kind = config.task.kind
+    if kind in LANDMARKS:
+        return _build_points(cases, config)
+    if kind in BOXES:
+        heads = np.arange(len(cases.landmarks))[:, None]
+        return Built(build_boxes(cases, config), cases, heads, cases.landmarks)
+    one = np.zeros((1, 1), dtype=np.int64)
+    if kind in REGISTRATIONS:
+        return Built(build_registration(cases, config), cases, one, (MOTION_NAME,))
+    return Built(build_plane(cases, config, known=known), cases, one, (PLANE_NAME,))
+
+
+def _build_points(cases: Cases, config: Config) -> Built:
+    """A search for landmarks."""
     settings, pose = config.task, config.pose
     heads = np.arange(len(cases.landmarks))[:, None]
     if settings.kind == "landmark-3d":
@@ -151,9 +184,14 @@ def new_network(built: Built, config: Config) -> QNetwork:
 def prior_of(built: Built) -> NDArray[np.float64]:
     """float64[heads, agents, d]: the mean truth over the cases as acquired, from their middles.
 
-    NaN where no case has the landmark.
+    NaN where no case has the landmark. The constant answer of a registration is that
+    nothing has moved; its error is that before it is registered.
     """
     cases = built.cases
+    if isinstance(built.task, Registration):
+        return np.zeros((1, 1, built.task.size))
+    if built.names is not None:
+        return mean_parameters(built.task)[:, None]
     offsets = np.stack([c.landmarks_mm for c in cases.each]) - _middles(cases)[:, None]
     counts = np.isfinite(offsets).all(axis=2).sum(axis=0)
     total = np.nansum(offsets, axis=0)
@@ -180,11 +218,7 @@ def as_parameters(built: Built, prior: NDArray[np.float64]) -> NDArray[np.float6
 
 def _middles(cases: Cases) -> NDArray[np.float64]:
     """float64[cases, d]: the middle of each image, given as landmarks are."""
-    return np.stack([_middle(case) for case in cases.each])
-
-
-def _middle(case: Case | PictureCase) -> NDArray[np.float64]:
-    return case.picture.extent_mm / 2 if isinstance(case, PictureCase) else case.volume.centre_mm
+    return np.stack([middle_of(case) for case in cases.each])
 
 
 def _case_2d(case: PictureCase) -> Case2D:

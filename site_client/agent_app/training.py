@@ -25,7 +25,8 @@ from site_client.agent.evaluation import evaluate
 from site_client.agent.learner import Learner, TrainingReport
 from site_client.agent.network import use_deterministic_torch
 from site_client.agent.settings import EvaluationSettings
-from site_client.agent_app.cases import Cases, landmark_names, load, training_sources
+from site_client.agent.task import MM
+from site_client.agent_app.cases import Cases, load
 from site_client.agent_app.checkpoint import (
     BEST,
     LATEST,
@@ -36,7 +37,9 @@ from site_client.agent_app.checkpoint import (
     write_checkpoint,
 )
 from site_client.agent_app.config import Config, differences, render_config
+from site_client.agent_app.kinds import FIGURES, REGISTRATIONS
 from site_client.agent_app.progress import Meter
+from site_client.agent_app.sources import names_of, training_sources
 from site_client.agent_app.tasks import Built, as_parameters, build, new_network, prior_of
 from site_client.spool import write_atomically
 
@@ -44,7 +47,14 @@ CONFIG_FILE: Final = "config.toml"
 METRICS_FILE: Final = "metrics.jsonl"
 SPLIT_FILE: Final = "split.json"
 TENSORBOARD: Final = "tensorboard"
-_PATHS: Final = ("images", "landmarks", "validation", "validation_landmarks")
+_PATHS: Final = (
+    "images",
+    "landmarks",
+    "moving",
+    "validation",
+    "validation_landmarks",
+    "validation_moving",
+)
 # Poses and starts of every validation of a run are the same, so that their errors compare.
 _VALIDATION_SEED = 1
 
@@ -57,6 +67,7 @@ class Outcome:
         output: its folder.
         updates, planned: gradient steps done, and wanted.
         weights_sha256: of the latest weights' file.
+        unit: of the errors below; their names in JSON say mm where it is.
         validation_mm: mean error over heads at the last validation.
         best_mm: the smallest of the run.
         prior_mm: mean error of the constant predictor on the same searches.
@@ -67,6 +78,7 @@ class Outcome:
     updates: int
     planned: int
     weights_sha256: str
+    unit: str
     validation_mm: float | None
     best_mm: float | None
     prior_mm: float | None
@@ -80,15 +92,17 @@ class Outcome:
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
+        end = "_mm" if self.unit == MM else ""
         return {
             "output": str(self.output),
             "finished": self.finished,
             "updates": self.updates,
             "planned": self.planned,
             "weights_sha256": self.weights_sha256,
-            "validation_mm": self.validation_mm,
-            "best_mm": self.best_mm,
-            "prior_mm": self.prior_mm,
+            "unit": self.unit,
+            f"validation{end}": self.validation_mm,
+            f"best{end}": self.best_mm,
+            f"prior{end}": self.prior_mm,
             "training_cases": self.training_cases,
             "validation_cases": self.validation_cases,
         }
@@ -126,7 +140,7 @@ def begin_or_resume(
     if config is not None:
         wanted = _settled(config, data, place)
         if not wanted.task.landmarks:
-            wanted = _with_landmarks(wanted, checkpoint.landmarks)
+            wanted = _with_landmarks(wanted, checkpoint.config.task.landmarks)
         # Where the same cases lie is free; their digest is compared once they are read.
         free = ("run.output", *(f"data.{key}" for key in _PATHS))
         differing = [key for key in differences(wanted, checkpoint.config) if key not in free]
@@ -172,13 +186,13 @@ def train(
             checkpoint.
     """
     training, validation = training_sources(config)
-    if not config.task.landmarks:
-        config = _with_landmarks(config, landmark_names(training))
-    landmarks = config.task.landmarks
-    seen = load(training, landmarks, config, meter)
+    names = names_of(training, config)
+    if config.task.kind not in ("view-plane", *REGISTRATIONS):
+        config = _with_landmarks(config, names)
+    seen = load(training, names, config, meter)
     held = None
     if validation is not None:
-        held = load(validation, landmarks, config, meter, "reading validation images")
+        held = load(validation, names, config, meter, "reading validation images")
     run = _Run(config, output, seen, held, meter)
     if resumed is not None:
         run.restore(resumed)
@@ -256,13 +270,16 @@ class _Run:
             validation_mm=self._validation,
             best_mm=self._best,
             prior_mm=self._prior_mm,
+            unit=self._built.task.unit,
             training_cases=len(self._built.cases),
             validation_cases=0 if self._held is None else len(self._held.cases),
         )
 
     def _note(self, window: list[TrainingReport]) -> str:
         note = f"loss {window[-1].loss_mean:.4f}"
-        return note if self._validation is None else f"{note}, error {self._validation:.2f} mm"
+        if self._validation is None:
+            return note
+        return f"{note}, error {self._validation:.2f} {self._built.task.unit}"
 
     def _validate(self, board: SummaryWriter, held: Built) -> None:
         """Measure on the validation cases; keep the weights if they are the best so far."""
@@ -279,10 +296,14 @@ class _Run:
         torch.set_num_threads(self._config.run.threads)
         self._validation = report.mean
         self._prior_mm = report.prior
-        figures = {f"validation/{name}_mm": s.mean for name, s in report.posed.items()}
-        figures["validation/mean_mm"] = report.mean
+        end = "_mm" if report.unit == MM else ""
+        figures = {f"validation/{name}{end}": s.mean for name, s in report.posed.items()}
+        figures[f"validation/mean{end}"] = report.mean
         if self._prior_mm is not None:
-            figures["validation/prior_mm"] = self._prior_mm
+            figures[f"validation/prior{end}"] = self._prior_mm
+        for name in FIGURES.get(self._config.task.kind, ()):
+            values = [s.further[name] for s in report.posed.values()]
+            figures[f"validation/{name}"] = float(np.mean(values))
         self._log(board, self._learner.updates, figures)
         if self._best is None or report.mean < self._best:
             self._best = report.mean
@@ -294,7 +315,7 @@ class _Run:
             config=self._config,
             weights=self._learner.weights(),
             updates=self._learner.updates,
-            landmarks=self._config.task.landmarks,
+            landmarks=self._built.cases.landmarks,
             prior_mm=self._prior,
             validation_mm=self._validation,
             best_mm=self._best,

@@ -9,40 +9,36 @@ Errors name file, case and landmark, never a position.
 
 from __future__ import annotations
 
-import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
+from site_client.imaging.table_rows import (
+    CASE_COLUMNS,
+    FRAMES,
+    UNITS,
+    Frame,
+    Unit,
+    agreed,
+    case_of,
+    check_width,
+    column_of,
+    read_rows,
+    read_text,
+)
 
-Unit = Literal["mm", "voxel"]
-Frame = Literal["LPS", "RAS"]
 Positions = dict[str, NDArray[np.float64]]
-_Word = TypeVar("_Word", bound=str)
 
-_UNITS: Final[Mapping[str, Unit]] = {
-    "mm": "mm",
-    "millimeter": "mm",
-    "millimetre": "mm",
-    "voxel": "voxel",
-    "voxels": "voxel",
-    "pixel": "voxel",
-    "pixels": "voxel",
-    "px": "voxel",
-}
-_FRAMES: Final[Mapping[str, Frame]] = {"LPS": "LPS", "RAS": "RAS"}
-_CASE_COLUMNS: Final = ("case", "image", "filename", "file", "subject")
 _LANDMARK_COLUMNS: Final = ("landmark", "label", "name")
 _PIXEL_COLUMNS: Final = ("pixel_mm", "px_mm", "pixel_size_mm")
 _AXIS = re.compile(r"^([xyz])(?:_(\w+))?$")
 _WIDE = re.compile(r"^(.+)_([xyz])$")
-_COMMENT = re.compile(r"^#\s*(unit|coordinateSystem)\s*[=:]\s*(\S+)\s*$")
 
 
 @dataclass(frozen=True)
@@ -94,7 +90,7 @@ def read_voxel_lines(path: Path, names: Sequence[str] = ()) -> Positions:
     Raises:
         InputDataError: unreadable, a malformed line, or more lines than names.
     """
-    lines = [line.strip() for line in _text(path).splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     if names and len(lines) > len(names):
         raise InputDataError(
             "more landmarks than names",
@@ -134,20 +130,20 @@ def read_landmark_table(
     Raises:
         InputDataError: unreadable, no unit, a repeated or malformed row; names case and landmark.
     """
-    said, rows = _rows(path)
-    unit = _agreed(said.get("unit"), unit, f"{path}: unit", _UNITS)
-    frame = _agreed(said.get("coordinateSystem"), frame, f"{path}: coordinateSystem", _FRAMES)
+    said, rows = read_rows(path)
+    unit = agreed(said.get("unit"), unit, f"{path}: unit", UNITS)
+    frame = agreed(said.get("coordinateSystem"), frame, f"{path}: coordinateSystem", FRAMES)
     if not rows:
         raise InputDataError("no landmarks in the table", field=str(path), got="an empty file")
     header = [cell.strip() for cell in rows[0]]
     pixels: dict[str, float] = {}
-    if _index(header, _CASE_COLUMNS) is None:
+    if column_of(header, CASE_COLUMNS) is None:
         cases = _bare(path, rows, names)
-    elif _index(header, _LANDMARK_COLUMNS) is None:
+    elif column_of(header, _LANDMARK_COLUMNS) is None:
         cases, pixels = _wide(path, header, rows[1:])
     else:
         cases, column_unit = _long(path, header, rows[1:])
-        unit = _agreed(column_unit, unit, f"{path}: unit", _UNITS)
+        unit = agreed(column_unit, unit, f"{path}: unit", UNITS)
     if unit is None:
         raise InputDataError(
             "the table does not say its unit",
@@ -158,66 +154,11 @@ def read_landmark_table(
     return LandmarkTable(path, unit, frame, cases, pixels)
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputDataError(
-            "cannot read the landmarks", field=str(path), got=type(error).__name__
-        ) from error
-
-
-def _rows(path: Path) -> tuple[dict[str, str], list[list[str]]]:
-    """What the comment lines say, and the rows of the table."""
-    said: dict[str, str] = {}
-    lines: list[str] = []
-    for line in _text(path).splitlines():
-        if line.lstrip().startswith("#"):
-            match = _COMMENT.match(line.strip())
-            if match:
-                said[match[1]] = match[2]
-        elif line.strip(" ,;\t"):
-            lines.append(line)
-    return said, list(csv.reader(lines))
-
-
-def _agreed(
-    in_file: str | None, told: _Word | None, where: str, known: Mapping[str, _Word]
-) -> _Word | None:
-    """One answer of the file and of the reader, None when neither says; they may not differ."""
-    if in_file is None:
-        return told
-    read = known.get(in_file if in_file in known else in_file.lower())
-    if read is None:
-        raise InputDataError(
-            "an unknown word in the table", field=where, expected=" or ".join(sorted(known))
-        )
-    if told is not None and told != read:
-        raise InputDataError(
-            "the table says something else than the option", field=where, expected=told, got=read
-        )
-    return read
-
-
-def _index(header: Sequence[str], names: Sequence[str]) -> int | None:
-    """Where the first of some names stands in a header, whatever its case."""
-    lower = [cell.lower() for cell in header]
-    return next((lower.index(name) for name in names if name in lower), None)
-
-
-def _stem(cell: str) -> str:
-    """The name of a case from a cell that may hold a file's name."""
-    name = cell.strip().replace("\\", "/").rpartition("/")[2]
-    return re.sub(
-        r"\.(nii\.gz|nii|mha|nrrd|dcm|png|jpe?g|tiff?|bmp)$", "", name, flags=re.IGNORECASE
-    )
-
-
 def _long(
     path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> tuple[dict[str, Positions], str | None]:
     """A row per landmark; also the unit that the names of the columns say."""
-    case_at, name_at = _index(header, _CASE_COLUMNS), _index(header, _LANDMARK_COLUMNS)
+    case_at, name_at = column_of(header, CASE_COLUMNS), column_of(header, _LANDMARK_COLUMNS)
     axes = {m[1]: (k, m[2]) for k, h in enumerate(header) if (m := _AXIS.match(h.lower()))}
     units = {unit for _, unit in axes.values()}
     if case_at is None or name_at is None or not {"x", "y"} <= set(axes) or len(units) != 1:
@@ -230,8 +171,8 @@ def _long(
     columns = [axes[axis][0] for axis in "xyz" if axis in axes]
     cases: dict[str, Positions] = {}
     for row in rows:
-        _check_width(path, header, row)
-        case, name = _stem(row[case_at]), row[name_at].strip()
+        check_width(path, header, row)
+        case, name = case_of(row[case_at]), row[name_at].strip()
         where = f"{path}: case {case}, landmark {name}"
         held = cases.setdefault(case, {})
         if name in held:
@@ -246,7 +187,7 @@ def _wide(
     path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> tuple[dict[str, Positions], dict[str, float]]:
     """A row per image, columns ``name_x``, ``name_y``; also the pixel size of each image."""
-    case_at, pixel_at = _index(header, _CASE_COLUMNS) or 0, _index(header, _PIXEL_COLUMNS)
+    case_at, pixel_at = column_of(header, CASE_COLUMNS) or 0, column_of(header, _PIXEL_COLUMNS)
     columns: dict[str, dict[str, int]] = {}
     for k, cell in enumerate(header):
         match = _WIDE.match(cell)
@@ -263,7 +204,7 @@ def _wide(
     cases: dict[str, Positions] = {}
     pixels: dict[str, float] = {}
     for row in rows:
-        _check_width(path, header, row)
+        check_width(path, header, row)
         case = _new_case(path, cases, row[case_at])
         for name, axes in columns.items():
             where = f"{path}: case {case}, landmark {name}"
@@ -292,7 +233,7 @@ def _bare(path: Path, rows: Sequence[Sequence[str]], names: Sequence[str]) -> di
     names = names or [str(k + 1) for k in range(width // 2)]
     cases: dict[str, Positions] = {}
     for row in rows:
-        _check_width(path, rows[0], row)
+        check_width(path, rows[0], row)
         case = _new_case(path, cases, row[0])
         for k, name in enumerate(names):
             where = f"{path}: case {case}, landmark {name}"
@@ -303,7 +244,7 @@ def _bare(path: Path, rows: Sequence[Sequence[str]], names: Sequence[str]) -> di
 
 
 def _new_case(path: Path, cases: dict[str, Positions], cell: str) -> str:
-    case = _stem(cell)
+    case = case_of(cell)
     if not case or case in cases:
         raise InputDataError(
             "an image stands twice in the table" if case else "a row without a name",
@@ -311,16 +252,6 @@ def _new_case(path: Path, cases: dict[str, Positions], cell: str) -> str:
         )
     cases[case] = {}
     return case
-
-
-def _check_width(path: Path, header: Sequence[str], row: Sequence[str]) -> None:
-    if len(row) != len(header):
-        raise InputDataError(
-            "a row of another length",
-            field=f"{path}: {_stem(row[0]) if row else 'an empty row'}",
-            expected=f"{len(header)} cells",
-            got=str(len(row)),
-        )
 
 
 def _position(cells: Sequence[str], where: str) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from common.errors import InputDataError
 from site_client.imaging.volumes import Volume
 
 LANDMARK_SUFFIXES = (".mrk.json", ".fcsv")
-_SCHEMA = (
+MARKUPS_SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/"
     "Resources/Schema/markups-schema-v1.0.3.json#"
 )
@@ -83,7 +83,9 @@ def write_landmarks(
         "coordinateUnits": "mm",
         "controlPoints": points,
     }
-    text = json.dumps({"@schema": _SCHEMA, "markups": [markup]}, indent=2, ensure_ascii=False)
+    text = json.dumps(
+        {"@schema": MARKUPS_SCHEMA, "markups": [markup]}, indent=2, ensure_ascii=False
+    )
     path.write_text(text + "\n", encoding="utf-8")
 
 

@@ -1,0 +1,269 @@
+"""From a configuration to files: which images there are, what is known of each, who is held out.
+
+No image is opened here, but landmark files, tables and label images are, for the
+names in them. A split never tears a subject apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from common.errors import InputDataError
+from site_client.agent_app.config import Config, DataSettings
+from site_client.agent_app.kinds import BOXES, LANDMARKS, REGISTRATIONS, Kind
+from site_client.imaging.boxes import (
+    LABEL_ENDINGS,
+    BoxTable,
+    find_label_images,
+    read_box_table,
+    without_label_images,
+)
+from site_client.imaging.label_images import labels_in
+from site_client.imaging.landmark_tables import (
+    LandmarkTable,
+    read_landmark_table,
+    read_voxel_lines,
+)
+from site_client.imaging.landmarks import read_landmarks
+from site_client.imaging.listfiles import (
+    LIST_SUFFIX,
+    TABLE_SUFFIX,
+    CaseFiles,
+    find_files,
+    is_list,
+    require_landmarks,
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Found files, not opened yet.
+
+    Attributes:
+        files: of each case.
+        table: the landmarks of all of them, where one file has them.
+        line_names: of landmarks in files without names.
+        pixel_mm: of files that do not say it; None when none was given.
+        boxes: the boxes of all of them, where one file has them.
+        partners: by case name the label image, or for registration the moving image.
+    """
+
+    files: tuple[CaseFiles, ...]
+    table: LandmarkTable | None
+    line_names: tuple[str, ...]
+    pixel_mm: float | None
+    boxes: BoxTable | None = None
+    partners: Mapping[str, Path] = field(default_factory=dict)
+
+    def only(self, subjects: set[str]) -> Source:
+        """The cases of some subjects."""
+        return replace(self, files=tuple(f for f in self.files if f.subject in subjects))
+
+
+def find_source(
+    images: Sequence[Path],
+    truth: str,
+    data: DataSettings,
+    kind: Kind,
+    *,
+    moving: str = "",
+    need_truth: bool = True,
+) -> Source:
+    """The cases of some images, with the configuration's way of reading what is known of them.
+
+    Args:
+        images: folders, files, lists.
+        truth: where landmarks or boxes are; "" looks beside the images.
+        data: how they are read.
+        kind: of task.
+        moving: for registration, where the moving images are; "" for the images themselves.
+        need_truth: refuse images without landmarks or boxes.
+
+    Raises:
+        InputDataError: nothing there, nothing known, or a table that cannot be read.
+    """
+    place = Path(truth) if truth else None
+    if place is not None and not place.exists():
+        raise InputDataError("no such landmarks", field=str(place), got="nothing there")
+    if kind in BOXES:
+        return _with_boxes(images, place, data, need_truth=need_truth)
+    if kind in REGISTRATIONS:
+        return _with_moving(images, moving, data)
+    table = None
+    if place is not None and place.name.lower().endswith(TABLE_SUFFIX):
+        table = read_landmark_table(
+            place,
+            unit=data.unit or None,
+            frame=data.coordinate_system or None,
+            names=data.names,
+        )
+    files = find_files(images, place, subject=data.subject)
+    if need_truth and table is None:
+        require_landmarks(files)
+    return Source(tuple(files), table, data.names, data.pixel_mm or None)
+
+
+def _with_boxes(
+    images: Sequence[Path], place: Path | None, data: DataSettings, *, need_truth: bool
+) -> Source:
+    files = without_label_images(find_files(images, subject=data.subject))
+    source = Source(tuple(files), None, (), data.pixel_mm or None)
+    if place is not None and place.name.lower().endswith(TABLE_SUFFIX):
+        table = read_box_table(place, unit=data.unit or None, frame=data.coordinate_system or None)
+        return replace(source, boxes=table)
+    found = find_label_images(files, place)
+    without = [case.name for case in files if case.name not in found]
+    if need_truth and without:
+        raise InputDataError(
+            "images without boxes",
+            field=str(place or files[0].image.parent),
+            expected=f"one label image per image, <case>{LABEL_ENDINGS[0]}.nii.gz for example, "
+            "or a table of all",
+            got=f"none for {', '.join(without)}",
+        )
+    return replace(source, partners=found)
+
+
+def _with_moving(images: Sequence[Path], moving: str, data: DataSettings) -> Source:
+    files = find_files(images, subject=data.subject)
+    source = Source(tuple(files), None, (), data.pixel_mm or None)
+    if not moving:
+        return source
+    others = find_files([Path(moving)])
+    if is_list(Path(moving)) or len(files) == len(others) == 1:
+        if len(others) != len(files):
+            raise InputDataError(
+                "the two lists differ in length",
+                field="data.moving",
+                expected=f"{len(files)} moving images, one per fixed image",
+                got=str(len(others)),
+            )
+        pairs = {a.name: b.image for a, b in zip(files, others, strict=True)}
+        return replace(source, partners=pairs)
+    found = {case.name: case.image for case in others}
+    without = [case.name for case in files if case.name not in found]
+    if without:
+        raise InputDataError(
+            "images without a moving image",
+            field="data.moving",
+            expected="a folder with the same names, or a list line by line with the images",
+            got=f"none for {', '.join(without)}",
+        )
+    return replace(source, partners=found)
+
+
+def training_sources(config: Config) -> tuple[Source, Source | None]:
+    """Training and validation cases; None where nothing is held out.
+
+    Raises:
+        InputDataError: no data, a subject that does not exist, or too few to hold one out.
+    """
+    data = config.data
+    if not data.images:
+        raise InputDataError(
+            "no images to train on", field="data.images", expected="a folder, or --data"
+        )
+    kind = config.task.kind
+    source = find_source([Path(data.images)], data.landmarks, data, kind, moving=data.moving)
+    if data.validation:
+        held = find_source(
+            [Path(data.validation)],
+            data.validation_landmarks,
+            data,
+            kind,
+            moving=data.validation_moving,
+        )
+        both = {f.subject for f in source.files} & {f.subject for f in held.files}
+        if both:
+            raise InputDataError(
+                "subjects are both trained on and held out",
+                field="data.validation",
+                expected="other subjects",
+                got=f"{len(both)} of both",
+            )
+        return source, held
+    held_out = _held_out(source, data, config.run.seed)
+    if not held_out:
+        return source, None
+    return source.only({f.subject for f in source.files} - held_out), source.only(held_out)
+
+
+def _held_out(source: Source, data: DataSettings, seed: int) -> set[str]:
+    subjects = sorted({f.subject for f in source.files})
+    if data.validation_subjects:
+        unknown = sorted(set(data.validation_subjects) - set(subjects))
+        if unknown or len(set(data.validation_subjects)) == len(subjects):
+            raise InputDataError(
+                "cannot hold these subjects out",
+                field="data.validation_subjects",
+                expected=f"some of the {len(subjects)} subjects",
+                got=f"unknown: {', '.join(unknown)}" if unknown else "all of them",
+            )
+        return set(data.validation_subjects)
+    if data.validation_share == 0:
+        return set()
+    if len(subjects) < 2:
+        raise InputDataError(
+            "cannot hold a subject out",
+            field="data.validation_share",
+            expected="0 with a single subject",
+            got=str(data.validation_share),
+            advice="Set it to 0, or name other images in data.validation",
+        )
+    count = min(max(1, round(data.validation_share * len(subjects))), len(subjects) - 1)
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(subjects))
+    return {subjects[k] for k in order[:count]}
+
+
+def names_of(source: Source, config: Config) -> tuple[str, ...]:
+    """What is looked for: as configured, or else everything that some case has.
+
+    Landmarks are in the order in which they are met, labels of label images in that of
+    their numbers. A plane's landmarks are its names; a registration has none.
+
+    Raises:
+        InputDataError: a file cannot be read, nothing is there, or no plane was said.
+    """
+    kind = config.task.kind
+    if kind in REGISTRATIONS:
+        return ()
+    if kind == "view-plane":
+        if not config.task.plane_landmarks:
+            raise InputDataError(
+                "no plane to look for",
+                field="task.plane_landmarks",
+                expected="three or more landmarks that lie in it",
+            )
+        return config.task.plane_landmarks
+    if config.task.landmarks:
+        return config.task.landmarks
+    names: dict[str, None] = {}
+    for files in source.files:
+        one = _names_of(files, source) if kind in LANDMARKS else _labels_of(files, source, kind)
+        names.update(dict.fromkeys(one))
+    if not names:
+        what = "landmarks" if kind in LANDMARKS else "boxes"
+        raise InputDataError(f"no {what} in any file", field="data.landmarks")
+    if kind in BOXES and source.boxes is None:
+        return tuple(sorted(names, key=int))
+    return tuple(names)
+
+
+def _labels_of(files: CaseFiles, source: Source, kind: Kind) -> list[str]:
+    if source.boxes is not None:
+        return [label for label, _ in source.boxes.of(files.name)]
+    return labels_in(source.partners[files.name], 2 if kind == "box-2d" else 3)
+
+
+def _names_of(files: CaseFiles, source: Source) -> list[str]:
+    if source.table is not None:
+        return list(source.table.of(files.name))
+    if files.landmarks is None:
+        return []
+    if files.landmarks.name.lower().endswith(LIST_SUFFIX):
+        return list(read_voxel_lines(files.landmarks, source.line_names))
+    return list(read_landmarks(files.landmarks))

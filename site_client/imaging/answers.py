@@ -1,0 +1,135 @@
+"""Found planes, boxes and motions as files of other programs: 3D Slicer Markups, ITK transforms.
+
+Positions are LPS mm. What is written says where things lie in a patient: it stays
+where the person asked for it.
+Formats: https://github.com/Slicer/Slicer, Modules/Loadable/Markups/Resources/Schema;
+ITK's text transform (.tfm).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813  # its own documentation calls it so
+from numpy.typing import NDArray
+
+from common.errors import InputDataError
+from site_client.imaging.landmarks import MARKUPS_SCHEMA
+from site_client.spool import write_atomically
+
+
+def write_box_markups(path: Path, boxes: Sequence[tuple[str, NDArray[np.float64]]]) -> None:
+    """Write boxes, each a name and its corners float64[2, 3] in LPS mm, as ROI markups."""
+    _write(
+        path,
+        [
+            {
+                "type": "ROI",
+                "coordinateSystem": "LPS",
+                "coordinateUnits": "mm",
+                "roiType": "Box",
+                "center": corners.mean(axis=0).tolist(),
+                "orientation": np.eye(3).ravel().tolist(),
+                "size": (corners[1] - corners[0]).tolist(),
+                "insideOut": False,
+                "controlPoints": [_point(1, name, corners.mean(axis=0))],
+            }
+            for name, corners in boxes
+        ],
+    )
+
+
+def write_plane_markups(
+    path: Path,
+    name: str,
+    point_mm: NDArray[np.float64],
+    normal: NDArray[np.float64],
+    side_mm: float,
+) -> None:
+    """Write a plane as a plane markup that shows a square of it.
+
+    Args:
+        path: the file.
+        name: of the plane.
+        point_mm: float64[3], LPS mm, the square's middle.
+        normal: float64[3], of length 1.
+        side_mm: of the square.
+    """
+    across = np.cross(normal, np.eye(3)[np.abs(normal).argmin()])
+    across /= np.linalg.norm(across)
+    axes = np.stack([across, np.cross(normal, across), normal], axis=1)
+    _write(
+        path,
+        [
+            {
+                "type": "Plane",
+                "coordinateSystem": "LPS",
+                "coordinateUnits": "mm",
+                "planeType": "pointNormal",
+                "sizeMode": "absolute",
+                "center": point_mm.tolist(),
+                "normal": normal.tolist(),
+                "orientation": axes.ravel().tolist(),
+                "size": [side_mm, side_mm],
+                "controlPoints": [_point(1, name, point_mm)],
+            }
+        ],
+    )
+
+
+def write_rigid_transform(
+    path: Path,
+    rotation: NDArray[np.float64],
+    translation_mm: NDArray[np.float64],
+    centre_mm: NDArray[np.float64],
+) -> None:
+    """Write ``x -> rotation (x - centre) + centre + translation`` as an ITK transform.
+
+    Args:
+        path: ends in ``.tfm``.
+        rotation: float64[d, d], d of 2 or 3.
+        translation_mm: float64[d].
+        centre_mm: float64[d].
+
+    Raises:
+        InputDataError: the file cannot be written.
+    """
+    transform = sitk.VersorRigid3DTransform() if len(rotation) == 3 else sitk.Euler2DTransform()
+    transform.SetCenter(centre_mm.tolist())
+    # Rounding in what computed it must not make it look like no rotation.
+    transform.SetMatrix(np.asarray(rotation, dtype=np.float64).ravel().tolist(), 1e-6)
+    transform.SetTranslation(translation_mm.tolist())
+    try:
+        sitk.WriteTransform(transform, str(path))
+    except RuntimeError as error:
+        raise InputDataError("cannot write the transform", field=str(path)) from error
+
+
+def read_rigid_transform(path: Path, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where a transform's file puts points float64[n, d].
+
+    Raises:
+        InputDataError: unreadable.
+    """
+    try:
+        transform = sitk.ReadTransform(str(path))
+    except RuntimeError as error:
+        raise InputDataError("cannot read the transform", field=str(path)) from error
+    return np.array([transform.TransformPoint(point.tolist()) for point in points_mm])
+
+
+def _point(number: int, label: str, position: NDArray[np.float64]) -> dict[str, object]:
+    return {
+        "id": str(number),
+        "label": label,
+        "position": position.tolist(),
+        "positionStatus": "defined",
+    }
+
+
+def _write(path: Path, markups: Sequence[Mapping[str, object]]) -> None:
+    text = json.dumps({"@schema": MARKUPS_SCHEMA, "markups": markups}, indent=2, ensure_ascii=False)
+    write_atomically(path, (text + "\n").encode())

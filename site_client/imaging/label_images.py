@@ -1,0 +1,153 @@
+"""Label images: where the components of each label lie, as boxes.
+
+A label image holds whole numbers, 0 for nothing; every connected component of a
+label is one lesion or organ. In volumes a box is along the patient's axes (LPS mm),
+whatever the orientation of the file; in pictures along rows and columns, in
+continuous indices of pixels. Label images may not leave the site.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813  # its own documentation calls it so
+from numpy.typing import NDArray
+
+from common.errors import InputDataError
+from site_client.imaging.dicom import read_series, without_header
+
+LabelledBox = tuple[str, NDArray[np.float64]]
+"""A label, and the lower and upper corner of one of its components, float64[2, d]."""
+_MOST_LABELS = 255
+
+
+def boxes_in_volume(path: Path, least_voxels: int = 1) -> list[LabelledBox]:
+    """Boxes along the LPS axes, mm, around the outer faces of the voxels.
+
+    Args:
+        path: a label image of three dimensions.
+        least_voxels: smaller components are left out.
+
+    Raises:
+        InputDataError: unreadable, not three-dimensional, no whole numbers, too many labels.
+    """
+    image = _read(path, 3)
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    spacing = np.array(image.GetSpacing())
+    reach = np.abs(direction) @ spacing / 2
+    found: list[LabelledBox] = []
+    for label, index in _components(image, path, least_voxels):
+        centres = (index * spacing) @ direction.T + np.array(image.GetOrigin())
+        found.append((label, np.stack([centres.min(axis=0) - reach, centres.max(axis=0) + reach])))
+    return found
+
+
+def boxes_in_picture(path: Path, picture: Path, least_voxels: int = 1) -> list[LabelledBox]:
+    """Boxes in continuous (x, y) indices of pixels, around their outer edges.
+
+    Args:
+        path: a label image of two dimensions, or of one slice.
+        picture: the image it belongs to; both have the same size in pixels.
+        least_voxels: smaller components are left out.
+
+    Raises:
+        InputDataError: unreadable, not two-dimensional, of another size than the picture, no
+            whole numbers, too many labels.
+    """
+    image = _read(path, 2)
+    header = sitk.ImageFileReader()
+    header.SetFileName(str(picture))
+    try:
+        header.ReadImageInformation()
+    except RuntimeError as error:
+        raise InputDataError("cannot read the image", field=str(picture)) from error
+    if tuple(header.GetSize()[:2]) != image.GetSize():
+        raise InputDataError(
+            "the label image is of another size than its image",
+            field=str(path),
+            expected=f"{header.GetSize()[0]} x {header.GetSize()[1]} pixels",
+            got=f"{image.GetSize()[0]} x {image.GetSize()[1]}",
+        )
+    return [
+        (label, np.stack([index.min(axis=0) - 0.5, index.max(axis=0) + 0.5]))
+        for label, index in _components(image, path, least_voxels)
+    ]
+
+
+def _read(path: Path, dimension: int) -> sitk.Image:
+    """A label image of whole numbers."""
+    try:
+        image = read_series(path) if path.is_dir() else without_header(sitk.ReadImage(str(path)))
+    except RuntimeError as error:
+        raise InputDataError(
+            "cannot read the label image",
+            field=str(path),
+            expected="an image that SimpleITK opens",
+            got="something else" if path.exists() else "no such file",
+        ) from error
+    while image.GetDimension() > dimension and image.GetSize()[-1] == 1:
+        image = sitk.Extract(image, [*image.GetSize()[:-1], 0])
+    if image.GetDimension() != dimension or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputDataError(
+            "cannot use the label image",
+            field=str(path),
+            expected=f"{dimension} dimensions, one value per pixel",
+            got=f"{image.GetDimension()} dimensions, {image.GetNumberOfComponentsPerPixel()} "
+            "values per pixel",
+        )
+    values = sitk.GetArrayViewFromImage(image)
+    if values.dtype.kind == "f" and not bool((values == np.rint(values)).all()):
+        raise InputDataError(
+            "cannot use the label image",
+            field=str(path),
+            expected="whole numbers, one per label",
+            got="fractions",
+            advice="Is it the image itself, or a probability map?",
+        )
+    if values.min() < 0 or values.max() > np.iinfo(np.uint16).max:
+        raise InputDataError(
+            "cannot use the label image", field=str(path), expected="labels of 0 to 65535"
+        )
+    return sitk.Cast(image, sitk.sitkUInt16)
+
+
+def _components(
+    image: sitk.Image, path: Path, least_voxels: int
+) -> list[tuple[str, NDArray[np.int64]]]:
+    """(label, int64[voxels, d] indices x, y(, z)) of every component, by label."""
+    labels = np.unique(sitk.GetArrayViewFromImage(image))
+    labels = labels[labels > 0]
+    if len(labels) > _MOST_LABELS:
+        raise InputDataError(
+            "cannot use the label image",
+            field=str(path),
+            expected=f"at most {_MOST_LABELS} labels",
+            got=str(len(labels)),
+            advice="Is it the image itself?",
+        )
+    found: list[tuple[str, NDArray[np.int64]]] = []
+    for label in labels:
+        split = sitk.ConnectedComponent(sitk.Equal(image, float(label)), True)
+        where = sitk.GetArrayViewFromImage(split)
+        index = np.argwhere(where > 0)
+        which = where[tuple(index.T)]
+        # One sort instead of a pass over the image per component.
+        order = np.argsort(which, kind="stable")
+        bounds = np.flatnonzero(np.diff(which[order])) + 1
+        for rows in np.split(order, bounds):
+            if len(rows) >= least_voxels:
+                found.append((str(int(label)), index[rows][:, ::-1].astype(np.int64)))
+    return found
+
+
+def labels_in(path: Path, dimension: int) -> list[str]:
+    """The labels of a label image, in the order of their numbers.
+
+    Raises:
+        InputDataError: unreadable, of another dimension, no whole numbers.
+    """
+    image = _read(path, dimension)
+    # A view does not keep its image alive: the name does.
+    values = np.unique(sitk.GetArrayViewFromImage(image))
+    return [str(int(value)) for value in values if value > 0]
