@@ -247,12 +247,13 @@ def off_the_clock(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture
 def small_disk(tmp_path) -> Iterator[Path]:
-    """A disk of 16 KiB."""
+    """A disk of 64 KiB, of which 52 are taken."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(disk)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
     if subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("mounting a tmpfs is not permitted here")
+    (disk / "filler").write_bytes(bytes(52 * 1024))
     try:
         yield disk
     finally:
@@ -475,7 +476,7 @@ def test_a_worker_on_a_full_disk_says_so_and_goes_on_when_there_is_room(newcomer
     assert newcomer.call("join", newcomer.invite(), *words).code == 0
     (small_disk / "ledger").mkdir()
     (newcomer.folder / "worker/ledger").symlink_to(small_disk / "ledger")
-    (small_disk / "filler").write_bytes(bytes(12 * 1024))
+    (small_disk / "rest").write_bytes(bytes(8 * 1024))
     newcomer.ask("worker", "--once").one_line(6, "disk is full", "Nothing was sent")
     checked = newcomer.ask("check")
     assert "ledger: not begun" in checked.out, "nothing was signed, so nothing is broken"
