@@ -96,7 +96,8 @@ class Agent(Frozen):
         warmup: transitions gathered at random before the first update.
         replay_capacity: transitions kept, oldest overwritten.
         rare_first: exponent of the inverse frequency with which transitions are
-            drawn; 0 draws uniformly.
+            drawn; 0 draws uniformly, which no other way beat at equal effort
+            (deploy/results/RESULTS.md).
         importance: exponent of the importance-weight correction, 0 to 1.
         epsilon_end: exploration after the first half of the planned updates.
         gradient_clip: largest L2 norm of a gradient.
@@ -126,7 +127,7 @@ class Agent(Frozen):
     warm_start: Annotated[float, Field(ge=0, le=1)] = 0.0
     warmup: Annotated[int, Field(ge=1, le=10_000_000)] = 1000
     replay_capacity: Annotated[int, Field(ge=100, le=10_000_000)] = 60_000
-    rare_first: Annotated[float, Field(ge=0, le=2)] = 0.5
+    rare_first: Annotated[float, Field(ge=0, le=2)] = 0.0
     importance: Annotated[float, Field(ge=0, le=1)] = 0.5
     epsilon_end: Annotated[float, Field(ge=0, le=1)] = 0.1
     gradient_clip: Positive = 10.0

@@ -39,6 +39,7 @@ SMALL_PLAN = {
         "batch": 8,
         "warmup": 120,
         "replay_capacity": 400,
+        "rare_first": 0.5,
         "shift_mm": 4.0,
         "evaluation_starts": 3,
     },
