@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import tomllib
+from datetime import UTC, datetime
 
 import pytest
 
@@ -24,8 +25,11 @@ from common.crypto.certificates import (
     write_certificate,
     write_tls_key,
 )
+from common.crypto.identity import read_signing_key
 from common.crypto.keyed import read_federation_key
 from common.enrolment import read_request
+from common.ledger.log import Ledger
+from common.ledger.notes import ledger_origin
 from common.model import initial_weights
 from site_client import checks, supervise
 from site_client.cli import cli
@@ -436,6 +440,39 @@ def test_the_courier_imports_neither_torch_nor_an_image_reader():
         env=environment,
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_only_the_worker_needs_the_compiler(site, invite_file, tmp_path):
+    program = """
+import sys
+sys.modules.update({"numba": None, "llvmlite": None})  # every import of them fails
+import site_client.courier, common.audit.cli
+from common.cli import run
+from site_client.cli import cli
+audit = sys.argv[1] == "cairn-audit"
+run(common.audit.cli.cli if audit else cli, sys.argv[2:])
+"""
+    folder = site.folder
+    root, key = str(folder.root), read_signing_key(folder.ledger_key)
+    origin = ledger_origin(folder.settings().site)
+    with Ledger.open(folder.ledger, origin, key, lambda: datetime.now(UTC)):
+        pass
+    joined = ("--data", str(tmp_path), "--site-dir", str(tmp_path / "s"), "--offline")
+    for words, may_end in {
+        ("cairn-site", "join", str(invite_file), *joined): {0},
+        ("cairn-site", "status", "--site-dir", root): {0},
+        ("cairn-site", "check", "--site-dir", root, "--json"): {5},  # nobody answers
+        ("cairn-site", "courier", "--help"): {0},
+        ("cairn-audit", "show", str(folder.ledger)): {0},
+    }.items():
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words],
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert done.returncode in may_end, (words, done.stdout, done.stderr)
+        assert "numba" not in done.stdout + done.stderr, words
 
 
 # Keeping running.
