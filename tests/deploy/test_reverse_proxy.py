@@ -333,3 +333,18 @@ def test_tokens_cannot_be_guessed_in_a_hurry(proxied):
             codes.append(refused.value.code())
     assert codes[0] is not grpc.StatusCode.UNAVAILABLE, "the desk itself refused the first"
     assert codes[-1] is grpc.StatusCode.UNAVAILABLE, "the proxy did not ask it any more"
+
+
+def test_what_joined_sites_ask_of_the_desk_is_not_counted_with_tokens(proxied):
+    """Several sites behind one address ask twice in three seconds each."""
+    authority = (proxied.root / "fed" / "pki" / "ca.crt").read_bytes()
+    trusted = grpc.ssl_channel_credentials(authority)
+    codes = set()
+    with grpc.secure_channel(f"127.0.0.1:{proxied.proxy}", trusted) as channel:
+        call = channel.unary_unary("/cairn.desk.v1.Enrolment/ListPeers")
+        for _ in range(60):
+            with pytest.raises(grpc.RpcError) as refused:
+                call(b"", timeout=20)
+            codes.add(refused.value.code())
+    assert len(codes) == 1, codes
+    assert not codes & {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.UNIMPLEMENTED}, codes
