@@ -86,7 +86,10 @@ def build_own(folder: Path) -> Pin:
         run_pip(["wheel", "--quiet", "--no-deps", "--wheel-dir", place, str(ROOT)])
         built = next(Path(place).glob("*.whl"))
         target = folder / built.name
-        target.write_bytes(built.read_bytes())
+        # A new file under the old name: an archive being packed may hold a link to the old one.
+        fresh = target.with_suffix(".new")
+        fresh.write_bytes(built.read_bytes())
+        fresh.replace(target)
     pin = Pin(normalised(OWN), version(), sha256_of(target))
     (folder / OWN_LOCK).write_text(f"# Cairn itself, {revision()}\n{pin}", encoding="ascii")
     return pin

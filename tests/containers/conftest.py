@@ -214,13 +214,10 @@ class Contained:
         federation = self._owned(self.root / "federation")
         self.once(
             *("aggregator", "cairn-aggregator", "init", "/federation", "--name", "contained"),
-            *("--address", f"{HOST}:{PORT}", "--behind-proxy", "--desk-bind", "0.0.0.0"),  # noqa: S104
+            *("--address", f"{HOST}:{PORT}", "--behind-proxy", "--port", "9443"),
+            *("--desk-bind", "0.0.0.0"),  # noqa: S104
             volumes={federation: "/federation"},
         )
-        settings = federation / "federation.toml"
-        text, found = re.subn(rf"(?m)^port = {PORT}$", "port = 9443", settings.read_text())
-        assert found == 1
-        settings.write_text(text)
         (federation / "plan.toml").write_text(PLAN)
         words = options(
             service("aggregator", "aggregator"),
@@ -235,6 +232,7 @@ class Contained:
             self.start_site(site)
         for site in SITES:
             self.wait(f"{site}-courier", "online")
+        self.keys()
 
     def _networks(self) -> None:
         for name, net in (("out", NETWORK_OUT), ("front", NETWORK_FRONT)):
@@ -263,16 +261,24 @@ class Contained:
             (data / f"{case}.nii.gz").touch()
             (data / f"{case}.mrk.json").touch()
         mounts = {folder: "/site", self.root / f"federation/{site}.invite.toml": "/invite.toml:ro"}
-        words = ["--new-federation-key"]
-        if site != SITES[0]:
-            key = self.root / SITES[0] / "worker" / "federation.key"
-            mounts[key] = "/federation.key:ro"
-            words = ["--federation-key", "/federation.key"]
         self.once(
-            *("courier", "cairn-site", "join", "/invite.toml", "--data", "/data", *words),
+            *("courier", "cairn-site", "join", "/invite.toml", "--data", "/data"),
             volumes=mounts,
             network=["--network", f"{NAME}-out", f"--add-host={HOST}:{AGGREGATOR}"],
         )
+
+    def keys(self, seconds: float = 120) -> dict[str, bytes]:
+        """Each site's federation key, once it has one; nobody carried it."""
+        until = time.monotonic() + seconds
+        found: dict[str, bytes] = {}
+        while len(found) < len(SITES):
+            for site in SITES:
+                for path in (self.root / site / "worker" / "keys").glob("000001.key"):
+                    found[site] = path.read_bytes()
+            logs = "\n".join(self.log(f"{s}-courier") for s in SITES if s not in found)
+            assert time.monotonic() < until, f"no federation key:\n{logs}"
+            time.sleep(0.3)
+        return found
 
     def _proxy(self, federation: Path) -> None:
         chosen = service("aggregator", "proxy")

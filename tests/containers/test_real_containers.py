@@ -86,6 +86,19 @@ def verified(contained, site: str) -> dict:
     return json.loads(done.stdout)
 
 
+def test_all_sites_have_one_federation_key_that_nobody_carried_and_no_courier_sees(contained):
+    keys = contained.keys()
+    assert len(set(keys.values())) == 1
+    (line,) = set(keys.values())
+    secret = line.strip()
+    public = [contained.root / "federation", *(contained.root / s / "courier" for s in SITES)]
+    for place in public:
+        held = [path.read_bytes() for path in place.rglob("*") if path.is_file()]
+        assert held
+        for form in (secret, bytes.fromhex(secret.decode())):
+            assert not any(form in text for text in held), place
+
+
 def test_three_sites_finish_a_run_and_their_ledgers_verify(contained):
     said = run(contained)
     assert "verdict=COMPLETED" in said, said
