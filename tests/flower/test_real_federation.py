@@ -90,10 +90,11 @@ def test_a_worker_and_its_courier_killed_in_a_round_cost_one_round(real):
     last = next(e for e in real.events(run) if e["event"] == "run_finished")
     assert last["verdict"] == "DEGRADED"
     sites = finished()
-    late = [e["round"] for e in real.events(run) if e["event"] == "site_late"]
-    assert late, "the round in which both were killed"
+    late = {(e["round"], e["site"]) for e in real.events(run) if e["event"] == "site_late"}
+    assert any(site == "site-c" for _, site in late), "the round in which both were killed"
     for number, names in sites.items():
-        expected = {"site-a", "site-b"} | (set() if number in late else {"site-c"})
+        # On a busy machine another site may be late, too; whoever was not took part.
+        expected = {s for s in ("site-a", "site-b", "site-c") if (number, s) not in late}
         assert set(names) == expected
     assert set(sites[5]) == {"site-a", "site-b", "site-c"}, "rejoined"
     text = real.run(
@@ -117,7 +118,7 @@ def test_a_killed_superlink_ends_up_and_the_run_resumes_after_its_last_finished_
 
     real.wait(lambda: 1 in finished(), "round 1")
     parent = real.processes["aggregator"]
-    superlink = next(p for p in parent.children() if "flower-superlink" in " ".join(p.cmdline()))
+    superlink = next(p for p in parent.children() if "guarded_superlink" in " ".join(p.cmdline()))
     superlink.kill()
     assert parent.wait(30) == 7
     assert "superlink ended by itself" in real.log("aggregator")
@@ -151,7 +152,7 @@ def ends_with(real, name: str, folder: str, code: int) -> str:
 def test_an_unregistered_site_key_is_refused_at_once_with_code_4(real, stranger):
     said = ends_with(real, "unregistered", stranger.name, 4)
     assert "node key" in said
-    assert "request.json" in said
+    assert "not admitted" in said
 
 
 def test_a_wrong_ca_is_refused_at_once_with_code_4(real, stranger, tmp_path):
