@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -78,7 +79,8 @@ class Federation:
         self.folder = FederationFolder(root / "federation")
         settings = FederationSettings(name="test", address="127.0.0.1:9443", port=9443)
         create_federation(self.folder, settings, ["127.0.0.1"])
-        self.key = FederationKey.generate()
+        # One key for all runs of the tests: what a sketch estimates depends on it.
+        self.key = FederationKey(hashlib.sha256(b"the key of these tests").digest()[:16])
         self.sites: dict[str, SiteFolder] = {}
 
     def add_site(

@@ -167,8 +167,10 @@ def test_the_named_keys_are_those_of_all_slides_together_that_pass_the_gate(run)
     assert not rare & set(keys.keys.tolist())
 
 
-def test_keys_of_all_bands_are_named_by_the_same_gate_without_a_round_for_ranges(run):
-    federation, _, _ = run
+def test_keys_of_all_bands_are_named_by_the_same_gate_without_a_round_for_ranges(
+    federation_at, tmp_path
+):
+    federation = add_hospitals(federation_at(tmp_path))
     section = {n: v for n, v in PLAN["pixels"].items() if n not in ("components", "bins")}
     plan = parse_plan(PLAN | {"pixels": section | {"codec": "all-bands", "columns": 2048}})
     store, transport = federation.create_run(plan, "all-bands", min_sites=3), federation.transport()
