@@ -326,6 +326,13 @@ def stand_in_base(place: Path, name: str) -> None:
     shutil.rmtree(tree)
 
 
+def half_built() -> set[tuple[str, str]]:
+    """Working containers and nameless images of builds: what removes one, and which."""
+    working = podman("ps", "--all", "--external", "--quiet", "--no-trunc")
+    nameless = podman("images", "--all", "--quiet", "--no-trunc", "--filter", "dangling=true")
+    return {("rm", x) for x in working.split()} | {("rmi", x) for x in nameless.split()}
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """Tag of the three images and name of the base, built here unless they are named."""
@@ -343,7 +350,18 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
         # Building needs no isolation, and nested machines often cannot give it; nothing is
         # proven by the build. No layer is kept between stages: half of the disk and time.
         plain = ["--isolation", "chroot", "--pull=never", "--layers=false", "--quiet"]
-        build_images(ROLES, base=base, tag=NAME, engine="podman", options=plain)
+        before = half_built()
+        try:
+            build_images(ROLES, base=base, tag=NAME, engine="podman", options=plain)
+        except BaseException:
+            # A build that is killed, as by an interrupt, cannot tidy up after itself; what it
+            # had started holds its files for a moment longer.
+            until = time.monotonic() + 30
+            while (left := half_built() - before) and time.monotonic() < until:
+                for word, ident in sorted(left):
+                    podman(word, "--force", ident, code=None)
+                time.sleep(0.5)
+            raise
         yield NAME, base
     finally:
         for role in ROLES:
