@@ -33,7 +33,7 @@ def test_a_lock_is_read_as_it_is_written(tmp_path):
         f"click>=8 \\\n    --hash=sha256:{DIGEST}\n",
         "click==8.5.1 \\\n    --hash=md5:abc\n",
         f"click==8.5.1 \\\n    --hash=sha256:{DIGEST}\nrich==1\n",
-        f"--index-url x \\\n    --hash=sha256:{DIGEST}\n",
+        f"--pre \\\n    --hash=sha256:{DIGEST}\n",
     ],
     ids=["empty", "no digest", "no version", "another digest", "a loose line", "an option"],
 )
