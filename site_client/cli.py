@@ -24,9 +24,9 @@ from common.enrolment import Invite, read_invite
 from common.errors import ExitCode
 from common.plan import read_plan
 from site_client.console import Reporter, log_to, stop_on_signals
+from site_client.files import write_atomically
 from site_client.notify import notify
 from site_client.site import SiteFolder
-from site_client.spool import write_atomically
 
 if TYPE_CHECKING:
     from site_client.facts import Fact

@@ -34,8 +34,8 @@ from common.desk.desk_pb2_grpc import EnrolmentStub
 from common.desk.signing import LedgerSigner, RequestSigner, TlsSigner, now_ms, sign_request
 from common.enrolment import Invite
 from common.errors import CairnError, InputDataError, InternalError, RefusedError, UnreachableError
+from site_client.files import write_atomically
 from site_client.site import SiteFolder
-from site_client.spool import write_atomically
 
 RENEW_BELOW_DAYS = 45
 LOOK_S = 6 * 3600.0

@@ -42,8 +42,9 @@ from common.crypto.keyed import FederationKey, read_federation_key, write_federa
 from common.enrolment import Invite, JoinRequest, read_request
 from common.errors import InputDataError, RefusedError, VerificationError
 from site_client.egress.policy import default_policy_text
+from site_client.files import write_atomically
 from site_client.site import SiteFolder, SiteSettings
-from site_client.spool import Spool, write_atomically
+from site_client.spool import Spool
 
 _Key = TypeVar("_Key")
 

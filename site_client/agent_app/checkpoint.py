@@ -25,7 +25,7 @@ from common.canonical import sha256_hex
 from common.errors import InputDataError, UsageError
 from common.model import Weights
 from site_client.agent_app.config import Config, parse_config
-from site_client.spool import write_atomically
+from site_client.files import write_atomically
 
 LATEST: Final = "latest"
 BEST: Final = "best"

@@ -170,7 +170,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, *, pictures: bool) ->
         pictures: show slices of the cases on the page.
     """
     from site_client.agent_app.page import render_page
-    from site_client.spool import write_atomically
+    from site_client.files import write_atomically
 
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(folder / PREDICTIONS, evaluation.found)

@@ -27,8 +27,8 @@ from site_client.agent_app.config import Config
 from site_client.agent_app.results import write_json
 from site_client.agent_app.searches import Motion, middle_of, motion_of, plane_in_world
 from site_client.agent_app.tasks import Built
+from site_client.files import write_atomically
 from site_client.imaging.answers import write_box_markups, write_plane_markups
-from site_client.spool import write_atomically
 
 _PLANE_SIDE_MM = 150.0
 

@@ -42,7 +42,7 @@ from site_client.agent_app.kinds import FIGURES
 from site_client.agent_app.progress import Meter
 from site_client.agent_app.results import write_json
 from site_client.agent_app.tasks import Built, as_parameters, build
-from site_client.spool import write_atomically
+from site_client.files import write_atomically
 
 # From this overlap on, a finding is right, whatever the agent was trained for.
 ENOUGH: Final = 0.5

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from site_client.agent.evaluation import FAR_MM, Searched
 from site_client.agent_app.tasks import Built
+from site_client.files import write_atomically
 from site_client.imaging.landmarks import write_landmarks
-from site_client.spool import write_atomically
 
 SUCCESS_MM: Final = (2.0, 2.5, 3.0, 4.0)
 

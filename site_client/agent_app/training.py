@@ -41,7 +41,7 @@ from site_client.agent_app.kinds import FIGURES, REGISTRATIONS
 from site_client.agent_app.progress import Meter
 from site_client.agent_app.sources import names_of, training_sources
 from site_client.agent_app.tasks import Built, as_parameters, build, new_network, prior_of
-from site_client.spool import write_atomically
+from site_client.files import write_atomically
 
 CONFIG_FILE: Final = "config.toml"
 METRICS_FILE: Final = "metrics.jsonl"

@@ -37,8 +37,9 @@ from site_client.courier.fleet import (
     message_stub,
 )
 from site_client.courier.outage import Outage
+from site_client.files import write_atomically
 from site_client.site import SiteFolder, SiteSettings
-from site_client.spool import Spool, write_atomically
+from site_client.spool import Spool
 
 TURN_S = 0.1
 SHORTEST_PULL_S, LONGEST_PULL_S = 0.2, 2.0

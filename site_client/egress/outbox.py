@@ -6,7 +6,8 @@ contract keeps every other module away from here.
 
 from __future__ import annotations
 
-from site_client.spool import Spool, write_atomically
+from site_client.files import write_atomically
+from site_client.spool import Spool
 
 
 def put_reply(spool: Spool, order: str, reply: bytes) -> None:

@@ -34,7 +34,8 @@ from common.wire.envelope import Envelope, decode, describe_arrays, encode
 from common.wire.records import Digest, RoundReport
 from site_client.egress.gate import Context, check_answer
 from site_client.egress.outbox import put_reply
-from site_client.spool import Spool, write_atomically
+from site_client.files import write_atomically
+from site_client.spool import Spool
 
 LOG = logging.getLogger("cairn.egress")
 ONCE_A_ROUND = (

@@ -17,8 +17,8 @@ import SimpleITK as sitk  # noqa: N813  # its own documentation calls it so
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
+from site_client.files import write_atomically
 from site_client.imaging.landmarks import MARKUPS_SCHEMA
-from site_client.spool import write_atomically
 
 
 def write_box_markups(path: Path, boxes: Sequence[tuple[str, NDArray[np.float64]]]) -> None:

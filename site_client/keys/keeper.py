@@ -23,11 +23,12 @@ from common.ledger.durable import StorageError
 from common.wire.sealed_keys import SealedBox, encode_sealed
 from site_client.egress.keys import KeyContext, KeyDoor
 from site_client.egress.policy import Policy, read_policy
+from site_client.files import write_atomically
 from site_client.keys.news import KeyNews, Newest, SealedNews
 from site_client.keys.ring import Held, KeyRing
 from site_client.keys.trust import Acquaintances, Me, Peer, verify_peers
 from site_client.site import SiteFolder
-from site_client.spool import Spool, write_atomically
+from site_client.spool import Spool
 
 PATIENCE_S = 60.0
 """How much longer each next holder, in order of name, waits for those before it to seal."""

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from common.errors import InputDataError
 from common.plan import describe_validation
 from common.wire.records import KeyId, SiteName
-from site_client.spool import Spool, write_atomically
+from site_client.files import write_atomically
+from site_client.spool import Spool
 
 MAX_NEWS_BYTES = 8 * 1024 * 1024
 _Generation = Annotated[int, Field(ge=0, lt=2**31)]

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from common.crypto.keyed import FederationKey, read_federation_key, write_federation_key
 from common.errors import InputDataError
 from common.wire.records import KeyId, RunName
+from site_client.files import write_atomically
 from site_client.site import SiteFolder
-from site_client.spool import write_atomically
 
 _KEY = re.compile(r"([0-9]{6})\.key")
 _PROPOSAL = re.compile(r"proposed-([0-9]{6})\.key")

@@ -18,8 +18,8 @@ from common.crypto.identity import PublicKey
 from common.enrolment import JoinRequest, parse_request
 from common.errors import CairnError, InputDataError, VerificationError
 from common.wire.records import Digest, SiteName
+from site_client.files import write_atomically
 from site_client.keys.news import PeerNews
-from site_client.spool import write_atomically
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from site_client.agent.evaluation import EvaluationReport
 from site_client.agent.federated import evaluate_weights, planned_learner, trace_search
 from site_client.agent.learner import TrainingReport
 from site_client.agent.tasks.triplanar import mean_positions
+from site_client.files import write_atomically
 from site_client.imaging.dataset import Case, load_cases
-from site_client.spool import write_atomically
 from site_client.worker.experience import Frequencies
 
 Weights = dict[str, NDArray[np.float32]]

@@ -29,10 +29,11 @@ from site_client.egress.gate import Context
 from site_client.egress.keys import KeyDoor
 from site_client.egress.policy import check_phase, check_plan, read_policy
 from site_client.egress.release import Door, SilencedError
+from site_client.files import write_atomically
 from site_client.keys.keeper import KeyKeeper
 from site_client.keys.ring import KeyRing
 from site_client.site import SiteFolder
-from site_client.spool import Spool, write_atomically
+from site_client.spool import Spool
 from site_client.worker.failures import (
     BadOrderError,
     PolicyError,

@@ -28,7 +28,7 @@ from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.orders import Order
 from common.wire.records import HeavyHitters, PixelSketches, PixelStatistics, RoundReport
-from site_client.spool import write_atomically
+from site_client.files import write_atomically
 from site_client.worker.hidden import hide, show
 from site_client.worker.study import State, Subject
 

@@ -18,7 +18,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from common.errors import InternalError
-from site_client.spool import write_atomically
+from site_client.files import write_atomically
 
 KEPT = 2
 _FINGERPRINT = "plan/fingerprint"

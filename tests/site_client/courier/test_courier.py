@@ -26,8 +26,9 @@ from site_client.courier.fleet import (
     message_from_stub,
     message_stub,
 )
+from site_client.files import write_atomically
 from site_client.site import SiteSettings
-from site_client.spool import Spool, write_atomically
+from site_client.spool import Spool
 
 APP = "a" * 64
 

@@ -23,12 +23,12 @@ from common.errors import UnreachableError
 from common.ledger.records import LedgerRecord, parse_record
 from common.ledger.verdict import Verdict
 from common.ledger.verify import verify_ledger
+from site_client.files import write_atomically
 from site_client.join import join
 from site_client.keys import carry
 from site_client.keys.carry import KeyCarrier
 from site_client.keys.ring import Held, KeyRing
 from site_client.site import SiteFolder
-from site_client.spool import write_atomically
 from site_client.worker.loop import Worker
 
 
