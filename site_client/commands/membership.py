@@ -1,0 +1,122 @@
+"""Becoming a member of a federation, and staying one: join, renew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from common.cli import echo_json
+from common.enrolment import Invite, read_invite
+from site_client.commands.options import FILE, FOLDER, json_option, site_option
+from site_client.site import SiteFolder
+
+
+@click.command()
+@click.argument("invite_file", metavar="INVITE", type=FILE)
+@click.option("--data", required=True, type=FOLDER, help="Folder of images and landmarks.")
+@site_option
+@click.option(
+    "--federation-key", "key_file", type=FILE, help="By hand: the key that all sites share."
+)
+@click.option(
+    "--new-federation-key", is_flag=True, help="By hand: make that key, at the first site."
+)
+@click.option("--offline", is_flag=True, help="Use no network: send request.json by mail instead.")
+def join(
+    invite_file: Path,
+    data: Path,
+    root: Path,
+    key_file: Path | None,
+    *,
+    new_federation_key: bool,
+    offline: bool,
+) -> None:
+    """Make this site's keys and folder from an INVITE, and send the public halves.
+
+    Private keys are made here and never leave. The invite's token lets them in, once;
+    an invite without a token, or --offline, leaves a request.json to be sent by mail.
+    The key that all sites share is made by the first of them and comes, sealed, by
+    itself; --federation-key and --new-federation-key are for carrying it by hand.
+    Joining again keeps the keys: after a lost answer, or with a new invite.
+    """
+    from site_client.join import bring_federation_key, check_invite, join_again
+    from site_client.join import join as join_federation
+
+    if key_file is not None and new_federation_key:
+        raise click.UsageError("give --federation-key or --new-federation-key, not both")
+    site, invite = SiteFolder(root), read_invite(invite_file)
+    check_invite(invite)
+    shared = bring_federation_key(key_file, new=new_federation_key)
+    online = invite.enrolment is not None and not offline
+    if online:
+        from site_client.enrol import look_who_answers
+
+        look_who_answers(invite)
+    if online and site.settings_file.exists():
+        joined = join_again(invite, site, data)
+    else:
+        joined = join_federation(invite, site, data, shared)
+    steps = [_send(invite, site)] if online else []
+    click.echo(
+        f"{invite.site} {'has joined' if online else 'is ready to join'} {invite.federation}."
+    )
+    steps.append(
+        f"Compare with the coordinator, by telephone:\n     authority    {joined.ca_sha256}\n"
+        f"     witness key  {joined.witness}\n     ledger key   {joined.ledger}"
+    )
+    if not online:
+        steps.append(f"Send {joined.request} (it holds public keys only).")
+    if site.tls_certificate.exists() and online:
+        from site_client.keys.first import key_step
+
+        steps.append(key_step(site))
+    elif new_federation_key:
+        steps.append(f"Carry {site.federation_key} to the other sites; never to the aggregator.")
+    elif not joined.has_federation_key:
+        steps.append(f"Get the federation key from another site, as {site.federation_key}.")
+    for number, step in enumerate(steps, 1):
+        click.echo(f"{number}. {step}")
+    click.echo(f"Read {site.policy_file}: it bounds what may leave. Then: cairn-site check")
+
+
+def _send(invite: Invite, site: SiteFolder) -> str:
+    """Send the request, and say in a line how the site stands now."""
+    from site_client.enrol import LARGEST_SKEW_S, send_request
+
+    standing = send_request(invite, site)
+    if abs(standing.skew_s) > LARGEST_SKEW_S:
+        way = "ahead of" if standing.skew_s > 0 else "behind"
+        click.echo(
+            f"This machine's clock is {abs(standing.skew_s):.0f} s {way} the aggregator's: set it "
+            "(NTP), or the courier will be refused.",
+            err=True,
+        )
+    if standing.state == "waiting":
+        return f"Wait for the coordinator, who has to: cairn-aggregator admit {invite.site}"
+    return f"Admitted; the certificate is good for {standing.certificate_days} days."
+
+
+@click.command()
+@site_option
+@json_option
+def renew(root: Path, *, as_json: bool) -> None:
+    """Renew this site's certificate in place; keys and name stay as they are.
+
+    A site that waits for the coordinator learns here whether it was admitted.
+    """
+    from site_client.enrol import ask_standing, renew_certificate
+
+    site, state = SiteFolder(root), "admitted"
+    days: int | None = None
+    if site.tls_certificate.exists():
+        days = renew_certificate(site)
+    else:
+        standing = ask_standing(site)
+        state, days = standing.state, standing.certificate_days
+    if as_json:
+        echo_json({"state": state, "certificate_days": days})
+    elif days is None:
+        click.echo("The coordinator has not admitted this site yet.")
+    else:
+        click.echo(f"The certificate is good for {days} days.")

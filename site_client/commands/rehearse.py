@@ -1,0 +1,90 @@
+"""``cairn-site dry-run``: a round without a network, and what it would have let out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from common.cli import echo_json, megabytes
+from common.errors import ExitCode
+from common.plan import read_plan
+from site_client.commands.options import FILE, json_option, site_option
+from site_client.console import Reporter
+from site_client.files import write_atomically
+from site_client.site import SiteFolder
+
+if TYPE_CHECKING:
+    from site_client.worker.dry_run import Rehearsal
+
+
+@click.command("dry-run")
+@click.argument("plan_file", metavar="PLAN", type=FILE)
+@click.option("--codebook", type=FILE, help="Labelled codebook, for an embed plan.")
+@click.option("--codec", type=FILE, help="Its codec; default: the one a pixels run left here.")
+@click.option("-o", "--page", type=FILE, help="Also write a page with a picture of every array.")
+@site_option
+@json_option
+@click.pass_context
+def dry_run(
+    ctx: click.Context,
+    plan_file: Path,
+    codebook: Path | None,
+    codec: Path | None,
+    page: Path | None,
+    root: Path,
+    *,
+    as_json: bool,
+) -> None:
+    """Work a round of PLAN without a network, and show exactly what would leave.
+
+    The same policy and the same gate as in earnest; nothing is sent, and nothing
+    enters the ledger or the outbox. Exit 3 when the door would refuse.
+    """
+    from site_client.worker.dry_run import rehearse
+    from site_client.worker.rehearsal_page import RehearsalPage
+
+    pictures, plan = RehearsalPage(), read_plan(plan_file)
+    seen = None if page is None else pictures.draw
+    with Reporter() as progress:
+        rehearsal = rehearse(SiteFolder(root), plan, progress, codebook, codec, seen)
+    if page is not None:
+        write_atomically(page, pictures.render(rehearsal).encode("utf-8"))
+    if as_json:
+        echo_json(rehearsal.as_dict())
+    else:
+        _tell(rehearsal)
+        if page is not None:
+            click.echo(f"Pictures: {page}")
+    ctx.exit(int(ExitCode.OK if rehearsal.allowed else ExitCode.REFUSED))
+
+
+def _tell(rehearsal: Rehearsal) -> None:
+    """What would leave, as a table, its headers, and the sum."""
+    table = Table(title=f"What a round of {rehearsal.plan} lets out")
+    for column in ("order", "record", "bytes", "arrays", "L2 norm", "fill", "door"):
+        table.add_column(column, justify="right" if column == "bytes" else "left")
+    for found in rehearsal.findings:
+        arrays = "\n".join(f"{a.name} {a.dtype}{list(a.shape)}" for a in found.arrays)
+        cells = (
+            found.phase,
+            found.record_type,
+            f"{found.bytes:,}",
+            arrays or "none",
+            "" if found.l2 is None else f"{found.l2:.4g}",
+            "" if found.fill is None else f"{found.fill:.1%}",
+            found.refusal or "may leave",
+        )
+        table.add_row(*(Text(cell) for cell in cells))
+    Console().print(table)
+    for found in rehearsal.findings:
+        click.echo(f"{found.phase} {found.record_type}: {json.dumps(found.header)}")
+    click.echo(
+        f"{megabytes(rehearsal.bytes)} in all; policy {rehearsal.policy_sha256[:12]}, "
+        f"plan {rehearsal.plan_fingerprint[:12]}. Nothing was sent or recorded."
+    )

@@ -1,0 +1,79 @@
+"""The programs that go on until told to stop: worker, courier, and up, which runs both."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import click
+
+from site_client.commands.options import site_option
+from site_client.console import Reporter, log_to, stop_on_signals
+from site_client.notify import notify
+from site_client.site import SiteFolder
+
+
+@click.command()
+@site_option
+@click.option("--once", is_flag=True, help="Answer what waits, then end.")
+def worker(root: Path, *, once: bool) -> None:
+    """Answer orders: images in, released records out; no network.
+
+    Ends on SIGTERM; an order in hand is then worked on again after the next start.
+    """
+    from site_client.worker.loop import Worker
+
+    site = SiteFolder(root)
+    site.settings()
+    log_to(site.worker_log)
+    stop = stop_on_signals()
+    with Reporter() as progress, Worker(site, stop, progress) as answering:
+        notify(ready=True, status="waiting for orders")
+        if not once:
+            answering.run()
+        while once and not stop.is_set() and answering.turn():
+            pass
+
+
+@click.command()
+@site_option
+def courier(root: Path) -> None:
+    """Carry orders in and released replies out; opens no image.
+
+    Beside that: renews the certificate, and carries the federation key as the worker
+    sealed it.
+    """
+    from site_client.courier import run_courier
+
+    site = SiteFolder(root)
+    enrolment = site.settings().enrolment
+    log_to(None)
+    stop = stop_on_signals()
+    if enrolment is not None:
+        from site_client.enrol import keep_renewed
+        from site_client.keys.carry import keep_carrying
+
+        say = logging.getLogger("cairn.enrolment").warning
+        threading.Thread(target=keep_renewed, args=(site, stop, say), daemon=True).start()
+        threading.Thread(target=keep_carrying, args=(site, stop), daemon=True).start()
+    notify(ready=True, status="carrying")
+    run_courier(site, stop)
+
+
+@click.command()
+@site_option
+@click.pass_context
+def up(ctx: click.Context, root: Path) -> None:
+    """Run worker and courier as two processes, and start again the one that dies."""
+    from site_client.supervise import Child, commands, keep_running
+
+    site = SiteFolder(root)
+    name = site.settings().site
+    stop = stop_on_signals()
+
+    def say(text: str) -> None:
+        click.echo(f"{name}: {text}", err=True)
+
+    children = [Child(kind, command, say) for kind, command in commands(site.root).items()]
+    ctx.exit(keep_running(children, stop, say))
