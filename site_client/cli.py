@@ -7,7 +7,7 @@ from typing import NoReturn
 import click
 
 from common.cli import run
-from site_client.agent_app.commands import COMMANDS
+from site_client.agent_app.commands import evaluate, import_weights, play, train
 from site_client.commands import alone, look, membership, rehearse, serve
 
 
@@ -56,7 +56,10 @@ for command in (
     alone.train_plan,
     alone.evaluate_plan,
     alone.embed,
-    *COMMANDS.values(),
+    train.train,
+    evaluate.evaluate,
+    play.play,
+    import_weights.import_weights,
 ):
     cli.add_command(command)
 

@@ -1,0 +1,94 @@
+"""Settings from a command line: a configuration, changes to one, changes to a checkpoint's."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from common.errors import UsageError
+
+if TYPE_CHECKING:
+    from site_client.agent_app.config import Config
+
+# What may be changed of a trained network beside data, evaluation and pose.
+_FREE = (
+    "run.threads",
+    "run.execution",
+    "box.per_axis",
+    "box.sizes_mm",
+    "box.suppress_above",
+    "box.least_score",
+    "box.least_voxels",
+    "registration.start",
+)
+
+
+def configuration(file: Path | None, kind: str | None, changes: tuple[str, ...]) -> Config:
+    """What file, kind and single changes say together.
+
+    Raises:
+        UsageError: they contradict each other, or a change is not understood.
+        InputDataError: the configuration is not valid.
+    """
+    from site_client.agent_app.config import parse_config, read_tables
+
+    tables: dict[str, Any] = {} if file is None else read_tables(file)
+    task = tables.setdefault("task", {})
+    if kind is not None and isinstance(task, dict):
+        if task.get("kind", kind) != kind:
+            raise UsageError("--task is not the task.kind of --config", expected=task["kind"])
+        task["kind"] = kind
+    _apply(tables, changes)
+    return parse_config(tables)
+
+
+def changed(config: Config, changes: tuple[str, ...]) -> Config:
+    """A checkpoint's configuration with other ways of reading data or of evaluating.
+
+    Raises:
+        UsageError: a change would make it another network's.
+        InputDataError: the change is not valid.
+    """
+    from site_client.agent_app.config import differences, parse_config
+
+    tables = config.model_dump(mode="json")
+    _apply(tables, changes)
+    wanted = parse_config(tables)
+    fixed = [
+        key
+        for key in differences(config, wanted)
+        if key.partition(".")[0] not in ("data", "evaluation", "pose") and key not in _FREE
+    ]
+    if fixed:
+        raise UsageError(
+            "a checkpoint's network cannot be changed",
+            field=", ".join(fixed),
+            expected="as it was trained",
+            advice=f"--set takes data.*, evaluation.*, pose.*, {', '.join(_FREE)} here",
+        )
+    return wanted
+
+
+def _apply(tables: dict[str, Any], changes: tuple[str, ...]) -> None:
+    """Put single changes into a configuration's tables.
+
+    Raises:
+        UsageError: a change is not understood.
+    """
+    for change in changes:
+        name, equals, value = change.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not equals or not dot:
+            raise UsageError("--set is not understood", expected="SECTION.KEY=VALUE", got=change)
+        table = tables.setdefault(section, {})
+        if isinstance(table, dict):
+            table[key] = _value(value.strip())
+
+
+def _value(text: str) -> object:
+    """A value as TOML has it; what is none is taken as a text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

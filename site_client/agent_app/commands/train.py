@@ -1,0 +1,115 @@
+"""``cairn-site train``: an agent on one's own images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from common.cli import INTERRUPTED, echo_json
+from site_client.agent_app.commands.changes import configuration
+from site_client.agent_app.commands.options import ANY, FILE, FOLDER, json_option, set_option
+from site_client.agent_app.kinds import KINDS
+
+if TYPE_CHECKING:
+    from site_client.agent_app.training import Outcome
+
+
+@click.command()
+@click.option("--config", "config_file", type=FILE, help="Settings (TOML); see --print-config.")
+@click.option(
+    "--task",
+    "kind",
+    type=click.Choice(KINDS),
+    help="Kind of task, for its defaults; a configuration names its own.",
+)
+@click.option("--data", type=ANY, help="Images: a BIDS or flat folder, or a list of files.")
+@click.option("-o", "--output", type=FOLDER, help="Folder of the run; made when missing.")
+@set_option
+@click.option("--resume", is_flag=True, help="Go on where the run in --output was stopped.")
+@click.option("--print-config", is_flag=True, help="Print all settings with comments, and end.")
+@json_option
+@click.pass_context
+def train(
+    ctx: click.Context,
+    config_file: Path | None,
+    kind: str | None,
+    data: Path | None,
+    output: Path | None,
+    changes: tuple[str, ...],
+    *,
+    resume: bool,
+    print_config: bool,
+    as_json: bool,
+) -> None:
+    """Train an agent on your own images; no federation is needed.
+
+    \b
+      cairn-site train --print-config --task landmark-2d > train.toml
+      cairn-site train --config train.toml --data images/ --output run
+      cairn-site evaluate --checkpoint run --data held-out/ -o result
+      cairn-site play --checkpoint run new.nii.gz -o found
+
+    It looks for landmarks, or with --task box-2d, box-3d for boxes around lesions or
+    organs (label images <case>_label.nii.gz beside the images, or a table of boxes), with
+    view-plane for the plane of task.plane_landmarks, with registration-2d, registration-3d
+    for the rigid motion between two images; the last needs no annotation.
+
+    Images: NIfTI, MetaImage, NRRD, DICOM series (a folder), PNG, JPEG, TIFF with
+    data.pixel_mm. Landmarks: 3D Slicer (.mrk.json, .fcsv), one "x,y,z" voxel line
+    per landmark (.txt), or one table (.csv). Without data.validation a fifth of the
+    subjects is held out.
+
+    The folder gets latest/ and best/ (safetensors and JSON), metrics.jsonl, config.toml,
+    split.json and tensorboard/. "Best" is the smallest mean error over all landmarks on
+    the held-out subjects. Ctrl-C or SIGTERM saves latest/ and exits 130; --resume goes on
+    so that the weights become the same, bit for bit. These files hold case names.
+
+    With --plan PLAN the network of a federation's plan is trained alone, as a
+    baseline: cairn-site train-plan --help.
+    """  # noqa: D301 - \b is click's, and must not be an escape
+    from site_client.agent_app.config import render_config
+
+    if print_config:
+        config = configuration(config_file, kind, changes)
+        click.echo(render_config(config), nl=False)
+        return
+    from site_client.agent.networks import keep_freed_memory
+    from site_client.agent_app.progress import Meter, stop_politely
+    from site_client.agent_app.training import begin_or_resume
+    from site_client.agent_app.training import train as run_training
+
+    anew = not resume or config_file is not None or kind is not None or bool(changes)
+    wanted = configuration(config_file, kind, changes) if anew else None
+    config, place, checkpoint = begin_or_resume(wanted, data, output, resume=resume)
+    keep_freed_memory()
+    with stop_politely() as stop, Meter() as meter:
+        outcome = run_training(config, place, checkpoint, stop, meter)
+    if as_json:
+        echo_json(outcome.as_dict())
+    else:
+        _tell(outcome)
+    ctx.exit(0 if outcome.finished else INTERRUPTED)
+
+
+def _tell(outcome: Outcome) -> None:
+    """A run's end in a few lines."""
+    click.echo(
+        f"{outcome.updates} of {outcome.planned} updates on {outcome.training_cases} cases; "
+        f"weights {outcome.weights_sha256[:12]}"
+    )
+    if outcome.validation_mm is not None:
+        prior = (
+            ""
+            if outcome.prior_mm is None
+            else f"; an answer that never looks: {outcome.prior_mm:.2f}"
+        )
+        click.echo(
+            f"error on {outcome.validation_cases} held-out cases {outcome.validation_mm:.2f} "
+            f"{outcome.unit}, best {outcome.best_mm:.2f}{prior}"
+        )
+    if outcome.finished:
+        click.echo(f"Now: cairn-site evaluate --checkpoint {outcome.output} --data HELD-OUT")
+    else:
+        click.echo(f"Stopped. Go on: cairn-site train --resume --output {outcome.output}")
