@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import InputDataError, UnreachableError, VerificationError
+from common.errors import InputDataError, InternalError, UnreachableError, VerificationError
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ROOT / "deploy" / "containers" / "locks"
@@ -127,18 +127,22 @@ def run_pip(words: Sequence[str], python: Path | None = None) -> None:
     """Run pip in its own process, with the configuration it has here.
 
     Raises:
-        UnreachableError: it failed; its last lines are the reason.
+        UnreachableError: it found no such file where it is configured to look.
+        InternalError: it failed for another reason; its last lines say which.
     """
     command = [str(python or sys.executable), "-m", "pip", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         last = [line for line in done.stderr.splitlines() if line.startswith("ERROR")][-3:]
-        raise UnreachableError(
-            "pip did not find what the lock asks for",
-            field=words[0],
-            got=" ".join(last) or f"exit status {done.returncode}",
-            advice="Check pip's own configuration (pip config list)",
-        )
+        got = " ".join(last) or f"exit status {done.returncode}"
+        if "No matching distribution" in got:
+            raise UnreachableError(
+                "pip did not find what the lock asks for",
+                field=words[0],
+                got=got,
+                advice="Check pip's own configuration (pip config list)",
+            )
+        raise InternalError("pip failed", field=words[0], got=got)
 
 
 def _pin(item: Mapping[str, object]) -> Pin:

@@ -65,8 +65,8 @@ def fetch(folder: Path = WHEELS) -> list[Path]:
     wanted = {pin.sha256: pin for role in (*ROLES, TOOLS) for pin in read_lock(lock_file(role))}
     here = _digests(folder)
     missing = sorted(pin for digest, pin in wanted.items() if digest not in here)
-    if missing:
-        _download(missing, folder)
+    for batch in batches(missing):
+        _download(batch, folder)
     for digest, path in _digests(folder).items():
         if digest not in wanted:
             path.unlink()
@@ -93,6 +93,21 @@ def build_own(folder: Path) -> Pin:
     pin = Pin(normalised(OWN), version(), sha256_of(target))
     (folder / OWN_LOCK).write_text(f"# Cairn itself, {revision()}\n{pin}", encoding="ascii")
     return pin
+
+
+def batches(pins: Iterable[Pin]) -> list[list[Pin]]:
+    """Pins in as few groups as have no distribution twice, since pip refuses those that do.
+
+    Roles and the tool that lists components are locked apart, so two locks may
+    hold two versions of one distribution.
+    """
+    groups: list[dict[str, Pin]] = []
+    for pin in pins:
+        free = next((group for group in groups if pin.name not in group), None)
+        if free is None:
+            groups.append(free := {})
+        free[pin.name] = pin
+    return [list(group.values()) for group in groups]
 
 
 def _download(pins: Iterable[Pin], folder: Path) -> None:
