@@ -233,13 +233,12 @@ def _check_keys(given: Mapping[str, object], known: Mapping[str, object], sectio
     for key in given:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-            where = f"{section}.{key}" if section else key
+            # Sections are few enough to be told; a guess at one misleads.
+            guess = f"{section}.{near[0]}" if section and near else ""
             raise InputDataError(
                 "an unknown key in the configuration" if section else "an unknown section",
-                field=where,
-                expected=(f"{section}.{near[0]}" if section else near[0])
-                if near
-                else f"one of {', '.join(known)}",
+                field=f"{section}.{key}" if section else key,
+                expected=guess or f"one of {', '.join(known)}",
                 advice="cairn-site train --print-config shows all of them",
             )
 

@@ -134,7 +134,7 @@ def test_a_run_does_not_go_on_with_other_images_or_settings(tmp_path, cairn, pic
     ("words", "says", "code"),
     [
         (["--set", "learner.bach=3"], r"learner\.bach must be learner\.batch", 6),
-        (["--set", "lerner.batch=3"], "lerner must be learner", 6),
+        (["--set", "lerner.batch=3"], "lerner must be one of .*learner", 6),
         (["--set", "learner.batch"], "--set is not understood", 2),
         (["--set", "network.architecture=network3d"], "planar or paper2d for landmark-2d", 6),
         (["--task", "landmark-3d"], "--task is not the task.kind", 2),
