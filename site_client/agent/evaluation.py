@@ -8,7 +8,7 @@ position pass for skill, and as acquired ("native").
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -20,6 +20,7 @@ from site_client.agent.network import use_deterministic_torch
 from site_client.agent.search import Values, consensus, greedy_search
 from site_client.agent.settings import EvaluationSettings
 from site_client.agent.task import MM, Situations, Task
+from site_client.agent.tasks.points import PointSearch
 
 FAR_MM = 10.0
 
@@ -196,18 +197,24 @@ def _search(
     # The starts' axis goes next to the last, also when agents stand between.
     stacked = np.moveaxis(places.reshape(groups, repeats, *places.shape[1:]), 1, -2)
     agreed = found[::repeats].copy()
-    task.move_to(agreed, consensus(stacked, settings.outlier_mads).astype(np.float32))
+    errors_of: Callable[[Situations], NDArray[np.float64]] = task.errors
+    if isinstance(task, PointSearch) and task.exchange is not None:
+        together = task.agreed(found.reshape(groups, repeats), settings.outlier_mads)
+        errors_of = task.agreed_errors
+    else:
+        together = consensus(stacked, settings.outlier_mads)
+    task.move_to(agreed, together.astype(np.float32))
     prior_errors = None
     if prior is not None:
         constant = agreed.copy()
         task.move_to(constant, prior[constant["head"].astype(np.int64)].astype(np.float32))
-        prior_errors = task.errors(constant)
+        prior_errors = errors_of(constant)
     further = task.report(found)
     return Searched(
         found=found.reshape(groups, repeats),
         errors=errors.reshape(groups, repeats, *errors.shape[1:]),
         agreed=agreed,
-        agreed_errors=task.errors(agreed),
+        agreed_errors=errors_of(agreed),
         prior_errors=prior_errors,
         further={name: value.reshape(groups, repeats) for name, value in further.items()},
     )

@@ -122,9 +122,10 @@ class Landmark2D(PointSearch):
         ladder: strides and steps, coarse to fine.
         views: what is seen at a position.
         poses: extent of the random pose.
+        interchangeable: couples of landmarks whose names are a convention.
 
     Raises:
-        InputDataError: nothing to look for.
+        InputDataError: nothing to look for, or couples that are none.
     """
 
     def __init__(
@@ -133,11 +134,12 @@ class Landmark2D(PointSearch):
         ladder: Ladder,
         views: Views | None = None,
         poses: PoseSettings | None = None,
+        interchangeable: Sequence[tuple[int, int]] = (),
     ) -> None:
         views = views or Views.multiscale()
-        super().__init__(
-            cases.images, cases.landmarks_mm, cases.groups, ladder, views, poses or PoseSettings()
-        )
+        poses = poses or PoseSettings()
+        images, targets = cases.images, cases.landmarks_mm
+        super().__init__(images, targets, cases.groups, ladder, views, poses, interchangeable)
         self.cases = cases
         seen = cases.images.channels * len(views.zooms) * views.frames
         self.shape = (seen, views.roi, views.roi)

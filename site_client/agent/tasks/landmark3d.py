@@ -92,9 +92,10 @@ class Landmark3D(PointSearch):
         poses: extent of the random pose.
         nearest: take the nearest voxel: three times faster than interpolating, and what
             rl-medical does.
+        interchangeable: couples of landmarks whose names are a convention.
 
     Raises:
-        InputDataError: nothing to look for.
+        InputDataError: nothing to look for, or couples that are none.
     """
 
     def __init__(
@@ -105,12 +106,12 @@ class Landmark3D(PointSearch):
         poses: PoseSettings | None = None,
         *,
         nearest: bool = False,
+        interchangeable: Sequence[tuple[int, int]] = (),
     ) -> None:
-        views = views or Views()
+        views, poses = views or Views(), poses or PoseSettings()
         groups = [""] * len(cases)
-        super().__init__(
-            cases.images, cases.landmarks_mm, groups, ladder, views, poses or PoseSettings()
-        )
+        images, targets = cases.images, cases.landmarks_mm
+        super().__init__(images, targets, groups, ladder, views, poses, interchangeable)
         self.cases = cases
         self.nearest = nearest
         seen = cases.images.channels * len(views.zooms) * views.frames

@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
+from site_client.agent.search import consensus
 from site_client.agent.settings import PoseSettings
 from site_client.agent.task import MM, Outcome, Situations
+from site_client.agent.tasks.exchange import Exchange
 from site_client.agent.tasks.geometry import Ladder, steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length
 from site_client.imaging.pyramids import Pyramids
@@ -79,9 +81,15 @@ class PointSearch(ABC):
         ladder: strides and steps.
         views: what an observation shows.
         poses: extent of the random pose.
+        interchangeable: couples of heads whose names are a convention (see `exchange`);
+            each of a couple looks for the nearer of both.
+
+    Attributes:
+        exchange: what is to be known of the couples; None without any.
 
     Raises:
-        InputDataError: nothing to look for, or more than a situation can number.
+        InputDataError: nothing to look for, more than a situation can number, or couples
+            that are none.
     """
 
     agents = 1
@@ -95,6 +103,7 @@ class PointSearch(ABC):
         ladder: Ladder,
         views: Views,
         poses: PoseSettings,
+        interchangeable: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.images = images
         self.dim = images.dim
@@ -116,6 +125,7 @@ class PointSearch(ABC):
             )
         self.shape: tuple[int, ...] = ()
         self._pairs = np.argwhere(present)
+        self.exchange = Exchange(interchangeable, targets, self._pairs) if interchangeable else None
         self._shares = np.cumsum(_shares(present, self.groups))
         self._steps = np.array(ladder.steps_mm, dtype=np.float32)
         self._strides = np.array(ladder.strides_mm)
@@ -148,10 +158,14 @@ class PointSearch(ABC):
         """Every landmark that is present, `repeats` times from the middle half of its image."""
         n = len(self._pairs)
         poses = draw_poses(rng, self.poses, n, self.dim) if posed else native_poses(n, self.dim)
+        if self.exchange is not None:
+            poses[self.exchange.rows[:, 1]] = poses[self.exchange.rows[:, 0]]
         at = np.zeros(n * repeats, self.situation)
         at["case"], at["head"] = np.repeat(self._pairs, repeats, axis=0).T
         at["pose"] = np.repeat(poses, repeats, axis=0)
         self.start_positions(rng, at)
+        if self.exchange is not None:
+            self._part(at.reshape(n, repeats), self.exchange.rows)
         return at
 
     def start_positions(self, rng: np.random.Generator, at: Situations) -> None:
@@ -188,8 +202,16 @@ class PointSearch(ABC):
             at["past"] = 0
 
     def targets(self, at: Situations) -> NDArray[np.float64]:
-        """float64[n, d]: where the landmark each situation looks for is, posed mm."""
-        return Poses.of(at["pose"]).posed(self.targets_mm[at["case"], at["head"]])
+        """float64[n, d]: where the landmark each situation looks for is, posed mm.
+
+        Of interchangeable ones, the nearer.
+        """
+        pose = Poses.of(at["pose"])
+        if self.exchange is None:
+            return pose.posed(self.targets_mm[at["case"], at["head"]])
+        ends = pose.posed(self.exchange.ends(at["case"], at["head"]))
+        far = np.linalg.norm(at["position"][:, None] - ends, axis=2)
+        return np.asarray(ends[np.arange(len(at)), far.argmin(axis=1)])
 
     def errors(self, at: Situations) -> NDArray[np.float64]:
         """float64[n]: distance to the landmark, mm of the posed frame."""
@@ -249,10 +271,39 @@ class PointSearch(ABC):
         within = self.images.fractions(pose.native(there), case)
         outside = np.asarray(((within < 0) | (within > 1)).any(axis=2))
         there = np.where(outside[:, :, None], here, there)
-        target = pose.posed(self.targets_mm[case, at["head"]])[:, None]
-        before = np.linalg.norm(here - target, axis=2)
-        gain = (before - np.linalg.norm(there - target, axis=2)) / step[:, None]
+        if self.exchange is None:
+            target = pose.posed(self.targets_mm[case, at["head"]])[:, None]
+            before = np.linalg.norm(here - target, axis=2)
+            after = np.linalg.norm(there - target, axis=2)
+        else:
+            ends = pose.posed(self.exchange.ends(case, at["head"]))[:, None]
+            before = np.linalg.norm(here[:, :, None] - ends, axis=3).min(axis=2)
+            after = np.linalg.norm(there[:, :, None] - ends, axis=3).min(axis=2)
+        gain = (before - after) / step[:, None]
         return there, outside, np.where(outside, -1, np.clip(gain, -1, 1)).astype(np.float32)
+
+    def agreed(self, found: Situations, outlier_mads: float) -> NDArray[np.float64]:
+        """float64[groups, d], posed mm: what situations [groups, starts] agree on.
+
+        The searches of a couple are split into two places, whichever of both they were.
+        """
+        if self.exchange is None:
+            return consensus(found["position"], outlier_mads)
+        return self.exchange.agreed(found["position"], outlier_mads)
+
+    def agreed_errors(self, agreed: Situations) -> NDArray[np.float64]:
+        """float64[groups]: as `errors`, but of a couple one must have found each landmark."""
+        if self.exchange is None:
+            return self.errors(agreed)
+        truth = Poses.of(agreed["pose"]).posed(self.targets_mm[agreed["case"], agreed["head"]])
+        return self.exchange.errors(agreed["position"], truth)
+
+    def _part(self, at: Situations, rows: NDArray[np.int64]) -> None:
+        """Let the second of each couple start opposite of where the first does, in place."""
+        first, second = at[rows[:, 0]].reshape(-1), at[rows[:, 1]].reshape(-1)
+        within = self.images.fractions(self.native(first), _cases(first))
+        self._place(second, 1 - within)
+        at[rows[:, 1]] = second.reshape(len(rows), -1)
 
     def _place(self, at: Situations, fractions: NDArray[np.float64]) -> None:
         native = self.images.at_fractions(fractions, _cases(at))

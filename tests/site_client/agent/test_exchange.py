@@ -1,0 +1,170 @@
+"""Couples of landmarks whose names are a convention: what is looked for, found and counted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import InputDataError
+from site_client.agent.evaluation import evaluate
+from site_client.agent.settings import EvaluationSettings, PoseSettings
+from site_client.agent.tasks.exchange import two_places
+from site_client.agent.tasks.geometry import Ladder
+from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
+from site_client.agent.tasks.points import Views
+
+LADDER = Ladder((2.0, 1.0), (6.0, 1.0))
+COUPLE = [(1, 2)]
+
+
+def cases(*landmarks):
+    image = np.zeros((1, 101, 121), np.uint8)
+    return build_cases_2d(
+        [Case2D(f"c{k}", image, (1.0, 1.0), np.array(marks)) for k, marks in enumerate(landmarks)]
+    )
+
+
+# A middle and two ends; in the second case the ends' names are the other way round.
+TWO = (
+    [[60.0, 50.0], [30.0, 45.0], [90.0, 55.0]],
+    [[60.0, 50.0], [88.0, 70.0], [32.0, 30.0]],
+)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return Landmark2D(
+        cases(*TWO), LADDER, Views(9), PoseSettings(rotation_deg=20.0), interchangeable=COUPLE
+    )
+
+
+def rng(seed=0):
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def perfect(task):
+    return lambda at: task.rewards_of_all(at)
+
+
+def test_each_of_a_couple_looks_for_whichever_is_nearer(task):
+    at = task.draw(rng(), 400)
+    named = Landmark2D(task.cases, LADDER, Views(9), task.poses)
+    partner = at.copy()
+    partner["head"] = np.array([0, 2, 1])[at["head"]]
+    nearest = np.minimum(named.errors(at), named.errors(partner))
+    assert np.allclose(task.errors(at), nearest)
+    assert (task.errors(at) < named.errors(at) - 1).any()
+
+
+def test_a_reward_is_the_approach_to_the_nearer_one(task):
+    at = task.draw(rng(1), 300)
+    at["action"] = rng(2).integers(0, task.actions, 300)
+    reached, rewards, _ = task.step(at)
+    step = np.array(LADDER.steps_mm)[at["level"]]
+    moved = (reached["position"] != at["position"]).any(axis=1)
+    gain = np.clip((task.errors(at) - task.errors(reached)) / step, -1, 1)
+    assert moved.sum() > 100
+    assert np.allclose(rewards[moved], gain[moved], atol=1e-5)
+    assert np.array_equal(task.rewards_of_all(at)[np.arange(300), at["action"]], rewards)
+
+
+def test_searches_for_a_couple_begin_opposite_of_each_other(task):
+    at = task.starts(rng(), 4, posed=True)
+    native = task.native(at).reshape(2, 3, 4, 2)
+    assert np.allclose(native[:, 1], -native[:, 2], atol=1e-3)
+    poses = at["pose"].reshape(2, 3, 4, -1)
+    assert np.array_equal(poses[:, 1], poses[:, 2])
+    assert not np.array_equal(poses[:, 0], poses[:, 1])
+
+
+def test_searches_that_do_what_pays_find_both_of_a_couple(task):
+    settings = EvaluationSettings(starts=4, poses=2)
+    report = evaluate(task, perfect(task), settings, seed=3)
+    assert report.posed_searches.agreed_errors.max() < 1.0
+    assert report.native_searches.agreed_errors.max() < 1.0
+
+
+def test_finding_one_of_a_couple_twice_is_an_error(task):
+    at = task.starts(rng(), 1, posed=False)
+    ends = task.targets_mm[at["case"], at["head"]]
+    ends[at["head"] == 2] = ends[at["head"] == 1]
+    task.move_to(at, ends.astype(np.float32))
+    missed = np.linalg.norm(np.diff(task.targets_mm[:, 1:], axis=1)[:, 0], axis=1)
+    # A single search did nothing wrong: it is at the nearer end.
+    assert task.errors(at).max() < 1e-4
+    assert task.agreed_errors(at).reshape(2, 3).max(axis=1) == pytest.approx(missed)
+
+
+@given(swapped=st.lists(st.booleans(), min_size=2, max_size=2))
+def test_errors_are_counted_up_to_the_exchange(task, swapped):
+    at = task.starts(rng(), 1, posed=False)
+    places = task.targets_mm + 0.5
+    for case, swap in enumerate(swapped):
+        if swap:
+            places[case, [1, 2]] = places[case, [2, 1]]
+    task.move_to(at, places.reshape(-1, 2).astype(np.float32))
+    assert task.agreed_errors(at) == pytest.approx(np.full(6, np.sqrt(0.5)), abs=1e-4)
+
+
+def test_names_of_a_found_couple_follow_the_cases_on_average():
+    alike = cases(TWO[0], [[60.0, 50.0], [35.0, 60.0], [80.0, 20.0]])
+    task = Landmark2D(alike, LADDER, Views(9), interchangeable=COUPLE)
+    found = task.starts(rng(), 3, posed=False).reshape(-1, 3)
+    # The searches of both went to either end.
+    ends = task.targets_mm[found["case"][:, 0], 1:].astype(np.float32)
+    for group in np.flatnonzero(found["head"][:, 0] > 0):
+        found["position"][group] = ends[group][[0, 1, 1]]
+    agreed = task.agreed(found, 3.0).reshape(2, 3, 2)
+    assert np.allclose(agreed[:, 1:], task.targets_mm[:, 1:], atol=1e-4)
+
+
+def test_a_landmark_whose_partner_is_missing_is_looked_for_alone():
+    marks = [[60.0, 50.0], [30.0, 45.0], [np.nan, np.nan]]
+    task = Landmark2D(cases(marks, TWO[0]), LADDER, Views(9), interchangeable=COUPLE)
+    report = evaluate(task, perfect(task), EvaluationSettings(starts=3, poses=1), seed=0)
+    assert len(report.native_searches.agreed) == 5
+    assert report.native_searches.agreed_errors.max() < 1.0
+
+
+@pytest.mark.parametrize("couples", [[(1, 1)], [(0, 1), (1, 2)], [(0, 3)]])
+def test_couples_that_are_none_are_refused(couples):
+    with pytest.raises(InputDataError, match="cannot be exchanged"):
+        Landmark2D(cases(*TWO), LADDER, Views(9), interchangeable=couples)
+
+
+def test_without_couples_a_search_is_what_it_was():
+    plain = Landmark2D(cases(*TWO), LADDER, Views(9))
+    at = plain.draw(rng(5), 50)
+    assert plain.exchange is None
+    truth = plain.targets(at)
+    assert np.array_equal(plain.errors(at), np.linalg.norm(at["position"] - truth, axis=1))
+    assert np.array_equal(plain.agreed_errors(at), plain.errors(at))
+
+
+places = st.lists(st.tuples(st.floats(-3, 3), st.floats(-3, 3)), min_size=2, max_size=6).map(
+    np.array
+)
+
+
+@given(one=places, other=places, order=st.randoms(use_true_random=False))
+def test_two_gatherings_are_told_apart_in_whatever_order_they_come(one, other, order):
+    together = [*one, *(other + np.array([40.0, 0.0]))]
+    order.shuffle(together)
+    found = sorted(two_places(np.array(together), 3.0), key=lambda place: place[0])
+    assert np.linalg.norm(found[0]) < 5
+    assert np.linalg.norm(found[1] - [40, 0]) < 5
+
+
+def test_a_stray_search_is_no_place_of_its_own():
+    gathered = [[0.0, 0.0], [0.5, 0.0], [0.0, 0.5], [30.0, 0.0], [30.5, 0.0], [30.0, 0.5]]
+    one, other = two_places(np.array([*gathered, [15.0, 40.0]]), 3.0)
+    assert {round(one[0] / 30), round(other[0] / 30)} == {0, 1}
+    assert abs(one[1]) < 1
+    assert abs(other[1]) < 1
+
+
+def test_a_single_gathering_is_found_twice():
+    one, other = two_places(np.zeros((4, 2)), 3.0)
+    assert np.array_equal(one, other)
