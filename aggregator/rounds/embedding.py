@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 
 from aggregator.intake.reply import Reply
+from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.store import RoundState
-from aggregator.rounds.work import Ask
 from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError, RefusedError
 from common.keys.codebook import Codebook

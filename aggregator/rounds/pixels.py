@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from aggregator.intake.reply import Reply
 from aggregator.merging.pixels import add_pixel_tables, add_ranges, add_surveys
+from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.store import RoundState, within
-from aggregator.rounds.work import Ask
 from common.canonical import sha256_hex
 from common.errors import RefusedError
 from common.keys.key_counts import KeyCounts

@@ -10,9 +10,9 @@ from aggregator.intake.outliers import oversized
 from aggregator.intake.reply import Reply
 from aggregator.merging.average import Contribution, average
 from aggregator.merging.tables import add_tables, public_spec
+from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.store import MODEL, RoundState, within
-from aggregator.rounds.work import Ask
 from common.errors import RefusedError
 from common.model import initial_weights, weights_digest
 from common.plan import FederationPlan

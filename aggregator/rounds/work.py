@@ -8,38 +8,21 @@ and nothing is merged that intake has not accepted.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from aggregator.intake.reply import Reply
+from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
+from aggregator.rounds.embedding import CODEBOOK_FILE, EmbedWork
+from aggregator.rounds.pixels import CODEC_FILE, PixelWork
 from aggregator.rounds.store import RoundState, RunStore
-from common.wire.envelope import Array
+from aggregator.rounds.training import TrainingWork
 
-
-@dataclass(frozen=True)
-class Ask:
-    """What an order holds beside run, round, phase and plan.
-
-    Attributes:
-        weights: of the model.
-        sketch: merged experience table.
-        sketch_total: keys behind it.
-        codec: canonical JSON of the codec of pixels.
-        tables: merged tables of pixels.
-        beside: documents that travel beside the order in its parcel.
-    """
-
-    weights: Mapping[str, Array] = field(default_factory=dict)
-    sketch: Array | None = None
-    sketch_total: int = 0
-    codec: str | None = None
-    tables: Mapping[str, Array] = field(default_factory=dict)
-    beside: Mapping[str, bytes] = field(default_factory=dict)
+__all__ = ["Ask", "Work", "make_work"]
 
 
 class Work(Protocol):
-    """The work of one run; ``TrainingWork`` and ``PixelWork`` are exchangeable."""
+    """The work of one run; ``TrainingWork``, ``PixelWork`` and ``EmbedWork`` are exchangeable."""
 
     def check_start(self, reply: Reply) -> None:
         """Refuse, in round 0, a site that starts from something else.
@@ -79,14 +62,7 @@ def make_work(store: RunStore) -> Work:
     """The work of a run's plan."""
     plan = store.plan()
     if plan.kind == "pixels":
-        from aggregator.rounds.pixels import PixelWork
-
         return PixelWork(plan)
     if plan.kind == "embed":
-        from aggregator.rounds.embedding import CODEBOOK_FILE, EmbedWork
-        from aggregator.rounds.pixels import CODEC_FILE
-
         return EmbedWork(plan, store.attached(CODEC_FILE), store.attached(CODEBOOK_FILE))
-    from aggregator.rounds.training import TrainingWork
-
     return TrainingWork(plan)
