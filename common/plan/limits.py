@@ -1,0 +1,45 @@
+"""The sections that every plan has: the course of a run, and what a release must keep to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from common.plan.fields import Frozen, Positive
+
+
+class Rounds(Frozen):
+    """The course of a run.
+
+    Attributes:
+        training: number of training rounds.
+        quorum: fewest sites whose updates make a round count.
+        deadline_s: a site that has not answered by then is late for the round.
+    """
+
+    training: Annotated[int, Field(ge=1, le=10_000)] = 6
+    quorum: Annotated[int, Field(ge=1, le=1000)] = 2
+    deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+
+
+class Limits(Frozen):
+    """What a release must keep to, checked at the site's door and again at intake.
+
+    Attributes:
+        privacy_tier: 0 public sketch seeds, 1 keyed hashing unknown to the aggregator.
+        update_l2: largest L2 norm of a model delta; larger ones are refused.
+        max_envelope_bytes: largest single envelope.
+        min_images: fewest images a site may train on.
+        min_transitions: fewest new transitions behind an update.
+        min_sketch_fill: least share of cells of an experience table that differ from zero.
+        max_cells_per_input: most table cells a site may send per transition sketched.
+    """
+
+    privacy_tier: Annotated[int, Field(ge=0, le=1)] = 1
+    update_l2: Positive = 100.0
+    max_envelope_bytes: Annotated[int, Field(ge=1024, le=2**31)] = 64 * 2**20
+    min_images: Annotated[int, Field(ge=1)] = 2
+    min_transitions: Annotated[int, Field(ge=1)] = 100
+    min_sketch_fill: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_cells_per_input: Positive = 100.0

@@ -1,0 +1,56 @@
+"""Reading a plan, and saying which field is wrong with one; never what stood in it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from common.errors import InputDataError
+from common.plan.federation_plan import FederationPlan
+
+
+def describe_validation(error: ValidationError) -> tuple[str, str, str]:
+    """(field, expected, got) of the first thing wrong; never the value itself."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "(top level)"
+    expected = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        return field, "a known key", "an unknown key"
+    if first["type"] == "missing":
+        return field, "present", "nothing"
+    return field, expected[0].lower() + expected[1:], "another value"
+
+
+def parse_plan(data: object) -> FederationPlan:
+    """Validate a decoded plan.
+
+    Raises:
+        InputDataError: names the first field that is wrong.
+    """
+    try:
+        return FederationPlan.model_validate(data)
+    except ValidationError as error:
+        field, expected, got = describe_validation(error)
+        raise InputDataError(
+            "the plan is not valid", field=field, expected=expected, got=got
+        ) from error
+
+
+def read_plan(path: Path) -> FederationPlan:
+    """Read and validate a plan file (TOML).
+
+    Raises:
+        InputDataError: missing file, TOML syntax, or an invalid field.
+    """
+    try:
+        return parse_plan(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InputDataError(
+            "cannot read the plan", field=str(path), got=error.strerror or "an error"
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputDataError(
+            "the plan is not TOML", field=str(path), got=str(error).split("\n", 1)[0]
+        ) from error
