@@ -20,7 +20,7 @@ from common.keys.codebook import Codebook
 from common.keys.key_counts import KeyCounts
 from common.keys.pixel_agreement import AnyCodec, codec_of
 from common.keys.pixel_bands import BandCodec
-from common.keys.pixels import UNIT
+from common.keys.pixel_projection import UNIT
 
 F64 = NDArray[np.float64]
 MAX_AXES: Final = 512

@@ -15,6 +15,7 @@ from common.canonical import canonical_json, parse_canonical_json, sha256_hex
 from common.errors import InputDataError
 from common.keys.pixel_bands import KIND as BAND_KIND
 from common.keys.pixel_bands import BandCodec
+from common.keys.pixel_projection import VERSION, PixelProjection
 from common.keys.pixel_statistics import (
     INTENSITY_BINS,
     RANGE_BINS,
@@ -22,7 +23,7 @@ from common.keys.pixel_statistics import (
     ComponentRanges,
     PixelSurvey,
 )
-from common.keys.pixels import VERSION, PixelCodec, PixelProjection
+from common.keys.pixels import PixelCodec
 from common.plan import FederationPlan, Pixels
 
 MAX_CODEC_BYTES: Final = 1 << 19

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError
+from common.keys.background import background_floor
 from common.keys.mixed_radix import MixedRadix
-from common.keys.pixel_statistics import PixelSurvey, background_floor, check_bands
-from common.keys.pixels import LEVELS, all_bands, checked_pixels
+from common.keys.pixel_projection import checked_pixels
+from common.keys.pixel_statistics import PixelSurvey, check_bands
+from common.keys.pixels import LEVELS, all_bands
 from common.keys.prefixes import band_ladder
 
 KIND: Final = "pixel-bands"

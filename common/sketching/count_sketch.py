@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from common.errors import SketchError
 from common.sketching import serial
 from common.sketching.hashing import HashFunctions, hash_functions
+from common.sketching.inputs import checked_integers, checked_threads, checked_weights
 from common.sketching.spec import SketchSpec
 
 
@@ -109,9 +110,9 @@ class CountSketch:
         functions = self._hash()
         from common.sketching import engine  # compiles kernels: only for those who update
 
-        checked = engine.checked_integers(keys, "keys", signed=False)
-        amounts = None if weights is None else engine.checked_weights(weights, checked.size)
-        engine.update(self._table, functions, checked, amounts, engine.checked_threads(threads))
+        checked = checked_integers(keys, "keys", signed=False)
+        amounts = None if weights is None else checked_weights(weights, checked.size)
+        engine.update(self._table, functions, checked, amounts, checked_threads(threads))
 
     def update_stream(
         self,
@@ -135,7 +136,7 @@ class CountSketch:
         functions = self._hash()
         from common.sketching import engine
 
-        count = engine.checked_threads(threads)
+        count = checked_threads(threads)
         return engine.update_stream(self._table, functions, chunks, count, progress)
 
     def estimate(self, keys: ArrayLike) -> NDArray[np.float64]:
@@ -155,7 +156,7 @@ class CountSketch:
         functions = self._hash()
         from common.sketching import engine
 
-        checked = engine.checked_integers(keys, "keys", signed=False)
+        checked = checked_integers(keys, "keys", signed=False)
         return engine.estimate(self._table, functions, checked)
 
     def select(
@@ -171,7 +172,7 @@ class CountSketch:
         functions = self._hash()
         from common.sketching import engine
 
-        checked = engine.checked_integers(keys, "keys", signed=False)
+        checked = checked_integers(keys, "keys", signed=False)
         return engine.select(self._table, functions, checked, threshold)
 
     def merge(self, other: CountSketch) -> None:

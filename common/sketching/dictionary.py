@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from common.errors import SketchError
 from common.sketching import dictionary_kernels as kernels
-from common.sketching.hot_keys import STEP, HotKeys, readonly
+from common.sketching.hot_keys import STEP, HotKeys
+from common.sketching.inputs import readonly
 
 MAX_LIMIT: Final = 1 << 26
 _FIRST_SLOTS: Final = 1 << 12

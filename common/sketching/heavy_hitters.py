@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.errors import SketchError
-from common.sketching import engine
 from common.sketching.count_sketch import CountSketch
 from common.sketching.dictionary import KeyDictionary
 from common.sketching.hashing import hash_functions
+from common.sketching.inputs import checked_integers, pieces
 from common.sketching.spec import SketchSpec
 
 DEFAULT_LIMIT: Final = 1 << 19
@@ -69,8 +69,8 @@ class ExactFirstCounter:
         Raises:
             SketchError: not integers.
         """
-        checked = engine.checked_integers(keys, "keys", signed=False)
-        for piece, _ in engine.pieces(checked, None):
+        checked = checked_integers(keys, "keys", signed=False)
+        for piece, _ in pieces(checked, None):
             done = 0 if self.spilled else self._exact.count(piece)
             if done < piece.size:
                 if self._spilled is None:
@@ -120,8 +120,8 @@ class MisraGries:
         Raises:
             SketchError: not integers.
         """
-        checked = engine.checked_integers(keys, "keys", signed=False)
-        for piece, _ in engine.pieces(checked, None):
+        checked = checked_integers(keys, "keys", signed=False)
+        for piece, _ in pieces(checked, None):
             rest = piece
             while (done := self._held.count(rest)) < rest.size:
                 rest = rest[done:]

@@ -17,6 +17,7 @@ from numba import uint32
 from numpy.typing import NDArray
 
 from common.sketching.compiling import compiled
+from common.sketching.inputs import readonly
 
 U = np.uint64
 U64 = NDArray[np.uint64]
@@ -73,13 +74,6 @@ def _sift(
                 tally[at] = 0
                 missed[at] = 0
     return int(left), gone
-
-
-def readonly(array: NDArray[_Word]) -> NDArray[_Word]:
-    """A view nobody writes to: kernels are compiled once, for such keys."""
-    view = array.view()
-    view.flags.writeable = False
-    return view
 
 
 class HotKeys:

@@ -27,9 +27,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from common.errors import SketchError
-from common.sketching import engine
 from common.sketching.count_sketch import CountSketch
 from common.sketching.heavy_hitters import HeavyHitters, ranked
+from common.sketching.inputs import CONVERT, checked_integers, checked_weights, pieces
 from common.sketching.peeling import Peeled, estimate_error, peel, row_error
 from common.sketching.spec import SketchSpec
 
@@ -117,7 +117,7 @@ class RecoverySketch:
         Raises:
             SketchError: no federation key, lengths differ, not integers, or keys too large.
         """
-        checked = engine.checked_integers(keys, "keys", signed=False)
+        checked = checked_integers(keys, "keys", signed=False)
         limit = math.prod(self._fans) * self.histogram.size
         if checked.size and int(checked.max()) >= limit:
             raise SketchError(
@@ -126,8 +126,8 @@ class RecoverySketch:
                 expected=f"below {limit}, the product of the radices",
                 got="a larger key",
             )
-        amounts = None if weights is None else engine.checked_weights(weights, checked.size)
-        for piece, weight in engine.pieces(checked, amounts, engine.CONVERT):
+        amounts = None if weights is None else checked_weights(weights, checked.size)
+        for piece, weight in pieces(checked, amounts, CONVERT):
             self.full.update(piece, weight, threads)
             rest = piece
             for sketch, fan in zip(self.prefixes[::-1], self._fans[:0:-1], strict=True):

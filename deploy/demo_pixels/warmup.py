@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from common.keys.codebook import Codebook
-from common.keys.pixels import PixelCodec, PixelProjection
+from common.keys.pixel_projection import PixelProjection
+from common.keys.pixels import PixelCodec
 from common.sketching import SketchSpec
 from site_client.pixels.counting import PixelCounter, count_slides
 from site_client.pixels.embed import embed

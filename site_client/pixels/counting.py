@@ -8,14 +8,12 @@ the door. The dictionary holds keys in the clear and never leaves.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from itertools import chain
-from queue import Queue
-from threading import Event, Thread
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,21 +24,20 @@ from common.keys.pixel_bands import BandCodec
 from common.keys.pixels import PixelCodec
 from common.sketching import CountSketch, SketchSpec
 from common.sketching.dictionary import KeyDictionary
-from common.sketching.engine import checked_threads
 from common.sketching.hashing import hash_functions
+from common.sketching.inputs import checked_threads
 from common.sketching.recovery import RecoverySketch
 from site_client.pixels.encode import PixelEncoder
+from site_client.pixels.reading import read_ahead
 from site_client.pixels.statistics import Pixels, Progress, require_bands
 
 PRESENCE_FLOOR: Final = 10
 DISTINCT: Final = 1 << 20  # keys in the dictionary: at most 48 MiB
 _SEEN_BITS: Final = 28  # 2**28 bits: 32 MiB
 _PROBES: Final = 4
-_AHEAD: Final = 2
 
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,40 +284,3 @@ def count_slides(
         for keys, _ in keys_of(slide, codec, tell, threads):
             counter.add(keys)
     return counter.pixels - before
-
-
-def read_ahead(items: Iterable[_Item], depth: int = _AHEAD) -> Generator[_Item, None, None]:
-    """The same items, fetched by a thread of their own, at most ``depth`` ahead.
-
-    What goes wrong while fetching is raised here, in its turn. Leaving early stops
-    the thread.
-    """
-    queue: Queue[tuple[str, _Item | BaseException | None]] = Queue(depth)
-    stop = Event()
-
-    def fetch() -> None:
-        try:
-            for item in items:
-                queue.put(("item", item))
-                if stop.is_set():
-                    return
-            queue.put(("end", None))
-        except BaseException as error:  # noqa: BLE001  # raised again by the reader
-            queue.put(("error", error))
-
-    thread = Thread(target=fetch, daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = queue.get()
-            if kind == "end":
-                return
-            if isinstance(value, BaseException) and kind == "error":
-                raise value
-            yield value  # type: ignore[misc]  # an item
-    finally:
-        stop.set()
-        while thread.is_alive():  # it may wait for room
-            while not queue.empty():
-                queue.get_nowait()
-            thread.join(0.01)

@@ -11,7 +11,8 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from common.keys.pixels import UNIT, PixelCodec, checked_pixels
+from common.keys.pixel_projection import UNIT, checked_pixels
+from common.keys.pixels import PixelCodec
 from site_client.pixels import kernels
 
 BLOCK: Final = (

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
+from common.keys.pixel_projection import PixelProjection, checked_pixels
 from common.keys.pixel_statistics import (
     INTENSITY_BINS,
     RANGE_BINS,
@@ -21,7 +22,6 @@ from common.keys.pixel_statistics import (
     PixelSurvey,
     intensity_bins,
 )
-from common.keys.pixels import PixelProjection, checked_pixels
 
 BLOCK: Final = 8192  # pixels in float64 at a time: 2**13 * 2**32 is far below 2**53
 _LIMIT: Final = 2**63  # of a sum

@@ -26,7 +26,8 @@ from pathlib import Path
 
 import numpy as np
 
-from common.keys.pixels import PixelCodec, PixelProjection
+from common.keys.pixel_projection import PixelProjection
+from common.keys.pixels import PixelCodec
 from common.sketching import SketchSpec
 from common.sketching.heavy_hitters import ExactFirstCounter
 from site_client.pixels import kernels

@@ -15,7 +15,8 @@ from common.errors import InputDataError
 from common.keys import MixedRadix
 from common.keys.codebook import Codebook
 from common.keys.key_counts import KeyCounts
-from common.keys.pixels import UNIT, PixelCodec, PixelProjection
+from common.keys.pixel_projection import UNIT, PixelProjection
+from common.keys.pixels import PixelCodec
 
 DIGITS = MixedRadix([10, 10], ["red", "green"])
 

@@ -10,6 +10,8 @@ from hypothesis.extra import numpy as hnp
 
 from common.canonical import canonical_json
 from common.errors import InputDataError
+from common.keys.background import background_floor
+from common.keys.pixel_projection import UNIT, PixelProjection
 from common.keys.pixel_statistics import (
     INTENSITY_BINS,
     RANGE_BINS,
@@ -17,11 +19,10 @@ from common.keys.pixel_statistics import (
     ComponentRanges,
     PixelSurvey,
     as_integers,
-    background_floor,
     intensity_bins,
     intensity_edges,
 )
-from common.keys.pixels import UNIT, PixelCodec, PixelProjection
+from common.keys.pixels import PixelCodec
 
 UNTIMED = settings(deadline=None)
 BANDS = ("a", "b", "c", "d", "e")

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from common.keys.pixels import PixelCodec, PixelProjection
+from common.keys.pixel_projection import PixelProjection
+from common.keys.pixels import PixelCodec
 from site_client.pixels.statistics import component_ranges, survey
 
 BANDS = tuple(f"band {i}" for i in range(12))

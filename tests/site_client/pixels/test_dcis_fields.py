@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from common.keys.pixels import PixelCodec, PixelProjection
+from common.keys.pixel_projection import PixelProjection
+from common.keys.pixels import PixelCodec
 from common.sketching import SketchSpec
 from site_client.pixels.counting import PixelCounter, PixelTables, count_slides
 from site_client.pixels.encode import PixelEncoder

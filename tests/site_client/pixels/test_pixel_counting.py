@@ -15,8 +15,8 @@ from site_client.pixels.counting import (
     PixelTables,
     count_slides,
     keys_of,
-    read_ahead,
 )
+from site_client.pixels.reading import read_ahead
 from site_client.pixels.statistics import survey
 
 SPEC = SketchSpec(5, 4000, bytes(range(16)))

@@ -1,17 +1,17 @@
-"""Slides as maps of groups, and four of them as a state."""
+"""Slides as maps of groups, and consecutive ones as the channels that an agent searches."""
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from click.testing import CliRunner
+from safetensors.numpy import load_file
 
 from common.errors import InputDataError
 from common.keys.codebook import Codebook
-from site_client.agent.tasks.geometry import Ladder
-from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
-from site_client.agent.tasks.points import Views
-from site_client.pixels.embed import FourSliceState, embed, stack_of_maps, write_map
+from common.keys.pixel_agreement import codec_text, read_codec
+from site_client.cli import cli
+from site_client.imaging.landmarks import write_landmarks
+from site_client.pixels.embed import as_channels, embed, write_map
 from site_client.pixels.slides import open_slide
 
 
@@ -69,97 +69,78 @@ def test_what_is_no_map_is_not_written(tmp_path):
             write_map(path, array)
 
 
-def test_four_maps_are_four_channels_in_their_order():
+def test_maps_of_one_size_are_channels_in_their_order():
     maps = [np.full((5, 7), i, np.uint8) for i in (1, 2, 1, 0)]
-    state = FourSliceState.from_maps(maps)
-    assert state.channels.shape == (4, 5, 7)
-    assert state.channels[:, 2, 3].tolist() == [1, 2, 1, 0]
-    binary = FourSliceState.from_maps(maps, label=1)
-    assert binary.channels[:, 0, 0].tolist() == [1, 0, 1, 0]
-    with pytest.raises(ValueError, match="read-only"):
-        state.channels[0, 0, 0] = 9
-    maps[0][:] = 77
-    assert state.channels[0].max() == 1
+    assert as_channels(maps)[:, 2, 3].tolist() == [1, 2, 1, 0]
+    assert as_channels(maps, label=1)[:, 0, 0].tolist() == [255, 0, 255, 0]
+    assert as_channels(maps[:1]).shape == (1, 5, 7)
+    for wrong in ([*maps, np.zeros((5, 8), np.uint8)], []):
+        with pytest.raises(InputDataError, match="do not fit together"):
+            as_channels(wrong)
 
 
 @pytest.fixture
-def four_maps(tmp_path):
-    """Maps of four slices, with a square of label 2 that moves by a pixel a slice."""
-    paths, arrays = [], []
-    for number in range(4):
-        labels = np.ones((40, 50), np.uint8)
-        labels[10 + number : 20 + number, 12:22] = 2
-        labels[:5] = 0
-        arrays.append(labels)
-        paths.append(tmp_path / f"slice{number}.mha")
-        write_map(paths[-1], labels, 0.5)
-    return paths, np.stack(arrays)
+def consecutive(fitted, book, tmp_path):
+    """Four slides on disk, with their codebook and codec; ``cairn-site embed`` of them."""
+    codec, slides = fitted
+    (tmp_path / "book.json").write_bytes(book.to_bytes())
+    (tmp_path / "codec.json").write_text(codec_text(codec))
+    paths = []
+    for number, slide in enumerate((*slides, slides[0])):
+        folder = tmp_path / f"slice{number}"
+        folder.mkdir()
+        np.save(folder / "slide.npy", slide.image)
+        (folder / "bands.txt").write_text("\n".join(codec.bands) + "\n")
+        paths.append(folder / "slide.npy")
+
+    def embedded(output, *words, of=paths):
+        files = ["--codebook", tmp_path / "book.json", "--codec", tmp_path / "codec.json"]
+        done = CliRunner().invoke(
+            cli, ["embed", *map(str, (*of, *files, "-o", output, *words))], catch_exceptions=False
+        )
+        assert done.exit_code == 0, done.output
+        return output
+
+    return embedded
 
 
-def test_maps_of_four_slices_are_read_back_as_channels(four_maps):
-    paths, arrays = four_maps
-    stack = stack_of_maps(paths)
-    assert (stack.dtype, stack.shape) == (np.uint8, (4, 40, 50))
-    assert np.array_equal(stack, arrays)
-    assert np.array_equal(stack_of_maps(paths, label=2), 255 * (arrays == 2))
-    assert stack_of_maps(paths[:1]).shape == (1, 40, 50)
+def test_a_codec_file_reads_back_as_the_codec(fitted):
+    assert read_codec(codec_text(fitted[0])).identity == fitted[0].identity
 
 
-def test_an_agent_searches_four_embedded_slices_as_its_four_channels(four_maps):
-    paths, _ = four_maps
-    case = Case2D(
-        "slides", stack_of_maps(paths, label=2), (0.5, 0.5), np.array([[8.0, 7.0]]), "breast"
+def test_four_slides_become_four_channels_of_one_image(consecutive, fitted, book, tmp_path):
+    codec, slides = fitted
+    image = sitk.ReadImage(str(consecutive(tmp_path / "all.mha", "--pixel-mm", "0.5")))
+    assert (image.GetNumberOfComponentsPerPixel(), image.GetSpacing()) == (4, (0.5, 0.5))
+    expected = [embed(slide, codec, book) for slide in (*slides, slides[0])]
+    assert np.array_equal(np.moveaxis(sitk.GetArrayFromImage(image), -1, 0), expected)
+    chosen = consecutive(tmp_path / "chosen.mha", "--group", "tumour")
+    values = np.moveaxis(sitk.GetArrayFromImage(sitk.ReadImage(str(chosen))), -1, 0)
+    tumour = 1 + book.group_names.index("tumour")
+    assert np.array_equal(values, 255 * (np.stack(expected) == tumour))
+
+
+def test_a_group_that_the_codebook_does_not_name_is_refused(consecutive, tmp_path):
+    with pytest.raises(InputDataError, match=r"one of background, .*tumour"):
+        consecutive(tmp_path / "map.mha", "--group", "tumor")
+    assert not (tmp_path / "map.mha").exists()
+
+
+def test_an_agent_is_trained_on_four_embedded_slices_as_its_four_channels(consecutive, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for case in ("one", "two"):
+        consecutive(images / f"{case}.mha", "--group", "tumour", "--pixel-mm", "0.5")
+        write_landmarks(images / f"{case}.mrk.json", {"centre": np.array([20.0, 22.0, 0.0])}, "LPS")
+    small = ["task.roi=15", "task.zooms=[1.0]", "network.width=4", "learner.updates=4"]
+    small += ["learner.warmup=64", "learner.batch=8", "data.validation_share=0"]
+    words = [word for change in small for word in ("--set", change)]
+    run = tmp_path / "run"
+    done = CliRunner().invoke(
+        cli,
+        ["train", "--task", "landmark-2d", "--data", str(images), "-o", str(run), *words],
+        catch_exceptions=False,
     )
-    cases = build_cases_2d([case], finest_mm=0.5)
-    task = Landmark2D(cases, Ladder((0.5,), (1.0,)), Views.channels(roi=9))
-    situations = task.draw(np.random.default_rng(2), 200)
-    seen = task.observe(situations)
-    assert (seen.dtype, seen.shape) == (np.uint8, (200, 4, 9, 9))
-    unposed = task.starts(np.random.default_rng(2), 20, posed=False)
-    middles = task.observe(unposed)[:, :, 4, 4]
-    compared = 0
-    for (x, y), values in zip(np.rint(task.positions_mm(unposed) / 0.5), middles, strict=True):
-        around = case.image[:, int(y) - 1 : int(y) + 2, int(x) - 1 : int(x) + 2]
-        same = (around == around[:, :1, :1]).all(axis=(1, 2)) & (around.shape[1:] == (3, 3))
-        assert np.array_equal(values[same], around[same, 0, 0])
-        compared += int(np.count_nonzero(same))
-    assert compared > 20
-
-
-def test_maps_that_do_not_fit_together_are_no_channels(four_maps, tmp_path):
-    paths, _ = four_maps
-    write_map(tmp_path / "other.mha", np.ones((40, 51), np.uint8))
-    sitk.WriteImage(sitk.Image(50, 40, sitk.sitkUInt16), str(tmp_path / "deep.mha"))
-    for wrong in ([*paths[:3], tmp_path / "other.mha"], [tmp_path / "deep.mha"], []):
-        with pytest.raises(InputDataError, match="do not fit together"):
-            stack_of_maps(wrong)
-    with pytest.raises(InputDataError, match="cannot read"):
-        stack_of_maps([tmp_path / "absent.mha"])
-
-
-@settings(deadline=None)
-@given(st.integers(0, 8), st.integers(0, 10), st.sampled_from([1, 3, 9, 45]))
-def test_a_crop_is_the_square_around_a_position_and_0_beyond_the_slide(row, column, size):
-    image = np.random.default_rng(1).integers(1, 9, (4, 9, 11)).astype(np.uint8)
-    crop = FourSliceState(image).crop(row, column, size)
-    half = size // 2
-    padded = np.pad(image, ((0, 0), (half, half), (half, half)))
-    assert np.array_equal(crop, padded[:, row : row + size, column : column + size])
-
-
-@pytest.mark.parametrize(
-    "act",
-    [
-        lambda: FourSliceState(np.zeros((3, 5, 5), np.uint8)),
-        lambda: FourSliceState(np.zeros((4, 5, 5), np.float32)),
-        lambda: FourSliceState(np.zeros((4, 0, 5), np.uint8)),
-        lambda: FourSliceState.from_maps([np.zeros((5, 5), np.uint8)] * 3),
-        lambda: FourSliceState.from_maps([np.zeros((5, i), np.uint8) for i in (5, 5, 5, 6)]),
-        lambda: FourSliceState(np.zeros((4, 5, 5), np.uint8)).crop(0, 0, 4),
-        lambda: FourSliceState(np.zeros((4, 5, 5), np.uint8)).crop(5, 0, 3),
-        lambda: FourSliceState(np.zeros((4, 5, 5), np.uint8)).crop(0, -1, 3),
-    ],
-)
-def test_what_is_no_state_is_refused(act):
-    with pytest.raises(InputDataError):
-        act()
+    assert done.exit_code == 0, done.output
+    weights = load_file(run / "latest" / "model.safetensors")
+    assert any(value.ndim == 4 and value.shape[1] == 4 for value in weights.values())

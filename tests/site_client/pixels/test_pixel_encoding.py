@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from common.errors import InputDataError
+from common.keys.pixel_projection import UNIT, PixelProjection
 from common.keys.pixel_statistics import (
     INTENSITY_BINS,
     RANGE_BINS,
@@ -14,7 +15,7 @@ from common.keys.pixel_statistics import (
     PixelSurvey,
     intensity_edges,
 )
-from common.keys.pixels import UNIT, PixelCodec, PixelProjection
+from common.keys.pixels import PixelCodec
 from site_client.pixels import statistics
 from site_client.pixels.encode import BLOCK, PixelEncoder
 from site_client.pixels.statistics import component_ranges, survey
