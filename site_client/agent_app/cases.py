@@ -55,7 +55,7 @@ class Cases:
         """SHA-256 over names, what is known, and pixels: the same cases have the same."""
         sha = hashlib.sha256()
         for case in (*self.each, *self.moving):
-            pixels = case.volume.voxels if isinstance(case, Case) else case.picture.pixels
+            pixels = case.volume.voxels if isinstance(case, Case) else case.picture.channels
             for part in (case.name.encode(), case.landmarks_mm.tobytes(), pixels.tobytes()):
                 sha.update(len(part).to_bytes(8, "big") + part)
         for boxes in self.boxes:

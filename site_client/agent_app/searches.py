@@ -181,7 +181,7 @@ def first_of(case: AnyCase) -> NDArray[np.float64]:
 def raster(case: AnyCase) -> Raster:
     """An image as the pyramids take it."""
     if isinstance(case, PictureCase):
-        return Raster(case.picture.pixels[None], (case.picture.spacing_mm,) * 2, np.eye(2))
+        return Raster(case.picture.channels, (case.picture.spacing_mm,) * 2, np.eye(2))
     return raster_of(case.volume)
 
 

@@ -223,4 +223,4 @@ def _middles(cases: Cases) -> NDArray[np.float64]:
 
 def _case_2d(case: PictureCase) -> Case2D:
     spacing = (case.picture.spacing_mm,) * 2
-    return Case2D(case.name, case.picture.pixels[None], spacing, case.landmarks_mm)
+    return Case2D(case.name, case.picture.channels, spacing, case.landmarks_mm)

@@ -113,7 +113,9 @@ def _errors(plan: str, report: EvaluationReport) -> Table:
 
 
 @click.command()
-@click.argument("slide", metavar="SLIDE", type=click.Path(path_type=Path))
+@click.argument(
+    "slides", metavar="SLIDE…", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
 @click.option("--codebook", "book", required=True, type=FILE, help="Labelled codebook (JSON).")
 @click.option(
     "--codec", type=FILE, help="Its codec (JSON); default: as a run of pixels left it here."
@@ -121,20 +123,40 @@ def _errors(plan: str, report: EvaluationReport) -> Table:
 @click.option(
     "-o", "--output", required=True, type=FILE, help="The map: .mha, .nii or .nii.gz; labels."
 )
+@click.option("--group", metavar="NAME", help="Write 255 where a pixel is of this group, else 0.")
+@click.option(
+    "--pixel-mm",
+    default=1.0,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="Distance of neighbouring pixels, for the map's header.",
+)
 @site_option
 @json_option
 def embed(
-    slide: Path, book: Path, codec: Path | None, output: Path, root: Path, *, as_json: bool
+    slides: tuple[Path, ...],
+    book: Path,
+    codec: Path | None,
+    output: Path,
+    group: str | None,
+    pixel_mm: float,
+    root: Path,
+    *,
+    as_json: bool,
 ) -> None:
-    """Map one SLIDE (a file, or a folder of single-band TIFFs) with a codebook.
+    """Map each SLIDE (a file, or a folder of single-band TIFFs) with a codebook.
 
     Every pixel becomes 0 (background) or 1 plus the number of its group. Nothing leaves;
     no federation is needed once you have the two files.
-    """
-    from site_client.worker.embedding import embed_alone
 
+    Several slides of one place, say four consecutive ones, become the channels of one
+    image, which an agent searches as any other: cairn-site train --task landmark-2d.
+    """
+    from site_client.worker.embedding import MapFile, embed_alone
+
+    kept, written = SiteFolder(root).worker, MapFile(output, group, pixel_mm)
     with Reporter() as progress:
-        counts = embed_alone(slide, book, codec, SiteFolder(root).worker, output, progress)
+        counts = embed_alone(slides, book, codec, kept, written, progress)
     if as_json:
         echo_json({"output": str(output), "pixels": counts})
         return

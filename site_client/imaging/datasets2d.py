@@ -40,7 +40,9 @@ class PictureCase:
     landmarks_mm: NDArray[np.float64]
 
     def __repr__(self) -> str:
-        return f"PictureCase(shape={self.picture.pixels.shape}, landmarks={len(self.landmarks_mm)})"
+        return (
+            f"PictureCase(shape={self.picture.channels.shape}, landmarks={len(self.landmarks_mm)})"
+        )
 
 
 def load_pictures(

@@ -97,7 +97,7 @@ def write_labels(path: Path, labels: NDArray[np.uint8], spacing_mm: float = 1.0)
 
     Args:
         path: ends in .mha, .nii or .nii.gz.
-        labels: uint8[y, x].
+        labels: uint8[y, x], or several maps of one place as uint8[channels, y, x].
         spacing_mm: distance of neighbouring pixels.
 
     Raises:
@@ -110,14 +110,17 @@ def write_labels(path: Path, labels: NDArray[np.uint8], spacing_mm: float = 1.0)
             expected=f"a name that ends in {', '.join(LABEL_SUFFIXES)}",
             got="another suffix",
         )
-    if labels.dtype != np.uint8 or labels.ndim != 2 or labels.size == 0:
+    if labels.dtype != np.uint8 or labels.ndim not in (2, 3) or labels.size == 0:
         raise InputDataError(
             "cannot write the label map",
             field="labels",
-            expected="uint8[y, x]",
+            expected="uint8[y, x] or uint8[channels, y, x]",
             got=f"{labels.dtype}{list(labels.shape)}",
         )
-    image = sitk.GetImageFromArray(labels)
+    if labels.ndim == 2:
+        image = sitk.GetImageFromArray(labels)
+    else:
+        image = sitk.GetImageFromArray(np.moveaxis(labels, 0, -1), isVector=True)
     image.SetSpacing([spacing_mm, spacing_mm])
     try:
         sitk.WriteImage(image, str(path), useCompression=True)

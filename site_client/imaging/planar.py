@@ -1,6 +1,7 @@
 """Opening a two-dimensional image as a `Picture`: one grid, one byte per pixel, millimetres.
 
-An X-ray, an ultrasound frame or a single slice. Positions in the plane are
+An X-ray, an ultrasound frame, a single slice, or several maps of one place as the
+channels of one image. Positions in the plane are
 millimetres from the middle of the first pixel, x along rows and y down columns;
 a DICOM negative (MONOCHROME1) is turned by SimpleITK while it reads. A `Picture`
 also knows where its plane lies in the patient, so that a landmark drawn in 3D
@@ -23,6 +24,7 @@ from site_client.imaging.listfiles import PICTURE_SUFFIXES
 from site_client.imaging.volumes import smooth_for
 
 _LARGEST = 1 << 28
+_MOST_CHANNELS = 16
 # A landmark this far from the plane belongs to another slice.
 _OFF_PLANE_MM = 5.0
 
@@ -32,23 +34,31 @@ class Picture:
     """A normalised image on a grid of square pixels.
 
     Attributes:
-        pixels: uint8[y, x], C order.
+        channels: uint8[channels, y, x], C order; one channel unless the file holds several.
         spacing_mm: distance of neighbouring pixels.
         file_spacing_mm: float64[2], along x and y in the file, for positions given in pixels.
         origin_mm: float64[3], where the first pixel lies in the patient (LPS).
         axes: float64[3, 2], columns are the patient's directions of x and y.
     """
 
-    pixels: NDArray[np.uint8]
+    channels: NDArray[np.uint8]
     spacing_mm: float
     file_spacing_mm: NDArray[np.float64]
     origin_mm: NDArray[np.float64]
     axes: NDArray[np.float64]
 
     @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """uint8[y, x]: what people are shown, the mean of the channels."""
+        if len(self.channels) == 1:
+            return np.asarray(self.channels[0])
+        return np.asarray(np.rint(self.channels.mean(axis=0)).astype(np.uint8))
+
+    @property
     def extent_mm(self) -> NDArray[np.float64]:
         """float64[2]: from the middle of the first to that of the last pixel, along x and y."""
-        return (np.array(self.pixels.shape[::-1], dtype=np.float64) - 1) * self.spacing_mm
+        size = np.array(self.channels.shape[:0:-1], dtype=np.float64)
+        return np.asarray((size - 1) * self.spacing_mm)
 
     def to_world(self, plane_mm: NDArray[np.float64]) -> NDArray[np.float64]:
         """Positions in the plane float64[..., 2] to LPS mm float64[..., 3]."""
@@ -83,10 +93,11 @@ class Picture:
 
 
 def read_picture(path: Path, spacing_mm: float, pixel_mm: float | None = None) -> Picture:
-    """Read, flatten to grey, resample to square pixels and normalise one image.
+    """Read, flatten colours to grey, resample to square pixels and normalise one image.
 
     Args:
-        path: PNG, JPEG, BMP, TIFF, DICOM, or a NIfTI, MetaImage or NRRD file of one slice.
+        path: PNG, JPEG, BMP, TIFF, DICOM, or a NIfTI, MetaImage or NRRD file of one slice,
+            whose components are kept as channels and normalised together.
         spacing_mm: the working spacing.
         pixel_mm: size of the file's pixels, for a file that does not say.
 
@@ -95,14 +106,18 @@ def read_picture(path: Path, spacing_mm: float, pixel_mm: float | None = None) -
     """
     image, spacing = _read(path, pixel_mm)
     origin, axes = _place(image)
-    grey = _grey(image, path)
-    grey.SetSpacing(spacing.tolist())
-    low, high = _range(sitk.GetArrayViewFromImage(grey), path)
-    # A view does not keep its image alive: the name does.
-    square = _resample(smooth_for(grey, spacing_mm), spacing_mm, path)
-    array = sitk.GetArrayViewFromImage(square)
-    scaled = np.clip((array - np.float32(low)) * np.float32(255.0 / (high - low)), 0.0, 255.0)
-    pixels = np.ascontiguousarray(np.rint(scaled).astype(np.uint8))
+    planes = _planes(image, path)
+    low, high = _range(planes, path)
+    channels = []
+    for plane in planes:
+        grey = sitk.GetImageFromArray(plane)
+        grey.SetSpacing(spacing.tolist())
+        # A view does not keep its image alive: the name does.
+        square = _resample(smooth_for(grey, spacing_mm), spacing_mm, path)
+        array = sitk.GetArrayViewFromImage(square)
+        scaled = np.clip((array - np.float32(low)) * np.float32(255.0 / (high - low)), 0.0, 255.0)
+        channels.append(np.rint(scaled).astype(np.uint8))
+    pixels = np.stack(channels)
     pixels.setflags(write=False)
     return Picture(pixels, spacing_mm, spacing, origin, axes)
 
@@ -159,24 +174,33 @@ def _place(image: sitk.Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     return origin, axes
 
 
-def _grey(image: sitk.Image, path: Path) -> sitk.Image:
-    """Two-dimensional float32: the mean of red, green and blue; a fourth component is opacity."""
+def _planes(image: sitk.Image, path: Path) -> NDArray[np.float32]:
+    """float32[channels, y, x]: components of medical formats; of pictures the mean colour.
+
+    A picture's fourth component is opacity.
+    """
     while image.GetDimension() > 2:
         image = sitk.Extract(image, [*image.GetSize()[:-1], 0])
     parts = image.GetNumberOfComponentsPerPixel()
-    if parts == 2 or parts > 4:
+    coloured = path.name.lower().endswith((*PICTURE_SUFFIXES, DICOM_SUFFIX))
+    if (coloured and (parts == 2 or parts > 4)) or parts > _MOST_CHANNELS:
         raise InputDataError(
-            "cannot use the image", field=str(path), expected="grey or colour", got=f"{parts} bands"
+            "cannot use the image",
+            field=str(path),
+            expected="grey or colour" if coloured else f"at most {_MOST_CHANNELS} channels",
+            got=f"{parts} bands",
         )
-    array = sitk.GetArrayFromImage(image).astype(np.float32)
-    if parts > 1:
-        array = array[..., :3].mean(axis=-1, dtype=np.float32)
-    return sitk.GetImageFromArray(array)
+    array: NDArray[np.float32] = sitk.GetArrayFromImage(image).astype(np.float32)
+    if parts == 1:
+        return array[None]
+    if coloured:
+        return np.asarray(array[..., :3].mean(axis=-1, dtype=np.float32)[None])
+    return np.ascontiguousarray(np.moveaxis(array, -1, 0))
 
 
 def _range(array: NDArray[np.float32], path: Path) -> tuple[float, float]:
     """Values that become 0 and 255: the first and the last percentile."""
-    values = array[::3, ::3]
+    values = array[:, ::3, ::3]
     if not np.isfinite(values).all():
         raise InputDataError(
             "cannot use the image", field=str(path), expected="finite pixels", got="NaN or infinity"

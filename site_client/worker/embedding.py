@@ -6,7 +6,7 @@ answered with is how many pixels each group has, and nothing for groups of a few
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -114,41 +114,73 @@ class EmbedStudy:
         return Envelope(record, {})
 
 
+@dataclass(frozen=True)
+class MapFile:
+    """What is written of slides that are embedded alone.
+
+    Attributes:
+        path: ends in .mha, .nii or .nii.gz.
+        group: where given, 255 where a pixel is of this group and 0 elsewhere, in place of labels.
+        pixel_mm: distance of neighbouring pixels, for the header.
+    """
+
+    path: Path
+    group: str | None = None
+    pixel_mm: float = 1.0
+
+
 def embed_alone(
-    slide: Path,
+    slides: Sequence[Path],
     codebook_file: Path,
     codec_file: Path | None,
     kept: Path,
-    output: Path,
+    output: MapFile,
     progress: Progress,
 ) -> dict[str, int]:
-    """Write the map of one slide; nothing leaves.
+    """Write the map of one slide, or of consecutive ones as channels; nothing leaves.
 
     Args:
-        slide: file, or folder of single-band TIFFs.
+        slides: each a file, or a folder of single-band TIFFs, in the order of the channels.
         codebook_file: labelled.
         codec_file: of the codebook; None takes the one a pixels run left in ``kept``.
         kept: the worker's folder.
-        output: ends in .mha, .nii or .nii.gz.
+        output: where, and what.
         progress: called with (what is done, pixels done, of how many).
 
     Returns:
         Pixels of the background and of each group, by name.
 
     Raises:
-        InputDataError: a file that cannot be read, a codebook without groups or of
-            another codec, or no codec for it.
+        InputDataError: a file that cannot be read, slides of several sizes, a codebook
+            without groups, without the one asked for or of another codec, or no codec.
     """
-    from site_client.pixels.embed import embed, write_map
+    from site_client.pixels.embed import as_channels, embed, write_map
     from site_client.pixels.slides import open_slide
 
     codebook = Codebook.from_bytes(_read(codebook_file, MAX_BYTES, "codebook"))
     codec = read_codec(_codec_text(codec_file, kept, codebook.codec))
-    opened = open_slide(slide, codec.bands)
-    labels = embed(opened, codec, codebook, lambda done: progress("embedding", done, opened.pixels))
-    write_map(output, labels)
-    counts = np.bincount(labels.ravel(), minlength=1 + len(codebook.group_names)).tolist()
-    return dict(zip(("background", *codebook.group_names), counts, strict=True))
+    names = ("background", *codebook.group_names)
+    if output.group is not None and output.group not in names:
+        raise InputDataError(
+            "the codebook has no such group",
+            field="group",
+            expected=f"one of {', '.join(names)}",
+            got=output.group,
+        )
+    opened = [open_slide(slide, codec.bands) for slide in slides]
+    whole = sum(slide.pixels for slide in opened)
+
+    def from_pixel(before: int) -> Callable[[int], None]:
+        return lambda done: progress("embedding", before + done, whole)
+
+    maps: list[NDArray[np.uint8]] = []
+    for slide in opened:
+        before = sum(one.size for one in maps)
+        maps.append(embed(slide, codec, codebook, from_pixel(before)))
+    stack = as_channels(maps, None if output.group is None else names.index(output.group))
+    write_map(output.path, stack[0] if len(stack) == 1 else stack, output.pixel_mm)
+    counts = np.bincount(np.stack(maps).ravel(), minlength=len(names)).tolist()
+    return dict(zip(names, counts, strict=True))
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,24 @@ def test_a_slice_of_a_volume_knows_where_it_lies_in_the_patient(tmp_path):
         picture.to_plane(world + np.array([0.0, 9.0, 0.0]), "a: tip")
 
 
+def test_components_of_a_medical_file_are_channels_and_are_normalised_together(tmp_path):
+    dim, bright = blob() / 2, blob()
+    image = sitk.GetImageFromArray(np.stack([dim, bright], axis=-1), isVector=True)
+    image.SetSpacing((SPACING, SPACING))
+    sitk.WriteImage(image, str(tmp_path / "two.mha"))
+    picture = read_picture(tmp_path / "two.mha", SPACING)
+    assert picture.channels.shape == (2, *blob().shape)
+    middling = (picture.channels[1] > 60) & (picture.channels[1] < 200)
+    ratio = picture.channels[0][middling] / picture.channels[1][middling]
+    assert middling.sum() > 20
+    assert np.abs(ratio - 0.5).max() < 0.1  # each by itself would make it 1
+    assert np.linalg.norm(brightest(picture) - AT) <= 1.0
+    many = sitk.Image([8, 8], sitk.sitkVectorUInt8, 17)
+    sitk.WriteImage(many, str(tmp_path / "many.mha"))
+    with pytest.raises(InputDataError, match="at most 16 channels"):
+        read_picture(tmp_path / "many.mha", SPACING)
+
+
 def test_a_file_that_does_not_know_its_pixels_must_be_told(tmp_path):
     path = write(tmp_path / "a.png", blob(), (SPACING, SPACING))
     with pytest.raises(InputDataError, match="how large its pixels are"):
