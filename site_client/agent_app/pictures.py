@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from site_client.agent_app.cases import AnyCase
+from site_client.imaging.dataset import Case
 from site_client.imaging.datasets2d import PictureCase
 
 TRUTH: Final = (86, 204, 120)
@@ -25,6 +26,8 @@ PATH: Final = (80, 170, 255)
 INK: Final = (235, 235, 235)
 FAINT: Final = (120, 120, 120)
 PAPER: Final = (18, 20, 23)
+# A plane that crosses a slice at less than about 3 degrees is drawn in none.
+_PARALLEL = 0.05
 _SIDE = 260  # pixels of the longer side of a panel
 
 
@@ -72,7 +75,9 @@ class Overlay:
         found, truth: marks.
         path: float64[t, d], where a search has been.
         box_mm: side of what the agent sees around ``middle``; 0 draws none.
-        colour: of path and box.
+        colour: of path, box and lines.
+        boxes: float64[2, d] each, lower and upper corner, drawn where they are cut.
+        plane: float64[2, 3], a point and the unit normal; drawn where it crosses the slices.
     """
 
     middle: NDArray[np.float64]
@@ -81,6 +86,8 @@ class Overlay:
     path: NDArray[np.float64] | None = None
     box_mm: float = 0.0
     colour: tuple[int, int, int] = PATH
+    boxes: Sequence[NDArray[np.float64]] = ()
+    plane: NDArray[np.float64] | None = None
 
 
 def panels(case: AnyCase, middle: NDArray[np.float64], side: int = _SIDE) -> list[Panel]:
@@ -127,6 +134,12 @@ def _draw_overlay(draw: ImageDraw.ImageDraw, panel: Panel, case: AnyCase, overla
         x, y = panel.at(_index(case, overlay.middle))
         half = overlay.box_mm / panel.spacing_mm * panel.zoom / 2
         draw.rectangle((x - half, y - half, x + half, y + half), outline=overlay.colour)
+    for corners in overlay.boxes:
+        # The axes of an image may run against the patient's: the corners of a box do, too.
+        ends = np.array([panel.at(_index(case, corner)) for corner in corners])
+        draw.rectangle((*ends.min(axis=0), *ends.max(axis=0)), outline=overlay.colour, width=2)
+    if overlay.plane is not None and not isinstance(case, PictureCase):
+        _draw_crossing(draw, panel, case, overlay)
     for position in overlay.truth:
         x, y = panel.at(_index(case, position))
         draw.ellipse((x - 5, y - 5, x + 5, y + 5), outline=TRUTH, width=2)
@@ -134,6 +147,22 @@ def _draw_overlay(draw: ImageDraw.ImageDraw, panel: Panel, case: AnyCase, overla
         x, y = panel.at(_index(case, position))
         draw.line((x - 5, y, x + 5, y), fill=FOUND, width=2)
         draw.line((x, y - 5, x, y + 5), fill=FOUND, width=2)
+
+
+def _draw_crossing(draw: ImageDraw.ImageDraw, panel: Panel, case: Case, overlay: Overlay) -> None:
+    """The line in which a plane crosses a slice through the overlay's middle."""
+    point, normal = overlay.plane if overlay.plane is not None else np.zeros((2, 3))
+    through = 3 - panel.horizontal - panel.vertical
+    axis = case.volume.direction[:, through]
+    along = np.cross(normal, axis)
+    if np.linalg.norm(along) < _PARALLEL:
+        return
+    # From the middle within the slice, straight to the plane.
+    within = normal - (normal @ axis) * axis
+    foot = overlay.middle + within * ((point - overlay.middle) @ normal) / (within @ within)
+    far = along / np.linalg.norm(along) * case.volume.size.max() * case.volume.spacing_mm
+    ends = [panel.at(_index(case, foot + sign * far)) for sign in (-1, 1)]
+    draw.line(ends, fill=overlay.colour, width=2)
 
 
 def _index(case: AnyCase, position: NDArray[np.float64]) -> NDArray[np.float64]:

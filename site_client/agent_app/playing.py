@@ -37,8 +37,8 @@ _ACTIONS: Final = {
     3: ("left", "right", "back", "front", "head", "foot"),
 }
 # Coarse to fine.
-_LEVELS: Final = ((80, 170, 255), (190, 120, 255), (255, 210, 70), (110, 230, 180))
-_MOST_FRAMES = 80
+LEVEL_COLOURS: Final = ((80, 170, 255), (190, 120, 255), (255, 210, 70), (110, 230, 180))
+MOST_FRAMES = 80
 _FRAME_MS, _LAST_MS = 140, 1800
 
 
@@ -116,7 +116,7 @@ def frames(played: Played, case: int, head: int, config: Config) -> list[Image.I
     steps = trace(played, case, head, config.evaluation)
     each = played.built.cases.each[case]
     labels = _labels(played.built, head)
-    chosen = np.unique(np.linspace(0, len(steps.levels) - 1, _MOST_FRAMES).astype(np.int64))
+    chosen = np.unique(np.linspace(0, len(steps.levels) - 1, MOST_FRAMES).astype(np.int64))
     pictures: list[Image.Image] = []
     for step in chosen:
         level = int(steps.levels[step])
@@ -126,7 +126,7 @@ def frames(played: Played, case: int, head: int, config: Config) -> list[Image.I
             found=list(steps.positions[step]),
             path=steps.positions[: step + 1, 0],
             box_mm=stride * config.task.roi,
-            colour=_LEVELS[level % len(_LEVELS)],
+            colour=LEVEL_COLOURS[level % len(LEVEL_COLOURS)],
         )
         line = (
             f"{labels}   step {step} of {len(steps.levels) - 1}   level {level + 1} of "
@@ -143,7 +143,7 @@ def write_gif(path: Path, pictures: Sequence[Image.Image]) -> None:
     # One palette for all frames, or grey slices would flicker; with every colour that any has.
     sample = Image.new("RGB", (pictures[-1].width, pictures[-1].height + 24))
     sample.paste(pictures[-1], (0, 0))
-    for k, colour in enumerate((*_LEVELS, FOUND, INK)):
+    for k, colour in enumerate((*LEVEL_COLOURS, FOUND, INK)):
         sample.paste(colour, (k * 24, pictures[-1].height, k * 24 + 24, sample.height))
     palette = sample.quantize(200)
     flat = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]

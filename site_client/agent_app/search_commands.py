@@ -27,7 +27,12 @@ from site_client.agent_app.measuring import (
 )
 from site_client.agent_app.progress import Meter
 from site_client.agent_app.results import plain
-from site_client.agent_app.search_playing import PlayedSearch, play_search, write_played
+from site_client.agent_app.search_playing import (
+    PlayedSearch,
+    play_search,
+    write_played,
+    write_played_films,
+)
 from site_client.agent_app.sources import find_source
 
 _TITLES: Final = {"posed": "under random poses", "native": "as acquired"}
@@ -88,22 +93,26 @@ def play_command(
     config: Config,
     output: Path | None,
     *,
-    films: bool,
+    gif: bool,
+    ffmpeg: str | None,
     as_json: bool,
 ) -> None:
     """Search images of which nothing is known, print and write what was found.
 
+    Args:
+        images: files or folders; of a registration the fixed and the moving image.
+        checkpoint: whose network searches.
+        config: its configuration, perhaps with other settings of evaluation.
+        output: folder for what is written; None writes nothing.
+        gif: film one search for each thing that is looked for.
+        ffmpeg: the program that makes the same as MP4; None makes none.
+        as_json: print one JSON object.
+
     Raises:
-        UsageError: films, or a registration of another number of images than two.
+        UsageError: a registration of another number of images than two.
         InputDataError: an image cannot be used.
     """
     kind = config.task.kind
-    if films:
-        raise UsageError(
-            "films show searches for landmarks",
-            field="--gif, --mp4",
-            expected=f"left out for {kind}",
-        )
     with Meter() as meter:
         cases = _pair(images, config, meter) if kind in REGISTRATIONS else None
         if cases is None:
@@ -111,6 +120,8 @@ def play_command(
             cases = without_truth(replace(source, partners={}), (), config, meter)
         played = play_search(checkpoint, config, cases)
         written = [] if output is None else write_played(output, played)
+        if output is not None and (gif or ffmpeg is not None):
+            written += write_played_films(output, played, config, gif=gif, ffmpeg=ffmpeg)
     if as_json:
         found = [each.as_dict() for each in played.found]
         echo_json(

@@ -18,6 +18,7 @@ from site_client.agent.search import consensus, greedy_search
 from site_client.agent.task import Situations
 from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.plane import PlaneSearch
+from site_client.agent.tasks.registration import Registration
 from site_client.agent_app.cases import Cases
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
@@ -32,6 +33,7 @@ from site_client.agent_app.findings import (
     write_findings,
 )
 from site_client.agent_app.kinds import REGISTRATIONS
+from site_client.agent_app.search_films import best_start, films_of, write_search_films
 from site_client.agent_app.searches import (
     MOTION_NAME,
     middle_of,
@@ -49,10 +51,14 @@ class PlayedSearch:
     Attributes:
         cases: names of the images; of a registration the fixed and the moving one.
         found: in them.
+        built: the task over the images.
+        network: what searched.
     """
 
     cases: tuple[str, ...]
     found: tuple[Finding, ...]
+    built: Built
+    network: QNetwork
 
 
 def play_search(checkpoint: Checkpoint, config: Config, cases: Cases) -> PlayedSearch:
@@ -68,18 +74,20 @@ def play_search(checkpoint: Checkpoint, config: Config, cases: Cases) -> PlayedS
     """
     names = tuple(case.name for case in cases.each)
     if config.task.kind in REGISTRATIONS:
-        return PlayedSearch(names, (_register(checkpoint, config, cases),))
+        return _register(checkpoint, config, cases)
     cases = replace(cases, landmarks=checkpoint.landmarks)
     built = build(cases, config, known=False)
     network = network_of(built, checkpoint, config)
     if isinstance(built.task, BoxSearch):
         detections = detect_all(built, built.task, network, config)
-        return PlayedSearch(names, tuple(boxes_found(built, built.task, detections, known=False)))
+        boxes = boxes_found(built, built.task, detections, known=False)
+        return PlayedSearch(names, tuple(boxes), built, network)
     if not isinstance(built.task, PlaneSearch):
         raise UsageError("this kind of task is played elsewhere", got=config.task.kind)
     at = built.task.starts(_rng(), _starts(config), posed=False)
     searched = _searched(built, network, at, config)
-    return PlayedSearch(names, tuple(planes_found(built, built.task, searched, known=False)))
+    planes = planes_found(built, built.task, searched, known=False)
+    return PlayedSearch(names, tuple(planes), built, network)
 
 
 def write_played(folder: Path, played: PlayedSearch) -> list[Path]:
@@ -99,7 +107,40 @@ def write_played(folder: Path, played: PlayedSearch) -> list[Path]:
     return written
 
 
-def _register(checkpoint: Checkpoint, config: Config, cases: Cases) -> FoundMotion:
+def write_played_films(
+    folder: Path, played: PlayedSearch, config: Config, *, gif: bool, ffmpeg: str | None
+) -> list[Path]:
+    """A film of one search for each thing that is looked for, as acquired.
+
+    Of boxes it is the search whose end promises most, of planes and motions the first.
+
+    Returns:
+        the files written: ``<case>_<label>``, of two images ``<fixed>_<moving>``.
+    """
+    task, labels = played.built.task, played.built.labels
+    if isinstance(task, BoxSearch):
+        settings = config.box.detection()
+        starts = [
+            best_start(
+                task,
+                played.network,
+                task.grid(case, head, settings.per_axis, settings.sizes_mm),
+                config.evaluation,
+            )
+            for case in range(len(task))
+            for head in range(task.heads)
+        ]
+    else:
+        at = task.starts(_rng(), 1, posed=False)
+        if isinstance(task, Registration):
+            at["truth"] = 0
+            labels = played.cases[1:]
+        starts = [at[k : k + 1] for k in range(len(at))]
+    films = films_of(task, played.network, played.built.cases, labels, starts, config.evaluation)
+    return write_search_films(folder, films, gif=gif, ffmpeg=ffmpeg)
+
+
+def _register(checkpoint: Checkpoint, config: Config, cases: Cases) -> PlayedSearch:
     if len(cases) != 2:
         raise UsageError(
             "a registration is of two images", expected="FIXED MOVING", got=f"{len(cases)} images"
@@ -114,7 +155,8 @@ def _register(checkpoint: Checkpoint, config: Config, cases: Cases) -> FoundMoti
     shift = middle_of(moving) - start_of(fixed, moving, config)
     network = network_of(built, checkpoint, config)
     searched = _searched(built, network, at, config)
-    return motions_found(built, task, searched, known=False, shift_mm=shift)[0]
+    motions = motions_found(built, task, searched, known=False, shift_mm=shift)
+    return PlayedSearch((fixed.name, moving.name), tuple(motions), built, network)
 
 
 def _searched(built: Built, network: QNetwork, at: Situations, config: Config) -> Searched:

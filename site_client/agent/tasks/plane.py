@@ -206,10 +206,14 @@ class PlaneSearch:
 
     def observe(self, at: Situations) -> NDArray[np.uint8]:
         """uint8[n, 5, roi, roi]."""
-        case, pose, n = at["case"].astype(np.int64), Poses.of(at["pose"]), len(at)
+        return self.look(at, self._strides[at["level"]], self.settings.roi)
+
+    def look(self, at: Situations, strides_mm: NDArray[np.float64], roi: int) -> NDArray[np.uint8]:
+        """uint8[n, 5, roi, roi]: the cuts at other strides float64[n], for people to look at."""
+        case, pose = at["case"].astype(np.int64), Poses.of(at["pose"])
         normal, right, up = np.moveaxis(self._axes(at["plane"]), 2, 0)
         middle = normal * at["plane"][:, 2:].astype(np.float64)
-        stride = self._strides[at["level"]][:, None]
+        stride = strides_mm[:, None]
         slab = normal * stride * self.settings.slab
         middles = np.stack([middle - slab, middle, middle + slab, middle, middle], axis=1)
         # Columns, rows and normal of each cut.
@@ -217,8 +221,8 @@ class PlaneSearch:
         axes = np.stack([along, along, along, along[:, [2, 1, 0]], along[:, [2, 0, 1]]], axis=1)
         axes = self.images.index_steps(pose.native_vectors(axes * stride[:, None, None]), case)
         origin = self.images.index(pose.native(middles), case)
-        cut = sample_3d(self.images, case, origin, axes, pose.gamma, (1, self.settings.roi))
-        return cut.reshape(n, *self.shape)
+        cut = sample_3d(self.images, case, origin, axes, pose.gamma, (1, roi))
+        return cut.reshape(len(at), 5, roi, roi)
 
     def step(self, at: Situations) -> Outcome:
         """Take each situation's action; a move beyond the reach is not made and earns -1."""

@@ -183,9 +183,12 @@ class Registration:
 
     def observe(self, at: Situations) -> NDArray[np.uint8]:
         """uint8[n, 2 or 6 (times channels), roi, roi]."""
+        return self.look(at, self._strides[at["level"]], self.settings.roi)
+
+    def look(self, at: Situations, strides_mm: NDArray[np.float64], roi: int) -> NDArray[np.uint8]:
+        """As `observe`, at other strides float64[n] and of another size, for people to look at."""
         pose, case, d, n = Poses.of(at["pose"]), at["case"].astype(np.int64), self.dim, len(at)
-        stride = self._strides[at["level"]][:, None, None]
-        axes = np.broadcast_to(np.eye(d), (n, d, d)) * stride
+        axes = np.broadcast_to(np.eye(d), (n, d, d)) * strides_mm[:, None, None]
         # The view is around the middle of the fixed image, wherever the pose has put it.
         middle = pose.shift[:, None]
         turn, translation = self._motion(at["motion"])
@@ -194,7 +197,7 @@ class Registration:
         # the displaced image, and came there by the true motion from where it is in the file.
         origin = np.einsum("nji,nj->ni", true_turn, translation - true_translation)[:, None]
         slanted = np.einsum("nji,njk,nlk->nli", true_turn, turn, axes)
-        fixed = self._cut(2 * case, pose, middle, axes, pose.gamma, np.zeros((n, d)))
+        fixed = self._cut(2 * case, pose, middle, axes, pose.gamma, np.zeros((n, d)), roi)
         moving = self._cut(
             2 * case + 1,
             pose,
@@ -202,6 +205,7 @@ class Registration:
             slanted,
             at["moving_gamma"].astype(np.float64),
             self._middles[case],
+            roi,
         )
         return np.concatenate([fixed, moving], axis=1)
 
@@ -277,12 +281,12 @@ class Registration:
         axes: NDArray[np.float64],
         gamma: NDArray[np.float64],
         middle_mm: NDArray[np.float64],
+        roi: int,
     ) -> NDArray[np.uint8]:
         """Views around posed middles [n, 1, d] along posed axes [n, d, d]."""
         native = pose.native(middle) - middle_mm[:, None]
         origin = self.images.index(native, image)
         steps = self.images.index_steps(pose.native_vectors(axes), image)
-        roi = self.settings.roi
         if self.dim == 2:
             cut = sample_2d(self.images, image, origin, steps[:, None], gamma, roi)
         else:

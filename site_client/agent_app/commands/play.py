@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=ANY)
 @checkpoint_option
 @click.option("-o", "--output", type=FOLDER, help="Folder for positions and films.")
-@click.option("--gif", is_flag=True, help="Film one search per image and landmark.")
+@click.option(
+    "--gif", is_flag=True, help="Film one search per image and landmark, box, plane or pair."
+)
 @click.option("--mp4", is_flag=True, help="The same as MP4; needs an ffmpeg program.")
 @set_option
 @json_option
@@ -77,8 +79,7 @@ def play(
     if config.task.kind not in LANDMARKS:
         from site_client.agent_app.search_commands import play_command
 
-        films = gif or mp4
-        play_command(images, checkpoint, config, output, films=films, as_json=as_json)
+        play_command(images, checkpoint, config, output, gif=gif, ffmpeg=ffmpeg, as_json=as_json)
         return
     with Meter() as meter:
         source = find_source(images, "", config.data, config.task.kind, need_truth=False)

@@ -232,8 +232,6 @@ def test_pictures_are_registered(tmp_path, cairn, pictures):
     with pytest.raises(UsageError, match="FIXED MOVING") as refused:
         cairn("play", "--checkpoint", run, data / "case0.png")
     assert refused.value.exit_code == 2
-    with pytest.raises(UsageError, match="films"):
-        cairn("play", "--checkpoint", run, data / "case0.png", "--gif", "-o", tmp_path / "x")
 
 
 def test_volumes_are_registered_with_an_itk_transform(tmp_path, cairn, volumes):
