@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -14,12 +15,16 @@ from common.cli import echo_json
 from common.errors import InputDataError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from aggregator.embedding.plane import PlaneSettings
     from aggregator.embedding.profiles import Profiles
     from common.keys.codebook import Codebook
     from common.keys.key_counts import KeyCounts
 
 REST: Final = "rest"
+_LOOK_S: Final = 0.1  # between looks for keys that are not there yet
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _OUTPUT = click.option("-o", "--output", required=True, type=_FILE)
@@ -74,6 +79,15 @@ def codebook() -> None:
 @_NEIGHBOURS
 @_BANDS
 @click.option("--page", type=_FILE, help="Also write the picture, one self-contained HTML file.")
+@click.option("--points", type=_FILE, help="Also write where keys lie: .npy, float32[keys, 2].")
+@click.option(
+    "--wait",
+    "wait_s",
+    default=0.0,
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Begin before KEYS is there: load and compile meanwhile, and wait so long for it.",
+)
 @_JSON
 def build(
     keys: Path,
@@ -83,11 +97,15 @@ def build(
     neighbours: int,
     bands: Path | None,
     page: Path | None,
+    points: Path | None,
+    wait_s: float,
     as_json: bool,
 ) -> None:
     """Embed and cluster KEYS into a codebook.
 
     20,000 keys take about half a minute on one core, the first time about a minute.
+    Some ten seconds of that go by before keys are needed: --wait spends them while
+    the sites are still counting. KEYS must then appear whole, by renaming.
     """
     from aggregator.embedding.clusters import ClusterMethod, make_codebook
     from aggregator.embedding.page import write_codebook_page
@@ -95,8 +113,10 @@ def build(
     from common.keys.key_counts import read_key_counts
 
     method = ClusterMethod.parse(clusters)
-    released = read_key_counts(keys)
     settings = PlaneSettings(seed=seed, neighbours=neighbours)
+    if wait_s:
+        _await(keys, settings, wait_s)
+    released = read_key_counts(keys)
     started = time.perf_counter()
     with Console(stderr=True).status(f"Embedding {released.keys.size:,} keys"):
         embedding = embed(released, settings)
@@ -106,6 +126,8 @@ def build(
     _write(output, book.to_bytes())
     if page is not None:
         write_codebook_page(page, book, embedding, profiles)
+    if points is not None:
+        _write(points, _npy(embedding.points))
     if as_json:
         made = {
             "clusters_by": str(method),
@@ -180,6 +202,25 @@ def page(
         embedding = embed(released, settings)
     write_codebook_page(output, book, embedding, profiles)
     click.echo(f"Wrote {output}")
+
+
+def _await(keys: Path, settings: PlaneSettings, seconds: float) -> None:
+    """Until KEYS is there, with everything loaded; who reads it says what is wrong with it."""
+    from aggregator.embedding.plane import prepare
+
+    until = time.monotonic() + seconds
+    if not keys.exists():
+        prepare(settings)
+    while not keys.exists() and time.monotonic() < until:
+        time.sleep(_LOOK_S)
+
+
+def _npy(points: NDArray[np.float32]) -> bytes:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, points, allow_pickle=False)
+    return buffer.getvalue()
 
 
 def parse_groups(groups: tuple[str, ...], clusters: int) -> dict[int, str]:

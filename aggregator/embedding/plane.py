@@ -89,6 +89,16 @@ def embed(released: KeyCounts, settings: PlaneSettings | None = None) -> Embeddi
     return Embedding(released.keys, released.counts, _layout(digits, chosen), chosen)
 
 
+def prepare(settings: PlaneSettings | None = None) -> None:
+    """Load UMAP and have it compile what it compiles anew in every process: some ten seconds.
+
+    Laying out keys is as before, only sooner done; no result depends on this.
+    """
+    chosen = settings or PlaneSettings()
+    rng = np.random.default_rng(0)
+    _layout(rng.integers(0, 22, (chosen.neighbours + 14, 8)).astype(np.float32), chosen)
+
+
 def _layout(digits: NDArray[np.float32], settings: PlaneSettings) -> NDArray[np.float32]:
     with warnings.catch_warnings():
         # Of optional parts that we do not use, and of transforming further points.

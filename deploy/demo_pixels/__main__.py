@@ -120,17 +120,24 @@ def shown(path: Path, folder: Path) -> str:
     return str(path.relative_to(folder))
 
 
-def build_codebook(processes: Processes, folder: Path, kept: Path, seed: int) -> None:
-    """The coordinator's part between the runs; the picture's points are made beside it."""
-    # The process that waits for the keys must never read half of them.
+def start_codebook(processes: Processes, seed: int) -> None:
+    """The coordinator's part between the runs, begun early: UMAP compiles while sites join."""
+    processes.start(
+        "codebook",
+        *("cairn-aggregator", "codebook", "build", "keys.safetensors", "--wait", "600"),
+        *("-o", "codebook.json", "--page", "codebook.html", "--points", "points.npy"),
+        *("--seed", str(seed), "--clusters", f"kmeans:{CLUSTERS}"),
+        *("--neighbours", str(NEIGHBOURS)),
+        nice=True,
+    )
+
+
+def finish_codebook(processes: Processes, folder: Path, kept: Path) -> None:
+    """Give it the run's keys, whole."""
     part = folder / "keys.safetensors.part"
     part.write_bytes((kept / "keys.safetensors").read_bytes())
     part.replace(folder / "keys.safetensors")
-    processes.run(
-        *("cairn-aggregator", "codebook", "build", shown(kept, folder) + "/keys.safetensors"),
-        *("-o", "codebook.json", "--page", "codebook.html", "--seed", str(seed)),
-        *("--clusters", f"kmeans:{CLUSTERS}", "--neighbours", str(NEIGHBOURS)),
-    )
+    processes.wait("codebook", 300)
 
 
 def write_maps_plan(folder: Path, codec: bytes, book: Codebook, seed: int) -> None:
@@ -247,17 +254,11 @@ def demo(folder: Path, seed: int | None, port: int) -> None:
     clean_folder(folder)
     plan = write_plan(PLANS / "pixels-demo.toml", folder / "plan.toml", seed)
     click.echo(WHAT)
-    layout = ("--seed", str(plan.seed % 2**32), "--neighbours", str(NEIGHBOURS))
     with Processes(folder) as processes:
         narrate("Cutting the scene into three sites, and a federation to join", began)
         processes.start("data", sys.executable, "-m", "deploy.demo_pixels.data", "data")
         processes.start("warmup", sys.executable, "-m", "deploy.demo_pixels.warmup")
-        processes.start(
-            "plane",
-            *(sys.executable, "-m", "deploy.demo_pixels.plane", "keys.safetensors"),
-            *("-o", "points.npy", *layout),
-            nice=True,
-        )
+        start_codebook(processes, plan.seed % 2**32)
         write_demo_key(folder / "federation.key", plan.seed)
         enrol(processes, folder, port)
         allow_pixels(folder)
@@ -267,8 +268,8 @@ def demo(folder: Path, seed: int | None, port: int) -> None:
         start_sites(processes)
         narrate("The coordinator starts the plan: sums, ranges, sketches, frequent keys", began)
         kept = last_round(run_plan(processes, folder, "plan.toml"))
-        narrate("Keys become clusters (UMAP compiles some seconds each time), then groups", began)
-        build_codebook(processes, folder, kept, plan.seed % 2**32)
+        narrate("Keys become clusters, then groups", began)
+        finish_codebook(processes, folder, kept)
         codec = (kept / "codec.json").read_bytes()
         found = name_clusters(processes, folder, codec)
         narrate("The codebook goes back: every site turns its slides into maps", began)
@@ -278,7 +279,6 @@ def demo(folder: Path, seed: int | None, port: int) -> None:
         found.ground[...] = collect_maps(folder, found, run.name)
         narrate("The auditor checks what left each site", began)
         verdicts = audit(processes)
-        processes.wait("plane", 600)
     used = {name: round(value, 1) for name, value in sorted(processes.cpu_s.items())}
     (folder / "logs" / "processor-seconds.json").write_text(json.dumps(used, indent=2))
     conclude(folder, plan, found, verdicts, began)

@@ -1,9 +1,12 @@
 """The ``codebook`` commands, from keys to labels, and their refusals."""
 
 import json
+import shutil
 import subprocess
 import sys
+import threading
 
+import numpy as np
 import pytest
 
 from aggregator.embedding.cli import codebook, parse_groups
@@ -65,6 +68,33 @@ def test_building_twice_gives_the_same_bytes(call, keys, tmp_path):
         words = ("--clusters", "hdbscan:20", "--neighbours", "12")
         assert call("build", keys, "-o", path, *words)[0] == ExitCode.OK
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_keys_that_come_later_give_the_same_bytes_and_points_of_every_key(call, keys, tmp_path):
+    there, later = tmp_path / "there.json", tmp_path / "later.json"
+    points = tmp_path / "points.npy"
+    words = ("--clusters", "kmeans:3", "--neighbours", "12")
+    assert call("build", keys, "-o", there, *words)[0] == ExitCode.OK
+    coming = tmp_path / "coming.safetensors"
+    shutil.copy(keys, tmp_path / "part")
+    renamed = threading.Timer(0.3, (tmp_path / "part").rename, (coming,))
+    renamed.start()
+    told = call("build", coming, "-o", later, *words, "--wait", "60", "--points", points)
+    renamed.join()
+    assert told[0] == ExitCode.OK
+    assert later.read_bytes() == there.read_bytes()
+    laid = np.load(points, allow_pickle=False)
+    assert laid.dtype == np.float32
+    assert laid.shape == (Codebook.from_bytes(there.read_bytes()).keys.size, 2)
+
+
+def test_keys_that_never_come_are_missed_in_the_end(call, tmp_path):
+    out = tmp_path / "out.json"
+    words = ("--neighbours", "12", "--wait", "0.2")
+    code, _, said = call("build", tmp_path / "never", "-o", out, *words)
+    assert code == ExitCode.BAD_INPUT
+    assert "FileNotFoundError" in said
+    assert not out.exists()
 
 
 def test_what_cannot_be_used_is_refused_with_a_code(call, keys, tmp_path):
