@@ -34,8 +34,8 @@ from common.wire.pixel_rules import most_bytes
 from site_client.confinement import confinement_facts, look, role
 from site_client.egress.policy import check_plan, read_policy
 from site_client.facts import Fact
-from site_client.keys.keeper import read_key_state
 from site_client.keys.ring import KeyRing
+from site_client.keys.state import read_key_state
 from site_client.site import SiteFolder
 
 TIMEOUT_S = 3.0

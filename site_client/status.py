@@ -10,7 +10,7 @@ from common.crypto.certificates import days_left, read_certificate
 from common.errors import InputDataError
 from common.ledger.layout import Layout
 from common.ledger.records import parse_record
-from site_client.keys.keeper import KeyState, read_key_state
+from site_client.keys.state import KeyState, read_key_state
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 

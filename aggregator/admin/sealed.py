@@ -85,6 +85,31 @@ def must_renew(folder: FederationFolder) -> bool:
     return current.generation > 0 and not _revoked(folder) <= set(current.revoked_before)
 
 
+def revoked_since(folder: FederationFolder) -> float:
+    """When a site was last revoked that may have the newest key, Unix time; 0 if none was."""
+    current = newest(folder)
+    later = _revoked(folder) - set(current.revoked_before) if current.generation else set()
+    return max((_written(folder.sites / name / "revoked") for name in later), default=0.0)
+
+
+def made_at(folder: FederationFolder) -> float:
+    """When the newest generation was first put here, Unix time; 0 before any was."""
+    return _written(folder.generation_file)
+
+
+def sealed_at(folder: FederationFolder, site: str, generation: int) -> float:
+    """When a generation was last sealed to a site, Unix time; 0 if nobody has."""
+    return _written(_file(folder, site, generation))
+
+
+def _written(path: Path) -> float:
+    """When a file was written last; 0 for none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
 def _revoked(folder: FederationFolder) -> set[str]:
     return {name for name, site in folder.known().items() if site.revoked}
 

@@ -16,7 +16,7 @@ import grpc
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import DecodeError, Message
 
-from aggregator.admin import sealed
+from aggregator.admin import arrival, sealed
 from aggregator.admin.certificates import renew, valid_certificate
 from aggregator.admin.folder import AdmittedSite, FederationFolder
 from aggregator.admin.invites import Enrolled, admitted_site, enrol, site_that_asks, standing
@@ -70,6 +70,7 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
         self._folder = folder
         self._count = count
         self._nonces = Nonces()
+        self._handed: dict[str, int] = {}
 
     def Enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolReply:
         """Let keys in with a token."""
@@ -100,8 +101,10 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
     ) -> pb.ListPeersReply:
         """The admitted sites, with what each signed about its own keys."""
         with answering("ListPeers", context, self._count):
-            self._admitted("ListPeers", request, tls_key_will_do=True)
+            asks = self._admitted("ListPeers", request, tls_key_will_do=True).name
             _body(pb.ListPeersBody, request)
+            # What a courier was handed before, it has given its worker before it asks again.
+            arrival.note_asking(self._folder, asks, self._handed.get(asks, 0))
             peers = [
                 pb.Peer(
                     site=site.name,
@@ -144,6 +147,7 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
             reply = pb.GetSealedKeyReply(federation_key=self._generation())
             if found is not None:
                 reply.key.CopyFrom(pb.SealedKey(**vars(found)))
+                self._handed[site.name] = found.generation
             return reply
 
     def _asks(self, method: str, request: pb.SignedRequest) -> JoinRequest:

@@ -43,7 +43,7 @@ def key_fact(folder: FederationFolder, plan: FederationPlan) -> list[tuple[str, 
     if sealed.must_renew(folder):
         says += "; a site was revoked: another is being made"
     if lacking:
-        says += f"; not yet at {_few(tuple(lacking))}, left out until it is"
+        says += f"; not yet at {_few(tuple(lacking))}, for which the run waits a while (--wait)"
     return [("federation key", says)]
 
 

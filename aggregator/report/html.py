@@ -192,6 +192,8 @@ def _banner(state: RunState, extras: ReportExtras) -> _Banner:
         "FAILED": f"{done}. The run did not reach its end.",
         "": f"{done} so far. This page shows a run that has not finished.",
     }[state.verdict]
+    if state.waiting is not None:
+        sentence += f" It is {state.waiting.says}."
     tone = _TONES[state.verdict]
     if state.verdict == "COMPLETED" and state.incidents:
         sentence, tone = f"{done}, but not every site in every round.", "warn"

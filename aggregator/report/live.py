@@ -46,6 +46,7 @@ from aggregator.rounds.events import (
     SiteLate,
     SiteRejected,
     SiteReplied,
+    SitesAwaited,
     read_events,
 )
 
@@ -158,6 +159,8 @@ def _fields(event: Event) -> dict[str, object]:
                 "sites": ",".join(event.sites),
                 "resumed_after": "" if event.resumed_after is None else event.resumed_after,
             }
+        case SitesAwaited():
+            return {"what": event.what, "sites": ",".join(event.sites)}
         case RoundStarted():
             return {
                 "round": event.round,
@@ -225,7 +228,7 @@ def _header(state: RunState, now: datetime | None) -> Text:
         text.rstrip()
         return text
     text.append(f"round {state.round} of {state.planned_rounds}", style="bold")
-    text.append(f"  {_PHASES[state.phase]}")
+    text.append(f"  {printable(state.waiting.says) if state.waiting else _PHASES[state.phase]}")
     if now is not None:
         text.append(f"  ·  {duration(state.elapsed_at(now))} so far")
         if state.expected_end is not None:
@@ -296,6 +299,9 @@ def status_json(state: RunState) -> dict[str, object]:
         "plan": state.plan_name,
         "plan_fingerprint": state.plan_fingerprint,
         "phase": state.phase,
+        "waiting_for": None
+        if state.waiting is None
+        else {"what": state.waiting.what, "sites": list(state.waiting.sites)},
         "verdict": state.verdict or None,
         "reason": state.reason,
         "round": state.round,

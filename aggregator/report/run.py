@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import Final, Literal
 
+from aggregator.rounds.events import Awaited
 from common.plan import Kind
 from common.schedule import Phase, is_work
 from common.wire.records import LandmarkError
@@ -122,6 +123,30 @@ class Incident:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """What a run waits for before its first orders go out, and of whom.
+
+    Attributes:
+        sites: empty when it is not known who will come.
+    """
+
+    what: Awaited
+    sites: tuple[str, ...] = ()
+
+    @property
+    def says(self) -> str:
+        """In a line, e.g. ``waiting for the federation key: site-c``."""
+        of_whom = f": {', '.join(self.sites)}" if self.sites else ""
+        return f"waiting {_AWAITED[self.what]}{of_whom}"
+
+
+_AWAITED: Final[dict[Awaited, str]] = {
+    "online": "for sites to be online",
+    "federation_key": "for the federation key",
+}
+
+
+@dataclass(frozen=True)
 class RunState:
     """Everything a journal says about a run.
 
@@ -131,6 +156,8 @@ class RunState:
         reason: the aggregator's, with the verdict.
         seconds: since the latest start, as the aggregator measured; 0 while it goes on.
         earlier_s: seconds of the run before it was resumed.
+        waiting: what is waited for before the first orders; None when nothing is, or it
+            is over.
     """
 
     run: str = ""
@@ -149,6 +176,7 @@ class RunState:
     reason: str = ""
     seconds: float = 0.0
     earlier_s: float = 0.0
+    waiting: Waiting | None = None
     final_model: str = field(default="", repr=False)
 
     @property
@@ -250,13 +278,19 @@ class RunState:
         return SiteState(
             site=name,
             status=status,
-            detail=now.detail if now else "",
+            detail=now.detail if now else self._awaited_of(name),
             bytes_out=sum(p.bytes for p in parts),
             seconds=next((p.seconds for p in reversed(parts) if p.seconds), 0.0),
             ledger_size=max((p.ledger_size for p in parts), default=0),
             error_mm=curve[-1][1] if curve else None,
             curve=curve,
         )
+
+    def _awaited_of(self, site: str) -> str:
+        """Why the run waits for a site; empty when it does not."""
+        if self.waiting is None or site not in self.waiting.sites or self.verdict:
+            return ""
+        return "not online" if self.waiting.what == "online" else "the federation key is on its way"
 
     def curve(self, site: str | None = None) -> Curve:
         """Mean error (mm) by training rounds behind the model, weighted by searches.

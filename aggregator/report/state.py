@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from aggregator.report.run import RoundState, RunState, SiteRound, Status
+from aggregator.report.run import RoundState, RunState, SiteRound, Status, Waiting
 from aggregator.rounds.events import (
     Event,
     RoundFinished,
@@ -21,6 +21,7 @@ from aggregator.rounds.events import (
     SiteLate,
     SiteRejected,
     SiteReplied,
+    SitesAwaited,
 )
 from common.schedule import Phase
 from common.wire.codes import EXPLANATIONS, ReplyCode
@@ -40,8 +41,10 @@ def _step(state: RunState, event: Event) -> RunState:
     match event:
         case RunStarted():
             return _run_started(state, event)
+        case SitesAwaited():
+            return replace(state, waiting=Waiting(event.what, event.sites))
         case RoundStarted():
-            return _round_started(state, event)
+            return replace(_round_started(state, event), waiting=None)
         case SiteReplied() | SiteRejected() | SiteLate():
             return _site_event(state, event)
         case RoundFinished():
@@ -53,6 +56,7 @@ def _step(state: RunState, event: Event) -> RunState:
                 reason=event.reason,
                 seconds=event.seconds,
                 final_model=event.model_sha256,
+                waiting=None,
             )
 
 

@@ -11,16 +11,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from aggregator.admin import arrival
 from aggregator.admin.folder import FederationFolder
 from aggregator.intake.reply import Reply
 from aggregator.rounds.course import Course, Step, agree
 from aggregator.rounds.events import (
+    Awaited,
     RoundFinished,
     RunFinished,
     RunStarted,
     SiteLate,
     SiteRejected,
     SiteReplied,
+    SitesAwaited,
     read_events,
 )
 from aggregator.rounds.exchange import Exchange, Terms, pause
@@ -117,21 +120,36 @@ class Conductor:
         return event
 
     def _wait_for_sites(self) -> None:
-        """Until as many sites are online as were wanted, or at least a quorum when time is up."""
+        """Until who was wanted is online and has the federation key; a quorum when time is up."""
         options = self.store.options()
         began = self.clock()
-        while (online := len(self.transport.nodes())) < options.min_sites:
+        told: tuple[str, tuple[str, ...]] | None = None
+        while True:
+            online = set(self.transport.nodes().values()) & set(self._exchange.sites)
             waited = self.clock() - began
-            if waited >= options.wait_s:
+            lacking = self._awaited(online, options.min_sites)
+            if lacking is None or waited >= options.wait_s:
                 break
+            if lacking != told:
+                self.store.record(SitesAwaited(what=lacking[0], sites=lacking[1]))
+                told = lacking
             self.sleep(pause(waited))
-        if online < self._plan.rounds.quorum:
+        if len(online) < self._plan.rounds.quorum:
             raise UnreachableError(
                 "too few sites are online",
                 expected=f"{self._plan.rounds.quorum}",
-                got=f"{online}",
+                got=f"{len(online)}",
                 advice="Ask the sites to run `cairn-site check`",
             )
+
+    def _awaited(self, online: set[str], wanted: int) -> tuple[Awaited, tuple[str, ...]] | None:
+        """What is waited for, and of whom; None when the run may begin."""
+        if len(online) < wanted:
+            return "online", tuple(sorted(set(self._exchange.sites) - online))
+        if self._plan.limits.privacy_tier == 0 or self._course.finished:
+            return None  # no secret key, or the one that the run began with
+        coming = arrival.coming_to(self.federation, online)
+        return ("federation_key", coming) if coming else None
 
     def _round(self, step: Step, state: RoundState | None) -> RoundState:
         """One round from order to files on disk."""

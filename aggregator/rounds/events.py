@@ -20,6 +20,8 @@ from common.schedule import Phase
 from common.wire.codes import ReplyCode
 from common.wire.records import LandmarkError
 
+Awaited = Literal["online", "federation_key"]
+
 
 class _Event(BaseModel):
     """Every event carries the moment it was written, UTC."""
@@ -46,6 +48,19 @@ class RunStarted(_Event):
     quorum: int
     sites: tuple[str, ...]
     resumed_after: int | None = None
+
+
+class SitesAwaited(_Event):
+    """The run waits before its first orders go out; said again when for whom changes.
+
+    Attributes:
+        what: that they be online, or that the federation key has come to them.
+        sites: who is waited for; empty when it is not known who will come.
+    """
+
+    event: Literal["sites_awaited"] = "sites_awaited"
+    what: Awaited
+    sites: tuple[str, ...]
 
 
 class RoundStarted(_Event):
@@ -140,7 +155,14 @@ class RunFinished(_Event):
 
 
 Event = (
-    RunStarted | RoundStarted | SiteReplied | SiteRejected | SiteLate | RoundFinished | RunFinished
+    RunStarted
+    | SitesAwaited
+    | RoundStarted
+    | SiteReplied
+    | SiteRejected
+    | SiteLate
+    | RoundFinished
+    | RunFinished
 )
 _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 

@@ -33,6 +33,8 @@ class ReplyCode(IntEnum):
     """The run names an app that this site has not pinned. Only the courier says this."""
     UNTRUSTED_KEY = 11
     """What came about the federation key does not hold. Stands in the ledger only."""
+    NO_FEDERATION_KEY = 12
+    """The plan asks for the key that all sites share, and this site has none yet."""
 
 
 EXPLANATIONS: dict[ReplyCode, str] = {
@@ -48,4 +50,6 @@ EXPLANATIONS: dict[ReplyCode, str] = {
     ReplyCode.LEDGER_BROKEN: "the site's ledger does not verify; nothing may leave until it does",
     ReplyCode.UNAPPROVED_APP: "the site has not pinned this app",
     ReplyCode.UNTRUSTED_KEY: "what came about the federation key does not hold",
+    ReplyCode.NO_FEDERATION_KEY: "the federation key has not come to this site yet; it comes by "
+    "itself while the site and one that has it are up, see `cairn-site check` there",
 }

@@ -1,9 +1,11 @@
 """How the federation key reaches this site, and leaves it for others: always sealed.
 
 The courier's half is ``carry`` (network, no secret but its TLS key); the worker's
-is ``keeper`` (secrets, no network), over ``trust`` (who the others are) and
-``ring`` (the keys on disk). ``news`` is the file between them; what goes out goes
-through ``site_client.egress.keys``. ``first`` is both at once, for `join`.
+is ``keeper`` (secrets, no network), which settles what key this site has, over
+``trust`` (who the others are), ``boxes`` (sealing and opening), ``giving`` (to whom
+and when), ``ring`` (the keys on disk) and ``state`` (what is shown of it). ``news``
+is the file between the halves; what goes out goes through ``site_client.egress.keys``.
+``first`` is both at once, for `join`.
 Nothing here may write into the outbox, and ``carry`` may import nothing that can
 open a key.
 """

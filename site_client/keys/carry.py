@@ -41,6 +41,7 @@ class KeyCarrier:
         self._site = site
         self._spool = Spool(site.spool)
         self._spool.prepare()
+        self._given = 0
 
     @property
     def has_work(self) -> bool:
@@ -63,6 +64,10 @@ class KeyCarrier:
         newest = peers.federation_key
         sealed = get_sealed_key(self._site, newest.generation) if newest.generation else None
         self._news(peers, sealed).put(self._spool)
+        if sealed is not None and sealed.key.generation > self._given:
+            self._given = sealed.key.generation
+            # Who asks again has given it to the worker; a run may be waiting for that.
+            list_peers(self._site)
         behind = [peer for peer in peers.peers if peer.generation < newest.generation]
         return bool(newest.generation) and not newest.renew and not behind
 

@@ -13,7 +13,8 @@ from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
 from site_client.egress.keys import KeyDoor
 from site_client.keys.carry import KeyCarrier
-from site_client.keys.keeper import KeyKeeper, KeyState, read_key_state
+from site_client.keys.keeper import KeyKeeper
+from site_client.keys.state import KeyState, read_key_state
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 

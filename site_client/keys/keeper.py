@@ -1,75 +1,34 @@
-"""The worker's half: verify what was heard, open or seal, and give it to the door.
+"""The worker's half: verify what was heard, and settle which federation key this site has.
 
 The desk settles who was first: a key that this site made is only proposed until
 the desk names it as the newest of its generation, and forgotten if it names
 another. What this site has learnt it never unlearns: an older generation, or
-another key of one it has, is refused and recorded.
+another key of one it has, is refused and recorded. ``boxes`` seals and opens,
+``giving`` is to whom and when, ``state`` what is shown.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 
-from common.crypto.exchange import OpeningKey, SealingKey, read_opening_key
+from common.crypto.exchange import OpeningKey, read_opening_key
 from common.crypto.identity import SigningKey
-from common.crypto.keyed import FederationKey
-from common.crypto.sealing import Label, check_box, open_box, seal, sign_box
 from common.errors import CairnError, VerificationError
 from common.ledger.durable import StorageError
-from common.wire.sealed_keys import SealedBox, encode_sealed
-from site_client.egress.keys import KeyContext, KeyDoor
+from site_client.egress.keys import KeyDoor
 from site_client.egress.policy import Policy, read_policy
-from site_client.files import write_atomically
-from site_client.keys.news import KeyNews, Newest, SealedNews
+from site_client.keys.boxes import open_news
+from site_client.keys.giving import Giving, Turn
+from site_client.keys.news import KeyNews, Newest
 from site_client.keys.ring import Held, KeyRing
+from site_client.keys.state import KeyState, note_key_state
 from site_client.keys.trust import Acquaintances, Me, Peer, verify_peers
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 
-PATIENCE_S = 60.0
-"""How much longer each next holder, in order of name, waits for those before it to seal."""
-AGAIN_S = 120.0
-"""When what was sealed and did not arrive is sealed again."""
-RENEW_PAUSE_S = 60.0
-"""Least time between two keys that this site makes, whatever the desk asks for."""
 LOG = logging.getLogger("cairn.keys")
-
-
-@dataclass(frozen=True)
-class KeyState:
-    """Where the federation key stands, for ``check`` and ``status``; written beside the keys.
-
-    Attributes:
-        generation: of the newest key here; 0: none, or one brought by hand.
-        key_id: its public id; empty without one.
-        peers: newest generation that each admitted site has, as the desk says.
-        fingerprints: of the ledger keys of those sites, by site.
-        waiting: what is waited for, in our own words; empty when nothing is.
-        trouble: what was refused last, in our own words; empty when nothing is wrong.
-    """
-
-    generation: int = 0
-    key_id: str = ""
-    peers: Mapping[str, int] | None = None
-    fingerprints: Mapping[str, str] | None = None
-    waiting: str = ""
-    trouble: str = ""
-
-    @property
-    def says(self) -> str:
-        """The key, and who has it, in a line."""
-        number = f"generation {self.generation}" if self.generation else "brought by hand"
-        has = [name for name, at in (self.peers or {}).items() if at and at >= self.generation]
-        lacks = [name for name in self.peers or {} if name not in has]
-        parts = [f"id {self.key_id}, {number}"] if self.key_id else ["not here"]
-        parts += [f"at {', '.join(has)}"] if has and self.generation else []
-        parts += [f"not yet at {', '.join(lacks)}"] if lacks and self.generation else []
-        parts += [f"waits for {self.waiting}"] if self.waiting else []
-        return "; ".join(parts)
 
 
 class KeyKeeper:
@@ -89,16 +48,30 @@ class KeyKeeper:
         door: KeyDoor,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._site, self._door, self._clock = site, door, clock
-        self._ledger_key = ledger_key
+        self._site, self._door, self._ledger_key = site, door, ledger_key
         self._spool = Spool(site.spool)
         self._ring = KeyRing(site)
         self._friends = Acquaintances(site.key_ring / "sites.json")
+        self._giving = Giving(door, self._friends, ledger_key, clock)
         self._read: tuple[int, int] | None = None
-        self._given: dict[tuple[str, int, str], float] = {}
-        self._since: dict[tuple[str, int], float] = {}
+        self._last = KeyState()
         self._told: set[str] = set()
-        self._made: float | None = None
+
+    @property
+    def expects_key(self) -> bool:
+        """Whether a key, or a newer one, is on its way here without anybody's hands.
+
+        Raises:
+            InputDataError: the site's settings, its policy or a key cannot be read.
+        """
+        if self._site.settings().enrolment is None or not self._site.sealing_key.exists():
+            return False
+        if read_policy(self._site.policy_file).sharing.share == "never":
+            return False
+        held, waiting = self._ring.newest(), bool(self._last.waiting)
+        if held is None:
+            return waiting or not self._last.trouble
+        return held.generation > 0 and waiting
 
     def turn(self) -> KeyState | None:
         """Do what the newest news ask for; None when there are none since the last turn.
@@ -124,7 +97,8 @@ class KeyKeeper:
         except CairnError as error:
             self._refuse(error, policy)
             state = self._state({}, trouble=_short(error))
-        self._note(state)
+        note_key_state(self._site, state)
+        self._last = state
         return state
 
     def _consider(self, news: KeyNews, opening: OpeningKey, policy: Policy) -> KeyState:
@@ -147,7 +121,7 @@ class KeyKeeper:
         }
         if me.site not in allowed:
             return self._state(verified, "admission by the coordinator", trouble)
-        work = _Turn(news, opening, policy, me, allowed)
+        work = Turn(news, opening, policy, me, allowed)
         try:
             waiting = self._settle(work)
         except StorageError:
@@ -157,7 +131,7 @@ class KeyKeeper:
             waiting, trouble = "", _short(error)
         return self._state(verified, waiting, trouble)
 
-    def _settle(self, turn: _Turn) -> str:
+    def _settle(self, turn: Turn) -> str:
         """Take or make the newest key, then see that others get it; returns what is waited for."""
         newest = turn.news.newest
         self._settle_proposal(newest)
@@ -166,7 +140,7 @@ class KeyKeeper:
             if held is not None and held.generation > 0:
                 raise _fell_back(held.generation, newest)
             key = self._ring.propose(1) if held is None else held.key
-            self._give(turn, Held(1, key), turn.allowed.values())
+            self._giving.give(turn, Held(1, key), turn.allowed.values())
             return "the desk, to say that our key is the federation's"
         if held is None or held.generation == 0:
             held = self._adopt(turn, held)
@@ -182,8 +156,11 @@ class KeyKeeper:
         if held.generation > newest.generation:
             raise _fell_back(held.generation, newest)
         if held.key.key_id != newest.key_id:
-            raise _another_key(newest)
-        return self._serve(turn, held)
+            raise another_key(newest)
+        if newest.renew:
+            return self._renew(turn, held.generation)
+        self._giving.serve(turn, held)
+        return ""
 
     def _settle_proposal(self, newest: Newest) -> None:
         proposed = self._ring.proposal()
@@ -196,122 +173,35 @@ class KeyKeeper:
             LOG.info("another site was first with generation %d", newest.generation)
         self._ring.drop_proposal()
 
-    def _adopt(self, turn: _Turn, by_hand: Held | None) -> Held | None:
+    def _adopt(self, turn: Turn, by_hand: Held | None) -> Held | None:
         """The first key that the desk names: opened, or recognised as the one brought by hand."""
         newest = turn.news.newest
         if by_hand is None:
             return self._take(turn)
         if by_hand.key.key_id != newest.key_id:
-            raise _another_key(newest)
+            raise another_key(newest)
         self._ring.add(newest.generation, by_hand.key)
         return self._ring.newest()
 
-    def _take(self, turn: _Turn) -> Held | None:
+    def _take(self, turn: Turn) -> Held | None:
         """Open what was sealed to us, if it is what the desk says; None while there is nothing."""
-        sealed = turn.news.sealed
+        newest, sealed = turn.news.newest, turn.news.sealed
         if sealed is None:
             return None
-        label, sender = self._label_of(turn, sealed)
-        box = bytes.fromhex(sealed.box)
-        check_box(box, bytes.fromhex(sealed.signature), label, sender.ledger)
-        key = open_box(box, turn.opening, label)
+        key, sender = open_news(sealed, newest, turn.me, turn.allowed, turn.opening)
         self._friends.meet([sender])
-        self._ring.add(label.generation, key)
-        LOG.info("generation %d came, sealed by %s", label.generation, sender.site)
+        self._ring.add(newest.generation, key)
+        LOG.info("generation %d came, sealed by %s", newest.generation, sender.site)
         return self._ring.newest()
 
-    def _label_of(self, turn: _Turn, sealed: SealedNews) -> tuple[Label, Peer]:
-        newest, me = turn.news.newest, turn.me
-        if sealed.for_site != me.site:
-            raise _not_ours("for_site", "this site", "another")
-        if (sealed.generation, sealed.key_id) != (newest.generation, newest.key_id):
-            raise _not_ours("generation", f"{newest.generation}", f"{sealed.generation}")
-        sender = turn.allowed.get(sealed.from_site)
-        if sender is None:
-            raise _not_ours("from_site", "a verified site that policy.toml allows", "another")
-        label = Label(
-            federation=me.federation,
-            generation=sealed.generation,
-            key_id=sealed.key_id,
-            from_site=sealed.from_site,
-            for_site=me.site,
-            for_ledger_key=me.ledger.fingerprint,
-        )
-        return label, sender
-
-    def _serve(self, turn: _Turn, held: Held) -> str:
-        """As a holder: make the next generation if one is wanted, else seal to who lacks this."""
-        if turn.news.newest.renew:
-            return self._renew(turn, held.generation)
-        lacking = [peer for peer in turn.allowed.values() if peer.generation < held.generation]
-        if not lacking:
-            self._since.clear()
-            return ""
-        if self._is_our_turn("serve", turn, held.generation):
-            self._give(turn, held, lacking)
-        return ""
-
-    def _renew(self, turn: _Turn, generation: int) -> str:
+    def _renew(self, turn: Turn, generation: int) -> str:
         """Make the generation after this one, for a site was revoked."""
-        following, now = generation + 1, self._clock()
-        known = self._ring.proposal()
+        following, known = generation + 1, self._ring.proposal()
         again = known is not None and known.generation == following
-        rested = self._made is None or now - self._made >= RENEW_PAUSE_S
-        if self._is_our_turn("renew", turn, generation) and (again or rested):
-            self._made = self._made if again else now
-            self._give(turn, Held(following, self._ring.propose(following)), turn.allowed.values())
+        if self._giving.may_renew(turn, generation, again=again):
+            key = self._ring.propose(following)
+            self._giving.give(turn, Held(following, key), turn.allowed.values())
         return f"generation {following}, for a site was revoked"
-
-    def _is_our_turn(self, what: str, turn: _Turn, generation: int) -> bool:
-        """The first holder by name acts at once; each next one waits for it a while longer."""
-        before = sum(
-            peer.generation >= generation and name < turn.me.site
-            for name, peer in turn.allowed.items()
-        )
-        since = self._since.setdefault((what, generation), self._clock())
-        return self._clock() - since >= before * PATIENCE_S
-
-    def _give(self, turn: _Turn, held: Held, receivers: Iterable[Peer]) -> None:
-        """Seal a key to those that were not given it lately, and put it through the door."""
-        now, me, boxes = self._clock(), turn.me, []
-        key_id = held.key.key_id
-        given = []
-        for peer in receivers:
-            name = (peer.site, held.generation, key_id)
-            if peer.sealing is None or now - self._given.get(name, now - AGAIN_S) < AGAIN_S:
-                continue
-            boxes.append(self._sealed(held.key, peer, peer.sealing, held.generation, me))
-            given.append(peer)
-        if not boxes:
-            return
-        context = KeyContext(
-            federation=me.federation,
-            site=me.site,
-            ledger_key=me.ledger,
-            generation=held.generation,
-            key_id=key_id,
-            receivers={peer.site: peer.ledger.fingerprint for peer in turn.allowed.values()},
-            policy=turn.policy,
-        )
-        self._door.release(encode_sealed(boxes), context)
-        self._friends.meet(given)
-        self._given |= {(peer.site, held.generation, key_id): now for peer in given}
-        names = ", ".join(peer.site for peer in given)
-        LOG.info("generation %d sealed to %s", held.generation, names)
-
-    def _sealed(
-        self, key: FederationKey, peer: Peer, sealing: SealingKey, generation: int, me: Me
-    ) -> SealedBox:
-        label = Label(
-            federation=me.federation,
-            generation=generation,
-            key_id=key.key_id,
-            from_site=me.site,
-            for_site=peer.site,
-            for_ledger_key=peer.ledger.fingerprint,
-        )
-        box = seal(key, sealing, label)
-        return SealedBox(label, box, sign_box(box, label, self._ledger_key))
 
     def _refuse(self, error: CairnError, policy: Policy) -> None:
         """Record what does not hold, once: the same lie every half minute is one record."""
@@ -330,33 +220,6 @@ class KeyKeeper:
             trouble=trouble,
         )
 
-    def _note(self, state: KeyState) -> None:
-        self._site.key_ring.mkdir(mode=0o700, exist_ok=True)
-        text = json.dumps(vars(state), sort_keys=True)
-        path = self._site.key_ring / "status.json"
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            write_atomically(path, text.encode())
-
-
-@dataclass(frozen=True)
-class _Turn:
-    """What one turn goes by."""
-
-    news: KeyNews
-    opening: OpeningKey
-    policy: Policy
-    me: Me
-    allowed: Mapping[str, Peer]
-
-
-def read_key_state(site: SiteFolder) -> KeyState | None:
-    """What the worker noted last, or None when it noted nothing yet."""
-    try:
-        value = json.loads((site.key_ring / "status.json").read_text(encoding="utf-8"))
-        return KeyState(**value)
-    except (OSError, ValueError, TypeError):
-        return None
-
 
 def _short(error: CairnError) -> str:
     return str(error).removesuffix(f". {error.advice}") if error.advice else str(error)
@@ -372,7 +235,8 @@ def _fell_back(generation: int, newest: Newest) -> VerificationError:
     )
 
 
-def _another_key(newest: Newest) -> VerificationError:
+def another_key(newest: Newest) -> VerificationError:
+    """The desk names another key than the one here, and nobody but a person can tell why."""
     return VerificationError(
         "the aggregator names another federation key than the one here",
         field=f"key id of generation {newest.generation}",
@@ -380,13 +244,4 @@ def _another_key(newest: Newest) -> VerificationError:
         got=f"{newest.key_id}",
         advice="Compare key ids with the other sites; if ours was brought by hand and is wrong, "
         "remove worker/federation.key",
-    )
-
-
-def _not_ours(field: str, expected: str, got: str) -> VerificationError:
-    return VerificationError(
-        "a sealed federation key is not what was asked for",
-        field=field,
-        expected=expected,
-        got=got,
     )

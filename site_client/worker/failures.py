@@ -28,6 +28,10 @@ class PolicyError(Exception):
     """Wraps a refusal by the site's own policy."""
 
 
+class NoKeyError(Exception):
+    """The plan needs the key that all sites share, and none has come to this site."""
+
+
 class StoppedError(Exception):
     """The worker was asked to stop in the middle of its work; the order stays in the inbox."""
 
@@ -38,6 +42,8 @@ def code_of(error: BaseException) -> ReplyCode:
         return ReplyCode.BAD_ORDER
     if isinstance(error, PolicyError):
         return ReplyCode.REFUSED_BY_POLICY
+    if isinstance(error, NoKeyError):
+        return ReplyCode.NO_FEDERATION_KEY
     if isinstance(error, MemoryError):
         return ReplyCode.OUT_OF_MEMORY
     for cause in _chain(error):

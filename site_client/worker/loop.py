@@ -17,7 +17,6 @@ from types import TracebackType
 from typing import Self
 
 from common.canonical import canonical_json
-from common.crypto.identity import PublicKey
 from common.errors import CairnError, RefusedError, VerificationError
 from common.ledger.durable import StorageError
 from common.ledger.log import Ledger
@@ -36,12 +35,14 @@ from site_client.site import SiteFolder
 from site_client.spool import Spool
 from site_client.worker.failures import (
     BadOrderError,
+    NoKeyError,
     PolicyError,
     StoppedError,
     UntrustedError,
     code_of,
 )
 from site_client.worker.order import Opened, open_order
+from site_client.worker.patience import KeyPatience
 from site_client.worker.setup import Asked, Progress, make_context, make_study, read_keys
 from site_client.worker.state import RunState
 from site_client.worker.study import Study, check_order, weights_bytes
@@ -87,6 +88,7 @@ class Worker:
         self._ring = KeyRing(site)
         door = KeyDoor(self._ledger, self._spool, self._settings.app_sha256)
         self._keeper = KeyKeeper(site, self._keys.ledger, door)
+        self._patience = KeyPatience(self._keeper)
         self._study: Study | None = None
         self._studied: tuple[str, str] | None = None
 
@@ -117,21 +119,22 @@ class Worker:
     def turn(self) -> bool:
         """Answer one order if one waits; says whether one did.
 
-        What came about the federation key is seen to first.
+        What came about the federation key is seen to first; a run's first order may wait
+        for it a little.
 
         Raises:
             StorageError, InputDataError: as ``run``.
         """
         self._keeper.turn()
         self._supersede()
-        waiting = self._spool.orders()
-        if not waiting:
+        digest = self._patience.ready(self._spool.orders(), self._peek)
+        if digest is None:
             return False
         try:
-            self._handle(waiting[0])
+            self._handle(digest)
         except StoppedError:
             self._forget_study()
-            LOG.info("order %s is left for the next start", waiting[0][:12])
+            LOG.info("order %s is left for the next start", digest[:12])
         return True
 
     def _handle(self, digest: str) -> None:
@@ -235,6 +238,8 @@ class Worker:
         if fits and self._study is not None and behind in (None, self._study.trained):
             return self._study
         self._forget_study()
+        if order.plan.limits.privacy_tier > 0 and self._ring.of_run(order.header.run) is None:
+            raise NoKeyError("this plan needs the federation key, and none has come yet")
         self._ring.begin_run(order.header.run)
         states.forget_other_runs()
         study = make_study(
@@ -274,10 +279,10 @@ class Worker:
             return
         latest: dict[str, tuple[int, str]] = {}
         for digest in waiting:
-            header = self._peek(digest, self._keys.witness)
-            if header is None:
+            order = self._peek(digest)
+            if order is None:
                 continue
-            run, round_ = header
+            run, round_ = order.header.run, order.header.round
             older = latest.get(run)
             if older is not None and older[0] != round_:
                 stale = min(older, (round_, digest))[1]
@@ -285,14 +290,13 @@ class Worker:
                 self._spool.finish_order(stale)
             latest[run] = (round_, digest) if older is None else max(older, (round_, digest))
 
-    def _peek(self, digest: str, witness: PublicKey) -> tuple[str, int] | None:
-        """Run and round of a waiting order whose signature holds."""
+    def _peek(self, digest: str) -> Order | None:
+        """A waiting order, if its signature holds."""
         try:
-            opened = open_order(self._spool.read_order(digest), witness)
+            opened = open_order(self._spool.read_order(digest), self._keys.witness)
         except (BadOrderError, RefusedError):
             return None
-        header = opened.order.header
-        return None if opened.fault is not None else (header.run, header.round)
+        return None if opened.fault is not None else opened.order
 
     def _report_progress(self, what: str, done: int, total: int) -> None:
         if self._stop.is_set():

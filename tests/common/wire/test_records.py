@@ -90,6 +90,7 @@ def test_the_numbers_of_failures_are_frozen():
         "LEDGER_BROKEN": 9,
         "UNAPPROVED_APP": 10,
         "UNTRUSTED_KEY": 11,
+        "NO_FEDERATION_KEY": 12,
     }
 
 

@@ -62,9 +62,9 @@ class Site:
 
     def wait(self, seconds: float) -> None:
         """Let the keeper believe that this time has passed."""
-        keeper = self.worker._keeper
-        before = keeper._clock
-        keeper._clock = lambda: before() + seconds
+        giving = self.worker._keeper._giving
+        before = giving._clock
+        giving._clock = lambda: before() + seconds
 
     def held(self) -> Held | None:
         return KeyRing(self.folder).newest()

@@ -18,8 +18,11 @@ from common.enrolment import parse_request
 from common.errors import ExitCode, RefusedError, UnreachableError, VerificationError
 from common.wire.codes import ReplyCode
 from site_client.keys.first import key_step
-from site_client.keys.keeper import PATIENCE_S, read_key_state
+from site_client.keys.giving import PATIENCE_S
+from site_client.keys.keeper import another_key
+from site_client.keys.news import Newest
 from site_client.keys.ring import KeyRing
+from site_client.keys.state import read_key_state
 
 
 def secrets_of(*sites) -> list[bytes]:
@@ -150,9 +153,7 @@ def south_advice(site) -> str:
     [refusal] = site.refusals()
     assert refusal.code == ReplyCode.UNTRUSTED_KEY
     assert "another federation key" in read_key_state(site.folder).trouble
-    from site_client.keys.keeper import Newest, _another_key
-
-    return _another_key(Newest(generation=1, key_id="0" * 16)).advice
+    return another_key(Newest(generation=1, key_id="0" * 16)).advice
 
 
 # A site leaves.

@@ -13,7 +13,7 @@ from common.errors import InputDataError, VerificationError
 from common.ledger.log import Ledger
 from common.model import initial_weights, weights_digest
 from common.wire import parcel
-from common.wire.codes import ReplyCode
+from common.wire.codes import EXPLANATIONS, ReplyCode
 from site_client.worker import loop
 from site_client.worker.loop import Worker
 
@@ -367,7 +367,18 @@ def test_a_failure_leaves_as_its_number_and_its_text_stays_in_the_log(
 def test_a_site_without_the_federation_key_says_so_by_number(site):
     site.folder.federation_key.unlink()
     with Worker(site.folder, threading.Event()) as worker:
-        assert code_of(answer(worker, site, site.order())) is ReplyCode.BAD_DATA
+        reply = answer(worker, site, site.order())
+    assert code_of(reply) is ReplyCode.NO_FEDERATION_KEY
+    assert "has not come" in EXPLANATIONS[code_of(reply)]
+
+
+def test_a_plan_of_public_sketches_needs_no_federation_key(make_site):
+    site = make_site(limits={"privacy_tier": 0})
+    site.folder.federation_key.unlink()
+    policy = site.folder.policy_file
+    policy.write_text(policy.read_text().replace("least_tier = 1", "least_tier = 0"))
+    with Worker(site.folder, threading.Event()) as worker:
+        assert code_of(answer(worker, site, site.order())) is ReplyCode.OK
 
 
 # The inbox.

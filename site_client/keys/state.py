@@ -1,0 +1,67 @@
+"""Where the federation key stands at this site: what `check`, `status` and `join` show.
+
+The worker notes it beside the keys after every look; no secret is in it, and
+nothing is decided by it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from site_client.files import write_atomically
+from site_client.site import SiteFolder
+
+_FILE = "status.json"
+
+
+@dataclass(frozen=True)
+class KeyState:
+    """Where the federation key stands, for ``check`` and ``status``; written beside the keys.
+
+    Attributes:
+        generation: of the newest key here; 0: none, or one brought by hand.
+        key_id: its public id; empty without one.
+        peers: newest generation that each admitted site has, as the desk says.
+        fingerprints: of the ledger keys of those sites, by site.
+        waiting: what is waited for, in our own words; empty when nothing is.
+        trouble: what was refused last, in our own words; empty when nothing is wrong.
+    """
+
+    generation: int = 0
+    key_id: str = ""
+    peers: Mapping[str, int] | None = None
+    fingerprints: Mapping[str, str] | None = None
+    waiting: str = ""
+    trouble: str = ""
+
+    @property
+    def says(self) -> str:
+        """The key, and who has it, in a line."""
+        number = f"generation {self.generation}" if self.generation else "brought by hand"
+        has = [name for name, at in (self.peers or {}).items() if at and at >= self.generation]
+        lacks = [name for name in self.peers or {} if name not in has]
+        parts = [f"id {self.key_id}, {number}"] if self.key_id else ["not here"]
+        parts += [f"at {', '.join(has)}"] if has and self.generation else []
+        parts += [f"not yet at {', '.join(lacks)}"] if lacks and self.generation else []
+        parts += [f"waits for {self.waiting}"] if self.waiting else []
+        return "; ".join(parts)
+
+
+def note_key_state(site: SiteFolder, state: KeyState) -> None:
+    """Write it, if it differs from what was noted last."""
+    site.key_ring.mkdir(mode=0o700, exist_ok=True)
+    text = json.dumps(vars(state), sort_keys=True)
+    path = site.key_ring / _FILE
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text.encode())
+
+
+def read_key_state(site: SiteFolder) -> KeyState | None:
+    """What the worker noted last, or None when it noted nothing yet."""
+    try:
+        value = json.loads((site.key_ring / _FILE).read_text(encoding="utf-8"))
+        return KeyState(**value)
+    except (OSError, ValueError, TypeError):
+        return None
