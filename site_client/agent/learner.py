@@ -21,8 +21,9 @@ from common.model import Weights
 from site_client.agent import schedules
 from site_client.agent.keys import ExperienceKeys, LocalCounts, codec_of
 from site_client.agent.network import get_weights, set_weights, to_tensors, use_deterministic_torch
+from site_client.agent.networks.base import QNetwork
 from site_client.agent.objective import Objective
-from site_client.agent.replay import Replay
+from site_client.agent.replay import Drawn, Replay
 from site_client.agent.searches import Searches
 from site_client.agent.settings import LearnerSettings
 from site_client.agent.states import (
@@ -246,23 +247,42 @@ class Learner:
         if self._updates and self._updates % _UPDATES_PER_RECOUNT == 0:
             self._recount()
         drawn = self._replay.sample(self._rng, self._settings.batch, self.progress)
-        objective = self._objective
-        if self._path_supervised():
-            losses, errors = objective.of_all_rewards(drawn.transitions)
-        else:
-            losses, errors = objective.of_returns(drawn.transitions)
-        loss = (losses * torch.from_numpy(drawn.importance)).mean()
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate
         self._optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss, errors = self._backward(drawn)
         nn.utils.clip_grad_norm_(self._online.parameters(), self._settings.gradient_clip)
         self._optimizer.step()
         if self._replay.kind == "prioritised":
-            self._replay.set_errors(drawn.slots, errors.numpy())
+            self._replay.set_errors(drawn.slots, errors)
         self._updates += 1
-        objective.move_target(self._updates)
-        return float(loss.detach())
+        self._objective.move_target(self._updates)
+        return loss
+
+    def _backward(self, drawn: Drawn) -> tuple[float, NDArray[np.floating]]:
+        """Add the gradients of the mean loss; returns it and the absolute errors float[n].
+
+        In parts where the network remembers too much of each row for all at once: the
+        gradients of the parts add up to that of the whole.
+        """
+        n = len(drawn.transitions)
+        at_once = n
+        if isinstance(self._online, QNetwork) and self._online.gradient_rows is not None:
+            at_once = max(1, self._online.gradient_rows // self._task.agents)
+        total, errors = 0.0, []
+        for begin in range(0, n, at_once):
+            part = slice(begin, begin + at_once)
+            some = drawn.transitions[part]
+            if self._path_supervised():
+                losses, gaps = self._objective.of_all_rewards(some)
+            else:
+                losses, gaps = self._objective.of_returns(some)
+            weighed = losses * torch.from_numpy(drawn.importance[part])
+            loss = weighed.mean() if at_once >= n else weighed.sum() / n
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+            errors.append(gaps.numpy())
+        return total, np.concatenate(errors)
 
     def _path_supervised(self) -> bool:
         """Whether this update regresses the immediate rewards of all actions."""

@@ -50,7 +50,13 @@ class QNetwork(nn.Module):
     """Action values of searches; subclasses say how to see and how to decide.
 
     Every agent under every head has a *branch* of its own, numbered head * agents + agent.
+
+    Attributes:
+        gradient_rows: observations (of single agents) that a gradient is taken of at once;
+            a larger batch is taken in parts. None for networks that remember little of each.
     """
+
+    gradient_rows: int | None = None
 
     def __init__(self, space: Spaces, *, dueling: bool) -> None:
         super().__init__()

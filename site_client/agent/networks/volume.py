@@ -78,6 +78,9 @@ class Network3D(QNetwork):
         InputDataError: the ROI is no volume, or too small.
     """
 
+    # Some 25 MB are kept of each until its gradient is taken.
+    gradient_rows = 16
+
     def __init__(
         self,
         space: Spaces,
