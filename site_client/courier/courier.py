@@ -33,9 +33,11 @@ from site_client.courier.fleet import (
     Fleet,
     Incoming,
     RunOverError,
+    UnknownKeyError,
     message_from_stub,
     message_stub,
 )
+from site_client.courier.newcomer import Newcomer
 from site_client.courier.outage import Outage
 from site_client.files import write_atomically
 from site_client.site import SiteFolder, SiteSettings
@@ -44,6 +46,7 @@ from site_client.spool import Spool
 TURN_S = 0.1
 SHORTEST_PULL_S, LONGEST_PULL_S = 0.2, 2.0
 LONGEST_WAIT_S = 30.0
+NEWCOMER_S = 0.5
 LOG = logging.getLogger("cairn.courier")
 
 
@@ -104,7 +107,7 @@ class Courier:
 
     def go_online(self) -> None:
         """Activate, remembering the node's id for the next start."""
-        memory = self._folder / "node-id"
+        memory = node_id_file(self._folder)
         known = int(memory.read_text()) if memory.exists() else None
         node_id = self._fleet.activate(known)
         write_atomically(memory, f"{node_id}".encode())
@@ -212,6 +215,11 @@ class Courier:
         return found
 
 
+def node_id_file(folder: Path) -> Path:
+    """Where a courier remembers its node's id; there since the aggregator first took its key."""
+    return folder / "node-id"
+
+
 def read_courier_file(path: Path) -> bytes:
     """Key or certificate of the courier.
 
@@ -233,7 +241,8 @@ def run_courier(site: SiteFolder, stop: threading.Event) -> None:
     """Carry until ``stop`` is set; only an unreachable aggregator is tried again.
 
     Raises:
-        VerificationError: wrong CA, unregistered or revoked key: exits at once.
+        VerificationError: wrong CA, or a revoked key: exits at once. A key that was never
+            accepted has a few seconds, in which an admission can reach Flower.
         InputDataError: the site folder is incomplete.
     """
     settings = site.settings()
@@ -244,6 +253,7 @@ def run_courier(site: SiteFolder, stop: threading.Event) -> None:
     fleet = Fleet(settings.address, authority, node_key)
     courier = Courier(site.courier, settings, spool, fleet)
     online, wait, outage = False, 1.0, Outage()
+    newcomer = Newcomer(node_id_file(site.courier))
     try:
         while not stop.is_set():
             try:
@@ -254,6 +264,9 @@ def run_courier(site: SiteFolder, stop: threading.Event) -> None:
                     LOG.info("online as %s at %s", settings.site, settings.address)
                 courier.turn()
                 stop.wait(TURN_S)
+            except UnknownKeyError as error:
+                newcomer.refused(error)
+                stop.wait(NEWCOMER_S)
             except UnreachableError as error:
                 outage.failed(error, wait)
                 online = False

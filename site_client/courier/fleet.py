@@ -79,6 +79,10 @@ class RunOverError(VerificationError):
     """What was asked concerns a run that is no longer running; the connection is sound."""
 
 
+class UnknownKeyError(VerificationError):
+    """The aggregator does not accept our node key: not admitted, or revoked."""
+
+
 @dataclass(frozen=True)
 class Incoming:
     """A message from the aggregator.
@@ -306,8 +310,8 @@ def _not_accepted(answer: httpx.Response) -> VerificationError:
     )
 
 
-def _unknown_key() -> VerificationError:
-    return VerificationError(
+def _unknown_key() -> UnknownKeyError:
+    return UnknownKeyError(
         "the aggregator does not accept this site's node key",
         field="courier/node.key",
         expected="a key that the coordinator admitted and did not revoke",

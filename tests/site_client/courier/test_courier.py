@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +19,17 @@ from common.errors import UnreachableError, VerificationError
 from common.wire.codes import ReplyCode
 from common.wire.parcel import wrap
 from common.wire.transport import CODE, MESSAGE_TYPE, PARCEL, RECORD
-from site_client.courier.courier import Courier, parcel_content
+from site_client.courier import courier as courier_module
+from site_client.courier.courier import Courier, parcel_content, run_courier
 from site_client.courier.fleet import (
     Incoming,
     RunOverError,
+    UnknownKeyError,
     explain,
     message_from_stub,
     message_stub,
 )
+from site_client.courier.newcomer import Newcomer
 from site_client.files import write_atomically
 from site_client.site import SiteSettings
 from site_client.spool import Spool
@@ -237,7 +241,7 @@ def test_an_order_of_a_run_that_is_over_does_not_end_the_courier(make, fleet, sp
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
-        (401, VerificationError),
+        (401, UnknownKeyError),
         (403, RunOverError),
         (412, VerificationError),
         (500, UnreachableError),
@@ -258,3 +262,109 @@ def test_a_stub_holds_no_content_and_can_still_be_answered():
     back = message_from_stub(stub)
     assert back.metadata.message_id == message.metadata.message_id
     assert back.metadata.run_id == message.metadata.run_id
+
+
+# A key that the aggregator does not know.
+
+
+class StrangersFleet(MemoryFleet):
+    """Refuses the key so many times, then takes it; after ``revoked`` never again."""
+
+    def __init__(self, refusals: int) -> None:
+        super().__init__()
+        self.refusals = refusals
+        self.tries = 0
+        self.revoked = False
+
+    def activate(self, known_node_id):
+        self.tries += 1
+        if self.revoked or self.tries <= self.refusals:
+            raise explain(refused_with(401))
+        return super().activate(known_node_id)
+
+    def heartbeat(self):
+        return not self.revoked
+
+    def close(self):
+        pass
+
+
+def refused_with(status: int) -> httpx.HTTPStatusError:
+    request = httpx.Request("POST", "https://fed/v1/fleet/activate-node")
+    answer = httpx.Response(status, request=request)
+    return httpx.HTTPStatusError("no", request=request, response=answer)
+
+
+@pytest.fixture
+def run(make_site, monkeypatch, caplog):
+    """Runs a joined site's courier against a fleet; time passes only while it waits."""
+    folder = make_site(images=1).folder
+    now = [100.0]
+
+    def carry(fleet: StrangersFleet, turns: int = 3) -> None:
+        """At most so many turns after it came online; ``fleet.lasted`` says for how long."""
+        stop, began = threading.Event(), now[0]
+        left = [turns]
+
+        def wait(seconds: float) -> None:
+            now[0] += seconds
+            if fleet.known:
+                left[0] -= 1
+                if left[0] <= 0:
+                    stop.set()
+
+        monkeypatch.setattr(stop, "wait", wait)
+        monkeypatch.setattr(courier_module, "Fleet", lambda *_: fleet)
+        monkeypatch.setattr(
+            courier_module, "Newcomer", lambda path: Newcomer(path, clock=lambda: now[0])
+        )
+        caplog.clear()
+        with caplog.at_level("INFO", "cairn.courier"):
+            try:
+                run_courier(folder, stop)
+            finally:
+                fleet.lasted = now[0] - began
+
+    return carry
+
+
+def test_a_site_admitted_a_moment_ago_is_tried_again_and_comes_online(run, caplog):
+    fleet = StrangersFleet(refusals=3)
+    run(fleet)
+    assert fleet.tries == 4
+    assert caplog.text.count("does not know this site's key yet") == 1
+    assert "online as north" in caplog.text
+
+
+def test_a_stranger_is_refused_for_good_within_seconds(run, caplog):
+    fleet = StrangersFleet(refusals=10**6)
+    with pytest.raises(UnknownKeyError, match="not admitted, or was revoked"):
+        run(fleet)
+    assert 4.0 <= fleet.lasted < 5.0
+    assert caplog.text.count("does not know this site's key yet") == 1
+
+
+def test_a_site_that_was_accepted_once_and_is_revoked_ends_at_once(run, caplog):
+    run(StrangersFleet(refusals=0))
+    revoked = StrangersFleet(refusals=10**6)
+    with pytest.raises(UnknownKeyError):
+        run(revoked)
+    assert revoked.tries == 1
+    assert revoked.lasted == 0
+    assert "yet" not in caplog.text
+
+
+def test_a_site_revoked_while_it_is_online_ends_at_its_next_heartbeat(run, monkeypatch):
+    monkeypatch.setattr(courier_module, "HEARTBEAT_S", 0.0)
+    fleet = StrangersFleet(refusals=0)
+    honest = fleet.pull
+
+    def pull():
+        fleet.revoked = True
+        return honest()
+
+    fleet.pull = pull
+    with pytest.raises(UnknownKeyError):
+        run(fleet, turns=10)
+    assert fleet.tries == 2
+    assert fleet.lasted < 1.0
