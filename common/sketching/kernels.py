@@ -140,7 +140,7 @@ def count(
 def add(
     keys: U64,
     weights: I64,
-    low: Low,
+    low: Low | None,
     table: I64,
     k0: np.uint64,
     k1: np.uint64,
@@ -150,7 +150,11 @@ def add(
     mixed: U64,
     index: U32,
 ) -> None:
-    """Add a signed weight for every key, as ``count`` adds one. ``fold`` must follow."""
+    """Add a signed weight for every key, as ``count`` adds one. ``fold`` must follow.
+
+    Without ``low`` the weights go straight into the table: numba compiles that case
+    apart, with no branch left in the loop.
+    """
     for start in range(0, keys.size, mixed.size):
         chunk = keys[start : start + mixed.size]
         amounts = weights[start : start + mixed.size]
@@ -159,7 +163,11 @@ def add(
             for at in range(0, chunk.size, index.size):
                 block = mixed[at : min(at + index.size, chunk.size)]
                 _row_cells(block, index, a[r], b[r], cells)
-                _add(low[r], table[r], index, amounts[at : at + index.size], block.size)
+                some = amounts[at : at + index.size]
+                if low is None:
+                    _add_few(table[r], index, some, block.size)
+                else:
+                    _add(low[r], table[r], index, some, block.size)
 
 
 @compiled
@@ -176,15 +184,7 @@ def add_few(
     index: U32,
 ) -> None:
     """Add a signed weight for every key, straight into the table."""
-    for start in range(0, keys.size, mixed.size):
-        chunk = keys[start : start + mixed.size]
-        amounts = weights[start : start + mixed.size]
-        premix(chunk, mixed, k0, k1)
-        for r in range(table.shape[0]):
-            for at in range(0, chunk.size, index.size):
-                block = mixed[at : min(at + index.size, chunk.size)]
-                _row_cells(block, index, a[r], b[r], cells)
-                _add_few(table[r], index, amounts[at : at + index.size], block.size)
+    add(keys, weights, None, table, k0, k1, a, b, cells, mixed, index)
 
 
 @compiled
