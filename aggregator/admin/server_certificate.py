@@ -1,12 +1,16 @@
 """The aggregator's own certificate: renewed when it starts, for the names that it has.
 
-Sites pin the authority and not this certificate, so they notice nothing. The
-authority itself is never renewed here: another one is another federation.
+Sites pin the authority and not this certificate, so they notice nothing. What runs
+has read it once: an aggregator that is never started again says in time that it
+should be. The authority itself is never renewed here: another one is another federation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import Event
 
 from cryptography import x509
 
@@ -23,6 +27,22 @@ from common.crypto.certificates import (
 )
 from common.errors import InputDataError, VerificationError
 from common.ledger.durable import replace_durably
+
+WARN_BELOW_DAYS = 30
+LOOK_S = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class ServerCertificate:
+    """How long the aggregator can still be connected to.
+
+    Attributes:
+        days: until its certificate expires; negative: it has.
+        warning: what to do about it; empty while there is time.
+    """
+
+    days: int
+    warning: str = ""
 
 
 def renew_server_certificate(folder: FederationFolder, now: datetime | None = None) -> int | None:
@@ -56,6 +76,43 @@ def renew_server_certificate(folder: FederationFolder, now: datetime | None = No
     fresh.replace(folder.pki / "server.key")
     replace_durably(folder.pki / "server.crt", certificate_to_pem(certificate))
     return days_left(certificate, now)
+
+
+def server_certificate(folder: FederationFolder, now: datetime | None = None) -> ServerCertificate:
+    """How the certificate stands that a running aggregator has.
+
+    Raises:
+        InputDataError: it is missing or malformed.
+    """
+    own = read_certificate(folder.pki / "server.crt")
+    days = days_left(own, now)
+    if days >= WARN_BELOW_DAYS:
+        return ServerCertificate(days)
+    says = f"The aggregator's certificate ends in {days} days"
+    if days < 0:
+        says = f"The aggregator's certificate ended {-days} days ago"
+    if _threshold(read_certificate(folder.pki / "ca.crt"), own) == 0:
+        return ServerCertificate(
+            days, f"{says}, with the federation's authority: make a new federation and invite anew."
+        )
+    return ServerCertificate(
+        days,
+        f"{says}: stop `cairn-aggregator up` between two runs and start it again, which renews it; "
+        "sites reconnect by themselves.",
+    )
+
+
+def keep_warning(
+    folder: FederationFolder, stop: Event, say: Callable[[str], None], every_s: float = LOOK_S
+) -> None:
+    """Until ``stop`` is set: say once a day that the certificate ends, when it soon does."""
+    while not stop.wait(every_s):
+        try:
+            warning = server_certificate(folder).warning
+        except InputDataError as error:
+            warning = str(error)
+        if warning:
+            say(warning)
 
 
 def _fits(folder: FederationFolder, own: x509.Certificate) -> bool:

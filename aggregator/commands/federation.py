@@ -27,6 +27,7 @@ from aggregator.commands.options import (
     NEW_FILE,
     dir_option,
     json_option,
+    warn_of,
     with_desk,
 )
 from aggregator.desk.desk import Desk, SiteLine
@@ -174,8 +175,10 @@ def revoke(desk: Desk, site: str) -> None:
 def sites(desk: Desk, *, as_json: bool) -> None:
     """Every site: invited, waiting, admitted or revoked; connected or not; days left."""
     lines = desk.sites()
+    certificate = desk.certificate()
     if as_json:
-        echo_json({"sites": [asdict(line) for line in lines]})
+        days = None if certificate is None else certificate.days
+        echo_json({"sites": [asdict(line) for line in lines], "server_certificate_days": days})
         return
     table = Table("site", "state", "connected", box=None, pad_edge=False, header_style="dim")
     table.add_column("certificate", justify="right")
@@ -183,6 +186,7 @@ def sites(desk: Desk, *, as_json: bool) -> None:
     for line in lines:
         table.add_row(*(Text(cell) for cell in _cells(line)))
     Console().print(table if lines else Text("no site was invited yet", style="dim"))
+    warn_of(certificate)
 
 
 def _cells(line: SiteLine) -> tuple[str, ...]:

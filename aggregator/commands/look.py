@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aggregator.commands.options import NEW_FILE, json_option, run_argument, with_desk
+from aggregator.commands.options import NEW_FILE, json_option, run_argument, warn_of, with_desk
 from aggregator.commands.rounds import follow_run
 from aggregator.desk.desk import Desk
 from aggregator.report.live import status_json, status_table
@@ -38,10 +38,12 @@ def status(desk: Desk, name: str, *, as_json: bool) -> None:
     """The sites of RUN (default: the newest), what they sent, and how it stands."""
     with desk.journal(name) as journal:
         state = fold(event for _, event in read_events(journal.path))
+    certificate = desk.certificate()
     if as_json:
-        echo_json(status_json(state))
-    else:
-        Console().print(status_table(state, now=datetime.now(UTC)))
+        echo_json(status_json(state, certificate))
+        return
+    Console().print(status_table(state, now=datetime.now(UTC)))
+    warn_of(certificate)
 
 
 @click.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from aggregator.admin.folder import FederationFolder
+from aggregator.admin.server_certificate import ServerCertificate
 from aggregator.desk.desk import Desk
 
 DESK_KEY = "aggregator.desk"
@@ -33,6 +34,12 @@ desk_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 run_argument = click.argument("name", required=False, default="", metavar="[RUN]")
+
+
+def warn_of(certificate: ServerCertificate | None) -> None:
+    """Say that the aggregator's own certificate ends soon, if it does."""
+    if certificate is not None and certificate.warning:
+        click.echo(certificate.warning, err=True)
 
 
 def with_desk(command: Callable[..., None]) -> Callable[..., None]:

@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from aggregator.commands.options import FILE, json_option, run_argument, with_desk
 from aggregator.desk.desk import Desk, Started, StartOrder
-from aggregator.desk.plans import facts_of, key_fact
 from aggregator.report.live import status_json, watch
 from aggregator.rounds.embedding import CODEBOOK_FILE, GROUPS_FILE
 from aggregator.rounds.events import read_events
@@ -49,19 +49,16 @@ def start(
     as_json: bool,
 ) -> None:
     """Validate PLAN, show what it will do, and start it."""
-    plan = read_plan(plan_file)
+    read_plan(plan_file)  # what is wrong with it is said here, before anybody is asked
+    plan = plan_file.read_bytes()
     files = {CODEC_FILE: codec, CODEBOOK_FILE: book}
     attached = {name: path.read_bytes() for name, path in files.items() if path is not None}
     if not as_json:
-        from aggregator.desk.local import LocalDesk
-
         table = Table(show_header=False, box=None, pad_edge=False)
-        admitted = sum(site.state == "admitted" for site in desk.sites())
-        here = key_fact(desk.folder, plan) if isinstance(desk, LocalDesk) else []
-        for name, value in [*facts_of(plan, admitted), *here]:
-            table.add_row(f"{name}  ", value)
+        for name, value in desk.facts(plan):
+            table.add_row(Text(f"{name}  "), Text(value))
         Console().print(table)
-    started = desk.start(StartOrder(plan_file.read_bytes(), min_sites, wait_s, attached))
+    started = desk.start(StartOrder(plan, min_sites, wait_s, attached))
     _after_start(context, desk, started, follow=follow, as_json=as_json)
 
 
@@ -103,7 +100,7 @@ def _after_start(
             advice="See `cairn-aggregator status`, and superexec.log in the flower folder",
         )
     if as_json:
-        echo_json(status_json(state))
+        echo_json(status_json(state, desk.certificate()))
     else:
         _say_what_was_kept(Path(started.folder))
     context.exit(code)

@@ -16,7 +16,11 @@ from aggregator.commands.options import dir_option
 @dir_option
 def up(root: Path) -> None:
     """Run the aggregator: what sites and coordinators connect to. Ends with Ctrl-C or SIGTERM."""
-    from aggregator.admin.server_certificate import renew_server_certificate
+    from aggregator.admin.server_certificate import (
+        keep_warning,
+        renew_server_certificate,
+        server_certificate,
+    )
     from aggregator.desk.server import DeskServer
     from aggregator.service import Service
 
@@ -30,6 +34,10 @@ def up(root: Path) -> None:
     days = renew_server_certificate(folder)
     if days is not None:
         click.echo(f"The server certificate was renewed; good for {days} days.")
+    else:
+        own = server_certificate(folder)
+        click.echo(own.warning or f"The server certificate is good for {own.days} days.")
+    threading.Thread(target=keep_warning, args=(folder, stop, click.echo), daemon=True).start()
     try:
         service.start()
         desk.start()

@@ -21,7 +21,6 @@ from aggregator.desk.answering import Count, answering, coordinator_of
 from aggregator.desk.desk import StartOrder
 from aggregator.desk.local import LocalDesk, parse_plan_toml
 from aggregator.desk.messages import progress_message, site_message
-from aggregator.desk.plans import facts_of, key_fact
 from aggregator.report.live import status_json
 from aggregator.report.state import RunState, fold
 from aggregator.rounds.embedding import CODEBOOK_FILE
@@ -59,9 +58,12 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
         """Every site that was ever invited."""
         with answering("ListSites", context, self._count):
             self._who("ListSites", context)
-            name = self._desk.folder.settings().name
+            own = self._desk.certificate()
             return pb.ListSitesReply(
-                federation=name, sites=[site_message(site) for site in self._desk.sites()]
+                federation=self._desk.folder.settings().name,
+                sites=[site_message(site) for site in self._desk.sites()],
+                server_certificate_days_left=None if own is None else own.days,
+                server_certificate_warning="" if own is None else own.warning,
             )
 
     def Invite(self, request: pb.InviteRequest, context: grpc.ServicerContext) -> pb.InviteReply:
@@ -117,15 +119,12 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
         """Validate a plan and start it."""
         with answering("StartRound", context, self._count):
             self._who("StartRound", context)
-            plan = parse_plan_toml(request.plan)
-            folder = self._desk.folder
-            facts = [*facts_of(plan, len(folder.admitted())), *key_fact(folder, plan)]
+            facts = self._desk.facts(request.plan)
             reply = pb.StartRoundReply(
-                plan_fingerprint=plan.fingerprint,
+                plan_fingerprint=parse_plan_toml(request.plan).fingerprint,
                 facts=[pb.PlanFact(name=name, value=value) for name, value in facts],
             )
             if request.check_only:
-                self._desk.check(plan)
                 return reply
             started = self._desk.start(
                 StartOrder(
@@ -155,8 +154,9 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
             self._who("Status", context)
             name = self._desk.name(request.run)
             state = self._desk.state(name)
+            shown = status_json(state, self._desk.certificate())
             return pb.StatusReply(
-                status=json.dumps(status_json(state)).encode(),
+                status=json.dumps(shown).encode(),
                 progress=progress_message(name, state),
             )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from aggregator.admin.server_certificate import ServerCertificate
 from common.enrolment import JoinRequest
 
 SiteStanding = Literal["invited", "waiting", "admitted", "revoked"]
@@ -122,6 +123,16 @@ class Desk(Protocol):
 
     def sites(self) -> list[SiteLine]:
         """Every site that was ever invited, in order of name."""
+
+    def certificate(self) -> ServerCertificate | None:
+        """How long the aggregator's own certificate is good for; None if it cannot be read."""
+
+    def facts(self, plan: bytes) -> list[tuple[str, str]]:
+        """A plan (TOML) as a person reads it before it starts: name and value of each fact.
+
+        Raises:
+            InputDataError: it is not valid, or every site's door would refuse it.
+        """
 
     def invite(self, site: str, *, days: int, auto_admit: bool, by_mail: bool) -> bytes:
         """An invite (TOML)."""

@@ -13,6 +13,7 @@ from aggregator.admin.certificates import certificate_of
 from aggregator.admin.enrol import admit, admit_waiting, revoke
 from aggregator.admin.folder import AdmittedSite, FederationFolder
 from aggregator.admin.invites import invite_toml, make_invite, open_invites, withdraw_invites
+from aggregator.admin.server_certificate import ServerCertificate, server_certificate
 from aggregator.desk.desk import (
     Admitted,
     Journal,
@@ -22,6 +23,7 @@ from aggregator.desk.desk import (
     Started,
     StartOrder,
 )
+from aggregator.desk.plans import facts_of, key_fact
 from aggregator.report.state import RunState, fold
 from aggregator.rounds.events import read_events
 from aggregator.rounds.store import JOURNAL_FILE, RunOptions, RunStore
@@ -118,6 +120,20 @@ class LocalDesk:
     def runs(self) -> list[RunLine]:
         """Every run, oldest first."""
         return [run_line(name, self.state(name)) for name in self.folder.run_names()]
+
+    def certificate(self) -> ServerCertificate | None:
+        """How long the aggregator's own certificate is good for; None if it cannot be read."""
+        try:
+            return server_certificate(self.folder)
+        except InputDataError:
+            return None
+
+    def facts(self, plan: bytes) -> list[tuple[str, str]]:
+        """A plan as a person reads it before it starts."""
+        parsed = parse_plan_toml(plan)
+        self.check(parsed)
+        admitted = len(self.folder.admitted())
+        return [*facts_of(parsed, admitted), *key_fact(self.folder, parsed)]
 
     def check(self, plan: FederationPlan) -> None:
         """Return only if no site's door would refuse everything this plan asks for.

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from aggregator.admin.credentials import Credential, read_credential
+from aggregator.admin.server_certificate import ServerCertificate
 from aggregator.desk.desk import (
     Admitted,
     Journal,
@@ -89,6 +90,24 @@ class RemoteDesk:
         with self._stub() as stub:
             reply = stub.ListSites(pb.ListSitesRequest(), timeout=CALL_S)
         return [site_line(site) for site in reply.sites]
+
+    def certificate(self) -> ServerCertificate | None:
+        """How long the aggregator's own certificate is good for; None if it cannot be read."""
+        with self._stub() as stub:
+            reply = stub.ListSites(pb.ListSitesRequest(), timeout=CALL_S)
+        if not reply.HasField("server_certificate_days_left"):
+            return None
+        return ServerCertificate(
+            reply.server_certificate_days_left, reply.server_certificate_warning
+        )
+
+    def facts(self, plan: bytes) -> list[tuple[str, str]]:
+        """A plan as a person reads it before it starts."""
+        with self._stub() as stub:
+            reply = stub.StartRound(
+                pb.StartRoundRequest(plan=plan, check_only=True), timeout=START_S
+            )
+        return [(fact.name, fact.value) for fact in reply.facts]
 
     def invite(self, site: str, *, days: int, auto_admit: bool, by_mail: bool) -> bytes:
         """An invite (TOML); one without a token is made where the folder is."""

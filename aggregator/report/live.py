@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from aggregator.admin.server_certificate import ServerCertificate
 from aggregator.report.run import (
     TRAINED,
     RunState,
@@ -291,8 +292,13 @@ def _footer(state: RunState) -> Text:
     return text
 
 
-def status_json(state: RunState) -> dict[str, object]:
-    """The run for a script: plain JSON values, lengths in mm, times in seconds."""
+def status_json(state: RunState, certificate: ServerCertificate | None = None) -> dict[str, object]:
+    """The run for a script: plain JSON values, lengths in mm, times in seconds.
+
+    Args:
+        state: of the run.
+        certificate: the aggregator's own, where it is known.
+    """
     return {
         "run": state.run,
         "federation": state.federation,
@@ -322,6 +328,7 @@ def status_json(state: RunState) -> dict[str, object]:
             for i in state.incidents
         ],
         "model_sha256": state.model_sha256 or None,
+        "server_certificate_days": None if certificate is None else certificate.days,
     }
 
 

@@ -499,7 +499,13 @@ class ListSitesReply(_message.Message):
 
     FEDERATION_FIELD_NUMBER: _builtins.int
     SITES_FIELD_NUMBER: _builtins.int
+    SERVER_CERTIFICATE_DAYS_LEFT_FIELD_NUMBER: _builtins.int
+    SERVER_CERTIFICATE_WARNING_FIELD_NUMBER: _builtins.int
     federation: _builtins.str
+    server_certificate_days_left: _builtins.int
+    """absent: it cannot be read"""
+    server_certificate_warning: _builtins.str
+    """what to do; empty while there is time"""
     @_builtins.property
     def sites(self) -> _containers.RepeatedCompositeFieldContainer[Global___Site]: ...
     def __init__(
@@ -507,12 +513,16 @@ class ListSitesReply(_message.Message):
         *,
         federation: _builtins.str = ...,
         sites: _abc.Iterable[Global___Site] | None = ...,
+        server_certificate_days_left: _builtins.int | None = ...,
+        server_certificate_warning: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_server_certificate_days_left", b"_server_certificate_days_left", "server_certificate_days_left", b"server_certificate_days_left"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["federation", b"federation", "sites", b"sites"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_server_certificate_days_left", b"_server_certificate_days_left", "federation", b"federation", "server_certificate_days_left", b"server_certificate_days_left", "server_certificate_warning", b"server_certificate_warning", "sites", b"sites"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__server_certificate_days_left: _TypeAlias = _typing.Literal["server_certificate_days_left"]  # noqa: Y015
+    _WhichOneofArgType__server_certificate_days_left: _TypeAlias = _typing.Literal["_server_certificate_days_left", b"_server_certificate_days_left"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__server_certificate_days_left) -> _WhichOneofReturnType__server_certificate_days_left | None: ...
 
 Global___ListSitesReply: _TypeAlias = ListSitesReply  # noqa: Y015
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from aggregator.admin import server_certificate as module
 from aggregator.admin.enrol import create_federation
 from aggregator.admin.folder import FederationFolder, FederationSettings
-from aggregator.admin.server_certificate import renew_server_certificate
+from aggregator.admin.server_certificate import (
+    ServerCertificate,
+    keep_warning,
+    renew_server_certificate,
+    server_certificate,
+)
 from common.crypto.certificates import check_pair, read_certificate, read_tls_key
 from common.errors import VerificationError
 
@@ -66,3 +73,53 @@ def test_near_the_authoritys_end_it_is_renewed_once(folder):
 def test_an_expired_authority_is_said(folder):
     with pytest.raises(VerificationError, match="authority has expired"):
         renew_server_certificate(folder, NOW + timedelta(days=3700))
+
+
+@pytest.mark.parametrize(
+    ("after_days", "says"),
+    [
+        (700, ""),
+        (800, "days: stop `cairn-aggregator up` between two runs and start it again"),
+        (830, "ended"),
+    ],
+)
+def test_one_that_runs_out_is_told_with_what_to_do(folder, after_days, says):
+    found = server_certificate(folder, NOW + timedelta(days=after_days))
+    assert found.days in (824 - after_days, 825 - after_days)
+    assert says in found.warning
+    assert bool(says) is bool(found.warning)
+
+
+def test_one_that_ends_with_the_authority_asks_for_a_new_federation(folder):
+    ends = read_certificate(folder.pki / "ca.crt").not_valid_after_utc
+    renew_server_certificate(folder, ends - timedelta(days=100))
+    found = server_certificate(folder, ends - timedelta(days=10))
+    assert "make a new federation" in found.warning
+
+
+def test_an_aggregator_that_runs_for_years_says_so_every_day(folder, monkeypatch):
+    stop, said = threading.Event(), []
+    days = iter([31, 29, 28])
+
+    def certificate(_):
+        left = next(days)
+        if left == 28:
+            stop.set()
+        return ServerCertificate(left, "" if left > 30 else f"ends in {left} days")
+
+    monkeypatch.setattr(module, "server_certificate", certificate)
+    keep_warning(folder, stop, said.append, every_s=0.0)
+    assert said == ["ends in 29 days", "ends in 28 days"]
+
+
+def test_a_certificate_that_cannot_be_read_is_said_and_ends_nothing(folder):
+    (folder.pki / "server.crt").unlink()
+    stop, said = threading.Event(), []
+
+    def say(text: str) -> None:
+        said.append(text)
+        stop.set()
+
+    keep_warning(folder, stop, say, every_s=0.0)
+    assert len(said) == 1
+    assert "server.crt" in said[0]
