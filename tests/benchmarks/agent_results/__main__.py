@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks.agent_results import comparisons, data, studies
+from tests.benchmarks.agent_results import comparisons, data, search_studies, studies
 from tests.benchmarks.agent_results.report import write_report
 
 STUDIES = {
@@ -21,6 +21,9 @@ STUDIES = {
     "federated-cephalograms": (comparisons.federated_cephalograms, ["ceph"]),
     "federated-brain": (comparisons.federated_brain, ["brain_templates"]),
     "replay": (comparisons.replay, ["ceph"]),
+    "boxes": (search_studies.boxes, ["hc18"]),
+    "planes": (search_studies.planes, ["brain_templates"]),
+    "registrations": (search_studies.registrations, ["brain_templates"]),
 }
 
 

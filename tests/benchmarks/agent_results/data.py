@@ -68,15 +68,22 @@ def heads(spacing_mm: float = 1.0) -> dict[str, Case]:
     """The four human heads with `BRAIN_LANDMARKS`, one of them from nilearn's wheel."""
     cases = {}
     for name, file in HEADS.items():
-        path = _bundled_template() if file is None else FOLDER / "brain_templates" / file
+        path = bundled_template() if file is None else template(file)
         volume = read_volume(path, spacing_mm)
-        if file is None:
-            points = _bundled_points()
-        else:
-            # Points are named by number and described by name in these files.
-            points = _described(FOLDER / "brain_templates" / _POINTS[name])
+        points = points_of(name)
         cases[name] = Case(name, volume, place_landmarks(points, BRAIN_LANDMARKS, volume, name))
     return cases
+
+
+def template(file: str) -> Path:
+    """A head of the data folder."""
+    return FOLDER / "brain_templates" / file
+
+
+def points_of(head: str) -> dict[str, NDArray[np.float64]]:
+    """Every point of one of `HEADS`: name to LPS mm."""
+    # Points are named by number and described by name in these files.
+    return _bundled_points() if HEADS[head] is None else _described(template(_POINTS[head]))
 
 
 def head_slices(spacing_mm: float = 1.0, offsets_mm: tuple[int, ...] = (-2, 0, 2)) -> list[Case2D]:
@@ -181,7 +188,8 @@ def _marks(path: Path) -> NDArray[np.float64]:
     return np.array(rows).reshape(-1, 19, 2)
 
 
-def _bundled_template() -> Path:
+def bundled_template() -> Path:
+    """The head that nilearn's wheel brings."""
     import importlib.util
 
     root = Path(importlib.util.find_spec("nilearn").origin).parent

@@ -55,8 +55,12 @@ METHODS: dict[str, dict[str, object]] = {
 }
 
 
-def planar_task(cases: Cases2D, poses: PoseSettings = PLANAR_POSES) -> Landmark2D:
-    return Landmark2D(cases, PLANAR_LADDER, PLANAR_VIEWS, poses)
+def planar_task(
+    cases: Cases2D,
+    poses: PoseSettings = PLANAR_POSES,
+    couples: tuple[tuple[int, int], ...] = (),
+) -> Landmark2D:
+    return Landmark2D(cases, PLANAR_LADDER, PLANAR_VIEWS, poses, couples)
 
 
 def planar_prior(cases: Cases2D) -> np.ndarray:
@@ -148,42 +152,83 @@ def _cephalogram_fold(recipe: Recipe, seed: int, fold: int, folds: int) -> dict[
     }
 
 
+# The two ends of an axis: which is left or top was fixed by the image, not by anatomy.
+FETAL_COUPLES = ((1, 2), (3, 4))
+FETAL_METHODS: dict[str, tuple[tuple[int, int], ...]] = {
+    "ends by name": (),
+    "ends interchangeable": FETAL_COUPLES,
+}
+
+
 def fetal(seeds: list[int], folds: int = 3) -> Iterator[Job]:
     """Split by fetus; the head circumference that the found points give, beside the points."""
     for seed in seeds:
-        for fold in range(folds):
+        for method, couples in FETAL_METHODS.items():
+            for fold in range(folds):
 
-            def job(seed: int = seed, fold: int = fold) -> dict[str, object]:
-                heads, cases = _fetal()
-                held = heads.fetus % folds == fold
-                training = cases.subset(np.flatnonzero(~held))
-                testing = cases.subset(np.flatnonzero(held))
-                recipe = PLANAR.planned(updates=3000)
-                fitted = fit(planar_task(training), recipe, seed)
-                task = planar_task(testing)
-                result, report = judge(
-                    task,
-                    fitted.network,
-                    recipe,
-                    seed,
-                    planar_prior(training),
-                    data.FETAL_LANDMARKS,
-                )
-                truth = heads.circumference_mm[held]
-                found = _points_by_case(task, report.native_searches.agreed)
-                errors = np.abs(circumference(found) - truth)
-                constant = np.abs(heads.circumference_mm[~held].mean() - truth)
-                return result | {
-                    "circumference_mean_abs": float(np.nanmean(errors)),
-                    "circumference_median_abs": float(np.nanmedian(errors)),
-                    "circumference_prior_abs": float(constant.mean()),
-                    "circumference_truth_mean": float(truth.mean()),
-                    "images": int(held.sum()),
-                    "cpu_s": fitted.cpu_s,
-                    "updates": fitted.updates,
-                }
+                def job(
+                    seed: int = seed,
+                    fold: int = fold,
+                    couples: tuple[tuple[int, int], ...] = couples,
+                ) -> dict[str, object]:
+                    heads, _ = _fetal()
+                    held = heads.fetus % folds == fold
+                    return fetal_job(~held, held, couples, seed)
 
-            yield f"DQN/fold{fold}/seed{seed}", job
+                yield f"{method}/fold{fold}/seed{seed}", job
+
+
+def fetal_job(
+    trained: np.ndarray,
+    held: np.ndarray,
+    couples: tuple[tuple[int, int], ...],
+    seed: int,
+    poses: PoseSettings = PLANAR_POSES,
+) -> dict[str, object]:
+    """Train on some images, find points and circumference in others."""
+    heads, cases = _fetal()
+    training = cases.subset(np.flatnonzero(trained))
+    testing = cases.subset(np.flatnonzero(held))
+    recipe = PLANAR.planned(updates=3000)
+    fitted = fit(planar_task(training, poses, couples), recipe, seed)
+    task = planar_task(testing, poses, couples)
+    names, prior = data.FETAL_LANDMARKS, planar_prior(training)
+    result, report = judge(task, fitted.network, recipe, seed, prior, names)
+    agreed = report.native_searches.agreed
+    constant = agreed.copy()
+    task.move_to(constant, prior[agreed["head"].astype(np.int64)].astype(np.float32))
+    # The same two errors of both methods: by name, and of the better order of each couple.
+    by_name = planar_task(testing, poses)
+    either = planar_task(testing, poses, FETAL_COUPLES)
+    for who, at in (("consensus", agreed), ("prior", constant)):
+        result[f"{who}_by_name"] = _by_landmark(names, agreed, by_name.errors(at))
+        result[f"{who}_either_way"] = _by_landmark(names, agreed, either.agreed_errors(at))
+    truth = heads.circumference_mm[held]
+    found = circumference(_points_by_case(task, agreed))
+    errors = np.abs(found - truth)
+    constant_errors = np.abs(heads.circumference_mm[trained].mean() - truth)
+    return result | {
+        "circumference_mean_abs": float(np.nanmean(errors)),
+        "circumference_median_abs": float(np.nanmedian(errors)),
+        "circumference_bias": float(np.nanmean(found - truth)),
+        "circumference_prior_abs": float(constant_errors.mean()),
+        "circumference_truth_mean": float(truth.mean()),
+        "images": int(held.sum()),
+        "cpu_s": fitted.cpu_s,
+        "updates": fitted.updates,
+    }
+
+
+def _by_landmark(
+    names: tuple[str, ...], agreed: np.ndarray, errors: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Mean error and share above 10 mm of each landmark, and of all."""
+    of = {name: agreed["head"] == k for k, name in enumerate(names)}
+    of["all"] = np.ones(len(agreed), dtype=bool)
+    return {
+        name: {"mean": float(errors[rows].mean()), "far": float((errors[rows] > 10).mean())}
+        for name, rows in of.items()
+    }
 
 
 def circumference(points: np.ndarray) -> np.ndarray:

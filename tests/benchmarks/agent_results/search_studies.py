@@ -1,0 +1,253 @@
+"""The studies of boxes, view planes and rigid registration on real images.
+
+What is held out is never trained on, and no setting was chosen by looking at it:
+box settings were chosen on the fetuses that are trained on, planes and
+registrations have the library's default steps and views.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from site_client.agent.evaluation import evaluate, mean_parameters
+from site_client.agent.networks import QNetwork
+from site_client.agent.search import consensus, greedy_search
+from site_client.agent.settings import (
+    EvaluationSettings,
+    LearnerSettings,
+    NetworkSettings,
+    PoseSettings,
+)
+from site_client.agent.task import Situations
+from site_client.agent.tasks.box import BoxSearch, BoxSettings
+from site_client.agent.tasks.detection import DetectionSettings, detect
+from site_client.agent.tasks.detection import judge as judge_detections
+from site_client.agent.tasks.plane import PlaneSearch, PlaneSettings
+from site_client.agent.tasks.registration import Registration
+from tests.benchmarks.agent_results import data, search_data
+from tests.benchmarks.agent_results.peers import register_by_mutual_information
+from tests.benchmarks.agent_results.studies import Job
+from tests.benchmarks.agent_results.training import Recipe, fit
+
+PLANAR_NETWORK = NetworkSettings(architecture="planar", width=16)
+BOX = Recipe(
+    PLANAR_NETWORK,
+    LearnerSettings(updates=1500, gamma=0.9, warm_start=0.25, learning_rate_end=0.05),
+    EvaluationSettings(starts=5, poses=1, native=True, most_steps=80),
+)
+BOX_SETTINGS = BoxSettings()
+BOX_POSES = PoseSettings(rotation_deg=10.0, shift_mm=5.0)
+PLANE = Recipe(
+    PLANAR_NETWORK,
+    LearnerSettings(updates=800, gamma=0.3, warm_start=0.5, learning_rate_end=0.05),
+    EvaluationSettings(starts=5, poses=8, native=True, most_steps=100),
+)
+PLANE_NORMALS = {"mid-sagittal": (1.0, 0.0, 0.0), "AC-PC axial": (0.0, 0.0, 1.0)}
+REGISTRATION = Recipe(
+    PLANAR_NETWORK,
+    LearnerSettings(updates=2500, gamma=0.3, warm_start=0.5, learning_rate_end=0.05),
+    EvaluationSettings(starts=3, poses=1, native=True, most_steps=120),
+)
+MOTIONS = 3
+
+
+def boxes(seeds: list[int]) -> Iterator[Job]:
+    """The fetal head's box; every third fetus held out."""
+    for seed in seeds:
+
+        def job(seed: int = seed) -> dict[str, object]:
+            heads = search_data.fetal_boxes()
+            held = heads.fetus % 3 == 0
+            return box_job(heads, ~held, held, BOX, BOX_SETTINGS, seed)
+
+        yield f"DQN/seed{seed}", job
+
+
+def box_job(
+    heads: search_data.FetalBoxes,
+    trained: NDArray[np.bool_],
+    held: NDArray[np.bool_],
+    recipe: Recipe,
+    settings: BoxSettings,
+    seed: int,
+) -> dict[str, object]:
+    """Train on some images and search in others, from single starts and from all over."""
+    training = BoxSearch([heads.cases[k] for k in np.flatnonzero(trained)], settings, BOX_POSES)
+    testing = BoxSearch([heads.cases[k] for k in np.flatnonzero(held)], settings, BOX_POSES)
+    fitted = fit(training, recipe, seed)
+    prior = mean_parameters(training)
+    result = figures_of(testing, fitted.network, recipe, seed, prior)
+    # As large as half of the training boxes, and as another quarter.
+    sides = np.exp(prior_sizes(training))
+    sizes = tuple(float(np.quantile(sides, q)) for q in (0.25, 0.75))
+    detection = DetectionSettings(sizes_mm=sizes)
+    found = [
+        detect(testing, fitted.network, case, 0, detection, recipe.evaluation)
+        for case in range(len(testing))
+    ]
+    true = [testing.true_boxes(case, 0) for case in range(len(testing))]
+    report = judge_detections(found, true)
+    return result | {
+        "detection": {
+            "true": report.true,
+            "found": report.found,
+            "recall": report.recall,
+            "precision": report.precision,
+            "iou": report.mean_iou,
+        },
+        "images": int(held.sum()),
+        "cpu_s": fitted.cpu_s,
+        "updates": fitted.updates,
+    }
+
+
+def prior_sizes(task: BoxSearch) -> NDArray[np.float64]:
+    """float64[cases]: mean logarithm of each true box's sides (mm)."""
+    at = task.starts(np.random.Generator(np.random.PCG64(0)), 1, posed=False)
+    return np.asarray(task.targets(at)[:, task.dim :].mean(axis=1))
+
+
+def planes(seeds: list[int]) -> Iterator[Job]:
+    """Two view planes of the brain, one head of four held out."""
+    for seed in seeds:
+        for plane in PLANE_NORMALS:
+            for left_out in data.HEADS:
+
+                def job(
+                    seed: int = seed, plane: str = plane, left_out: str = left_out
+                ) -> dict[str, object]:
+                    cases = search_data.plane_cases(_marked_heads(), plane)
+                    settings = PlaneSettings(normal=PLANE_NORMALS[plane])
+                    trained = [case for name, case in cases.items() if name != left_out]
+                    training = PlaneSearch(trained, settings)
+                    fitted = fit(training, PLANE, seed)
+                    result = figures_of(
+                        PlaneSearch([cases[left_out]], settings),
+                        fitted.network,
+                        PLANE,
+                        seed,
+                        mean_parameters(training),
+                    )
+                    return result | {"cpu_s": fitted.cpu_s, "updates": fitted.updates}
+
+                yield f"{plane}/{left_out}/seed{seed}", job
+
+
+def figures_of(
+    task: BoxSearch | PlaneSearch,
+    network: QNetwork,
+    recipe: Recipe,
+    seed: int,
+    prior: NDArray[np.float64],
+) -> dict[str, object]:
+    """The task's own figures of single searches, of what they agree on, and of the prior."""
+    report = evaluate(task, network, recipe.evaluation, 1000 + seed, prior=prior)
+    result: dict[str, object] = {}
+    for pose, searched in (("posed", report.posed_searches), ("native", report.native_searches)):
+        if searched is None:
+            continue
+        constant = searched.agreed.copy()
+        task.move_to(constant, prior[constant["head"].astype(np.int64)].astype(np.float32))
+        result[pose] = {
+            "single": summaries(searched.further),
+            "agreed": summaries(task.report(searched.agreed)),
+            "prior": summaries(task.report(constant)),
+        }
+    return result
+
+
+def summaries(figures: dict[str, NDArray[np.float64]]) -> dict[str, dict[str, float]]:
+    """Mean, deviation and median of each figure; of overlaps, also shares above thresholds."""
+    found: dict[str, dict[str, float]] = {}
+    for name, values in figures.items():
+        found[name] = {
+            "mean": float(values.mean()),
+            "std": float(values.std()),
+            "median": float(np.median(values)),
+        }
+        if name == "iou":
+            found[name] |= {f">={t:g}": float((values >= t).mean()) for t in (0.5, 0.75)}
+    return found
+
+
+def registrations(seeds: list[int]) -> Iterator[Job]:
+    """Brains rigidly displaced, one head of four held out, of equal and changed contrast."""
+    for seed in seeds:
+        for left_out in data.HEADS:
+
+            def job(seed: int = seed, left_out: str = left_out) -> dict[str, object]:
+                return _registration_fold(left_out, seed)
+
+            yield f"DQN/{left_out}/seed{seed}", job
+
+
+def _registration_fold(left_out: str, seed: int) -> dict[str, object]:
+    heads = _marked_heads()
+    others = [name for name in heads if name != left_out]
+    training = [
+        search_data.pair_case(heads[a], heads[b], changed=changed)
+        for a in others
+        for b in others
+        for changed in (False, True)
+        if changed or a != b
+    ]
+    fitted = fit(Registration(training), REGISTRATION, seed)
+    held = heads[left_out]
+    conditions = {
+        "same head, changed contrast": [search_data.pair_case(held, held, changed=True)],
+        "other heads, same contrast": [
+            search_data.pair_case(held, heads[b], changed=False) for b in others
+        ],
+        "other heads, changed contrast": [
+            search_data.pair_case(held, heads[b], changed=True) for b in others
+        ],
+    }
+    result: dict[str, object] = {"cpu_s": fitted.cpu_s, "updates": fitted.updates}
+    for k, (condition, pairs) in enumerate(conditions.items()):
+        task = Registration(pairs)
+        # As many motions in all of one pair as of three.
+        motions = MOTIONS * (3 // len(pairs))
+        rng = np.random.Generator(np.random.PCG64([1000 + seed, k]))
+        settings = REGISTRATION.evaluation
+        draws = [task.starts(rng, settings.starts, posed=False) for _ in range(motions)]
+        starts = np.concatenate(draws)
+        began = time.process_time()
+        agreed = agreed_motions(task, fitted.network, starts, settings)
+        agent_s = (time.process_time() - began) / len(agreed)
+        before, peer = agreed.copy(), agreed.copy()
+        task.move_to(before, np.zeros((len(agreed), task.size), np.float32))
+        began = time.process_time()
+        # The peer's answer is measured by the same ruler, at the same points.
+        errors = register_by_mutual_information(pairs, peer)
+        peer_s = (time.process_time() - began) / len(agreed)
+        result[condition] = {
+            "before": summaries(task.report(before)),
+            "agent": summaries(task.report(agreed)),
+            "peer": summaries(errors),
+            "agent_s": agent_s,
+            "peer_s": peer_s,
+            "registrations": len(agreed),
+        }
+    result["misfit_mm"] = float(np.mean([search_data.misfit_mm(held, heads[b]) for b in others]))
+    return result
+
+
+def agreed_motions(
+    task: Registration, network: QNetwork, starts: Situations, settings: EvaluationSettings
+) -> Situations:
+    """What adjacent searches agree on."""
+    ended = greedy_search(task, network, starts, settings)
+    agreed = ended[:: settings.starts].copy()
+    places = task.parameters(ended).reshape(len(agreed), settings.starts, -1)
+    task.move_to(agreed, consensus(places, settings.outlier_mads).astype(np.float32))
+    return agreed
+
+
+@cache
+def _marked_heads() -> dict[str, search_data.MarkedHead]:
+    return search_data.marked_heads()
