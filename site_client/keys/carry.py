@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
@@ -22,12 +24,53 @@ from site_client.keys.news import KeyNews, Newest, PeerNews, SealedNews
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 
-SETTLED_S, UNSETTLED_S = 30.0, 3.0
+SHORTEST_S, LACKING_S, SETTLED_S = 1.0, 5.0, 30.0
+"""Between two looks: after something changed, at most while we lack the key, at most at all."""
 LONGEST_WAIT_S = 300.0
 LOOK_S = 0.5
 PATIENCE = 5
 """Failures to reach the desk, some eight minutes, after which that is said once."""
 LOG = logging.getLogger("cairn.keys")
+
+
+@dataclass(frozen=True)
+class Look:
+    """How things stand, as the desk says.
+
+    Attributes:
+        generation: of the newest key; 0: none.
+        renew: whether another is wanted.
+        behind: sites to which the newest was not sealed yet.
+        lacking: whether this site is one of them, or there is no key.
+    """
+
+    generation: int
+    renew: bool
+    behind: frozenset[str]
+    lacking: bool
+
+
+class Pace:
+    """How long to wait until the next look: a tenth of the time in which nothing has changed.
+
+    A site that is away for months must not keep all others asking every second.
+
+    Args:
+        clock: seconds that only go up.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since = clock()
+        self._last: Look | None = None
+
+    def after(self, look: Look) -> float:
+        """Seconds until the next."""
+        now = self._clock()
+        if look != self._last:
+            self._last, self._since = look, now
+        most = LACKING_S if look.lacking else SETTLED_S
+        return min(max((now - self._since) / 10, SHORTEST_S), most)
 
 
 class KeyCarrier:
@@ -48,11 +91,8 @@ class KeyCarrier:
         """Whether released keys wait."""
         return bool(self._spool.sealed_keys())
 
-    def turn(self) -> bool:
+    def turn(self) -> Look:
         """Carry out what waits, then ask how things stand.
-
-        Returns:
-            Whether all sites have the newest key, as the desk says.
 
         Raises:
             UnreachableError: nobody answers; what waits goes on waiting.
@@ -68,8 +108,9 @@ class KeyCarrier:
             self._given = sealed.key.generation
             # Who asks again has given it to the worker; a run may be waiting for that.
             list_peers(self._site)
-        behind = [peer for peer in peers.peers if peer.generation < newest.generation]
-        return bool(newest.generation) and not newest.renew and not behind
+        behind = frozenset(p.site for p in peers.peers if p.generation < newest.generation)
+        lacking = newest.generation == 0 or self._site.settings().site in behind
+        return Look(newest.generation, newest.renew, behind, lacking)
 
     def _deliver(self, path: Path) -> None:
         """Hand released keys to the desk; whatever it says of them, they were sent."""
@@ -139,18 +180,15 @@ class KeyCarrier:
 
 
 def keep_carrying(site: SiteFolder, stop: Event) -> None:
-    """Until ``stop`` is set: now, every half minute, and at once when something waits.
+    """Until ``stop`` is set: now, at its pace, and at once when something waits.
 
-    While a site lacks the newest key it is asked every few seconds, and the less often
-    the longer all have had it: who joins comes seldom alone. After a failure ever less often.
+    After a failure ever less often.
     """
-    carrier, pause, calm, silent = KeyCarrier(site), UNSETTLED_S, time.monotonic(), 0
+    carrier, pace, pause, silent = KeyCarrier(site), Pace(), SHORTEST_S, 0
     while not stop.is_set():
         failed = False
         try:
-            if not carrier.turn():
-                calm = time.monotonic()
-            pause = min(max((time.monotonic() - calm) / 10, UNSETTLED_S), SETTLED_S)
+            pause = pace.after(carrier.turn())
             silent = 0
         except CairnError as error:
             failed = True
