@@ -20,6 +20,7 @@ from common.sketching.peeling import estimate_error, peel, row_error
 from site_client.pixels.counting import PixelTables
 
 TOP: Final = 20_000
+MARGIN: Final = 2.0
 _PRESENCE_ERROR: Final = 0.25  # sites: a key of one site then looks like two once in 40 times
 
 U64 = NDArray[np.uint64]
@@ -33,21 +34,29 @@ class ReleaseRule:
     Attributes:
         pixels: fewest pixels in the whole federation.
         sites: fewest sites at which it is present.
-        sigmas: how many standard errors of the sketch its estimate must reach.
+        sigmas: how many standard errors of one row of the sketch its estimate must reach.
+        margin: how many standard errors of an estimate are taken off it before it is held
+            against ``pixels``. An estimate errs both ways: without a margin, of the keys
+            a few pixels short of the rule those are named whose estimate is too high.
 
     Raises:
         RefusedError: a rule that would protect nothing.
+
+    The margin is part of the rule and not of a plan, because all sites must name the
+    same keys. What it takes and what it costs: ``deploy/results/PIXELS.md``.
     """
 
     pixels: int = 50
     sites: int = 2
     sigmas: float = 5.0
+    margin: float = MARGIN
 
     def __post_init__(self) -> None:
         for name, value, least in (
             ("pixels", self.pixels, 2),
             ("sites", self.sites, 1),
             ("sigmas", self.sigmas, 3.0),
+            ("margin", self.margin, 0.0),
         ):
             if not value >= least:
                 raise RefusedError(
@@ -92,24 +101,26 @@ def release(tables: PixelTables, rule: ReleaseRule, top: int = TOP) -> Release:
     likely = counts >= rule.pixels
     found = HeavyHitters(keys[likely], counts[likely])
     sigma = row_error(peeled.rest)
+    error = estimate_error(sigma, peeled.rest.spec.rows)
     sites = present_at(tables.presence, found.keys)
-    return gate(found, sites, sigma, rule)
+    return gate(found, sites, sigma, error, rule)
 
 
-def gate(found: HeavyHitters, sites: F64, sigma: float, rule: ReleaseRule) -> Release:
+def gate(found: HeavyHitters, sites: F64, sigma: float, error: float, rule: ReleaseRule) -> Release:
     """The rule itself.
 
     Args:
         found: keys and their estimates.
         sites: float64[n], estimated number of sites at which each is present.
         sigma: standard error of one row of the sketch.
+        error: standard error of an estimate, which is a median over rows.
         rule: what a key must reach.
 
     Returns:
-        Keys with an estimate of at least ``max(pixels, sigmas * sigma)`` and, to the
-        nearest whole number, ``sites`` sites. NaN never passes.
+        Keys with an estimate of at least ``max(pixels + margin * error, sigmas * sigma)``
+        and, to the nearest whole number, ``sites`` sites. NaN never passes.
     """
-    threshold = max(float(rule.pixels), rule.sigmas * sigma)
+    threshold = max(rule.pixels + rule.margin * error, rule.sigmas * sigma)
     passed = (found.counts >= threshold) & (sites >= rule.sites - 0.5)
     return Release(found.keys[passed], found.counts[passed], threshold, sigma)
 

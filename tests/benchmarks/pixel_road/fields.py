@@ -5,7 +5,7 @@ Cell 2022. They lie beside the checkout and are not part of it: their terms are 
 """
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -49,11 +49,8 @@ class Field:
 
 
 @lru_cache(maxsize=1)  # one set of them fills more than a gigabyte
-def read_fields(grain, epithelial=True, per_site=0):
-    """All fields, as counted or smoothed; without the epithelial bands when asked.
-
-    ``per_site`` takes only so many fields of each site, 0 all.
-    """
+def read_fields(grain, per_site=0):
+    """All fields, as counted or smoothed; ``per_site`` takes so many of each site, 0 all."""
     bands = _names_of_bands()
     with (FIELDS / "fields.csv").open(encoding="utf-8") as file:
         rows = sorted(csv.DictReader(file), key=lambda row: row["patient"])
@@ -63,13 +60,20 @@ def read_fields(grain, epithelial=True, per_site=0):
         slide = open_slide(FIELDS / row["field"], bands)
         array = np.concatenate(list(slide.chunks())).reshape(slide.shape)
         keratin = array[..., [bands.index(name) for name in EPITHELIAL]].sum(-1, dtype=np.float32)
-        kept = [i for i, name in enumerate(bands) if epithelial or name not in EPITHELIAL]
-        array = np.ascontiguousarray(array[..., kept])
         if grain == "blurred":
             array = _blurred(array)
-        names = tuple(bands[i] for i in kept)
-        fields.append(Field(row["field"], number % SITES, names, array, keratin))
+        fields.append(Field(row["field"], number % SITES, bands, array, keratin))
     return fields
+
+
+def without(fields, names):
+    """The same fields without some bands."""
+    kept = [i for i, band in enumerate(fields[0].bands) if band not in names]
+    bands = tuple(fields[0].bands[i] for i in kept)
+    return [
+        replace(field, bands=bands, array=np.ascontiguousarray(field.array[..., kept]))
+        for field in fields
+    ]
 
 
 def _names_of_bands():

@@ -6,6 +6,7 @@ from tests.benchmarks.pixel_road.fields import BLURRED_UNIT, EPITHELIAL, SIGMA
 
 RECALL_TARGET = 0.99
 DEMO_TARGET_S = 60.0
+MARGIN = 0.0
 
 
 def demo(results):
@@ -104,6 +105,9 @@ def recovery(results):
     def every(*keys, spec=".3f"):
         return lambda found: _each(_of(found, *keys), spec)
 
+    def named(key):
+        return lambda found: _each([_named(job)[key] for job in found])
+
     any_ = next(iter(columns.values()))[0]
     rows = [
         row("foreground, pixels", first("foreground")),
@@ -116,12 +120,12 @@ def recovery(results):
         ),
         row("… when any key as frequent as the 20,000th will do", every("frequent_as_the_last")),
         row("keys that exact counting would let be named", first("allowed_keys")),
-        row("of these named", every("named", "of_allowed")),
-        row("coverage of the named", every("named", "coverage")),
+        row("of these named", named("of_allowed")),
+        row("coverage of the named", named("coverage")),
         row(
             "error of a named count, pixels: median; 99th percentile; largest",
             lambda found: "; ".join(
-                _each(_of(found, "named", key), ".0f")
+                _each([_named(job)[key] for job in found], ".0f")
                 for key in ("error_p50", "error_p99", "error_max")
             ),
         ),
@@ -156,6 +160,11 @@ def recovery(results):
 
 
 _CODEC = {"reduced": "8 components", "all-bands": "all bands"}
+
+
+def _named(job):
+    """What is named by the rule as it is."""
+    return next(row for row in job["margins"] if row["standard_errors"] == MARGIN)
 
 
 def _seconds(found):

@@ -21,7 +21,7 @@ from aggregator.embedding.plane import PlaneSettings, embed
 from common.keys.key_counts import KeyCounts
 from site_client.pixels.release import ReleaseRule, release
 from tests.benchmarks.pixel_road.federation import TOP, encode, federate, fit, plan_of, pool
-from tests.benchmarks.pixel_road.fields import GRAINS, SITES, read_fields
+from tests.benchmarks.pixel_road.fields import EPITHELIAL, GRAINS, SITES, read_fields, without
 
 CLUSTERS = (10, 30)
 REFERENCE_BLUR = 2.0  # pixels
@@ -57,7 +57,7 @@ class Tissue:
 
 @lru_cache(maxsize=1)
 def read_tissue(grain, per_site):
-    fields = read_fields(grain, epithelial=False, per_site=per_site)
+    fields = without(read_fields(grain, per_site=per_site), EPITHELIAL)
     asked = plan_of(fields, "reduced")
     codec = fit(fields, asked)
     return Tissue(fields, *references(fields), asked, codec, encode(fields, codec))
