@@ -95,7 +95,8 @@ class Prediction:
         position: float64[d], as the case's landmarks are given.
         world_mm: float64[3], LPS mm.
         spread_mm: mean distance of the single searches from what they agree on.
-        error_mm: distance to the truth; None where there is none.
+        error_mm: distance to the truth, of interchangeable landmarks in the better of their
+            two orders; None where there is none.
     """
 
     case: int
@@ -176,8 +177,15 @@ def predictions(
     every: list[Prediction] = []
     for (case, landmark), position in sorted(answers.items(), key=lambda item: item[0]):
         each = built.cases.each[case]
+        other = built.partner(case, landmark)
+        # The searches for a couple end at either of the two; one place if there is no couple.
+        ends = np.stack([position, answers[case, other]])
         cloud = np.concatenate(votes[case, landmark])
-        gap = float(np.linalg.norm(position - each.landmarks_mm[landmark]))
+        apart = np.linalg.norm(cloud[:, None] - ends, axis=2).min(axis=1)
+        # In the better of a couple's two orders.
+        marks = each.landmarks_mm[[landmark, other]]
+        straight, crossed = (np.linalg.norm(ends - m, axis=1) for m in (marks, marks[::-1]))
+        gap = float(min(straight, crossed, key=lambda gaps: gaps.sum())[0])
         every.append(
             Prediction(
                 case=case,
@@ -185,7 +193,7 @@ def predictions(
                 landmark=built.cases.landmarks[landmark],
                 position=position,
                 world_mm=built.world_mm(case, position),
-                spread_mm=float(np.linalg.norm(cloud - position, axis=1).mean()),
+                spread_mm=float(apart.mean()),
                 error_mm=gap if truth else None,
             )
         )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Text = Annotated[str, Field(max_length=4096)]
 Names = Annotated[tuple[LandmarkName, ...], Field(max_length=255, strict=False)]
+Couple = Annotated[tuple[LandmarkName, LandmarkName], Field(strict=False)]
 Rungs = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=6, strict=False)]
 
 
@@ -84,6 +85,9 @@ class TaskSettings(Frozen):
         frames: last positions that are seen, the present one included; for the same.
         agents_per_landmark: for multi-agent-3d: 1 sends one agent after each landmark, all
             together; more make a team of so many for each landmark, which then votes.
+        interchangeable: for landmark-2d and landmark-3d-cube: couples of landmarks whose names
+            are a convention of the image, such as the two ends of an axis; each is looked for at
+            the nearer of both, and errors are counted in the better of their two orders.
         plane_landmarks: for view-plane: three or more landmarks that lie in the wanted plane;
             it is fitted to those of each case by least squares.
         recontrast: for registration without data.moving: show the moving image with another
@@ -98,6 +102,7 @@ class TaskSettings(Frozen):
     zooms: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=8, strict=False)] = (1.0,)
     frames: Annotated[int, Field(ge=1, le=8)] = 1
     agents_per_landmark: Annotated[int, Field(ge=1, le=16)] = 1
+    interchangeable: Annotated[tuple[Couple, ...], Field(max_length=127, strict=False)] = ()
     plane_landmarks: Names = ()
     recontrast: bool = False
     world: Literal["cairn", "rl-medical"] = "cairn"
@@ -109,6 +114,13 @@ class TaskSettings(Frozen):
         seeing = ("landmark-2d", "landmark-3d-cube", "multi-agent-3d")
         if self.kind not in seeing and (self.zooms != (1.0,) or self.frames != 1):
             raise ValueError("zooms and frames are for the other kinds; leave [1.0] and 1")
+        coupled = [name for couple in self.interchangeable for name in couple]
+        if coupled and (self.kind not in seeing[:2] or self.world != "cairn"):
+            raise ValueError("interchangeable is for landmark-2d and landmark-3d-cube; leave []")
+        if len(set(coupled)) != len(coupled):
+            raise ValueError("interchangeable must be couples, each landmark in one at most")
+        if self.landmarks and not set(coupled) <= set(self.landmarks):
+            raise ValueError("interchangeable must be landmarks that are looked for")
         if self.kind != "view-plane" and self.plane_landmarks:
             raise ValueError("plane_landmarks is for view-plane; leave []")
         few = len(set(self.plane_landmarks))

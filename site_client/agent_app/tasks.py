@@ -21,7 +21,7 @@ from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
 from site_client.agent.tasks.multi_agent import MultiAgent
-from site_client.agent.tasks.points import Views
+from site_client.agent.tasks.points import PointSearch, Views
 from site_client.agent.tasks.registration import Registration
 from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent_app.cases import Cases
@@ -81,6 +81,14 @@ class Built:
             return search.world_mm(case, flat).reshape(places.shape)
         return np.asarray(places + _middles(self.cases)[at["case"].astype(np.int64)][:, None])
 
+    def partner(self, case: int, landmark: int) -> int:
+        """The landmark that is interchangeable with one and known in the case, or itself."""
+        if not isinstance(self.task, PointSearch) or self.task.exchange is None:
+            return landmark
+        other = int(self.task.exchange.partner[landmark])
+        marked = np.isfinite(self.cases.each[case].landmarks_mm[other]).all()
+        return other if marked else landmark
+
     def world_mm(self, case: int, position: NDArray[np.float64]) -> NDArray[np.float64]:
         """float64[..., 3], LPS mm: a position in a case, given as its landmarks are."""
         each = self.cases.each[case]
@@ -100,6 +108,13 @@ class Built:
             (case, landmark) to float64[d], given as landmarks are.
         """
         groups, starts = found.shape
+        if isinstance(self.task, PointSearch) and self.task.exchange is not None:
+            agreed = found[:, 0].copy()
+            self.task.move_to(agreed, self.task.agreed(found, outlier_mads).astype(np.float32))
+            return {
+                (int(at["case"]), int(at["head"])): position
+                for at, position in zip(agreed, self.plane_mm(agreed)[:, 0], strict=True)
+            }
         places = self.plane_mm(found.reshape(-1)).reshape(groups, starts, len(self.teams[0]), -1)
         answers: dict[tuple[int, int], NDArray[np.float64]] = {}
         for group in range(groups):
@@ -151,12 +166,15 @@ def _build_points(cases: Cases, config: Config) -> Built:
     ladder = Ladder(strides, config.ladder.steps_mm)
     views = Views(settings.roi, settings.zooms, settings.frames)
     finest = min(strides) * min(settings.zooms)
+    couples = _couples(cases.landmarks, settings.interchangeable)
     if settings.kind == "landmark-2d":
         pictures = build_cases_2d((_case_2d(case) for case in cases.pictures), finest)
-        return Built(Landmark2D(pictures, ladder, views, pose), cases, heads)
+        return Built(Landmark2D(pictures, ladder, views, pose, couples), cases, heads)
     volumes = build_cases_3d(cases.volumes, finest)
-    kind = RlMedicalCube if settings.world == "rl-medical" else Landmark3D
-    cube = kind(volumes, ladder, views, pose)
+    if settings.world == "rl-medical":
+        cube: Landmark3D = RlMedicalCube(volumes, ladder, views, pose)
+    else:
+        cube = Landmark3D(volumes, ladder, views, pose, interchangeable=couples)
     if settings.kind == "landmark-3d-cube":
         return Built(cube, cases, heads)
     if len(heads) * settings.agents_per_landmark == 1:
@@ -172,6 +190,24 @@ def _build_points(cases: Cases, config: Config) -> Built:
         else np.repeat(heads, settings.agents_per_landmark, axis=1)
     )
     return Built(MultiAgent(cube, teams.tolist()), cases, teams)
+
+
+def _couples(
+    names: tuple[str, ...], wanted: tuple[tuple[str, str], ...]
+) -> tuple[tuple[int, int], ...]:
+    """Couples by number.
+
+    Raises:
+        InputDataError: a landmark that is not there.
+    """
+    for name in (name for couple in wanted for name in couple):
+        if name not in names:
+            raise InputDataError(
+                "an interchangeable landmark is not among those looked for",
+                field=f"task.interchangeable: {name}",
+                expected=", ".join(names),
+            )
+    return tuple((names.index(first), names.index(second)) for first, second in wanted)
 
 
 def new_network(built: Built, config: Config) -> QNetwork:

@@ -68,7 +68,8 @@ def _register(
     method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=50)
     method.SetMetricSamplingStrategy(method.RANDOM)
-    method.SetMetricSamplingPercentage(0.2, _SEED)
+    # Some 10,000 to 30,000 samples at every resolution.
+    method.SetMetricSamplingPercentagePerLevel([0.5, 0.2, 0.03], _SEED)
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
         learningRate=2.0, minStep=1e-3, numberOfIterations=200, relaxationFactor=0.6

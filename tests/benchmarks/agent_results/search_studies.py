@@ -50,7 +50,7 @@ PLANE = Recipe(
 PLANE_NORMALS = {"mid-sagittal": (1.0, 0.0, 0.0), "AC-PC axial": (0.0, 0.0, 1.0)}
 REGISTRATION = Recipe(
     PLANAR_NETWORK,
-    LearnerSettings(updates=2500, gamma=0.3, warm_start=0.5, learning_rate_end=0.05),
+    LearnerSettings(updates=1200, gamma=0.3, warm_start=0.5, learning_rate_end=0.05),
     EvaluationSettings(starts=3, poses=1, native=True, most_steps=120),
 )
 MOTIONS = 3
