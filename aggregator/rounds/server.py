@@ -7,7 +7,8 @@ federation's folder comes from the environment of ``cairn-aggregator up``.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +29,31 @@ RUN_KEY = "run"
 app = ServerApp()
 
 
-class GridTransport:
-    """Parcels over Flower's Grid, without its three-second waits."""
+NODE_UNAVAILABLE = 5
+"""Flower's number for a message that it dropped because its node was not online."""
+AWAY_S = 120.0
+"""How long a courier may be away, for a restart, before its site's round is given up."""
 
-    def __init__(self, grid: Grid) -> None:
+
+class GridTransport:
+    """Parcels over Flower's Grid, without its three-second waits.
+
+    Flower drops what a node was sent as soon as it is asked for the answer while the
+    node is offline. A site that is stopped and started again finishes its round all the
+    same: it is sent the parcel anew, and answers the same order with the same bytes.
+
+    Args:
+        grid: Flower's.
+        clock: seconds that only go up.
+    """
+
+    def __init__(self, grid: Grid, clock: Callable[[], float] = time.monotonic) -> None:
         self._grid = grid
+        self._clock = clock
         self._waiting: dict[str, int] = {}
+        self._parcels: Mapping[int, bytes] = {}
+        self._away: dict[int, float] = {}
+        self._deadline = 0.0
 
     def nodes(self) -> Mapping[int, str]:
         """Nodes that Flower holds to be online, under the names their keys were registered by."""
@@ -41,27 +61,51 @@ class GridTransport:
 
     def send(self, parcels: Mapping[int, bytes], deadline_s: float) -> None:
         """One message per node; Flower forgets it after the deadline."""
+        self._parcels, self._deadline = dict(parcels), self._clock() + deadline_s
+        self._waiting, self._away = {}, {}
+        self._push(parcels)
+
+    def receive(self) -> Sequence[Arrival]:
+        """Whatever is there by now; who was away for two minutes has not answered."""
+        given_up = self._send_again()
+        arrivals = [Arrival(node, None, ReplyCode.NO_ANSWER) for node in given_up]
+        if not self._waiting:
+            return arrivals
+        for message in self._grid.pull_messages(list(self._waiting)):
+            node = self._waiting.pop(message.metadata.reply_to_message_id, None)
+            if node is None:
+                continue
+            if message.has_error() and message.error.code == NODE_UNAVAILABLE:
+                self._away[node] = self._clock()
+            else:
+                arrivals.append(_arrival(node, message))
+        return arrivals
+
+    def _push(self, parcels: Mapping[int, bytes]) -> None:
+        left = max(1.0, self._deadline - self._clock())
         messages = [
-            Message(_content(parcel), node, MESSAGE_TYPE, ttl=deadline_s)
+            Message(_content(parcel), node, MESSAGE_TYPE, ttl=left)
             for node, parcel in parcels.items()
         ]
         identifiers = list(self._grid.push_messages(messages))
-        self._waiting = {
+        self._waiting |= {
             identifier: node
             for identifier, node in zip(identifiers, parcels, strict=True)
             if identifier
         }
 
-    def receive(self) -> Sequence[Arrival]:
-        """Whatever is there by now."""
-        if not self._waiting:
+    def _send_again(self) -> list[int]:
+        """Send what was dropped to the nodes that are back; returns those that stay away."""
+        if not self._away:
             return []
-        arrivals = []
-        for message in self._grid.pull_messages(list(self._waiting)):
-            node = self._waiting.pop(message.metadata.reply_to_message_id, None)
-            if node is not None:
-                arrivals.append(_arrival(node, message))
-        return arrivals
+        online, now = self.nodes(), self._clock()
+        back = {node: self._parcels[node] for node in self._away if node in online}
+        if back:
+            self._push(back)
+        gone = [n for n, since in self._away.items() if n not in back and now - since >= AWAY_S]
+        for node in (*back, *gone):
+            del self._away[node]
+        return gone
 
 
 def _content(parcel: bytes) -> RecordDict:

@@ -165,6 +165,8 @@ class Courier:
         }
         write_atomically(self._inflight / f"{digest}.json", json.dumps(note).encode())
         self._spool.put_order(parcel)
+        # The same order in a second message: the first one's reply is no longer waited for.
+        self._deliveries = [d for d in self._deliveries if d.digest != digest]
         self._deliveries.append(
             Delivery(digest, incoming.message, incoming.expires, time.monotonic())
         )

@@ -368,3 +368,19 @@ def test_a_site_revoked_while_it_is_online_ends_at_its_next_heartbeat(run, monke
         run(fleet, turns=10)
     assert fleet.tries == 2
     assert fleet.lasted < 1.0
+
+
+def test_an_order_that_comes_again_is_answered_to_the_message_that_came_last(make, fleet, spool):
+    order = b"an order"
+    make_first, reply = make(), wrap({"RoundReport.envelope": b"e", "RoundReport.proof": b"p"})
+    fleet.inbox.append(incoming(order, seconds=50))
+    make_first.turn()
+    courier = make()  # after a stop: the first message is dropped at the aggregator
+    again = incoming(order, seconds=40)
+    fleet.inbox.append(again)
+    courier._next_pull = 0.0
+    courier.turn()
+    release(spool, order, reply)
+    courier.turn()
+    [(_, answered)] = fleet.pushed
+    assert answered is again.message

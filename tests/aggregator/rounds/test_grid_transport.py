@@ -1,0 +1,145 @@
+"""Parcels over Flower's Grid: what Flower drops because a courier is away is sent again."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from flwr.app import ConfigRecord, Error, Message, Metadata, RecordDict
+from flwr.app.message import make_message
+from flwr.common.constant import ErrorCode
+from flwr.supercore.task_identity import TaskIdentity
+
+from aggregator.rounds.server import AWAY_S, NODE_UNAVAILABLE, GridTransport
+from aggregator.rounds.transport import Arrival
+from common.wire.codes import ReplyCode
+from common.wire.transport import CODE, MESSAGE_TYPE, RECORD
+
+
+class MemoryGrid:
+    """Flower's Grid as its SuperLink behaves: asking for an offline node's answer drops it."""
+
+    def __init__(self, *online: int) -> None:
+        self.online = set(online)
+        self.sent: dict[str, Message] = {}
+        self.answers: dict[str, RecordDict] = {}
+        self.asked = 0
+
+    def get_nodes(self):
+        return [SimpleNamespace(node_id=node, name=f"site-{node}") for node in sorted(self.online)]
+
+    def push_messages(self, messages):
+        names = []
+        for message in messages:
+            names.append(f"m{len(self.sent)}")
+            self.sent[names[-1]] = message
+        return names
+
+    def pull_messages(self, names):
+        self.asked += 1
+        for name in names:
+            node = self.sent[name].metadata.dst_node_id
+            if node not in self.online:
+                error = Error(code=ErrorCode.NODE_UNAVAILABLE, reason="offline")
+                yield make_message(about(name, node), error=error)
+            elif name in self.answers:
+                yield make_message(about(name, node), self.answers[name])
+
+
+def about(name: str, node: int) -> Metadata:
+    return Metadata(
+        run_id=1,
+        message_id="",
+        src_node_id=node,
+        dst_node_id=0,
+        reply_to_message_id=name,
+        group_id="",
+        created_at=0.0,
+        ttl=10.0,
+        message_type=MESSAGE_TYPE,
+    )
+
+
+def number(code: ReplyCode) -> RecordDict:
+    return RecordDict({RECORD: ConfigRecord({CODE: int(code)})})
+
+
+@pytest.fixture(autouse=True)
+def in_a_server_app(monkeypatch):
+    """Flower's messages say which task made them."""
+    for name in ("_task_id", "_run_id", "_node_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+@pytest.fixture
+def grid() -> MemoryGrid:
+    return MemoryGrid(1, 2)
+
+
+@pytest.fixture
+def now() -> list[float]:
+    return [1000.0]
+
+
+@pytest.fixture
+def transport(grid, now) -> GridTransport:
+    return GridTransport(grid, clock=lambda: now[0])
+
+
+def test_flowers_number_for_a_node_that_is_away_is_still_this_one():
+    assert NODE_UNAVAILABLE == ErrorCode.NODE_UNAVAILABLE
+
+
+def test_a_couriers_number_arrives_once(transport, grid):
+    transport.send({1: b"order"}, 60.0)
+    assert transport.receive() == []
+    grid.answers["m0"] = number(ReplyCode.UNAPPROVED_APP)
+    assert transport.receive() == [Arrival(1, None, ReplyCode.UNAPPROVED_APP)]
+    assert transport.receive() == []
+
+
+def test_a_site_that_is_back_is_sent_the_same_parcel_with_the_time_that_is_left(
+    transport, grid, now
+):
+    transport.send({1: b"order", 2: b"other"}, 600.0)
+    grid.online.discard(1)
+    assert transport.receive() == []
+    now[0] += 90
+    assert transport.receive() == [], "not given up, and nothing is sent to nobody"
+    assert len(grid.sent) == 2
+    grid.online.add(1)
+    transport.receive()
+    again, first = grid.sent["m2"], grid.sent["m0"]
+    assert again.metadata.dst_node_id == 1
+    assert again.metadata.ttl == 510
+    assert again.content == first.content
+    grid.answers["m2"] = number(ReplyCode.NO_ANSWER)
+    assert transport.receive() == [Arrival(1, None, ReplyCode.NO_ANSWER)]
+
+
+def test_a_site_that_stays_away_does_not_hold_up_the_round(transport, grid, now):
+    transport.send({1: b"order"}, 7200.0)
+    grid.online.discard(1)
+    transport.receive()
+    now[0] += AWAY_S - 1
+    assert transport.receive() == []
+    now[0] += 1
+    assert transport.receive() == [Arrival(1, None, ReplyCode.NO_ANSWER)]
+    assert transport.receive() == []
+
+
+def test_the_next_round_forgets_who_was_away(transport, grid):
+    transport.send({1: b"order"}, 60.0)
+    grid.online.discard(1)
+    transport.receive()
+    grid.online.add(1)
+    transport.send({2: b"next"}, 60.0)
+    transport.receive()
+    assert [message.metadata.dst_node_id for message in grid.sent.values()] == [1, 2]
+
+
+def test_while_everybody_is_there_flower_is_asked_once_a_look(transport, grid, monkeypatch):
+    transport.send({1: b"order"}, 60.0)
+    monkeypatch.setattr(grid, "get_nodes", lambda: pytest.fail("asked for nothing"))
+    transport.receive()
+    assert grid.asked == 1
