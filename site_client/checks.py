@@ -7,13 +7,9 @@ landmark file. The server is asked for nothing but its certificate and its clock
 from __future__ import annotations
 
 import shutil
-import socket
-import ssl
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from cryptography.x509 import Certificate
@@ -25,7 +21,7 @@ from common.crypto.certificates import (
     read_node_key,
 )
 from common.crypto.identity import read_public_key, read_signing_key
-from common.errors import CairnError, ExitCode, InputDataError, UnreachableError, VerificationError
+from common.errors import CairnError, ExitCode, InputDataError
 from common.ledger.layout import Layout
 from common.ledger.notes import ledger_origin
 from common.ledger.verify import verify_ledger
@@ -36,9 +32,9 @@ from site_client.egress.policy import check_plan, read_policy
 from site_client.facts import Fact
 from site_client.keys.ring import KeyRing
 from site_client.keys.state import read_key_state
+from site_client.probe import probe
 from site_client.site import SiteFolder
 
-TIMEOUT_S = 3.0
 LEAST_ROOM = 500_000_000
 DAYS_TO_WARN = 60
 LARGEST_SKEW_S = 4.0
@@ -306,65 +302,3 @@ def _server(site: SiteFolder) -> Fact:
             ExitCode.VERIFICATION_FAILED,
         )
     return Fact("server", "ok", f"{settings.address} answers; clocks agree")
-
-
-def probe(address: str, authority: str) -> float | None:
-    """Connect over TLS with the federation's authority only, and read the server's clock.
-
-    Returns:
-        Seconds by which this machine's clock is ahead, or None if the server does not say.
-
-    Raises:
-        UnreachableError: no connection.
-        VerificationError: the certificate is not of this authority and host.
-    """
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    context = ssl.create_default_context(cafile=authority)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        with (
-            socket.create_connection((host, int(port)), timeout=TIMEOUT_S) as plain,
-            context.wrap_socket(plain, server_hostname=host) as secure,
-        ):
-            secure.sendall(f"GET /health HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-            return _ahead(secure)
-    except ssl.SSLError as error:
-        found = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
-        raise VerificationError(
-            "the server is not the federation's",
-            field=address,
-            expected="a valid certificate by the federation's own authority",
-            got=found or (error.reason or type(error).__name__).lower().replace("_", " "),
-            advice="Compare the authority's fingerprint with the coordinator by telephone",
-        ) from error
-    except (OSError, OverflowError) as error:
-        raise UnreachableError(
-            "the server cannot be reached",
-            field=address,
-            got=getattr(error, "strerror", None) or type(error).__name__,
-            advice="Outbound connections to this host and port must be allowed",
-        ) from error
-
-
-def _ahead(connection: ssl.SSLSocket) -> float | None:
-    """Difference to the Date header of an HTTP answer, if there is one in time."""
-    data = b""
-    try:
-        while b"\r\n\r\n" not in data and len(data) < 16_384:
-            piece = connection.recv(4096)
-            if not piece:
-                break
-            data += piece
-    except TimeoutError:
-        return None
-    for line in data.split(b"\r\n"):
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"date":
-            try:
-                # The header counts whole seconds: on average half of one has passed.
-                told = parsedate_to_datetime(value.decode("ascii")).timestamp() + 0.5
-                return time.time() - told
-            except ValueError:
-                return None
-    return None

@@ -1,0 +1,77 @@
+"""Does the federation's own server answer, and what does its clock say?
+
+Nothing is sent but a question for its health; no key is used and nothing is kept.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import time
+from email.utils import parsedate_to_datetime
+
+from common.errors import UnreachableError, VerificationError
+
+TIMEOUT_S = 3.0
+
+
+def probe(address: str, authority: str) -> float | None:
+    """Connect over TLS with the federation's authority only, and read the server's clock.
+
+    Returns:
+        Seconds by which this machine's clock is ahead, or None if the server does not say.
+
+    Raises:
+        UnreachableError: no connection.
+        VerificationError: the certificate is not of this authority and host.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    context = ssl.create_default_context(cafile=authority)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        with (
+            socket.create_connection((host, int(port)), timeout=TIMEOUT_S) as plain,
+            context.wrap_socket(plain, server_hostname=host) as secure,
+        ):
+            secure.sendall(f"GET /health HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            return _ahead(secure)
+    except ssl.SSLError as error:
+        found = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
+        raise VerificationError(
+            "the server is not the federation's",
+            field=address,
+            expected="a valid certificate by the federation's own authority",
+            got=found or (error.reason or type(error).__name__).lower().replace("_", " "),
+            advice="Compare the authority's fingerprint with the coordinator by telephone",
+        ) from error
+    except (OSError, OverflowError) as error:
+        raise UnreachableError(
+            "the server cannot be reached",
+            field=address,
+            got=getattr(error, "strerror", None) or type(error).__name__,
+            advice="Outbound connections to this host and port must be allowed",
+        ) from error
+
+
+def _ahead(connection: ssl.SSLSocket) -> float | None:
+    """Difference to the Date header of an HTTP answer, if there is one in time."""
+    data = b""
+    try:
+        while b"\r\n\r\n" not in data and len(data) < 16_384:
+            piece = connection.recv(4096)
+            if not piece:
+                break
+            data += piece
+    except TimeoutError:
+        return None
+    for line in data.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"date":
+            try:
+                # The header counts whole seconds: on average half of one has passed.
+                told = parsedate_to_datetime(value.decode("ascii")).timestamp() + 0.5
+                return time.time() - told
+            except ValueError:
+                return None
+    return None
