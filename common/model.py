@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,10 @@ from common.plan import FederationPlan
 
 Weights = dict[str, NDArray[np.float32]]
 
+ACTIONS: Final = 6
+"""Moves of an agent in a volume: along three axes, both ways."""
+
 _HIDDEN = (256, 128)
-_ACTIONS = 6
 _INIT_STREAM = 0x77656967687473  # "weights": apart from other uses of the plan's seed
 
 
@@ -40,7 +43,7 @@ def weight_shapes(plan: FederationPlan) -> dict[str, tuple[int, ...]]:
         "conv3": (2 * width, 2 * width, 3, 3),
         "fc1": (_HIDDEN[0], features + levels),
         "fc2": (_HIDDEN[1], _HIDDEN[0]),
-        "heads": (_ACTIONS * len(plan.task.landmarks), _HIDDEN[1]),
+        "heads": (ACTIONS * len(plan.task.landmarks), _HIDDEN[1]),
     }
     shapes: dict[str, tuple[int, ...]] = {}
     for name, shape in layers.items():

@@ -6,16 +6,13 @@ level, roughly where, what was done, what it earned, and roughly where it led.
 
 from __future__ import annotations
 
-from typing import Final
-
 import numpy as np
 from numpy.typing import NDArray
 
 from common.keys import ExperienceCodec
+from common.model import ACTIONS
 from common.plan import FederationPlan
 from site_client.agent.task import Outcome, Situations, Task
-
-ACTIONS: Final = 6
 
 
 def experience_codec(plan: FederationPlan) -> ExperienceCodec:

@@ -30,8 +30,8 @@ SITUATION = np.dtype(
         ("position", "<f4", 3),
     ]
 )
-ACTIONS = 6
 MOVES = steps_of_actions(3)
+ACTIONS = len(MOVES)
 
 
 class TriplanarLandmark:
