@@ -24,31 +24,14 @@ import yaml
 
 from deploy.bundle.images import build_images, image_name
 from deploy.bundle.locks import ROLES, ROOT
+from tests.programs import NO_OP_PLAN, SITES, touch_scans, wait_until
 
-SITES = ("site-a", "site-b", "site-c")
 UID = 10001
 NETWORK_OUT, NETWORK_FRONT = "10.89.177", "10.89.178"
 AGGREGATOR = f"{NETWORK_FRONT}.10"
 HOST, PORT = "fed.cairn.test", 8443
 NAME = f"cairn-test-{os.getpid()}"
 TABLE = f"cairn_test_{os.getpid()}"
-PLAN = """
-name = "no-op"
-kind = "no-op"
-seed = 3
-[task]
-landmarks = ["AC", "PC"]
-[model]
-roi = 9
-width = 4
-[experience]
-rows = 3
-columns = 64
-[rounds]
-training = 1
-quorum = 3
-deadline_s = 120
-"""
 
 
 def why_not() -> str | None:
@@ -203,10 +186,13 @@ class Contained:
         return done.stdout
 
     def wait(self, name: str, text: str, seconds: float = 120) -> None:
-        until = time.monotonic() + seconds
-        while text not in self.log(name):
-            assert time.monotonic() < until, f"no {text!r} from {name}:\n{self.log(name)}"
-            time.sleep(0.3)
+        wait_until(
+            lambda: text in self.log(name),
+            f"{text!r} of {name}",
+            seconds,
+            said=lambda: self.log(name),
+            every=0.3,
+        )
 
     def make(self) -> None:
         """Networks, rules, folders, the aggregator behind its proxy, the sites."""
@@ -218,7 +204,8 @@ class Contained:
             *("--desk-bind", "0.0.0.0"),  # noqa: S104
             volumes={federation: "/federation"},
         )
-        (federation / "plan.toml").write_text(PLAN)
+        plan = NO_OP_PLAN.format(rounds=1, quorum=len(SITES), deadline=120)
+        (federation / "plan.toml").write_text(plan)
         words = options(
             service("aggregator", "aggregator"),
             {"CAIRN_FEDERATION": str(federation)},
@@ -255,11 +242,7 @@ class Contained:
         invite = f"/federation/{site}.invite.toml"
         self.inside("aggregator", "cairn-aggregator", "invite", site, "-o", invite)
         folder = self._owned(self.root / site)
-        data = self.root / "data" / site
-        data.mkdir(parents=True)
-        for case in "abc":
-            (data / f"{case}.nii.gz").touch()
-            (data / f"{case}.mrk.json").touch()
+        touch_scans(self.root / "data" / site)
         mounts = {folder: "/site", self.root / f"federation/{site}.invite.toml": "/invite.toml:ro"}
         self.once(
             *("courier", "cairn-site", "join", "/invite.toml", "--data", "/data"),
@@ -269,15 +252,18 @@ class Contained:
 
     def keys(self, seconds: float = 120) -> dict[str, bytes]:
         """Each site's federation key, once it has one; nobody carried it."""
-        until = time.monotonic() + seconds
         found: dict[str, bytes] = {}
-        while len(found) < len(SITES):
+
+        def everywhere() -> bool:
             for site in SITES:
                 for path in (self.root / site / "worker" / "keys").glob("000001.key"):
                     found[site] = path.read_bytes()
-            logs = "\n".join(self.log(f"{s}-courier") for s in SITES if s not in found)
-            assert time.monotonic() < until, f"no federation key:\n{logs}"
-            time.sleep(0.3)
+            return len(found) == len(SITES)
+
+        def said() -> str:
+            return "\n".join(self.log(f"{s}-courier") for s in SITES if s not in found)
+
+        wait_until(everywhere, "federation key", seconds, said, every=0.3)
         return found
 
     def _proxy(self, federation: Path) -> None:

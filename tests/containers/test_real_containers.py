@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from deploy.bundle.locks import ROLES
+from tests.programs import SITES
 
-SITES = ("site-a", "site-b", "site-c")
 PARTS = [f"{site}-{role}" for site in SITES for role in ("worker", "courier")]
 CONFINED = [*PARTS, "aggregator", "proxy"]
 PORT = 8443

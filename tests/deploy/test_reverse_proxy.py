@@ -11,21 +11,19 @@ import re
 import shutil
 import socket
 import ssl
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import numpy as np
-import psutil
 import pytest
 from flwr.app import Array, ArrayRecord, RecordDict
 from flwr.proto.message_pb2 import PushObjectRequest
 from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+
+from tests.programs import PORTS, Federation, free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "deploy" / "proxy" / "nginx.conf"
@@ -37,34 +35,6 @@ pytestmark = [
     pytest.mark.timeout(300),
     pytest.mark.skipif(NGINX is None, reason="nginx is not installed on this machine"),
 ]
-
-PLAN = """
-name = "no-op"
-kind = "no-op"
-seed = 3
-[task]
-landmarks = ["AC", "PC"]
-[model]
-roi = 9
-width = 4
-[experience]
-rows = 3
-columns = 64
-[rounds]
-training = 1
-quorum = 1
-deadline_s = 60
-"""
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [int(probe.getsockname()[1]) for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
 
 
 def configured(text: str, **changes: str) -> str:
@@ -83,45 +53,19 @@ def configured(text: str, **changes: str) -> str:
     return text
 
 
-@dataclass
-class Proxied:
-    root: Path
-    proxy: int
-    superlink: int
-    enrolment: int
-    processes: list[psutil.Popen]
+class Proxied(Federation):
+    """The federation, whose address is the proxy's port; ``superlink`` is behind it."""
 
-    def run(self, *words: str) -> str:
-        program = Path(sys.executable).with_name(words[0])
-        done = subprocess.run(
-            [program, *words[1:]],
-            cwd=self.root,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
-        return done.stdout + done.stderr
-
-    def start(self, name: str, *words: str) -> None:
-        with (self.root / f"{name}.log").open("ab") as log:
-            self.processes.append(
-                psutil.Popen(words, cwd=self.root, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-            )
-
-    def wait(self, log: str, text: str, seconds: float = 90) -> None:
-        until = time.monotonic() + seconds
-        path = self.root / f"{log}.log"
-        while not path.exists() or text not in path.read_text(errors="replace"):
-            assert time.monotonic() < until, f"no {text!r} in {log}\n{path.read_text()}"
-            time.sleep(0.1)
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.port = free_ports(1 + PORTS)
+        self.superlink = self.port + 1
 
     def ask(self, method: str, target: str, port: int = 0, body: bytes | None = None) -> int:
         """HTTP status for a request target that is sent exactly as given."""
-        context = ssl.create_default_context(cafile=str(self.root / "fed/pki/ca.crt"))
+        context = ssl.create_default_context(cafile=str(self.root / "federation/pki/ca.crt"))
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", port or self.proxy, timeout=20, context=context
+            "127.0.0.1", port or self.port, timeout=20, context=context
         )
         try:
             connection.putrequest(method, target, skip_accept_encoding=True)
@@ -135,69 +79,40 @@ class Proxied:
 
 @pytest.fixture(scope="module")
 def proxied(tmp_path_factory) -> Iterator[Proxied]:
-    root = tmp_path_factory.mktemp("proxied")
-    proxy, superlink, enrolment, desk, metrics = free_ports(5)
-    here = Proxied(root, proxy, superlink, enrolment, [])
-    script = Path(sys.executable).parent
+    here = Proxied(tmp_path_factory.mktemp("proxied"))
+    root, superlink = here.root, here.superlink
     try:
-        here.run(
-            *("cairn-aggregator", "init", "fed", "--name", "p", "--behind-proxy"),
-            *("--address", f"127.0.0.1:{proxy}"),
-        )
-        settings = root / "fed" / "federation.toml"
-        ports = f"port = {superlink}\nenrol_port = {enrolment}\n"
-        ports += f"desk_port = {desk}\nmetrics_port = {metrics}"
-        changed, found = re.subn(rf"(?m)^port = {proxy}$", ports, settings.read_text())
-        assert found == 1
-        settings.write_text(changed)
+        here.init("--behind-proxy", "--port", str(superlink))
         tls = root / "tls"
         tls.mkdir()
         for name in ("server.crt", "server.key", "ca.crt"):
-            shutil.copy(root / "fed" / "pki" / name, tls / name)
+            shutil.copy(root / "federation" / "pki" / name, tls / name)
         conf = root / "nginx.conf"
         conf.write_text(
             configured(
                 CONF.read_text(encoding="utf-8"),
-                listen=f"listen 127.0.0.1:{proxy} ",
+                listen=f"listen 127.0.0.1:{here.port} ",
                 superlink=f"127.0.0.1:{superlink};",
-                enrolment=f"127.0.0.1:{enrolment};",
+                enrolment=f"127.0.0.1:{superlink + 1};",
                 tls=f"{tls}/",
                 writes=f"{root}/nginx",
                 log=f"{root}/proxy-\\1.log",
             )
         )
-        here.start("aggregator", str(script / "cairn-aggregator"), "up", "--dir", "fed")
         here.start("nginx", str(NGINX), "-p", str(root), "-c", str(conf), "-g", "daemon off;")
-        data = root / "data"
-        data.mkdir()
-        for case in "abc":
-            (data / f"{case}.nii.gz").touch()
-            (data / f"{case}.mrk.json").touch()
-        here.wait("aggregator", "ready")
-        here.run("cairn-aggregator", "invite", "site-a", "--dir", "fed")
-        here.run(
-            *("cairn-site", "join", "site-a.invite.toml", "--data", str(data)),
-            *("--site-dir", "site-a", "--new-federation-key"),
-        )
-        for role in ("worker", "courier"):
-            here.start(role, str(script / "cairn-site"), role, "--site-dir", "site-a")
+        here.start_aggregator()
+        here.join("site-a")
+        here.start_site("site-a")
         yield here
     finally:
-        for process in reversed(here.processes):
-            if process.is_running():
-                process.terminate()
-        for process in here.processes:
-            try:
-                process.wait(20)
-            except psutil.TimeoutExpired:
-                process.kill()
+        here.stop()
 
 
 def test_a_site_that_knows_only_the_proxy_finishes_a_run(proxied):
-    proxied.wait("courier", "online")
-    (proxied.root / "plan.toml").write_text(PLAN)
+    proxied.wait_for("site-a-courier", "online")
+    plan = proxied.write_plan(rounds=1, deadline=60, quorum=1)
     said = proxied.run(
-        *("cairn-aggregator", "round", "start", "plan.toml", "--dir", "fed"),
+        *("cairn-aggregator", "round", "start", plan, "--dir", "federation"),
         *("--min-sites", "1", "--watch"),
     )
     assert "verdict=COMPLETED" in said
@@ -291,10 +206,10 @@ def test_the_largest_piece_of_a_message_fits_and_a_larger_body_does_not(proxied)
 
 
 def test_an_older_tls_is_refused(proxied):
-    context = ssl.create_default_context(cafile=str(proxied.root / "fed/pki/ca.crt"))
+    context = ssl.create_default_context(cafile=str(proxied.root / "federation/pki/ca.crt"))
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     with (
-        socket.create_connection(("127.0.0.1", proxied.proxy), timeout=10) as plain,
+        socket.create_connection(("127.0.0.1", proxied.port), timeout=10) as plain,
         pytest.raises(ssl.SSLError),
     ):
         context.wrap_socket(plain, server_hostname="127.0.0.1")
@@ -312,9 +227,9 @@ def test_the_log_holds_no_header_and_no_body(proxied):
 def test_a_site_joins_through_the_proxy_and_nobody_coordinates_through_it(proxied):
     log = (proxied.root / "proxy-out.log").read_text()
     assert re.search(r'"POST /cairn\.desk\.v1\.Enrolment/Enrol" 200 ', log), "the site's own join"
-    authority = (proxied.root / "fed" / "pki" / "ca.crt").read_bytes()
+    authority = (proxied.root / "federation" / "pki" / "ca.crt").read_bytes()
     trusted = grpc.ssl_channel_credentials(authority)
-    with grpc.secure_channel(f"127.0.0.1:{proxied.proxy}", trusted) as channel:
+    with grpc.secure_channel(f"127.0.0.1:{proxied.port}", trusted) as channel:
         for method in ("Coordinator/ListSites", "Coordinator/StartRound"):
             with pytest.raises(grpc.RpcError) as refused:
                 channel.unary_unary(f"/cairn.desk.v1.{method}")(b"", timeout=20)
@@ -322,10 +237,10 @@ def test_a_site_joins_through_the_proxy_and_nobody_coordinates_through_it(proxie
 
 
 def test_tokens_cannot_be_guessed_in_a_hurry(proxied):
-    authority = (proxied.root / "fed" / "pki" / "ca.crt").read_bytes()
+    authority = (proxied.root / "federation" / "pki" / "ca.crt").read_bytes()
     trusted = grpc.ssl_channel_credentials(authority)
     codes = []
-    with grpc.secure_channel(f"127.0.0.1:{proxied.proxy}", trusted) as channel:
+    with grpc.secure_channel(f"127.0.0.1:{proxied.port}", trusted) as channel:
         call = channel.unary_unary("/cairn.desk.v1.Enrolment/Enrol")
         for _ in range(40):
             with pytest.raises(grpc.RpcError) as refused:
@@ -337,10 +252,10 @@ def test_tokens_cannot_be_guessed_in_a_hurry(proxied):
 
 def test_what_joined_sites_ask_of_the_desk_is_not_counted_with_tokens(proxied):
     """Several sites behind one address ask twice in three seconds each."""
-    authority = (proxied.root / "fed" / "pki" / "ca.crt").read_bytes()
+    authority = (proxied.root / "federation" / "pki" / "ca.crt").read_bytes()
     trusted = grpc.ssl_channel_credentials(authority)
     codes = set()
-    with grpc.secure_channel(f"127.0.0.1:{proxied.proxy}", trusted) as channel:
+    with grpc.secure_channel(f"127.0.0.1:{proxied.port}", trusted) as channel:
         call = channel.unary_unary("/cairn.desk.v1.Enrolment/ListPeers")
         for _ in range(60):
             with pytest.raises(grpc.RpcError) as refused:
