@@ -103,6 +103,9 @@ def plane_frames(task: PlaneSearch, case: Case, followed: Followed) -> list[Imag
     stride = _stride_mm(case)
     strides = np.full(len(followed.steps), stride)
     cuts = task.look(followed.steps, strides, _VIEW)[:, 1]
+    if abs(task.settings.normal[2]) < max(np.abs(task.settings.normal)):
+        # The rows of an upright plane run towards the head.
+        cuts = cuts[:, ::-1]
     last = len(followed.steps) - 1
     pictures: list[Image.Image] = []
     for step in _chosen(followed):
@@ -111,7 +114,7 @@ def plane_frames(task: PlaneSearch, case: Case, followed: Followed) -> list[Imag
         plane = plane_in_world(task, at, case)
         colour = FOUND if step == last else _colour(level)
         slices = draw_case(case, Overlay(plane[0], plane=plane, colour=colour), _VIEW)
-        cut = _titled(Image.fromarray(cuts[step]).convert("RGB"), "in the plane")
+        cut = _shown(cuts[step], "in the plane")
         s = task.settings
         rung = f"{s.angles_deg[level]:g} deg or {s.offsets_mm[level]:g} mm a step"
         line = _line(step, last, level, task.levels, rung)
@@ -237,16 +240,15 @@ def _squares() -> NDArray[np.bool_]:
 
 def _row(views: NDArray[np.uint8], title: str, *, upright: bool) -> list[Image.Image]:
     """Views as pictures, the first with a title; cuts that hold the patient's axis head up."""
-    row: list[Image.Image] = []
-    for k, view in enumerate(views):
-        shown = view[::-1] if upright and k < 2 else view
-        picture = Image.fromarray(np.ascontiguousarray(shown)).convert("RGB")
-        row.append(_titled(picture, title) if k == 0 else picture)
-    return row
+    shown = [view[::-1] if upright and k < 2 else view for k, view in enumerate(views)]
+    return [_shown(view, title if k == 0 else "") for k, view in enumerate(shown)]
 
 
-def _titled(picture: Image.Image, title: str) -> Image.Image:
-    ImageDraw.Draw(picture).text((4, 2), title, fill=FAINT)
+def _shown(view: NDArray[np.uint8], title: str) -> Image.Image:
+    """A view as a picture, with a title."""
+    picture = Image.fromarray(np.ascontiguousarray(view)).convert("RGB")
+    if title:
+        ImageDraw.Draw(picture).text((4, 2), title, fill=FAINT)
     return picture
 
 
