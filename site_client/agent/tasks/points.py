@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,51 +22,14 @@ from site_client.agent.task import MM, Outcome, Situations
 from site_client.agent.tasks.exchange import Exchange
 from site_client.agent.tasks.geometry import Ladder, steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length
+from site_client.agent.tasks.views import Views
 from site_client.imaging.pyramids import Pyramids
+
+__all__ = ["PointSearch", "Views"]
 
 # Shares of the image in which searches begin: wide for training, narrower for evaluation.
 _TRAINING_STARTS = (0.1, 0.9)
 _EVALUATION_STARTS = (0.25, 0.75)
-
-
-@dataclass(frozen=True)
-class Views:
-    """What is seen of an image at a position.
-
-    Attributes:
-        roi: samples along each side.
-        zooms: strides that are seen at once, as multiples of the level's.
-        frames: positions that are seen, the present one last.
-    """
-
-    roi: int = 45
-    zooms: tuple[float, ...] = (1.0,)
-    frames: int = 1
-
-    def __post_init__(self) -> None:
-        if not (1 <= self.roi <= 512 and 1 <= self.frames <= 16 and self.zooms):
-            raise InputDataError(
-                "no such view",
-                field="views",
-                expected="1 to 512 samples, 1 to 16 frames, at least one zoom",
-            )
-        if not all(0 < zoom < np.inf for zoom in self.zooms):
-            raise InputDataError("no such view", field="views.zooms", expected="positive numbers")
-
-    @staticmethod
-    def multiscale(zooms: tuple[float, ...] = (1.0, 3.0, 9.0), roi: int = 45) -> Views:
-        """Details and surroundings at once: most is learned from them per processor second."""
-        return Views(roi, zooms, 1)
-
-    @staticmethod
-    def history(frames: int = 4, roi: int = 45) -> Views:
-        """The last positions at one stride: what rl-medical's agents see."""
-        return Views(roi, (1.0,), frames)
-
-    @staticmethod
-    def channels(roi: int = 45) -> Views:
-        """The image's own channels at one stride, e.g. four embedded maps."""
-        return Views(roi, (1.0,), 1)
 
 
 class PointSearch(ABC):

@@ -44,13 +44,13 @@ BOX_SETTINGS = BoxSettings()
 BOX_POSES = PoseSettings(rotation_deg=10.0, shift_mm=5.0)
 PLANE = Recipe(
     PLANAR_NETWORK,
-    LearnerSettings(updates=800, gamma=0.3, warm_start=0.5, learning_rate_end=0.05),
+    LearnerSettings(updates=600, gamma=0.3, warm_start=0.5, learning_rate_end=0.05),
     EvaluationSettings(starts=5, poses=8, native=True, most_steps=100),
 )
 PLANE_NORMALS = {"mid-sagittal": (1.0, 0.0, 0.0), "AC-PC axial": (0.0, 0.0, 1.0)}
 REGISTRATION = Recipe(
     PLANAR_NETWORK,
-    LearnerSettings(updates=1200, gamma=0.3, warm_start=0.5, learning_rate_end=0.05),
+    LearnerSettings(updates=1000, gamma=0.3, warm_start=0.5, learning_rate_end=0.05),
     EvaluationSettings(starts=3, poses=1, native=True, most_steps=120),
 )
 MOTIONS = 3
