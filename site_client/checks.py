@@ -1,7 +1,8 @@
 """Is this site ready? One fact per line, each with what to do about it.
 
 Reads only: no key is made, no record written, no image opened beyond its
-landmark file. The server is asked for nothing but its certificate and its clock.
+landmark file. The server is asked for its certificate, its clock, and whether it
+still admits this site.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from common.crypto.certificates import (
     read_node_key,
 )
 from common.crypto.identity import read_public_key, read_signing_key
-from common.errors import CairnError, ExitCode, InputDataError
+from common.errors import CairnError, ExitCode, InputDataError, UnreachableError
 from common.ledger.layout import Layout
 from common.ledger.notes import ledger_origin
 from common.ledger.verify import verify_ledger
@@ -70,6 +71,7 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
             "certificate": _certificate,
             "app": _app,
             "server": _server,
+            "admission": _admission,
         }
     looks["disk"] = _disk
     for name, look_at in looks.items():
@@ -302,3 +304,19 @@ def _server(site: SiteFolder) -> Fact:
             ExitCode.VERIFICATION_FAILED,
         )
     return Fact("server", "ok", f"{settings.address} answers; clocks agree")
+
+
+def _admission(site: SiteFolder) -> Fact:
+    """Whether the desk knows this site and did not revoke it; asked as the courier would."""
+    if site.settings().enrolment is None:
+        return Fact("admission", "ok", "not asked: this site joined by mail")
+    if not site.tls_certificate.exists():
+        advice = "The coordinator has to admit it: cairn-aggregator admit"
+        return Fact("admission", "warning", "this site waits", advice)
+    from site_client.enrol import list_peers
+
+    try:
+        admitted = len(list_peers(site).peers)
+    except UnreachableError as error:
+        return Fact("admission", "warning", _without_advice(error), error.advice)
+    return Fact("admission", "ok", f"admitted, as one of {admitted} sites")

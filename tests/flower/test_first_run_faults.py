@@ -531,3 +531,6 @@ def test_a_revoked_site_ends_within_a_heartbeat_and_cannot_come_back(member):
     assert "courier ended with exit 4; a restart would not help" in text
     member.join(member.root / "member.invite.toml").one_line(3, "revoked", "new name")
     member.ask("renew").one_line(3, "revoked")
+    said = member.ask("check")
+    assert said.code in (3, 6), "a small disk weighs as much, and comes later"
+    assert re.search(r"BAD.* admission: .*revoked", said.out)

@@ -230,6 +230,22 @@ def test_a_revoked_site_is_refused_by_join_and_by_renew(cairn, invite, federatio
         assert "new name" in line
 
 
+def test_check_says_whether_the_desk_admits_this_site(cairn, invite, federation, tmp_path):
+    def admission() -> dict[str, str]:
+        _, said, _ = cairn("check", "--site-dir", tmp_path / "site", "--json")
+        (fact,) = (f for f in json.loads(said)["facts"] if f["name"] == "admission")
+        return dict(fact)
+
+    assert cairn(*words(invite("known")))[0] == 0
+    assert admission()["level"] == "ok"
+    assert "admitted" in admission()["says"]
+    revoke(federation, "known")
+    found = admission()
+    assert found["level"] == "bad"
+    assert "revoked" in found["says"]
+    assert "new name" in found["fix"]
+
+
 def test_an_invite_for_another_site_does_not_change_this_one(cairn, invite, tmp_path):
     assert cairn(*words(invite("mine")))[0] == 0
     code, line = one_line(cairn, *words(invite("yours")))

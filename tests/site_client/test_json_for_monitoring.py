@@ -48,6 +48,7 @@ FACTS = [
     "certificate",
     "app",
     "server",
+    "admission",
     "disk",
 ]
 
