@@ -79,7 +79,7 @@ class Conductor:
                 state = self._round(step, state)
         except CairnError as error:
             return self._finish(str(error), error.exit_code)
-        return self._finish("; ".join(self._course.blemishes), ExitCode.OK)
+        return self._finish(self._course.reason, ExitCode.OK)
 
     def _recall(self) -> None:
         """What an interrupted run had come to: its rounds that count, and its blemishes."""

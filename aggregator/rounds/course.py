@@ -17,6 +17,7 @@ and tells it what came of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -56,12 +57,12 @@ class Course:
     Attributes:
         plan: what is carried out.
         finished: rounds that count, in order.
-        blemishes: why the run is not COMPLETED, one line each.
+        blemishes: why the run is not COMPLETED: by site and what was wrong, the rounds.
     """
 
     plan: FederationPlan
     finished: list[int] = field(default_factory=list)
-    blemishes: list[str] = field(default_factory=list)
+    blemishes: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
     def step(self) -> Step | None:
         """The next round, or None when the run is over."""
@@ -75,7 +76,14 @@ class Course:
 
     def blemish(self, round_: int, site: str, what: str) -> None:
         """Note that a site was rejected, failed or was absent in a round."""
-        self.blemishes.append(f"round {round_}: {site} {what}")
+        self.blemishes.setdefault((site, what), []).append(round_)
+
+    @property
+    def reason(self) -> str:
+        """The blemishes as a person reads them: each site and fault once, with its rounds."""
+        return "; ".join(
+            f"{site} {what} ({_rounds(rounds)})" for (site, what), rounds in self.blemishes.items()
+        )
 
     def require_quorum(self, step: Step, accepted: int) -> None:
         """Refuse a round of too few sites.
@@ -107,6 +115,19 @@ class Course:
         if self.step() is not None:
             return "FAILED"
         return "DEGRADED" if self.blemishes else "COMPLETED"
+
+
+def _rounds(numbers: Sequence[int]) -> str:
+    """Numbers as a person writes them, e.g. rounds 0-3, 5."""
+    ordered = sorted(set(numbers))
+    runs: list[list[int]] = []
+    for number in ordered:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    parts = [f"{run[0]}-{run[-1]}" if len(run) > 1 else f"{run[0]}" for run in runs]
+    return f"round{'s' if len(ordered) > 1 else ''} {', '.join(parts)}"
 
 
 def agree(claims: dict[str, tuple[str | None, str | None]]) -> tuple[Agreement, set[str]]:

@@ -52,6 +52,16 @@ def test_a_run_with_a_blemish_is_degraded_and_never_completed(plan):
     assert course.verdict == "DEGRADED"
 
 
+def test_the_reason_names_each_site_and_fault_once_with_its_rounds(plan):
+    course = Course(plan)
+    for round_ in (0, 1, 2, 4):
+        course.blemish(round_, "site-b", "was absent or late")
+    course.blemish(2, "site-a", "was rejected: too large")
+    assert course.reason == (
+        "site-b was absent or late (rounds 0-2, 4); site-a was rejected: too large (round 2)"
+    )
+
+
 def test_the_majority_settles_key_and_quantiser():
     claims = {"a": ("k1", "c"), "b": ("k1", "c"), "c": ("k2", "c")}
     assert agree(claims) == (Agreement("k1", "c"), {"c"})
