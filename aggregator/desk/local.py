@@ -25,6 +25,7 @@ from aggregator.desk.desk import (
 )
 from aggregator.desk.plans import facts_of, key_fact
 from aggregator.report.state import RunState, fold
+from aggregator.rounds.app_digest import app_digest
 from aggregator.rounds.events import read_events
 from aggregator.rounds.store import JOURNAL_FILE, RunOptions, RunStore
 from common.crypto.certificates import days_left, parse_node_public_key
@@ -85,9 +86,8 @@ class LocalDesk:
 
     def invite(self, site: str, *, days: int, auto_admit: bool, by_mail: bool) -> bytes:
         """An invite (TOML)."""
-        from aggregator.rounds.superlink import app_bundle
-
-        digest = app_bundle()[1]
+        self.folder.settings()
+        digest = app_digest(self.folder)
         return invite_toml(
             make_invite(
                 self.folder, site, digest, days=days, auto_admit=auto_admit, by_mail=by_mail

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -29,9 +28,8 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
+from aggregator.rounds.app_digest import APP_FOLDER
 from common.errors import CairnError, RefusedError, UnreachableError
-
-APP_FOLDER = Path(__file__).with_name("flower_app")
 
 
 @cache

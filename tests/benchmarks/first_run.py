@@ -28,6 +28,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -177,6 +178,7 @@ def first_run(root: Path, sites: int) -> dict[str, object]:
         ended = time.monotonic()
         if "verdict=COMPLETED" not in said:
             sys.exit(f"the run was not completed:\n{said}")
+        typed.steps += _rounds(root)
         listening = sum(_listening(typed.running[name]) for name in names)
         held = typed.processor_s()
         commands = typed.commands
@@ -226,14 +228,20 @@ def _check(typed: Typed, site: str) -> None:
 
 
 def _rounds(root: Path) -> list[tuple[str, float]]:
-    """How long the run's parts took, as its journal says."""
+    """How long the run's parts took, the waiting for sites and their key too, by its journal."""
     (journal,) = (root / "fed" / "runs").glob("*/events.jsonl")
     events = [json.loads(line) for line in journal.read_text().splitlines()]
-    return [
-        (f"  of it: round {event['round']} ({event['phase']})", float(event["seconds"]))
-        for event in events
-        if event["event"] == "round_finished"
-    ] + [("  of it: the whole run", float(events[-1]["seconds"]))]
+    at = {event["event"]: datetime.fromisoformat(event["ts"]) for event in reversed(events)}
+    waited = (at["round_started"] - at["run_started"]).total_seconds()
+    return (
+        [("  of it: waiting", waited)]
+        + [
+            (f"  of it: round {event['round']} ({event['phase']})", float(event["seconds"]))
+            for event in events
+            if event["event"] == "round_finished"
+        ]
+        + [("  of it: the whole run", float(events[-1]["seconds"]))]
+    )
 
 
 def _listening(parent: psutil.Popen) -> int:
