@@ -94,7 +94,8 @@ def init(
     click.echo(f"Federation {name} made in {root}.")
     click.echo(f"CA fingerprint (read it to each site by telephone): {fingerprint}")
     click.echo(f"To coordinate from another machine: {root / FIRST_COORDINATOR}.toml (keep secret)")
-    click.echo(f"Next: cairn-aggregator invite SITE --dir {root}")
+    click.echo(f"Next: cairn-aggregator up --dir {root}   (leave it running)")
+    click.echo(f"      cairn-aggregator invite SITE --dir {root}")
 
 
 @click.command()
