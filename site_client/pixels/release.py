@@ -35,9 +35,10 @@ class ReleaseRule:
         pixels: fewest pixels in the whole federation.
         sites: fewest sites at which it is present.
         sigmas: how many standard errors of one row of the sketch its estimate must reach.
-        margin: how many standard errors of an estimate are taken off it before it is held
-            against ``pixels``. An estimate errs both ways: without a margin, of the keys
-            a few pixels short of the rule those are named whose estimate is too high.
+        margin: by how many standard errors an estimate must exceed ``pixels - 1``, the most
+            that a key short of the rule can have. An estimate errs both ways: without a
+            margin, of the keys a few pixels short those are named whose estimate is too
+            high. Where estimates err by less than half a pixel it changes nothing.
 
     Raises:
         RefusedError: a rule that would protect nothing.
@@ -117,10 +118,12 @@ def gate(found: HeavyHitters, sites: F64, sigma: float, error: float, rule: Rele
         rule: what a key must reach.
 
     Returns:
-        Keys with an estimate of at least ``max(pixels + margin * error, sigmas * sigma)``
-        and, to the nearest whole number, ``sites`` sites. NaN never passes.
+        Keys with an estimate of at least ``pixels``, ``pixels - 1 + margin * error`` and
+        ``sigmas * sigma``, and, to the nearest whole number, ``sites`` sites. NaN never
+        passes.
     """
-    threshold = max(rule.pixels + rule.margin * error, rule.sigmas * sigma)
+    least = max(float(rule.pixels), rule.pixels - 1 + rule.margin * error)
+    threshold = max(least, rule.sigmas * sigma)
     passed = (found.counts >= threshold) & (sites >= rule.sites - 0.5)
     return Release(found.keys[passed], found.counts[passed], threshold, sigma)
 

@@ -31,13 +31,14 @@ def of_program(module):
 
 STUDIES = {
     "recovery": recovery.jobs,
+    "gate": recovery.gate_jobs,
     "tumour": tumour.jobs,
     "demo": scene.federations,
     "k-means": scene.plain,
     "speed": of_program("pixels"),
     "attack": of_program("sketch_attack"),
 }
-ON_TISSUE = ("recovery", "tumour")
+ON_TISSUE = ("recovery", "gate", "tumour")
 
 
 def main():

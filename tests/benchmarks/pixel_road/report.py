@@ -16,7 +16,7 @@ for diagnosis.
 
 ```
 # tissue; skipped where it is absent
-python -m tests.benchmarks.pixel_road run recovery tumour --seeds 0 1
+python -m tests.benchmarks.pixel_road run recovery gate tumour --seeds 0 1
 # the demonstration, and what stands beside it
 python -m tests.benchmarks.pixel_road run demo --seeds 20240 7
 python -m tests.benchmarks.pixel_road run k-means speed attack
@@ -29,7 +29,7 @@ not computed again.
 SECTIONS = (
     ("A scene of 200 bands: `make demo-pixels`", "demo", tables.demo),
     ("Tissue: what is found in merged tables", "recovery", tables.recovery),
-    ("Tissue: what the gate names against exact counts", "recovery", tables.gate),
+    ("Tissue: what the gate names against exact counts", "gate", tables.gate),
     ("Tissue: epithelium against other", "tumour", tables.tumour),
     ("From disk to keys and tables", "speed", tables.speed),
     ("What an aggregator without the key can learn", "attack", tables.attack),
@@ -52,7 +52,7 @@ def write_report(folder, output):
         plane.draw(output / plane.NAME, layouts)
 
 
-STUDIES = ("attack", "demo", "k-means", "recovery", "speed", "tumour")
+STUDIES = ("attack", "demo", "gate", "k-means", "recovery", "speed", "tumour")
 
 
 def render(results):

@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from site_client.pixels.release import MARGIN
 from tests.benchmarks.pixel_road.fields import BLURRED_UNIT, EPITHELIAL, SIGMA
 
 RECALL_TARGET = 0.99
 DEMO_TARGET_S = 60.0
-MARGIN = 0.0
 
 
 def demo(results):
@@ -90,10 +90,7 @@ def demo(results):
 
 def recovery(results):
     jobs = results["recovery"]
-    columns = {}
-    for name, job in sorted(jobs.items(), key=lambda item: item[0].split("/")[0] != "reduced"):
-        codec, grain, _ = name.split("/")
-        columns.setdefault((codec, grain), []).append(job)
+    columns = _columns(jobs)
     seeds = sorted({int(name.split("seed")[1]) for name in jobs})
 
     def row(what, value):
@@ -105,8 +102,14 @@ def recovery(results):
     def every(*keys, spec=".3f"):
         return lambda found: _each(_of(found, *keys), spec)
 
-    def named(key):
-        return lambda found: _each([_named(job)[key] for job in found])
+    gates = _columns(results.get("gate", {}))
+    empty = [{}]
+
+    def named(key, spec=".3f"):
+        """By the rule as it is, of all seeds; nothing where it is not computed."""
+        return lambda found: _each(
+            [_named(job)[key] for job in gates.get(_kind(found), empty) if job], spec
+        )
 
     any_ = next(iter(columns.values()))[0]
     rows = [
@@ -119,19 +122,17 @@ def recovery(results):
             lambda found: f"**{_each(_of(found, 'recall_top'))}**",
         ),
         row("… when any key as frequent as the 20,000th will do", every("frequent_as_the_last")),
-        row("keys that exact counting would let be named", first("allowed_keys")),
-        row("of these named", named("of_allowed")),
+        row("keys named by the gate", named("keys", ",")),
         row("coverage of the named", named("coverage")),
         row(
             "error of a named count, pixels: median; 99th percentile; largest",
             lambda found: "; ".join(
-                _each([_named(job)[key] for job in found], ".0f")
-                for key in ("error_p50", "error_p99", "error_max")
+                named(key, ".1f")(found) for key in ("error_p50", "error_p99", "error_max")
             ),
         ),
         row("tables; MB a site", lambda f: f"{f[0]['tables']}; {f[0]['table_bytes'] / 1e6:.0f}"),
         row("seconds of a core to count all sites", every("cpu_s", "count", spec=".1f")),
-        row("… to recover, and to recover for the gate", _seconds),
+        row("… to recover", every("cpu_s", "recover", spec=".0f")),
     ]
     head = ["", *(f"{_CODEC[codec]}, {grain}" for codec, grain in columns)]
     return (
@@ -142,8 +143,7 @@ def recovery(results):
         f"library's own functions. *Blurred* smooths the bands (σ = {SIGMA:g} pixels, "
         f"{BLURRED_UNIT} steps per count) before anything else. Tables of {any_['rows']} × "
         f"{any_['columns']:,}, seeds {_each(seeds, 'd')} (of the federation key), a value for each "
-        "where they differ. Rule of the gate: {pixels} pixels, {sites} sites, present from "
-        "{present_from} pixels a site, the plan's defaults.\n\n".format(**any_["rule"])
+        "where they differ. The gate's rule is the next section's.\n\n"
         + table(head, rows)
         + '\n*8 components*: `codec = "reduced"`, 8 components of 22 bins, three tables and '
         'exact counts of 4 digits. *All bands*: `codec = "all-bands"`, 3 grey levels of each '
@@ -159,17 +159,25 @@ def recovery(results):
     )
 
 
+def _columns(jobs):
+    """Jobs of all seeds by (codec, grain), components first."""
+    columns = {}
+    for name, job in sorted(jobs.items(), key=lambda item: item[0].split("/")[0] != "reduced"):
+        codec, grain, _ = name.split("/")
+        columns.setdefault((codec, grain), []).append(job)
+    return columns
+
+
 _CODEC = {"reduced": "8 components", "all-bands": "all bands"}
 
 
 def _named(job):
     """What is named by the rule as it is."""
-    return next(row for row in job["margins"] if row["standard_errors"] == MARGIN)
+    return next(row for row in job["margins"] if row["margin"] == MARGIN)
 
 
-def _seconds(found):
-    recovered, released = (_each(_of(found, "cpu_s", key), ".0f") for key in ("recover", "release"))
-    return f"{recovered}; {released}"
+def _kind(jobs):
+    return tuple(jobs[0]["job"].split("/")[:2])
 
 
 def _ladder(columns):
@@ -185,24 +193,25 @@ def _ladder(columns):
 
 def gate(results):
     rows = []
-    for name, job in sorted(results["recovery"].items()):
-        codec, grain, seed = name.split("/")
-        for margin in job["margins"]:
+    for (codec, grain), jobs in _columns(results["gate"]).items():
+        for several in zip(*(job["margins"] for job in jobs), strict=True):
             rows.append(
                 [
-                    f"{_CODEC[codec]}, {grain}, {seed.removeprefix('seed')}",
-                    f"{margin['standard_errors']:.0f} ({margin['pixels']:.1f})",
-                    f"{margin['keys']:,}",
-                    f"{margin['of_allowed']:.4f}",
-                    f"{margin['below_pixels']} ({margin['below_pixels'] / margin['keys']:.2%})",
-                    f"{margin['below_sites']} ({margin['below_sites'] / margin['keys']:.2%})",
-                    str(margin["least"]),
-                    f"{margin['coverage']:.4f}",
+                    f"{_CODEC[codec]}, {grain}: {jobs[0]['allowed_keys']:,} allowed",
+                    f"{several[0]['margin']:.0f}",
+                    _each([row["threshold"] for row in several], ".1f"),
+                    _each([row["keys"] for row in several], ","),
+                    _each([row["of_allowed"] for row in several], ".3f"),
+                    _each([row["below_pixels"] for row in several], "d"),
+                    _each([row["below_sites"] for row in several], "d"),
+                    _each([row["least"] for row in several], "d"),
+                    _each([row["coverage"] for row in several], ".4f"),
                 ]
             )
     head = [
-        "bands and seed",
-        "margin: standard errors (pixels)",
+        "keys",
+        "margin",
+        "estimate to reach",
         "named",
         "of the allowed",
         "truly below 50 pixels",
@@ -210,15 +219,38 @@ def gate(results):
         "least true count",
         "coverage",
     ]
+    rule = next(iter(results["gate"].values()))["rule"]
     return (
-        "The gate judges estimates. **A key a few pixels below the rule can be named**, because "
-        "its estimate is a few pixels high, and a key just above it can be missed. The table says "
-        "how many, and what it would cost to take a margin off every estimate before it is held "
-        "against the rule. One standard error is that of the median over rows, of what is left in "
-        "the full table after all found keys were taken off. The presence sketch errs, too: a key "
-        "with fewer pixels than the presence floor at its second site can look present there; a "
-        "margin on counts does not change that.\n\n" + table(head, rows)
+        f"Rule: {rule['pixels']} pixels in the federation, present at {rule['sites']} sites, from "
+        f"{rule['present_from']} pixels a site; the plan's defaults. *Allowed* is what exact "
+        "counts would let through.\n\n"
+        "The gate judges estimates: **a key a few pixels short of the rule can be named when its "
+        "estimate is a few pixels too high.** It therefore asks for a margin: an estimate must "
+        f"exceed by {MARGIN:g} standard errors the 49 pixels that a key short of the rule can at "
+        "most have (`site_client/pixels/release.py`). A standard error is that of the median over "
+        "rows, of what is left in the full table after all found keys were taken off. "
+        + _margins_said(results["gate"].values())
+        + " The price is paid by keys just above the rule, which hold few pixels. It is no proof: "
+        "an estimate further off than its margin still names a key that is too rare. Presence "
+        "at two sites is an estimate, too, and has no margin: a key with fewer pixels than the "
+        "presence floor at its second site can look present there.\n\n" + table(head, rows)
     )
+
+
+def _margins_said(jobs):
+    """Without a margin, and with the rule's own: all runs together."""
+    parts = []
+    for what, margin in (("Without a margin", 0.0), (f"With {MARGIN:g}", MARGIN)):
+        rows = [r for job in jobs for r in job["margins"] if r["margin"] == margin]
+        short, named = (sum(row[key] for row in rows) for key in ("below_pixels", "keys"))
+        lowest = min(row["least"] for row in rows)
+        found = _spread([row["of_allowed"] for row in rows], ".3f")
+        parts.append(
+            f"{what}, {short} of {named:,} named keys in all {len(rows)} runs have fewer than 50 "
+            f"pixels (the rarest {lowest}), and {found} of the allowed keys are named, which "
+            f"cover {_spread([r['coverage'] for r in rows], '.3f')} of the pixels."
+        )
+    return " ".join(parts)
 
 
 def tumour(results):

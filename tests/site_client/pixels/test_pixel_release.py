@@ -33,10 +33,10 @@ def test_no_key_passes_without_count_certainty_and_sites(rows, sigma, error, mar
     expected = [
         i
         for i, (count, where) in enumerate(rows)
-        if count >= 50 + margin * error and count >= 5 * sigma and where >= sites - 0.5
+        if count >= max(50, 49 + margin * error, 5 * sigma) and where >= sites - 0.5
     ]
     assert passed.keys.tolist() == expected
-    assert passed.threshold == max(50 + margin * error, 5 * sigma)
+    assert passed.threshold == max(50, 49 + margin * error, 5 * sigma)
 
 
 def federation(codec, streams, spec=SPEC):
@@ -64,7 +64,7 @@ def test_only_keys_of_several_sites_come_through(fitted):
     merged = federation(codec, streams)
     named = release(merged, ReleaseRule())
     assert sorted(named.keys.tolist()) == sorted(common.tolist())
-    assert 50 <= named.threshold < 52
+    assert named.threshold == 50
     assert np.all(np.abs(named.counts[1:] - 180) <= 5 * named.sigma)
     lenient = release(merged, ReleaseRule(pixels=30, sites=1))
     assert sorted(lenient.keys.tolist()) == sorted(np.concatenate([common, alone, rare]).tolist())
@@ -83,9 +83,9 @@ def test_the_margin_keeps_back_keys_a_few_pixels_short_of_the_rule(fitted):
     merged = federation(codec, [site, np.concatenate([site, short])], SketchSpec(16, 8000, KEY))
     without = release(merged, ReleaseRule(margin=0.0))
     named = release(merged, ReleaseRule())
-    assert 53 < named.threshold < 57
+    assert 52 < named.threshold < 56
     assert np.isin(short, without.keys).mean() > 0.1
-    assert np.isin(short, named.keys).mean() < 0.02
+    assert np.isin(short, named.keys).mean() < 0.04
     assert np.isin(enough, named.keys).all()
     assert set(named.keys.tolist()) < set(without.keys.tolist())
 
