@@ -1,0 +1,73 @@
+"""The last site joins, and the run starts, while the federation key is on its way to it."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+pytestmark = [pytest.mark.flower, pytest.mark.timeout(900)]
+
+LIMIT_S = 300.0
+
+
+@pytest.fixture
+def first(real_class, tmp_path) -> Iterator[object]:
+    """An aggregator, and a site that has made the federation's key, both running."""
+    made = real_class(tmp_path)
+    address = f"127.0.0.1:{made.port}"
+    try:
+        made.run("cairn-aggregator", "init", "federation", "--name", "real", "--address", address)
+        made.start("aggregator", "cairn-aggregator", "up", "--dir", "federation")
+        made.wait(lambda: "ready" in made.log("aggregator"), "aggregator", LIMIT_S)
+        said = join(made, "site-a")
+        assert "The federation key is here: id" in said
+        made.start_site("site-a")
+        made.wait(lambda: "online" in made.log("site-a-courier"), "site-a online", LIMIT_S)
+        made.wait(lambda: "is ready" in made.log("site-a-worker"), "site-a ready", LIMIT_S)
+        yield made
+    finally:
+        made.stop()
+
+
+def join(federation, site: str) -> str:
+    data = federation.root / "data" / site
+    data.mkdir(parents=True)
+    for number in range(3):
+        (data / f"case{number}.nii.gz").touch()
+        (data / f"case{number}.mrk.json").touch()
+    federation.run("cairn-aggregator", "invite", site, "--dir", "federation")
+    return federation.run(
+        "cairn-site", "join", f"{site}.invite.toml", "--data", str(data), "--site-dir", site
+    )
+
+
+def test_a_run_waits_for_the_key_of_the_last_site_says_so_and_leaves_nobody_out(first):
+    holder = first.processes["site-a-worker"]
+    holder.send_signal(signal.SIGSTOP)  # so that nobody seals the key to the newcomer
+    assert "waits for another site" in join(first, "site-b")
+    first.start_site("site-b")
+    plan = first.write_plan(rounds=1, deadline=300)
+    first.run(
+        *("cairn-aggregator", "round", "start", plan, "--dir", "federation"),
+        *("--min-sites", "2", "--wait", str(LIMIT_S)),
+    )
+    run = first.newest_run()
+
+    def awaited() -> list[tuple[object, object]]:
+        found = [e for e in first.events(run) if e["event"] == "sites_awaited"]
+        return [(event["what"], event["sites"]) for event in found]
+
+    first.wait(lambda: ("federation_key", ["site-b"]) in awaited(), "waiting", LIMIT_S)
+    status = json.loads(first.run("cairn-aggregator", "status", "--json", "--dir", "federation"))
+    assert status["waiting_for"] == {"what": "federation_key", "sites": ["site-b"]}
+    assert "round_started" not in {event["event"] for event in first.events(run)}
+
+    holder.send_signal(signal.SIGCONT)
+    first.wait(lambda: first.events(run)[-1]["event"] == "run_finished", "end of the run", LIMIT_S)
+    events = first.events(run)
+    assert (events[-1]["verdict"], events[-1]["reason"]) == ("COMPLETED", "")
+    replies = [event for event in events if event["event"] == "site_replied"]
+    assert [event["code"] for event in replies] == [0] * 6, "nobody was left out of a round"
