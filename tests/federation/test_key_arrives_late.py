@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from rich.console import Console
 
 from aggregator.admin.enrol import revoke
 from aggregator.desk import enrolment
-from aggregator.report.live import plain_line, status_json
+from aggregator.report.html import write_report
+from aggregator.report.live import plain_line, status_json, status_table
 from aggregator.report.state import fold
 from aggregator.rounds.conduct import Conductor
 from aggregator.rounds.events import RoundFinished, RoundStarted, SiteReplied, SitesAwaited
@@ -189,7 +192,7 @@ def test_a_plan_of_public_sketches_waits_for_no_key(asking, no_op_plan):
     assert awaited(events) == []
 
 
-def test_watch_and_status_say_for_whom_a_run_waits_and_stop_when_it_is_over(asking, no_op_plan):
+def test_watch_status_and_report_say_for_whom_a_run_waits(asking, no_op_plan, tmp_path):
     asking.join_late()
     asking.time.at = [(5.0, lambda: asking.hear("site-a", "site-c"))]
     _, events = asking.conduct(no_op_plan)
@@ -198,6 +201,12 @@ def test_watch_and_status_say_for_whom_a_run_waits_and_stop_when_it_is_over(aski
     state = fold(events[: at + 1])
     assert state.waiting.says == "waiting for the federation key: site-c"
     assert status_json(state)["waiting_for"] == {"what": "federation_key", "sites": ["site-c"]}
+    shown = Console(width=120, file=io.StringIO())
+    shown.print(status_table(state))
+    assert "waiting for the federation key: site-c" in shown.file.getvalue()
+    write_report(tmp_path / "report.html", state)
+    page = (tmp_path / "report.html").read_text()
+    assert "It is waiting for the federation key: site-c." in page
     assert "on its way" in state.site("site-c").detail
     assert state.site("site-a").detail == ""
     first = next(n for n, e in enumerate(events) if isinstance(e, RoundStarted))
