@@ -35,6 +35,24 @@ _WITNESS = click.option(
     metavar="FILE",
     help="The aggregator's witness key. Without it LEDGER/witness.pub is used if present.",
 )
+_SENT = click.option(
+    "--sent",
+    "journals",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="The courier's journal of what its socket sent; anything in it that the ledger does "
+    "not declare fails. With several ledgers one for each, in their order.",
+)
+_CHECKPOINT = click.option(
+    "--checkpoint",
+    "checkpoints",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="A cosigned checkpoint kept elsewhere, e.g. by the aggregator; shows a rewritten "
+    "history. For one ledger; may be repeated.",
+)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
@@ -55,24 +73,8 @@ def cli() -> None:
 @click.argument("ledgers", type=_FOLDER, nargs=-1, required=True, metavar="LEDGER...")
 @_KEY
 @_WITNESS
-@click.option(
-    "--sent",
-    "journals",
-    type=_FILE,
-    multiple=True,
-    metavar="FILE",
-    help="The courier's journal of what its socket sent; anything in it that the ledger does "
-    "not declare fails. Repeat it in the order of the ledgers.",
-)
-@click.option(
-    "--checkpoint",
-    "checkpoints",
-    type=_FILE,
-    multiple=True,
-    metavar="FILE",
-    help="A cosigned checkpoint kept elsewhere, e.g. by the aggregator; shows a rewritten "
-    "history. For one ledger; may be repeated.",
-)
+@_SENT
+@_CHECKPOINT
 @_JSON
 @click.pass_context
 def verify(
@@ -166,6 +168,8 @@ def show(
 )
 @_KEY
 @_WITNESS
+@_SENT
+@_CHECKPOINT
 @_JSON
 @click.pass_context
 def report(
@@ -174,6 +178,8 @@ def report(
     output: Path,
     keys: tuple[Path, ...],
     witness: Path | None,
+    journals: tuple[Path, ...],
+    checkpoints: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """Write the audit of a ledger as one self-contained HTML file.
@@ -181,7 +187,14 @@ def report(
     A broken ledger is reported too, with what is wrong at the top, and the exit
     code is 4.
     """
-    audited = audit(ledger, key_file=_single(keys), witness_file=witness)
+    (journal,) = _one_each(journals, 1, "--sent")
+    audited = audit(
+        ledger,
+        key_file=_single(keys),
+        witness_file=witness,
+        sent_journal=journal,
+        known_checkpoints=checkpoints,
+    )
     try:
         output.write_text(render_report(audited, datetime.now(UTC)), encoding="utf-8")
     except OSError as error:

@@ -173,6 +173,20 @@ def test_the_report_stands_alone_and_escapes_what_it_shows(received, tmp_path):
         assert outside not in text
 
 
+def test_the_report_tells_completeness_and_heeds_checkpoints_as_verify_does(received, tmp_path):
+    page, kept = tmp_path / "report.html", tmp_path / "kept.note"
+    kept.write_bytes(received.receipt)
+    words = ("report", received.ledger, "-o", page, "--key", received.key, "--checkpoint", kept)
+    call(*words, "--sent", received.journal(b"x" * 1000, b"x" * 2000))
+    assert "0 undeclared" in page.read_text(encoding="utf-8")
+    call(*words, "--sent", received.journal(b"x" * 1000, b"smuggled"), code=4)
+    assert "1 undeclared" in page.read_text(encoding="utf-8")
+    shutil.rmtree(received.ledger)
+    received.rewrite()
+    call(*words, "--witness", received.witness, code=4)
+    assert "known checkpoint 1" in page.read_text(encoding="utf-8")
+
+
 def test_a_broken_ledger_is_reported_as_broken(received, tmp_path):
     received.tamper()
     page = tmp_path / "report.html"
