@@ -24,6 +24,11 @@ from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_
 from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, Raster, build_pyramids
 from site_client.imaging.sampling import sample_2d, sample_3d
 
+_MOST_CURVES = 255
+# Share of the training scenes that show the moving image as it is.
+_AS_IT_IS = 0.25
+_CURVE_KNOTS = 6
+
 
 @dataclass(frozen=True, eq=False)
 class PairCase:
@@ -59,6 +64,9 @@ class RegistrationSettings:
         motion_mm, motion_deg: extent of the true motion, along and about each axis.
         reach_mm, reach_deg: how far a search may go.
         lever_mm: what an angle is worth: the movement of a point at this distance.
+        contrasts: random contrast curves through which training scenes show the moving
+            image (a quarter of them as it is), so that no single modality and no single
+            patient's greys are learned by heart; 0 always shows it as it is.
     """
 
     translations_mm: tuple[float, ...] = (8.0, 3.0, 1.0)
@@ -70,6 +78,7 @@ class RegistrationSettings:
     reach_mm: float = 40.0
     reach_deg: float = 40.0
     lever_mm: float = 50.0
+    contrasts: int = 0
 
     def __post_init__(self) -> None:
         check_falling("registration.translations_mm", self.translations_mm)
@@ -77,11 +86,12 @@ class RegistrationSettings:
         levels = {len(self.translations_mm), len(self.rotations_deg), len(self.strides_mm)}
         extents = (self.motion_mm, self.motion_deg, *self.strides_mm, self.lever_mm)
         fits = self.motion_mm <= self.reach_mm and self.motion_deg <= self.reach_deg <= 80
-        if len(levels) != 1 or min(extents) <= 0 or not fits or self.roi < 3:
+        sound = min(extents) > 0 and self.roi >= 3 and 0 <= self.contrasts <= _MOST_CURVES
+        if len(levels) != 1 or not fits or not sound:
             raise InputDataError(
                 "no such registration",
-                expected="one translation, rotation and stride per level, "
-                "motions within the reach, and that within 80 degrees",
+                expected="one translation, rotation and stride per level, motions within the "
+                f"reach, and that within 80 degrees, at most {_MOST_CURVES} contrasts",
             )
 
 
@@ -130,6 +140,8 @@ class Registration:
         self.levels = len(s.strides_mm)
         views = self.images.channels * (2 if d == 2 else 6)
         self.shape: tuple[int, ...] = (views, s.roi, s.roi)
+        # Which curve shows the moving image: remembered only where there are any.
+        curve = [("curve", "u1")] if s.contrasts else []
         self.situation: np.dtype[np.void] = np.dtype(
             [
                 ("case", "<u2"),
@@ -140,8 +152,10 @@ class Registration:
                 ("moving_gamma", "<f2"),
                 ("truth", "<f2", self.size),
                 ("motion", "<f4", self.size),
+                *curve,
             ]
         )
+        self._curves = contrast_curves(s.contrasts)
         self._moves = steps_of_actions(self.size)
         parts = [np.array(s.translations_mm)] * d + [np.array(s.rotations_deg)] * turns
         self._steps = np.stack(parts, axis=1)
@@ -165,6 +179,9 @@ class Registration:
         near = at["truth"] + reach * rng.uniform(-1, 1, (n, self.size))
         fine = at["level"] > 0
         at["motion"][fine] = np.clip(near, -self._reach, self._reach)[fine]
+        if self.settings.contrasts:
+            other = rng.integers(1, len(self._curves), n)
+            at["curve"] = np.where(rng.random(n) < _AS_IT_IS, 0, other)
         return at
 
     def starts(self, rng: np.random.Generator, repeats: int, *, posed: bool) -> Situations:
@@ -207,6 +224,8 @@ class Registration:
             self._middles[case],
             roi,
         )
+        if self.settings.contrasts:
+            moving = self._curves[at["curve"][:, None, None, None], moving]
         return np.concatenate([fixed, moving], axis=1)
 
     def step(self, at: Situations) -> Outcome:
@@ -308,6 +327,23 @@ class Registration:
         length = np.abs(moves * (self._steps * self._weights)[at["level"]][:, None]).sum(axis=2)
         rewards = np.where(beyond, -1.0, np.clip((before - after) / length, -1, 1))
         return there, rewards.astype(np.float32)
+
+
+def contrast_curves(count: int) -> NDArray[np.uint8]:
+    """uint8[1 + count, 256]: the straight one, then random ones; always the same.
+
+    Lines between random greys, bright to dark and back: of neither sense, as the greys of
+    two modalities are. Background stays 0.
+    """
+    rng = np.random.Generator(np.random.PCG64(count))
+    knots = np.linspace(0, 255, _CURVE_KNOTS)
+    curves = np.empty((1 + count, 256), np.uint8)
+    curves[0] = np.arange(256)
+    for k in range(count):
+        greys = rng.uniform(20, 255, _CURVE_KNOTS)
+        curves[1 + k] = np.rint(np.interp(np.arange(256), knots, greys))
+        curves[1 + k, 0] = 0
+    return curves
 
 
 def recontrasted(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

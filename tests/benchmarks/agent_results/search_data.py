@@ -147,6 +147,21 @@ def rigid_fit(
     return turn, b - turn @ a
 
 
+def varied(head: MarkedHead, *, mirrored: bool, scale: float) -> MarkedHead:
+    """The same head larger or smaller, or with left and right exchanged, as another might be."""
+    volume = head.volume
+    middle = volume.centre_mm
+    # Mirrored across the volume's own first axis, points with it.
+    first = volume.direction[:, 0]
+    flip = np.eye(3) - 2 * np.outer(first, first) if mirrored else np.eye(3)
+    voxels = np.ascontiguousarray(volume.voxels[:, :, ::-1]) if mirrored else volume.voxels
+    origin = middle + scale * (np.array(volume.origin_mm) - middle)
+    return MarkedHead(
+        Volume(voxels, volume.spacing_mm * scale, tuple(origin), volume.direction),
+        {name: middle + scale * flip @ (at - middle) for name, at in head.points_mm.items()},
+    )
+
+
 def misfit_mm(fixed: MarkedHead, moving: MarkedHead) -> float:
     """How far apart the points of two heads lie on average after their best rigid fit."""
     names = [k for k in fixed.points_mm if k in moving.points_mm]

@@ -8,7 +8,7 @@ registrations have the library's default steps and views.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
@@ -28,7 +28,7 @@ from site_client.agent.tasks.box import BoxSearch, BoxSettings
 from site_client.agent.tasks.detection import DetectionSettings, detect
 from site_client.agent.tasks.detection import judge as judge_detections
 from site_client.agent.tasks.plane import PlaneSearch, PlaneSettings
-from site_client.agent.tasks.registration import Registration
+from site_client.agent.tasks.registration import PairCase, Registration, RegistrationSettings
 from tests.benchmarks.agent_results import data, search_data
 from tests.benchmarks.agent_results.peers import register_by_mutual_information
 from tests.benchmarks.agent_results.studies import Job
@@ -53,6 +53,7 @@ REGISTRATION = Recipe(
     LearnerSettings(updates=1000, gamma=0.3, warm_start=0.5, learning_rate_end=0.05),
     EvaluationSettings(starts=3, poses=1, native=True, most_steps=120),
 )
+REGISTRATION_SETTINGS = RegistrationSettings(contrasts=64)
 MOTIONS = 3
 
 
@@ -175,10 +176,24 @@ def summaries(figures: dict[str, NDArray[np.float64]]) -> dict[str, dict[str, fl
     return found
 
 
+CONDITIONS = {
+    "same head, changed contrast": (True, False),
+    "other heads, same contrast": (False, True),
+    "other heads, changed contrast": (True, True),
+}
+# Copies of each head that is trained on: whether mirrored, and its relative size.
+VARIANTS = ((False, 1.0), (True, 0.95), (False, 1.05))
+
+
 def registrations(seeds: list[int]) -> Iterator[Job]:
     """Brains rigidly displaced, one head of four held out, of equal and changed contrast."""
-    for seed in seeds:
-        for left_out in data.HEADS:
+    for left_out in reversed(data.HEADS):
+
+        def peer(left_out: str = left_out) -> dict[str, object]:
+            return _each_condition(left_out, _by_peer)
+
+        yield f"SimpleITK/{left_out}/seed0", peer
+        for seed in seeds:
 
             def job(seed: int = seed, left_out: str = left_out) -> dict[str, object]:
                 return _registration_fold(left_out, seed)
@@ -187,53 +202,64 @@ def registrations(seeds: list[int]) -> Iterator[Job]:
 
 
 def _registration_fold(left_out: str, seed: int) -> dict[str, object]:
-    heads = _marked_heads()
-    others = [name for name in heads if name != left_out]
-    training = [
-        search_data.pair_case(heads[a], heads[b], changed=changed)
-        for a in others
-        for b in others
-        for changed in (False, True)
-        if changed or a != b
+    """Train on the other heads and their variants, in random contrasts."""
+    subjects = [
+        search_data.varied(head, mirrored=mirrored, scale=scale)
+        for name, head in _marked_heads().items()
+        if name != left_out
+        for mirrored, scale in VARIANTS
     ]
-    fitted = fit(Registration(training), REGISTRATION, seed)
-    held = heads[left_out]
-    conditions = {
-        "same head, changed contrast": [search_data.pair_case(held, held, changed=True)],
-        "other heads, same contrast": [
-            search_data.pair_case(held, heads[b], changed=False) for b in others
-        ],
-        "other heads, changed contrast": [
-            search_data.pair_case(held, heads[b], changed=True) for b in others
-        ],
+    training = [search_data.pair_case(a, b, changed=False) for a in subjects for b in subjects]
+    fitted = fit(Registration(training, REGISTRATION_SETTINGS), REGISTRATION, seed)
+
+    def by_agent(
+        task: Registration, pairs: list[PairCase], starts: Situations
+    ) -> dict[str, NDArray[np.float64]]:
+        del pairs
+        agreed = agreed_motions(task, fitted.network, starts, REGISTRATION.evaluation)
+        return task.report(agreed)
+
+    result = _each_condition(left_out, by_agent)
+    return result | {"cpu_s": fitted.cpu_s, "updates": fitted.updates}
+
+
+def _by_peer(
+    task: Registration, pairs: list[PairCase], starts: Situations
+) -> dict[str, NDArray[np.float64]]:
+    """The peer's answers, measured by the same ruler at the same points."""
+    del task
+    return register_by_mutual_information(pairs, starts[:: REGISTRATION.evaluation.starts])
+
+
+def _each_condition(
+    left_out: str,
+    errors_of: Callable[[Registration, list[PairCase], Situations], dict[str, NDArray[np.float64]]],
+) -> dict[str, object]:
+    """Errors before and after; every caller gets the same motions."""
+    heads = _marked_heads()
+    held, others = heads[left_out], [heads[name] for name in heads if name != left_out]
+    result: dict[str, object] = {
+        "misfit_mm": float(np.mean([search_data.misfit_mm(held, b) for b in others]))
     }
-    result: dict[str, object] = {"cpu_s": fitted.cpu_s, "updates": fitted.updates}
-    for k, (condition, pairs) in enumerate(conditions.items()):
+    for k, (condition, (changed, of_others)) in enumerate(CONDITIONS.items()):
+        movings = others if of_others else [held]
+        pairs = [search_data.pair_case(held, b, changed=changed) for b in movings]
         task = Registration(pairs)
         # As many motions in all of one pair as of three.
         motions = MOTIONS * (3 // len(pairs))
-        rng = np.random.Generator(np.random.PCG64([1000 + seed, k]))
-        settings = REGISTRATION.evaluation
-        draws = [task.starts(rng, settings.starts, posed=False) for _ in range(motions)]
-        starts = np.concatenate(draws)
+        rng = np.random.Generator(np.random.PCG64([1000, k]))
+        repeats = REGISTRATION.evaluation.starts
+        starts = np.concatenate([task.starts(rng, repeats, posed=False) for _ in range(motions)])
+        unmoved = starts[::repeats].copy()
+        task.move_to(unmoved, np.zeros((len(unmoved), task.size), np.float32))
         began = time.process_time()
-        agreed = agreed_motions(task, fitted.network, starts, settings)
-        agent_s = (time.process_time() - began) / len(agreed)
-        before, peer = agreed.copy(), agreed.copy()
-        task.move_to(before, np.zeros((len(agreed), task.size), np.float32))
-        began = time.process_time()
-        # The peer's answer is measured by the same ruler, at the same points.
-        errors = register_by_mutual_information(pairs, peer)
-        peer_s = (time.process_time() - began) / len(agreed)
+        after = errors_of(task, pairs, starts)
         result[condition] = {
-            "before": summaries(task.report(before)),
-            "agent": summaries(task.report(agreed)),
-            "peer": summaries(errors),
-            "agent_s": agent_s,
-            "peer_s": peer_s,
-            "registrations": len(agreed),
+            "before": summaries(task.report(unmoved)),
+            "after": summaries(after),
+            "each_s": (time.process_time() - began) / len(unmoved),
+            "registrations": len(unmoved),
         }
-    result["misfit_mm"] = float(np.mean([search_data.misfit_mm(held, heads[b]) for b in others]))
     return result
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,6 +15,7 @@ from site_client.agent.tasks.registration import (
     PairCase,
     Registration,
     RegistrationSettings,
+    contrast_curves,
     recontrasted,
 )
 from site_client.imaging.pyramids import Raster
@@ -178,9 +181,39 @@ def test_another_contrast_keeps_the_background_and_inverts_the_rest():
     assert other[255] < 60
 
 
+@pytest.mark.parametrize("dim", [2, 3])
+def test_training_shows_the_moving_image_in_many_contrasts_and_the_fixed_one_in_its_own(dim):
+    task = Registration([pair("v", dim)], replace(SMALL, contrasts=5))
+    at = task.draw(np.random.default_rng(4), 400)
+    counts = np.bincount(at["curve"], minlength=6) / 400
+    assert counts[0] == pytest.approx(0.25, abs=0.08)
+    assert counts[1:].min() > 0.08
+    same = np.repeat(at[:1], 6)
+    same["curve"] = np.arange(6)
+    fixed, moving = np.split(task.observe(same), 2, axis=1)
+    assert (fixed == fixed[:1]).all()
+    assert len(np.unique(moving.reshape(6, -1), axis=0)) == 6
+    # A grey is turned into one other grey, and nothing into nothing.
+    curves = contrast_curves(5)
+    for k in range(6):
+        np.testing.assert_array_equal(moving[k], curves[k][moving[0]])
+    assert (curves[:, 0] == 0).all()
+    np.testing.assert_array_equal(contrast_curves(5), curves)
+
+
+def test_what_is_measured_is_shown_as_it_is():
+    many, none = (Registration([pair("v", 2)], replace(SMALL, contrasts=n)) for n in (5, 0))
+    starts = [task.starts(np.random.default_rng(1), 3, posed=True) for task in (many, none)]
+    assert (starts[0]["curve"] == 0).all()
+    assert "curve" not in starts[1].dtype.names
+    np.testing.assert_array_equal(many.observe(starts[0]), none.observe(starts[1]))
+
+
 @pytest.mark.parametrize(
     "bad",
     [
+        {"contrasts": 256},
+        {"contrasts": -1},
         {"translations_mm": (1.0, 2.0, 3.0)},
         {"strides_mm": (1.0,)},
         {"motion_mm": 50.0},
