@@ -156,9 +156,14 @@ def varied(head: MarkedHead, *, mirrored: bool, scale: float) -> MarkedHead:
     flip = np.eye(3) - 2 * np.outer(first, first) if mirrored else np.eye(3)
     voxels = np.ascontiguousarray(volume.voxels[:, :, ::-1]) if mirrored else volume.voxels
     origin = middle + scale * (np.array(volume.origin_mm) - middle)
+    # What was on the right is on the left now, and is called so.
+    sides = {"R ": "L ", "L ": "R "} if mirrored else {}
     return MarkedHead(
         Volume(voxels, volume.spacing_mm * scale, tuple(origin), volume.direction),
-        {name: middle + scale * flip @ (at - middle) for name, at in head.points_mm.items()},
+        {
+            sides.get(name[:2], name[:2]) + name[2:]: middle + scale * flip @ (at - middle)
+            for name, at in head.points_mm.items()
+        },
     )
 
 
