@@ -381,6 +381,23 @@ def test_a_plan_of_public_sketches_needs_no_federation_key(make_site):
         assert code_of(answer(worker, site, site.order())) is ReplyCode.OK
 
 
+def test_a_failure_is_repeated_to_its_own_parcel_and_worked_on_anew_in_the_next(site, worker):
+    images = site.folder.data()
+    away = images.rename(images.parent / "away")
+    failed = site.order()
+    assert code_of(answer(worker, site, failed)) is ReplyCode.BAD_DATA
+    before = len(events(worker))
+    away.rename(images)
+    assert code_of(answer(worker, site, failed)) is ReplyCode.BAD_DATA
+    assert len(events(worker)) == before, "the courier's second try is no second failure"
+    resumed = site.order(receipt=site.receipt(worker._ledger.checkpoint))
+    assert code_of(answer(worker, site, resumed)) is ReplyCode.OK
+    once_more = site.order(receipt=site.receipt(worker._ledger.checkpoint))
+    after = events(worker).count(("SEND", None))
+    assert code_of(answer(worker, site, once_more)) is ReplyCode.OK
+    assert events(worker).count(("SEND", None)) == after, "what succeeded is never done twice"
+
+
 # The inbox.
 
 
