@@ -33,13 +33,11 @@ from site_client.egress.policy import check_plan, read_policy
 from site_client.facts import Fact
 from site_client.keys.ring import KeyRing
 from site_client.keys.state import read_key_state
-from site_client.probe import probe
+from site_client.probe import LARGEST_SKEW_S, probe
 from site_client.site import SiteFolder
 
 LEAST_ROOM = 500_000_000
 DAYS_TO_WARN = 60
-LARGEST_SKEW_S = 4.0
-"""Node authentication signs the time: the server takes 5 s ahead and 305 s behind."""
 
 
 def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator[Fact]:

@@ -39,8 +39,6 @@ from site_client.site import SiteFolder
 
 RENEW_BELOW_DAYS = 45
 LOOK_S = 6 * 3600.0
-LARGEST_SKEW_S = 4.0
-"""Node authentication signs the time: the SuperLink takes 5 s ahead and 305 s behind."""
 
 
 @dataclass(frozen=True)

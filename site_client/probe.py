@@ -13,6 +13,8 @@ from email.utils import parsedate_to_datetime
 from common.errors import UnreachableError, VerificationError
 
 TIMEOUT_S = 3.0
+LARGEST_SKEW_S = 4.0
+"""Node authentication signs the time: the server takes 5 s ahead and 305 s behind."""
 
 
 def probe(address: str, authority: str) -> float | None:

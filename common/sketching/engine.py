@@ -96,10 +96,8 @@ class Lane:
         if not keys.size:
             return
         hashing = self._hashing(keys.size)
-        if self._low is None and self._taken < self._few:
-            kernels.add_few(keys, weights, self.table, *hashing)
-        else:
-            kernels.add(keys, weights, self._counters(), self.table, *hashing)
+        few = self._low is None and self._taken < self._few
+        kernels.add(keys, weights, None if few else self._counters(), self.table, *hashing)
 
     def _counters(self) -> kernels.Low:
         if self._low is None:

@@ -93,7 +93,7 @@ def _add(low: Low, row: I64, index: U32, weights: I64, count: int) -> None:
 
 
 @compiled
-def _add_few(row: I64, index: U32, weights: I64, count: int) -> None:
+def _add_at_once(row: I64, index: U32, weights: I64, count: int) -> None:
     for j in range(count):
         cell = index[j]
         negate = -int64(cell & 1)
@@ -165,26 +165,9 @@ def add(
                 _row_cells(block, index, a[r], b[r], cells)
                 some = amounts[at : at + index.size]
                 if low is None:
-                    _add_few(table[r], index, some, block.size)
+                    _add_at_once(table[r], index, some, block.size)
                 else:
                     _add(low[r], table[r], index, some, block.size)
-
-
-@compiled
-def add_few(
-    keys: U64,
-    weights: I64,
-    table: I64,
-    k0: np.uint64,
-    k1: np.uint64,
-    a: U64,
-    b: U64,
-    cells: np.uint64,
-    mixed: U64,
-    index: U32,
-) -> None:
-    """Add a signed weight for every key, straight into the table."""
-    add(keys, weights, None, table, k0, k1, a, b, cells, mixed, index)
 
 
 @compiled

@@ -82,7 +82,8 @@ def join(
 
 def _send(invite: Invite, site: SiteFolder) -> str:
     """Send the request, and say in a line how the site stands now."""
-    from site_client.enrol import LARGEST_SKEW_S, send_request
+    from site_client.enrol import send_request
+    from site_client.probe import LARGEST_SKEW_S
 
     standing = send_request(invite, site)
     if abs(standing.skew_s) > LARGEST_SKEW_S:

@@ -55,14 +55,12 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from common.errors import CairnError, InputDataError, UnreachableError, VerificationError
+from site_client.probe import LARGEST_SKEW_S
 
 HEARTBEAT_S = 10.0
 """Flower's least heartbeat interval: a dead courier is noticed after twice this."""
 ANSWER_S, CONNECT_S = 30.0, 3.0
 """A firewall that drops what it forbids must not look like a slow aggregator."""
-LARGEST_SKEW_S = 4.0
-"""Node authentication signs the time: the aggregator takes 5 s ahead and 305 s behind."""
-
 
 _FOREIGN = dict.fromkeys((18, 19, 20, 21), "one by another authority")
 """What OpenSSL says in words about chains that end elsewhere, by its numbers of it."""

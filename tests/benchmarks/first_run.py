@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,6 +32,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.programs import free_ports
+
 PLAN = Path(__file__).resolve().parents[2] / "deploy" / "plans" / "no-op.toml"
 LIMIT_S = 1200.0
 SCANS = 3
@@ -42,21 +43,6 @@ ROLES = {"cairn-aggregator": "coordinator", "cairn-site": "hospital"}
 def environment() -> dict[str, str]:
     folder = Path(sys.executable).parent
     return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
-
-
-def free_ports(count: int) -> int:
-    """The first of ``count`` free ports in a row: SuperLink, desks and metrics."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            first = int(probe.getsockname()[1])
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
-            continue
-        return first
 
 
 @dataclass

@@ -12,7 +12,6 @@ import pty
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -35,6 +34,7 @@ from common.crypto.certificates import (
     write_tls_key,
 )
 from common.enrolment import Invite
+from tests.programs import free_ports
 
 pytestmark = [pytest.mark.flower, pytest.mark.timeout(600)]
 
@@ -159,20 +159,6 @@ def table(command: str, seconds: float, said: Said, spent: float | None = None) 
     line = next((line.strip() for line in told if "BAD" in line), told[-1])
     took = f"{seconds:.1f} s" if spent is None else f"{seconds:.1f} s ({spent:.1f} s)"
     sys.stdout.write(f"\n| {test} | {command} | {said.code} | {took} | {line} |\n")
-
-
-def free_ports(count: int) -> int:
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            first = int(probe.getsockname()[1])
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
-            continue
-        return first
 
 
 def fill(folder: Path) -> None:

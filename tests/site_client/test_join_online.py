@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,20 +19,7 @@ from common.crypto.certificates import read_certificate
 from common.enrolment import read_request
 from site_client.cli import cli
 from site_client.site import SiteFolder
-
-
-def free_ports(count: int) -> int:
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            first = int(probe.getsockname()[1])
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except (OSError, OverflowError):
-            continue
-        return first
+from tests.programs import free_ports
 
 
 @pytest.fixture(scope="module")
