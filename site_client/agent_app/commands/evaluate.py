@@ -80,7 +80,7 @@ def evaluate(
     with Meter() as meter:
         cases = evaluation_cases(config, data, beside, checkpoint, meter)
         if config.task.kind not in LANDMARKS:
-            from site_client.agent_app.search_commands import evaluate_search, tell_evaluation
+            from site_client.agent_app.commands.searches import evaluate_search, tell_evaluation
 
             searched = evaluate_search(place, checkpoint, config, cases, meter, output)
             tell_evaluation(searched, output, as_json=as_json)

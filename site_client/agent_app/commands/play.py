@@ -77,7 +77,7 @@ def play(
     config = changed(checkpoint.config, changes)
     keep_freed_memory()
     if config.task.kind not in LANDMARKS:
-        from site_client.agent_app.search_commands import play_command
+        from site_client.agent_app.commands.searches import play_command
 
         play_command(images, checkpoint, config, output, gif=gif, ffmpeg=ffmpeg, as_json=as_json)
         return
