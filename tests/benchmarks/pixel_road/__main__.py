@@ -87,6 +87,7 @@ def compute(folder, name, job):
         "process_cpu_s": round(time.process_time() - spent, 1),
         "processor": platform.machine(),
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         **result,
     }

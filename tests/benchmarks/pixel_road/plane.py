@@ -32,7 +32,7 @@ def draw(path, layouts):
 def _row(figure, axes, grain, layout):
     points, counts = np.array(layout["points"]), np.array(layout["counts"])
     clusters, share = np.array(layout["clusters"]), np.array(layout["epithelium"])
-    size = 1.5 + 40 * np.sqrt(counts / counts.max())
+    size = 4 + 40 * np.sqrt(counts / counts.max())
     order = np.argsort(-counts, kind="stable")  # large ones first, so that none is hidden
     x, y = points[order].T
     colours = [_CYCLE[c % len(_CYCLE)] for c in clusters[order]]

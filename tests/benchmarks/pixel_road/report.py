@@ -59,10 +59,10 @@ def render(results):
     """The document; a function of ``pixels.json`` and of nothing else."""
     parts = [HEAD.format(machine=_machine(results))]
     for title, study, write in SECTIONS:
-        parts.append(f"## {title}\n")
-        parts.append(write(results) if results.get(study) else "Not computed yet.\n")
-    parts.append("## Shortfalls\n")
-    parts.append(tables.shortfalls(results))
+        if results.get(study):
+            parts += [f"## {title}\n", write(results)]
+    absent = [study for _, study, _ in SECTIONS if not results.get(study)]
+    parts += ["## Shortfalls\n", tables.shortfalls(results, absent)]
     return "\n".join(parts)
 
 

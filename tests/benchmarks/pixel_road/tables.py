@@ -68,8 +68,11 @@ def demo(results):
             + " of 3",
         ],
         [
-            "seconds from nothing to the picture; processor seconds of all processes",
+            "seconds from nothing to the picture; load average at its end; processor seconds of "
+            "the processes that it starts and watches",
             _each([j["seconds"] for j in jobs], ".0f")
+            + "; "
+            + _each([j["load"] for j in jobs], ".0f")
             + "; "
             + _each([sum(j["processor_s"].values()) for j in jobs], ".0f"),
         ],
@@ -280,10 +283,9 @@ def tumour(results):
         "average at **one** site; agreement is measured at the **two others**, over the "
         "foreground; the last column over all pixels, with the background called `other`. *One "
         "site alone*: codec, keys (50 pixels or more, exact) and clusters of that one site only. "
-        f"Mean over seeds {', '.join(seeds)} × 3 naming sites, with the range. *Each key by the "
-        "pixels judged*: for balanced accuracy no codebook of these keys can do better.\n\n"
-        + table(head, sections)
-        + f"\n{pairs.said()}\n\n"
+        f"Mean over {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(seeds)} × 3 naming sites, "
+        "with the range. *Each key by the pixels judged*: for balanced accuracy no codebook "
+        "of these keys can do better.\n\n" + table(head, sections) + f"\n{pairs.said()}\n\n"
         "Seeds and ways to split 18 patients are few; ranges are ranges and no confidence "
         "intervals. A pixel as counted holds a few counts, and its key little: **smooth the "
         "bands before sketching**; no plan does it for you.\n\n"
@@ -305,7 +307,7 @@ class Pairs:
             return "One of federation and single sites is not computed yet."
         every = np.concatenate([np.array(gains) for gains in self.gains.values()])
         worse = every[every < 0]
-        ahead = f"in {worse.size}, by {-worse.min():.3f} at most" if worse.size else "in none"
+        ahead = f"in {worse.size}, by {-worse.min():.4f} at most" if worse.size else "in none"
         means = "; ".join(f"{what} {np.mean(g):+.3f}" for what, g in sorted(self.gains.items()))
         return (
             "Balanced accuracy of the federation less that of one site alone, mean over pairs of "
@@ -423,20 +425,20 @@ def attack(results):
     )
 
 
-def shortfalls(results):
-    short = []
-    for name, job in sorted(results.get("recovery", {}).items()):
-        if job["recall_top"] < RECALL_TARGET:
-            codec, grain, seed = name.split("/")
+def shortfalls(results, absent):
+    short = [f"Not computed for this report: `{study}`." for study in absent]
+    for (codec, grain), jobs in _columns(results.get("recovery", {})).items():
+        found = _of(jobs, "recall_top")
+        if min(found) < RECALL_TARGET:
             short.append(
-                f"Recall of the 20,000 most frequent, {_CODEC[codec]}, {grain}, {seed}: "
-                f"{job['recall_top']:.3f}, target {RECALL_TARGET}."
+                f"Recall of the 20,000 most frequent, {_CODEC[codec]}, {grain}: "
+                f"{_each(found, '.4f')}, target {RECALL_TARGET}."
             )
     for name, job in sorted(results.get("demo", {}).items()):
         if job["seconds"] > DEMO_TARGET_S:
             short.append(
-                f"The demonstration ({name.split('/')[1]}) took {job['seconds']:.0f} s, target "
-                f"{DEMO_TARGET_S:.0f} s on two idle cores."
+                f"The demonstration ({name.split('/')[1]}) took {job['seconds']:.0f} s at a load "
+                f"average of {job['load']:.0f}, target {DEMO_TARGET_S:.0f} s on two idle cores."
             )
     for job in results.get("speed", {}).values():
         for row in job["targets"]:
