@@ -199,11 +199,8 @@ def _search(
     agreed = found[::repeats].copy()
     errors_of: Callable[[Situations], NDArray[np.float64]] = task.errors
     if isinstance(task, PointSearch) and task.exchange is not None:
-        together = task.agreed(found.reshape(groups, repeats), settings.outlier_mads)
         errors_of = task.agreed_errors
-    else:
-        together = consensus(stacked, settings.outlier_mads)
-    task.move_to(agreed, together.astype(np.float32))
+    task.move_to(agreed, consensus(stacked, settings.outlier_mads).astype(np.float32))
     prior_errors = None
     if prior is not None:
         constant = agreed.copy()

@@ -178,11 +178,9 @@ def predictions(
     for (case, landmark), position in sorted(answers.items(), key=lambda item: item[0]):
         each = built.cases.each[case]
         other = built.partner(case, landmark)
-        # The searches for a couple end at either of the two; one place if there is no couple.
-        ends = np.stack([position, answers[case, other]])
         cloud = np.concatenate(votes[case, landmark])
-        apart = np.linalg.norm(cloud[:, None] - ends, axis=2).min(axis=1)
         # In the better of a couple's two orders.
+        ends = np.stack([position, answers[case, other]])
         marks = each.landmarks_mm[[landmark, other]]
         straight, crossed = (np.linalg.norm(ends - m, axis=1) for m in (marks, marks[::-1]))
         gap = float(min(straight, crossed, key=lambda gaps: gaps.sum())[0])
@@ -193,7 +191,7 @@ def predictions(
                 landmark=built.cases.landmarks[landmark],
                 position=position,
                 world_mm=built.world_mm(case, position),
-                spread_mm=float(apart.mean()),
+                spread_mm=float(np.linalg.norm(cloud - position, axis=1).mean()),
                 error_mm=gap if truth else None,
             )
         )

@@ -86,8 +86,9 @@ class TaskSettings(Frozen):
         agents_per_landmark: for multi-agent-3d: 1 sends one agent after each landmark, all
             together; more make a team of so many for each landmark, which then votes.
         interchangeable: for landmark-2d and landmark-3d-cube: couples of landmarks whose names
-            are a convention of the image, such as the two ends of an axis; each is looked for at
-            the nearer of both, and errors are counted in the better of their two orders.
+            are a convention of the image, such as the two ends of an axis; each is looked for on
+            its side of the turned image, so that pose.rotation_deg may be large, and errors are
+            counted in the better of their two orders.
         plane_landmarks: for view-plane: three or more landmarks that lie in the wanted plane;
             it is fitted to those of each case by least squares.
         recontrast: for registration without data.moving: show the moving image with another
@@ -228,6 +229,8 @@ class RegistrationSection(Frozen):
         reach_mm: how far a search may go.
         reach_deg: the same, about each axis, up to 80.
         lever_mm: a degree counts as the movement of a point at this distance.
+        contrasts: random contrast curves through which training shows the moving image, a quarter
+            of the scenes as it is, so that no one modality is learned by heart; 0 uses none.
         start: for play: "world" begins where the files say that the images lie, "middle" with
             their middles on each other.
     """
@@ -240,6 +243,7 @@ class RegistrationSection(Frozen):
     reach_mm: Positive = 40.0
     reach_deg: Positive = 40.0
     lever_mm: Positive = 50.0
+    contrasts: Annotated[int, Field(ge=0, le=255)] = 0
     start: Literal["world", "middle"] = "world"
 
     def search(self, roi: int) -> RegistrationSettings:

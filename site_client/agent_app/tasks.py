@@ -108,13 +108,6 @@ class Built:
             (case, landmark) to float64[d], given as landmarks are.
         """
         groups, starts = found.shape
-        if isinstance(self.task, PointSearch) and self.task.exchange is not None:
-            agreed = found[:, 0].copy()
-            self.task.move_to(agreed, self.task.agreed(found, outlier_mads).astype(np.float32))
-            return {
-                (int(at["case"]), int(at["head"])): position
-                for at, position in zip(agreed, self.plane_mm(agreed)[:, 0], strict=True)
-            }
         places = self.plane_mm(found.reshape(-1)).reshape(groups, starts, len(self.teams[0]), -1)
         answers: dict[tuple[int, int], NDArray[np.float64]] = {}
         for group in range(groups):

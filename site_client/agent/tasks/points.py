@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
-from site_client.agent.search import consensus
 from site_client.agent.settings import PoseSettings
 from site_client.agent.task import MM, Outcome, Situations
 from site_client.agent.tasks.exchange import Exchange
@@ -44,7 +43,7 @@ class PointSearch(ABC):
         views: what an observation shows.
         poses: extent of the random pose.
         interchangeable: couples of heads whose names are a convention (see `exchange`);
-            each of a couple looks for the nearer of both.
+            each of a couple looks for what lies on its side in the posed frame.
 
     Attributes:
         exchange: what is to be known of the couples; None without any.
@@ -126,8 +125,6 @@ class PointSearch(ABC):
         at["case"], at["head"] = np.repeat(self._pairs, repeats, axis=0).T
         at["pose"] = np.repeat(poses, repeats, axis=0)
         self.start_positions(rng, at)
-        if self.exchange is not None:
-            self._part(at.reshape(n, repeats), self.exchange.rows)
         return at
 
     def start_positions(self, rng: np.random.Generator, at: Situations) -> None:
@@ -166,14 +163,13 @@ class PointSearch(ABC):
     def targets(self, at: Situations) -> NDArray[np.float64]:
         """float64[n, d]: where the landmark each situation looks for is, posed mm.
 
-        Of interchangeable ones, the nearer.
+        Of interchangeable ones, the one that lies on this one's side there.
         """
         pose = Poses.of(at["pose"])
         if self.exchange is None:
             return pose.posed(self.targets_mm[at["case"], at["head"]])
         ends = pose.posed(self.exchange.ends(at["case"], at["head"]))
-        far = np.linalg.norm(at["position"][:, None] - ends, axis=2)
-        return np.asarray(ends[np.arange(len(at)), far.argmin(axis=1)])
+        return self.exchange.on_its_side(ends, at["head"])
 
     def errors(self, at: Situations) -> NDArray[np.float64]:
         """float64[n]: distance to the landmark, mm of the posed frame."""
@@ -233,39 +229,18 @@ class PointSearch(ABC):
         within = self.images.fractions(pose.native(there), case)
         outside = np.asarray(((within < 0) | (within > 1)).any(axis=2))
         there = np.where(outside[:, :, None], here, there)
-        if self.exchange is None:
-            target = pose.posed(self.targets_mm[case, at["head"]])[:, None]
-            before = np.linalg.norm(here - target, axis=2)
-            after = np.linalg.norm(there - target, axis=2)
-        else:
-            ends = pose.posed(self.exchange.ends(case, at["head"]))[:, None]
-            before = np.linalg.norm(here[:, :, None] - ends, axis=3).min(axis=2)
-            after = np.linalg.norm(there[:, :, None] - ends, axis=3).min(axis=2)
+        target = self.targets(at)[:, None]
+        before = np.linalg.norm(here - target, axis=2)
+        after = np.linalg.norm(there - target, axis=2)
         gain = (before - after) / step[:, None]
         return there, outside, np.where(outside, -1, np.clip(gain, -1, 1)).astype(np.float32)
 
-    def agreed(self, found: Situations, outlier_mads: float) -> NDArray[np.float64]:
-        """float64[groups, d], posed mm: what situations [groups, starts] agree on.
-
-        The searches of a couple are split into two places, whichever of both they were.
-        """
-        if self.exchange is None:
-            return consensus(found["position"], outlier_mads)
-        return self.exchange.agreed(found["position"], outlier_mads)
-
     def agreed_errors(self, agreed: Situations) -> NDArray[np.float64]:
-        """float64[groups]: as `errors`, but of a couple one must have found each landmark."""
+        """float64[groups]: as `errors`, of couples in the better of their two orders."""
         if self.exchange is None:
             return self.errors(agreed)
         truth = Poses.of(agreed["pose"]).posed(self.targets_mm[agreed["case"], agreed["head"]])
         return self.exchange.errors(agreed["position"], truth)
-
-    def _part(self, at: Situations, rows: NDArray[np.int64]) -> None:
-        """Let the second of each couple start opposite of where the first does, in place."""
-        first, second = at[rows[:, 0]].reshape(-1), at[rows[:, 1]].reshape(-1)
-        within = self.images.fractions(self.native(first), _cases(first))
-        self._place(second, 1 - within)
-        at[rows[:, 1]] = second.reshape(len(rows), -1)
 
     def _place(self, at: Situations, fractions: NDArray[np.float64]) -> None:
         native = self.images.at_fractions(fractions, _cases(at))
