@@ -73,8 +73,8 @@ def fetal_section(results: Results) -> str:
         "agent looks for the end on its side of the image as it sees it, so that images may be "
         "turned any way in training (±180° instead of ±5°). "
         "*By name* and *either way* (a couple in the better of its two orders; an end found twice "
-        "counts as an error) measure the consensus, as acquired, mm; HC is the head circumference from "
-        "the points found.\n\n"
+        "counts as an error) measure the consensus, as acquired, mm; HC is the head circumference "
+        "from the points found.\n\n"
         + table(
             ["method", "by name", "either way", "> 10 mm", "HC mean abs. error", "HC median"],
             compared,
@@ -83,11 +83,23 @@ def fetal_section(results: Results) -> str:
         + table(["point (interchangeable, either way)", "consensus", "> 10 mm", "prior"], per)
         + f"\nThe mean circumference is "
         f"{mean_of(r['circumference_truth_mean'] for r in last):.1f} mm. "
-        f"{'Folds' if len(folds) > 1 else 'Fold'} {', '.join(folds)} of 3, seed 0. A first design, "
-        "each looking for whichever end is nearer, was looked at on fold 0 and dropped: ends were "
-        "found twice (7.1 mm either way, HC error 16.8 mm). Single searches:\n\n"
+        f"{'Folds' if len(folds) > 1 else 'Fold'} {', '.join(folds)} of 3, seed 0. "
+        f"{_dropped(results)}Single searches:\n\n"
         + table(["method", "", *COLUMNS], singles)
         + cost(last, "fold")
+    )
+
+
+def _dropped(results: Results) -> str:
+    """What came of a design that was given up."""
+    first = results.get("nearer end/fold0/seed0")
+    if first is None:
+        return ""
+    return (
+        "A first design, each looking for whichever end is nearer, was given up after fold 0 was "
+        f"looked at ({first['consensus_either_way']['all']['mean']:.1f} mm either way, HC error "
+        f"{first['circumference_mean_abs']:.1f} mm: one end was found twice), so fold 0 is not "
+        "clean of that choice. "
     )
 
 
@@ -246,9 +258,20 @@ def registration_section(results: Results) -> str:
         + f"\n{registrations} registrations; held out: {', '.join(heads)}. Other heads' images "
         "were seen in training, the held-out head never, and the changed contrast never either: "
         "training shows the moving image in 64 random contrasts, and each head also mirrored and "
-        "in other sizes. These were added after an agent without them had failed at the same-head "
-        "task with Colin27 held out (21.5 mm), so Colin27 is not clean of that choice.\n"
-        + cost(agent, "head")
+        "in other sizes. " + _first_try(results) + "\n" + cost(agent, "head")
+    )
+
+
+def _first_try(results: Results) -> str:
+    """What training in a single changed contrast came to."""
+    first = results.get("one changed contrast/Colin27/seed0")
+    if first is None:
+        return ""
+    errors = "/".join(f"{first[c]['after']['tre_mm']['mean']:.1f}" for c in _CONDITIONS)
+    return (
+        "These were added after an agent trained in a single changed contrast, on the heads as "
+        f"they are, had come to {errors} mm with Colin27 held out: Colin27 is not clean of that "
+        "choice."
     )
 
 
