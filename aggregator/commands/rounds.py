@@ -30,7 +30,13 @@ def round_() -> None:
 @click.argument("plan_file", metavar="PLAN", type=click.Path(path_type=Path))
 @with_desk
 @click.option("--min-sites", type=click.IntRange(min=1), help="Wait for so many; default: all.")
-@click.option("--wait", "wait_s", default=60.0, show_default=True, help="Seconds to wait for them.")
+@click.option(
+    "--wait",
+    "wait_s",
+    default=60.0,
+    show_default=True,
+    help="Seconds to wait for them to be online, and for the federation key on its way to them.",
+)
 @click.option("--codec", type=FILE, help="codec.json of a pixels run, for an embed plan.")
 @click.option("--codebook", "book", type=FILE, help="Labelled codebook, for an embed plan.")
 @click.option("--watch", "follow", is_flag=True, help="Show the run until it ends.")
