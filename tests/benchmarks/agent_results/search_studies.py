@@ -53,7 +53,6 @@ REGISTRATION = Recipe(
     LearnerSettings(updates=1000, gamma=0.3, warm_start=0.5, learning_rate_end=0.05),
     EvaluationSettings(starts=3, poses=1, native=True, most_steps=120),
 )
-REGISTRATION_SETTINGS = RegistrationSettings(contrasts=64)
 MOTIONS = 3
 
 
@@ -182,7 +181,15 @@ CONDITIONS = {
     "other heads, changed contrast": (True, True),
 }
 # Copies of each head that is trained on: whether mirrored, and its relative size.
-VARIANTS = ((False, 1.0), (True, 0.95), (False, 1.05))
+AS_IT_IS = ((False, 1.0),)
+VARIED = (*AS_IT_IS, (True, 0.95), (False, 1.05))
+# What training shows: copies of heads, and how many random contrasts; 0 shows the moving
+# image as it is and in the one changed contrast that is also measured.
+REGISTRATION_METHODS = {
+    "one changed contrast": (AS_IT_IS, 0),
+    "varied heads": (VARIED, 0),
+    "random contrasts": (VARIED, 64),
+}
 
 
 def registrations(seeds: list[int]) -> Iterator[Job]:
@@ -194,23 +201,36 @@ def registrations(seeds: list[int]) -> Iterator[Job]:
 
         yield f"SimpleITK/{left_out}/seed0", peer
         for seed in seeds:
+            for method in REGISTRATION_METHODS:
 
-            def job(seed: int = seed, left_out: str = left_out) -> dict[str, object]:
-                return _registration_fold(left_out, seed)
+                def job(
+                    seed: int = seed, left_out: str = left_out, method: str = method
+                ) -> dict[str, object]:
+                    return _registration_fold(left_out, seed, *REGISTRATION_METHODS[method])
 
-            yield f"DQN/{left_out}/seed{seed}", job
+                yield f"{method}/{left_out}/seed{seed}", job
 
 
-def _registration_fold(left_out: str, seed: int) -> dict[str, object]:
-    """Train on the other heads and their variants, in random contrasts."""
+def _registration_fold(
+    left_out: str, seed: int, variants: tuple[tuple[bool, float], ...], contrasts: int
+) -> dict[str, object]:
+    """Train on the other heads and their variants."""
     subjects = [
         search_data.varied(head, mirrored=mirrored, scale=scale)
         for name, head in _marked_heads().items()
         if name != left_out
-        for mirrored, scale in VARIANTS
+        for mirrored, scale in variants
     ]
-    training = [search_data.pair_case(a, b, changed=False) for a in subjects for b in subjects]
-    fitted = fit(Registration(training, REGISTRATION_SETTINGS), REGISTRATION, seed)
+    # With random contrasts there is no need of the changed one, and it stays unseen.
+    training = [
+        search_data.pair_case(a, b, changed=changed)
+        for a in subjects
+        for b in subjects
+        for changed in (False, True)
+        if (not changed if contrasts else changed or a is not b)
+    ]
+    task = Registration(training, RegistrationSettings(contrasts=contrasts))
+    fitted = fit(task, REGISTRATION, seed)
 
     def by_agent(
         task: Registration, pairs: list[PairCase], starts: Situations
