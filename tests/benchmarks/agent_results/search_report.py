@@ -268,7 +268,7 @@ def registration_section(results: Results) -> str:
         "images were seen in training, the held-out head never. "
         + _registration_verdict(agents, peer)
         + "\n"
-        + cost(first, "agent")
+        + cost(first, "training")
     )
 
 
@@ -291,8 +291,8 @@ def _registration_verdict(agents: Mapping[str, Sequence[Mapping]], peer: Sequenc
                 f"{'better' if ours < theirs else 'worse'} than SimpleITK's {theirs:.1f} mm"
             )
     return "; ".join(said) + (
-        ". Three heads, two of them averages, are few: agents seem to recognise the images they were "
-        "trained on rather than compare any two. Where mutual information works, use it."
+        ". Three heads, two of them averages, are few: agents seem to recognise the images they "
+        "were trained on rather than to compare any two. Where mutual information works, use it."
     )
 
 
