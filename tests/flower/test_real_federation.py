@@ -66,7 +66,7 @@ def test_no_process_of_the_aggregator_has_torch(real):
 
 
 def test_a_worker_and_its_courier_killed_in_a_round_cost_one_round(real):
-    plan = real.write_plan(rounds=4, deadline=6)
+    plan = real.write_plan(rounds=4, deadline=15)
     before = set((real.root / "federation" / "runs").iterdir())
     real.run(
         *("cairn-aggregator", "round", "start", plan, "--dir", "federation", "--min-sites", "3")
@@ -85,7 +85,9 @@ def test_a_worker_and_its_courier_killed_in_a_round_cost_one_round(real):
     real.kill("site-c-courier")
     real.wait(lambda: any(e["event"] == "site_late" for e in real.events(run)), "late site")
     real.start_site("site-c")
-    real.wait(lambda: any(e["event"] == "run_finished" for e in real.events(run)), "end of run", 90)
+    real.wait(
+        lambda: any(e["event"] == "run_finished" for e in real.events(run)), "end of run", 240
+    )
 
     last = next(e for e in real.events(run) if e["event"] == "run_finished")
     assert last["verdict"] == "DEGRADED"
