@@ -66,6 +66,15 @@ class Question:
     order_sha256: str
     parcel_sha256: str
 
+    @property
+    def of_parcel(self) -> Question:
+        """For a failure, which answers the parcel that brought the order, not the order for ever.
+
+        The same order comes again when a run is resumed: in another parcel, for the failure's
+        receipt comes with it. Nor can the refusal of a forged copy answer the genuine order.
+        """
+        return replace(self, order_sha256=self.parcel_sha256)
+
 
 class _Answer(Frozen):
     """What was decided to leave; ``proofs`` once every record is committed."""
@@ -167,7 +176,7 @@ class Door:
             self._refuse_a_second(payloads, checked, context)
         except CairnError as error:
             LOG.error("%s, round %d: %s", context.run, context.round, error)  # noqa: TRY400
-            self.fail(question, ReplyCode.REFUSED_AT_DOOR, context, error)
+            self.fail(question.of_parcel, ReplyCode.REFUSED_AT_DOOR, context, error)
             return ReplyCode.REFUSED_AT_DOOR
         self._commit(question, payloads, context)
         return ReplyCode.OK

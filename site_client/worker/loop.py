@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -27,7 +26,7 @@ from common.wire.orders import Order
 from site_client.egress.gate import Context
 from site_client.egress.keys import KeyDoor
 from site_client.egress.policy import check_phase, check_plan, read_policy
-from site_client.egress.release import Door, Question, SilencedError
+from site_client.egress.release import Door, SilencedError
 from site_client.files import write_atomically
 from site_client.keys.keeper import KeyKeeper
 from site_client.keys.ring import KeyRing
@@ -157,7 +156,7 @@ class Worker:
         context = self._context(order)
         try:
             self._trust(opened)
-            if self._door.replay(question) or self._door.replay(_of_parcel(question)):
+            if self._door.replay(question) or self._door.replay(question.of_parcel):
                 LOG.info("%s was answered before; the same answer again", _name(order))
                 return ReplyCode.OK
             envelopes = self._work(order, context)
@@ -187,7 +186,7 @@ class Worker:
         code = code_of(error)
         try:
             self._door.fail(
-                _of_parcel(opened.question),
+                opened.question.of_parcel,
                 code,
                 context,
                 refusal if own and isinstance(refusal, CairnError) else None,
@@ -314,15 +313,6 @@ class Worker:
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_atomically(self._site.worker_status, canonical_json(status))
-
-
-def _of_parcel(question: Question) -> Question:
-    """A failure answers the parcel that brought the order, and not the order for ever.
-
-    The same order comes again when a run is resumed: in another parcel, for the failure's
-    receipt comes with it. Nor can the refusal of a forged copy answer the genuine order.
-    """
-    return replace(question, order_sha256=question.parcel_sha256)
 
 
 def _name(order: Order) -> str:

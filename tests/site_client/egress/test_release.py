@@ -107,6 +107,19 @@ def test_one_refused_envelope_holds_the_whole_answer_back(site, answer):
     assert (report.images, report.errors, report.weights_sha256) == (0, (), None)
 
 
+def test_what_the_gate_refused_is_judged_anew_when_the_order_comes_in_another_parcel(site, answer):
+    spoilt, answer.weights["fc.bias"][1] = answer.weights["fc.bias"][1], np.nan
+    refused = site.door.release(QUESTION, answer.envelopes(), answer.context)
+    assert refused is ReplyCode.REFUSED_AT_DOOR
+    assert site.door.replay(QUESTION.of_parcel), "the same parcel is quoted its refusal"
+    answer.weights["fc.bias"][1] = spoilt
+    resumed = Question(QUESTION.order_sha256, "3" * 64)
+    assert not site.door.replay(resumed)
+    assert site.door.release(resumed, answer.envelopes(), answer.context) is ReplyCode.OK
+    assert site.events() == ["GENESIS", "REFUSE", "SEND", "SEND", "SEND", "SEND"]
+    assert "ModelUpdate.envelope" in site.reply(resumed)
+
+
 def test_an_order_that_was_answered_gets_the_same_bytes_and_no_new_record(site, answer):
     site.door.release(QUESTION, answer.envelopes(), answer.context)
     first, events = site.spool.read_reply(QUESTION.parcel_sha256), site.events()
