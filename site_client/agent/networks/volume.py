@@ -78,8 +78,8 @@ class Network3D(QNetwork):
         InputDataError: the ROI is no volume, or too small.
     """
 
-    # Some 25 MB are kept of each until its gradient is taken.
-    gradient_rows = 16
+    # Some 80 MB are in use for each until its gradient is taken, what is freed on the way included.
+    gradient_rows = 8
 
     def __init__(
         self,
