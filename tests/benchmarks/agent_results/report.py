@@ -87,8 +87,9 @@ which never looks; where it is close to the agent, the agent shows little. All f
 that were not trained on. ± behind a mean over folds or seeds is their standard deviation. DQN is
 Double DQN after a warm start of path supervision (half the updates); *path supervision* is the
 same agent with all updates regressing immediate rewards, the honest baseline. Settings are in
-`tests/benchmarks/agent_results/studies.py`. The X-ray settings were chosen by looking at fold 0
-(path supervision, three processor minutes, two tries), so fold 0 is not clean; folds 1 to 4 are.
+`studies.py` and `search_studies.py` of `tests/benchmarks/agent_results`. The X-ray settings were
+chosen by looking at fold 0 (path supervision, three processor minutes, two tries), so fold 0 is
+not clean; folds 1 to 4 are.
 """
 _TITLES = {
     "brain": "Brain: five landmarks, leave one head out of four",
