@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 
 from tests.benchmarks.agent_results import data
 from tests.benchmarks.agent_results.tables import (
@@ -42,8 +42,10 @@ def fetal_section(results: Results) -> str:
                 ),
             ]
         )
+    for method, found in by_method.items():
+        label, every = f"{method} ({_folds(found)})", list(found.values())
         singles += [
-            [method, pose, *columns([r[pose] for r in found])] for pose in ("posed", "native")
+            [label, pose, *columns([r[pose] for r in every])] for pose in ("posed", "native")
         ]
     last = found_by[_METHODS[1]]
     prior = [r["prior_either_way"]["all"] for r in last]
@@ -57,15 +59,17 @@ def fetal_section(results: Results) -> str:
             "",
         ]
     )
+    named = list(by_method[_METHODS[0]].values())
     per = [
         [
             name,
+            spread([r["native"]["landmarks"][name]["consensus"] for r in named]),
             spread([r["consensus_either_way"][name]["mean"] for r in last]),
-            f"{mean_of(r['consensus_either_way'][name]['far'] for r in last):.1%}",
-            f"{mean_of(r['prior_either_way'][name]['mean'] for r in last):.1f}",
+            f"{mean_of(r['native']['landmarks'][name]['prior'] for r in named):.1f}",
         ]
         for name in data.FETAL_LANDMARKS
     ]
+    circle = spread([r["circumference_mean_abs"] for r in named])
     return (
         "Which end of an axis is called left or top was fixed by the image and not by anatomy: "
         "where an axis stands upright, the names jump. *Ends by name*: each end is a landmark like "
@@ -80,14 +84,26 @@ def fetal_section(results: Results) -> str:
             compared,
         )
         + _naming_verdict(found_by)
-        + table(["point (interchangeable, either way)", "consensus", "> 10 mm", "prior"], per)
-        + f"\nThe mean circumference is "
+        + table(
+            [
+                "point (native consensus)",
+                f"by name ({_folds(named)})",
+                f"interchangeable, either way ({_folds(last)})",
+                "prior",
+            ],
+            per,
+        )
+        + f"\nBy name, over {len(named)} folds, the circumference errs by {circle} mm; its mean is "
         f"{mean_of(r['circumference_truth_mean'] for r in last):.1f} mm. "
-        f"{'Folds' if len(folds) > 1 else 'Fold'} {', '.join(folds)} of 3, seed 0. "
-        f"{_dropped(results)}Single searches:\n\n"
+        f"The methods are compared on {'folds' if len(folds) > 1 else 'fold'} "
+        f"{', '.join(folds)}, seed 0. {_dropped(results)}Single searches:\n\n"
         + table(["method", "", *COLUMNS], singles)
         + cost(last, "fold")
     )
+
+
+def _folds(found: Sized) -> str:
+    return f"{len(found)} fold{'s' if len(found) > 1 else ''}"
 
 
 def _naming_verdict(found_by: Mapping[str, Sequence[Mapping]]) -> str:
@@ -100,7 +116,7 @@ def _naming_verdict(found_by: Mapping[str, Sequence[Mapping]]) -> str:
     better = either < by_name and circles[1] < circles[0]
     return (
         f"\nDeclaring the ends interchangeable {'helps' if better else 'does **not** help'}: "
-        f"{either:.2f} mm either way against {by_name:.2f} mm by name, and a circumference error of "
+        f"{either:.2f} mm either way against {by_name:.2f} mm by name, a circumference error of "
         f"{circles[1]:.1f} against {circles[0]:.1f} mm. "
         + (
             ""
@@ -120,9 +136,9 @@ def _dropped(results: Results) -> str:
         return ""
     return (
         "A first design, each looking for whichever end is nearer, was given up after fold 0 was "
-        f"looked at ({first['consensus_either_way']['all']['mean']:.1f} mm either way, HC error "
-        f"{first['circumference_mean_abs']:.1f} mm: one end was found twice), so fold 0 is not "
-        "clean of that choice. "
+        f"looked at ({first['consensus_either_way']['all']['mean']:.1f} mm either way; its "
+        f"circumferences were {-first['circumference_bias']:.1f} mm too small on average: the ends "
+        "were found too close together), so fold 0 is not clean of that choice. "
     )
 
 
