@@ -264,7 +264,16 @@ def tumour(results):
     for grain in dict.fromkeys(name.split("/")[0] for name in sorted(jobs)):
         chosen = {name: r for name, r in jobs.items() if name.startswith(f"{grain}/")}
         sections += _agreement(grain, chosen, pairs)
-    head = ["bands", "clusters", "keys of", "keys", "balanced accuracy", "Dice", "all pixels"]
+    head = [
+        "bands",
+        "clusters",
+        "keys of",
+        "runs",
+        "keys",
+        "balanced accuracy",
+        "Dice",
+        "all pixels",
+    ]
     some = next(iter(federation.values()), None)
     reference = ""
     if some is not None:
@@ -330,7 +339,7 @@ def _agreement(grain, jobs, pairs):
         for who, found in (("federation", together), ("one site alone", alone)):
             chosen = [row for key, row in sorted(found.items()) if key[0] == n]
             if chosen:
-                lines.append([grain, str(n), who, *_row(chosen)])
+                lines.append([grain, str(n), who, str(len(chosen)), *_row(chosen)])
         for key in sorted(set(together) & set(alone)):
             if key[0] == n:
                 ours, theirs = (
@@ -339,7 +348,9 @@ def _agreement(grain, jobs, pairs):
                 pairs.add(f"{grain}, {n} clusters", ours - theirs)
     if ceilings:
         best = [f"{np.mean([c[k] for c in ceilings]):.3f}" for k in ("balanced_accuracy", "dice")]
-        lines.append([grain, "", "each key by the pixels judged", "", *best, ""])
+        lines.append(
+            [grain, "", "each key by the pixels judged", str(len(ceilings)), "", *best, ""]
+        )
     return lines
 
 
