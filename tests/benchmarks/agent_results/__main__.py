@@ -76,7 +76,8 @@ def _compute(folder: Path, name: str, job: studies.Job) -> None:
 def _headline(result: dict) -> str:
     parts = []
     for pose in ("posed", "native"):
-        if isinstance(figures := result.get(pose), dict):
+        # Boxes and planes have figures of their own.
+        if isinstance(figures := result.get(pose), dict) and "mean" in figures:
             parts.append(
                 f"{pose} {figures['mean']:.2f} mm (prior {figures['prior']:.1f}, "
                 f"{figures['far']:.1%} far, consensus {figures['consensus']:.2f})"
