@@ -191,7 +191,8 @@ def box_section(results: Results) -> str:
         "scores, non-maximum suppression), not knowing that there is one head: recall "
         f"{mean_of(d['recall'] for d in detected):.1%}, precision "
         f"{mean_of(d['precision'] for d in detected):.1%} at IoU >= 0.5.\n\n"
-        f"{found[0]['images']} held-out images, {len(found)} seeds. The library's default steps "
+        f"{found[0]['images']} held-out images, {len(found)} seed"
+        f"{'s' if len(found) > 1 else ''}. The library's default steps "
         "and views; the number of updates was chosen on the fetuses trained on.\n"
         + cost(found, "seed")
     )
