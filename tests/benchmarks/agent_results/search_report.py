@@ -225,13 +225,15 @@ def plane_section(results: Results) -> str:
     by_head = [
         [
             head,
+            plane,
             *(
                 spread([r["posed"]["agreed"][name]["mean"] for r in found])
                 for name in ("angle_deg", "offset_mm")
             ),
         ]
         for head in data.HEADS
-        if (found := [r for job, r in results.items() if f"/{head}/" in job])
+        for plane in ("mid-sagittal", "AC-PC axial")
+        if (found := jobs_of(results, f"{plane}/{head}/"))
     ]
     return (
         "Truth: mid-sagittal is the least-squares plane of ten midline points of the AFIDs "
@@ -245,7 +247,7 @@ def plane_section(results: Results) -> str:
             rows,
         )
         + "\n"
-        + table(["held-out head (consensus, posed)", "angle, deg", "offset, mm"], by_head)
+        + table(["held-out head (consensus, posed)", "plane", "angle, deg", "offset, mm"], by_head)
         + "\nThe library's default steps and views. The number of updates was chosen with the "
         "mid-sagittal plane, two averaged heads trained on and a third (MNI152 2009c) looked at: "
         "Colin27, the one individual, had no part in it. ± is over held-out heads.\n"
