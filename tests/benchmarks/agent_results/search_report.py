@@ -333,8 +333,10 @@ def _registration_verdict(agents: Mapping[str, Sequence[Mapping]], peer: Sequenc
                 f"{'better' if ours < theirs else 'worse'} than SimpleITK's {theirs:.1f} mm"
             )
     return "; ".join(said) + (
-        ". Three heads, two of them averages, are few: agents seem to recognise the images they "
-        "were trained on rather than to compare any two. Where mutual information works, use it."
+        ". The other ways of training were tried after the first one's figures on this head had "
+        "been seen. Three heads, two of them averages, are few: agents seem to recognise the "
+        "images they were trained on rather than to compare any two. Where mutual information "
+        "works, use it."
     )
 
 
