@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -375,6 +376,15 @@ def resident_mb() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
+def peak_gb() -> float:
+    """Peak resident memory of this process since it was started.
+
+    Not ``ru_maxrss``: that of a child begins with its parent's, which has grown by then.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.M)[1]) * 1024 / 1e9
+
+
 def child(name: str, *, threads: str | None = "1") -> dict[str, float]:
     """Run one measurement in a process of its own; its JSON."""
     environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
@@ -419,8 +429,7 @@ def child_training(architecture: str, quick: str, execution: Execution) -> dict[
     network = network_for(architecture, task, execution)
     settings = LearnerSettings(warmup=200, replay_capacity=1_000_000)
     report = Learner(task, network, settings, seed=0).train(3 if quick else 20)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-    return {"gb": peak, "updates": report.updates}
+    return {"gb": peak_gb(), "updates": report.updates}
 
 
 def child_plain_training(rows: int = BATCH) -> dict[str, float]:
@@ -428,7 +437,7 @@ def child_plain_training(rows: int = BATCH) -> dict[str, float]:
     task = Landmark3D(build_cases_3d(volume_cases(1)), LADDER, Views.history())
     update = updater("network3d", task, PLAIN, rows)
     update()
-    return {"gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9}
+    return {"gb": peak_gb()}
 
 
 def child_threads(ours: str) -> dict[str, float]:

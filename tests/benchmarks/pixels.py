@@ -25,6 +25,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from common.keys.pixel_projection import PixelProjection
 from common.keys.pixels import PixelCodec
@@ -299,6 +300,7 @@ def main():
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
     parser.add_argument("--quick", action="store_true", help="a tenth of the pixels from disk")
     options = parser.parse_args()
+    threadpool_limits(1)  # one thread means one, in the matrix products, too
     rng = np.random.default_rng(2024)
     encode, passes, codec = encode_figures(rng, 2_000_000, 5 if options.quick else 9)
     total, repetitions = (5_200_000, 2) if options.quick else (52_000_000, 3)
