@@ -21,6 +21,7 @@ import click
 from common.errors import CairnError, ExitCode, InputDataError, InternalError, UsageError
 
 INTERRUPTED = 130  # the shells' convention for Ctrl-C
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 

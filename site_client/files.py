@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write, fsync, rename, fsync the folder: the file is whole or absent, also after a crash."""
+def atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Have ``write`` write and fsync another file, then give it this name, durably.
+
+    The file is whole or absent, also after a crash, and however many write at once.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        write(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -23,3 +24,15 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write, fsync, rename, fsync the folder: see ``atomically``."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    atomically(path, write)

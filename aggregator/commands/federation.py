@@ -21,17 +21,9 @@ from aggregator.admin.credentials import (
 from aggregator.admin.enrol import create_federation
 from aggregator.admin.folder import FederationFolder, FederationSettings
 from aggregator.admin.invites import DAYS
-from aggregator.commands.options import (
-    FILE,
-    FOLDER,
-    NEW_FILE,
-    dir_option,
-    json_option,
-    warn_of,
-    with_desk,
-)
+from aggregator.commands.options import FILE, FOLDER, NEW_FILE, dir_option, warn_of, with_desk
 from aggregator.desk.desk import Desk, SiteLine
-from common.cli import echo_json
+from common.cli import echo_json, json_option
 from common.crypto.certificates import certificate_fingerprint, read_certificate
 from common.crypto.files import write_secret
 from common.enrolment import read_request

@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aggregator.commands.options import NEW_FILE, json_option, run_argument, warn_of, with_desk
+from aggregator.commands.options import NEW_FILE, run_argument, warn_of, with_desk
 from aggregator.commands.rounds import follow_run
 from aggregator.desk.desk import Desk
 from aggregator.report.live import status_json, status_table
 from aggregator.report.state import fold
 from aggregator.rounds.events import read_events
-from common.cli import echo_json
+from common.cli import echo_json, json_option
 from common.ledger.durable import replace_durably
 
 

@@ -32,7 +32,6 @@ desk_option = click.option(
     type=NEW_FILE,
     help="A coordinator's credential: ask the federation on another machine instead.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 run_argument = click.argument("name", required=False, default="", metavar="[RUN]")
 
 

@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aggregator.commands.options import FILE, json_option, run_argument, with_desk
+from aggregator.commands.options import FILE, run_argument, with_desk
 from aggregator.desk.desk import Desk, Started, StartOrder
 from aggregator.report.live import status_json, watch
 from aggregator.rounds.embedding import CODEBOOK_FILE, GROUPS_FILE
 from aggregator.rounds.events import read_events
 from aggregator.rounds.pixels import CODEC_FILE, KEYS_FILE
 from aggregator.rounds.store import RunStore
-from common.cli import echo_json
+from common.cli import echo_json, json_option
 from common.errors import InternalError
 from common.plan import read_plan
 

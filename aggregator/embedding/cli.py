@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from common.cli import echo_json
+from common.cli import echo_json, json_option
 from common.errors import InputDataError
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ _LOOK_S: Final = 0.1  # between looks for keys that are not there yet
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _OUTPUT = click.option("-o", "--output", required=True, type=_FILE)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 _SEED = click.option(
     "--seed",
     default=0,
@@ -88,7 +87,7 @@ def codebook() -> None:
     metavar="SECONDS",
     help="Begin before KEYS is there: load and compile meanwhile, and wait so long for it.",
 )
-@_JSON
+@json_option
 def build(
     keys: Path,
     output: Path,
@@ -154,7 +153,7 @@ def build(
     help="Clusters of one group; once, NAME=rest for all others. Repeat per group.",
 )
 @_OUTPUT
-@_JSON
+@json_option
 def label(file: Path, groups: tuple[str, ...], output: Path, as_json: bool) -> None:
     """Name groups of clusters. Group numbers follow the alphabet: other 0, tumour 1."""
     book = _read(file)
@@ -169,7 +168,7 @@ def label(file: Path, groups: tuple[str, ...], output: Path, as_json: bool) -> N
 
 @codebook.command()
 @click.argument("file", metavar="CODEBOOK", type=_FILE)
-@_JSON
+@json_option
 def show(file: Path, as_json: bool) -> None:
     """The clusters and groups of CODEBOOK."""
     book = _read(file)

@@ -14,7 +14,7 @@ import click
 from common.audit.load import Audited, audit, detail_lines, verdict_dict, verdict_line
 from common.audit.report import render_report
 from common.audit.table import print_records
-from common.cli import echo_json, run
+from common.cli import echo_json, json_option, run
 from common.errors import ExitCode, InputDataError, UsageError
 from common.ledger.records import EVENTS
 
@@ -53,7 +53,6 @@ _CHECKPOINT = click.option(
     help="A cosigned checkpoint kept elsewhere, e.g. by the aggregator; shows a rewritten "
     "history. For one ledger; may be repeated.",
 )
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 
 
 @click.group()
@@ -75,7 +74,7 @@ def cli() -> None:
 @_WITNESS
 @_SENT
 @_CHECKPOINT
-@_JSON
+@json_option
 @click.pass_context
 def verify(
     ctx: click.Context,
@@ -129,7 +128,7 @@ def verify(
     "--event", type=click.Choice(EVENTS, case_sensitive=False), help="Only this kind of record."
 )
 @click.option("--round", "round_number", type=click.IntRange(min=0), help="Only this round.")
-@_JSON
+@json_option
 @click.pass_context
 def show(
     ctx: click.Context,
@@ -170,7 +169,7 @@ def show(
 @_WITNESS
 @_SENT
 @_CHECKPOINT
-@_JSON
+@json_option
 @click.pass_context
 def report(
     ctx: click.Context,

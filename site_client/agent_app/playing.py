@@ -7,18 +7,14 @@ of how sure an answer is.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.errors import InputDataError, UsageError
 from site_client.agent.evaluation import Searched
 from site_client.agent.networks import QNetwork
 from site_client.agent.search import action_values, greedy_search
@@ -28,7 +24,8 @@ from site_client.agent_app.cases import Cases
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
 from site_client.agent_app.evaluating import EVALUATION_SEED, network_of
-from site_client.agent_app.pictures import FOUND, INK, Overlay, caption, draw_case
+from site_client.agent_app.films import LEVEL_COLOURS, MOST_FRAMES
+from site_client.agent_app.pictures import Overlay, caption, draw_case
 from site_client.agent_app.results import Prediction, predictions
 from site_client.agent_app.tasks import Built, build
 
@@ -36,10 +33,6 @@ _ACTIONS: Final = {
     2: ("right", "left", "down", "up"),
     3: ("left", "right", "back", "front", "head", "foot"),
 }
-# Coarse to fine.
-LEVEL_COLOURS: Final = ((80, 170, 255), (190, 120, 255), (255, 210, 70), (110, 230, 180))
-MOST_FRAMES = 80
-_FRAME_MS, _LAST_MS = 140, 1800
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,83 +131,12 @@ def frames(played: Played, case: int, head: int, config: Config) -> list[Image.I
     return pictures
 
 
-def write_gif(path: Path, pictures: Sequence[Image.Image]) -> None:
-    """Write pictures as an animation that shows its end a little longer."""
-    # One palette for all frames, or grey slices would flicker; with every colour that any has.
-    sample = Image.new("RGB", (pictures[-1].width, pictures[-1].height + 24))
-    sample.paste(pictures[-1], (0, 0))
-    for k, colour in enumerate((*LEVEL_COLOURS, FOUND, INK)):
-        sample.paste(colour, (k * 24, pictures[-1].height, k * 24 + 24, sample.height))
-    palette = sample.quantize(200)
-    flat = [picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures]
-    times = [_FRAME_MS] * (len(flat) - 1) + [_LAST_MS]
-    flat[0].save(path, save_all=True, append_images=flat[1:], duration=times, loop=0)
-
-
-def require_ffmpeg() -> str:
-    """The ffmpeg program.
-
-    Raises:
-        UsageError: there is none on the PATH.
-    """
-    program = shutil.which("ffmpeg")
-    if program is None:
-        raise UsageError(
-            "cannot make an MP4",
-            expected="an ffmpeg program on the PATH",
-            got="none",
-            advice="--gif needs no other program",
-        )
-    return program
-
-
-def write_mp4(program: str, path: Path, pictures: Sequence[Image.Image]) -> None:
-    """Write pictures as H.264 in MP4.
-
-    Raises:
-        InputDataError: ffmpeg refuses.
-    """
-    # The codec wants even sides.
-    width, height = (side - side % 2 for side in pictures[0].size)
-    repeats = [1] * (len(pictures) - 1) + [max(1, _LAST_MS // _FRAME_MS)]
-    raw = b"".join(
-        picture.convert("RGB").crop((0, 0, width, height)).tobytes() * times
-        for picture, times in zip(pictures, repeats, strict=True)
-    )
-    command = [program, "-v", "error", "-y", "-f", "rawvideo", "-pix_fmt", "rgb24"]
-    command += ["-s", f"{width}x{height}", "-r", f"{1000 / _FRAME_MS:.3f}", "-i", "pipe:0"]
-    command += ["-pix_fmt", "yuv420p", "-movflags", "+faststart", str(path)]
-    ended = subprocess.run(command, input=raw, capture_output=True, check=False)
-    if ended.returncode != 0:
-        raise InputDataError(
-            "ffmpeg could not write the film",
-            field=str(path),
-            expected="an ffmpeg with H.264",
-            got=f"its exit code {ended.returncode}",
-        )
-
-
-def write_films(
-    folder: Path, played: Played, config: Config, *, gif: bool, ffmpeg: str | None
-) -> list[Path]:
-    """A film of one search per image and head, ``<case>_<landmark>.gif`` and ``.mp4``.
-
-    Returns:
-        the files written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
+def films(played: Played, config: Config) -> Iterator[tuple[str, list[Image.Image]]]:
+    """One search per image and head: ``<case>_<landmark>`` and its pictures, one at a time."""
     for case in range(len(played.built.cases)):
         for head in range(len(played.built.teams)):
-            pictures = frames(played, case, head, config)
             name = f"{played.built.cases.each[case].name}_{_labels(played.built, head)}"
-            if gif:
-                written.append(folder / f"{name}.gif")
-                write_gif(written[-1], pictures)
-            if ffmpeg is not None:
-                written.append(folder / f"{name}.mp4")
-                write_mp4(ffmpeg, written[-1], pictures)
-    return written
+            yield name, frames(played, case, head, config)
 
 
 def _labels(built: Built, head: int) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -27,8 +26,8 @@ from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.plane import PlaneSearch
 from site_client.agent.tasks.registration import Registration
 from site_client.agent_app.cases import AnyCase, Cases
+from site_client.agent_app.films import LEVEL_COLOURS, MOST_FRAMES
 from site_client.agent_app.pictures import FAINT, FOUND, PAPER, Overlay, caption, draw_case
-from site_client.agent_app.playing import LEVEL_COLOURS, MOST_FRAMES, write_gif, write_mp4
 from site_client.agent_app.searches import middle_of, plane_in_world
 from site_client.imaging.dataset import Case
 
@@ -149,26 +148,6 @@ def motion_frames(task: Registration, case: AnyCase, followed: Followed) -> list
         actions = _MOTION_ACTIONS[task.dim]
         pictures.append(_captioned(picture, line, actions, followed, step))
     return pictures
-
-
-def write_search_films(
-    folder: Path, films: Sequence[tuple[str, list[Image.Image]]], *, gif: bool, ffmpeg: str | None
-) -> list[Path]:
-    """Each film by its name, as ``.gif`` and ``.mp4``.
-
-    Returns:
-        the files written.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    for name, pictures in films:
-        if gif:
-            written.append(folder / f"{name}.gif")
-            write_gif(written[-1], pictures)
-        if ffmpeg is not None:
-            written.append(folder / f"{name}.mp4")
-            write_mp4(ffmpeg, written[-1], pictures)
-    return written
 
 
 def films_of(

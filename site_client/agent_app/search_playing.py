@@ -23,6 +23,7 @@ from site_client.agent_app.cases import Cases
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
 from site_client.agent_app.evaluating import EVALUATION_SEED, network_of
+from site_client.agent_app.films import write_films
 from site_client.agent_app.findings import (
     Finding,
     FoundMotion,
@@ -33,13 +34,8 @@ from site_client.agent_app.findings import (
     write_findings,
 )
 from site_client.agent_app.kinds import REGISTRATIONS
-from site_client.agent_app.search_films import best_start, films_of, write_search_films
-from site_client.agent_app.searches import (
-    MOTION_NAME,
-    middle_of,
-    start_of,
-    to_be_registered,
-)
+from site_client.agent_app.search_films import best_start, films_of
+from site_client.agent_app.searches import MOTION_NAME, middle_of, start_of, to_be_registered
 from site_client.agent_app.tasks import Built, build
 from site_client.imaging.answers import write_rigid_transform
 
@@ -137,7 +133,7 @@ def write_played_films(
             labels = played.cases[1:]
         starts = [at[k : k + 1] for k in range(len(at))]
     films = films_of(task, played.network, played.built.cases, labels, starts, config.evaluation)
-    return write_search_films(folder, films, gif=gif, ffmpeg=ffmpeg)
+    return write_films(folder, films, gif=gif, ffmpeg=ffmpeg)
 
 
 def _register(checkpoint: Checkpoint, config: Config, cases: Cases) -> PlayedSearch:

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from common.cli import echo_json
+from common.cli import echo_json, json_option
 from common.plan import read_plan
-from site_client.commands.options import FILE, FOLDER, json_option, plan_option, site_option
+from site_client.commands.options import FILE, FOLDER, plan_option, site_option
 from site_client.console import Reporter
 from site_client.files import write_atomically
 from site_client.site import SiteFolder

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from common.cli import echo_json, megabytes
+from common.cli import echo_json, json_option, megabytes
 from common.plan import read_plan
-from site_client.commands.options import FILE, json_option, site_option
+from site_client.commands.options import FILE, site_option
 from site_client.site import SiteFolder
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from common.cli import echo_json
+from common.cli import echo_json, json_option
 from common.enrolment import Invite, read_invite
-from site_client.commands.options import FILE, FOLDER, json_option, site_option
+from site_client.commands.options import FILE, FOLDER, site_option
 from site_client.site import SiteFolder
 
 

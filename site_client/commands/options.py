@@ -17,7 +17,6 @@ site_option = click.option(
     type=FOLDER,
     help="The site's folder.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 plan_option = click.option(
     "--plan", "plan_file", required=True, type=FILE, help="The federation plan (TOML)."
 )

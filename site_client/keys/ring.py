@@ -6,9 +6,7 @@ with; when another run begins, what is older than the newest is removed.
 
 from __future__ import annotations
 
-import os
 import re
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from common.crypto.keyed import FederationKey, read_federation_key, write_federation_key
 from common.errors import InputDataError
 from common.wire.records import KeyId, RunName
-from site_client.files import write_atomically
+from site_client.files import atomically, write_atomically
 from site_client.site import SiteFolder
 
 _KEY = re.compile(r"([0-9]{6})\.key")
@@ -147,14 +145,4 @@ class KeyRing:
     def _write(self, path: Path, key: FederationKey) -> None:
         """Whole or absent under its name, also after a crash."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            write_federation_key(temporary, key)
-            temporary.rename(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        atomically(path, lambda temporary: write_federation_key(temporary, key))

@@ -32,17 +32,12 @@ from pathlib import Path
 
 import psutil
 
-from tests.programs import free_ports
+from tests.programs import environment, free_ports
 
 PLAN = Path(__file__).resolve().parents[2] / "deploy" / "plans" / "no-op.toml"
 LIMIT_S = 1200.0
 SCANS = 3
 ROLES = {"cairn-aggregator": "coordinator", "cairn-site": "hospital"}
-
-
-def environment() -> dict[str, str]:
-    folder = Path(sys.executable).parent
-    return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
 @dataclass

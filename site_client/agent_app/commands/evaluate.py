@@ -10,15 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from common.cli import echo_json
+from common.cli import echo_json, json_option
 from site_client.agent_app.commands.changes import changed
-from site_client.agent_app.commands.options import (
-    ANY,
-    FOLDER,
-    checkpoint_option,
-    json_option,
-    set_option,
-)
+from site_client.agent_app.commands.options import ANY, FOLDER, checkpoint_option, set_option
 from site_client.agent_app.kinds import LANDMARKS
 
 if TYPE_CHECKING:

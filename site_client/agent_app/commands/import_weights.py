@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from common.cli import echo_json
-from site_client.agent_app.commands.options import FILE, FOLDER, json_option
+from common.cli import echo_json, json_option
+from site_client.agent_app.commands.options import FILE, FOLDER
 
 
 @click.command("import-weights")

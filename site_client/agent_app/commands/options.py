@@ -9,7 +9,6 @@ import click
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 ANY = click.Path(path_type=Path)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 set_option = click.option(
     "--set", "changes", multiple=True, metavar="SECTION.KEY=VALUE", help="Change one setting."
 )

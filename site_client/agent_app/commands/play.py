@@ -10,16 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from common.cli import echo_json
+from common.cli import echo_json, json_option
 from common.errors import UsageError
 from site_client.agent_app.commands.changes import changed
-from site_client.agent_app.commands.options import (
-    ANY,
-    FOLDER,
-    checkpoint_option,
-    json_option,
-    set_option,
-)
+from site_client.agent_app.commands.options import ANY, FOLDER, checkpoint_option, set_option
 from site_client.agent_app.kinds import LANDMARKS
 
 if TYPE_CHECKING:
@@ -64,8 +58,9 @@ def play(
     from site_client.agent.networks import keep_freed_memory
     from site_client.agent_app.cases import without_truth
     from site_client.agent_app.evaluating import open_checkpoint
+    from site_client.agent_app.films import require_ffmpeg, write_films
+    from site_client.agent_app.playing import films
     from site_client.agent_app.playing import play as search
-    from site_client.agent_app.playing import require_ffmpeg, write_films
     from site_client.agent_app.progress import Meter
     from site_client.agent_app.results import write_predictions
     from site_client.agent_app.sources import find_source
@@ -89,7 +84,7 @@ def play(
         if output is not None:
             written += write_predictions(output, played.found)
         if output is not None and (gif or mp4):
-            written += write_films(output, played, config, gif=gif, ffmpeg=ffmpeg)
+            written += write_films(output, films(played, config), gif=gif, ffmpeg=ffmpeg)
     if as_json:
         echo_json(
             {"found": [e.as_dict() for e in played.found], "files": [str(p) for p in written]}

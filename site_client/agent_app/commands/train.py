@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from common.cli import INTERRUPTED, echo_json
+from common.cli import INTERRUPTED, echo_json, json_option
 from site_client.agent_app.commands.changes import configuration
-from site_client.agent_app.commands.options import ANY, FILE, FOLDER, json_option, set_option
+from site_client.agent_app.commands.options import ANY, FILE, FOLDER, set_option
 from site_client.agent_app.kinds import KINDS
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 
 from common.errors import InputDataError, UsageError
-from site_client.agent_app import playing
 from site_client.agent_app.checkpoint import find_checkpoint, read_checkpoint
+from site_client.agent_app.films import write_mp4
+from site_client.agent_app.pictures import FOUND
 from site_client.imaging.landmarks import read_landmarks
 
 
@@ -52,7 +53,7 @@ def test_a_film_shows_the_search_to_its_end(tmp_path, cairn, trained):
         film.seek(film.n_frames - 1)
         assert film.info["duration"] > 1000
         colours = np.asarray(film.convert("RGB")).reshape(-1, 3)
-    gap = np.abs(colours.astype(int) - playing.FOUND).max(axis=1)
+    gap = np.abs(colours.astype(int) - FOUND).max(axis=1)
     assert (gap < 16).sum() > 10
 
 
@@ -73,14 +74,14 @@ def test_mp4_frames_reach_ffmpeg_with_even_sides(tmp_path):
     )
     program.chmod(0o755)
     frames = [Image.new("RGB", (31, 21), colour) for colour in ("red", "blue")]
-    playing.write_mp4(str(program), tmp_path / "film.mp4", frames)
+    write_mp4(str(program), tmp_path / "film.mp4", frames)
     assert "-s 30x20" in (tmp_path / "film.mp4.words").read_text()
     raw = (tmp_path / "film.mp4").read_bytes()
     assert len(raw) % (30 * 20 * 3) == 0
     assert raw[:3] == bytes((255, 0, 0))
     program.write_text("#!/bin/sh\nexit 3\n")
     with pytest.raises(InputDataError, match="exit code 3"):
-        playing.write_mp4(str(program), tmp_path / "film.mp4", frames)
+        write_mp4(str(program), tmp_path / "film.mp4", frames)
 
 
 @pytest.mark.parametrize(
