@@ -172,13 +172,13 @@ class Federation(Programs):
         self.start("aggregator", "cairn-aggregator", "up", "--dir", "federation")
         self.wait_for("aggregator", "ready", seconds)
 
-    def join(self, site: str) -> None:
-        """With its invite's token, and a federation key that is made here."""
+    def join(self, site: str, *words: str, data: Path | None = None) -> str:
+        """With its invite's token; its scans are empty files unless there are others."""
         self.run("cairn-aggregator", "invite", site, "--dir", "federation")
-        data = touch_scans(self.root / "data" / site)
-        self.run(
+        data = touch_scans(self.root / "data" / site) if data is None else data
+        return self.run(
             *("cairn-site", "join", f"{site}.invite.toml", "--data", str(data)),
-            *("--site-dir", site, "--new-federation-key"),
+            *("--site-dir", site, *words),
         )
 
     def join_by_mail(self, site: str) -> None:

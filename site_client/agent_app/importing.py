@@ -30,8 +30,8 @@ from site_client.agent.settings import PoseSettings
 from site_client.agent.task import Situations
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark3d import Cases3D, Landmark3D
-from site_client.agent.tasks.points import Views
 from site_client.agent.tasks.poses import native_poses
+from site_client.agent.tasks.views import Views
 from site_client.agent_app.checkpoint import LATEST, Checkpoint, find_checkpoint, write_checkpoint
 from site_client.agent_app.config import Config, parse_config
 

@@ -29,6 +29,7 @@ PAPER: Final = (18, 20, 23)
 # A plane that crosses a slice at less than about 3 degrees is drawn in none.
 _PARALLEL = 0.05
 _SIDE = 260  # pixels of the longer side of a panel
+_GAP = 6  # pixels between pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,20 +111,38 @@ def panels(case: AnyCase, middle: NDArray[np.float64], side: int = _SIDE) -> lis
 
 def draw_case(case: AnyCase, overlay: Overlay, side: int = _SIDE) -> Image.Image:
     """The slices of a case beside each other, with an overlay."""
-    shown = panels(case, overlay.middle, side)
-    gap = 6
-    width = sum(panel.size[0] for panel in shown) + gap * (len(shown) - 1)
-    picture = Image.new("RGB", (width, max(panel.size[1] for panel in shown)), PAPER)
-    left = 0
-    for panel in shown:
-        image = Image.fromarray(np.ascontiguousarray(panel.pixels)).convert("RGB")
-        image = image.resize(panel.size, Image.Resampling.BILINEAR)
+    shown = []
+    for panel in panels(case, overlay.middle, side):
+        image = as_picture(panel.pixels).resize(panel.size, Image.Resampling.BILINEAR)
         _draw_overlay(ImageDraw.Draw(image), panel, case, overlay)
-        if panel.name:
-            ImageDraw.Draw(image).text((4, 2), panel.name, fill=FAINT)
-        picture.paste(image, (left, 0))
-        left += panel.size[0] + gap
+        shown.append(titled(image, panel.name))
+    return beside(shown)
+
+
+def as_picture(pixels: NDArray[np.uint8]) -> Image.Image:
+    """Grey pixels uint8[y, x] as a picture that can be drawn on in colour."""
+    return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
+
+
+def titled(picture: Image.Image, title: str) -> Image.Image:
+    """The picture itself, with a title in its corner if there is one."""
+    if title:
+        ImageDraw.Draw(picture).text((4, 2), title, fill=FAINT)
     return picture
+
+
+def beside(pictures: Sequence[Image.Image], *, below: bool = False) -> Image.Image:
+    """Pictures in a row, or in a column, with a gap between them."""
+    along = 1 if below else 0
+    lengths = [picture.size[along] for picture in pictures]
+    size = [max(picture.size[axis] for picture in pictures) for axis in (0, 1)]
+    size[along] = sum(lengths) + _GAP * (len(pictures) - 1)
+    whole = Image.new("RGB", (size[0], size[1]), PAPER)
+    at = 0
+    for picture, length in zip(pictures, lengths, strict=True):
+        whole.paste(picture, (0, at) if below else (at, 0))
+        at += length + _GAP
+    return whole
 
 
 def _draw_overlay(draw: ImageDraw.ImageDraw, panel: Panel, case: AnyCase, overlay: Overlay) -> None:
@@ -139,7 +158,7 @@ def _draw_overlay(draw: ImageDraw.ImageDraw, panel: Panel, case: AnyCase, overla
         ends = np.array([panel.at(_index(case, corner)) for corner in corners])
         draw.rectangle((*ends.min(axis=0), *ends.max(axis=0)), outline=overlay.colour, width=2)
     if overlay.plane is not None and not isinstance(case, PictureCase):
-        _draw_crossing(draw, panel, case, overlay)
+        _draw_crossing(draw, panel, case, overlay, overlay.plane)
     for position in overlay.truth:
         x, y = panel.at(_index(case, position))
         draw.ellipse((x - 5, y - 5, x + 5, y + 5), outline=TRUTH, width=2)
@@ -149,9 +168,15 @@ def _draw_overlay(draw: ImageDraw.ImageDraw, panel: Panel, case: AnyCase, overla
         draw.line((x, y - 5, x, y + 5), fill=FOUND, width=2)
 
 
-def _draw_crossing(draw: ImageDraw.ImageDraw, panel: Panel, case: Case, overlay: Overlay) -> None:
+def _draw_crossing(
+    draw: ImageDraw.ImageDraw,
+    panel: Panel,
+    case: Case,
+    overlay: Overlay,
+    plane: NDArray[np.float64],
+) -> None:
     """The line in which a plane crosses a slice through the overlay's middle."""
-    point, normal = overlay.plane if overlay.plane is not None else np.zeros((2, 3))
+    point, normal = plane
     through = 3 - panel.horizontal - panel.vertical
     axis = case.volume.direction[:, through]
     along = np.cross(normal, axis)

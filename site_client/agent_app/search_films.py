@@ -9,13 +9,13 @@ written where a person asked for them, and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import nn
 
 from site_client.agent.networks import QNetwork
@@ -27,7 +27,15 @@ from site_client.agent.tasks.plane import PlaneSearch
 from site_client.agent.tasks.registration import Registration
 from site_client.agent_app.cases import AnyCase, Cases
 from site_client.agent_app.films import LEVEL_COLOURS, MOST_FRAMES
-from site_client.agent_app.pictures import FAINT, FOUND, PAPER, Overlay, caption, draw_case
+from site_client.agent_app.pictures import (
+    FOUND,
+    Overlay,
+    as_picture,
+    beside,
+    caption,
+    draw_case,
+    titled,
+)
 from site_client.agent_app.searches import middle_of, plane_in_world
 from site_client.imaging.dataset import Case
 
@@ -113,11 +121,11 @@ def plane_frames(task: PlaneSearch, case: Case, followed: Followed) -> list[Imag
         plane = plane_in_world(task, at, case)
         colour = FOUND if step == last else _colour(level)
         slices = draw_case(case, Overlay(plane[0], plane=plane, colour=colour), _VIEW)
-        cut = _shown(cuts[step], "in the plane")
+        cut = titled(as_picture(cuts[step]), "in the plane")
         s = task.settings
         rung = f"{s.angles_deg[level]:g} deg or {s.offsets_mm[level]:g} mm a step"
         line = _line(step, last, level, task.levels, rung)
-        picture = _beside([cut, slices])
+        picture = beside([cut, slices])
         pictures.append(_captioned(picture, line, _PLANE_ACTIONS, followed, step))
     return pictures
 
@@ -139,9 +147,9 @@ def motion_frames(task: Registration, case: AnyCase, followed: Followed) -> list
             for each, title in ((fixed, "fixed"), (moving, "moving, undone"), (both, "both"))
         ]
         picture = (
-            _beside([row[0] for row in rows])
+            beside([row[0] for row in rows])
             if half == 1
-            else _below([_beside(row) for row in rows])
+            else beside([beside(row) for row in rows], below=True)
         )
         rung = f"{s.translations_mm[level]:g} mm or {s.rotations_deg[level]:g} deg a step"
         line = _line(step, last, level, task.levels, rung)
@@ -157,8 +165,8 @@ def films_of(
     labels: Sequence[str],
     starts: Sequence[Situations],
     settings: EvaluationSettings,
-) -> list[tuple[str, list[Image.Image]]]:
-    """A film of each start: ``<case>_<label>`` and its pictures.
+) -> Iterator[tuple[str, list[Image.Image]]]:
+    """A film of each start: ``<case>_<label>`` and its pictures, one at a time.
 
     Args:
         task: over the cases.
@@ -168,7 +176,6 @@ def films_of(
         starts: single situations as acquired.
         settings: of the search.
     """
-    films: list[tuple[str, list[Image.Image]]] = []
     for start in starts:
         case = cases.each[int(start["case"][0])]
         followed = follow(task, network, start, settings)
@@ -180,8 +187,7 @@ def films_of(
             pictures = motion_frames(task, case, followed)
         else:
             continue
-        films.append((f"{case.name}_{labels[int(start['head'][0])]}", pictures))
-    return films
+        yield f"{case.name}_{labels[int(start['head'][0])]}", pictures
 
 
 def _chosen(followed: Followed) -> NDArray[np.int64]:
@@ -220,34 +226,4 @@ def _squares() -> NDArray[np.bool_]:
 def _row(views: NDArray[np.uint8], title: str, *, upright: bool) -> list[Image.Image]:
     """Views as pictures, the first with a title; cuts that hold the patient's axis head up."""
     shown = [view[::-1] if upright and k < 2 else view for k, view in enumerate(views)]
-    return [_shown(view, title if k == 0 else "") for k, view in enumerate(shown)]
-
-
-def _shown(view: NDArray[np.uint8], title: str) -> Image.Image:
-    """A view as a picture, with a title."""
-    picture = Image.fromarray(np.ascontiguousarray(view)).convert("RGB")
-    if title:
-        ImageDraw.Draw(picture).text((4, 2), title, fill=FAINT)
-    return picture
-
-
-def _beside(pictures: Sequence[Image.Image]) -> Image.Image:
-    gap = 6
-    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
-    whole = Image.new("RGB", (width, max(picture.height for picture in pictures)), PAPER)
-    left = 0
-    for picture in pictures:
-        whole.paste(picture, (left, 0))
-        left += picture.width + gap
-    return whole
-
-
-def _below(pictures: Sequence[Image.Image]) -> Image.Image:
-    gap = 6
-    height = sum(picture.height for picture in pictures) + gap * (len(pictures) - 1)
-    whole = Image.new("RGB", (max(picture.width for picture in pictures), height), PAPER)
-    top = 0
-    for picture in pictures:
-        whole.paste(picture, (0, top))
-        top += picture.height + gap
-    return whole
+    return [titled(as_picture(view), title if k == 0 else "") for k, view in enumerate(shown)]

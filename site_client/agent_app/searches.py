@@ -15,10 +15,11 @@ from common.errors import InputDataError
 from site_client.agent.task import Situations
 from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import BoxCase
+from site_client.agent.tasks.contrasts import recontrasted
 from site_client.agent.tasks.landmark3d import raster_of
 from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, fit_plane
 from site_client.agent.tasks.poses import rotations
-from site_client.agent.tasks.registration import PairCase, Registration, recontrasted
+from site_client.agent.tasks.registration import PairCase, Registration
 from site_client.agent_app.cases import AnyCase, Cases
 from site_client.agent_app.config import Config
 from site_client.imaging.dataset import Case

@@ -88,7 +88,8 @@ def find_source(
     """
     place = Path(truth) if truth else None
     if place is not None and not place.exists():
-        raise InputDataError("no such landmarks", field=str(place), got="nothing there")
+        what = "boxes" if kind in BOXES else "landmarks"
+        raise InputDataError(f"no such {what}", field=str(place), got="nothing there")
     if kind in BOXES:
         return _with_boxes(images, place, data, need_truth=need_truth)
     if kind in REGISTRATIONS:

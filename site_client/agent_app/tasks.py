@@ -21,9 +21,10 @@ from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
 from site_client.agent.tasks.multi_agent import MultiAgent
-from site_client.agent.tasks.points import PointSearch, Views
+from site_client.agent.tasks.points import PointSearch
 from site_client.agent.tasks.registration import Registration
 from site_client.agent.tasks.triplanar import TriplanarLandmark
+from site_client.agent.tasks.views import Views
 from site_client.agent_app.cases import Cases
 from site_client.agent_app.config import Config
 from site_client.agent_app.importing import RlMedicalCube

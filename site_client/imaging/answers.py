@@ -108,19 +108,6 @@ def write_rigid_transform(
         raise InputDataError("cannot write the transform", field=str(path)) from error
 
 
-def read_rigid_transform(path: Path, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Where a transform's file puts points float64[n, d].
-
-    Raises:
-        InputDataError: unreadable.
-    """
-    try:
-        transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
-        raise InputDataError("cannot read the transform", field=str(path)) from error
-    return np.array([transform.TransformPoint(point.tolist()) for point in points_mm])
-
-
 def _point(number: int, label: str, position: NDArray[np.float64]) -> dict[str, object]:
     return {
         "id": str(number),

@@ -43,7 +43,7 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputDataError(
-            "cannot read the landmarks", field=str(path), got=type(error).__name__
+            "cannot read the positions", field=str(path), got=type(error).__name__
         ) from error
 
 

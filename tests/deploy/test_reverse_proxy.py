@@ -101,7 +101,7 @@ def proxied(tmp_path_factory) -> Iterator[Proxied]:
         )
         here.start("nginx", str(NGINX), "-p", str(root), "-c", str(conf), "-g", "daemon off;")
         here.start_aggregator()
-        here.join("site-a")
+        here.join("site-a", "--new-federation-key")
         here.start_site("site-a")
         yield here
     finally:

@@ -46,7 +46,6 @@ LIMIT_S = 900.0
 def federation(real_class, tmp_path: Path) -> Iterator[object]:
     """One site with three made-up scans, joined and up."""
     made = real_class(tmp_path)
-    address = f"127.0.0.1:{made.port}"
     scans = tmp_path / "scans"
     scans.mkdir()
     rng = np.random.default_rng(1)
@@ -58,14 +57,9 @@ def federation(real_class, tmp_path: Path) -> Iterator[object]:
         write_landmarks(scans / f"case{number}.mrk.json", points, "LPS")
     (tmp_path / "plan.toml").write_text(PLAN)
     try:
-        made.run("cairn-aggregator", "init", "federation", "--name", "real", "--address", address)
-        made.start("aggregator", "cairn-aggregator", "up", "--dir", "federation")
-        made.wait(lambda: "ready" in made.log("aggregator"), "aggregator", LIMIT_S)
-        made.run("cairn-aggregator", "invite", "site-a", "--dir", "federation")
-        made.run(
-            *("cairn-site", "join", "site-a.invite.toml", "--data", "scans"),
-            *("--site-dir", "site-a", "--new-federation-key"),
-        )
+        made.init()
+        made.start_aggregator(LIMIT_S)
+        made.join("site-a", "--new-federation-key", data=scans)
         yield made
     finally:
         made.stop()
@@ -74,14 +68,14 @@ def federation(real_class, tmp_path: Path) -> Iterator[object]:
 def start(federation, number: int) -> str:
     name = f"up-{number}"
     federation.start(name, "cairn-site", "up", "--site-dir", "site-a")
-    federation.wait(lambda: "online" in federation.log(name), "site online", LIMIT_S)
+    federation.wait_for(name, "online", LIMIT_S)
     return name
 
 
 def test_a_round_in_hand_is_left_at_the_stop_and_answered_once_after_the_next_start(federation):
     site, first = federation.root / "site-a", start(federation, 1)
     federation.run("cairn-aggregator", "round", "start", "plan.toml", "--dir", "federation")
-    federation.wait(lambda: "training: " in federation.log(first), "progress", LIMIT_S)
+    federation.wait_for(first, "training: ", LIMIT_S)
     began = time.monotonic()
     federation.processes[first].send_signal(signal.SIGTERM)
     assert federation.processes[first].wait(GRACE_S + 10) == 0, federation.log(first)

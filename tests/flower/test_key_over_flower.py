@@ -17,37 +17,22 @@ LIMIT_S = 300.0
 def first(real_class, tmp_path) -> Iterator[object]:
     """An aggregator, and a site that has made the federation's key, both running."""
     made = real_class(tmp_path)
-    address = f"127.0.0.1:{made.port}"
     try:
-        made.run("cairn-aggregator", "init", "federation", "--name", "real", "--address", address)
-        made.start("aggregator", "cairn-aggregator", "up", "--dir", "federation")
-        made.wait(lambda: "ready" in made.log("aggregator"), "aggregator", LIMIT_S)
-        said = join(made, "site-a")
-        assert "The federation key is here: id" in said
+        made.init()
+        made.start_aggregator(LIMIT_S)
+        assert "The federation key is here: id" in made.join("site-a")
         made.start_site("site-a")
-        made.wait(lambda: "online" in made.log("site-a-courier"), "site-a online", LIMIT_S)
-        made.wait(lambda: "is ready" in made.log("site-a-worker"), "site-a ready", LIMIT_S)
+        made.wait_for("site-a-courier", "online", LIMIT_S)
+        made.wait_for("site-a-worker", "is ready", LIMIT_S)
         yield made
     finally:
         made.stop()
 
 
-def join(federation, site: str) -> str:
-    data = federation.root / "data" / site
-    data.mkdir(parents=True)
-    for number in range(3):
-        (data / f"case{number}.nii.gz").touch()
-        (data / f"case{number}.mrk.json").touch()
-    federation.run("cairn-aggregator", "invite", site, "--dir", "federation")
-    return federation.run(
-        "cairn-site", "join", f"{site}.invite.toml", "--data", str(data), "--site-dir", site
-    )
-
-
 def test_a_run_waits_for_the_key_of_the_last_site_says_so_and_leaves_nobody_out(first):
     holder = first.processes["site-a-worker"]
     holder.send_signal(signal.SIGSTOP)  # so that nobody seals the key to the newcomer
-    assert "waits for another site" in join(first, "site-b")
+    assert "waits for another site" in first.join("site-b")
     first.start_site("site-b")
     plan = first.write_plan(rounds=1, deadline=300)
     first.run(

@@ -17,7 +17,8 @@ from common.errors import InputDataError
 from site_client.agent.settings import PoseSettings
 from site_client.agent.task import Situations
 from site_client.agent.tasks.geometry import Ladder
-from site_client.agent.tasks.points import PointSearch, Views
+from site_client.agent.tasks.points import PointSearch
+from site_client.agent.tasks.views import Views
 from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, Raster, build_pyramids
 from site_client.imaging.sampling import sample_2d
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from site_client.agent.settings import PoseSettings
 from site_client.agent.task import Situations
 from site_client.agent.tasks.geometry import Ladder
-from site_client.agent.tasks.points import PointSearch, Views
+from site_client.agent.tasks.points import PointSearch
+from site_client.agent.tasks.views import Views
 from site_client.imaging.dataset import Case
 from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, Raster, build_pyramids
 from site_client.imaging.sampling import sample_3d

@@ -24,8 +24,6 @@ from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_
 from site_client.agent.tasks.views import Views
 from site_client.imaging.pyramids import Pyramids
 
-__all__ = ["PointSearch", "Views"]
-
 # Shares of the image in which searches begin: wide for training, narrower for evaluation.
 _TRAINING_STARTS = (0.1, 0.9)
 _EVALUATION_STARTS = (0.25, 0.75)

@@ -19,15 +19,14 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from site_client.agent.settings import PoseSettings
 from site_client.agent.task import MM, Outcome, Situations
+from site_client.agent.tasks.contrasts import MOST_CURVES, contrast_curves
 from site_client.agent.tasks.geometry import ORTHOGONAL_CUTS, check_falling, steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length, rotations
 from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, Raster, build_pyramids
 from site_client.imaging.sampling import sample_2d, sample_3d
 
-_MOST_CURVES = 255
 # Share of the training scenes that show the moving image as it is.
 _AS_IT_IS = 0.25
-_CURVE_KNOTS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +85,12 @@ class RegistrationSettings:
         levels = {len(self.translations_mm), len(self.rotations_deg), len(self.strides_mm)}
         extents = (self.motion_mm, self.motion_deg, *self.strides_mm, self.lever_mm)
         fits = self.motion_mm <= self.reach_mm and self.motion_deg <= self.reach_deg <= 80
-        sound = min(extents) > 0 and self.roi >= 3 and 0 <= self.contrasts <= _MOST_CURVES
+        sound = min(extents) > 0 and self.roi >= 3 and 0 <= self.contrasts <= MOST_CURVES
         if len(levels) != 1 or not fits or not sound:
             raise InputDataError(
                 "no such registration",
                 expected="one translation, rotation and stride per level, motions within the "
-                f"reach, and that within 80 degrees, at most {_MOST_CURVES} contrasts",
+                f"reach, and that within 80 degrees, at most {MOST_CURVES} contrasts",
             )
 
 
@@ -327,36 +326,6 @@ class Registration:
         length = np.abs(moves * (self._steps * self._weights)[at["level"]][:, None]).sum(axis=2)
         rewards = np.where(beyond, -1.0, np.clip((before - after) / length, -1, 1))
         return there, rewards.astype(np.float32)
-
-
-def contrast_curves(count: int) -> NDArray[np.uint8]:
-    """uint8[1 + count, 256]: the straight one, then random ones; always the same.
-
-    Lines between random greys, bright to dark and back: of neither sense, as the greys of
-    two modalities are. Background stays 0.
-    """
-    rng = np.random.Generator(np.random.PCG64(count))
-    knots = np.linspace(0, 255, _CURVE_KNOTS)
-    curves = np.empty((1 + count, 256), np.uint8)
-    curves[0] = np.arange(256)
-    for k in range(count):
-        greys = rng.uniform(20, 255, _CURVE_KNOTS)
-        curves[1 + k] = np.rint(np.interp(np.arange(256), knots, greys))
-        curves[1 + k, 0] = 0
-    return curves
-
-
-def recontrasted(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The same anatomy as another modality might show it: bright is dark, background stays 0.
-
-    For training without a second modality, and for tests.
-    """
-    levels = np.arange(256, dtype=np.float64) / 255
-    # Not monotone, so that no contrast curve of the pose undoes it.
-    curve = 255 * (0.15 + 0.85 * (1 - levels) * (0.6 + 0.4 * np.cos(6 * levels)))
-    curve[0] = 0
-    inverted: NDArray[np.uint8] = np.rint(curve).astype(np.uint8)[pixels]
-    return inverted
 
 
 def _padded(points: Sequence[NDArray[np.float64]], d: int) -> NDArray[np.float64]:

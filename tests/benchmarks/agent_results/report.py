@@ -28,8 +28,8 @@ from tests.benchmarks.agent_results.tables import (
     jobs_of,
     mean_of,
     spread,
-    table,
 )
+from tests.benchmarks.markdown import table
 
 _MANNERS = ("federated", "local", "pooled", "pooled, all steps")
 

@@ -13,8 +13,8 @@ from tests.benchmarks.agent_results.tables import (
     jobs_of,
     mean_of,
     spread,
-    table,
 )
+from tests.benchmarks.markdown import table
 
 _METHODS = ("ends by name", "ends interchangeable")
 

@@ -16,8 +16,8 @@ from site_client.agent.settings import (
 )
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Cases2D, Landmark2D, build_cases_2d
-from site_client.agent.tasks.points import Views
 from site_client.agent.tasks.triplanar import TriplanarLandmark
+from site_client.agent.tasks.views import Views
 from tests.benchmarks.agent_results import data
 from tests.benchmarks.agent_results.training import Recipe, fit, judge
 

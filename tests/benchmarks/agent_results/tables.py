@@ -37,8 +37,3 @@ def spread(values: Sequence[float]) -> str:
 
 def mean_of(values: Iterable[float]) -> float:
     return float(np.mean(list(values)))
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

@@ -6,7 +6,8 @@ alone, so that anybody can check that nobody wrote into the document by hand.
 
 import json
 
-from tests.benchmarks.pixel_road import plane, tables
+from tests.benchmarks.pixel_road import plane
+from tests.benchmarks.pixel_road.sections import machine, scene, shortfalls, tissue, tumour
 
 HEAD = """# The pixel road, measured
 
@@ -27,12 +28,12 @@ What has been computed is kept under `build/pixel-results`, one file per setting
 not computed again.
 """
 SECTIONS = (
-    ("A scene of 200 bands: `make demo-pixels`", "demo", tables.demo),
-    ("Tissue: what is found in merged tables", "recovery", tables.recovery),
-    ("Tissue: what the gate names against exact counts", "gate", tables.gate),
-    ("Tissue: epithelium against other", "tumour", tables.tumour),
-    ("From disk to keys and tables", "speed", tables.speed),
-    ("What an aggregator without the key can learn", "attack", tables.attack),
+    ("A scene of 200 bands: `make demo-pixels`", "demo", scene.demo),
+    ("Tissue: what is found in merged tables", "recovery", tissue.recovery),
+    ("Tissue: what the gate names against exact counts", "gate", tissue.gate),
+    ("Tissue: epithelium against other", "tumour", tumour.tumour),
+    ("From disk to keys and tables", "speed", machine.speed),
+    ("What an aggregator without the key can learn", "attack", machine.attack),
 )
 
 
@@ -62,7 +63,7 @@ def render(results):
         if results.get(study):
             parts += [f"## {title}\n", write(results)]
     absent = [study for _, study, _ in SECTIONS if not results.get(study)]
-    parts += ["## Shortfalls\n", tables.shortfalls(results, absent)]
+    parts += ["## Shortfalls\n", shortfalls.shortfalls(results, absent)]
     return "\n".join(parts)
 
 

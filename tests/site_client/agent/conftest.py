@@ -16,9 +16,9 @@ from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
 from site_client.agent.tasks.multi_agent import MultiAgent
 from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, PlaneSettings
-from site_client.agent.tasks.points import Views
 from site_client.agent.tasks.registration import PairCase, Registration, RegistrationSettings
 from site_client.agent.tasks.triplanar import TriplanarLandmark
+from site_client.agent.tasks.views import Views
 from site_client.imaging.dataset import Case
 from site_client.imaging.pyramids import Raster
 from site_client.imaging.volumes import Volume

@@ -12,7 +12,7 @@ from site_client.agent.evaluation import evaluate
 from site_client.agent.settings import EvaluationSettings, PoseSettings
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
-from site_client.agent.tasks.points import Views
+from site_client.agent.tasks.views import Views
 
 LADDER = Ladder((2.0, 1.0), (6.0, 1.0))
 COUPLE = [(1, 2)]

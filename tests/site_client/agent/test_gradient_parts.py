@@ -13,7 +13,7 @@ from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
 from site_client.agent.tasks.multi_agent import MultiAgent
-from site_client.agent.tasks.points import Views
+from site_client.agent.tasks.views import Views
 from site_client.imaging.dataset import Case
 from site_client.imaging.volumes import Volume
 

@@ -29,7 +29,7 @@ from site_client.agent.networks.opcodes import Machine
 from site_client.agent.networks.torch_files import read_torch_file
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
-from site_client.agent.tasks.points import Views
+from site_client.agent.tasks.views import Views
 from site_client.imaging.dataset import Case
 from site_client.imaging.volumes import Volume
 

@@ -27,7 +27,7 @@ from site_client.agent.network import set_weights
 from site_client.agent.networks import build_network, fastest
 from site_client.agent.search import greedy_search
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
-from site_client.agent.tasks.points import Views
+from site_client.agent.tasks.views import Views
 from site_client.imaging.dataset import Case
 from site_client.imaging.volumes import Volume
 

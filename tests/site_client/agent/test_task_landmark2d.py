@@ -9,8 +9,8 @@ from common.errors import InputDataError
 from site_client.agent.settings import PoseSettings
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
-from site_client.agent.tasks.points import Views
 from site_client.agent.tasks.poses import Poses
+from site_client.agent.tasks.views import Views
 
 FIXTURES = settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -11,8 +11,8 @@ from site_client.agent.settings import PoseSettings
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
 from site_client.agent.tasks.multi_agent import MultiAgent
-from site_client.agent.tasks.points import Views
 from site_client.agent.tasks.poses import Poses, rotations
+from site_client.agent.tasks.views import Views
 from site_client.imaging.dataset import Case
 from site_client.imaging.volumes import Volume
 

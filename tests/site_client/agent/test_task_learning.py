@@ -18,17 +18,13 @@ from site_client.agent.settings import (
 )
 from site_client.agent.tasks.box import BoxSearch, BoxSettings
 from site_client.agent.tasks.boxes import BoxCase
+from site_client.agent.tasks.contrasts import recontrasted
 from site_client.agent.tasks.detection import DetectionSettings, detect, judge
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, PlaneSettings
-from site_client.agent.tasks.points import Views
-from site_client.agent.tasks.registration import (
-    PairCase,
-    Registration,
-    RegistrationSettings,
-    recontrasted,
-)
+from site_client.agent.tasks.registration import PairCase, Registration, RegistrationSettings
+from site_client.agent.tasks.views import Views
 from site_client.imaging.pyramids import Raster
 from site_client.imaging.volumes import Volume
 

@@ -11,13 +11,8 @@ from scipy.spatial.transform import Rotation
 from common.errors import InputDataError
 from site_client.agent.search import greedy_search
 from site_client.agent.settings import EvaluationSettings, PoseSettings
-from site_client.agent.tasks.registration import (
-    PairCase,
-    Registration,
-    RegistrationSettings,
-    contrast_curves,
-    recontrasted,
-)
+from site_client.agent.tasks.contrasts import contrast_curves, recontrasted
+from site_client.agent.tasks.registration import PairCase, Registration, RegistrationSettings
 from site_client.imaging.pyramids import Raster
 
 FIXTURES = settings(
