@@ -100,7 +100,6 @@ def start_codebook(processes: Processes, seed: int) -> None:
         *("-o", "codebook.json", "--page", "codebook.html", "--points", "points.npy"),
         *("--seed", str(seed), "--clusters", f"kmeans:{CLUSTERS}"),
         *("--neighbours", str(NEIGHBOURS)),
-        nice=True,
     )
 
 

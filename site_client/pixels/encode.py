@@ -39,7 +39,8 @@ class PixelEncoder:
         self.doubts = 0
         projection = codec.projection
         components, bands = projection.weights.shape
-        self._weights = projection.weights.astype(np.int64)
+        # A fitted codec's lie column by column, one's that was read row by row: two compilations.
+        self._weights = np.ascontiguousarray(projection.weights, np.int64)
         self._low, self._step = codec.bin_steps()
         # Components are padded to a power of two, at least a word: their digits weigh nothing.
         width = max(_WORD, 1 << (components - 1).bit_length())

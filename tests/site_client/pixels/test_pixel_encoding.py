@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from common.errors import InputDataError
+from common.keys.pixel_agreement import codec_text, read_codec
 from common.keys.pixel_projection import UNIT, PixelProjection
 from common.keys.pixel_statistics import (
     INTENSITY_BINS,
@@ -16,7 +17,7 @@ from common.keys.pixel_statistics import (
     intensity_edges,
 )
 from common.keys.pixels import PixelCodec
-from site_client.pixels import statistics
+from site_client.pixels import kernels, statistics
 from site_client.pixels.encode import BLOCK, PixelEncoder
 from site_client.pixels.statistics import component_ranges, survey
 
@@ -55,6 +56,16 @@ def test_fast_keys_equal_the_definition_in_every_bit(data):
     expected = codec.encode(pixels)
     assert np.array_equal(foreground, expected[1])
     assert np.array_equal(keys, expected[0])
+
+
+def test_a_codec_that_was_read_uses_the_kernels_that_a_fitted_one_had_compiled(fitted):
+    codec, slides = fitted
+    read = read_codec(codec_text(codec))
+    pixels = next(iter(slides[0].chunks()))
+    keys = PixelEncoder(codec).encode(pixels)[0]
+    compiled = [len(kernel.signatures) for kernel in (kernels.unit_vectors, kernels.keys_of)]
+    assert np.array_equal(PixelEncoder(read).encode(pixels)[0], keys)
+    assert compiled == [len(k.signatures) for k in (kernels.unit_vectors, kernels.keys_of)]
 
 
 def test_fast_keys_equal_the_definition_over_many_blocks_and_few_are_in_doubt(fitted):
