@@ -45,6 +45,11 @@ def echo_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def counted(number: int, what: str) -> str:
+    """``1 case``, ``2 cases``."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def megabytes(count: int) -> str:
     """Bytes as people read them: ``30.1 MB``, ``512 B`` (decimal units)."""
     if count < 1000:

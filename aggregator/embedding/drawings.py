@@ -26,6 +26,7 @@ COLOURS = (
     "#d1495b", "#4fa9d8", "#7a9a2e", "#9c6b4e", "#6c8596", "#d98a9b",
 )  # fmt: skip
 FULL_CONTRAST = 2.0  # standard deviations that are drawn in full colour
+MOST_LABELS = 70  # of bands; of more, every second or third is named
 _DPI = 150  # of the embedded points
 _EDGE = 0.05  # free room around the points, of their extent
 
@@ -132,8 +133,9 @@ def profiles(value: Profiles, order: tuple[int, ...], names: tuple[str, ...]) ->
         axes.set_xlim(-0.5, len(columns) - 0.5)
         axes.set_ylim(len(order) - 0.5, -0.5)
         axes.xaxis.tick_top()
-        labels = [printable(value.axes[column]) for column in columns]
-        axes.set_xticks(range(len(columns)), labels, rotation=90 if tilt else 0)
+        named = range(0, len(columns), -(-len(columns) // MOST_LABELS))
+        labels = [printable(value.axes[columns[place]]) for place in named]
+        axes.set_xticks(named, labels, rotation=90 if tilt else 0)
         axes.set_yticks(range(len(order)), [printable(names[cluster]) for cluster in order])
         axes.tick_params(axis="both", length=0, labelcolor=INK, labelsize=11.5)
         return svg(figure, "profiles", _told(value, order, names))

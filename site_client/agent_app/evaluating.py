@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from common.cli import counted
 from common.errors import InputDataError, InternalError
 from site_client.agent.evaluation import EvaluationReport, evaluate
 from site_client.agent.network import set_weights
@@ -142,7 +143,8 @@ def measure(
     constant = None if prior is None else as_parameters(built, prior)
     settings = config.evaluation.model_copy(update={"native": True})
     meter.say(
-        f"searching {len(cases)} cases, {settings.poses} poses, {settings.starts} starts each"
+        f"searching {counted(len(cases), 'case')}, {settings.poses} poses, "
+        f"{settings.starts} starts each"
     )
     torch.set_num_threads(config.run.threads)
     report: EvaluationReport = evaluate(

@@ -13,6 +13,7 @@ from typing import Final
 
 import torch
 
+from common.cli import counted
 from common.errors import InternalError
 from site_client.agent.evaluation import ErrorSummary, EvaluationReport, evaluate
 from site_client.agent.task import MM
@@ -125,7 +126,8 @@ def measure_search(
     prior = None if checkpoint.prior_mm is None else as_parameters(built, checkpoint.prior_mm)
     settings = config.evaluation.model_copy(update={"native": True})
     meter.say(
-        f"searching {len(cases)} cases, {settings.poses} poses, {settings.starts} starts each"
+        f"searching {counted(len(cases), 'case')}, {settings.poses} poses, "
+        f"{settings.starts} starts each"
     )
     torch.set_num_threads(config.run.threads)
     report = evaluate(task, network, settings, EVALUATION_SEED, prior=prior, names=built.labels)
@@ -135,7 +137,7 @@ def measure_search(
     found: list[Finding] = []
     detection: dict[str, DetectionReport] = {}
     if isinstance(task, BoxSearch):
-        meter.say(f"looking for boxes all over {len(cases)} cases")
+        meter.say(f"looking for boxes all over {counted(len(cases), 'case')}")
         detections = detect_all(built, task, network, config)
         found += boxes_found(built, task, detections, known=True)
         for head, label in enumerate(built.labels):

@@ -19,6 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from common.cli import counted
 from site_client.agent_app.pictures import Overlay, draw_case
 from site_client.agent_app.results import SUCCESS_MM, Errors, Row
 
@@ -75,7 +76,7 @@ def _context(evaluation: Evaluation, pictures: bool) -> dict[str, object]:
     tone, verdict, sentence = _verdict(mean)
     return {
         "headline": f"{checkpoint.config.task.kind}, {len(checkpoint.landmarks)} landmarks, "
-        f"{evaluation.cases} cases",
+        f"{counted(evaluation.cases, 'case')}",
         "lead": f"{checkpoint.origin}, {checkpoint.updates:,} updates",
         "tone": tone,
         "verdict": verdict,
@@ -204,7 +205,7 @@ def _success_drawing(errors: Sequence[Errors]) -> Markup:
         axes.set_xlabel("distance (mm)")
         axes.set_ylabel("searches (%)")
         axes.grid(axis="y")
-        axes.legend(loc="lower right", frameon=False)
+        axes.legend(loc="best", frameon=False)
         figure.tight_layout()
         return _svg(figure, "Share of searches within a distance, agent and constant prior.")
 

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from common.cli import counted
 from site_client.agent_app.kinds import BOXES, REGISTRATIONS
 from site_client.agent_app.measuring import ENOUGH, SearchEvaluation, error_text
 
@@ -37,7 +38,7 @@ def render_search_page(evaluation: SearchEvaluation) -> str:
     kind = config.task.kind
     meaning = "box" if kind in BOXES else "motion" if kind in REGISTRATIONS else "plane"
     return environment.get_template("search.html.j2").render(
-        headline=f"{kind}, {evaluation.cases} cases",
+        headline=f"{kind}, {counted(evaluation.cases, 'case')}",
         lead=f"{checkpoint.origin}, {checkpoint.updates:,} updates",
         tone=tone,
         verdict=verdict,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from common.cli import echo_json, json_option
+from common.cli import counted, echo_json, json_option
 from site_client.agent_app.commands.changes import changed
 from site_client.agent_app.commands.options import ANY, FOLDER, checkpoint_option, set_option
 from site_client.agent_app.kinds import LANDMARKS
@@ -96,7 +96,7 @@ def _tell(evaluation: Evaluation) -> None:
     titles = {"posed": "under random poses", "native": "as acquired"}
     for name, rows in evaluation.tables().items():
         table = Table(
-            title=f"{evaluation.cases} cases {titles[name]}, errors in mm",
+            title=f"{counted(evaluation.cases, 'case')} {titles[name]}, errors in mm",
             title_justify="left",
             box=None,
             pad_edge=False,

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from common.cli import echo_json
+from common.cli import counted, echo_json
 from common.errors import UsageError
 from site_client.agent_app.cases import Cases, without_truth
 from site_client.agent_app.checkpoint import Checkpoint
@@ -61,7 +61,7 @@ def tell_evaluation(evaluation: SearchEvaluation, output: Path | None, *, as_jso
     unit = evaluation.report.unit
     console = Console()
     for name, rows in evaluation.tables().items():
-        table = _table(f"{evaluation.cases} cases {_TITLES[name]}, errors in {unit}")
+        table = _table(f"{counted(evaluation.cases, 'case')} {_TITLES[name]}, errors in {unit}")
         table.add_column("what", overflow="fold")
         for head in ("prior", "mean ± std", "median", "agreed", *evaluation.figures):
             table.add_column(head, justify="right", no_wrap=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from common.cli import INTERRUPTED, echo_json, json_option
+from common.cli import INTERRUPTED, counted, echo_json, json_option
 from site_client.agent_app.commands.changes import configuration
 from site_client.agent_app.commands.options import ANY, FILE, FOLDER, set_option
 from site_client.agent_app.kinds import KINDS
@@ -96,8 +96,8 @@ def train(
 def _tell(outcome: Outcome) -> None:
     """A run's end in a few lines."""
     click.echo(
-        f"{outcome.updates} of {outcome.planned} updates on {outcome.training_cases} cases; "
-        f"weights {outcome.weights_sha256[:12]}"
+        f"{outcome.updates} of {outcome.planned} updates on "
+        f"{counted(outcome.training_cases, 'case')}; weights {outcome.weights_sha256[:12]}"
     )
     if outcome.validation_mm is not None:
         prior = (
@@ -106,8 +106,8 @@ def _tell(outcome: Outcome) -> None:
             else f"; an answer that never looks: {outcome.prior_mm:.2f}"
         )
         click.echo(
-            f"error on {outcome.validation_cases} held-out cases {outcome.validation_mm:.2f} "
-            f"{outcome.unit}, best {outcome.best_mm:.2f}{prior}"
+            f"error on held-out {counted(outcome.validation_cases, 'case')}: "
+            f"{outcome.validation_mm:.2f} {outcome.unit}, best {outcome.best_mm:.2f}{prior}"
         )
     if outcome.finished:
         click.echo(f"Now: cairn-site evaluate --checkpoint {outcome.output} --data HELD-OUT")

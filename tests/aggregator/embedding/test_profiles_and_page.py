@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aggregator.embedding import drawings
 from aggregator.embedding.clusters import ClusterMethod, make_codebook
 from aggregator.embedding.page import render, write_codebook_page
 from aggregator.embedding.profiles import Projection, make_profiles, read_projection
@@ -175,3 +176,14 @@ def test_profiles_of_another_codebook_are_refused(made):
     book, embedding, _ = made
     with pytest.raises(InputDataError, match="another codebook"):
         render(book, embedding, make_profiles(*two_clusters()))
+
+
+@pytest.mark.parametrize(("bands", "named"), [(35, 35), (200, 67)])
+def test_as_many_bands_are_named_as_can_be_read(bands, named):
+    axes = [f"band-{i:03d}" for i in range(bands)]
+    rng = np.random.default_rng(0)
+    seen = Projection.affine(axes, rng.normal(size=(2, bands)), np.zeros(bands))
+    value = make_profiles(*two_clusters(), seen)
+    drawn = str(drawings.profiles(value, (0, 1), ("A", "B")))
+    picture = drawn[drawn.index("<g") :]
+    assert len(set(re.findall(r">(band-\d{3})<", picture))) == named
