@@ -66,6 +66,8 @@ def dry_run(
 
 def _tell(rehearsal: Rehearsal) -> None:
     """What would leave, as a table, its headers, and the sum."""
+    from site_client.worker.dry_run import NOISE
+
     table = Table(title=f"What a round of {rehearsal.plan} lets out")
     for column in ("order", "record", "bytes", "arrays", "L2 norm", "fill", "door"):
         table.add_column(column, justify="right" if column == "bytes" else "left")
@@ -86,5 +88,5 @@ def _tell(rehearsal: Rehearsal) -> None:
         click.echo(f"{found.phase} {found.record_type}: {json.dumps(found.header)}")
     click.echo(
         f"{megabytes(rehearsal.bytes)} in all; policy {rehearsal.policy_sha256[:12]}, "
-        f"plan {rehearsal.plan_fingerprint[:12]}. Nothing was sent or recorded."
+        f"plan {rehearsal.plan_fingerprint[:12]}. Noise: {NOISE}. Nothing was sent or recorded."
     )

@@ -31,6 +31,8 @@ from site_client.worker.setup import Asked, Progress, make_context, make_study, 
 from site_client.worker.study import check_order, weights_bytes
 
 RUN = "dry-run"
+NOISE = "none is added: what was computed is what leaves"
+"""Said beside bytes and norms, for a reader would look for it; no plan can ask for any."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Rehearsal:
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
-        return asdict(self) | {"bytes": self.bytes, "allowed": self.allowed}
+        return asdict(self) | {"bytes": self.bytes, "allowed": self.allowed, "noise": NOISE}
 
 
 def rehearse(

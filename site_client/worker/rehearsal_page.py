@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.wire.envelope import Array, Envelope
-from site_client.worker.dry_run import Finding, Rehearsal
+from site_client.worker.dry_run import NOISE, Finding, Rehearsal
 
 WIDTH = 960
 _TALLEST = 240
@@ -65,7 +65,7 @@ class RehearsalPage:
             for finding, pictures in zip(rehearsal.findings, self._pictures, strict=True)
         ]
         return environment.get_template("rehearsal.html.j2").render(
-            rehearsal=rehearsal, shown=shown
+            rehearsal=rehearsal, shown=shown, noise=NOISE
         )
 
 

@@ -341,6 +341,7 @@ def test_a_rehearsal_that_the_door_would_refuse_ends_with_exit_3(cairn, site, pl
     site.folder.policy_file.write_text(text.replace("images = 2", "images = 4"))
     code, out, _ = cairn("dry-run", plan_file, "--site-dir", site.folder.root)
     assert code == 3
+    assert "Noise: none is added" in out
     assert "Nothing was sent" in out
 
 
