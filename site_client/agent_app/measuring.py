@@ -9,14 +9,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
 
 import torch
 
 from common.cli import counted
 from common.errors import InternalError
 from site_client.agent.evaluation import ErrorSummary, EvaluationReport, evaluate
-from site_client.agent.task import MM
 from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.detection import DetectionReport, judge
 from site_client.agent.tasks.plane import PlaneSearch
@@ -41,12 +39,9 @@ from site_client.agent_app.findings import (
 )
 from site_client.agent_app.kinds import FIGURES
 from site_client.agent_app.progress import Meter
-from site_client.agent_app.results import write_json
+from site_client.agent_app.results import ENOUGH_IOU, write_json
 from site_client.agent_app.tasks import Built, as_parameters, build
 from site_client.files import write_atomically
-
-# From this overlap on, a finding is right, whatever the agent was trained for.
-ENOUGH: Final = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +101,7 @@ class SearchEvaluation:
 
     def _detection(self) -> dict[str, object]:
         each = {label: asdict(report) for label, report in self.detection.items()}
-        return {"enough_iou": ENOUGH, **each}
+        return {"enough_iou": ENOUGH_IOU, **each}
 
 
 def measure_search(
@@ -143,7 +138,7 @@ def measure_search(
         for head, label in enumerate(built.labels):
             of_label = [detections[case, head] for case in range(len(cases))]
             true = [task.true_boxes(case, head) for case in range(len(cases))]
-            detection[label] = judge(of_label, true, ENOUGH)
+            detection[label] = judge(of_label, true, ENOUGH_IOU)
     elif isinstance(task, PlaneSearch):
         found += planes_found(built, task, native, known=True)
     elif isinstance(task, Registration):
@@ -160,10 +155,3 @@ def write_search_evaluation(folder: Path, evaluation: SearchEvaluation) -> None:
     write_findings(folder / PREDICTIONS, evaluation.found, names=names)
     write_json(folder / METRICS_FILE, evaluation.as_dict())
     write_atomically(folder / REPORT_FILE, render_search_page(evaluation).encode())
-
-
-def error_text(unit: str, value: float | None) -> str:
-    """An error as a person reads it."""
-    if value is None:
-        return "unknown"
-    return f"{value:.2f}" if unit == MM else f"{value:.3f}"

@@ -20,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from site_client.agent.evaluation import FAR_MM, Searched
+from site_client.agent.task import MM
 from site_client.agent_app.tasks import Built
 from site_client.files import write_atomically
 from site_client.imaging.landmarks import write_landmarks
 
 SUCCESS_MM: Final = (2.0, 2.5, 3.0, 4.0)
+# From this overlap on, a box that was found is right, whatever the agent was trained for.
+ENOUGH_IOU: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -268,3 +271,10 @@ def _mean(shares: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
 
 def _keyed(shares: Sequence[float]) -> dict[str, float]:
     return {f"{limit:g}mm": share for limit, share in zip(SUCCESS_MM, shares, strict=True)}
+
+
+def error_text(unit: str, value: float | None) -> str:
+    """An error as a person reads it."""
+    if value is None:
+        return "unknown"
+    return f"{value:.2f}" if unit == MM else f"{value:.3f}"

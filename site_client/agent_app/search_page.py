@@ -6,14 +6,17 @@ Every text is escaped by the template; the page asks for nothing from anywhere.
 from __future__ import annotations
 
 import math
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from common.cli import counted
 from site_client.agent_app.kinds import BOXES, REGISTRATIONS
-from site_client.agent_app.measuring import ENOUGH, SearchEvaluation, error_text
+from site_client.agent_app.results import ENOUGH_IOU, error_text
+
+if TYPE_CHECKING:
+    from site_client.agent_app.measuring import SearchEvaluation
 
 _MEANINGS: Final = {
     "box": "The error is 1 − intersection over union with the best fitting box of the label.",
@@ -47,7 +50,7 @@ def render_search_page(evaluation: SearchEvaluation) -> str:
         figures=evaluation.figures,
         tables={"native": {}, **evaluation.tables()},
         detection=evaluation.detection,
-        enough=f"{ENOUGH:g}",
+        enough=f"{ENOUGH_IOU:g}",
         facts=[
             ("checkpoint", str(evaluation.place)),
             ("network", f"{config.network.architecture}, seed {config.run.seed}"),

@@ -19,14 +19,12 @@ from site_client.agent_app.config import Config
 from site_client.agent_app.findings import FoundBox, FoundMotion, FoundPlane
 from site_client.agent_app.kinds import REGISTRATIONS
 from site_client.agent_app.measuring import (
-    ENOUGH,
     SearchEvaluation,
-    error_text,
     measure_search,
     write_search_evaluation,
 )
 from site_client.agent_app.progress import Meter
-from site_client.agent_app.results import plain
+from site_client.agent_app.results import ENOUGH_IOU, error_text, plain
 from site_client.agent_app.search_playing import (
     PlayedSearch,
     play_search,
@@ -76,7 +74,7 @@ def tell_evaluation(evaluation: SearchEvaluation, output: Path | None, *, as_jso
             table.add_row(Text(label), *errors, *own)
         console.print(table)
     if evaluation.detection:
-        table = _table(f"looking all over each image; right from an IoU of {ENOUGH:g} on")
+        table = _table(f"looking all over each image; right from an IoU of {ENOUGH_IOU:g} on")
         for head in ("label", "true", "found", "recall", "precision", "mean IoU"):
             table.add_column(head, justify="left" if head == "label" else "right")
         for label, report in evaluation.detection.items():
