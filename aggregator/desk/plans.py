@@ -74,10 +74,11 @@ def about_kind(plan: FederationPlan) -> list[tuple[str, str]]:
             ("groups", ", ".join(plan.embed.groups)),
             ("told", f"groups of {plan.embed.group_pixels} pixels or more"),
         ]
-    sketch = plan.experience
+    sketch, momentum = plan.experience, plan.rounds.server_momentum
     return [
         ("landmarks", ", ".join(plan.task.landmarks)),
         ("rounds", f"{plan.rounds.training} of {plan.agent.updates} updates, then an evaluation"),
+        *([("server momentum", f"{momentum:g}")] if momentum else []),
         ("sketch", f"{sketch.rows} x {sketch.columns} cells, {tier}"),
         ("update norm", f"at most {limits.update_l2:g}"),
     ]

@@ -8,7 +8,7 @@ import numpy as np
 
 from aggregator.intake.outliers import oversized
 from aggregator.intake.reply import Reply
-from aggregator.merging.average import Contribution, average
+from aggregator.merging.average import Contribution, mean_delta, moved, with_momentum
 from aggregator.merging.tables import add_tables, public_spec
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
@@ -20,11 +20,12 @@ from common.wire.envelope import Array
 from common.wire.records import ModelUpdate
 
 TABLE = "experience/table"
+VELOCITY = "velocity"
 TOTAL = "sketch_total"
 
 
 class TrainingWork:
-    """See ``Work``. The state holds the averaged weights and the merged table."""
+    """See ``Work``. The state holds averaged weights, the merged table, and velocity if any."""
 
     def __init__(self, plan: FederationPlan) -> None:
         self._plan = plan
@@ -43,7 +44,7 @@ class TrainingWork:
 
     def start(self, agreement: Agreement) -> RoundState:
         """See ``Work``."""
-        return self._state(0, agreement, dict(initial_weights(self._plan)), None, 0)
+        return self._state(0, agreement, dict(initial_weights(self._plan)), {}, None, 0)
 
     def ask(self, step: Step, state: RoundState | None) -> Ask:
         """See ``Work``."""
@@ -69,7 +70,8 @@ class TrainingWork:
 
     def merge(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
         """The averaged weights and added tables of a training round; else the same ones."""
-        weights, total = state.below(MODEL), state.facts[TOTAL]
+        weights, velocity = state.below(MODEL), state.below(VELOCITY)
+        total = state.facts[TOTAL]
         table = state.arrays.get(TABLE)
         if step.phase == "train":
             contributions, tables = [], []
@@ -81,10 +83,14 @@ class TrainingWork:
                 tables.append(np.asarray(sketch.arrays["table"], dtype=np.int64))
                 total += reply.report.transitions
             spec = public_spec(self._plan, state.agreement.key_id, state.agreement.codec)
-            weights = dict(average(weights, contributions))
+            step_by, momentum = mean_delta(contributions), self._plan.rounds.server_momentum
+            if momentum:
+                step_by, kept = with_momentum(step_by, velocity, momentum)
+                velocity = dict(kept)
+            weights = dict(moved(weights, step_by))
             merged = None if table is None else np.asarray(table, dtype=np.int64)
             table = add_tables(spec, merged, tables)
-        return self._state(step.round, state.agreement, weights, table, total)
+        return self._state(step.round, state.agreement, weights, velocity, table, total)
 
     def sketched(self, state: RoundState) -> tuple[float, int]:
         """See ``Work``."""
@@ -97,10 +103,11 @@ class TrainingWork:
         round_: int,
         agreement: Agreement,
         weights: dict[str, Array],
+        velocity: dict[str, Array],
         table: Array | None,
         total: int,
     ) -> RoundState:
-        arrays = within(MODEL, weights)
+        arrays = within(MODEL, weights) | within(VELOCITY, velocity)
         if table is not None:
             arrays[TABLE] = table
         digest = weights_digest({n: np.asarray(a, np.float32) for n, a in weights.items()})

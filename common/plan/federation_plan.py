@@ -59,8 +59,9 @@ class FederationPlan(Frozen):
             raise ValueError(f"a plan of kind {self.kind} with section {min(must - given)}")
         if given - may:
             raise ValueError(f"a plan of kind {self.kind} without section {min(given - may)}")
-        if self.kind in ("pixels", "embed") and "training" in self.rounds.model_fields_set:
-            raise ValueError(f"a plan of kind {self.kind} without rounds.training")
+        trained = {"training", "server_momentum"} & self.rounds.model_fields_set
+        if self.kind in ("pixels", "embed") and trained:
+            raise ValueError(f"a plan of kind {self.kind} without rounds.{min(trained)}")
         return self
 
     @model_serializer(mode="wrap")

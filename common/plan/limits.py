@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from common.plan.fields import Frozen, Positive
 
@@ -16,11 +16,21 @@ class Rounds(Frozen):
         training: number of training rounds.
         quorum: fewest sites whose updates make a round count.
         deadline_s: a site that has not answered by then is late for the round.
+        server_momentum: share of the last rounds' way that the averaged model goes on with,
+            0 for plain averaging. Sites that do a few steps a round each get as far as one
+            that does all their steps; needs some twenty rounds or more.
     """
 
     training: Annotated[int, Field(ge=1, le=10_000)] = 6
     quorum: Annotated[int, Field(ge=1, le=1000)] = 2
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
+    server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Without a momentum that is 0: plans that use none keep their fingerprint."""
+        whole: dict[str, object] = serialize(self)
+        return {n: v for n, v in whole.items() if n != "server_momentum" or v}
 
 
 class Limits(Frozen):

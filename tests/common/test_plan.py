@@ -32,11 +32,21 @@ def test_defaults_are_part_of_the_fingerprinted_bytes():
     assert b'"learning_rate"' in parse_plan(LEAST).canonical()
 
 
-def test_canonical_bytes_parse_back_to_the_same_plan():
+@pytest.mark.parametrize("rounds", [{}, {"training": 30, "server_momentum": 0.8}])
+def test_canonical_bytes_parse_back_to_the_same_plan(rounds):
     import json
 
-    plan = parse_plan(LEAST)
+    plan = parse_plan(LEAST | {"rounds": rounds})
     assert parse_plan(json.loads(plan.canonical())) == plan
+
+
+def test_a_plan_without_momentum_has_the_fingerprint_that_it_always_had():
+    plain, none, some = (
+        parse_plan(LEAST | {"rounds": rounds})
+        for rounds in ({}, {"server_momentum": 0.0}, {"server_momentum": 0.5})
+    )
+    assert b"server_momentum" not in plain.canonical()
+    assert plain.fingerprint == none.fingerprint != some.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -52,6 +62,8 @@ def test_canonical_bytes_parse_back_to_the_same_plan():
         ({"seed": True}, "seed"),
         ({"name": "Über"}, "name"),
         ({"rounds": {"training": 0}}, "rounds.training"),
+        ({"rounds": {"server_momentum": 1.0}}, "rounds.server_momentum"),
+        ({"rounds": {"server_momentum": -0.1}}, "rounds.server_momentum"),
         ({"rounds": {"deadline_s": float("inf")}}, "rounds.deadline_s"),
         ({"limits": {"update_l2": float("nan")}}, "limits.update_l2"),
         ({"limits": {"privacy_tier": 3}}, "limits.privacy_tier"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.merging.average import Contribution, average
+from aggregator.merging.average import Contribution, mean_delta, moved, with_momentum
 from aggregator.merging.tables import add_tables
 from common.errors import InternalError, RefusedError
 from common.sketching import SketchSpec
@@ -15,6 +15,10 @@ from common.sketching import SketchSpec
 SHAPE = (3, 2)
 START = {"w": np.ones(SHAPE, np.float32), "b": np.zeros(4, np.float32)}
 SPEC = SketchSpec.public(2, 32, key_id="0" * 16, domain="d" * 64)
+
+
+def average(weights, contributions):
+    return moved(weights, mean_delta(contributions))
 
 
 def contribution(site: str, seed: int, samples: int) -> Contribution:
@@ -54,6 +58,43 @@ def test_weights_are_drawn_to_the_site_with_more_samples_in_proportion(m, n):
 def test_nothing_to_average_is_an_error_and_not_a_division_by_zero(contributions):
     with pytest.raises(InternalError):
         average(START, contributions)
+
+
+# Momentum.
+
+pushes = st.lists(st.integers(-1000, 1000), min_size=1, max_size=6)
+shares = st.integers(1, 9).map(lambda tenths: tenths / 10)
+
+
+def pushed(deltas, momentum):
+    """How far each round goes whose mean delta is one number."""
+    velocity, steps = {}, []
+    for delta in deltas:
+        mean = {"w": np.full(SHAPE, float(delta))}
+        step, velocity = with_momentum(mean, velocity, momentum)
+        assert velocity["w"].dtype == np.float32
+        steps.append(float(step["w"][0, 0]))
+    return steps
+
+
+@given(pushes)
+def test_without_momentum_a_round_goes_as_far_as_its_mean_delta(deltas):
+    assert pushed(deltas, 0.0) == deltas
+
+
+@given(st.integers(1, 1000), shares)
+def test_one_push_is_followed_by_the_sum_of_a_geometric_series(delta, momentum):
+    steps = pushed([delta] + [0] * 300, momentum)
+    assert sum(steps) == pytest.approx(delta / (1 - momentum), rel=1e-4)
+    assert steps == sorted(steps, reverse=True)
+
+
+@given(pushes, pushes, shares)
+def test_the_way_of_two_pushes_together_is_the_sum_of_their_ways(first, second, momentum):
+    n = min(len(first), len(second))
+    together = pushed([a + b for a, b in zip(first[:n], second[:n], strict=True)], momentum)
+    apart = [pushed(deltas[:n], momentum) for deltas in (first, second)]
+    np.testing.assert_allclose(together, np.sum(apart, axis=0), rtol=1e-4, atol=1e-2)
 
 
 tables = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=5)

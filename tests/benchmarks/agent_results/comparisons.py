@@ -35,8 +35,15 @@ from tests.benchmarks.agent_results.studies import (
 from tests.benchmarks.agent_results.training import Recipe, federate, fit, judge
 
 SITES = 4
+SHORT_ROUNDS = 50
 SCENARIOS = ("IID", "shift")
-MANNERS = ("federated", "local-0", "local-1", "local-2", "local-3", "pooled", "pooled, all steps")
+# By manner: rounds that the steps of a site are spread over, and the server's momentum.
+FEDERATIONS = {
+    "federated": (10, 0.0),
+    "federated, short rounds": (SHORT_ROUNDS, 0.0),
+    "federated, momentum": (SHORT_ROUNDS, 0.8),
+}
+MANNERS = (*FEDERATIONS, "local-0", "local-1", "local-2", "local-3", "pooled", "pooled, all steps")
 
 # What a scanner does to grey values, and how fine it sees: gamma, blur in pixels or voxels.
 _XRAY_SITES = ((1.0, 0.0), (0.55, 0.0), (1.0, 8.0), (1.8, 4.0))
@@ -112,8 +119,9 @@ def _manner(
     prior: NDArray[np.float64],
     names: Sequence[str],
 ) -> dict[str, object]:
-    if manner == "federated":
-        fitted = federate(sites, recipe, seed, rounds=10)
+    if manner in FEDERATIONS:
+        rounds, momentum = FEDERATIONS[manner]
+        fitted = federate(sites, recipe, seed, rounds, momentum=momentum)
     elif manner.startswith("local-"):
         fitted = fit(sites[int(manner[-1])], recipe, seed)
     elif manner == "pooled":

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aggregator.merging.average import moved, with_momentum
 from common.model import Weights
 from site_client.agent.evaluation import EvaluationReport, Searched, evaluate
 from site_client.agent.learner import Learner
@@ -76,6 +77,7 @@ def federate(
     seed: int,
     rounds: int,
     *,
+    momentum: float = 0.0,
     counts: str = "none",
     after_round: Callable[[int, QNetwork], None] | None = None,
 ) -> Fitted:
@@ -86,6 +88,7 @@ def federate(
         recipe: planned updates are spread evenly over the rounds.
         seed: of the first weights; the sites' exploration differs.
         rounds: of training.
+        momentum: the server's, as a plan's ``rounds.server_momentum``.
         counts: "federation" tells every site's rare-first replay the merged counts of all;
             "none" leaves it to its own.
         after_round: sees the averaged network.
@@ -98,11 +101,17 @@ def federate(
         network = recipe.network_for(task, seed)
         learners.append(Learner(task, network, recipe.learner, 1000 * seed + k, keys=keys))
     merged, known = learners[0].weights(), MergedCounts()
+    velocity: Weights = {}
     for round_ in range(1, rounds + 1):
         for learner in learners:
             learner.load(merged)
             learner.train(recipe.learner.updates // rounds, known if known else None)
-        merged = average([learner.weights() for learner in learners])
+        averaged = average([learner.weights() for learner in learners])
+        if momentum:
+            mean = {n: averaged[n].astype(np.float64) - start for n, start in merged.items()}
+            step, velocity = with_momentum(mean, velocity, momentum)
+            averaged = moved(merged, step)
+        merged = averaged
         if counts == "federation":
             for learner in learners:
                 known.add(learner.new_experience_keys())
