@@ -18,7 +18,7 @@ class Rounds(Frozen):
         deadline_s: a site that has not answered by then is late for the round.
         server_momentum: share of the last rounds' way that the averaged model goes on with,
             0 for plain averaging. Sites that do a few steps a round each get as far as one
-            that does all their steps; needs some twenty rounds or more.
+            that does all their steps; wants many short rounds.
     """
 
     training: Annotated[int, Field(ge=1, le=10_000)] = 6
