@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aggregator.merging.average import Contribution, mean_delta, moved, with_momentum
 from common.model import Weights
 from common.plan import FederationPlan, Task, parse_plan, read_plan
 from deploy.demo.data import write_demo_data
@@ -37,14 +38,6 @@ def make_data(seed: int, task: Task) -> tuple[list[list[Case]], list[Case], floa
     return sites, heldout, time.process_time() - start
 
 
-def average(weights: list[Weights]) -> Weights:
-    """Plain FedAvg: every site holds as many cases."""
-    return {
-        name: np.mean([w[name].astype(np.float64) for w in weights], axis=0).astype(np.float32)
-        for name in weights[0]
-    }
-
-
 def counted_over(keys: np.ndarray):
     """The counts of all sites' experience keys, as a merged sketch estimates them."""
     known, counts = np.unique(keys, return_counts=True)
@@ -58,13 +51,21 @@ def counted_over(keys: np.ndarray):
 
 def train_federated(plan: FederationPlan, sites: list[list[Case]], seed: int) -> Weights:
     learners = [planned_learner(plan, cases, seed * 100 + k) for k, cases in enumerate(sites)]
-    merged = learners[0].weights()
+    merged, velocity = learners[0].weights(), {}
     keys, frequencies = np.empty(0, np.uint64), None
     for _ in range(plan.rounds.training):
         for learner in learners:
             learner.load(merged)
             learner.train(plan.agent.updates, frequencies)
-        merged = average([learner.weights() for learner in learners])
+        # Every site holds as many cases.
+        deltas = [
+            Contribution(str(k), {n: w - merged[n] for n, w in learner.weights().items()}, 1)
+            for k, learner in enumerate(learners)
+        ]
+        step = mean_delta(deltas)
+        if plan.rounds.server_momentum:
+            step, velocity = with_momentum(step, velocity, plan.rounds.server_momentum)
+        merged = moved(merged, step)
         keys = np.concatenate([keys, *(learner.new_experience_keys() for learner in learners)])
         frequencies = counted_over(keys)
     return merged
