@@ -16,21 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from site_client.agent.networks.base import (
-    QNetwork,
-    Spaces,
-    check_observation,
-    draw_uniform,
-    duel,
-    he_bound,
-)
+from site_client.agent.networks.base import Spaces, check_observation
+from site_client.agent.networks.outputs import SharedOutputs
 
 # Channels of each convolution in multiples of the width, by the ROI's number of axes.
 # A volume takes a fourth: its features, and with them the dense weights, shrink eightfold.
 _WIDTHS = {2: (1, 2, 2), 3: (1, 2, 4, 4)}
 
 
-class LightQ(QNetwork):
+class LightQ(SharedOutputs):
     """Strided convolutions, dense layers, one output layer for all branches.
 
     Args:
@@ -72,8 +66,7 @@ class LightQ(QNetwork):
         for name, outputs in zip(self._dense, hidden, strict=True):
             self.add_module(name, nn.Linear(size, outputs))
             size = outputs
-        self.heads = nn.Linear(size, self.branches * self.actions)
-        self.state = nn.Linear(size, self.branches) if dueling else None
+        self.add_outputs(size)
 
     def features(self, rows: Tensor) -> Tensor:
         """[rows, features] of observations [rows, channels, *roi]."""
@@ -87,18 +80,4 @@ class LightQ(QNetwork):
         x = torch.cat([seen, rung[:, None].expand(-1, self.agents, -1)], dim=2)
         for name in self._dense:
             x = functional.leaky_relu(self.get_submodule(name)(x))
-        # One layer for all branches: small, and cheaper than fetching each row's own.
-        values = self.heads(x).view(-1, self.branches, self.actions)
-        branch, rows = self.branch_of(head).flatten(), torch.arange(len(values))
-        chosen: Tensor = values[rows, branch]
-        if self.state is not None:
-            chosen = duel(chosen, self.state(x).view(-1, self.branches)[rows, branch][:, None])
-        return chosen.view(-1, self.agents, self.actions)
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """He-uniform weights, zero biases."""
-        for name, parameter in self.named_parameters():
-            if name.endswith(".bias"):
-                nn.init.zeros_(parameter)
-            else:
-                draw_uniform(parameter, he_bound(parameter[0].numel()), generator)
+        return self.decide(x, head)

@@ -11,18 +11,11 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from site_client.agent.networks.base import (
-    QNetwork,
-    Spaces,
-    check_observation,
-    draw_uniform,
-    duel,
-    he_bound,
-)
+from site_client.agent.networks.base import Spaces, check_observation
+from site_client.agent.networks.outputs import SharedOutputs
 
 # (kernel, channels, padding) of each convolution.
 _LAYERS = ((5, 32, 2), (5, 32, 2), (4, 64, 1), (3, 64, 1))
@@ -30,7 +23,7 @@ _FIRST_DENSE = 512
 _LEAST_SIDE = 20
 
 
-class Paper2D(QNetwork):
+class Paper2D(SharedOutputs):
     """Pooled 2D convolutions, dense layers 512 and `hidden`, one output layer for all branches.
 
     The level is not shown to it, as it is not in the paper.
@@ -46,8 +39,7 @@ class Paper2D(QNetwork):
             channels, roi = out, [(side + 2 * padding - kernel + 1) // 2 for side in roi]
         sizes = [channels * math.prod(roi), _FIRST_DENSE, *hidden]
         self.dense = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(sizes))
-        self.heads = nn.Linear(sizes[-1], self.branches * self.actions)
-        self.state = nn.Linear(sizes[-1], self.branches) if dueling else None
+        self.add_outputs(sizes[-1])
 
     def features(self, rows: Tensor) -> Tensor:
         """[rows, features] of observations [rows, channels, y, x]."""
@@ -59,17 +51,4 @@ class Paper2D(QNetwork):
         """[n, agents, actions] of features [n, agents, features]."""
         for layer in self.dense:
             seen = functional.leaky_relu(layer(seen))
-        values = self.heads(seen).view(-1, self.branches, self.actions)
-        branch, rows = self.branch_of(head).flatten(), torch.arange(len(values))
-        chosen: Tensor = values[rows, branch]
-        if self.state is not None:
-            chosen = duel(chosen, self.state(seen).view(-1, self.branches)[rows, branch][:, None])
-        return chosen.view(-1, self.agents, self.actions)
-
-    def initialise(self, generator: torch.Generator) -> None:
-        """He-uniform weights, zero biases."""
-        for name, parameter in self.named_parameters():
-            if name.endswith(".bias"):
-                nn.init.zeros_(parameter)
-            else:
-                draw_uniform(parameter, he_bound(parameter[0].numel()), generator)
+        return self.decide(seen, head)
