@@ -34,7 +34,7 @@ th, td { text-align: left; padding: .25rem .6rem .25rem 0; border-bottom: 1px so
   vertical-align: top; white-space: nowrap; }
 table.totals { width: auto; } table.totals td:nth-child(2) { text-align: right; }
 .scroll td:nth-child(1), .scroll td:nth-child(6) { text-align: right; }
-.scroll td:nth-child(7) { white-space: normal; overflow-wrap: anywhere; min-width: 20rem; }
+.scroll td:nth-child(7) { white-space: normal; overflow-wrap: anywhere; min-width: 18rem; }
 .scroll { overflow-x: auto; } svg { max-width: 100%; height: auto; }
 svg text { font: 12px system-ui, sans-serif; fill: #1c2733; } svg rect { fill: #35658f; }
 footer { margin-top: 2rem; color: #5a6773; font-size: .85rem; }
