@@ -97,6 +97,16 @@ class SiteFolder:
         return self.worker / "witness.pub"
 
     @property
+    def decisions(self) -> Path:
+        """A person's decisions on their way into the ledger."""
+        return self.worker / "decisions"
+
+    @property
+    def waiting_plans(self) -> Path:
+        """Plans that wait for a person, one file each, named by fingerprint."""
+        return self.worker / "plans"
+
+    @property
     def worker_log(self) -> Path:
         """The worker's own log; its texts stay at the site."""
         return self.worker / "log" / "worker.log"

@@ -18,7 +18,19 @@ from common.canonical import canonical_json, parse_canonical_json
 from common.errors import CairnError, InputDataError, VerificationError
 from common.plan import Frozen, describe_validation
 
-Event = Literal["GENESIS", "SEND", "SENT", "SEND_FAILED", "REFUSE", "RECEIPT", "BUDGET", "APPROVE"]
+Event = Literal[
+    "GENESIS",
+    "SEND",
+    "SENT",
+    "SEND_FAILED",
+    "REFUSE",
+    "RECEIPT",
+    "BUDGET",
+    "APPROVE",
+    "DECLINE",
+    "CONFIRM",
+    "FORGET",
+]
 EVENTS: tuple[Event, ...] = get_args(Event)
 SITE_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
 MAX_LINE_BYTES = 1 << 20
@@ -32,6 +44,10 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./:-]{0,127}$")]
 SafeText = Annotated[str, Field(pattern=f"^[{_SAFE}]{{0,{_MAX_TEXT}}}$")]
 Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Person = Annotated[
+    str, Field(pattern=r"^[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]{0,62}[^\s\x00-\x1f\x7f])?$")
+]
+"""A person's name as they write it. It stands in the log and leaves with no proof."""
 KEYS_RECORD = "SealedKeys"
 """The one record type that belongs to no run: the federation key, sealed to other sites."""
 
@@ -108,6 +124,12 @@ class RecordFields(TypedDict, total=False):
     masked: bool | None
     key_id: str | None
     generation: int | None
+    phase: str | None
+    order_sha256: str | None
+    order_signature: str | None
+    person: str | None
+    peer: str | None
+    peer_key: str | None
 
 
 _REQUIRED: dict[str, tuple[str, ...]] = {
@@ -127,7 +149,10 @@ _REQUIRED: dict[str, tuple[str, ...]] = {
     "REFUSE": ("code",),
     "RECEIPT": ("payload_sha256", "bytes"),
     "BUDGET": ("dp",),
-    "APPROVE": ("plan_fingerprint",),
+    "APPROVE": ("plan_fingerprint", "person"),
+    "DECLINE": ("plan_fingerprint", "person"),
+    "CONFIRM": ("peer", "peer_key", "person"),
+    "FORGET": ("peer", "person"),
 }
 _REQUIRED_OF_KEYS = (
     "record_type",
@@ -149,7 +174,8 @@ class LedgerRecord(Frozen):
         event: what happened. SEND is written before anything leaves; SENT and
             SEND_FAILED say what became of it; REFUSE what the door held back;
             RECEIPT that the witness cosigned; BUDGET what privacy was spent;
-            APPROVE that a person approved a plan.
+            APPROVE and DECLINE what a person decided about a plan; CONFIRM and FORGET
+            whom a person knows among the other sites.
         ts: when, UTC to the second.
         site: whose ledger.
         run, round: which run and round of the federation.
@@ -164,6 +190,11 @@ class LedgerRecord(Frozen):
         masked: whether secure aggregation masked the payload.
         key_id, generation: which federation key was sealed; the arrays are named after
             the sites, and the fingerprints of their ledger keys, that it was sealed to.
+        phase: of the order that is answered.
+        order_sha256, order_signature: of that order; its bytes lie in the archive under
+            the digest, and the signature (hex) is the aggregator's.
+        person: who decided.
+        peer, peer_key: another site, and the fingerprint of its ledger key.
     """
 
     v: Literal[1] = 1
@@ -187,6 +218,12 @@ class LedgerRecord(Frozen):
     masked: bool | None = None
     key_id: KeyId | None = None
     generation: Count | None = None
+    phase: Name | None = None
+    order_sha256: Sha256 | None = None
+    order_signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")] | None = None
+    person: Person | None = None
+    peer: Annotated[str, Field(pattern=SITE_PATTERN)] | None = None
+    peer_key: Sha256 | None = None
 
     @field_validator("ts")
     @classmethod

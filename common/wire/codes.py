@@ -35,6 +35,24 @@ class ReplyCode(IntEnum):
     """What came about the federation key does not hold. Stands in the ledger only."""
     NO_FEDERATION_KEY = 12
     """The plan asks for the key that all sites share, and this site has none yet."""
+    FORGED_SUM = 13
+    """A sum, its set of sites or its tag does not hold: the aggregator sent another one."""
+    BEHIND = 14
+    """The site lacks the sums of earlier rounds; the aggregator sends them and asks again."""
+    UNKNOWN_PEERS = 15
+    """Too few of the run's sites are known to the staff of this one."""
+    PLAN_WAITS = 16
+    """No person at the site has approved the plan yet; the order is asked again."""
+    PLAN_DECLINED = 17
+    """A person at the site has declined the plan."""
+    BUDGET_SPENT = 18
+    """The site's budget over all runs is spent for now."""
+    BACKWARDS = 19
+    """The round was answered before, or lies before one that was."""
+    CHANGED_PLAN = 20
+    """The run had another plan, or another roster, when this site first heard of it."""
+    UNKNOWN_START = 21
+    """The plan starts from a model that this site has not computed and its staff did not name."""
 
 
 EXPLANATIONS: dict[ReplyCode, str] = {
@@ -52,4 +70,15 @@ EXPLANATIONS: dict[ReplyCode, str] = {
     ReplyCode.UNTRUSTED_KEY: "what came about the federation key does not hold",
     ReplyCode.NO_FEDERATION_KEY: "the federation key has not come to this site yet; it comes by "
     "itself while the site and one that has it are up, see `cairn-site check` there",
+    ReplyCode.FORGED_SUM: "the site could not verify the sum that it was sent: a summand was "
+    "altered, doubled or left out, or a site's tag is wrong",
+    ReplyCode.BEHIND: "the site lacks the sums of earlier rounds",
+    ReplyCode.UNKNOWN_PEERS: "too few of the run's sites are confirmed there: `cairn-site peers`",
+    ReplyCode.PLAN_WAITS: "the plan waits for a person there: `cairn-site plans`",
+    ReplyCode.PLAN_DECLINED: "a person at the site has declined the plan",
+    ReplyCode.BUDGET_SPENT: "the site's budget over all runs is spent; `cairn-site status` there "
+    "says until when",
+    ReplyCode.BACKWARDS: "the site has answered this round or a later one already",
+    ReplyCode.CHANGED_PLAN: "the site knows this run with another plan or other sites",
+    ReplyCode.UNKNOWN_START: "the plan starts from a model that the site does not know",
 }

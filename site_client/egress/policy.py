@@ -114,13 +114,32 @@ class KeySharing(Frozen):
                 return False
 
 
+class Peers(Frozen):
+    """``[peers]``: beside whom this site takes part.
+
+    Attributes:
+        least_known: of the other sites of a run, how many must be confirmed by a person
+            of this site. 0 takes the aggregator's word for who takes part.
+        least_in_sum: how many confirmed others must stand behind every sum.
+    """
+
+    least_known: Annotated[int, Field(ge=0, le=1000)] = 2
+    least_in_sum: Annotated[int, Field(ge=0, le=1000)] = 1
+
+
 class Plans(Frozen):
-    """``[plans]``: which plans may be served; ``any`` must be said, an empty list allows none."""
+    """``[plans]``: which plans may be served; ``any`` must be said, an empty list allows none.
+
+    Attributes:
+        approval: ``each``: a person approves every plan; ``bounded``: plans within the
+            bounds of this file are served without one.
+    """
 
     kinds: Annotated[tuple[Kind, ...], Field(strict=False)]
     tasks: Annotated[tuple[Literal["landmark-3d"], ...], Field(strict=False)]
     landmarks: Literal["any"] | Annotated[tuple[LandmarkName, ...], Field(strict=False)]
     fingerprints: Literal["any"] | Annotated[tuple[Digest, ...], Field(strict=False)]
+    approval: Literal["each", "bounded"] = "each"
 
 
 class Policy(Frozen):
@@ -134,6 +153,7 @@ class Policy(Frozen):
     plans: Plans
     pixels: PixelBounds | None = None
     keys: KeySharing | None = None
+    peers: Peers = Peers()
 
     @property
     def sharing(self) -> KeySharing:
