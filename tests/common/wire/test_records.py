@@ -91,6 +91,15 @@ def test_the_numbers_of_failures_are_frozen():
         "UNAPPROVED_APP": 10,
         "UNTRUSTED_KEY": 11,
         "NO_FEDERATION_KEY": 12,
+        "FORGED_SUM": 13,
+        "BEHIND": 14,
+        "UNKNOWN_PEERS": 15,
+        "PLAN_WAITS": 16,
+        "PLAN_DECLINED": 17,
+        "BUDGET_SPENT": 18,
+        "BACKWARDS": 19,
+        "CHANGED_PLAN": 20,
+        "UNKNOWN_START": 21,
     }
 
 
