@@ -19,6 +19,7 @@ from common.errors import InputDataError, RefusedError
 from common.keys.codebook import Codebook
 from common.keys.pixel_agreement import read_codec
 from common.plan import FederationPlan
+from common.sums.addition import Sum
 from common.wire.records import GroupCounts
 from common.wire.transport import CODEBOOK
 
@@ -78,6 +79,11 @@ class EmbedWork:
         if reply.report.codec != self._plan.embed.codec:
             raise RefusedError("a site embeds with another codec", field="codec")
 
+    @property
+    def origin(self) -> str:
+        """See ``Work``."""
+        return self._plan.embed.codec
+
     def start(self, agreement: Agreement) -> RoundState:
         """See ``Work``."""
         return RoundState(0, agreement)
@@ -99,8 +105,11 @@ class EmbedWork:
         del step, replies
         return {}
 
-    def merge(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
-        """See ``Work``."""
+    def merge(
+        self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
+    ) -> RoundState:
+        """See ``Work``; counts are kept by site and not added."""
+        del total
         if step.phase != "embed":
             return RoundState(step.round, state.agreement)
         sites = {}

@@ -76,6 +76,7 @@ class Asked:
 
     Attributes:
         codec: canonical JSON of the codec of pixels that the order carries, or None.
+        samples: most that this site may count as, by the order's roster.
     """
 
     site: str
@@ -84,6 +85,7 @@ class Asked:
     phase: Phase
     plan: FederationPlan
     codec: str | None = None
+    samples: int = 1_000_000
 
     @property
     def identity(self) -> str:
@@ -119,6 +121,7 @@ def make_context(asked: Asked, policy: Policy, key: FederationKey | None) -> Con
         key_id=key_id,
         codec=asked.identity,
         public_key_id=public_key_id(),
+        samples=asked.samples,
     )
 
 
@@ -158,7 +161,8 @@ def make_study(
     Raises:
         InputDataError: the images, the landmarks or the federation key cannot be used.
     """
-    subject = Subject(asked.site, asked.run, asked.plan, sketch_spec(asked.plan, key))
+    spec = sketch_spec(asked.plan, key)
+    subject = Subject(asked.site, asked.run, asked.plan, spec, asked.samples)
     if asked.plan.kind == "no-op":
         return NoOpStudy(subject, data)
     if asked.plan.kind == "pixels":
