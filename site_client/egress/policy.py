@@ -9,6 +9,7 @@ by an order, and an unknown key is an error, never a default.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -89,9 +90,10 @@ class KeySharing(Frozen):
     """``[keys]``: how the federation key may travel by way of the aggregator.
 
     Attributes:
-        share: ``admitted``: to and from every site that the aggregator names as admitted;
-            ``listed``: to and from those in ``peers`` only; ``never``: a person carries it.
-        peers: fingerprint of each such site's ledger key.
+        share: ``listed``: to and from sites that a person here has confirmed, and those in
+            ``peers``; ``admitted``: to and from every site that the aggregator names as
+            admitted; ``never``: a person carries it.
+        peers: fingerprint of the ledger key of further sites, typed in by hand.
     """
 
     share: Literal["admitted", "listed", "never"]
@@ -103,13 +105,21 @@ class KeySharing(Frozen):
             raise ValueError('peers count only with share = "listed"')
         return self
 
-    def allows(self, site: str, fingerprint: str) -> bool:
-        """Whether the key may go to, or come from, the site with this ledger key."""
+    def allows(self, site: str, fingerprint: str, confirmed: Mapping[str, str]) -> bool:
+        """Whether the key may go to, or come from, the site with this ledger key.
+
+        Args:
+            site: its name.
+            fingerprint: of the ledger key that it shows.
+            confirmed: fingerprint by name, as people of this site confirmed them. Where the
+                policy names another key than they did, nobody is that site.
+        """
         match self.share:
             case "admitted":
                 return True
             case "listed":
-                return self.peers.get(site) == fingerprint
+                named = {known[site] for known in (self.peers, confirmed) if site in known}
+                return named == {fingerprint}
             case "never":
                 return False
 
