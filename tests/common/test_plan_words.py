@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aggregator.desk.plans import about_kind
+from common.words import about_kind
 from common.plan import parse_plan
 
 
