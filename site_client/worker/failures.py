@@ -11,6 +11,7 @@ import errno
 
 from common.errors import InputDataError, RefusedError, VerificationError
 from common.wire.codes import ReplyCode
+from site_client.plans.approval import UndecidedPlanError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ALLOCATOR = "allocate memory"
@@ -42,6 +43,8 @@ def code_of(error: BaseException) -> ReplyCode:
         return ReplyCode.BAD_ORDER
     if isinstance(error, PolicyError):
         return ReplyCode.REFUSED_BY_POLICY
+    if isinstance(error, UndecidedPlanError):
+        return error.code
     if isinstance(error, NoKeyError):
         return ReplyCode.NO_FEDERATION_KEY
     if isinstance(error, MemoryError):

@@ -23,6 +23,7 @@ from common.ledger.notes import ledger_origin
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.orders import Order
+from site_client.decisions.making import record_decisions
 from site_client.egress.gate import Context
 from site_client.egress.keys import KeyDoor
 from site_client.egress.policy import check_phase, check_plan, read_policy
@@ -118,12 +119,13 @@ class Worker:
     def turn(self) -> bool:
         """Answer one order if one waits; says whether one did.
 
-        What came about the federation key is seen to first; a run's first order may wait
-        for it a little.
+        What people of the site decided is recorded first, and what came about the
+        federation key is seen to; a run's first order may wait for it a little.
 
         Raises:
             StorageError, InputDataError: as ``run``.
         """
+        record_decisions(self._site, self._ledger)
         self._keeper.turn()
         self._supersede()
         digest = self._patience.ready(self._spool.orders(), self._peek)
