@@ -33,6 +33,7 @@ from site_client.egress.policy import check_plan, read_policy
 from site_client.facts import Fact
 from site_client.keys.ring import KeyRing
 from site_client.keys.state import read_key_state
+from site_client.plans.facts import approval_fact, waiting_fact
 from site_client.probe import LARGEST_SKEW_S, probe
 from site_client.site import SiteFolder
 
@@ -59,9 +60,11 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
             "federation key": _federation_key,
             "images": _images,
             "ledger": _ledger,
+            "plans": waiting_fact,
         }
         if plan is not None:
             looks["plan"] = lambda folder: _plan(folder, plan)
+            looks["approval"] = lambda folder: approval_fact(folder, plan)
     if who != "worker":
         looks |= {
             "node key": _node_key,

@@ -8,7 +8,7 @@ import click
 
 from common.cli import run
 from site_client.agent_app.commands import evaluate, import_weights, play, train
-from site_client.commands import alone, look, membership, rehearse, serve
+from site_client.commands import alone, look, membership, plans, rehearse, serve
 
 
 class _Commands(click.Group):
@@ -32,6 +32,7 @@ def cli() -> None:
       cairn-site join site-a.invite.toml --data /images --site-dir site
       cairn-site check --site-dir site           what is missing, and what to do
       cairn-site dry-run plan.toml --site-dir site      exactly what would leave
+      cairn-site plans --site-dir site           what waits for a person, and how to decide
       cairn-site up --site-dir site              (leave it running)
 
     What may leave is bounded by site/policy.toml, which is yours to edit; what
@@ -50,6 +51,7 @@ for command in (
     look.check,
     look.status,
     rehearse.dry_run,
+    plans.plans,
     serve.worker,
     serve.courier,
     serve.up,

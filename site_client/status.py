@@ -10,7 +10,9 @@ from common.crypto.certificates import days_left, read_certificate
 from common.errors import InputDataError
 from common.ledger.layout import Layout
 from common.ledger.records import parse_record
+from site_client.decisions.standing import Standing
 from site_client.keys.state import KeyState, read_key_state
+from site_client.plans.finding import plans_that_wait
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 
@@ -30,6 +32,7 @@ class SiteStatus:
         log: last line of the worker's log.
         key: how the federation key stands, or None before the desk was asked.
         certificate_days: until our certificate expires (negative: it has); None without one.
+        plans: that wait for a person, first heard of first.
     """
 
     site: str
@@ -42,6 +45,7 @@ class SiteStatus:
     log: str
     key: KeyState | None = None
     certificate_days: int | None = None
+    plans: tuple[dict[str, object], ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -57,10 +61,12 @@ def read_status(site: SiteFolder) -> SiteStatus:
     """
     settings, layout, spool = site.settings(), Layout(site.ledger), Spool(site.spool)
     records = bytes_out = refusals = 0
+    decisions = Standing()
     if layout.log.exists():
         # A line without its end is an append in progress.
         for line in layout.log.read_bytes().split(b"\n")[:-1]:
             record = parse_record(line, f"record #{records}")
+            decisions.take(record)
             records += 1
             refusals += record.event == "REFUSE"
             bytes_out += (record.bytes or 0) if record.event == "SEND" else 0
@@ -77,6 +83,7 @@ def read_status(site: SiteFolder) -> SiteStatus:
         log=_last_log_line(site),
         key=read_key_state(site),
         certificate_days=_certificate_days(site),
+        plans=tuple(plan.as_dict() for plan in plans_that_wait(site, decisions)),
     )
 
 

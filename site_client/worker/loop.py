@@ -34,6 +34,8 @@ from site_client.files import write_atomically
 from site_client.keys.keeper import KeyKeeper
 from site_client.keys.ring import KeyRing
 from site_client.keys.roster import require_in_sum, require_known
+from site_client.plans.approval import PlanWaitsError, require_approved
+from site_client.plans.waiting import note_waiting
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 from site_client.worker.chain import Derived, begin, follow, require_codec_follows
@@ -128,8 +130,8 @@ class Worker:
     def turn(self) -> bool:
         """Answer one order if one waits; says whether one did.
 
-        What came about the federation key is seen to first; a run's first order may wait
-        for it a little.
+        What people of the site decided is recorded first, and what came about the
+        federation key is seen to; a run's first order may wait for it a little.
 
         Raises:
             StorageError, InputDataError: as ``run``.
@@ -170,7 +172,7 @@ class Worker:
             if self._door.replay(question) or self._door.replay(question.of_parcel):
                 LOG.info("%s was answered before; the same answer again", _name(order))
                 return ReplyCode.OK
-            envelopes = self._work(order, context)
+            envelopes = self._work(opened, context)
             code = self._door.release(question, envelopes, context)
         except (StoppedError, StorageError):
             raise
@@ -223,10 +225,10 @@ class Worker:
         except VerificationError as error:
             raise UntrustedError(str(error)) from error
 
-    def _work(self, order: Order, context: Context) -> list[Envelope]:
-        header, plan = order.header, order.plan
+    def _work(self, opened: Opened, context: Context) -> list[Envelope]:
+        order, header = opened.order, opened.order.header
         check_order(order)
-        self._admit(order, context)
+        self._admit(opened, context)
         key = self._key_of(header.run)
         derived = self._derive(order, key, context.policy)
         study = self._ready_study(order, key)
@@ -238,7 +240,7 @@ class Worker:
             self._models.keep(derived.model.weights)
         return tagged(answer, key, derived.link)
 
-    def _admit(self, order: Order, context: Context) -> None:
+    def _admit(self, opened: Opened, context: Context) -> None:
         """Everything that stands between an order and the first image, cheapest first.
 
         Raises:
@@ -247,6 +249,7 @@ class Worker:
                 run, too few known sites, a budget that is spent, a plan that waits for a
                 person or was declined.
         """
+        order = opened.order
         policy, plan = context.policy, order.plan
         self._door.require_course(context)
         try:
@@ -265,7 +268,8 @@ class Worker:
         try:
             require_approved(policy, self._standing, plan)
         except PlanWaitsError:
-            note_waiting(self._site, order, datetime.now(UTC))
+            digest = opened.question.order_sha256
+            note_waiting(self._site, plan, order.header.run, digest, datetime.now(UTC))
             raise
 
     def _key_of(self, run: str) -> FederationKey:
