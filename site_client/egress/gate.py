@@ -19,6 +19,7 @@ from common.wire.envelope import Envelope, decode
 from common.wire.expected import Expected, Floors
 from common.wire.records import HeavyHitters, PixelSketches, RoundReport, SketchTable
 from common.wire.rules import check_record
+from common.wire.together import check_together
 from site_client.egress.policy import Policy
 
 
@@ -92,6 +93,7 @@ def check_answer(answer: Sequence[bytes], context: Context) -> list[Envelope]:
         )
     types = {envelope.record.record_type for envelope in envelopes}
     _require(len(types) == len(envelopes), "answer", "one envelope of a type", "two")
+    check_together(envelopes)
     return envelopes
 
 
