@@ -251,7 +251,7 @@ class Worker:
         """
         order = opened.order
         policy, plan = context.policy, order.plan
-        self._door.require_course(context)
+        self._door.require_new(context)
         try:
             check_plan(policy, plan, weights_bytes=weights_bytes(plan))
             check_phase(policy, context.phase)
@@ -264,7 +264,6 @@ class Worker:
             policy.peers.least_known,
             own_key=self._keys.ledger.public.fingerprint,
         )
-        self._door.require_budget(context)
         try:
             require_approved(policy, self._standing, plan)
         except PlanWaitsError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.canonical import sha256_hex
 from common.crypto.identity import PublicKey, SigningKey, read_public_key, read_signing_key
@@ -34,6 +35,9 @@ from site_client.worker.noop import NoOpStudy
 from site_client.worker.pixels import PixelStudy
 from site_client.worker.study import Study, Subject
 from site_client.worker.training import TrainingStudy
+
+if TYPE_CHECKING:
+    from site_client.agent.learner import Watch
 
 _PIXELS = "pixel sketch"
 Progress = Callable[[str, int, int], None]
@@ -148,6 +152,7 @@ def make_study(
     data: Path,
     progress: Progress | None = None,
     kept: Path | None = None,
+    watch: Watch | None = None,
 ) -> Study:
     """A fresh study; for a training plan this reads every image.
 
@@ -157,6 +162,7 @@ def make_study(
         data: folder of images.
         progress: told what is being done.
         kept: folder of the worker for what a study leaves at the site; None in a rehearsal.
+        watch: shown the transitions of every gradient step; None but in a rehearsal.
 
     Raises:
         InputDataError: the images, the landmarks or the federation key cannot be used.
@@ -172,7 +178,7 @@ def make_study(
     from site_client.imaging.dataset import load_cases
 
     cases = load_cases(data, asked.plan.task, _named(progress, "reading images"))
-    return TrainingStudy(subject, cases, _named(progress, "training"))
+    return TrainingStudy(subject, cases, _named(progress, "training"), watch)
 
 
 def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,13 +27,30 @@ from site_client.worker.study import Assignment, State, Subject
 
 if TYPE_CHECKING:
     from site_client.agent.evaluation import ErrorSummary, EvaluationReport
-    from site_client.agent.learner import Learner, TrainingReport
+    from site_client.agent.learner import Learner, TrainingReport, Watch
     from site_client.imaging.dataset import Case
 
 Progress = Callable[[int, int], None]
 Weights = dict[str, NDArray[np.float32]]
 _LARGEST_UM = 10_000_000
 _EVALUATION_SEED = 0x6576616C  # "eval": apart from the site's exploration
+
+
+@dataclass(frozen=True, eq=False)
+class LastUpdate:
+    """The last round's training, as a rehearsal looks at it; nothing of it is sent.
+
+    Attributes:
+        before: the weights trained from.
+        delta: what training changed: the arrays of the `ModelUpdate`.
+        cases: what was trained on.
+        seed: of this site's exploration and sampling.
+    """
+
+    before: Mapping[str, NDArray[np.float32]]
+    delta: Mapping[str, NDArray[np.float32]]
+    cases: Sequence[Case]
+    seed: int
 
 
 class TrainingStudy:
@@ -43,16 +61,27 @@ class TrainingStudy:
         cases: the site's images with their landmarks.
         progress: called with (updates done, updates of this round); may raise
             ``StoppedError`` to leave the round, which then never happened.
+        watch: shown the transitions of every gradient step; only a rehearsal has one.
+
+    Attributes:
+        trained: the last round trained.
+        last_update: of the last round, for whoever watches; None where nobody does.
     """
 
     def __init__(
-        self, subject: Subject, cases: Sequence[Case], progress: Progress | None = None
+        self,
+        subject: Subject,
+        cases: Sequence[Case],
+        progress: Progress | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._subject = subject
         self._cases = cases
         self._progress = progress
+        self._watch = watch
         self._learner: Learner | None = None
         self.trained = 0
+        self.last_update: LastUpdate | None = None
 
     def answer(self, asked: Assignment) -> list[Envelope]:
         """See ``Study``."""
@@ -88,6 +117,8 @@ class TrainingStudy:
         delta = {name: after[name] - array for name, array in model.weights.items()}
         keys = learner.new_experience_keys()
         self.trained = round_
+        if self._watch is not None:
+            self.last_update = LastUpdate(model.weights, delta, self._cases, subject.seed)
         update = ModelUpdate(
             **subject.about(round_),
             images=training.images,
@@ -147,7 +178,7 @@ class TrainingStudy:
             from site_client.agent.federated import planned_learner
 
             self._learner = planned_learner(
-                self._subject.plan, self._cases, self._subject.seed, self._progress
+                self._subject.plan, self._cases, self._subject.seed, self._progress, self._watch
             )
         return self._learner
 
