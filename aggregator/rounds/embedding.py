@@ -109,7 +109,7 @@ class EmbedWork:
         self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
     ) -> RoundState:
         """See ``Work``; counts are kept by site and not added."""
-        del total
+        del total  # a sum is of no use here
         if step.phase != "embed":
             return RoundState(step.round, state.agreement)
         sites = {}
@@ -118,10 +118,10 @@ class EmbedWork:
             envelope = reply.envelopes["GroupCounts"]
             counts = np.asarray(envelope.arrays["counts"]).tolist()
             record = envelope.record
-            total = record.pixels if isinstance(record, GroupCounts) else 0
+            counted = record.pixels if isinstance(record, GroupCounts) else 0
             names = ("background", *self._plan.embed.groups)
-            sites[site] = {"pixels": total, "groups": dict(zip(names, counts, strict=True))}
-            pixels += total
+            sites[site] = {"pixels": counted, "groups": dict(zip(names, counts, strict=True))}
+            pixels += counted
         data = canonical_json({"codebook": self._plan.embed.codebook, "sites": sites})
         return RoundState(
             step.round,

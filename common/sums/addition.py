@@ -122,8 +122,7 @@ def _add_group(envelopes: Mapping[str, Envelope]) -> Group:
     arrays: dict[str, I64] = {}
     for name in first.arrays:
         parts = [summand.arrays[name] for summand in summands]
-        largest = sum(int(max(p.max(initial=0), -p.min(initial=0))) for p in parts)
-        if any(p.min(initial=0) == np.iinfo(np.int64).min for p in parts) or largest >= LARGEST:
+        if sum(magnitude(part) for part in parts) >= LARGEST:
             raise _too_large(name)
         arrays[name] = np.sum(parts, axis=0, dtype=np.int64)
     tags = add_tags(int(getattr(envelope.record, "tag"), 16) for envelope in envelopes.values())  # noqa: B009
@@ -177,8 +176,9 @@ def decode_sum(data: bytes) -> Sum:
         }
         if any(array.dtype != np.int64 for array in own.values()):
             raise _bad_sum(kind, "int64", "another type")
+        vectors: dict[str, I64] = {name: np.asarray(a, np.int64) for name, a in own.items()}
         counts = {name: found.counts[name] for name in COUNTS[kind]}
-        groups[kind] = Group(found.members, Summand(counts, own), int(found.tag, 16))
+        groups[kind] = Group(found.members, Summand(counts, vectors), int(found.tag, 16))
     if arrays:
         raise _bad_sum("arrays", "of the sum's groups", f"{len(arrays)} others")
     return Sum(header.run, header.round, groups)
@@ -198,11 +198,19 @@ def verify_sum(total: Sum, key: FederationKey, link: str) -> None:
             history, or its site made a wrong tag.
     """
     for kind, group in total.groups.items():
+        # A site that is named twice takes its pad off twice: its double would hold.
+        if not group.members or len(set(group.members)) != len(group.members):
+            raise _bad_sum(f"{kind}.members", "sites, each once", "none, or one twice")
         context = tag_context(total.run, total.round, kind, link)
         if not holds(key, context, group.members, group.summand.pieces(), group.tag):
             raise _bad_sum(
                 kind, f"the sum of what {', '.join(group.members)} sent", "something else"
             )
+
+
+def magnitude(array: I64) -> int:
+    """Largest absolute value, in whole numbers of any size; 0 of an empty array."""
+    return max(int(array.max(initial=0)), -int(array.min(initial=0)))
 
 
 def sum_digest(data: bytes) -> str:

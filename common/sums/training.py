@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from common.errors import RefusedError
 from common.model import Weights, weight_shapes, weights_digest
 from common.plan import FederationPlan
-from common.sums.addition import LARGEST, Sum
+from common.sums.addition import LARGEST, Sum, magnitude
 from common.sums.averaging import mean_delta, moved, with_momentum
 from common.wire.records import ModelUpdate, SketchTable
 
@@ -65,8 +65,7 @@ def advance(state: ModelState, plan: FederationPlan, total: Sum) -> ModelState:
 
 
 def _added(merged: NDArray[np.int64], table: NDArray[np.int64]) -> NDArray[np.int64]:
-    largest = sum(int(max(t.max(initial=0), -t.min(initial=0))) for t in (merged, table))
-    if largest >= LARGEST:
+    if magnitude(merged) + magnitude(table) >= LARGEST:
         raise RefusedError("a merged sketch would overflow", expected="sums below 2^62")
     return merged + table
 

@@ -78,7 +78,9 @@ class ReadingFinding:
         """One plain sentence."""
         if self.best_db is None:
             return "Nothing to read: the update gives no picture at all."
-        against = f"{self.best_db:.1f} dB, where a guess that never looked gets {self.unseen_db:.1f}"
+        against = (
+            f"{self.best_db:.1f} dB, where a guess that never looked gets {self.unseen_db:.1f}"
+        )
         if self.above_20_db:
             return (
                 f"Pictures leave: {self.above_20_db} of {counted(self.crops, 'crop')} can be "

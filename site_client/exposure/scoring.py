@@ -70,9 +70,7 @@ class Scoring:
             if len(there):
                 self._add_cut(pictures, there, cut)
 
-    def _add_cut(
-        self, pictures: NDArray[np.float32], there: NDArray[np.int64], cut: int
-    ) -> None:
+    def _add_cut(self, pictures: NDArray[np.float32], there: NDArray[np.int64], cut: int) -> None:
         flat = pictures[there, cut].reshape(len(there), -1)
         for begin, crops in _chunks(self._crops, self._shape):
             truth = crops[:, cut].reshape(len(crops), -1).astype(np.float32)

@@ -100,9 +100,7 @@ def _trace(kernel: NDArray[np.float64], apart: int, inner: list[list[_Tap]]) -> 
     return taps if len(taps) <= _MOST_TAPS else []
 
 
-def _unpack(
-    cells: NDArray[np.float64], taps: list[_Tap], pictures: NDArray[np.float32]
-) -> None:
+def _unpack(cells: NDArray[np.float64], taps: list[_Tap], pictures: NDArray[np.float32]) -> None:
     """Write the pixels of one channel's cells [n, side, side] into ``pictures``, in place."""
     ratios = [a.weight / b.weight for a, b in zip(taps, taps[1:], strict=False)]
     if not taps or min(ratios, default=_PACKED) < _PACKED:

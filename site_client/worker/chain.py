@@ -166,8 +166,9 @@ def _apply(derived: Derived, plan: FederationPlan, total: Sum) -> Derived:
     statistics = total.group(PixelStatistics.__name__).summand
     wanted = {"survey": {"gram", "histogram"}, "range": {"histogram"}}[phase]
     _require(set(statistics.arrays) == wanted, "arrays", ", ".join(sorted(wanted)))
-    known = {"survey": "survey", "range": "ranges"}[phase]
-    return replace(derived, **{known: statistics})
+    if phase == "survey":
+        return replace(derived, survey=statistics)
+    return replace(derived, ranges=statistics)
 
 
 def _check_tables(plan: FederationPlan, tables: Summand) -> None:
