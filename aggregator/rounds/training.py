@@ -17,6 +17,7 @@ from common.errors import RefusedError
 from common.model import initial_weights, weights_digest
 from common.plan import FederationPlan
 from common.wire.envelope import Array
+from common.wire.expected import l2_norm
 from common.wire.records import ModelUpdate
 
 TABLE = "experience/table"
@@ -63,10 +64,7 @@ class TrainingWork:
         del step
         name = ModelUpdate.__name__
         updates = {s: r.envelopes[name].arrays for s, r in replies.items() if name in r.envelopes}
-        return {
-            site: f"its update is {ratio:.0f} times the median update's norm"
-            for site, ratio in oversized(updates).items()
-        }
+        return oversized({site: l2_norm(update) for site, update in updates.items()})
 
     def merge(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
         """The averaged weights and added tables of a training round; else the same ones."""
