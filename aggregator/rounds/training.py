@@ -19,6 +19,7 @@ from common.model import Weights, check_weights, initial_weights, weights_digest
 from common.plan import FederationPlan
 from common.sums.addition import Sum
 from common.sums.training import ModelState, advance
+from common.wire.expected import l2_norm
 from common.wire.records import ModelUpdate
 from common.wire.transport import START
 
@@ -103,10 +104,7 @@ class TrainingWork:
         del step
         name = ModelUpdate.__name__
         updates = {s: r.envelopes[name].arrays for s, r in replies.items() if name in r.envelopes}
-        return {
-            site: f"its update is {ratio:.0f} times the median update's norm"
-            for site, ratio in oversized(updates).items()
-        }
+        return oversized({site: l2_norm(update) for site, update in updates.items()})
 
     def merge(
         self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
