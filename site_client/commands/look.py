@@ -82,6 +82,7 @@ def status(root: Path, *, as_json: bool) -> None:
       waiting           [orders not yet answered, replies not yet fetched]
       log               last line of the worker's log
       key               null, or how the federation key stands
+      peers             null, or {confirmed, others, needed, changed, says}
       certificate_days  until ours expires; negative: it has; null: none
 
     Reads files only: it asks nobody, and works while worker and courier run.
@@ -114,6 +115,8 @@ def _tell(found: SiteStatus) -> None:
     click.echo(f"key       {'nothing heard yet' if found.key is None else found.key.says}")
     if found.key is not None and found.key.trouble:
         click.echo(f"REFUSED   {found.key.trouble}")
+    if found.peers is not None:
+        click.echo(f"peers     {found.peers['says']}")
     if found.certificate_days is not None:
         click.echo(f"ours      certificate good for {found.certificate_days} days")
     click.echo(f"waiting   {found.waiting[0]} orders, {found.waiting[1]} replies")

@@ -139,9 +139,7 @@ class KeyKeeper:
             name: peer
             for name, peer in verified.items()
             if peer.sealing is not None
-            and (
-                name == me.site or policy.sharing.allows(name, peer.ledger.fingerprint, confirmed)
-            )
+            and (name == me.site or policy.sharing.allows(name, peer.ledger.fingerprint, confirmed))
         }
         if me.site not in allowed:
             waiting = Awaited("admission by the coordinator")
