@@ -107,7 +107,7 @@ class Giving:
         key_id = held.key.key_id
         given = []
         for peer in receivers:
-            name = (peer.site, held.generation, key_id)
+            name = (peer.ledger.fingerprint, held.generation, key_id)
             if peer.sealing is None or now - self._given.get(name, now - AGAIN_S) < AGAIN_S:
                 continue
             boxes.append(make_box(held, peer, peer.sealing, me, self._ledger_key))
@@ -126,7 +126,7 @@ class Giving:
         )
         self._door.release(encode_sealed(boxes), context)
         self._friends.meet(given)
-        self._given |= {(peer.site, held.generation, key_id): now for peer in given}
+        self._given |= {(peer.ledger.fingerprint, held.generation, key_id): now for peer in given}
         names = ", ".join(peer.site for peer in given)
         LOG.info("generation %d sealed to %s", held.generation, names)
 

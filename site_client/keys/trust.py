@@ -25,7 +25,6 @@ from site_client.files import write_atomically
 from site_client.keys.news import PeerNews
 from site_client.site import SiteFolder
 
-
 _LIE = "the aggregator names a site that does not prove itself"
 
 
