@@ -98,14 +98,15 @@ def _times(a: U64One, b: U64One) -> U64One:
     bits0 = (least & low) | (middle << high)
     bits1 = most + (middle0 >> high) + (middle1 >> high) + (middle >> high)
     folded = (bits0 & uint64(PRIME)) + ((bits0 >> uint64(61)) | (bits1 << uint64(3)))
-    return (folded & uint64(PRIME)) + (folded >> uint64(61))
+    product: U64One = (folded & uint64(PRIME)) + (folded >> uint64(61))
+    return product
 
 
 @compiled
 def _dot(rho: U64, values: I64) -> U64One:
     """Inner product mod 2**61 - 1; rho below 2**61, values any int64."""
     prime = uint64(PRIME)
-    total = uint64(0)
+    total: U64One = uint64(0)
     for i in range(values.size):
         value = values[i]
         # -(-2**63) wraps to itself, whose bits as uint64 are 2**63: the right magnitude.
@@ -117,4 +118,5 @@ def _dot(rho: U64, values: I64) -> U64One:
             product = prime - product if product < prime else uint64(0)
         total = total + product
         total = (total & prime) + (total >> uint64(61))
-    return total % prime
+    result: U64One = total % prime
+    return result
