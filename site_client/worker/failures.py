@@ -11,6 +11,7 @@ import errno
 
 from common.errors import InputDataError, RefusedError, VerificationError
 from common.wire.codes import ReplyCode
+from site_client.egress.history import HistoryError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ALLOCATOR = "allocate memory"
@@ -44,6 +45,8 @@ def code_of(error: BaseException) -> ReplyCode:
         return ReplyCode.REFUSED_BY_POLICY
     if isinstance(error, NoKeyError):
         return ReplyCode.NO_FEDERATION_KEY
+    if isinstance(error, HistoryError):
+        return error.code
     if isinstance(error, MemoryError):
         return ReplyCode.OUT_OF_MEMORY
     for cause in _chain(error):

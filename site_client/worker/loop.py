@@ -216,7 +216,7 @@ class Worker:
             check_phase(context.policy, context.phase)
         except RefusedError as error:
             raise PolicyError(str(error)) from error
-        self._door.require_unanswered(context)
+        self._door.require_new(context)
         study = self._ready_study(order)
         envelopes = study.answer(order)
         if context.phase == "train":

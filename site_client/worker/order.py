@@ -59,7 +59,12 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
         fault = error
     fault = fault or _wrong_codebook(order, parts.get(CODEBOOK))
     order = replace(order, codebook=parts.get(CODEBOOK))
-    question = Question(order_sha256=sha256_hex(body), parcel_sha256=sha256_hex(parcel))
+    question = Question(
+        order_sha256=sha256_hex(body),
+        parcel_sha256=sha256_hex(parcel),
+        order=body,
+        signature=parts[SIGNATURE],
+    )
     return Opened(question, order, parts.get(RECEIPT), fault)
 
 
