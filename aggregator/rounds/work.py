@@ -16,7 +16,8 @@ from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.embedding import CODEBOOK_FILE, EmbedWork
 from aggregator.rounds.pixels import CODEC_FILE, PixelWork
 from aggregator.rounds.store import RoundState, RunStore
-from aggregator.rounds.training import TrainingWork
+from aggregator.rounds.training import START_FILE, TrainingWork
+from common.sums.addition import Sum
 
 __all__ = ["Ask", "Work", "make_work"]
 
@@ -30,6 +31,10 @@ class Work(Protocol):
         Raises:
             RefusedError: it may not take part in this run.
         """
+
+    @property
+    def origin(self) -> str:
+        """Digest of what the run starts from: of weights, or of how pixels become keys."""
 
     def start(self, agreement: Agreement) -> RoundState:
         """The state after round 0."""
@@ -47,8 +52,16 @@ class Work(Protocol):
             RefusedError: nobody can tell who is right.
         """
 
-    def merge(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
+    def merge(
+        self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
+    ) -> RoundState:
         """The state after a step.
+
+        Args:
+            step: that was taken.
+            state: before it.
+            replies: that were accepted.
+            total: the sum of their records, in phases that have one.
 
         Raises:
             CairnError: the records together give nothing to go on with; the run ends.
@@ -65,4 +78,4 @@ def make_work(store: RunStore) -> Work:
         return PixelWork(plan)
     if plan.kind == "embed":
         return EmbedWork(plan, store.attached(CODEC_FILE), store.attached(CODEBOOK_FILE))
-    return TrainingWork(plan)
+    return TrainingWork(plan, store.attached(START_FILE) if plan.model.start else None)

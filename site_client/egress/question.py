@@ -32,19 +32,26 @@ class Question:
         parcel_sha256: of the parcel it came in; names the reply in the outbox.
         order: its own bytes, for the ledger's archive.
         signature: the aggregator's over them, as it came; it may not hold.
-        only_parcel: the answer is to this parcel alone.
+        asks_again: whether the same order may be answered otherwise in another parcel, or
+            when a person has decided.
     """
 
     order_sha256: str
     parcel_sha256: str
     order: bytes = b""
     signature: bytes = b""
-    only_parcel: bool = False
+    asks_again: Literal["never", "in another parcel", "once decided"] = "never"
 
     @property
     def name(self) -> str:
         """Under which the answer is noted."""
-        return self.parcel_sha256 if self.only_parcel else self.order_sha256
+        match self.asks_again:
+            case "never":
+                return self.order_sha256
+            case "in another parcel":
+                return self.parcel_sha256
+            case "once decided":
+                return f"{self.order_sha256}-waits"
 
     @property
     def of_parcel(self) -> Question:
@@ -53,7 +60,16 @@ class Question:
         The same order comes again when a run is resumed: in another parcel, for the failure's
         receipt comes with it. Nor can the refusal of a forged copy answer the genuine order.
         """
-        return replace(self, only_parcel=True)
+        return replace(self, asks_again="in another parcel")
+
+    @property
+    def while_waiting(self) -> Question:
+        """For the number of a plan that waits for a person: one answer, however often it is asked.
+
+        Each parcel with the order gets it, without another record; ask for it only while the
+        plan waits.
+        """
+        return replace(self, asks_again="once decided")
 
     def require_own_bytes(self) -> None:
         """Refuse to archive another order under this one's name.

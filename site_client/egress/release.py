@@ -109,6 +109,9 @@ class Door:
             # The crash came before the commit point: nothing had been decided. The same bytes
             # may have answered another order since; this one is then judged like any other.
             return False
+        if question.asks_again == "once decided":
+            # Asked for days, perhaps: the aggregator has seen more of the ledger since.
+            answer = answer.model_copy(update={"proofs": ()})
         self._complete(question, answer)
         return True
 

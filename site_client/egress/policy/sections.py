@@ -9,6 +9,7 @@ default file writes. Values only; what they forbid is decided in ``bounds``,
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -102,13 +103,21 @@ class KeySharing(Frozen):
             raise ValueError('peers count only with share = "listed"')
         return self
 
-    def allows(self, site: str, fingerprint: str) -> bool:
-        """Whether the key may go to, or come from, the site with this ledger key."""
+    def allows(self, site: str, fingerprint: str, confirmed: Mapping[str, str]) -> bool:
+        """Whether the key may go to, or come from, the site with this ledger key.
+
+        Args:
+            site: its name.
+            fingerprint: of the ledger key that it shows.
+            confirmed: fingerprint by name, as people of this site confirmed them. Where the
+                policy names another key than they did, nobody is that site.
+        """
         match self.share:
             case "admitted":
                 return True
             case "listed":
-                return self.peers.get(site) == fingerprint
+                named = {known[site] for known in (self.peers, confirmed) if site in known}
+                return named == {fingerprint}
             case "never":
                 return False
 

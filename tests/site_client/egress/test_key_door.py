@@ -58,6 +58,7 @@ def context(tmp_path_factory) -> KeyContext:
         generation=2,
         key_id=KEY.key_id,
         receivers={"south": FINGERPRINT},
+        confirmed={},
         policy=policy(tmp_path_factory.mktemp("policy"), share="admitted"),
     )
 
@@ -115,6 +116,27 @@ def test_what_the_policy_does_not_allow_stays(context, tmp_path, keys):
 def test_a_listed_site_may_be_sealed_to(context, tmp_path):
     listed = policy(tmp_path, share="listed", peers={"south": FINGERPRINT})
     check_keys(sealed(), replace(context, policy=listed))
+
+
+def test_a_site_that_a_person_here_confirmed_may_be_sealed_to(context, tmp_path):
+    listed = replace(context, policy=policy(tmp_path, share="listed"))
+    check_keys(sealed(), replace(listed, confirmed={"south": FINGERPRINT}))
+    for confirmed in ({"south": "0" * 64}, {"east": FINGERPRINT}):
+        with pytest.raises(RefusedError, match="receiver"):
+            check_keys(sealed(), replace(listed, confirmed=confirmed))
+
+
+def test_where_policy_and_people_name_different_keys_nobody_is_that_site(context, tmp_path):
+    typed = policy(tmp_path, share="listed", peers={"south": "0" * 64})
+    with pytest.raises(RefusedError, match="receiver"):
+        check_keys(sealed(), replace(context, policy=typed, confirmed={"south": FINGERPRINT}))
+
+
+def test_with_share_never_a_confirmed_site_is_not_sealed_to_either(context, tmp_path):
+    for keys in ({"share": "never"}, {}):
+        mute = replace(context, policy=policy(tmp_path, **keys), confirmed={"south": FINGERPRINT})
+        with pytest.raises(RefusedError, match="receiver"):
+            check_keys(sealed(), mute)
 
 
 @given(st.integers(0, 8 * len(sealed()) - 1))
