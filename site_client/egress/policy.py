@@ -360,14 +360,14 @@ least_tier = 1
 [keys]
 # The federation key, with which sketches are hashed, comes from another site, sealed
 # to this one; the aggregator carries it and cannot open it. This site seals it to:
+#   listed    sites that your staff have confirmed by telephone (`cairn-site peers`),
+#             and those typed in here with their ledger key's fingerprint; and takes it
+#             from no other: peers = {site-b = "64 hexadecimal digits"}
 #   admitted  every site that the aggregator names as admitted. An aggregator that
-#             lies could invent a site, and have the key sealed to that.
-#   listed    only the sites below, by the fingerprint of their ledger key as their own
-#             staff read it aloud (they see it in `cairn-site check`), and takes it
-#             from no other:
-#             peers = {site-b = "64 hexadecimal digits"}
+#             lies could invent a site, and have the key sealed to that: it could then
+#             forge sums, and read images.
 #   never     nobody, and takes it from nobody: a person carries worker/federation.key.
-share = "admitted"
+share = "listed"
 
 [pixels]
 # Bounds on plans about slides ("pixels" and "embed"; allow them below). Without

@@ -23,6 +23,7 @@ STATUS = {
     "waiting": list,
     "log": str,
     "key": type(None),
+    "peers": dict,
     "certificate_days": type(None),
 }
 LAST = {
@@ -41,6 +42,7 @@ FACTS = [
     "ledger key",
     "witness key",
     "federation key",
+    "peers",
     "images",
     "ledger",
     "node key",
