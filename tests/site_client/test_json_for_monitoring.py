@@ -24,7 +24,9 @@ STATUS = {
     "log": str,
     "key": type(None),
     "certificate_days": type(None),
+    "peers": dict,
     "plans": list,
+    "budget": dict,
 }
 LAST = {
     "run": "r1",
@@ -42,8 +44,10 @@ FACTS = [
     "ledger key",
     "witness key",
     "federation key",
+    "peers",
     "images",
     "ledger",
+    "budget",
     "plans",
     "node key",
     "authority",
