@@ -98,7 +98,7 @@ class Conductor:
         if known is not None:
             return known
         roster = tuple(
-            RosterEntry(site=name, ledger_key=site.ledger_key.fingerprint, samples=site.samples_cap)
+            RosterEntry(site=name, ledger_key=site.ledger_key.fingerprint, samples=getattr(site, "samples_cap", 1))
             for name, site in sorted(self.federation.admitted().items())
         )
         self.store.save_roster(roster)
@@ -182,7 +182,7 @@ class Conductor:
         ask = self._work.ask(step, state)
         replies = self._ask(step, state, ask)
         if state is not None and self._is_the_sum_refused(replies):
-            state, replies = self._leave_out_the_liar(step, state, ask)
+            state, replies = self._leave_out_the_liar(step, state)
         start = self._settle(step, replies) if state is None else state
         self._course.require_quorum(step, len(replies))
         merged = start if state is None else self._merge(step, start, replies)
@@ -198,6 +198,7 @@ class Conductor:
             self._first_link if state is None else state.link,
             state.agreement.key_id if state else None,
             self._work.codec(step, state),
+            state,
             ask.beside,
         )
         return self._exchange.ask(step, self._order(step, state, ask), terms)
@@ -235,7 +236,7 @@ class Conductor:
         return refusing > len(replies)
 
     def _leave_out_the_liar(
-        self, step: Step, state: RoundState, ask: Ask
+        self, step: Step, state: RoundState
     ) -> tuple[RoundState, dict[str, Reply]]:
         """Find the site whose tag spoils the last round's sum, and go on without its summand.
 

@@ -100,9 +100,11 @@ class EmbedWork:
         del step, state
         return self._plan.embed.codec
 
-    def odd(self, step: Step, replies: Mapping[str, Reply]) -> dict[str, str]:
+    def odd(
+        self, step: Step, state: RoundState | None, replies: Mapping[str, Reply]
+    ) -> dict[str, str]:
         """See ``Work``; counts of different sites need not agree."""
-        del step, replies
+        del step, state, replies
         return {}
 
     def merge(

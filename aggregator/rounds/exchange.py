@@ -22,7 +22,7 @@ from aggregator.rounds.events import (
     SiteReplied,
     SitesAwaited,
 )
-from aggregator.rounds.store import RunStore
+from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Arrival, Transport
 from aggregator.rounds.work import Work
 from common.crypto.identity import SigningKey
@@ -49,12 +49,14 @@ class Terms:
         key_id: of the sites' sketches.
         codec: identity that records must name.
         link: of the chain of sums that the order starts from.
+        state: that the run has come to; None before round 0.
         beside: documents that travel beside the order.
     """
 
     link: str
     key_id: str | None = None
     codec: str | None = None
+    state: RoundState | None = None
     beside: Mapping[str, bytes] = field(default_factory=dict)
 
 
@@ -208,7 +210,7 @@ class Exchange:
             if reply.report.link != terms.link
         }
         rest = {site: reply for site, reply in replies.items() if site not in strayed}
-        return strayed | self.work.odd(step, rest)
+        return strayed | self.work.odd(step, terms.state, rest)
 
     def _parcel(self, step: Step, order: bytes, site: str, beside: Mapping[str, bytes]) -> bytes:
         """An order for one site, with its newest receipt and the sums that it lacks."""

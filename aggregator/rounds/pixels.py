@@ -79,8 +79,11 @@ class PixelWork:
         document = None if state is None else state.documents.get(CODEC_FILE)
         return family(self._plan) if document is None else sha256_hex(document)
 
-    def odd(self, step: Step, replies: Mapping[str, Reply]) -> dict[str, str]:
+    def odd(
+        self, step: Step, state: RoundState | None, replies: Mapping[str, Reply]
+    ) -> dict[str, str]:
         """All sites read the same tables, so they name the same keys: who does not is odd."""
+        del state
         if step.phase != "recover" or not replies:
             return {}
         said: dict[bytes, list[str]] = {}

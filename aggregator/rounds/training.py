@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from aggregator.intake.outliers import oversized
+from aggregator.intake.outliers import ROUNDS, oversized, reference
 from aggregator.intake.reply import Reply
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
@@ -26,6 +26,7 @@ from common.wire.transport import START
 TABLE = "experience/table"
 VELOCITY = "velocity"
 TOTAL = "sketch_total"
+USUAL = "usual_norm_"
 START_FILE: Final = "start.safetensors"
 
 
@@ -99,22 +100,23 @@ class TrainingWork:
         del step
         return state.agreement.codec if state else None
 
-    def odd(self, step: Step, replies: Mapping[str, Reply]) -> dict[str, str]:
-        """See ``Work``."""
-        del step
-        name = ModelUpdate.__name__
-        updates = {s: r.envelopes[name].arrays for s, r in replies.items() if name in r.envelopes}
-        return oversized({site: l2_norm(update) for site, update in updates.items()})
+    def odd(
+        self, step: Step, state: RoundState | None, replies: Mapping[str, Reply]
+    ) -> dict[str, str]:
+        """See ``Work``: an update beyond what the others and earlier rounds let expect."""
+        if step.phase != "train" or state is None:
+            return {}
+        return oversized(_norms(replies), _history(state))
 
     def merge(
         self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
     ) -> RoundState:
         """What follows from a training round's sum; after an evaluation the same as before."""
-        del replies
-        model = model_of(state)
+        model, history = model_of(state), _history(state)
         if total is not None:
             model = advance(model, self._plan, total)
-        return self._state(step.round, state.agreement, model)
+            history = [*history, reference(_norms(replies).values())][-ROUNDS:]
+        return self._state(step.round, state.agreement, model, history)
 
     def sketched(self, state: RoundState) -> tuple[float, int]:
         """See ``Work``."""
@@ -122,12 +124,31 @@ class TrainingWork:
         fill = 0.0 if table is None else float(np.count_nonzero(table) / table.size)
         return fill, state.facts[TOTAL]
 
-    def _state(self, round_: int, agreement: Agreement, model: ModelState) -> RoundState:
+    def _state(
+        self,
+        round_: int,
+        agreement: Agreement,
+        model: ModelState,
+        history: Sequence[float] = (),
+    ) -> RoundState:
         arrays = within(MODEL, dict(model.weights)) | within(VELOCITY, dict(model.velocity))
         if model.table is not None:
             arrays[TABLE] = model.table
-        facts = {TOTAL: model.total}
+        usual = {f"{USUAL}{n}": round(norm) for n, norm in enumerate(history)}
+        facts = {TOTAL: model.total, **usual}
         return RoundState(round_, agreement, arrays, facts, digest=model.digest)
+
+
+def _norms(replies: Mapping[str, Reply]) -> dict[str, float]:
+    """L2 norm of every site's update, in its own fixed-point units."""
+    name = ModelUpdate.__name__
+    return {s: l2_norm(r.envelopes[name].arrays) for s, r in replies.items() if name in r.envelopes}
+
+
+def _history(state: RoundState) -> list[float]:
+    """What the last rounds' updates were usually long, oldest first."""
+    names = sorted(name for name in state.facts if name.startswith(USUAL))
+    return [float(state.facts[name]) for name in names]
 
 
 def model_of(state: RoundState) -> ModelState:

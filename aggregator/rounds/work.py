@@ -45,7 +45,9 @@ class Work(Protocol):
     def codec(self, step: Step, state: RoundState | None) -> str | None:
         """Identity that the sites' records must name; None before round 0 has settled it."""
 
-    def odd(self, step: Step, replies: Mapping[str, Reply]) -> dict[str, str]:
+    def odd(
+        self, step: Step, state: RoundState | None, replies: Mapping[str, Reply]
+    ) -> dict[str, str]:
         """Sites whose accepted records do not go with the others', with the reason.
 
         Raises:

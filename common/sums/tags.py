@@ -30,6 +30,7 @@ _CHUNK: Final = 1 << 16  # words of rho that are held at once: half a megabyte
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
+U64One = np.uint64
 
 
 def make_tag(key: FederationKey, context: str, site: str, pieces: Iterable[I64]) -> int:
@@ -74,30 +75,21 @@ def _pad(key: FederationKey, context: str, site: str) -> int:
 
 
 def _inner_product(key: FederationKey, context: str, pieces: Iterable[I64]) -> int:
-    words = _coefficients(key.derive(f"sum coefficients {context}", 16))
+    # The key is used for one context only, so its counter may begin at 0.
+    secret = key.derive(f"sum coefficients {context}", 16)
+    stream = Cipher(algorithms.AES(secret), modes.CTR(bytes(16))).encryptor()
     total = 0
     for piece in pieces:
         for start in range(0, piece.size, _CHUNK):
             part = np.ascontiguousarray(piece[start : start + _CHUNK])
-            total += int(_dot(words(part.size), part))
+            words = np.frombuffer(stream.update(bytes(8 * part.size)), "<u8")
+            total += int(_dot(words.astype(np.uint64) & np.uint64(PRIME), part))
     return total % PRIME
 
 
-class _coefficients:  # noqa: N801 - used as a function with a memory
-    """Draws the next ``n`` words uint64[n] below 2**61 of a key's stream."""
-
-    def __init__(self, key: bytes) -> None:
-        # The key is used for one context only, so the counter may begin at 0.
-        self._stream = Cipher(algorithms.AES(key), modes.CTR(bytes(16))).encryptor()
-
-    def __call__(self, n: int) -> U64:
-        words = np.frombuffer(self._stream.update(bytes(8 * n)), "<u8")
-        return words.astype(np.uint64) & np.uint64(PRIME)
-
-
 @inlined
-def _times(a: int, b: int) -> int:
-    """A * b mod 2**61 - 1 for a, b below 2**61 + 8, by halves of 32 bits; below 2**61 + 8."""
+def _times(a: U64One, b: U64One) -> U64One:
+    """Multiply mod 2**61 - 1 two numbers below 2**61 + 8, by halves of 32 bits; below 2**61 + 8."""
     low, high = uint64(0xFFFFFFFF), uint64(32)
     a0, a1 = a & low, a >> high
     b0, b1 = b & low, b >> high
@@ -106,14 +98,15 @@ def _times(a: int, b: int) -> int:
     bits0 = (least & low) | (middle << high)
     bits1 = most + (middle0 >> high) + (middle1 >> high) + (middle >> high)
     folded = (bits0 & uint64(PRIME)) + ((bits0 >> uint64(61)) | (bits1 << uint64(3)))
-    return (folded & uint64(PRIME)) + (folded >> uint64(61))
+    product: U64One = (folded & uint64(PRIME)) + (folded >> uint64(61))
+    return product
 
 
 @compiled
-def _dot(rho: U64, values: I64) -> int:
-    """<rho, values> mod 2**61 - 1; rho below 2**61, values any int64."""
+def _dot(rho: U64, values: I64) -> U64One:
+    """Inner product mod 2**61 - 1; rho below 2**61, values any int64."""
     prime = uint64(PRIME)
-    total = uint64(0)
+    total: U64One = uint64(0)
     for i in range(values.size):
         value = values[i]
         # -(-2**63) wraps to itself, whose bits as uint64 are 2**63: the right magnitude.
@@ -125,4 +118,5 @@ def _dot(rho: U64, values: I64) -> int:
             product = prime - product if product < prime else uint64(0)
         total = total + product
         total = (total & prime) + (total >> uint64(61))
-    return total % prime
+    result: U64One = total % prime
+    return result

@@ -188,16 +188,14 @@ def require_codec_follows(derived: Derived, plan: FederationPlan, header: OrderH
     """
     if plan.kind != "pixels" or header.codec is None:
         return
+    _require(derived.survey is not None, "codec", "none before the survey")
     try:
-        if derived.survey is None:
-            raise ForgedSumError("codec", "none before the survey", "one")
-        require_fitted(read_codec(header.codec), plan.pixels, derived.survey, derived.ranges)
-    except ForgedSumError:
-        raise
+        if derived.survey is not None:
+            require_fitted(read_codec(header.codec), plan.pixels, derived.survey, derived.ranges)
     except CairnError as error:
         raise ForgedSumError(error.field, error.expected, error.got) from error
 
 
-def _require(holds: bool, field: str, expected: str) -> None:  # noqa: FBT001
+def _require(holds: bool, field: str, expected: str) -> None:
     if not holds:
         raise ForgedSumError(field, expected, "another")

@@ -41,7 +41,7 @@ class _Header(BaseModel):
     link: Digest
     applied: Digest | Literal[""]
     total: Count = 0
-    counts: Annotated[dict[str, dict[str, Count]], Field(max_length=len(_SUMMANDS))] = {}  # noqa: RUF012
+    counts: Annotated[dict[str, dict[str, Count]], Field(max_length=len(_SUMMANDS))] = {}
 
 
 class ChainFile:
