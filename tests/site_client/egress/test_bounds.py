@@ -152,7 +152,7 @@ def refused(policy: Policy, plan: FederationPlan) -> RefusedError:
 
 
 def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """Dotted names of the fields that hold no further model, also those of every entry of a list."""
+    """Dotted names of the fields that hold no further model; those of a list's entries, too."""
     for name, field in model.model_fields.items():
         inner = [*_models(field.annotation)]
         if not inner:
@@ -219,7 +219,7 @@ def test_a_plan_beyond_the_default_bound_is_refused_by_name(field):
 )
 def test_fields_that_only_together_make_a_gradient_speak_of_little_are_refused(rule, changes):
     error = refused(default_policy(), changed(TRAINING, changes))
-    named = dict((rule.by, field) for field, rule in TOGETHER)
+    named = {rule.by: field for field, rule in TOGETHER}
     assert (error.field, rule in error.expected) == (named[rule], True)
     assert set(BEYOND_TOGETHER) == set(named)
 

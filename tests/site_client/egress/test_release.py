@@ -3,7 +3,6 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import numpy as np
 import pytest
 
 from common.canonical import sha256_hex
@@ -99,13 +98,13 @@ def test_proofs_continue_from_the_last_receipt(site, answer):
 
 
 def test_one_refused_envelope_holds_the_whole_answer_back(site, answer):
-    answer.weights["fc.bias"][1] = np.nan
+    answer.weights["fc.bias"][1] = 2**31 - 1
     code = site.door.release(QUESTION, answer.envelopes(), answer.context)
     assert code is ReplyCode.REFUSED_AT_DOOR
     assert site.events() == ["GENESIS", "REFUSE", "SEND"]
     refusal = list(site.ledger.records())[1]
     assert refusal.code == ReplyCode.REFUSED_AT_DOOR
-    assert refusal.detail.field == "weights/fc.bias"
+    assert refusal.detail.field == "weights"
     reply = site.reply()
     assert set(reply) == {"RoundReport.envelope", "RoundReport.proof"}
     report = decode(reply["RoundReport.envelope"]).record
@@ -114,7 +113,7 @@ def test_one_refused_envelope_holds_the_whole_answer_back(site, answer):
 
 
 def test_what_the_gate_refused_is_judged_anew_when_the_order_comes_in_another_parcel(site, answer):
-    spoilt, answer.weights["fc.bias"][1] = answer.weights["fc.bias"][1], np.nan
+    spoilt, answer.weights["fc.bias"][1] = answer.weights["fc.bias"][1], 2**31 - 1
     refused = site.door.release(QUESTION, answer.envelopes(), answer.context)
     assert refused is ReplyCode.REFUSED_AT_DOOR
     assert site.door.replay(QUESTION.of_parcel), "the same parcel is quoted its refusal"
@@ -131,7 +130,7 @@ def test_an_order_that_was_answered_gets_the_same_bytes_and_no_new_record(site, 
     first, events = site.spool.read_reply(QUESTION.parcel_sha256), site.events()
     site.spool.finish_reply(QUESTION.parcel_sha256)
     site.restart()
-    answer.weights["fc.bias"][0] = 3.0  # whatever the worker would say now
+    answer.weights["fc.bias"][0] = 3  # whatever the worker would say now
     assert site.door.release(QUESTION, answer.envelopes(), answer.context) is ReplyCode.OK
     again = Question(QUESTION.order_sha256, "3" * 64)
     assert site.door.replay(again)
@@ -142,7 +141,7 @@ def test_an_order_that_was_answered_gets_the_same_bytes_and_no_new_record(site, 
 
 def test_a_second_different_update_for_a_round_is_refused_with_a_number(site, answer):
     site.door.release(QUESTION, answer.envelopes(), answer.context)
-    answer.weights["fc.bias"][0] = 3.0
+    answer.weights["fc.bias"][0] = 3
     second = Question("4" * 64, "5" * 64)
     with pytest.raises(BackwardsError, match="answered before"):
         site.door.require_new(answer.context)
@@ -392,9 +391,9 @@ def test_a_budget_that_is_spent_refuses_before_work_and_at_the_door_with_its_num
     site.door.release(QUESTION, answer.envelopes(), answer.context)
     policy = answer.context.policy.model_copy(update={"budget": Budget(rounds=1)})
     later = answer.within(run="run-2", round=1, policy=policy)
-    with pytest.raises(BudgetError, match=r"budget\.rounds must be at most 1 in 30 days"):
+    with pytest.raises(BudgetError, match=r"budget\.rounds must be at most 1 in 30 d") as caught:
         site.door.require_new(later)
-    error = pytest.raises(BudgetError, site.door.require_new, later).value
+    error = caught.value
     question = Question("6" * 64, "7" * 64)
     site.door.fail(question.of_parcel, error.code, later, error)
     refusal = list(site.ledger.records())[-2]
