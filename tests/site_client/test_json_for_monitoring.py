@@ -23,6 +23,7 @@ STATUS = {
     "waiting": list,
     "log": str,
     "key": type(None),
+    "peers": dict,
     "certificate_days": type(None),
     "peers": dict,
     "plans": list,
