@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -52,10 +53,8 @@ def set_budget(folder, **values: int) -> None:
     text = folder.policy_file.read_text()
     before, _, after = text.partition("[budget]")
     for name, value in values.items():
-        lines = [
-            f"{name} = {value}" if x.startswith(f"{name} = ") else x for x in after.split("\n")
-        ]
-        after = "\n".join(lines)
+        after, found = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value}", after)
+        assert found == 1
     folder.policy_file.write_text(f"{before}[budget]{after}")
 
 
@@ -63,7 +62,7 @@ def test_status_says_what_is_spent_in_the_window_and_of_how_much(answered):
     told = call("status", "--site-dir", answered.root).output
     line = next(line for line in told.splitlines() if line.startswith("budget"))
     assert line == (
-        "budget    1 of 40 runs, 1 of 600 rounds, 1 of 60 evaluations, 3.0 MB of 8589.9 MB in 30 days"
+        "budget    1 of 40 runs, 1 of 600 rounds, 1 of 60 evaluations, 3.0 MB of 8.6 GB in 30 days"
     )
     assert "SPENT" not in told
 
