@@ -25,7 +25,6 @@ STATUS = {
     "key": type(None),
     "peers": dict,
     "certificate_days": type(None),
-    "peers": dict,
     "plans": list,
     "budget": dict,
 }

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from common.plan import FederationPlan, parse_plan
-from common.wire.rules import FIXED_POINT
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope, encode
 from common.wire.records import LandmarkError, ModelUpdate, RoundReport, SketchTable
+from common.wire.rules import FIXED_POINT
 from site_client.egress.gate import Context
 from site_client.egress.policy import Policy
 

@@ -11,12 +11,11 @@ from safetensors.numpy import save
 
 from common.canonical import canonical_json
 from common.errors import CairnError, RefusedError
-from common.wire.rules import FIXED_POINT
 from common.wire.bounds import most_transitions
 from common.wire.codes import ReplyCode
 from common.wire.envelope import METADATA_KEY, Envelope, encode
 from common.wire.records import RoundReport
-from common.wire.rules import ANSWERS, MAX_TRAIN_MS
+from common.wire.rules import ANSWERS, FIXED_POINT, MAX_TRAIN_MS
 from site_client.egress.gate import check, check_answer
 
 
