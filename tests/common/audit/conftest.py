@@ -34,7 +34,7 @@ class Received:
             return moment
 
         with Ledger.open(self.ledger, ledger_origin(site), signing, clock) as ledger:
-            ledger.append("APPROVE", plan_fingerprint=sha256_hex(b"plan"))
+            ledger.append("APPROVE", plan_fingerprint=sha256_hex(b"plan"), person="Ada")
             for number in (1, 2):
                 entry = self._send(ledger, number)
                 self.receipt = cosign(entry.checkpoint, WITNESS, clock())
