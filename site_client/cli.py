@@ -8,7 +8,7 @@ import click
 
 from common.cli import run
 from site_client.agent_app.commands import evaluate, import_weights, play, train
-from site_client.commands import alone, look, membership, plans, rehearse, serve
+from site_client.commands import alone, look, membership, peers, plans, rehearse, serve
 
 
 class _Commands(click.Group):
@@ -30,6 +30,7 @@ def cli() -> None:
     \b
     From an invite to the first round:
       cairn-site join site-a.invite.toml --data /images --site-dir site
+      cairn-site peers confirm site-b site-c --site-dir site    after a telephone call
       cairn-site check --site-dir site           what is missing, and what to do
       cairn-site dry-run plan.toml --site-dir site      exactly what would leave
       cairn-site plans --site-dir site           what waits for a person, and how to decide
@@ -48,6 +49,7 @@ def cli() -> None:
 for command in (
     membership.join,
     membership.renew,
+    peers.peers,
     look.check,
     look.status,
     rehearse.dry_run,

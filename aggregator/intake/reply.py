@@ -22,6 +22,7 @@ from common.wire.expected import Expected
 from common.wire.parcel import unwrap
 from common.wire.records import Record, RoundReport
 from common.wire.rules import ANSWERS, check_origin, check_record
+from common.wire.together import check_together
 from common.wire.transport import ENVELOPE_SUFFIX, PROOF_SUFFIX
 
 RecordT = TypeVar("RecordT", bound=Record)
@@ -71,7 +72,8 @@ def open_reply(parcel: bytes, sender: Sender, expected: Expected) -> Reply:
         expected: what its records are measured against.
 
     Raises:
-        RefusedError: another site's, unknown or missing record, or a broken rule.
+        RefusedError: another site's, unknown or missing record, a broken rule, or records that
+            contradict each other.
         VerificationError: a proof, signature or digest does not hold.
     """
     parts = unwrap(parcel)
@@ -89,6 +91,7 @@ def open_reply(parcel: bytes, sender: Sender, expected: Expected) -> Reply:
     if report is None:
         raise RefusedError("a reply without a report", field="RoundReport", got="nothing")
     _check_completeness(set(envelopes), report.code, expected)
+    check_together(envelopes.values())
     return Reply(
         expected.site,
         report,

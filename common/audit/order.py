@@ -156,8 +156,7 @@ def _facts(
         facts.append(("plan", f"{name}, fingerprint {sha256_hex(text.encode('utf-8'))}"))
     facts.append(("deadline", f"{said.get('deadline_s')} s"))
     facts += _roster(said.get("roster"))
-    begins = "none: everybody begins from the plan's seed"
-    facts.append(("sum", str(said["sum"]) if said.get("sum") else begins))
+    facts.append(("sum", str(said.get("sum") or "none: this round begins from none")))
     told = {"v", "message", "run", "round", "phase", "plan", "deadline_s", "roster", "sum"}
     for name in sorted(said.keys() - told):
         value = said[name]

@@ -13,7 +13,7 @@ from rich.text import Text
 from common.cli import megabytes, shown
 from common.ledger.records import LedgerRecord
 
-_PLAIN_WIDTH = 200  # into a file or a pipe: do not fold what somebody wants to search
+_PLAIN_WIDTH = 260  # into a file or a pipe: do not fold what somebody wants to search
 
 
 def print_records(site: str, records: Iterable[LedgerRecord]) -> None:

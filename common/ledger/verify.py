@@ -127,7 +127,7 @@ class _Audit:
         self._anchors: dict[int, list[_Anchor]] = {}
         self._receipt_digests: set[str] = set()
         self._hashed: set[str] = set()
-        self._asked: set[str] = set()  # plans and orders that records name
+        self._asked: set[str] = set()
         self._agreed = 0  # up to this size the log matches something signed
         self._last_ts = ""
 
@@ -144,6 +144,7 @@ class _Audit:
             frontier.add(leaf_hash(line))
             self._check_anchors(frontier)
             self._check_payload(seq, record)
+            self._check_asked(seq, record)
             self.totals.add(record)
         self._check_end(frontier.size, signed.size, lines)
         self._look_for_oddities()
@@ -243,9 +244,6 @@ class _Audit:
 
     def _check_payload(self, seq: int, record: LedgerRecord) -> None:
         digest = record.payload_sha256
-        for what, named in (("plan", record.plan_fingerprint), ("order", record.order_sha256)):
-            if named is not None:
-                self._check_asked(seq, what, named)
         if record.event == "RECEIPT" and digest not in self._receipt_digests:
             raise _broken(seq, "the receipt it records is missing or altered")
         if record.event != "SEND" or digest is None:
@@ -265,14 +263,15 @@ class _Audit:
             raise _broken(seq, f"its payload {digest[:16]} was altered")
         self.totals.payloads_present += 1
 
-    def _check_asked(self, seq: int, what: str, digest: str) -> None:
-        """The plan and the order that a record names, where the archive holds them."""
-        if digest in self._asked:
-            return
-        self._asked.add(digest)
-        path = self.layout.payload(digest)
-        if path.exists() and sha256_hex(read_bytes(path, f"archived {what}")) != digest:
-            raise _broken(seq, f"the {what} {digest[:16]} that it names was altered")
+    def _check_asked(self, seq: int, record: LedgerRecord) -> None:
+        """What was asked lies in the archive beside what was answered, and may expire like it."""
+        for what, digest in (("plan", record.plan_fingerprint), ("order", record.order_sha256)):
+            if digest is None or digest in self._asked:
+                continue
+            self._asked.add(digest)
+            path = self.layout.payload(digest)
+            if path.exists() and sha256_hex(read_bytes(path, what)) != digest:
+                raise _broken(seq, f"the {what} {digest[:16]} that it names was altered")
 
     def _look_for_oddities(self) -> None:
         if not self.layout.payloads.is_dir():

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from common.keys.pixel_statistics import INTENSITY_BINS, RANGE_BINS, intensity_edges
 from common.plan import Pixels
+from common.wire.bounds import MAX_PIXELS, most_pixels, most_present
 from common.wire.envelope import Array
 from common.wire.expected import (
     Expected,
@@ -29,7 +30,6 @@ from common.wire.expected import (
 from common.wire.records import GroupCounts, HeavyHitters, PixelSketches, PixelStatistics
 
 MAX_SLIDES: Final = 10**6
-MAX_PIXELS: Final = 2**40
 MAX_GRAM: Final = 2**60
 """So that eight sites can be added below 2**63; 2**28 saturated pixels of 16 bits."""
 
@@ -71,7 +71,7 @@ def check_sketches(record: PixelSketches, arrays: Mapping[str, Array], expected:
     require_names(arrays, *asked.tables, "prefix_counts")
     for name in ("full", *asked.prefix_tables):
         require_table(np.asarray(arrays[name]), name, shape, record.pixels)
-    most = record.pixels // asked.presence_floor
+    most = most_present(asked, record.pixels)
     require_table(np.asarray(arrays["presence"]), "presence", shape, most)
     fill, cells = expected.floors.sketch_fill, limits.max_cells_per_input
     require_filled(np.asarray(arrays["full"]), "full", record.pixels, fill, cells)
@@ -119,7 +119,7 @@ def _check_behind(
     record: PixelStatistics | PixelSketches | GroupCounts, expected: Expected
 ) -> None:
     require_within(record.slides, "slides", expected.floors.slides, MAX_SLIDES)
-    require_within(record.pixels, "pixels", expected.floors.pixels, MAX_PIXELS)
+    require_within(record.pixels, "pixels", expected.floors.pixels, most_pixels(record.slides))
 
 
 def _check_codec(codec: str, expected: Expected) -> None:

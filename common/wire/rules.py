@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from common.plan import FederationPlan
 from common.schedule import Phase
+from common.wire.bounds import most_transitions, most_updates
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Array, Envelope
 from common.wire.expected import (
@@ -53,8 +54,16 @@ ANSWERS: Final[Mapping[Phase, tuple[type[Record], ...]]] = {
 }
 """What may answer which order. A type that is not here cannot cross."""
 
+FIXED_POINT: Final = 2.0**24
+"""Units of a model update per unit of its weights."""
+SUMMED: Final[Mapping[Phase, tuple[type[Record], ...]]] = {
+    "train": (ModelUpdate, SketchTable),
+    "survey": (PixelStatistics,),
+    "range": (PixelStatistics,),
+    "sketch": (PixelSketches,),
+}
+"""What of an answer is added to the other sites'; the rest is read and kept."""
 MAX_IMAGES: Final = 1_000_000
-MAX_TRANSITIONS: Final = 10**9
 MAX_LOSS_MILLI: Final = 10**9
 MAX_TRAIN_MS: Final = 7 * 86_400_000
 _FAILURE_FIELDS: Final = frozenset({"plan_fingerprint", "site", "run", "round", "code"})
@@ -109,17 +118,14 @@ def _check_update(record: ModelUpdate, arrays: Mapping[str, Array], expected: Ex
     )
     for name, shape in shapes.items():
         array = arrays[name]
-        require_array(array, f"weights/{name}", "float32", shape)
-        bad = array.size - int(np.isfinite(array).sum())
-        require(bad == 0, f"weights/{name}", "finite", f"{bad} values that are not")
+        require_array(array, f"weights/{name}", "int32", shape)
     limit = expected.plan.limits.update_l2
-    require(l2_norm(arrays) <= limit, "weights", f"of L2 norm at most {limit:g}", "a larger norm")
+    norm = l2_norm(arrays) / FIXED_POINT
+    require(norm <= limit, "weights", f"of L2 norm at most {limit:g}", "a larger norm")
     _check_counts(record, expected)
+    require_within(record.samples, "samples", 1, min(record.images, expected.samples))
     floor = expected.floors.transitions
     require(record.transitions >= floor, "transitions", f"at least {floor}", "fewer")
-    require(
-        record.transitions <= MAX_TRANSITIONS, "transitions", f"at most {MAX_TRANSITIONS}", "more"
-    )
 
 
 def _check_sketch(record: SketchTable, arrays: Mapping[str, Array], expected: Expected) -> None:
@@ -129,7 +135,9 @@ def _check_sketch(record: SketchTable, arrays: Mapping[str, Array], expected: Ex
     _check_identity(record, expected)
     require_names(arrays, "table")
     table: NDArray[np.int64] = np.asarray(arrays["table"])
-    total = record.total
+    total, most = record.total, most_transitions(plan, expected.phase)
+    # Before the cells: their bound is the total, and the total's is the plan.
+    require(total <= most, "total", f"at most the plan's {most}", "more")
     require_table(table, "table", (rows, columns), total)
     require(total >= floors.transitions, "total", f"at least {floors.transitions}", "fewer")
     require_filled(table, "table", total, floors.sketch_fill, plan.limits.max_cells_per_input)
@@ -144,7 +152,6 @@ def _check_report(record: RoundReport, arrays: Mapping[str, Array], expected: Ex
     _check_identity(record, expected)
     _check_counts(record, expected)
     bounds = {
-        "transitions": MAX_TRANSITIONS,
         "loss_milli": MAX_LOSS_MILLI,
         "epsilon_milli": 1000,
         "train_ms": MAX_TRAIN_MS,
@@ -177,5 +184,8 @@ def _check_counts(record: ModelUpdate | RoundReport, expected: Expected) -> None
     slides = expected.plan.kind in ("pixels", "embed")
     floor = expected.floors.slides if slides else expected.floors.images
     require_within(record.images, "images", floor, MAX_IMAGES)
-    planned = expected.plan.agent.updates
-    require(record.updates <= planned, "updates", f"at most the plan's {planned}", "more")
+    for field, most in (
+        ("transitions", most_transitions(expected.plan, expected.phase)),
+        ("updates", most_updates(expected.plan, expected.phase)),
+    ):
+        require(getattr(record, field) <= most, field, f"at most the plan's {most}", "more")

@@ -22,7 +22,7 @@ _TOLD_OF_RUNS = frozenset({"rounds.quorum", "rounds.deadline_s", "limits.max_env
 _TOLD_OF_TRAINING = frozenset(
     {
         *("task.kind", "task.landmarks", "task.working_spacing_mm", "model.roi", "model.width"),
-        *("agent.updates", "agent.batch", "agent.searches", "agent.episode_steps"),
+        *("model.start", "agent.updates", "agent.batch", "agent.searches", "agent.episode_steps"),
         *("agent.learning_rate", "agent.gradient_clip", "agent.evaluation_starts"),
         *("rounds.training", "rounds.server_momentum", "experience.rows", "experience.columns"),
         *("limits.update_l2", "limits.min_images", "limits.min_transitions"),
@@ -139,9 +139,18 @@ def _asked_training(plan: FederationPlan) -> tuple[str, ...]:
         f"{agent.gradient_clip:g}.",
         "Before each round, and after the last, the model is measured on the site's own images: "
         f"{agent.evaluation_starts} starts per image and landmark.",
-        f"The site computes each round's weights itself, from the plan's seed ({plan.seed}) and "
-        "the sums of all sites' updates; it is sent sums and no weights."
+        f"The site computes each round's weights itself, from {_start(plan)} and the sums of all "
+        "sites' updates, which it verifies; no order carries weights."
         + (f" The average goes on with {momentum:g} of the last rounds' way." if momentum else ""),
+    )
+
+
+def _start(plan: FederationPlan) -> str:
+    if plan.model.start is None:
+        return f"the plan's seed ({plan.seed})"
+    return (
+        f"a model that it knows already (digest {plan.model.start}, and seed {plan.seed} for what "
+        "is drawn)"
     )
 
 

@@ -82,6 +82,7 @@ def status(root: Path, *, as_json: bool) -> None:
       waiting           [orders not yet answered, replies not yet fetched]
       log               last line of the worker's log
       key               null, or how the federation key stands
+      peers             null, or {confirmed, others, needed, changed, says}
       certificate_days  until ours expires; negative: it has; null: none
       plans             that wait for a person: [{fingerprint, plan, since, run, ...}]
 
@@ -120,6 +121,8 @@ def _tell(found: SiteStatus) -> None:
             f"PLAN      {plan['plan']} waits since {plan['since']} for a person: "
             f"cairn-site plans show {str(plan['fingerprint'])[:12]}"
         )
+    if found.peers is not None:
+        click.echo(f"peers     {found.peers['says']}")
     if found.certificate_days is not None:
         click.echo(f"ours      certificate good for {found.certificate_days} days")
     click.echo(f"waiting   {found.waiting[0]} orders, {found.waiting[1]} replies")

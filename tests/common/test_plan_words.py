@@ -71,6 +71,7 @@ ELSE = {
     "task.working_spacing_mm": 3.25,
     "model.roi": 31,
     "model.width": 23,
+    "model.start": "4" * 64,
     "agent.updates": 77,
     "agent.batch": 33,
     "agent.searches": 29,

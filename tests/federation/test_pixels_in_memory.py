@@ -295,6 +295,10 @@ def wrong_codec(record, arrays):
     return record.model_copy(update={"codec": "0" * 64}), arrays
 
 
+def other_slides_than_reported(record, arrays):
+    return record.model_copy(update={"slides": record.slides + 1}), arrays
+
+
 def more_than_counted(record, arrays):
     return record, arrays | {"full": arrays["full"] * 9}
 
@@ -309,6 +313,7 @@ def more_than_counted(record, arrays):
         ("sketch", oversized_table),
         ("sketch", wrong_codec),
         ("sketch", more_than_counted),
+        ("sketch", other_slides_than_reported),
     ],
 )
 def test_what_a_broken_worker_says_stops_at_its_door_and_the_others_go_on(
@@ -325,7 +330,12 @@ def test_what_a_broken_worker_says_stops_at_its_door_and_the_others_go_on(
 
 @pytest.mark.parametrize(
     ("phase", "change"),
-    [("survey", poisoned_gram), ("sketch", more_than_counted), ("sketch", wrong_codec)],
+    [
+        ("survey", poisoned_gram),
+        ("survey", other_slides_than_reported),
+        ("sketch", more_than_counted),
+        ("sketch", wrong_codec),
+    ],
 )
 def test_a_site_whose_door_is_broken_too_is_rejected_at_intake(
     hospitals, monkeypatch, phase, change
@@ -335,6 +345,7 @@ def test_a_site_whose_door_is_broken_too_is_rejected_at_intake(
     bend(monkeypatch, phase, change)
     # One process: the door of every site is open, and intake's own copy of the rules holds.
     monkeypatch.setattr(gate, "check_record", lambda *_: None)
+    monkeypatch.setattr(gate, "check_together", lambda *_: None)
     store, transport = hospitals.create_run(parse_plan(PLAN), min_sites=3), hospitals.transport()
     finished = hospitals.conduct(store, transport)
     assert finished.verdict == "DEGRADED"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import tomllib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.errors import RefusedError
 from common.plan import parse_plan
@@ -19,8 +21,10 @@ NOT_ABOUT_A_PLAN = {
     "peers.least_known",
     "peers.least_in_sum",
     "plans.approval",
+    "plans.start_models",
+    *(f"budget.{name}" for name in ("days", "runs", "rounds", "evaluations", "bytes")),
 }
-"""Lines that bound with whom and by whose word, and nothing that a plan asks."""
+"""Lines about people, about models that are known anyway, and about all runs together."""
 
 TRAINING = {"name": "p", "seed": 1, "task": {"landmarks": ["A", "B"]}}
 PIXELS = {"name": "p", "kind": "pixels", "seed": 1, "pixels": {"bands": ["a", "b", "c"]}}
@@ -46,7 +50,8 @@ def policy(**changes) -> Policy:
 def test_the_usual_bounds_are_those_that_join_writes():
     written = _flat(policy())
     for name, value in USUAL.items():
-        assert written[name] == (list(value) if isinstance(value, tuple) else value), name
+        said = written[name]
+        assert (tuple(said) if isinstance(said, list) else said) == value, name
 
 
 def test_every_line_of_a_policy_is_in_the_table_or_about_no_plan():
@@ -101,6 +106,61 @@ def test_what_the_table_calls_beyond_is_refused(base, changes, asked, line):
     broken = [each.policy for each in held_against(plan, _flat(bounds)) if not each.holds]
     assert line in broken
     assert refused(plan, bounds) is not None
+
+
+FIELDS = {
+    "agent": {
+        "batch": [1, 15, 16, 64, 1024, 1025],
+        "updates": [0, 9, 10, 5000, 5001],
+        "warmup": [50, 99, 100, 1000],
+        "replay_capacity": [100, 999, 1000],
+        "searches": [1, 3, 4, 256, 257],
+        "episode_steps": [2, 4, 5, 200, 201],
+        "learning_rate": [1e-7, 1e-3, 1e-2, 0.02],
+        "gradient_clip": [1e-4, 1.0, 100.0, 101.0],
+        "rare_first": [0.0, 0.5, 0.6],
+        "scale_fraction": [0.1, 0.5, 0.6],
+        "shift_mm": [0.0, 100.0, 101.0],
+        "evaluation_starts": [1, 20, 21],
+    },
+    "model": {"roi": [9, 45, 65, 67], "width": [4, 32, 33]},
+    "task": {"working_spacing_mm": [0.4, 0.5, 1.0, 4.0, 4.1]},
+    "experience": {
+        "rows": [1, 32, 33],
+        "columns": [16, 200_000, 200_001],
+        "position_bins": [2, 33],
+    },
+    "rounds": {
+        "training": [1, 500, 501],
+        "quorum": [1, 2],
+        "deadline_s": [0.5, 60.0],
+        "server_momentum": [0.0, 0.9, 0.95],
+    },
+    "limits": {
+        "privacy_tier": [0, 1],
+        "update_l2": [1.0, 100.0, 101.0],
+        "min_transitions": [1, 1_000_001],
+        "max_cells_per_input": [0.001, 100.0, 101.0],
+    },
+}
+
+
+@st.composite
+def training_plans(draw):
+    """Plans whose fields lie within the usual bounds, at their edges, or just beyond."""
+    plan = {"name": "p", "seed": 1, "task": {"landmarks": ["A", "B"]}}
+    for section, fields in FIELDS.items():
+        for name in draw(st.sets(st.sampled_from(sorted(fields)), max_size=1)):
+            plan.setdefault(section, {})[name] = draw(st.sampled_from(fields[name]))
+    return parse_plan(plan)
+
+
+@given(training_plans())
+def test_the_table_calls_a_plan_within_exactly_when_the_policy_lets_it_pass(plan):
+    bounds = policy()
+    within = all(each.holds for each in held_against(plan, _flat(bounds)))
+    assert within == (refused(plan, bounds) is None)
+    assert within == all(each.holds for each in held_against(plan)), "and so says the coordinator"
 
 
 def test_of_a_floor_the_stricter_is_said_to_hold():

@@ -245,7 +245,7 @@ def test_a_gram_matrix_beyond_what_so_many_pixels_can_have_is_refused(survey):
     gram[2, 2] = 200 * 65535**2 + 1
     refuse(bent(survey, {"gram": gram}), "survey", "gram", "largest squared")
     gram[2, 2] = 2**63 - 1
-    refuse(bent(survey, {"gram": gram}, pixels=2**40), "survey", "histogram")
+    refuse(bent(survey, {"gram": gram}, slides=64, pixels=2**40), "survey", "histogram")
     assert MAX_GRAM * 8 <= 2**63
 
 

@@ -6,6 +6,7 @@ import pytest
 from common.errors import InputDataError, InternalError
 from common.keys import ExperienceCodec
 from common.model import initial_weights, weights_digest
+from common.wire.bounds import most_transitions
 from site_client.agent.federated import planned_learner, planned_network, planned_task
 from site_client.agent.network import network_values
 from site_client.agent.tasks.poses import native_poses
@@ -190,3 +191,20 @@ def test_the_warm_start_ends_when_the_plan_says(make_plan, cases):
             digests[updates, gamma] = weights_digest(learner.weights())
     assert digests[6, 0.1] == digests[6, 0.9]
     assert digests[7, 0.1] != digests[7, 0.9]
+
+
+@pytest.mark.parametrize(
+    "agent",
+    [
+        {"searches": 7, "warmup": 50, "updates": 3},
+        {"searches": 16, "warmup": 16, "updates": 0},
+        {"searches": 12, "warmup": 500, "replay_capacity": 100, "updates": 2},
+    ],
+)
+def test_a_round_gathers_what_the_wire_lets_a_site_say_and_no_more(make_plan, cases, agent):
+    """`most_transitions` is what a site's first round gathers; later ones lack the warm-up."""
+    plan = make_plan(**agent)
+    learner = planned_learner(plan, cases, seed=1)
+    first = learner.train(plan.agent.updates)
+    assert first.transitions == most_transitions(plan)
+    assert learner.train(plan.agent.updates).transitions <= first.transitions

@@ -120,7 +120,7 @@ def build():
         }
         return Answer(
             context=Context(**(values | context)),
-            update=ModelUpdate(**common, images=4, transitions=200, updates=10),
+            update=ModelUpdate(**common, images=4, transitions=100, updates=10),
             weights={name: np.full(shape, 0.25, np.float32) for name, shape in shapes.items()},
             sketch=SketchTable(**common, rows=3, columns=64, key_id=KEY_ID, codec=CODEC, total=100),
             table=make_table(),
@@ -128,7 +128,7 @@ def build():
                 **common,
                 code=ReplyCode.OK,
                 images=4,
-                transitions=200,
+                transitions=100,
                 updates=10,
                 weights_sha256="a" * 64,
                 key_id=KEY_ID,

@@ -11,6 +11,7 @@ from safetensors.numpy import save
 
 from common.canonical import canonical_json
 from common.errors import CairnError, RefusedError
+from common.wire.bounds import most_transitions
 from common.wire.codes import ReplyCode
 from common.wire.envelope import METADATA_KEY, Envelope, encode
 from common.wire.records import RoundReport
@@ -48,7 +49,9 @@ def test_a_record_type_that_does_not_exist_is_refused(answer):
 @pytest.mark.parametrize("phase", ["begin", "evaluate"])
 def test_weights_do_not_answer_an_order_that_asks_for_a_report(answer, phase):
     refuse(answer.update_bytes(), answer.within(phase=phase), "record_type")
-    check(answer.report_bytes(), answer.within(phase=phase))
+    check(answer.report_bytes(transitions=0, updates=0), answer.within(phase=phase))
+    refuse(answer.report_bytes(updates=0), answer.within(phase=phase), "transitions", "plan's 0")
+    refuse(answer.report_bytes(transitions=0), answer.within(phase=phase), "updates", "plan's 0")
     assert ANSWERS[phase] == (RoundReport,)
 
 
@@ -204,9 +207,20 @@ def test_a_row_that_weighs_more_than_its_keys_is_refused(answer):
     refuse(answer.sketch_bytes(), answer.context, "table", "larger sum")
 
 
-def test_row_sums_do_not_wrap_around(answer):
+def test_a_table_of_more_keys_than_the_plan_lets_a_site_gather_is_refused(answer):
+    most = most_transitions(answer.context.plan)
+    answer.table[:] = 0
+    answer.table[:, :8] = most // 8
+    check(answer.sketch_bytes(total=most), answer.context)
+    refuse(answer.sketch_bytes(total=most + 1), answer.context, "total", "the plan's")
     answer.table[:] = 2**52
-    refuse(answer.sketch_bytes(total=2**52), answer.context, "table", "larger sum")
+    refuse(answer.sketch_bytes(total=2**52), answer.context, "total", "the plan's")
+
+
+def test_an_answer_whose_records_contradict_each_other_does_not_leave(answer):
+    sent = [answer.update_bytes(images=5), answer.sketch_bytes(), answer.report_bytes()]
+    with pytest.raises(RefusedError, match="contradicts itself: RoundReport: images"):
+        check_answer(sent, answer.context)
 
 
 def test_a_table_of_too_few_keys_is_refused(answer):

@@ -1,0 +1,63 @@
+"""How much can stand behind a record at all, from the plan alone.
+
+Pure: no file, no socket, no clock. A site that says more than its plan lets it
+gather lies or is broken, whichever policy it has. Floors are the other end and
+lie in ``expected``. What a bound is counted from is the site's own code; the
+tests hold one against the other.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+from common.plan import FederationPlan, Pixels
+from common.schedule import Phase
+
+LARGEST_SLIDE: Final = 2**34
+"""Pixels of the largest slide that is believed: 131,072 squared, past any scanner's whole slide."""
+MAX_PIXELS: Final = 2**40
+
+
+def most_transitions(plan: FederationPlan, phase: Phase = "train") -> int:
+    """Most transitions that a site can have gathered in one round of a plan.
+
+    The first searches fill the replay to its warm-up, a lockstep at a time; one lockstep
+    of all searches follows per update. Every round may be a site's first, for a site may
+    come late or begin anew, so the warm-up counts in each. A no-op draws as many random
+    keys as its own floors ask for, and no more.
+    """
+    if phase != "train":
+        return 0
+    agent = plan.agent
+    if plan.kind == "no-op":
+        cells = plan.experience.rows * plan.experience.columns
+        per_cell = math.ceil(cells / plan.limits.max_cells_per_input)
+        return max(plan.limits.min_transitions, per_cell, plan.experience.columns)
+    warmup = math.ceil(min(agent.warmup, agent.replay_capacity) / agent.searches)
+    return agent.searches * (warmup + agent.updates)
+
+
+def most_updates(plan: FederationPlan, phase: Phase = "train") -> int:
+    """Most gradient steps of one round."""
+    return plan.agent.updates if phase == "train" else 0
+
+
+def most_pixels(slides: int) -> int:
+    """Most pixels that a number of slides can have."""
+    return min(slides * LARGEST_SLIDE, MAX_PIXELS)
+
+
+def most_present(asked: Pixels, pixels: int) -> int:
+    """Most keys that can be present in so many pixels: each once, none rarer than the floor."""
+    return min(pixels // asked.presence_floor, asked.keys)
+
+
+def samples_of(images: int, cap: int) -> int:
+    """How much a site's update counts in the average.
+
+    Args:
+        images: that it trained on, by its own word.
+        cap: what the coordinator admitted it for (``AdmittedSite.samples_cap``).
+    """
+    return min(images, cap)
