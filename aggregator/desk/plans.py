@@ -8,7 +8,7 @@ from __future__ import annotations
 from aggregator.admin import sealed
 from aggregator.admin.folder import FederationFolder
 from common.plan import FederationPlan
-from common.words.plan import few
+from common.words.facts import few
 
 
 def key_fact(folder: FederationFolder, plan: FederationPlan) -> list[tuple[str, str]]:

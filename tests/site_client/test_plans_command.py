@@ -33,9 +33,19 @@ from site_client.plans.waiting import (
 )
 from site_client.worker.failures import code_of
 from site_client.worker.loop import Worker
+from tests.conftest import loosen
 
+ASKS = {"approval": '"each"', "batch": "[8, 1024]", "replay_capacity": "[400, 1000]"}
+"""Bounds that the small plan keeps to, and a person to be asked."""
 NOON = datetime(2026, 3, 4, 12, 0, 0, tzinfo=UTC)
 ORDER = "ab" * 32
+
+
+@pytest.fixture
+def site(make_site):
+    made = make_site()
+    loosen(made.folder, **ASKS, episodes="1")
+    return made
 
 
 @pytest.fixture
@@ -372,7 +382,7 @@ def test_a_waiting_plan_is_shown_in_words_with_its_bounds_and_its_dry_run(cairn,
     code, out, _ = cairn("plans", "show", fingerprint[:8], "-o", page)
     assert code == 0
     assert "Waits since 2026-03-04T12:00:00Z, for run run-1" in out
-    assert "4 rounds of training, each of 10 updates on 8 transitions" in out
+    assert "4 rounds of training, each of 10 updates on 8 transitions" in " ".join(out.split())
     assert "privacy.least_tier" in out
     assert "ModelUpdate" in out
     assert "Nothing was sent or recorded" in out
@@ -452,8 +462,7 @@ def test_status_and_check_say_what_waits_and_what_to_type(cairn, site, tmp_path)
 
 def test_where_the_policy_asks_nobody_nothing_waits(cairn, site):
     waits(site)
-    text = site.folder.policy_file.read_text()
-    site.folder.policy_file.write_text(text + '\napproval = "bounded"\n')
+    loosen(site.folder)
     assert read_policy(site.folder.policy_file).plans.approval == "bounded"
     assert json.loads(cairn("plans", "--json")[1])["waiting"] == 0
     assert "without asking anybody" in facts(cairn)["plans"]["says"]
