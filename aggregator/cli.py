@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import click
 
-from aggregator.commands import federation, look, rounds, serve
+from aggregator.commands import federation, look, plans, rounds, serve
 from aggregator.commands.options import DESK_KEY, NEW_FILE
 from aggregator.embedding.cli import codebook
 from common.cli import run
@@ -29,6 +29,7 @@ def cli(context: click.Context, credential: Path | None) -> None:
       cairn-aggregator init fed --name brains --address fed.example.org:9443
       cairn-aggregator up --dir fed                     (leave it running)
       cairn-aggregator invite site-a --dir fed          -> site-a.invite.toml, for that site
+      cairn-aggregator plan explain plan.toml           what its people will be asked to approve
       cairn-aggregator round start plan.toml --dir fed --min-sites 3 --watch
 
     \b
@@ -51,6 +52,7 @@ for command in (
     federation.coordinator,
     federation.signing_request,
     serve.up,
+    plans.plan,
     rounds.round_,
     look.watch_,
     look.status,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ from common.errors import CairnError, ExitCode, InputDataError, InternalError, U
 
 INTERRUPTED = 130  # the shells' convention for Ctrl-C
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+# C0 and C1 controls, line and paragraph ends, and the marks that reverse reading direction;
+# the joiners that many scripts need are none of them.
+_STEERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -43,6 +47,11 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> NoReturn:
 def echo_json(value: object) -> None:
     """Print ``value`` as indented JSON, keys in the order given."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def shown(text: str) -> str:
+    """A text that somebody else wrote, without what would steer a terminal or turn its line."""
+    return "".join("?" if _STEERS.match(letter) else letter for letter in text)
 
 
 def counted(number: int, what: str) -> str:

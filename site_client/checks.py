@@ -31,8 +31,10 @@ from common.wire.pixel_rules import most_bytes
 from site_client.confinement import confinement_facts, look, role
 from site_client.egress.policy import check_plan, read_policy
 from site_client.facts import Fact
+from site_client.keys.directory import lost_promises, read_directory
 from site_client.keys.ring import KeyRing
 from site_client.keys.state import read_key_state
+from site_client.plans.facts import approval_fact, waiting_fact
 from site_client.probe import LARGEST_SKEW_S, probe
 from site_client.site import SiteFolder
 
@@ -57,11 +59,14 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
             "ledger key": _ledger_key,
             "witness key": _witness,
             "federation key": _federation_key,
+            "peers": _peers,
             "images": _images,
             "ledger": _ledger,
+            "plans": waiting_fact,
         }
         if plan is not None:
             looks["plan"] = lambda folder: _plan(folder, plan)
+            looks["approval"] = lambda folder: approval_fact(folder, plan)
     if who != "worker":
         looks |= {
             "node key": _node_key,
@@ -165,6 +170,8 @@ def _federation_key(site: SiteFolder) -> Fact:
                 "Get it from another site, never from the aggregator, and save it as "
                 f"{site.federation_key} with mode 600"
             )
+        elif state is not None and state.person:
+            fix = "Then it comes by itself while this site and one that has it are up"
         else:
             fix = "It comes by itself while this site and one that has it are up: cairn-site up"
         waiting = f" (waits for {state.waiting})" if state is not None and state.waiting else ""
@@ -172,6 +179,19 @@ def _federation_key(site: SiteFolder) -> Fact:
     if state is None or state.key_id != held.key.key_id:
         return Fact("federation key", "ok", f"id {held.key.key_id}, brought by hand")
     return Fact("federation key", "ok", state.says)
+
+
+def _peers(site: SiteFolder) -> Fact:
+    """Whether enough of the other sites are confirmed, and what the policy gives away."""
+    directory = read_directory(site)
+    if directory.named("changed"):
+        failed = ExitCode.VERIFICATION_FAILED
+        return Fact("peers", "bad", directory.says, directory.fix, failed)
+    lost = lost_promises(directory.policy)
+    says = "; ".join([directory.says, *lost])
+    stricter = "Unless you mean it, set what policy.toml has by default" if lost else ""
+    fix = ". ".join(text for text in (directory.fix, stricter) if text)
+    return Fact("peers", "warning" if fix else "ok", says, fix)
 
 
 def _images(site: SiteFolder) -> Fact:

@@ -8,7 +8,7 @@ import click
 
 from common.cli import run
 from site_client.agent_app.commands import evaluate, import_weights, play, train
-from site_client.commands import alone, look, membership, rehearse, serve
+from site_client.commands import alone, look, membership, peers, plans, rehearse, serve
 
 
 class _Commands(click.Group):
@@ -30,8 +30,10 @@ def cli() -> None:
     \b
     From an invite to the first round:
       cairn-site join site-a.invite.toml --data /images --site-dir site
+      cairn-site peers confirm site-b site-c --site-dir site    after a telephone call
       cairn-site check --site-dir site           what is missing, and what to do
       cairn-site dry-run plan.toml --site-dir site      exactly what would leave
+      cairn-site plans --site-dir site           what waits for a person, and how to decide
       cairn-site up --site-dir site              (leave it running)
 
     What may leave is bounded by site/policy.toml, which is yours to edit; what
@@ -47,9 +49,11 @@ def cli() -> None:
 for command in (
     membership.join,
     membership.renew,
+    peers.peers,
     look.check,
     look.status,
     rehearse.dry_run,
+    plans.plans,
     serve.worker,
     serve.courier,
     serve.up,

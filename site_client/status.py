@@ -10,7 +10,10 @@ from common.crypto.certificates import days_left, read_certificate
 from common.errors import InputDataError
 from common.ledger.layout import Layout
 from common.ledger.records import parse_record
+from site_client.decisions.standing import Standing
+from site_client.keys.directory import directory_or_none
 from site_client.keys.state import KeyState, read_key_state
+from site_client.plans.finding import plans_that_wait
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 
@@ -29,7 +32,10 @@ class SiteStatus:
         waiting: orders not yet answered, and replies not yet fetched.
         log: last line of the worker's log.
         key: how the federation key stands, or None before the desk was asked.
+        peers: how many other sites are known, confirmed and needed, and who shows another key;
+            None where the policy is out of sight.
         certificate_days: until our certificate expires (negative: it has); None without one.
+        plans: that wait for a person, first heard of first.
     """
 
     site: str
@@ -41,7 +47,9 @@ class SiteStatus:
     waiting: tuple[int, int]
     log: str
     key: KeyState | None = None
+    peers: dict[str, object] | None = None
     certificate_days: int | None = None
+    plans: tuple[dict[str, object], ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -57,13 +65,16 @@ def read_status(site: SiteFolder) -> SiteStatus:
     """
     settings, layout, spool = site.settings(), Layout(site.ledger), Spool(site.spool)
     records = bytes_out = refusals = 0
+    standing = Standing()
     if layout.log.exists():
         # A line without its end is an append in progress.
         for line in layout.log.read_bytes().split(b"\n")[:-1]:
             record = parse_record(line, f"record #{records}")
+            standing.take(record)
             records += 1
             refusals += record.event == "REFUSE"
             bytes_out += (record.bytes or 0) if record.event == "SEND" else 0
+    directory = directory_or_none(site, standing)
     receipts = layout.receipt_files()
     replies = len(list(spool.outbox.glob("*.reply"))) if spool.outbox.is_dir() else 0
     return SiteStatus(
@@ -76,7 +87,9 @@ def read_status(site: SiteFolder) -> SiteStatus:
         waiting=(len(spool.orders()) if spool.inbox.is_dir() else 0, replies),
         log=_last_log_line(site),
         key=read_key_state(site),
+        peers=directory.summary if directory is not None else None,
         certificate_days=_certificate_days(site),
+        plans=tuple(plan.as_dict() for plan in plans_that_wait(site, standing)),
     )
 
 

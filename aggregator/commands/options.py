@@ -53,6 +53,15 @@ def with_desk(command: Callable[..., None]) -> Callable[..., None]:
     return dir_option(desk_option(update_wrapper(click.pass_context(asking), command)))
 
 
+def desk_if_named(context: click.Context, root: Path, credential: Path | None) -> Desk | None:
+    """The desk that ``--dir``, ``--desk`` or their variables name; None when nothing names one."""
+    typed = click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT
+    named = context.get_parameter_source("root") in typed
+    if named or credential is not None or DESK_KEY in context.find_root().meta:
+        return _desk(context, root, credential)
+    return None
+
+
 def _desk(context: click.Context, root: Path, credential: Path | None) -> Desk:
     """``--desk`` of the command or before it; else the folder."""
     before = context.find_root().meta.get(DESK_KEY)

@@ -23,7 +23,7 @@ from aggregator.desk.desk import (
     Started,
     StartOrder,
 )
-from aggregator.desk.plans import facts_of, key_fact
+from aggregator.desk.plans import key_fact
 from aggregator.report.state import RunState, fold
 from aggregator.rounds.app_digest import app_digest
 from aggregator.rounds.events import read_events
@@ -33,6 +33,7 @@ from common.crypto.identity import PublicKey
 from common.enrolment import JoinRequest
 from common.errors import InputDataError, RefusedError, UnreachableError, UsageError
 from common.plan import FederationPlan, parse_plan
+from common.words import facts_of
 
 PIECE = 64 * 1024
 

@@ -143,6 +143,12 @@ class Waiting:
 _AWAITED: Final[dict[Awaited, str]] = {
     "online": "for sites to be online",
     "federation_key": "for the federation key",
+    "approval": "for people to approve the plan",
+}
+_AWAITED_OF: Final[dict[Awaited, str]] = {
+    "online": "not online",
+    "federation_key": "the federation key is on its way",
+    "approval": "a person there has to approve the plan: cairn-site plans",
 }
 
 
@@ -278,7 +284,7 @@ class RunState:
         return SiteState(
             site=name,
             status=status,
-            detail=now.detail if now else self._awaited_of(name),
+            detail=(now.detail if now else "") or self._awaited_of(name),
             bytes_out=sum(p.bytes for p in parts),
             seconds=next((p.seconds for p in reversed(parts) if p.seconds), 0.0),
             ledger_size=max((p.ledger_size for p in parts), default=0),
@@ -290,7 +296,7 @@ class RunState:
         """Why the run waits for a site; empty when it does not."""
         if self.waiting is None or site not in self.waiting.sites or self.verdict:
             return ""
-        return "not online" if self.waiting.what == "online" else "the federation key is on its way"
+        return _AWAITED_OF[self.waiting.what]
 
     def curve(self, site: str | None = None) -> Curve:
         """Mean error (mm) by training rounds behind the model, weighted by searches.

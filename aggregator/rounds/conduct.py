@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aggregator.admin import arrival
 from aggregator.admin.folder import FederationFolder
 from aggregator.intake.reply import Reply
-from aggregator.rounds.course import Course, Step, agree
+from aggregator.rounds.course import Course, Step, agree, schedule
 from aggregator.rounds.events import (
     Awaited,
     RoundFinished,
@@ -30,10 +30,13 @@ from aggregator.rounds.exchange import Exchange, Terms, pause
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Transport
 from aggregator.rounds.work import Ask, make_work
-from common.errors import CairnError, ExitCode, UnreachableError
+from common.errors import CairnError, ExitCode, UnreachableError, VerificationError
 from common.schedule import working_rounds
+from common.sums.addition import add_records, encode_sum, sum_digest
+from common.sums.chain import first_link, next_link
 from common.wire.codes import EXPLANATIONS
-from common.wire.orders import OrderHeader, encode_order
+from common.wire.orders import OrderHeader, RosterEntry, encode_order
+from common.wire.rules import SUMMED
 
 
 @dataclass
@@ -54,16 +57,24 @@ class Conductor:
         self._plan = self.store.plan()
         self._course = Course(self._plan)
         self._work = make_work(self.store)
+        self._roster = self._settle_roster()
+        admitted = self.federation.admitted()
         self._exchange = Exchange(
             self.store,
             self.transport,
-            self.federation.admitted(),
+            {e.site: admitted[e.site] for e in self._roster if e.site in admitted},
+            {entry.site: entry.samples for entry in self._roster},
             self.federation.witness_key(),
             self._course,
             self._work,
             self.clock,
             self.sleep,
         )
+        self._first_link = first_link(
+            self.store.name, self._plan.fingerprint, self._roster, self._work.origin
+        )
+        self._before: RoundState | None = None
+        self._replies: dict[str, Reply] = {}
         self._started = self.clock()
         self._digest = ""
 
@@ -81,6 +92,18 @@ class Conductor:
             return self._finish(str(error), error.exit_code)
         return self._finish(self._course.reason, ExitCode.OK)
 
+    def _settle_roster(self) -> tuple[RosterEntry, ...]:
+        """Who may take part: every site admitted when the run began, in order of name."""
+        known = self.store.roster()
+        if known is not None:
+            return known
+        roster = tuple(
+            RosterEntry(site=name, ledger_key=site.ledger_key.fingerprint, samples=site.samples_cap)
+            for name, site in sorted(self.federation.admitted().items())
+        )
+        self.store.save_roster(roster)
+        return roster
+
     def _recall(self) -> None:
         """What an interrupted run had come to: its rounds that count, and its blemishes."""
         self._course.finished = sorted(set(self.store.finished_rounds()))
@@ -91,6 +114,8 @@ class Conductor:
                 self._course.blemish(event.round, event.site, "was absent or late")
             elif isinstance(event, SiteReplied) and not event.accepted:
                 self._course.blemish(event.round, event.site, EXPLANATIONS[event.code])
+            elif isinstance(event, SiteReplied):
+                self._exchange.answered[event.site] = event.round
 
     def _announce(self, resumed_after: int | None) -> None:
         self.store.record(
@@ -146,8 +171,8 @@ class Conductor:
         """What is waited for, and of whom; None when the run may begin."""
         if len(online) < wanted:
             return "online", tuple(sorted(set(self._exchange.sites) - online))
-        if self._plan.limits.privacy_tier == 0 or self._course.finished:
-            return None  # no secret key, or the one that the run began with
+        if self._course.finished:
+            return None  # the key that the run began with
         coming = arrival.coming_to(self.federation, online)
         return ("federation_key", coming) if coming else None
 
@@ -155,17 +180,43 @@ class Conductor:
         """One round from order to files on disk."""
         began = self.clock()
         ask = self._work.ask(step, state)
-        terms = Terms(
-            state.agreement.key_id if state else None, self._work.codec(step, state), ask.beside
-        )
-        replies = self._exchange.ask(step, self._order(step, ask), terms)
+        replies = self._ask(step, state, ask)
+        if state is not None and self._is_the_sum_refused(replies):
+            state, replies = self._leave_out_the_liar(step, state)
         start = self._settle(step, replies) if state is None else state
         self._course.require_quorum(step, len(replies))
-        state = start if state is None else self._work.merge(step, start, replies)
+        merged = start if state is None else self._merge(step, start, replies)
         # Only what is on disk counts: what cannot be merged or saved is asked for again.
+        self._keep(step, merged, replies, began)
+        self._before, self._replies = start, replies
+        self._course.close(step, len(replies))
+        return merged
+
+    def _ask(self, step: Step, state: RoundState | None, ask: Ask) -> dict[str, Reply]:
+        """The accepted answers to a step's order."""
+        terms = Terms(
+            self._first_link if state is None else state.link,
+            state.agreement.key_id if state else None,
+            self._work.codec(step, state),
+            state,
+            ask.beside,
+        )
+        return self._exchange.ask(step, self._order(step, state, ask), terms)
+
+    def _merge(self, step: Step, start: RoundState, replies: dict[str, Reply]) -> RoundState:
+        """What follows from a step's answers, and from their sum where they have one."""
+        kinds = [kind.__name__ for kind in SUMMED.get(step.phase, ())]
+        if not kinds:
+            return replace(self._work.merge(step, start, replies, None), link=start.link)
+        answers = {s: [r.envelopes[kind] for kind in kinds] for s, r in replies.items()}
+        total = add_records(self.store.name, step.round, answers)
+        data = encode_sum(total)
+        link = next_link(start.link, sum_digest(data))
+        return replace(self._work.merge(step, start, replies, total), link=link, sum=data)
+
+    def _keep(self, step: Step, state: RoundState, replies: dict[str, Reply], began: float) -> None:
         self.store.save(state)
         self._digest = state.digest
-        self._course.close(step, len(replies))
         fill, total = self._work.sketched(state)
         self.store.record(
             RoundFinished(
@@ -178,19 +229,62 @@ class Conductor:
                 seconds=self.clock() - began,
             )
         )
-        return state
 
-    def _order(self, step: Step, ask: Ask) -> bytes:
-        header = OrderHeader(
-            run=self.store.name,
-            round=step.round,
-            phase=step.phase,
-            plan=self._plan.canonical().decode("utf-8"),
-            deadline_s=max(1, round(self._plan.rounds.deadline_s)),
-            sketch_total=ask.sketch_total,
-            codec=ask.codec,
+    def _is_the_sum_refused(self, replies: dict[str, Reply]) -> bool:
+        """Whether most of those who answered say that the sum they were sent does not hold."""
+        refusing = len(self._exchange.refusing_the_sum())
+        return refusing > len(replies)
+
+    def _leave_out_the_liar(
+        self, step: Step, state: RoundState
+    ) -> tuple[RoundState, dict[str, Reply]]:
+        """Find the site whose tag spoils the last round's sum, and go on without its summand.
+
+        Without the key nobody here can check a tag. But the sites can check a sum: the one
+        without the liar's summand holds. A site that accepted the spoilt one is a suspect
+        before the others.
+
+        Raises:
+            VerificationError: no single site is to blame, or too few would be left.
+        """
+        earlier = self._course.finished[-1]
+        last = Step(earlier, schedule(self._plan)[earlier].phase)
+        refusing, blamed = self._exchange.refusing_the_sum(), self._replies
+        for suspect in sorted(blamed, key=lambda site: (site in refusing, site)):
+            rest = {site: reply for site, reply in blamed.items() if site != suspect}
+            if self._before is None or len(rest) < self._plan.rounds.quorum:
+                break
+            mended = self._merge(last, self._before, rest)
+            self.store.save(mended)
+            replies = self._ask(step, mended, self._work.ask(step, mended))
+            if not self._is_the_sum_refused(replies):
+                self._exchange.excluded.add(suspect)
+                self._exchange.reject(last, suspect, "its tag spoils the sum: without it, it holds")
+                self._keep(last, mended, rest, self.clock())
+                return mended, replies
+        self.store.save(state)
+        raise VerificationError(
+            f"the sites refuse what round {earlier} came to",
+            field="sum",
+            expected="a sum that holds under the federation key",
+            got="one that does not, and no single site to blame",
+            advice="Compare releases and key ids (`cairn-site check`) at the sites; "
+            "then start a new run",
         )
-        return encode_order(header, ask.weights, ask.sketch, ask.tables)
+
+    def _order(self, step: Step, state: RoundState | None, ask: Ask) -> bytes:
+        return encode_order(
+            OrderHeader(
+                run=self.store.name,
+                round=step.round,
+                phase=step.phase,
+                plan=self._plan.canonical().decode("utf-8"),
+                deadline_s=max(1, round(self._plan.rounds.deadline_s)),
+                roster=self._roster,
+                sum=sum_digest(state.sum) if state is not None and state.sum else None,
+                codec=ask.codec,
+            )
+        )
 
     def _settle(self, step: Step, replies: dict[str, Reply]) -> RoundState:
         """Round 0: one federation key and one quantiser; who has another is left out."""
@@ -202,4 +296,4 @@ class Conductor:
             self._exchange.excluded.add(site)
             self._exchange.reject(step, site, "its sketches have another key or quantiser")
             del replies[site]
-        return self._work.start(agreement)
+        return replace(self._work.start(agreement), link=self._first_link)

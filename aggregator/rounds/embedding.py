@@ -19,6 +19,7 @@ from common.errors import InputDataError, RefusedError
 from common.keys.codebook import Codebook
 from common.keys.pixel_agreement import read_codec
 from common.plan import FederationPlan
+from common.sums.addition import Sum
 from common.wire.records import GroupCounts
 from common.wire.transport import CODEBOOK
 
@@ -78,6 +79,11 @@ class EmbedWork:
         if reply.report.codec != self._plan.embed.codec:
             raise RefusedError("a site embeds with another codec", field="codec")
 
+    @property
+    def origin(self) -> str:
+        """See ``Work``."""
+        return self._plan.embed.codec
+
     def start(self, agreement: Agreement) -> RoundState:
         """See ``Work``."""
         return RoundState(0, agreement)
@@ -94,13 +100,18 @@ class EmbedWork:
         del step, state
         return self._plan.embed.codec
 
-    def odd(self, step: Step, replies: Mapping[str, Reply]) -> dict[str, str]:
+    def odd(
+        self, step: Step, state: RoundState | None, replies: Mapping[str, Reply]
+    ) -> dict[str, str]:
         """See ``Work``; counts of different sites need not agree."""
-        del step, replies
+        del step, state, replies
         return {}
 
-    def merge(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
-        """See ``Work``."""
+    def merge(
+        self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
+    ) -> RoundState:
+        """See ``Work``; counts are kept by site and not added."""
+        del total  # a sum is of no use here
         if step.phase != "embed":
             return RoundState(step.round, state.agreement)
         sites = {}
@@ -109,10 +120,10 @@ class EmbedWork:
             envelope = reply.envelopes["GroupCounts"]
             counts = np.asarray(envelope.arrays["counts"]).tolist()
             record = envelope.record
-            total = record.pixels if isinstance(record, GroupCounts) else 0
+            counted = record.pixels if isinstance(record, GroupCounts) else 0
             names = ("background", *self._plan.embed.groups)
-            sites[site] = {"pixels": total, "groups": dict(zip(names, counts, strict=True))}
-            pixels += total
+            sites[site] = {"pixels": counted, "groups": dict(zip(names, counts, strict=True))}
+            pixels += counted
         data = canonical_json({"codebook": self._plan.embed.codebook, "sites": sites})
         return RoundState(
             step.round,

@@ -20,7 +20,7 @@ from common.schedule import Phase
 from common.wire.codes import ReplyCode
 from common.wire.records import LandmarkError
 
-Awaited = Literal["online", "federation_key"]
+Awaited = Literal["online", "federation_key", "approval"]
 
 
 class _Event(BaseModel):
@@ -54,7 +54,8 @@ class SitesAwaited(_Event):
     """The run waits before its first orders go out; said again when for whom changes.
 
     Attributes:
-        what: that they be online, or that the federation key has come to them.
+        what: that they be online, that the federation key has come to them, or that a
+            person there approves the plan.
         sites: who is waited for; empty when it is not known who will come.
     """
 

@@ -15,8 +15,14 @@ from datetime import UTC, datetime
 from aggregator.admin.folder import AdmittedSite
 from aggregator.intake.reply import Reply, Sender, open_reply
 from aggregator.rounds.course import Course, Step
-from aggregator.rounds.events import RoundStarted, SiteLate, SiteRejected, SiteReplied
-from aggregator.rounds.store import RunStore
+from aggregator.rounds.events import (
+    RoundStarted,
+    SiteLate,
+    SiteRejected,
+    SiteReplied,
+    SitesAwaited,
+)
+from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Arrival, Transport
 from aggregator.rounds.work import Work
 from common.crypto.identity import SigningKey
@@ -29,9 +35,10 @@ from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.expected import Expected, Floors
 from common.wire.orders import SIGNATURE_CONTEXT
 from common.wire.parcel import wrap
-from common.wire.transport import ORDER, RECEIPT, SIGNATURE
+from common.wire.transport import ORDER, RECEIPT, SIGNATURE, sum_part
 
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.1, 1.5
+SHORTEST_APPROVAL_S, LONGEST_APPROVAL_S = 1.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -41,12 +48,32 @@ class Terms:
     Attributes:
         key_id: of the sites' sketches.
         codec: identity that records must name.
+        link: of the chain of sums that the order starts from.
+        state: that the run has come to; None before round 0.
         beside: documents that travel beside the order.
     """
 
+    link: str
     key_id: str | None = None
     codec: str | None = None
+    state: RoundState | None = None
     beside: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why an answer is not accepted, until it is known whether the site is asked again.
+
+    Attributes:
+        code: the site's or the courier's own number; None if the answer did not hold,
+            which is in the journal already.
+        reply: that says so, where there is one.
+        seconds: since it was asked.
+    """
+
+    code: ReplyCode | None
+    reply: Reply | None = None
+    seconds: float = 0.0
 
 
 @dataclass
@@ -54,25 +81,34 @@ class Exchange:
     """The sites of one run and the way to them.
 
     Attributes:
-        sites: admitted ones, by name.
+        sites: of the run's roster and still admitted, by name.
+        caps: most samples that each may count as.
         witness: signs orders and cosigns checkpoints.
         work: of the plan's kind; says what does not go together.
         excluded: sites that may not take part, since round 0 showed why.
+        answered: last round of which a site's answer arrived whole: it has the sums of
+            all rounds before that one.
         clock, sleep: seconds that only go up, and how to wait; passed in for tests.
     """
 
     store: RunStore
     transport: Transport
     sites: Mapping[str, AdmittedSite]
+    caps: Mapping[str, int]
     witness: SigningKey
     course: Course
     work: Work
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     excluded: set[str] = field(default_factory=set)
+    answered: dict[str, int] = field(default_factory=dict)
+    _refused: dict[str, Refusal] = field(default_factory=dict)
 
     def ask(self, step: Step, order: bytes, terms: Terms) -> dict[str, Reply]:
         """Send an order to everybody online and gather until all answered or time is up.
+
+        A site that lacks earlier sums is sent them and asked again at once. Where people
+        have to approve the plan first, their sites are asked again until they have.
 
         Returns:
             Accepted replies by site. Everything else is in the journal, with its reason.
@@ -80,9 +116,8 @@ class Exchange:
         Raises:
             RefusedError: the sites' answers contradict each other and nobody can tell who is right.
         """
-        began = self.clock()
         asked = set(self.sites) - self.excluded
-        online = {n: site for n, site in self.transport.nodes().items() if site in asked}
+        self._refused = {}
         self.store.record(
             RoundStarted(
                 round=step.round,
@@ -91,48 +126,111 @@ class Exchange:
                 sites=tuple(sorted(asked)),
             )
         )
-        deadline = self.store.plan().rounds.deadline_s
-        parcels = {n: self._parcel(order, s, terms.beside) for n, s in online.items()}
-        self.transport.send(parcels, deadline)
-        replies: dict[str, Reply] = {}
-        heard: set[str] = set()
-        while online and self.clock() < began + deadline:
-            arrivals = [a for a in self.transport.receive() if a.node in online]
-            for arrival in arrivals:
-                site = online.pop(arrival.node)
-                heard.add(site)
-                reply = self._take(step, site, arrival, terms, began)
-                if reply is not None:
-                    replies[site] = reply
-            if online and not arrivals:
-                self.sleep(pause(self.clock() - began))
-        for site in sorted(asked - heard):
-            self.store.record(SiteLate(round=step.round, site=site))
-            self.course.blemish(step.round, site, "was absent or late")
-        for site, reason in self.work.odd(step, replies).items():
+        replies = self._gather(step, order, terms, asked)
+        if behind := self._said(ReplyCode.BEHIND):
+            for site in behind:
+                self.answered.pop(site, None)
+            replies |= self._gather(step, order, terms, behind)
+        if step.phase == "begin":
+            replies |= self._until_approved(step, order, terms)
+        self._note_the_rest(step, asked - replies.keys())
+        for site, reason in self._odd(step, replies, terms).items():
             self.reject(step, site, reason)
             del replies[site]
         return replies
+
+    def refusing_the_sum(self) -> set[str]:
+        """Sites that refused the last order because its sum does not hold."""
+        return self._said(ReplyCode.FORGED_SUM)
 
     def reject(self, step: Step, site: str, reason: str, size: int = 0) -> None:
         """Journal a rejection; the run can no longer be COMPLETED."""
         self.store.record(SiteRejected(round=step.round, site=site, reason=reason, bytes=size))
         self.course.blemish(step.round, site, f"was rejected: {reason}")
 
-    def _parcel(self, order: bytes, site: str, beside: Mapping[str, bytes]) -> bytes:
-        """An order for one site, with its newest receipt and what belongs to it."""
+    def _gather(self, step: Step, order: bytes, terms: Terms, asked: set[str]) -> dict[str, Reply]:
+        """One order out, and what came back and was accepted until the deadline."""
+        began = self.clock()
+        for site in asked:
+            self._refused.pop(site, None)
+        online = {n: site for n, site in self.transport.nodes().items() if site in asked}
+        deadline = self.store.plan().rounds.deadline_s
+        parcels = {n: self._parcel(step, order, s, terms.beside) for n, s in online.items()}
+        self.transport.send(parcels, deadline)
+        replies: dict[str, Reply] = {}
+        while online and self.clock() < began + deadline:
+            arrivals = [a for a in self.transport.receive() if a.node in online]
+            for arrival in arrivals:
+                site = online.pop(arrival.node)
+                reply = self._take(step, site, arrival, terms, began)
+                if reply is not None:
+                    replies[site] = reply
+            if online and not arrivals:
+                self.sleep(pause(self.clock() - began))
+        return replies
+
+    def _until_approved(self, step: Step, order: bytes, terms: Terms) -> dict[str, Reply]:
+        """Ask again, ever less often, where a person has to approve the plan."""
+        began, replies = self.clock(), dict[str, Reply]()
+        told: set[str] = set()
+        while waiting := self._said(ReplyCode.PLAN_WAITS):
+            waited = self.clock() - began
+            if waited >= self.store.options().approval_s:
+                break
+            if waiting != told:
+                sites = tuple(sorted(waiting))
+                self.store.record(SitesAwaited(what="approval", sites=sites))
+                told = waiting
+            self.sleep(approval_pause(waited))
+            replies |= self._gather(step, order, terms, waiting)
+        if told:
+            self.store.record(SitesAwaited(what="approval", sites=()))
+        return replies
+
+    def _said(self, code: ReplyCode) -> set[str]:
+        return {site for site, refusal in self._refused.items() if refusal.code is code}
+
+    def _note_the_rest(self, step: Step, sites: set[str]) -> None:
+        """Journal who answered with a number, was late, or was rejected already."""
+        for site in sorted(sites):
+            refusal = self._refused.get(site)
+            if refusal is None:
+                self.store.record(SiteLate(round=step.round, site=site))
+                self.course.blemish(step.round, site, "was absent or late")
+            elif refusal.reply is not None:
+                self._note_reply(step, refusal.reply, refusal.seconds)
+            elif refusal.code is not None:
+                self._note_failure(step, site, refusal.code, refusal.seconds)
+
+    def _odd(self, step: Step, replies: Mapping[str, Reply], terms: Terms) -> dict[str, str]:
+        """Sites whose accepted records do not go with the run's, or with the others'."""
+        strayed = {
+            site: "it worked from other sums than the run's"
+            for site, reply in replies.items()
+            if reply.report.link != terms.link
+        }
+        rest = {site: reply for site, reply in replies.items() if site not in strayed}
+        return strayed | self.work.odd(step, terms.state, rest)
+
+    def _parcel(self, step: Step, order: bytes, site: str, beside: Mapping[str, bytes]) -> bytes:
+        """An order for one site, with its newest receipt and the sums that it lacks."""
         parts = {ORDER: order, SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order)}
         receipt = self.sites[site].checkpoint_file
         if receipt.exists():
             parts[RECEIPT] = receipt.read_bytes()
+        for number in range(max(1, self.answered.get(site, 0)), step.round):
+            total = self.store.sum_of(number)
+            if total is not None:
+                parts[sum_part(number)] = total
         return wrap({**parts, **beside})
 
     def _take(
         self, step: Step, site: str, arrival: Arrival, terms: Terms, began: float
     ) -> Reply | None:
         """What a node sent for its site, if it is accepted."""
+        seconds = self.clock() - began
         if arrival.parcel is None:
-            self._note_failure(step, site, arrival.code, self.clock() - began)
+            self._refused[site] = Refusal(arrival.code, seconds=seconds)
             return None
         admitted = self.sites[site]
         sender = Sender(admitted.ledger_key, last_seen(admitted))
@@ -140,19 +238,25 @@ class Exchange:
             reply = open_reply(arrival.parcel, sender, self._expected(step, site, terms))
         except CairnError as error:
             self.reject(step, site, str(error), len(arrival.parcel))
+            self._refused[site] = Refusal(None)
             return None
         note = cosign(reply.proven.note, self.witness, datetime.now(UTC))
         replace_durably(admitted.checkpoint_file, note)
         self.store.archive(step.round, site, reply.parts)
-        if reply.report.code is ReplyCode.OK and step.phase == "begin":
+        if reply.report.code is not ReplyCode.OK:
+            self._refused[site] = Refusal(reply.report.code, reply, seconds)
+            return None
+        if step.phase == "begin":
             try:
                 self.work.check_start(reply)
             except RefusedError as error:
                 self.excluded.add(site)
                 self.reject(step, site, str(error), sum(reply.envelope_bytes.values()))
+                self._refused[site] = Refusal(None)
                 return None
-        self._note_reply(step, reply, self.clock() - began)
-        return reply if reply.report.code is ReplyCode.OK else None
+        self.answered[site] = step.round
+        self._note_reply(step, reply, seconds)
+        return reply
 
     def _expected(self, step: Step, site: str, terms: Terms) -> Expected:
         plan = self.course.plan
@@ -166,6 +270,7 @@ class Exchange:
             floors=Floors.of(plan),
             key_id=terms.key_id,
             codec=terms.codec,
+            samples=self.caps[site],
         )
 
     def _note_failure(self, step: Step, site: str, code: ReplyCode, seconds: float) -> None:
@@ -208,6 +313,11 @@ def pause(waited: float) -> float:
     through long rounds took more of a small machine than anything else here.
     """
     return min(max(waited / 10, SHORTEST_POLL_S), LONGEST_POLL_S)
+
+
+def approval_pause(waited: float) -> float:
+    """How long until a site is asked again whether its people have approved the plan."""
+    return min(max(waited / 10, SHORTEST_APPROVAL_S), LONGEST_APPROVAL_S)
 
 
 def last_seen(site: AdmittedSite) -> Checkpoint | None:

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.intake.reply import Reply
-from aggregator.merging.pixels import add_pixel_tables, add_ranges, add_surveys
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
-from aggregator.rounds.store import RoundState, within
+from aggregator.rounds.store import RoundState
 from common.canonical import sha256_hex
 from common.errors import RefusedError
 from common.keys.key_counts import KeyCounts
@@ -31,18 +30,19 @@ from common.keys.pixel_agreement import (
     read_component_codec,
 )
 from common.plan import FederationPlan
-from common.wire.envelope import Envelope
-from common.wire.records import PixelSketches
+from common.sums.addition import Sum
+from common.sums.pixels import ranges_of, survey_of
+from common.sums.summand import Summand
+from common.wire.records import PixelSketches, PixelStatistics
 
 CODEC_FILE: Final = "codec.json"
 KEYS_FILE: Final = "keys.safetensors"
-TABLES: Final = "pixels"
 COUNTED: Final = "pixels"
 FILLED: Final = "cells_filled"
 
 
 class PixelWork:
-    """See ``Work``. The state holds the codec, then the merged tables, then the released keys."""
+    """See ``Work``. The state holds the codec, and in the end the released keys."""
 
     def __init__(self, plan: FederationPlan) -> None:
         self._plan = plan
@@ -58,6 +58,11 @@ class PixelWork:
                 advice="Update that site to the same release of Cairn",
             )
 
+    @property
+    def origin(self) -> str:
+        """See ``Work``."""
+        return family(self._plan)
+
     def start(self, agreement: Agreement) -> RoundState:
         """See ``Work``."""
         return RoundState(0, agreement)
@@ -66,8 +71,7 @@ class PixelWork:
         """See ``Work``."""
         if state is None or step.phase == "survey":
             return Ask()
-        codec = state.documents[CODEC_FILE].decode("utf-8")
-        return Ask(codec=codec, tables=state.below(TABLES) if step.phase == "recover" else {})
+        return Ask(codec=state.documents[CODEC_FILE].decode("utf-8"))
 
     def codec(self, step: Step, state: RoundState | None) -> str | None:
         """See ``Work``: the family first, then the codec that the order carries."""
@@ -75,8 +79,11 @@ class PixelWork:
         document = None if state is None else state.documents.get(CODEC_FILE)
         return family(self._plan) if document is None else sha256_hex(document)
 
-    def odd(self, step: Step, replies: Mapping[str, Reply]) -> dict[str, str]:
+    def odd(
+        self, step: Step, state: RoundState | None, replies: Mapping[str, Reply]
+    ) -> dict[str, str]:
         """All sites read the same tables, so they name the same keys: who does not is odd."""
+        del state
         if step.phase != "recover" or not replies:
             return {}
         said: dict[bytes, list[str]] = {}
@@ -99,21 +106,24 @@ class PixelWork:
             for site in sites
         }
 
-    def merge(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
+    def merge(
+        self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
+    ) -> RoundState:
         """See ``Work``."""
         asked = self._plan.pixels
-        if step.phase == "survey":
-            survey = add_surveys(asked, self._envelopes(replies, "PixelStatistics"))
-            return self._with_codec(step, state, codec_text(fit_survey(asked, survey)))
-        if step.phase == "range":
-            widest = read_component_codec(self._document(state))
-            ranges = add_ranges(widest, self._envelopes(replies, "PixelStatistics"))
-            return self._with_codec(step, state, codec_text(fit_ranges(asked, widest, ranges)))
-        if step.phase == "sketch":
-            return self._add(step, state, replies)
         if step.phase == "recover":
             return self._keep(step, state, replies)
-        return RoundState(step.round, state.agreement)
+        if total is None:
+            return RoundState(step.round, state.agreement)
+        if step.phase == "sketch":
+            return self._add(step, state, total.group(PixelSketches.__name__).summand)
+        statistics = total.group(PixelStatistics.__name__).summand
+        if step.phase == "survey":
+            codec = fit_survey(asked, survey_of(asked, statistics))
+        else:
+            widest = read_component_codec(self._document(state))
+            codec = fit_ranges(asked, widest, ranges_of(widest, statistics))
+        return self._with_codec(step, state, codec_text(codec))
 
     def sketched(self, state: RoundState) -> tuple[float, int]:
         """See ``Work``."""
@@ -125,27 +135,23 @@ class PixelWork:
         documents = {CODEC_FILE: data}
         return RoundState(step.round, state.agreement, documents=documents, digest=sha256_hex(data))
 
-    def _add(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
-        sketches = self._envelopes(replies, "PixelSketches")
-        identity = sha256_hex(state.documents[CODEC_FILE])
-        tables = add_pixel_tables(self._plan.pixels, state.agreement.key_id, identity, sketches)
-        records = [e.record for e in sketches if isinstance(e.record, PixelSketches)]
+    def _add(self, step: Step, state: RoundState, merged: Summand) -> RoundState:
+        """The merged tables lie in the round's sum; here stands what people ask of them."""
         facts = {
-            COUNTED: sum(record.pixels for record in records),
-            FILLED: int(np.count_nonzero(tables["full"])),
+            COUNTED: merged.counts["pixels"],
+            FILLED: int(np.count_nonzero(merged.arrays["full"])),
         }
         return RoundState(
             step.round,
             state.agreement,
-            within(TABLES, tables),
-            facts,
-            state.documents,
-            state.digest,
+            facts=facts,
+            documents=state.documents,
+            digest=state.digest,
         )
 
     def _keep(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
         """What the sites agree on, as the file that ``cairn-aggregator codebook build`` reads."""
-        first = self._envelopes(replies, "HeavyHitters")[0]
+        first = replies[min(replies)].envelopes["HeavyHitters"]
         keys: NDArray[np.int64] = np.asarray(first.arrays["keys"], np.int64)
         if keys.size == 0:
             raise RefusedError(
@@ -159,7 +165,6 @@ class PixelWork:
         counts = np.asarray(first.arrays["counts"], np.int64)
         released = KeyCounts(codec.digits, keys.view(np.uint64), counts, codec.identity)
         data = released.to_bytes()
-        # The tables are in the sketch round's folder; nothing later needs them.
         return RoundState(
             step.round,
             state.agreement,
@@ -170,7 +175,3 @@ class PixelWork:
 
     def _document(self, state: RoundState) -> str:
         return state.documents[CODEC_FILE].decode("utf-8")
-
-    @staticmethod
-    def _envelopes(replies: Mapping[str, Reply], kind: str) -> list[Envelope]:
-        return [reply.envelopes[kind] for _, reply in sorted(replies.items())]

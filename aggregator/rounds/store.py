@@ -8,7 +8,7 @@ name; what they mean is known to the work of the plan's kind.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,10 +23,13 @@ from common.errors import InputDataError
 from common.ledger.durable import replace_durably
 from common.plan import FederationPlan, parse_plan
 from common.wire.envelope import Array
+from common.wire.orders import RosterEntry
 
 MODEL = "model"
 MODEL_FILE = f"{MODEL}.safetensors"
 JOURNAL_FILE = "events.jsonl"
+SUM_FILE = "sum.cairn"
+ROSTER_FILE = "roster.json"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,8 @@ class RoundState:
         facts: whole numbers.
         documents: bytes by file name.
         digest: of the outcome, for people to compare; empty where there is nothing yet.
+        link: of the chain of sums after it.
+        sum: the round's sum as the sites get it; empty in rounds that have none.
     """
 
     round: int
@@ -48,6 +53,8 @@ class RoundState:
     facts: Mapping[str, int] = field(default_factory=dict)
     documents: Mapping[str, bytes] = field(default_factory=dict)
     digest: str = ""
+    link: str = ""
+    sum: bytes = b""
 
     def below(self, file: str) -> dict[str, Array]:
         """The arrays of one file, by name."""
@@ -70,12 +77,14 @@ class RunOptions(BaseModel):
     Attributes:
         min_sites: sites to wait for before round 0.
         wait_s: how long; then a quorum is enough.
+        approval_s: how long to wait for people at the sites to approve the plan.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     min_sites: int
     wait_s: float
+    approval_s: float = 3 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -168,7 +177,8 @@ class RunStore:
             )
             for file in sorted({name.partition("/")[0] for name in state.arrays})
         }
-        for name, data in (*tables.items(), *state.documents.items()):
+        sums = {SUM_FILE: state.sum} if state.sum else {}
+        for name, data in (*tables.items(), *state.documents.items(), *sums.items()):
             replace_durably(folder / name, data)
         about = {
             "arrays": {name: sha256_hex(data) for name, data in tables.items()},
@@ -177,7 +187,9 @@ class RunStore:
             "documents": {name: sha256_hex(data) for name, data in state.documents.items()},
             "facts": dict(state.facts),
             "key_id": state.agreement.key_id,
+            "link": state.link,
             "round": state.round,
+            "sum": sha256_hex(state.sum) if state.sum else "",
         }
         replace_durably(folder / "round.json", canonical_json(about))
 
@@ -196,7 +208,17 @@ class RunStore:
                 arrays |= within(name.rpartition(".")[0], safetensors.numpy.load(data))
             documents = {n: _unchanged(folder / n, d) for n, d in about["documents"].items()}
             agreement = Agreement(about["key_id"], about["codec"])
-            return RoundState(round_, agreement, arrays, about["facts"], documents, about["digest"])
+            data = _unchanged(folder / SUM_FILE, about["sum"]) if about["sum"] else b""
+            return RoundState(
+                round_,
+                agreement,
+                arrays,
+                about["facts"],
+                documents,
+                about["digest"],
+                about["link"],
+                data,
+            )
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise InputDataError(
                 "a finished round cannot be read",
@@ -204,6 +226,26 @@ class RunStore:
                 expected="round.json and its files as they were written",
                 got=type(error).__name__,
             ) from error
+
+    def sum_of(self, round_: int) -> bytes | None:
+        """The sum of a finished round, for a site that missed it; None where it has none."""
+        try:
+            return (self.round_folder(round_) / SUM_FILE).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def roster(self) -> tuple[RosterEntry, ...] | None:
+        """The sites that may take part, as the run began; None before that."""
+        try:
+            found = json.loads((self.folder / ROSTER_FILE).read_bytes())
+        except FileNotFoundError:
+            return None
+        return tuple(RosterEntry.model_validate(entry) for entry in found)
+
+    def save_roster(self, roster: Sequence[RosterEntry]) -> None:
+        """Write who may take part; it does not change while the run lives."""
+        entries = [entry.model_dump() for entry in roster]
+        replace_durably(self.folder / ROSTER_FILE, canonical_json(entries))
 
     def finished_rounds(self) -> list[int]:
         """Rounds that count, by the journal."""

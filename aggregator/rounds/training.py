@@ -1,94 +1,122 @@
-"""A run of training: weights are averaged, experience sketches added."""
+"""A run of training: weights follow from the sum of the sites' updates, experience is added."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 
-from aggregator.intake.outliers import oversized
+from aggregator.intake.outliers import ROUNDS, oversized, reference
 from aggregator.intake.reply import Reply
-from aggregator.merging.average import Contribution, mean_delta, moved, with_momentum
-from aggregator.merging.tables import add_tables, public_spec
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.store import MODEL, RoundState, within
-from common.errors import RefusedError
-from common.model import initial_weights, weights_digest
+from common.errors import InputDataError, RefusedError
+from common.model import Weights, check_weights, initial_weights, weights_digest
 from common.plan import FederationPlan
-from common.wire.envelope import Array
+from common.sums.addition import Sum
+from common.sums.training import ModelState, advance
 from common.wire.expected import l2_norm
 from common.wire.records import ModelUpdate
+from common.wire.transport import START
 
 TABLE = "experience/table"
 VELOCITY = "velocity"
 TOTAL = "sketch_total"
+USUAL = "usual_norm_"
+START_FILE: Final = "start.safetensors"
+
+
+def read_start(plan: FederationPlan, data: bytes) -> Weights:
+    """The weights of the model that a plan starts from.
+
+    Raises:
+        InputDataError: not the model that the plan names.
+    """
+    try:
+        weights = {n: np.asarray(a) for n, a in safetensors.numpy.load(data).items()}
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise InputDataError(
+            "not a model", field="model.start", expected="safetensors", got=type(error).__name__
+        ) from error
+    check_weights(weights, plan)
+    if (digest := weights_digest(weights)) != plan.model.start:
+        raise InputDataError(
+            "not the model that the plan starts from",
+            field="model.start",
+            expected=f"{(plan.model.start or '')[:12]}…",
+            got=f"{digest[:12]}…",
+            advice="Name its file with --model, or its digest in the plan",
+        )
+    return weights
 
 
 class TrainingWork:
-    """See ``Work``. The state holds averaged weights, the merged table, and velocity if any."""
+    """See ``Work``. The state holds the model, the merged table, and velocity if any.
 
-    def __init__(self, plan: FederationPlan) -> None:
+    Args:
+        plan: of the run.
+        start: bytes of the model that the plan starts from; None for one from its seed.
+
+    Raises:
+        InputDataError: another model.
+    """
+
+    def __init__(self, plan: FederationPlan, start: bytes | None = None) -> None:
         self._plan = plan
+        self._brought = start
+        self._first = initial_weights(plan) if start is None else read_start(plan, start)
+
+    @property
+    def origin(self) -> str:
+        """See ``Work``."""
+        return weights_digest(self._first)
 
     def check_start(self, reply: Reply) -> None:
         """Another digest means another release or a broken machine: noticed before any merge."""
-        expected = weights_digest(initial_weights(self._plan))
-        if reply.report.weights_sha256 != expected:
+        if reply.report.weights_sha256 != self.origin:
             raise RefusedError(
                 "a site starts from other weights",
                 field="weights_sha256",
-                expected=expected[:12],
+                expected=self.origin[:12],
                 got="another digest",
                 advice="Update that site to the same release of Cairn",
             )
 
     def start(self, agreement: Agreement) -> RoundState:
         """See ``Work``."""
-        return self._state(0, agreement, dict(initial_weights(self._plan)), {}, None, 0)
+        return self._state(0, agreement, ModelState(self._first))
 
     def ask(self, step: Step, state: RoundState | None) -> Ask:
-        """See ``Work``."""
-        del step
-        if state is None:
-            return Ask()
-        return Ask(state.below(MODEL), state.arrays.get(TABLE), state.facts[TOTAL])
+        """See ``Work``: a start model comes beside every order, for a site may come late."""
+        del step, state
+        return Ask(beside={} if self._brought is None else {START: self._brought})
 
     def codec(self, step: Step, state: RoundState | None) -> str | None:
         """See ``Work``."""
         del step
         return state.agreement.codec if state else None
 
-    def odd(self, step: Step, replies: Mapping[str, Reply]) -> dict[str, str]:
-        """See ``Work``."""
-        del step
-        name = ModelUpdate.__name__
-        updates = {s: r.envelopes[name].arrays for s, r in replies.items() if name in r.envelopes}
-        return oversized({site: l2_norm(update) for site, update in updates.items()})
+    def odd(
+        self, step: Step, state: RoundState | None, replies: Mapping[str, Reply]
+    ) -> dict[str, str]:
+        """See ``Work``: an update beyond what the others and earlier rounds let expect."""
+        if step.phase != "train" or state is None:
+            return {}
+        return oversized(_norms(replies), _history(state))
 
-    def merge(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
-        """The averaged weights and added tables of a training round; else the same ones."""
-        weights, velocity = state.below(MODEL), state.below(VELOCITY)
-        total = state.facts[TOTAL]
-        table = state.arrays.get(TABLE)
-        if step.phase == "train":
-            contributions, tables = [], []
-            for site, reply in sorted(replies.items()):
-                update = reply.envelopes["ModelUpdate"]
-                samples = update.record.images if isinstance(update.record, ModelUpdate) else 0
-                contributions.append(Contribution(site, update.arrays, samples))
-                sketch = reply.envelopes["SketchTable"]
-                tables.append(np.asarray(sketch.arrays["table"], dtype=np.int64))
-                total += reply.report.transitions
-            spec = public_spec(self._plan, state.agreement.key_id, state.agreement.codec)
-            step_by, momentum = mean_delta(contributions), self._plan.rounds.server_momentum
-            if momentum:
-                step_by, kept = with_momentum(step_by, velocity, momentum)
-                velocity = dict(kept)
-            weights = dict(moved(weights, step_by))
-            merged = None if table is None else np.asarray(table, dtype=np.int64)
-            table = add_tables(spec, merged, tables)
-        return self._state(step.round, state.agreement, weights, velocity, table, total)
+    def merge(
+        self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
+    ) -> RoundState:
+        """What follows from a training round's sum; after an evaluation the same as before."""
+        model, history = model_of(state), _history(state)
+        if total is not None:
+            model = advance(model, self._plan, total)
+            history = [*history, reference(_norms(replies).values())][-ROUNDS:]
+        return self._state(step.round, state.agreement, model, history)
 
     def sketched(self, state: RoundState) -> tuple[float, int]:
         """See ``Work``."""
@@ -100,13 +128,35 @@ class TrainingWork:
         self,
         round_: int,
         agreement: Agreement,
-        weights: dict[str, Array],
-        velocity: dict[str, Array],
-        table: Array | None,
-        total: int,
+        model: ModelState,
+        history: Sequence[float] = (),
     ) -> RoundState:
-        arrays = within(MODEL, weights) | within(VELOCITY, velocity)
-        if table is not None:
-            arrays[TABLE] = table
-        digest = weights_digest({n: np.asarray(a, np.float32) for n, a in weights.items()})
-        return RoundState(round_, agreement, arrays, {TOTAL: total}, digest=digest)
+        arrays = within(MODEL, dict(model.weights)) | within(VELOCITY, dict(model.velocity))
+        if model.table is not None:
+            arrays[TABLE] = model.table
+        usual = {f"{USUAL}{n}": round(norm) for n, norm in enumerate(history)}
+        facts = {TOTAL: model.total, **usual}
+        return RoundState(round_, agreement, arrays, facts, digest=model.digest)
+
+
+def _norms(replies: Mapping[str, Reply]) -> dict[str, float]:
+    """L2 norm of every site's update, in its own fixed-point units."""
+    name = ModelUpdate.__name__
+    return {s: l2_norm(r.envelopes[name].arrays) for s, r in replies.items() if name in r.envelopes}
+
+
+def _history(state: RoundState) -> list[float]:
+    """What the last rounds' updates were usually long, oldest first."""
+    names = sorted(name for name in state.facts if name.startswith(USUAL))
+    return [float(state.facts[name]) for name in names]
+
+
+def model_of(state: RoundState) -> ModelState:
+    """The model of a state that ``TrainingWork`` made."""
+    table = state.arrays.get(TABLE)
+    return ModelState(
+        {n: np.asarray(a, np.float32) for n, a in state.below(MODEL).items()},
+        {n: np.asarray(a, np.float32) for n, a in state.below(VELOCITY).items()},
+        None if table is None else np.asarray(table, np.int64),
+        state.facts[TOTAL],
+    )

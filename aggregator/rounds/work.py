@@ -16,7 +16,8 @@ from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.embedding import CODEBOOK_FILE, EmbedWork
 from aggregator.rounds.pixels import CODEC_FILE, PixelWork
 from aggregator.rounds.store import RoundState, RunStore
-from aggregator.rounds.training import TrainingWork
+from aggregator.rounds.training import START_FILE, TrainingWork
+from common.sums.addition import Sum
 
 __all__ = ["Ask", "Work", "make_work"]
 
@@ -31,6 +32,10 @@ class Work(Protocol):
             RefusedError: it may not take part in this run.
         """
 
+    @property
+    def origin(self) -> str:
+        """Digest of what the run starts from: of weights, or of how pixels become keys."""
+
     def start(self, agreement: Agreement) -> RoundState:
         """The state after round 0."""
 
@@ -40,15 +45,25 @@ class Work(Protocol):
     def codec(self, step: Step, state: RoundState | None) -> str | None:
         """Identity that the sites' records must name; None before round 0 has settled it."""
 
-    def odd(self, step: Step, replies: Mapping[str, Reply]) -> dict[str, str]:
+    def odd(
+        self, step: Step, state: RoundState | None, replies: Mapping[str, Reply]
+    ) -> dict[str, str]:
         """Sites whose accepted records do not go with the others', with the reason.
 
         Raises:
             RefusedError: nobody can tell who is right.
         """
 
-    def merge(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
+    def merge(
+        self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
+    ) -> RoundState:
         """The state after a step.
+
+        Args:
+            step: that was taken.
+            state: before it.
+            replies: that were accepted.
+            total: the sum of their records, in phases that have one.
 
         Raises:
             CairnError: the records together give nothing to go on with; the run ends.
@@ -65,4 +80,4 @@ def make_work(store: RunStore) -> Work:
         return PixelWork(plan)
     if plan.kind == "embed":
         return EmbedWork(plan, store.attached(CODEC_FILE), store.attached(CODEBOOK_FILE))
-    return TrainingWork(plan)
+    return TrainingWork(plan, store.attached(START_FILE) if plan.model.start else None)

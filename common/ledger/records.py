@@ -143,6 +143,8 @@ _REQUIRED: dict[str, tuple[str, ...]] = {
         "arrays",
         "plan_fingerprint",
         "policy_sha256",
+        "phase",
+        "order_sha256",
     ),
     "SENT": ("payload_sha256",),
     "SEND_FAILED": ("payload_sha256", "code"),
@@ -184,7 +186,8 @@ class LedgerRecord(Frozen):
         bytes: their number.
         arrays: the arrays inside.
         plan_fingerprint, policy_sha256, app_sha256, image_digest: what was in force.
-        code: number of the refusal or failure; texts stay in the site's log.
+        code: number of the refusal or failure; texts stay in the site's log. A SEND has one
+            when no more than a failure's number left.
         detail: field, expectation and kind of what was refused.
         dp: differential privacy applied.
         masked: whether secure aggregation masked the payload.

@@ -127,6 +127,7 @@ class _Audit:
         self._anchors: dict[int, list[_Anchor]] = {}
         self._receipt_digests: set[str] = set()
         self._hashed: set[str] = set()
+        self._asked: set[str] = set()
         self._agreed = 0  # up to this size the log matches something signed
         self._last_ts = ""
 
@@ -143,6 +144,7 @@ class _Audit:
             frontier.add(leaf_hash(line))
             self._check_anchors(frontier)
             self._check_payload(seq, record)
+            self._check_asked(seq, record)
             self.totals.add(record)
         self._check_end(frontier.size, signed.size, lines)
         self._look_for_oddities()
@@ -261,11 +263,21 @@ class _Audit:
             raise _broken(seq, f"its payload {digest[:16]} was altered")
         self.totals.payloads_present += 1
 
+    def _check_asked(self, seq: int, record: LedgerRecord) -> None:
+        """What was asked lies in the archive beside what was answered, and may expire like it."""
+        for what, digest in (("plan", record.plan_fingerprint), ("order", record.order_sha256)):
+            if digest is None or digest in self._asked:
+                continue
+            self._asked.add(digest)
+            path = self.layout.payload(digest)
+            if path.exists() and sha256_hex(read_bytes(path, what)) != digest:
+                raise _broken(seq, f"its {what} {digest[:16]} was altered")
+
     def _look_for_oddities(self) -> None:
         if not self.layout.payloads.is_dir():
             return
         names = {path.name for path in self.layout.payloads.iterdir()}
-        orphans = len(names - set(self.declared))
+        orphans = len(names - set(self.declared) - self._asked)
         if orphans:
             self.warnings.append(f"{orphans} archived payloads have no record (never released)")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from common.plan.fields import Frozen, Positive
 
@@ -39,11 +39,20 @@ class Model(Frozen):
         architecture: ``triplanar`` sees three orthogonal cuts through its position.
         roi: side of each cut in samples.
         width: channels of the first convolution; the others are multiples of it.
+        start: digest of the weights that the run starts from, which every site must know;
+            none: weights drawn from the plan's seed.
     """
 
     architecture: Literal["triplanar"] = "triplanar"
     roi: Annotated[int, Field(ge=9, le=129)] = 45
     width: Annotated[int, Field(ge=4, le=64)] = 16
+    start: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """TOML has no null: a plan that starts from its seed does not speak of a start."""
+        whole: dict[str, object] = serialize(self)
+        return {name: value for name, value in whole.items() if value is not None}
 
 
 class Agent(Frozen):

@@ -24,7 +24,7 @@ from common.wire.records import Record, parse_record
 
 Array = NDArray[np.generic]
 METADATA_KEY = "cairn"
-ALLOWED_DTYPES = frozenset({"float32", "int64"})
+ALLOWED_DTYPES = frozenset({"float32", "int32", "int64"})
 MAX_HEADER_BYTES = 1 << 20
 
 

@@ -51,6 +51,7 @@ class Expected:
         site, run, round, phase, plan: of the order that is answered.
         shapes: name to shape of every weight of the plan's model.
         key_id, codec: of the sites' sketches; None where they are not known yet.
+        samples: most samples that the site may count as.
     """
 
     site: str
@@ -62,6 +63,7 @@ class Expected:
     floors: Floors
     key_id: str | None = None
     codec: str | None = None
+    samples: int = 1_000_000
 
 
 def require(holds: bool, field: str, expected: str, got: str) -> None:

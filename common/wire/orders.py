@@ -1,121 +1,132 @@
-"""What the aggregator asks of a site: one signed order per round.
+"""What the aggregator asks of a site: one signed order per round, words only.
 
-An order carries the whole plan as data and what the round starts from: the
-current weights and the merged experience sketch, or the codec of pixels and the
-merged tables. A codebook travels beside it in the parcel and is named by its
-digest in the plan. An order is signed by the aggregator's witness key, because
-the courier that hands it to the worker is not trusted with more than carrying.
+An order says run, round, phase and plan, which sites may take part, and names by its
+digest the sum that the last round came to. It carries no weights: a site computes those
+itself, from sums that it verifies. Sums, a start model and a codebook travel beside the
+order in the parcel. An order is signed by the aggregator's witness key, because the
+courier that hands it to the worker is not trusted with more than carrying, and because
+the site's ledger keeps it: it shows what was asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from common.canonical import parse_canonical_json
+from common.canonical import canonical_json, parse_canonical_json
 from common.errors import RefusedError
 from common.plan import FederationPlan, describe_validation, parse_plan
 from common.schedule import Phase
-from common.wire.envelope import Array, pack, unpack
-from common.wire.records import Count, RunName
+from common.wire.records import Count, Digest, RunName, SiteName
 
-SIGNATURE_CONTEXT = b"cairn/order/v1\n"
-WEIGHT_PREFIX = "weight/"
-SKETCH_NAME = "experience/table"
-PIXEL_PREFIX = "pixels/"
+SIGNATURE_CONTEXT = b"cairn/order/v2\n"
+MAX_ORDER_BYTES = 1 << 20
+MOST_SITES = 1000
 
 
-class OrderHeader(BaseModel):
+class _Words(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class RosterEntry(_Words):
+    """One site that may take part in a run.
+
+    Attributes:
+        site: its name.
+        ledger_key: fingerprint of the key that signs its ledger.
+        samples: most samples that it may count as in an average.
+    """
+
+    site: SiteName
+    ledger_key: Digest
+    samples: Annotated[int, Field(ge=1, le=1_000_000)] = 1
+
+
+class OrderHeader(_Words):
     """The words of an order.
 
     Attributes:
-        phase: ``begin`` asks for the digest of the initial weights; ``train`` for an
-            evaluation of the given weights and a round of training; ``evaluate`` for the
+        phase: ``begin`` asks what the site starts from; ``train`` for an evaluation of the
+            weights that the run has come to and a round of training; ``evaluate`` for the
             evaluation alone; the other phases are those of ``common.schedule``.
         round: 0 for ``begin``.
         plan: canonical JSON of the plan.
         deadline_s: seconds after which the aggregator stops waiting.
-        sketch_total: keys behind the merged experience table.
+        roster: the sites that may take part, in order of name; the same in every order.
+        sum: digest of what the round before came to, where that was a sum.
         codec: canonical JSON of the codec of pixels, once there is one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    v: Literal[1] = 1
+    v: Literal[2] = 2
     message: Literal["Order"] = "Order"
     run: RunName
     round: Count
     phase: Phase
     plan: str
     deadline_s: Annotated[int, Field(ge=1, le=86_400)]
-    sketch_total: Count = 0
+    roster: Annotated[
+        tuple[RosterEntry, ...], Field(min_length=1, max_length=MOST_SITES, strict=False)
+    ]
+    sum: Digest | None = None
     codec: str | None = None
+
+    @model_validator(mode="after")
+    def _every_site_once(self) -> Self:
+        names = [entry.site for entry in self.roster]
+        if names != sorted(set(names)):
+            raise ValueError("a roster in order of name, each site once")
+        return self
 
 
 @dataclass(frozen=True)
 class Order:
-    """A decoded order.
+    """A decoded order, with what came beside it.
 
     Attributes:
-        weights: float32 arrays of the global model by name; empty in phase ``begin``.
-        sketch: merged experience table int64[rows, columns], or None before the first.
-        tables: merged tables of pixels by name; empty but in phase ``recover``.
-        codebook: the bytes that came beside the order, digest checked; None without any.
+        sums: bytes of sums by round, the order's own and those that the site missed;
+            nothing of them is verified yet.
+        start: bytes of a start model, digest not compared yet; None without any.
+        codebook: its bytes, digest checked; None without any.
     """
 
     header: OrderHeader
     plan: FederationPlan
-    weights: Mapping[str, Array]
-    sketch: Array | None
-    tables: Mapping[str, Array] = field(default_factory=dict)
+    sums: Mapping[int, bytes] = field(default_factory=dict)
+    start: bytes | None = None
     codebook: bytes | None = None
 
+    @property
+    def roster(self) -> dict[str, RosterEntry]:
+        """The sites that may take part, by name."""
+        return {entry.site: entry for entry in self.header.roster}
 
-def encode_order(
-    header: OrderHeader,
-    weights: Mapping[str, Array],
-    sketch: Array | None,
-    tables: Mapping[str, Array] | None = None,
-) -> bytes:
+
+def encode_order(header: OrderHeader) -> bytes:
     """Order bytes; the same for every site of a round."""
-    arrays = {WEIGHT_PREFIX + name: array for name, array in weights.items()}
-    arrays |= {PIXEL_PREFIX + name: array for name, array in (tables or {}).items()}
-    if sketch is not None:
-        arrays[SKETCH_NAME] = sketch
-    return pack(header.model_dump(mode="json", exclude_none=True), arrays)
+    return canonical_json(header.model_dump(mode="json", exclude_none=True))
 
 
 def decode_order(data: bytes) -> Order:
     """Read an order whose signature has been checked.
 
     Raises:
-        RefusedError: not an order, unknown field, unknown array.
+        RefusedError: not an order, unknown field, or more bytes than an order has.
+        VerificationError: not canonical JSON.
         InputDataError: the plan inside is not valid.
     """
-    metadata, arrays = unpack(data)
+    if len(data) > MAX_ORDER_BYTES:
+        raise RefusedError(
+            "an order is not valid", expected=f"at most {MAX_ORDER_BYTES} bytes", got="more"
+        )
     try:
-        header = OrderHeader.model_validate(metadata)
+        header = OrderHeader.model_validate(parse_canonical_json(data, "order"))
     except ValidationError as error:
-        field, expected, got = describe_validation(error)
-        raise RefusedError("an order is not valid", field=field, expected=expected, got=got) from (
+        name, expected, got = describe_validation(error)
+        raise RefusedError("an order is not valid", field=name, expected=expected, got=got) from (
             error
         )
     plan = parse_plan(parse_canonical_json(header.plan.encode("utf-8"), "order.plan"))
-    sketch = arrays.pop(SKETCH_NAME, None)
-    weights = _below(WEIGHT_PREFIX, arrays)
-    tables = _below(PIXEL_PREFIX, arrays)
-    strangers = len(arrays) - len(weights) - len(tables)
-    if strangers:
-        raise RefusedError(
-            "an order carries an unknown array",
-            expected=f"{WEIGHT_PREFIX}…, {PIXEL_PREFIX}… or {SKETCH_NAME}",
-            got=f"{strangers} other names",
-        )
-    return Order(header, plan, weights, sketch, tables)
-
-
-def _below(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}
+    return Order(header, plan)

@@ -15,8 +15,9 @@ from common.canonical import canonical_json, parse_canonical_json, sha256_hex
 from common.errors import RefusedError
 from common.wire.records import Count, Digest
 
-MAX_PARTS = 64
-MAX_MANIFEST_BYTES = 1 << 16
+MAX_PARTS = 1024
+"""An order to a site that was away brings a sum for every round that it missed."""
+MAX_MANIFEST_BYTES = 1 << 18
 
 
 class _Part(BaseModel):

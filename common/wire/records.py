@@ -20,6 +20,10 @@ KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
+Tag = Annotated[str, Field(pattern=r"^[01][0-9a-f]{15}$")]
+"""A tag of ``common.sums.tags``: below 2**61, in 16 hex digits."""
+UNTAGGED = "0" * 16
+"""What stands in a record until the worker, which has the key, has made its tag."""
 Micrometres = Annotated[int, Field(ge=0, le=10_000_000)]
 
 
@@ -47,18 +51,23 @@ class _Common(_Header):
 class ModelUpdate(_Common):
     """Difference between the weights after and before a round's training.
 
-    Arrays: one float32 array per weight of the plan's model, by name.
+    Arrays: one int32 array per weight of the plan's model, by name, in units of 2**-24.
 
     Attributes:
         images: images trained on.
+        samples: how much the difference counts in the average: at most the images, and at
+            most what the roster lets this site count as.
         transitions: new transitions gathered in this round.
         updates: gradient steps taken.
+        tag: of ``samples`` times the arrays, and of ``samples``.
     """
 
     record_type: Literal["ModelUpdate"] = "ModelUpdate"
     images: Count
+    samples: Count
     transitions: Count
     updates: Count
+    tag: Tag = UNTAGGED
 
 
 class SketchTable(_Common):
@@ -70,6 +79,7 @@ class SketchTable(_Common):
         key_id: names the federation key without telling it.
         codec: identity of the quantiser; tables of different codecs cannot be added.
         total: keys counted; every row's absolute sum is at most this.
+        tag: of the table and ``total``.
     """
 
     record_type: Literal["SketchTable"] = "SketchTable"
@@ -79,6 +89,7 @@ class SketchTable(_Common):
     key_id: KeyId
     codec: Digest
     total: Count
+    tag: Tag = UNTAGGED
 
 
 class PixelStatistics(_Common):
@@ -92,6 +103,7 @@ class PixelStatistics(_Common):
         codec: identity of what the sums were taken with.
         slides: slides read.
         pixels: pixels summed; of ``ranges``, those of tissue.
+        tag: of the arrays, ``slides`` and ``pixels``.
     """
 
     record_type: Literal["PixelStatistics"] = "PixelStatistics"
@@ -99,6 +111,7 @@ class PixelStatistics(_Common):
     codec: Digest
     slides: Count
     pixels: Count
+    tag: Tag = UNTAGGED
 
 
 class PixelSketches(_Common):
@@ -114,6 +127,7 @@ class PixelSketches(_Common):
         codec: identity of the codec; tables of different codecs cannot be added.
         slides: slides read.
         pixels: keys counted in ``full``, ``prefix`` and ``prefix_counts``.
+        tag: of the arrays, ``slides`` and ``pixels``.
     """
 
     record_type: Literal["PixelSketches"] = "PixelSketches"
@@ -123,6 +137,7 @@ class PixelSketches(_Common):
     codec: Digest
     slides: Count
     pixels: Count
+    tag: Tag = UNTAGGED
 
 
 class HeavyHitters(_Common):
@@ -189,6 +204,7 @@ class RoundReport(_Common):
     Attributes:
         code: what became of the order.
         weights_sha256: digest of the weights the site starts from; all sites' must agree.
+        link: of the chain of sums that the site worked from; all sites' must agree.
         key_id, codec: of the site's sketches; all sites' must agree.
         errors: evaluation of the weights received, before training on them.
         loss_milli: mean Huber loss of the round's updates, times 1000.
@@ -202,6 +218,7 @@ class RoundReport(_Common):
     transitions: Count = 0
     updates: Count = 0
     weights_sha256: Digest | None = None
+    link: Digest | None = None
     key_id: KeyId | None = None
     codec: Digest | None = None
     errors: Annotated[tuple[LandmarkError, ...], Field(max_length=64, strict=False)] = ()

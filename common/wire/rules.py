@@ -54,6 +54,15 @@ ANSWERS: Final[Mapping[Phase, tuple[type[Record], ...]]] = {
 }
 """What may answer which order. A type that is not here cannot cross."""
 
+FIXED_POINT: Final = 2.0**24
+"""Units of a model update per unit of its weights."""
+SUMMED: Final[Mapping[Phase, tuple[type[Record], ...]]] = {
+    "train": (ModelUpdate, SketchTable),
+    "survey": (PixelStatistics,),
+    "range": (PixelStatistics,),
+    "sketch": (PixelSketches,),
+}
+"""What of an answer is added to the other sites'; the rest is read and kept."""
 MAX_LOSS_MILLI: Final = 10**9
 MAX_TRAIN_MS: Final = 7 * 86_400_000
 _FAILURE_FIELDS: Final = frozenset({"plan_fingerprint", "site", "run", "round", "code"})
@@ -108,12 +117,12 @@ def _check_update(record: ModelUpdate, arrays: Mapping[str, Array], expected: Ex
     )
     for name, shape in shapes.items():
         array = arrays[name]
-        require_array(array, f"weights/{name}", "float32", shape)
-        bad = array.size - int(np.isfinite(array).sum())
-        require(bad == 0, f"weights/{name}", "finite", f"{bad} values that are not")
+        require_array(array, f"weights/{name}", "int32", shape)
     limit = expected.plan.limits.update_l2
-    require(l2_norm(arrays) <= limit, "weights", f"of L2 norm at most {limit:g}", "a larger norm")
+    norm = l2_norm(arrays) / FIXED_POINT
+    require(norm <= limit, "weights", f"of L2 norm at most {limit:g}", "a larger norm")
     _check_counts(record, expected)
+    require_within(record.samples, "samples", 1, min(record.images, expected.samples))
     floor = expected.floors.transitions
     require(record.transitions >= floor, "transitions", f"at least {floor}", "fewer")
 

@@ -13,8 +13,17 @@ ORDER = "order"
 SIGNATURE = "signature"
 RECEIPT = "receipt"
 CODEBOOK = "codebook"
+START = "start"
 """Parts of an order's parcel; the receipt is present once the site has a cosigned checkpoint,
-the codebook where the order's plan names one."""
+the codebook and the start model where the order's plan names one."""
+SUM_PREFIX = "sum-"
+"""Before the number of a round, six digits: the sum that it came to."""
+
+
+def sum_part(round_: int) -> str:
+    """Name of the part that holds a round's sum."""
+    return f"{SUM_PREFIX}{round_:06d}"
+
 
 ENVELOPE_SUFFIX = ".envelope"
 PROOF_SUFFIX = ".proof"

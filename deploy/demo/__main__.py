@@ -10,11 +10,13 @@ import base64
 import hashlib
 import json
 import platform
+import re
 import shutil
 import signal
 import sys
 import time
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -34,6 +36,7 @@ from deploy.demo.processes import Processes
 SITES = ("site-a", "site-b", "site-c")
 HERE = Path(__file__).resolve().parent
 LIMIT_S = 1800.0
+PERSON = "the demonstration"
 MARKER = ".cairn-demo"
 
 
@@ -84,15 +87,46 @@ def enrol(processes: Processes, folder: Path, port: int) -> None:
     for site in SITES:
         processes.run("cairn-aggregator", "invite", site, "--by-mail", "--dir", "federation")
     processes.start("aggregator", "cairn-aggregator", "up", "--dir", "federation")
+    fingerprints = {}
     for site in SITES:
         # A hospital's folder is there before it joins; here it fills meanwhile.
         (folder / "data" / site).mkdir(parents=True, exist_ok=True)
-        processes.run(
+        said = processes.run(
             *("cairn-site", "join", f"{site}.invite.toml", "--data", f"data/{site}"),
             *("--site-dir", site, "--federation-key", "federation.key"),
         )
+        fingerprints[site] = told_fingerprint(said)
         processes.run("cairn-aggregator", "admit", f"{site}/request.json", "--dir", "federation")
+    acquaint(processes, fingerprints)
     processes.wait_for_text("aggregator", "ready", 90)
+
+
+def told_fingerprint(said: str) -> str:
+    """The fingerprint of a site's ledger key, as ``join`` tells it for the telephone.
+
+    Raises:
+        InternalError: ``join`` tells none.
+    """
+    found = re.search(r"ledger key\s+([0-9a-f]{64})", said)
+    if found is None:
+        raise InternalError("join does not tell the ledger key's fingerprint")
+    return found[1]
+
+
+def acquaint(processes: Processes, fingerprints: Mapping[str, str]) -> None:
+    """Every site confirms the others: what hospitals do by telephone, nobody has to here."""
+    for site in SITES:
+        others = (f"{name}:{key}" for name, key in fingerprints.items() if name != site)
+        processes.run(
+            *("cairn-site", "peers", "confirm", *others),
+            *("--by", PERSON, "--site-dir", site),
+        )
+
+
+def approve(processes: Processes, plan: str) -> None:
+    """A person at every site would read the plan (``cairn-site plans show``); here none does."""
+    for site in SITES:
+        processes.run("cairn-site", "plans", "approve", plan, "--by", PERSON, "--site-dir", site)
 
 
 def start_sites(processes: Processes) -> None:
@@ -224,6 +258,7 @@ def demo(folder: Path, plan_file: Path | None, seed: int | None, port: int) -> N
         processes.start("warmup", sys.executable, "-m", "deploy.demo.warmup", "plan.toml")
         write_demo_key(folder / "federation.key", plan.seed)
         enrol(processes, folder, port)
+        approve(processes, "plan.toml")
         processes.wait("data", 300)
         processes.wait("warmup", 300)
         narrate("Starting a worker and a courier at each site", began)

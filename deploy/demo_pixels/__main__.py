@@ -27,6 +27,7 @@ from common.keys.key_counts import KeyCounts
 from common.keys.pixel_agreement import read_component_codec
 from common.plan import FederationPlan
 from deploy.demo.__main__ import (
+    approve,
     audit,
     clean_folder,
     enrol,
@@ -187,6 +188,7 @@ def demo(folder: Path, seed: int | None, port: int) -> None:
         write_demo_key(folder / "federation.key", plan.seed)
         enrol(processes, folder, port)
         allow_pixels(folder)
+        approve(processes, "plan.toml")
         processes.wait("data", 300)
         processes.wait("warmup", 300)
         narrate("Starting a worker and a courier at each site", began)
@@ -199,6 +201,7 @@ def demo(folder: Path, seed: int | None, port: int) -> None:
         found = name_clusters(processes, folder, codec)
         narrate("The codebook goes back: every site turns its slides into maps", began)
         write_maps_plan(folder, codec, found.book, plan.seed)
+        approve(processes, "maps.toml")
         documents = ("--codec", shown(kept, folder) + "/codec.json", "--codebook", "labelled.json")
         run = run_plan(processes, folder, "maps.toml", *documents)
         found.ground[...] = collect_maps(folder, found, run.name)

@@ -17,7 +17,7 @@ from common.model import check_weights, initial_weights
 from common.plan import FederationPlan
 from site_client.agent.evaluation import EvaluationReport, evaluate
 from site_client.agent.keys import ExperienceKeys, experience_codec
-from site_client.agent.learner import Learner, Progress
+from site_client.agent.learner import Learner, Progress, Watch
 from site_client.agent.network import set_weights, use_deterministic_torch
 from site_client.agent.networks import QNetwork, build_network
 from site_client.agent.search import greedy_search
@@ -94,7 +94,11 @@ class _Spaces:
 
 
 def planned_learner(
-    plan: FederationPlan, cases: Sequence[Case], seed: int, progress: Progress | None = None
+    plan: FederationPlan,
+    cases: Sequence[Case],
+    seed: int,
+    progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Learner:
     """A site's learner, with the plan's first weights.
 
@@ -103,6 +107,7 @@ def planned_learner(
         cases: the site's cases; their voxels are copied into one buffer.
         seed: of this site's exploration and sampling; sites should differ.
         progress: called with (updates done, updates of this call).
+        watch: shown the transitions of every gradient step.
 
     Raises:
         InputDataError: no cases, or more than a situation can number.
@@ -114,6 +119,7 @@ def planned_learner(
         learner_settings(plan),
         seed,
         progress=progress,
+        watch=watch,
         keys=ExperienceKeys(task, experience_codec(plan)),
     )
 

@@ -39,6 +39,7 @@ from site_client.agent.task import Outcome, Situations, Task
 Frequencies = Callable[[NDArray[np.uint64]], NDArray[np.float64]]
 Keys = Callable[[Situations, Outcome], NDArray[np.uint64]]
 Progress = Callable[[int, int], None]
+Watch = Callable[[Situations], None]
 
 # Counts of what is held grow old as more is met; they are looked up again this often.
 _UPDATES_PER_RECOUNT = 1000
@@ -87,6 +88,7 @@ class Learner:
         progress: called with (updates done, updates of this call); may raise to leave.
         keys: names transitions for whoever counts them (`new_experience_keys`). A
             learner without it names them only where its replay asks how rare they are.
+        watch: shown a copy of the transitions of every gradient step; it has no say in it.
         threads: of torch; another number gives other weights.
     """
 
@@ -100,6 +102,7 @@ class Learner:
         planned_updates: int | None = None,
         progress: Progress | None = None,
         keys: Keys | None = None,
+        watch: Watch | None = None,
         threads: int = 1,
     ) -> None:
         use_deterministic_torch(threads)
@@ -108,6 +111,7 @@ class Learner:
         self._settings = settings
         self._planned = max(1, settings.updates if planned_updates is None else planned_updates)
         self._progress = progress
+        self._watch = watch
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._searches = Searches(task, settings, self._rng)
         self._replay = Replay(task.situation, settings)
@@ -249,6 +253,8 @@ class Learner:
         drawn = self._replay.sample(self._rng, self._settings.batch, self.progress)
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate
+        if self._watch is not None:
+            self._watch(drawn.transitions.copy())
         self._optimizer.zero_grad()
         loss, errors = self._backward(drawn)
         nn.utils.clip_grad_norm_(self._online.parameters(), self._settings.gradient_clip)

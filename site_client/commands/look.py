@@ -82,7 +82,9 @@ def status(root: Path, *, as_json: bool) -> None:
       waiting           [orders not yet answered, replies not yet fetched]
       log               last line of the worker's log
       key               null, or how the federation key stands
+      peers             null, or {confirmed, others, needed, changed, says}
       certificate_days  until ours expires; negative: it has; null: none
+      plans             that wait for a person: [{fingerprint, plan, since, run, ...}]
 
     Reads files only: it asks nobody, and works while worker and courier run.
     """  # noqa: D301 - \b is click's, and must not be an escape
@@ -114,6 +116,13 @@ def _tell(found: SiteStatus) -> None:
     click.echo(f"key       {'nothing heard yet' if found.key is None else found.key.says}")
     if found.key is not None and found.key.trouble:
         click.echo(f"REFUSED   {found.key.trouble}")
+    for plan in found.plans:
+        click.echo(
+            f"PLAN      {plan['plan']} waits since {plan['since']} for a person: "
+            f"cairn-site plans show {str(plan['fingerprint'])[:12]}"
+        )
+    if found.peers is not None:
+        click.echo(f"peers     {found.peers['says']}")
     if found.certificate_days is not None:
         click.echo(f"ours      certificate good for {found.certificate_days} days")
     click.echo(f"waiting   {found.waiting[0]} orders, {found.waiting[1]} replies")

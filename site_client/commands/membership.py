@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from common.cli import echo_json, json_option
 from common.enrolment import Invite, read_invite
 from common.wire.bounds import MAX_IMAGES
+from common.errors import InputDataError
 from site_client.commands.options import FILE, FOLDER, site_option
+from site_client.egress.policy import read_policy
 from site_client.site import SiteFolder
+
+if TYPE_CHECKING:
+    from site_client.join import Joined
 
 
 @click.command()
@@ -45,7 +51,8 @@ def join(
     an invite without a token, or --offline, leaves a request.json to be sent by mail.
     The request also says how many images there are; none of them is opened.
     The key that all sites share is made by the first of them and comes, sealed, by
-    itself; --federation-key and --new-federation-key are for carrying it by hand.
+    itself from a site that your staff have confirmed by telephone (`cairn-site peers`);
+    --federation-key and --new-federation-key are for carrying it by hand.
     Joining again keeps the keys: after a lost answer, or with a new invite.
     """
     from site_client.join import bring_federation_key, check_invite, join_again
@@ -69,10 +76,7 @@ def join(
     click.echo(
         f"{invite.site} {'has joined' if online else 'is ready to join'} {invite.federation}."
     )
-    steps.append(
-        f"Compare with the coordinator, by telephone:\n     authority    {joined.ca_sha256}\n"
-        f"     witness key  {joined.witness}\n     ledger key   {joined.ledger}"
-    )
+    steps.append(_call(joined))
     if not online:
         steps.append(f"Send {joined.request} (public keys, and how many images you have).")
     if site.tls_certificate.exists() and online:
@@ -90,7 +94,46 @@ def join(
         )
     for number, step in enumerate(steps, 1):
         click.echo(f"{number}. {step}")
-    click.echo(f"Read {site.policy_file}: it bounds what may leave. Then: cairn-site check")
+    click.echo(f"Read {site.policy_file}: it bounds what may leave.")
+    click.echo(_left_to_type(site, online=online))
+
+
+def _call(joined: Joined) -> str:
+    """The one telephone call: with the coordinator, and with the other sites' staff."""
+    from site_client.keys.aloud import first_groups
+
+    return (
+        "Make one telephone call, to numbers that you know, with the coordinator and the other\n"
+        "   sites' staff on the line. Compare with the coordinator:\n"
+        f"     authority    {joined.ca_sha256}\n"
+        f"     witness key  {joined.witness}\n"
+        f"     ledger key   {joined.ledger}\n"
+        f"   Read the first four groups of your ledger key to the other sites:\n"
+        f"     {first_groups(joined.ledger)}\n"
+        "   and write down what each of them reads to you."
+    )
+
+
+def _left_to_type(site: SiteFolder, *, online: bool) -> str:
+    """The commands between joining and the first round; three of them, and check when in doubt."""
+    where = "" if site.root == Path() else f" --site-dir {site.root}"
+    try:
+        least = read_policy(site.policy_file).peers.least_known
+    except InputDataError:
+        least = 0  # `cairn-site check` says what is wrong with it
+    name = "NAME" if online else "NAME:FINGERPRINT"
+    lines = {
+        f"cairn-site peers confirm {name}...{where}": f"what the others read; at least {least}"
+        if least
+        else "what the others read",
+        f"cairn-site plans{where}": "read the waiting plan, and approve it",
+        f"cairn-site up{where}": "leave it running",
+    }
+    width = max(map(len, lines))
+    told = [f"  {line:<{width}}   {why}" for line, why in lines.items()]
+    return "\n".join(
+        ["Left to type:", *told, f"What is missing, at any time: cairn-site check{where}"]
+    )
 
 
 def _send(invite: Invite, site: SiteFolder) -> str:

@@ -58,13 +58,13 @@ def dry_run(
     if as_json:
         echo_json(rehearsal.as_dict())
     else:
-        _tell(rehearsal)
+        tell_rehearsal(rehearsal)
         if page is not None:
             click.echo(f"Pictures: {page}")
     ctx.exit(int(ExitCode.OK if rehearsal.allowed else ExitCode.REFUSED))
 
 
-def _tell(rehearsal: Rehearsal) -> None:
+def tell_rehearsal(rehearsal: Rehearsal) -> None:
     """What would leave, as a table, its headers, and the sum."""
     from site_client.worker.dry_run import NOISE
 

@@ -33,6 +33,7 @@ class Context:
         shapes: name to shape of every weight of the plan's model.
         key_id, codec: of the site's sketches.
         public_key_id: id of the sketch key that everybody knows (tier 0).
+        samples: most that this site may count as in an average.
         round_bytes, run_bytes: envelope bytes that have left already.
     """
 
@@ -48,6 +49,7 @@ class Context:
     public_key_id: str
     round_bytes: int = 0
     run_bytes: int = 0
+    samples: int = 1_000_000
 
     def expected(self) -> Expected:
         """The rules of every site, with the stricter of the plan's and this site's floors."""
@@ -69,6 +71,7 @@ class Context:
             ),
             key_id=self.key_id,
             codec=self.codec,
+            samples=self.samples,
         )
 
 

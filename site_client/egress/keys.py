@@ -2,7 +2,8 @@
 
 The same order as for every release: check, archive, record, hand over. What may
 leave is 128 bytes per receiver, half of it a signature that this site itself has
-made for that receiver; the policy's ``[keys]`` says who may be one. To audit, read
+made for that receiver; the policy's ``[keys]`` and the people of this site, who
+confirm others, say who may be one. To audit, read
 ``check_keys`` and stop: what it calls is in ``common.wire.sealed_keys``.
 """
 
@@ -37,6 +38,8 @@ class KeyContext:
         generation, key_id: of the key that may leave sealed.
         receivers: fingerprint of the ledger key of every site whose own signature
             over its keys was verified, by site; we ourselves may be one.
+        confirmed: fingerprint of the ledger key of every site that a person of this one
+            has confirmed, by site.
         policy: the site's own.
     """
 
@@ -46,6 +49,7 @@ class KeyContext:
     generation: int
     key_id: str
     receivers: Mapping[str, str]
+    confirmed: Mapping[str, str]
     policy: Policy
 
 
@@ -67,8 +71,14 @@ def check_keys(data: bytes, context: KeyContext) -> SealedParcel:
         known = own.receivers.get(label.for_site) == label.for_ledger_key
         _require(known, "receiver", "a site whose keys were verified")
         sharing = own.policy.sharing
-        allowed = label.for_site == own.site or sharing.allows(label.for_site, label.for_ledger_key)
-        _require(allowed and sharing.share != "never", "receiver", "one that policy.toml allows")
+        allowed = label.for_site == own.site or sharing.allows(
+            label.for_site, label.for_ledger_key, own.confirmed
+        )
+        _require(
+            allowed and sharing.share != "never",
+            "receiver",
+            "one that policy.toml or a person here allows",
+        )
         check_box(box.box, box.signature, label, own.ledger_key)
     return parcel
 

@@ -1,7 +1,9 @@
 """Check, record, hand over: in this order, or nothing leaves.
 
-1. The gate passes every envelope of the answer, together.
-2. Their bytes go into the ledger's archive, and a note of intent beside it.
+1. The gate passes every envelope of the answer, together, and the history finds the
+   order to be a new one, and within the budget over all runs.
+2. Their bytes go into the ledger's archive, and a note of intent beside it; so do the
+   order's own bytes and the text of its plan, which every record names by their digests.
 3. One SEND record each; the signed checkpoint after the last is the commit point.
 4. The proofs are kept, so that a repeated order gets the same bytes again.
 5. Only now one parcel goes into the outbox.
@@ -16,74 +18,33 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import Field
-
-from common.canonical import canonical_json, sha256_hex
+from common.canonical import canonical_json
 from common.errors import CairnError, RefusedError, VerificationError
 from common.ledger.log import Ledger
 from common.ledger.records import ArrayRecord, LedgerRecord, RefusalDetail
-from common.plan import Frozen
 from common.wire import parcel
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope, decode, describe_arrays, encode
-from common.wire.records import Digest, RoundReport
+from common.wire.records import Record, RoundReport
 from site_client.egress.gate import Context, check_answer
+from site_client.egress.history import History, HistoryError
 from site_client.egress.outbox import put_reply
+from site_client.egress.question import Asked, Intent, Question, asked
 from site_client.files import write_atomically
 from site_client.spool import Spool
 
 LOG = logging.getLogger("cairn.egress")
-ONCE_A_ROUND = (
-    "ModelUpdate",
-    "SketchTable",
-    "PixelStatistics",
-    "PixelSketches",
-    "HeavyHitters",
-    "GroupCounts",
-)
-"""Types of which a site never releases two different ones for a round."""
+
+__all__ = ["Door", "Question", "SilencedError"]
 
 
 class SilencedError(RefusedError):
     """There is nothing that may leave, not even the report of a failure."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """Which order is being answered.
-
-    Attributes:
-        order_sha256: of the order's own bytes. It names the answer: the same order that
-            comes again in another parcel, with a newer receipt, gets the same answer.
-        parcel_sha256: of the parcel it came in; names the reply in the outbox.
-    """
-
-    order_sha256: str
-    parcel_sha256: str
-
-    @property
-    def of_parcel(self) -> Question:
-        """For a failure, which answers the parcel that brought the order, not the order for ever.
-
-        The same order comes again when a run is resumed: in another parcel, for the failure's
-        receipt comes with it. Nor can the refusal of a forged copy answer the genuine order.
-        """
-        return replace(self, order_sha256=self.parcel_sha256)
-
-
-class _Answer(Frozen):
-    """What was decided to leave; ``proofs`` once every record is committed."""
-
-    v: Literal[1] = 1
-    payloads: Annotated[tuple[Digest, ...], Field(min_length=1, max_length=8, strict=False)]
-    plan_fingerprint: Digest
-    policy_sha256: Digest
-    proofs: Annotated[tuple[str, ...], Field(max_length=8, strict=False)] = ()
 
 
 class Door:
@@ -94,18 +55,25 @@ class Door:
         answers: folder of the notes of intent; only the worker can see it.
         spool: where the courier looks.
         app_sha256: digest of the pinned Flower app, for the records.
+        clock: current time, aware; the budget's window ends there.
     """
 
     def __init__(
-        self, ledger: Ledger, answers: Path, spool: Spool, app_sha256: str | None = None
+        self,
+        ledger: Ledger,
+        answers: Path,
+        spool: Spool,
+        app_sha256: str | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._ledger = ledger
         self._answers = answers
         self._spool = spool
         self._app_sha256 = app_sha256
+        self._clock = clock
+        self._history = History()
         self._round_bytes: Counter[tuple[str, int]] = Counter()
         self._run_bytes: Counter[str] = Counter()
-        self._once: dict[tuple[str, int, str], str] = {}
         answers.mkdir(parents=True, exist_ok=True)
         spool.prepare()
         for record in ledger.records():
@@ -125,7 +93,7 @@ class Door:
         """
         path = self._answer_path(question)
         try:
-            answer = _Answer.model_validate(json.loads(path.read_bytes()))
+            answer = Intent.model_validate(json.loads(path.read_bytes()))
         except FileNotFoundError:
             return False
         except ValueError as error:
@@ -136,20 +104,28 @@ class Door:
                 got="something else",
                 advice="Remove the file; the order is then worked on anew",
             ) from error
-        if self._ledger.find(answer.payloads[0]) is None:
-            return False  # the crash came before the commit point: nothing had been decided
+        found = self._ledger.find(answer.payloads[0])
+        if found is None or (not answer.proofs and found.order_sha256 != answer.order_sha256):
+            # The crash came before the commit point: nothing had been decided. The same bytes
+            # may have answered another order since; this one is then judged like any other.
+            return False
+        if question.asks_again == "once decided":
+            # Asked for days, perhaps: the aggregator has seen more of the ledger since.
+            answer = answer.model_copy(update={"proofs": ()})
         self._complete(question, answer)
         return True
 
-    def require_unanswered(self, context: Context) -> None:
-        """Refuse, before it is worked on, a second and different order for a round.
+    def require_new(self, context: Context) -> None:
+        """Refuse, before it is worked on, what the history or the budget rules out.
+
+        An order that was answered before is no new one: ask ``replay`` first.
 
         Raises:
-            RefusedError: this run and round have more than a report already.
+            ChangedPlanError: the run was answered under another plan.
+            BackwardsError: this round of the run, or a later one, was answered.
+            BudgetError: what the site answers over all runs is spent for now.
         """
-        for kind in ONCE_A_ROUND:
-            if (context.run, context.round, kind) in self._once:
-                raise _second(kind)
+        self._require_new(context)
 
     def release(
         self, question: Question, envelopes: Sequence[Envelope], context: Context
@@ -162,7 +138,7 @@ class Door:
             context: what the gate measures against.
 
         Returns:
-            ``OK``, or ``REFUSED_AT_DOOR``.
+            ``OK``, or the number of the refusal, which has been told.
 
         Raises:
             StorageError: the ledger could not record; nothing was handed over.
@@ -172,12 +148,13 @@ class Door:
             return ReplyCode.OK
         try:
             payloads = [encode(envelope) for envelope in envelopes]
-            checked = check_answer(payloads, self._with_what_left(context))
-            self._refuse_a_second(payloads, checked, context)
+            check_answer(payloads, self._with_what_left(context))
+            self._require_new(context, sum(map(len, payloads)))
         except CairnError as error:
             LOG.error("%s, round %d: %s", context.run, context.round, error)  # noqa: TRY400
-            self.fail(question.of_parcel, ReplyCode.REFUSED_AT_DOOR, context, error)
-            return ReplyCode.REFUSED_AT_DOOR
+            code = error.code if isinstance(error, HistoryError) else ReplyCode.REFUSED_AT_DOOR
+            self.fail(question.of_parcel, code, context, error)
+            return code
         self._commit(question, payloads, context)
         return ReplyCode.OK
 
@@ -203,6 +180,7 @@ class Door:
         """
         if self.replay(question):
             return
+        self._archive_what_was_asked(question, context)
         self._count(
             self._ledger.append(
                 "REFUSE",
@@ -210,9 +188,8 @@ class Door:
                 round=context.round,
                 code=int(code),
                 detail=None if refusal is None else RefusalDetail.of(refusal),
-                plan_fingerprint=context.plan.fingerprint,
-                policy_sha256=context.policy.sha256,
                 app_sha256=self._app_sha256,
+                **asked(question, context),
             ).record
         )
         report = RoundReport(
@@ -250,26 +227,28 @@ class Door:
             run_bytes=self._run_bytes[context.run],
         )
 
-    def _refuse_a_second(
-        self, payloads: Sequence[bytes], checked: Sequence[Envelope], context: Context
-    ) -> None:
-        for payload, envelope in zip(payloads, checked, strict=True):
-            kind = envelope.record.record_type
-            sent = self._once.get((context.run, context.round, kind))
-            if sent not in (None, sha256_hex(payload)):
-                raise _second(kind)
+    def _require_new(self, context: Context, size: int = 1) -> None:
+        """As ``require_new``, for an answer of so many bytes."""
+        run, history = context.run, self._history
+        history.require_new(run, context.round, context.plan.fingerprint)
+        history.require_budget(context.policy.budget, run, context.phase, self._clock(), size=size)
+
+    def _archive_what_was_asked(self, question: Question, context: Context) -> None:
+        """Keep the order and its plan under the digests that records are about to name."""
+        question.require_own_bytes()
+        if question.order:
+            self._ledger.spool(question.order)
+        self._ledger.spool(context.plan.canonical())
 
     def _commit(self, question: Question, payloads: Sequence[bytes], context: Context) -> None:
         """Archive and note the intent of what the gate has passed; then record and hand over."""
-        answer = _Answer(
-            payloads=tuple(self._ledger.spool(payload) for payload in payloads),
-            plan_fingerprint=context.plan.fingerprint,
-            policy_sha256=context.policy.sha256,
-        )
+        self._archive_what_was_asked(question, context)
+        spooled = tuple(self._ledger.spool(payload) for payload in payloads)
+        answer = Intent.to_send(spooled, asked(question, context))
         self._write(question, answer)
         self._complete(question, answer)
 
-    def _complete(self, question: Question, answer: _Answer) -> None:
+    def _complete(self, question: Question, answer: Intent) -> None:
         """Whatever of steps 3 to 5 is missing."""
         payloads = [self._payload(digest) for digest in answer.payloads]
         envelopes = [decode(payload) for payload in payloads]
@@ -284,33 +263,42 @@ class Door:
         put_reply(self._spool, question.parcel_sha256, parcel.wrap(parts))
 
     def _record(
-        self, answer: _Answer, payloads: Sequence[bytes], envelopes: Sequence[Envelope]
-    ) -> _Answer:
+        self, answer: Intent, payloads: Sequence[bytes], envelopes: Sequence[Envelope]
+    ) -> Intent:
         """One SEND record for every payload that has none, and the proofs of all."""
         places: list[int] = []
         for digest, payload, envelope in zip(answer.payloads, payloads, envelopes, strict=True):
             found = self._ledger.find(digest)
-            if found is None:
-                found = self._ledger.append(
-                    "SEND",
-                    run=envelope.record.run,
-                    round=envelope.record.round,
-                    record_type=envelope.record.record_type,
-                    payload_sha256=digest,
-                    bytes=len(payload),
-                    arrays=tuple(
-                        ArrayRecord(name=a.name, dtype=a.dtype, shape=a.shape, sha256=a.sha256)
-                        for a in describe_arrays(envelope.arrays)
-                    ),
-                    plan_fingerprint=answer.plan_fingerprint,
-                    policy_sha256=answer.policy_sha256,
-                    app_sha256=self._app_sha256,
-                ).record
-                self._count(found)
+            # The same number may answer two orders of a round; each has its own record.
+            if found is None or found.order_sha256 != answer.order_sha256:
+                found = self._append(digest, payload, envelope, answer.asked)
             places.append(found.seq)
         since = self._ledger.witnessed_size
         proofs = (self._ledger.proof(seq, since).to_bytes().decode("utf-8") for seq in places)
         return answer.model_copy(update={"proofs": tuple(proofs)})
+
+    def _append(
+        self, digest: str, payload: bytes, envelope: Envelope, words: Asked
+    ) -> LedgerRecord:
+        record = envelope.record
+        arrays = tuple(
+            ArrayRecord(name=a.name, dtype=a.dtype, shape=a.shape, sha256=a.sha256)
+            for a in describe_arrays(envelope.arrays)
+        )
+        sent = self._ledger.append(
+            "SEND",
+            run=record.run,
+            round=record.round,
+            record_type=record.record_type,
+            payload_sha256=digest,
+            bytes=len(payload),
+            arrays=arrays,
+            code=_failure(record),
+            app_sha256=self._app_sha256,
+            **words,
+        ).record
+        self._count(sent)
+        return sent
 
     def _payload(self, digest: str) -> bytes:
         payload = self._ledger.payload(digest)
@@ -325,26 +313,23 @@ class Door:
         return payload
 
     def _count(self, record: LedgerRecord) -> None:
-        """Keep the sums that the caps need, and what may be sent only once."""
+        """Keep the sums that the caps need, and what was answered."""
+        self._history.count(record)
         if record.event != "SEND" or record.run is None or record.round is None:
             return
         self._round_bytes[record.run, record.round] += record.bytes or 0
         self._run_bytes[record.run] += record.bytes or 0
-        if record.record_type in ONCE_A_ROUND:
-            self._once[record.run, record.round, record.record_type] = record.payload_sha256 or ""
 
     def _answer_path(self, question: Question) -> Path:
-        return self._answers / f"{question.order_sha256}.json"
+        return self._answers / f"{question.name}.json"
 
-    def _write(self, question: Question, answer: _Answer) -> None:
+    def _write(self, question: Question, answer: Intent) -> None:
         data = canonical_json(answer.model_dump(mode="json"))
         write_atomically(self._answer_path(question), data)
 
 
-def _second(kind: str) -> RefusedError:
-    return RefusedError(
-        "refused at the door; nothing was sent",
-        field=kind,
-        expected="the only one of its run and round",
-        got="a second, different one",
-    )
+def _failure(record: Record) -> int | None:
+    """The number of a failure, so that its report is not taken for an answer."""
+    if isinstance(record, RoundReport) and record.code is not ReplyCode.OK:
+        return int(record.code)
+    return None

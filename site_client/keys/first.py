@@ -1,4 +1,6 @@
-"""Both halves at once, for `join`: the first site has its key before it runs, the next asks for it.
+"""Both halves at once, for `join` and `peers`: ask now, and do what can be done now.
+
+So the first site has its key before it runs, and the next has heard of the others.
 
 Only while no worker runs: it holds the ledger's lock and does the same by itself.
 """
@@ -49,6 +51,26 @@ def exchange_now(site: SiteFolder) -> KeyState | None:
     return state
 
 
+def hear(site: SiteFolder) -> str:
+    """Ask the desk who the others are, if this folder can and no worker runs that is told.
+
+    Returns:
+        Empty, or why nothing new was heard; what was noted before stays.
+
+    Raises:
+        InputDataError: not a site folder.
+    """
+    if site.settings().enrolment is None:
+        return "this site joined by mail"
+    if not site.tls_certificate.exists():
+        return "the courier's certificate is not here"
+    try:
+        exchange_now(site)
+    except CairnError as error:
+        return error.problem
+    return ""
+
+
 def key_step(site: SiteFolder) -> str:
     """Exchange what can be exchanged now, and say in a line how it stands.
 
@@ -77,6 +99,6 @@ def key_step(site: SiteFolder) -> str:
     if state.key_id:
         return f"The federation key is here: {state.says}."
     return (
-        f"The federation key waits for {state.waiting or 'the desk'}; it comes by itself while "
-        "this site and one that has it are up."
+        f"The federation key waits for {state.waiting or 'the desk'}; it then comes by itself "
+        "while this site and one that has it are up."
     )

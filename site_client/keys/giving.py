@@ -35,7 +35,9 @@ class Turn:
     """What one look at the news goes by.
 
     Attributes:
-        allowed: sites that are who they say and that policy.toml lets have the key, we
+        confirmed: fingerprint by name, as people of this site confirmed them.
+        verified: sites that are who they say, we ourselves among them.
+        allowed: of those, the ones that policy.toml and our people let have the key, we
             ourselves among them.
     """
 
@@ -43,6 +45,8 @@ class Turn:
     opening: OpeningKey
     policy: Policy
     me: Me
+    confirmed: Mapping[str, str]
+    verified: Mapping[str, Peer]
     allowed: Mapping[str, Peer]
 
 
@@ -103,7 +107,7 @@ class Giving:
         key_id = held.key.key_id
         given = []
         for peer in receivers:
-            name = (peer.site, held.generation, key_id)
+            name = (peer.ledger.fingerprint, held.generation, key_id)
             if peer.sealing is None or now - self._given.get(name, now - AGAIN_S) < AGAIN_S:
                 continue
             boxes.append(make_box(held, peer, peer.sealing, me, self._ledger_key))
@@ -117,11 +121,12 @@ class Giving:
             generation=held.generation,
             key_id=key_id,
             receivers={peer.site: peer.ledger.fingerprint for peer in turn.allowed.values()},
+            confirmed=turn.confirmed,
             policy=turn.policy,
         )
         self._door.release(encode_sealed(boxes), context)
         self._friends.meet(given)
-        self._given |= {(peer.site, held.generation, key_id): now for peer in given}
+        self._given |= {(peer.ledger.fingerprint, held.generation, key_id): now for peer in given}
         names = ", ".join(peer.site for peer in given)
         LOG.info("generation %d sealed to %s", held.generation, names)
 

@@ -3,8 +3,10 @@
 The desk settles who was first: a key that this site made is only proposed until
 the desk names it as the newest of its generation, and forgotten if it names
 another. What this site has learnt it never unlearns: an older generation, or
-another key of one it has, is refused and recorded. ``boxes`` seals and opens,
-``giving`` is to whom and when, ``state`` what is shown.
+another key of one it has, is refused and recorded. With whom it deals at all is for
+policy.toml and the people of this site to say, who confirm others by telephone.
+``boxes`` seals and opens, ``giving`` is to whom and when, ``waiting`` says what is
+missing, ``state`` what is shown.
 """
 
 from __future__ import annotations
@@ -24,7 +26,15 @@ from site_client.keys.giving import Giving, Turn
 from site_client.keys.news import KeyNews, Newest
 from site_client.keys.ring import Held, KeyRing
 from site_client.keys.state import KeyState, note_key_state
-from site_client.keys.trust import Acquaintances, Me, Peer, verify_peers
+from site_client.keys.trust import (
+    Acquaintances,
+    ChangedKeyError,
+    Me,
+    Peer,
+    follow_confirmed,
+    verify_peers,
+)
+from site_client.keys.waiting import Awaited, await_newest, unknown_peers
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 
@@ -39,6 +49,8 @@ class KeyKeeper:
         ledger_key: signs what is sealed.
         door: what it may leave through.
         clock: seconds; for patience.
+        confirmed: fingerprint of the ledger key of every site that people of this one have
+            confirmed, by name; asked at every turn. Read from the ledger when omitted.
     """
 
     def __init__(
@@ -47,13 +59,15 @@ class KeyKeeper:
         ledger_key: SigningKey,
         door: KeyDoor,
         clock: Callable[[], float] = time.monotonic,
+        confirmed: Callable[[], Mapping[str, str]] | None = None,
     ) -> None:
         self._site, self._door, self._ledger_key = site, door, ledger_key
+        self._confirmed = confirmed or follow_confirmed(site)
         self._spool = Spool(site.spool)
         self._ring = KeyRing(site)
         self._friends = Acquaintances(site.key_ring / "sites.json")
         self._giving = Giving(door, self._friends, ledger_key, clock)
-        self._read: tuple[int, int] | None = None
+        self._read: tuple[int, int, dict[str, str]] | None = None
         self._last = KeyState()
         self._told: set[str] = set()
 
@@ -68,13 +82,15 @@ class KeyKeeper:
             return False
         if read_policy(self._site.policy_file).sharing.share == "never":
             return False
-        held, waiting = self._ring.newest(), bool(self._last.waiting)
+        held, waiting = self._ring.newest(), bool(self._last.waiting) and not self._last.person
         if held is None:
-            return waiting or not self._last.trouble
+            return waiting or not (self._last.trouble or self._last.person)
         return held.generation > 0 and waiting
 
     def turn(self) -> KeyState | None:
-        """Do what the newest news ask for; None when there are none since the last turn.
+        """Do what the newest news ask for; None when nothing is new since the last turn.
+
+        New is also whom people of this site have confirmed or forgotten.
 
         Raises:
             StorageError: the ledger could not record.
@@ -84,14 +100,16 @@ class KeyKeeper:
             status = self._spool.key_news.stat()
         except OSError:
             return None
-        seen = (status.st_mtime_ns, status.st_ino)
+        confirmed = dict(self._confirmed())
+        seen = (status.st_mtime_ns, status.st_ino, confirmed)
         if seen == self._read or not self._site.sealing_key.exists():
             return None
         self._read = seen
         policy = read_policy(self._site.policy_file)
         opening = read_opening_key(self._site.sealing_key)
         try:
-            state = self._consider(KeyNews.read(self._spool.key_news.read_bytes()), opening, policy)
+            news = KeyNews.read(self._spool.key_news.read_bytes())
+            state = self._consider(news, opening, policy, confirmed)
         except StorageError:
             raise
         except CairnError as error:
@@ -101,37 +119,42 @@ class KeyKeeper:
         self._last = state
         return state
 
-    def _consider(self, news: KeyNews, opening: OpeningKey, policy: Policy) -> KeyState:
+    def _consider(
+        self, news: KeyNews, opening: OpeningKey, policy: Policy, confirmed: Mapping[str, str]
+    ) -> KeyState:
         settings = self._site.settings()
         me = Me(settings.federation, settings.site, self._ledger_key.public, opening.public)
-        verified, faults = verify_peers(news.peers, me, self._friends.known())
+        # What a person has confirmed goes before what we remember.
+        known = self._friends.known() | dict(confirmed)
+        verified, faults = verify_peers(news.peers, me, known)
         for fault in faults:
             self._refuse(fault, policy)
         trouble = _short(faults[-1]) if faults else ""
+        changed = {f.site: f.fingerprint for f in faults if isinstance(f, ChangedKeyError)}
         if policy.sharing.share == "never":
-            waiting = (
-                "" if self._ring.newest() else "a key brought by hand: policy.toml shares none"
-            )
-            return self._state(verified, waiting, trouble)
+            lacks = Awaited("a key brought by hand: policy.toml shares none", person=True)
+            waiting = Awaited() if self._ring.newest() else lacks
+            return self._state(verified, waiting, trouble, changed)
         allowed = {
             name: peer
             for name, peer in verified.items()
             if peer.sealing is not None
-            and (name == me.site or policy.sharing.allows(name, peer.ledger.fingerprint))
+            and (name == me.site or policy.sharing.allows(name, peer.ledger.fingerprint, confirmed))
         }
         if me.site not in allowed:
-            return self._state(verified, "admission by the coordinator", trouble)
-        work = Turn(news, opening, policy, me, allowed)
+            waiting = Awaited("admission by the coordinator")
+            return self._state(verified, waiting, trouble, changed)
+        work = Turn(news, opening, policy, me, confirmed, verified, allowed)
         try:
             waiting = self._settle(work)
         except StorageError:
             raise
         except CairnError as error:
             self._refuse(error, policy)
-            waiting, trouble = "", _short(error)
-        return self._state(verified, waiting, trouble)
+            waiting, trouble = Awaited(), _short(error)
+        return self._state(verified, waiting, trouble, changed, unknown_peers(work))
 
-    def _settle(self, turn: Turn) -> str:
+    def _settle(self, turn: Turn) -> Awaited:
         """Take or make the newest key, then see that others get it; returns what is waited for."""
         newest = turn.news.newest
         self._settle_proposal(newest)
@@ -141,18 +164,18 @@ class KeyKeeper:
                 raise _fell_back(held.generation, newest)
             key = self._ring.propose(1) if held is None else held.key
             self._giving.give(turn, Held(1, key), turn.allowed.values())
-            return "the desk, to say that our key is the federation's"
+            return Awaited("the desk, to say that our key is the federation's")
         if held is None or held.generation == 0:
             held = self._adopt(turn, held)
         elif held.generation < newest.generation:
             held = self._take(turn) or held
         if held is None or held.generation < newest.generation:
             if newest.renew and all(
-                p.generation < newest.generation for p in turn.allowed.values()
+                p.generation < newest.generation for p in turn.verified.values()
             ):
                 # Whoever had it was revoked: there is nobody left to wait for.
                 return self._renew(turn, newest.generation)
-            return f"another site, to seal generation {newest.generation} to us"
+            return await_newest(turn)
         if held.generation > newest.generation:
             raise _fell_back(held.generation, newest)
         if held.key.key_id != newest.key_id:
@@ -160,7 +183,7 @@ class KeyKeeper:
         if newest.renew:
             return self._renew(turn, held.generation)
         self._giving.serve(turn, held)
-        return ""
+        return Awaited()
 
     def _settle_proposal(self, newest: Newest) -> None:
         proposed = self._ring.proposal()
@@ -186,7 +209,10 @@ class KeyKeeper:
     def _take(self, turn: Turn) -> Held | None:
         """Open what was sealed to us, if it is what the desk says; None while there is nothing."""
         newest, sealed = turn.news.newest, turn.news.sealed
-        if sealed is None:
+        if sealed is None or (
+            sealed.from_site in turn.verified and sealed.from_site not in turn.allowed
+        ):
+            # It may have been sealed before our people have confirmed who did it; it keeps.
             return None
         key, sender = open_news(sealed, newest, turn.me, turn.allowed, turn.opening)
         self._friends.meet([sender])
@@ -194,14 +220,14 @@ class KeyKeeper:
         LOG.info("generation %d came, sealed by %s", newest.generation, sender.site)
         return self._ring.newest()
 
-    def _renew(self, turn: Turn, generation: int) -> str:
+    def _renew(self, turn: Turn, generation: int) -> Awaited:
         """Make the generation after this one, for a site was revoked."""
         following, known = generation + 1, self._ring.proposal()
         again = known is not None and known.generation == following
         if self._giving.may_renew(turn, generation, again=again):
             key = self._ring.propose(following)
             self._giving.give(turn, Held(following, key), turn.allowed.values())
-        return f"generation {following}, for a site was revoked"
+        return Awaited(f"generation {following}, for a site was revoked")
 
     def _refuse(self, error: CairnError, policy: Policy) -> None:
         """Record what does not hold, once: the same lie every half minute is one record."""
@@ -209,14 +235,24 @@ class KeyKeeper:
             self._told.add(str(error))
             self._door.refuse(error, policy)
 
-    def _state(self, peers: Mapping[str, Peer], waiting: str = "", trouble: str = "") -> KeyState:
+    def _state(
+        self,
+        peers: Mapping[str, Peer],
+        waiting: Awaited = Awaited(),  # noqa: B008 - frozen
+        trouble: str = "",
+        changed: Mapping[str, str] | None = None,
+        unknown: tuple[str, ...] = (),
+    ) -> KeyState:
         held = self._ring.newest()
         return KeyState(
             generation=0 if held is None else held.generation,
             key_id="" if held is None else held.key.key_id,
             peers={name: peer.generation for name, peer in sorted(peers.items())},
             fingerprints={name: p.ledger.fingerprint for name, p in sorted(peers.items())},
-            waiting=waiting,
+            unknown=unknown,
+            changed=dict(changed or {}),
+            waiting=waiting.says,
+            person=waiting.person,
             trouble=trouble,
         )
 

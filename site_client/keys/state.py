@@ -7,7 +7,7 @@ nothing is decided by it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from site_client.files import write_atomically
@@ -25,7 +25,10 @@ class KeyState:
         key_id: its public id; empty without one.
         peers: newest generation that each admitted site has, as the desk says.
         fingerprints: of the ledger keys of those sites, by site.
+        unknown: of those, the ones that could give or be given the key, were they confirmed.
+        changed: fingerprint shown now by a site that was known with another; loud.
         waiting: what is waited for, in our own words; empty when nothing is.
+        person: whether what is waited for is a person of this site.
         trouble: what was refused last, in our own words; empty when nothing is wrong.
     """
 
@@ -33,7 +36,10 @@ class KeyState:
     key_id: str = ""
     peers: Mapping[str, int] | None = None
     fingerprints: Mapping[str, str] | None = None
+    unknown: Sequence[str] = ()
+    changed: Mapping[str, str] | None = None
     waiting: str = ""
+    person: bool = False
     trouble: str = ""
 
     @property
@@ -42,9 +48,16 @@ class KeyState:
         number = f"generation {self.generation}" if self.generation else "brought by hand"
         has = [name for name, at in (self.peers or {}).items() if at and at >= self.generation]
         lacks = [name for name in self.peers or {} if name not in has]
+        unknown = [name for name in lacks if name in self.unknown and self.key_id]
+        lacks = [name for name in lacks if name not in unknown]
         parts = [f"id {self.key_id}, {number}"] if self.key_id else ["not here"]
         parts += [f"at {', '.join(has)}"] if has and self.generation else []
         parts += [f"not yet at {', '.join(lacks)}"] if lacks and self.generation else []
+        if unknown and self.generation:
+            parts.append(
+                f"not given to {', '.join(unknown)}, to be confirmed: cairn-site peers confirm "
+                f"{' '.join(unknown)}"
+            )
         parts += [f"waits for {self.waiting}"] if self.waiting else []
         return "; ".join(parts)
 

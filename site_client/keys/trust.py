@@ -1,13 +1,14 @@
 """Who the other sites are: only what each has signed about itself, and never two for a name.
 
 The aggregator hands out the list and could lie. It cannot sign for a site whose
-key it does not have, nor exchange the key of a site that we dealt with before. It
-could invent a site: `share = "listed"` in policy.toml is what stands against that.
+key it does not have, nor exchange the key of a site that we dealt with before or
+that a person here has confirmed. It could invent a site: that nobody has confirmed
+it is what stands against that (`share = "listed"` in policy.toml, the default).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +18,14 @@ from common.crypto.exchange import SealingKey
 from common.crypto.identity import PublicKey
 from common.enrolment import JoinRequest, parse_request
 from common.errors import CairnError, InputDataError, VerificationError
+from common.ledger.layout import Layout
 from common.wire.records import Digest, SiteName
+from site_client.decisions.standing import read_standing
 from site_client.files import write_atomically
 from site_client.keys.news import PeerNews
+from site_client.site import SiteFolder
+
+_LIE = "the aggregator names a site that does not prove itself"
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,27 @@ class Me:
     site: str
     ledger: PublicKey
     sealing: SealingKey
+
+
+class ChangedKeyError(VerificationError):
+    """A name that is known here, with another key.
+
+    Args:
+        site: the name.
+        fingerprint: of the ledger key that it shows now.
+    """
+
+    def __init__(self, site: str, fingerprint: str) -> None:
+        super().__init__(
+            _LIE,
+            field=f"site {site}",
+            expected="the ledger key that it had before",
+            got="another",
+            advice=f"Telephone that site's staff. Only if its key really is new: cairn-site peers "
+            f"forget {site}, then cairn-site peers confirm {site}",
+        )
+        self.site = site
+        self.fingerprint = fingerprint
 
 
 class _Names(RootModel[dict[SiteName, Digest]]):
@@ -91,7 +118,13 @@ class Acquaintances:
 def verify_peers(
     news: Iterable[PeerNews], me: Me, known: Mapping[str, str]
 ) -> tuple[dict[str, Peer], list[CairnError]]:
-    """The sites that are who they say, we ourselves among them, and what is wrong with the rest."""
+    """The sites that are who they say, we ourselves among them, and what is wrong with the rest.
+
+    Args:
+        news: what the desk said.
+        me: what we know of ourselves.
+        known: fingerprint by name, of sites that keep their key.
+    """
     peers: dict[str, Peer] = {}
     faults: list[CairnError] = []
     for told in news:
@@ -120,7 +153,7 @@ def _verify(told: PeerNews, me: Me, known: Mapping[str, str]) -> Peer:
     if peer.site == me.site and (peer.ledger, peer.sealing) != (me.ledger, me.sealing):
         raise _not_a_peer(told.site, "our own keys", "others under our name")
     if known.get(peer.site, peer.ledger.fingerprint) != peer.ledger.fingerprint:
-        raise _not_a_peer(told.site, "the ledger key that it had before", "another")
+        raise ChangedKeyError(peer.site, peer.ledger.fingerprint)
     return peer
 
 
@@ -130,9 +163,30 @@ def _sealing(request: JoinRequest) -> SealingKey | None:
 
 def _not_a_peer(site: str, expected: str, got: str) -> VerificationError:
     return VerificationError(
-        "the aggregator names a site that does not prove itself",
+        _LIE,
         field=f"site {site}",
         expected=expected,
         got=got,
         advice="Ask that site's staff for its ledger key's fingerprint, and the coordinator why",
     )
+
+
+def follow_confirmed(site: SiteFolder) -> Callable[[], Mapping[str, str]]:
+    """Who is confirmed here, read from the ledger whenever it has grown.
+
+    For a caller that does not hold the ledger itself.
+
+    Returns:
+        Fingerprint of the ledger key by site; raises VerificationError for a ledger that
+        cannot be read.
+    """
+    log, seen, found = Layout(site.ledger).log, -1, dict[str, str]()
+
+    def confirmed() -> Mapping[str, str]:
+        nonlocal seen, found
+        size = log.stat().st_size if log.exists() else 0
+        if size != seen:
+            seen, found = size, dict(read_standing(site).fingerprints)
+        return found
+
+    return confirmed

@@ -7,7 +7,7 @@ The findings name types, shapes, sizes and norms; they quote no value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,20 +15,32 @@ import numpy as np
 
 from common.errors import CairnError
 from common.keys.pixel_agreement import codec_text, fit_ranges, fit_survey, read_component_codec
-from common.keys.pixel_statistics import ComponentRanges, PixelSurvey
-from common.model import initial_weights
+from common.model import Weights
 from common.plan import FederationPlan
 from common.schedule import Phase, schedule
+from common.sums.pixels import ranges_of, survey_of
+from common.sums.summand import Summand, summand_of
 from common.wire.envelope import Array, Envelope, encode
 from common.wire.expected import l2_norm
-from common.wire.orders import Order, OrderHeader
-from common.wire.records import RoundReport
+from common.wire.orders import Order, OrderHeader, RosterEntry
+from common.wire.records import (
+    ModelUpdate,
+    PixelSketches,
+    PixelStatistics,
+    Record,
+    RoundReport,
+)
+from common.wire.rules import FIXED_POINT
 from site_client.egress.gate import Context, check_answer
-from site_client.egress.policy import check_phase, check_plan, read_policy
+from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
 from site_client.site import SiteFolder
+from site_client.worker.chain import Derived
+from site_client.worker.chain import begin as begin_chain
 from site_client.worker.embedding import Brought, read_brought
+from site_client.worker.models import Models
 from site_client.worker.setup import Asked, Progress, make_context, make_study, read_shared_key
-from site_client.worker.study import check_order, weights_bytes
+from site_client.worker.study import Assignment, check_order, weights_bytes
+from site_client.worker.tagging import tagged
 
 RUN = "dry-run"
 NOISE = "none is added: what was computed is what leaves"
@@ -137,12 +149,16 @@ def rehearse(
     findings: list[Finding] = []
     orders = _orders(begin, brought)
     order = next(orders)
+    derived = begin_chain(plan, order.header, _start(site, plan, policy))
     while True:
         header = order.header
         asked = replace(begin, round=header.round, phase=header.phase, codec=header.codec)
         check_phase(policy, asked.phase)
         check_order(order)
-        answer = study.answer(order)
+        answer = study.answer(Assignment(header, derived, order.codebook))
+        if key is not None:
+            answer = tagged(answer, key, derived.link)
+        derived = _as_if_alone(derived, answer)
         findings += _findings(answer, make_context(asked, policy, key))
         if seen is not None:
             for envelope in answer:
@@ -167,37 +183,55 @@ def _orders(begin: Asked, brought: Brought | None) -> Generator[Order, list[Enve
     sums: list[Envelope] = []
     text: str | None = None
     for number, phase in enumerate(schedule(begin.plan)[1:], start=1):
-        tables = dict(sums[0].arrays) if phase == "recover" else {}
         asked = replace(begin, round=number, phase=phase, codec=text)
-        sums = yield replace(_order(asked), tables=tables)
+        sums = yield _order(asked)
         if phase in ("survey", "range"):
-            text = _codec_after(asked, sums[0])
+            text = _codec_after(asked, summand_of(sums[0]))
 
 
-def _codec_after(asked: Asked, sums: Envelope) -> str:
+def _codec_after(asked: Asked, sums: Summand) -> str:
     """The codec that the aggregator would fit if this site were the only one."""
-    plan, histogram = asked.plan.pixels, np.asarray(sums.arrays["histogram"], np.int64)
+    plan = asked.plan.pixels
     if asked.codec is None:
-        gram, pixels = np.asarray(sums.arrays["gram"], np.int64), int(histogram.sum())
-        survey = PixelSurvey(plan.bands, plan.value_scale, pixels, histogram, gram)
-        return codec_text(fit_survey(plan, survey))
+        return codec_text(fit_survey(plan, survey_of(plan, sums)))
     widest = read_component_codec(asked.codec)
-    ranges = ComponentRanges(widest.projection.identity, int(histogram[0].sum()), histogram)
-    return codec_text(fit_ranges(plan, widest, ranges))
+    return codec_text(fit_ranges(plan, widest, ranges_of(widest, sums)))
+
+
+def _as_if_alone(derived: Derived, answer: list[Envelope]) -> Derived:
+    """What a run of pixels would have come to if this site's sums were everybody's."""
+    for envelope in answer:
+        match envelope.record:
+            case PixelStatistics(subject="survey"):
+                return replace(derived, survey=summand_of(envelope))
+            case PixelStatistics():
+                return replace(derived, ranges=summand_of(envelope))
+            case PixelSketches():
+                return replace(derived, tables=summand_of(envelope))
+            case _:
+                continue
+    return derived
+
+
+def _start(site: SiteFolder, plan: FederationPlan, policy: Policy) -> Weights | None:
+    """The model that a plan starts from, if it names one; it must be kept here."""
+    if plan.model.start is None:
+        return None
+    return Models(site.worker / "models").start_of(plan, policy, None)
 
 
 def _order(asked: Asked) -> Order:
-    """What the aggregator would ask, with the weights that every site starts from."""
+    """What the aggregator would ask, if this site were the only one of the run."""
     header = OrderHeader(
         run=asked.run,
         round=asked.round,
         phase=asked.phase,
         plan=asked.plan.canonical().decode("utf-8"),
         deadline_s=max(1, round(asked.plan.rounds.deadline_s)),
+        roster=(RosterEntry(site=asked.site, ledger_key="0" * 64, samples=asked.samples),),
         codec=asked.codec,
     )
-    weights = initial_weights(asked.plan) if asked.phase == "train" else {}
-    return Order(header, asked.plan, weights, None)
+    return Order(header, asked.plan)
 
 
 def _findings(envelopes: list[Envelope], context: Context) -> list[Finding]:
@@ -230,14 +264,15 @@ def _describe(envelope: Envelope, phase: Phase, size: int, refusal: str) -> Find
         bytes=size,
         header=record.model_dump(mode="json", exclude_none=True),
         arrays=tuple(
-            ArrayFinding(name, array.dtype.name, tuple(array.shape), _norm(array))
+            ArrayFinding(name, array.dtype.name, tuple(array.shape), _norm(record, {name: array}))
             for name, array in sorted(arrays.items())
         ),
-        l2=None if isinstance(record, RoundReport) else l2_norm(arrays),
+        l2=None if isinstance(record, RoundReport) else _norm(record, arrays),
         fill=None if table is None else float(np.count_nonzero(table) / table.size),
         refusal=refusal,
     )
 
 
-def _norm(array: Array) -> float:
-    return l2_norm({"": array})
+def _norm(record: Record, arrays: Mapping[str, Array]) -> float:
+    """In units of the weights where they are fixed-point."""
+    return l2_norm(arrays) / (FIXED_POINT if isinstance(record, ModelUpdate) else 1.0)

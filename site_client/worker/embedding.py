@@ -21,10 +21,9 @@ from common.keys.pixel_agreement import MAX_CODEC_BYTES, AnyCodec, read_codec
 from common.plan import Embed
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
-from common.wire.orders import Order
 from common.wire.records import GroupCounts, RoundReport
 from site_client.worker.pixels import CODECS, Progress, Slides, find_slides
-from site_client.worker.study import State, Subject
+from site_client.worker.study import Assignment, State, Subject
 
 MAPS: Final = "maps"
 
@@ -52,30 +51,30 @@ class EmbedStudy:
         self._progress = progress
         self.trained = 0
 
-    def answer(self, order: Order) -> list[Envelope]:
+    def answer(self, asked: Assignment) -> list[Envelope]:
         """See ``Study``."""
-        round_, asked = order.header.round, self._subject.plan.embed
-        if order.header.phase == "begin":
-            return [self._report(round_, len(find_slides(self._data)))]
-        codec = read_codec(order.header.codec or "")
-        codebook = Codebook.from_bytes(order.codebook or b"", codec=codec.identity)
-        if codebook.group_names != asked.groups:
+        plan = self._subject.plan.embed
+        if asked.header.phase == "begin":
+            return [self._report(asked, len(find_slides(self._data)))]
+        codec = read_codec(asked.header.codec or "")
+        codebook = Codebook.from_bytes(asked.codebook or b"", codec=codec.identity)
+        if codebook.group_names != plan.groups:
             raise InputDataError(
                 "the codebook has other groups than the plan",
                 field="embed.groups",
-                expected=", ".join(asked.groups),
+                expected=", ".join(plan.groups),
                 got="others",
             )
         counts, slides, pixels = self._embed(codec, codebook)
-        told = np.where(counts >= asked.group_pixels, counts, 0)
+        told = np.where(counts >= plan.group_pixels, counts, 0)
         record = GroupCounts(
-            **self._subject.about(round_),
+            **self._subject.about(asked.header.round),
             codec=codec.identity,
-            codebook=asked.codebook,
+            codebook=plan.codebook,
             slides=slides,
             pixels=pixels,
         )
-        return [Envelope(record, {"counts": told}), self._report(round_, slides)]
+        return [Envelope(record, {"counts": told}), self._report(asked, slides)]
 
     def state(self) -> State:
         """See ``Study``; there is nothing to keep."""
@@ -103,11 +102,12 @@ class EmbedStudy:
                 write_map(folder / f"{path.name}.mha", labels)
         return counts, slides, pixels
 
-    def _report(self, round_: int, slides: int) -> Envelope:
+    def _report(self, asked: Assignment, slides: int) -> Envelope:
         record = RoundReport(
-            **self._subject.about(round_),
+            **self._subject.about(asked.header.round),
             code=ReplyCode.OK,
             images=slides,
+            link=asked.derived.link,
             key_id=self._subject.spec.key_id,
             codec=self._subject.plan.embed.codec,
         )

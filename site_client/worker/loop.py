@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from common.canonical import canonical_json
+from common.crypto.keyed import FederationKey
 from common.errors import CairnError, RefusedError, VerificationError
 from common.ledger.durable import StorageError
 from common.ledger.log import Ledger
@@ -23,15 +24,22 @@ from common.ledger.notes import ledger_origin
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.orders import Order
+from site_client.decisions.making import record_decisions
+from site_client.decisions.standing import Standing
 from site_client.egress.gate import Context
 from site_client.egress.keys import KeyDoor
-from site_client.egress.policy import check_phase, check_plan, read_policy
+from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
 from site_client.egress.release import Door, SilencedError
 from site_client.files import write_atomically
 from site_client.keys.keeper import KeyKeeper
 from site_client.keys.ring import KeyRing
+from site_client.keys.roster import require_in_sum, require_known
+from site_client.plans.approval import PlanWaitsError, require_approved
+from site_client.plans.waiting import note_waiting
 from site_client.site import SiteFolder
 from site_client.spool import Spool
+from site_client.worker.chain import Derived, begin, follow, require_codec_follows
+from site_client.worker.chain_file import ChainFile
 from site_client.worker.failures import (
     BadOrderError,
     NoKeyError,
@@ -40,11 +48,13 @@ from site_client.worker.failures import (
     UntrustedError,
     code_of,
 )
+from site_client.worker.models import Models
 from site_client.worker.order import Opened, open_order
 from site_client.worker.patience import KeyPatience
 from site_client.worker.setup import Asked, Progress, make_context, make_study, read_keys
 from site_client.worker.state import RunState
-from site_client.worker.study import Study, check_order, weights_bytes
+from site_client.worker.study import Assignment, Study, check_order, weights_bytes
+from site_client.worker.tagging import tagged
 
 POLL_S = 0.1
 LOG = logging.getLogger("cairn.worker")
@@ -88,6 +98,8 @@ class Worker:
         door = KeyDoor(self._ledger, self._spool, self._settings.app_sha256)
         self._keeper = KeyKeeper(site, self._keys.ledger, door)
         self._patience = KeyPatience(self._keeper)
+        self._standing = Standing.of(self._ledger.records())
+        self._models = Models(site.worker / "models")
         self._study: Study | None = None
         self._studied: tuple[str, str] | None = None
 
@@ -118,12 +130,13 @@ class Worker:
     def turn(self) -> bool:
         """Answer one order if one waits; says whether one did.
 
-        What came about the federation key is seen to first; a run's first order may wait
-        for it a little.
+        What people of the site decided is recorded first, and what came about the
+        federation key is seen to; a run's first order may wait for it a little.
 
         Raises:
             StorageError, InputDataError: as ``run``.
         """
+        self._record_decisions()
         self._keeper.turn()
         self._supersede()
         digest = self._patience.ready(self._spool.orders(), self._peek)
@@ -159,7 +172,7 @@ class Worker:
             if self._door.replay(question) or self._door.replay(question.of_parcel):
                 LOG.info("%s was answered before; the same answer again", _name(order))
                 return ReplyCode.OK
-            envelopes = self._work(order, context)
+            envelopes = self._work(opened, context)
             code = self._door.release(question, envelopes, context)
         except (StoppedError, StorageError):
             raise
@@ -182,11 +195,14 @@ class Worker:
     def _fail(self, opened: Opened, context: Context, error: Exception) -> ReplyCode:
         """Only the door's and the policy's own words go into the ledger; they never quote."""
         refusal = error.__cause__ if isinstance(error, PolicyError) else error
-        own = isinstance(error, PolicyError | RefusedError) and isinstance(refusal, CairnError)
+        numbered = isinstance(getattr(error, "code", None), ReplyCode)
+        own = numbered or isinstance(error, PolicyError | RefusedError)
         code = code_of(error)
+        # Asked again and again while a person thinks it over, one answer serves, and one record.
+        waits = code is ReplyCode.PLAN_WAITS
         try:
             self._door.fail(
-                opened.question.of_parcel,
+                opened.question.while_waiting if waits else opened.question.of_parcel,
                 code,
                 context,
                 refusal if own and isinstance(refusal, CairnError) else None,
@@ -209,22 +225,97 @@ class Worker:
         except VerificationError as error:
             raise UntrustedError(str(error)) from error
 
-    def _work(self, order: Order, context: Context) -> list[Envelope]:
+    def _work(self, opened: Opened, context: Context) -> list[Envelope]:
+        order, header = opened.order, opened.order.header
         check_order(order)
+        self._admit(opened, context)
+        key = self._key_of(header.run)
+        derived = self._derive(order, key, context.policy)
+        study = self._ready_study(order, key)
+        answer = study.answer(Assignment(header, derived, order.codebook))
+        if header.phase == "train":
+            # Before the release: a crash between the two must not lose the round's state.
+            self._states(order).save(header.round, study.state())
+        if header.phase == "evaluate" and derived.model is not None:
+            self._models.keep(derived.model.weights)
+        return tagged(answer, key, derived.link)
+
+    def _admit(self, opened: Opened, context: Context) -> None:
+        """Everything that stands between an order and the first image, cheapest first.
+
+        Raises:
+            PolicyError: the site's bounds do not allow it.
+            RefusedError: with a number of its own: another plan or an earlier round of a
+                run, too few known sites, a budget that is spent, a plan that waits for a
+                person or was declined.
+        """
+        order = opened.order
+        policy, plan = context.policy, order.plan
+        self._door.require_new(context)
         try:
-            check_plan(context.policy, order.plan, weights_bytes=weights_bytes(order.plan))
-            check_phase(context.policy, context.phase)
+            check_plan(policy, plan, weights_bytes=weights_bytes(plan))
+            check_phase(policy, context.phase)
         except RefusedError as error:
             raise PolicyError(str(error)) from error
-        self._door.require_unanswered(context)
-        study = self._ready_study(order)
-        envelopes = study.answer(order)
-        if context.phase == "train":
-            # Before the release: a crash between the two must not lose the round's state.
-            self._states(order).save(order.header.round, study.state())
-        return envelopes
+        require_known(
+            _fingerprints(order),
+            self._settings.site,
+            self._standing.fingerprints,
+            policy.peers.least_known,
+            own_key=self._keys.ledger.public.fingerprint,
+        )
+        try:
+            require_approved(policy, self._standing, plan)
+        except PlanWaitsError:
+            digest = opened.question.order_sha256
+            note_waiting(self._site, plan, order.header.run, digest, datetime.now(UTC))
+            raise
 
-    def _ready_study(self, order: Order) -> Study:
+    def _key_of(self, run: str) -> FederationKey:
+        """The federation key with which a run is finished once it has begun.
+
+        Raises:
+            NoKeyError: none has come to this site.
+        """
+        self._ring.begin_run(run)
+        key = self._ring.of_run(run)
+        if key is None:
+            raise NoKeyError("sums are proved under the federation key, and none has come yet")
+        return key
+
+    def _derive(self, order: Order, key: FederationKey, policy: Policy) -> Derived:
+        """What the run has come to, from what is known here and the sums beside the order.
+
+        Raises:
+            ForgedSumError, BehindError, UnknownPeersError, UnknownStartError: nothing can
+                be derived; what was known stays.
+        """
+        header, plan, site = order.header, order.plan, self._settings.site
+        file = ChainFile(self._states(order).folder, plan, header)
+        known = file.load()
+        if known is None:
+            starts = plan.model.start is not None
+            start = self._models.start_of(plan, policy, order.start) if starts else None
+            known = begin(plan, header, start)
+
+        def check_members(members: tuple[str, ...]) -> None:
+            require_in_sum(
+                members,
+                _fingerprints(order),
+                site,
+                self._standing.fingerprints,
+                policy.peers.least_in_sum,
+                plan.rounds.quorum,
+            )
+
+        derived = follow(known, plan, header, order.sums, key, check_members)
+        require_codec_follows(derived, plan, header)
+        # Merged tables of pixels are not kept: the order that brings them is worked on anew.
+        if derived.tables is None:
+            file.save(derived)
+        return derived
+
+    def _ready_study(self, order: Order, key: FederationKey) -> Study:
         """The study of this run, standing where the last recorded round left it."""
         states, round_ = self._states(order), order.header.round
         run = (order.header.run, order.plan.fingerprint)
@@ -233,13 +324,10 @@ class Worker:
         if fits and self._study is not None and behind in (None, self._study.trained):
             return self._study
         self._forget_study()
-        if order.plan.limits.privacy_tier > 0 and self._ring.of_run(order.header.run) is None:
-            raise NoKeyError("this plan needs the federation key, and none has come yet")
-        self._ring.begin_run(order.header.run)
         states.forget_other_runs()
         study = make_study(
             self._asked(order),
-            self._ring.of_run(order.header.run),
+            key,
             self._site.data(),
             self._report_progress,
             self._site.worker,
@@ -259,8 +347,15 @@ class Worker:
 
     def _asked(self, order: Order) -> Asked:
         header = order.header
+        own = order.roster.get(self._settings.site)
         return Asked(
-            self._settings.site, header.run, header.round, header.phase, order.plan, header.codec
+            self._settings.site,
+            header.run,
+            header.round,
+            header.phase,
+            order.plan,
+            header.codec,
+            1 if own is None else own.samples,
         )
 
     def _context(self, order: Order) -> Context:
@@ -293,9 +388,16 @@ class Worker:
             return None
         return None if opened.fault is not None else opened.order
 
+    def _record_decisions(self) -> None:
+        """What a person decided meanwhile becomes a record, and counts from now on."""
+        for record in record_decisions(self._site, self._ledger):
+            self._standing.take(record)
+            LOG.info("%s by %s is recorded", record.event, record.person)
+
     def _report_progress(self, what: str, done: int, total: int) -> None:
         if self._stop.is_set():
             raise StoppedError
+        self._record_decisions()
         if self._progress is not None:
             self._progress(what, done, total)
 
@@ -313,6 +415,11 @@ class Worker:
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_atomically(self._site.worker_status, canonical_json(status))
+
+
+def _fingerprints(order: Order) -> dict[str, str]:
+    """Of the ledger key of every site of an order's roster, by name."""
+    return {entry.site: entry.ledger_key for entry in order.header.roster}
 
 
 def _name(order: Order) -> str:

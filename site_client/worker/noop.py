@@ -14,12 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from common.model import initial_weights, weights_digest
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
-from common.wire.orders import Order
 from common.wire.records import ModelUpdate, RoundReport
-from site_client.worker.study import State, Subject
+from site_client.worker.study import Assignment, State, Subject
 
 
 class NoOpStudy:
@@ -35,38 +33,34 @@ class NoOpStudy:
         self._data = data
         self.trained = 0
 
-    def answer(self, order: Order) -> list[Envelope]:
+    def answer(self, asked: Assignment) -> list[Envelope]:
         """See ``Study``."""
         from site_client.imaging.dataset import find_cases
 
-        subject, header = self._subject, order.header
-        plan, begins = subject.plan, header.phase == "begin"
+        subject, header = self._subject, asked.header
         images, trains = len(find_cases(self._data)), header.phase == "train"
         keys = self._keys(header.round) if trains else np.empty(0, np.uint64)
-        common = {
-            "plan_fingerprint": plan.fingerprint,
-            "site": subject.site,
-            "run": subject.run,
-            "round": header.round,
-        }
-        weights = initial_weights(plan) if begins else dict(order.weights)
-        report = RoundReport.model_validate(
-            common
-            | {
-                "code": ReplyCode.OK,
-                "images": images,
-                "transitions": len(keys),
-                "weights_sha256": weights_digest(weights),  # type: ignore[arg-type]
-                "key_id": subject.spec.key_id,
-                "codec": subject.spec.domain,
-            }
+        about = subject.about(header.round)
+        report = RoundReport(
+            **about,
+            code=ReplyCode.OK,
+            images=images,
+            transitions=len(keys),
+            weights_sha256=asked.model.digest,
+            link=asked.derived.link,
+            key_id=subject.spec.key_id,
+            codec=subject.spec.domain,
         )
         if not trains:
             return [Envelope(report, {})]
-        update = ModelUpdate.model_validate(
-            common | {"images": images, "transitions": len(keys), "updates": 0}
+        update = ModelUpdate(
+            **about,
+            images=images,
+            samples=min(images, subject.samples),
+            transitions=len(keys),
+            updates=0,
         )
-        zeros = {name: np.zeros_like(array) for name, array in order.weights.items()}
+        zeros = {name: np.zeros(a.shape, np.int32) for name, a in asked.model.weights.items()}
         self.trained = header.round
         return [
             Envelope(update, zeros),

@@ -7,6 +7,7 @@ its refusal is reported.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from common.canonical import sha256_hex
@@ -14,11 +15,12 @@ from common.crypto.identity import PublicKey
 from common.errors import CairnError, VerificationError
 from common.wire.orders import SIGNATURE_CONTEXT, Order, decode_order
 from common.wire.parcel import unwrap
-from common.wire.transport import CODEBOOK, ORDER, RECEIPT, SIGNATURE
+from common.wire.transport import CODEBOOK, ORDER, RECEIPT, SIGNATURE, START, SUM_PREFIX
 from site_client.egress.release import Question
 from site_client.worker.failures import BadOrderError
 
-_PARTS = frozenset({ORDER, SIGNATURE, RECEIPT, CODEBOOK})
+_PARTS = frozenset({ORDER, SIGNATURE, RECEIPT, CODEBOOK, START})
+_SUM = re.compile(SUM_PREFIX + r"([0-9]{6})")
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
     """
     try:
         parts = unwrap(parcel)
-        if not {ORDER, SIGNATURE} <= parts.keys() <= _PARTS:
+        if not {ORDER, SIGNATURE} <= parts.keys() or not all(map(_is_known, parts)):
             raise VerificationError("not an order", expected="order and signature", got="others")
         body = parts[ORDER]
         order = decode_order(body)
@@ -58,9 +60,23 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
     except VerificationError as error:
         fault = error
     fault = fault or _wrong_codebook(order, parts.get(CODEBOOK))
-    order = replace(order, codebook=parts.get(CODEBOOK))
-    question = Question(order_sha256=sha256_hex(body), parcel_sha256=sha256_hex(parcel))
+    order = replace(
+        order,
+        sums={int(found[1]): parts[name] for name in parts if (found := _SUM.fullmatch(name))},
+        start=parts.get(START),
+        codebook=parts.get(CODEBOOK),
+    )
+    question = Question(
+        order_sha256=sha256_hex(body),
+        parcel_sha256=sha256_hex(parcel),
+        order=body,
+        signature=parts[SIGNATURE],
+    )
     return Opened(question, order, parts.get(RECEIPT), fault)
+
+
+def _is_known(name: str) -> bool:
+    return name in _PARTS or _SUM.fullmatch(name) is not None
 
 
 def _wrong_codebook(order: Order, found: bytes | None) -> CairnError | None:

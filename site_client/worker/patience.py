@@ -51,6 +51,6 @@ class KeyPatience:
 
 def _most(order: Order | None) -> float:
     """Seconds that an order may wait: none but a run's first, and that one not past its time."""
-    if order is None or order.header.phase != "begin" or order.plan.limits.privacy_tier == 0:
+    if order is None or order.header.phase != "begin":
         return 0.0
     return min(LONGEST_S, order.header.deadline_s / 2)

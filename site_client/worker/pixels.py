@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InputDataError
+from common.errors import InputDataError, InternalError
 from common.keys.pixel_agreement import AnyCodec, family, read_codec, read_component_codec
 from common.keys.pixels import PixelCodec
 from common.sketching import CountSketch, SketchSpec
+from common.sums.summand import Summand
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
-from common.wire.orders import Order
 from common.wire.records import HeavyHitters, PixelSketches, PixelStatistics, RoundReport
 from site_client.files import write_atomically
 from site_client.worker.hidden import hide, show
-from site_client.worker.study import State, Subject
+from site_client.worker.study import Assignment, State, Subject
 
 if TYPE_CHECKING:
     from site_client.pixels.counting import PixelTables
@@ -137,17 +137,17 @@ class PixelStudy:
         self._kept = kept
         self.trained = 0
 
-    def answer(self, order: Order) -> list[Envelope]:
+    def answer(self, asked: Assignment) -> list[Envelope]:
         """See ``Study``."""
         began = time.monotonic()
-        phase, round_ = order.header.phase, order.header.round
+        phase, round_ = asked.header.phase, asked.header.round
         records: list[Envelope] = []
         if phase == "begin":
             slides, identity = self._slides.count(), family(self._subject.plan)
         elif phase == "survey":
             slides, identity = self._survey(round_, records)
         else:
-            text = order.header.codec or ""
+            text = asked.header.codec or ""
             codec = read_codec(text)
             identity = codec.identity
             if phase == "range":
@@ -155,9 +155,9 @@ class PixelStudy:
             elif phase == "sketch":
                 slides = self._sketch(round_, codec, records)
             else:
-                slides = self._recover(round_, codec, order, records)
+                slides = self._recover(asked, codec, records)
         spent = round((time.monotonic() - began) * 1000)
-        return [*records, self._report(round_, slides, identity, spent)]
+        return [*records, self._report(asked, slides, identity, spent)]
 
     def state(self) -> State:
         """See ``Study``; there is nothing to keep."""
@@ -231,15 +231,18 @@ class PixelStudy:
         records.append(Envelope(record, arrays))
         return slides
 
-    def _recover(self, round_: int, codec: AnyCodec, order: Order, records: list[Envelope]) -> int:
+    def _recover(self, asked: Assignment, codec: AnyCodec, records: list[Envelope]) -> int:
+        """Name the frequent keys of the sum that this site has verified."""
         from site_client.pixels.release import ReleaseRule, release
 
-        asked, spec = self._asked, self._spec(codec)
-        rule = ReleaseRule(asked.key_pixels, asked.key_sites)
-        found = release(read_tables(codec, spec, order, asked.tables), rule, asked.top)
+        plan, spec, merged = self._asked, self._spec(codec), asked.derived.tables
+        if merged is None:
+            raise InternalError("nothing to recover from", expected="merged tables", got="none")
+        rule = ReleaseRule(plan.key_pixels, plan.key_sites)
+        found = release(read_tables(codec, spec, merged, plan.tables), rule, plan.top)
         ascending = np.argsort(found.keys)
         record = HeavyHitters(
-            **self._subject.about(round_),
+            **self._subject.about(asked.header.round),
             key_id=spec.key_id,
             codec=codec.identity,
             threshold=math.floor(found.threshold),
@@ -252,18 +255,19 @@ class PixelStudy:
         if self._kept is not None:
             folder = self._kept / CODECS
             folder.mkdir(parents=True, exist_ok=True)
-            text = order.header.codec or ""
+            text = asked.header.codec or ""
             write_atomically(folder / f"{codec.identity}.json", text.encode("utf-8"))
         return self._slides.count()
 
     def _spec(self, codec: AnyCodec) -> SketchSpec:
         return replace(self._subject.spec, domain=codec.identity)
 
-    def _report(self, round_: int, slides: int, identity: str, spent_ms: int) -> Envelope:
+    def _report(self, asked: Assignment, slides: int, identity: str, spent_ms: int) -> Envelope:
         record = RoundReport(
-            **self._subject.about(round_),
+            **self._subject.about(asked.header.round),
             code=ReplyCode.OK,
             images=slides,
+            link=asked.derived.link,
             key_id=self._subject.spec.key_id,
             codec=identity,
             train_ms=spent_ms,
@@ -272,9 +276,9 @@ class PixelStudy:
 
 
 def read_tables(
-    codec: AnyCodec, spec: SketchSpec, order: Order, names: tuple[str, ...]
+    codec: AnyCodec, spec: SketchSpec, merged: Summand, names: tuple[str, ...]
 ) -> PixelTables:
-    """The merged tables of an order, by the plan's names, with the key to query them.
+    """The merged tables, by the plan's names, with the key to query them.
 
     Raises:
         SketchError: another shape.
@@ -284,7 +288,7 @@ def read_tables(
     tables = PixelTables.empty(codec, spec)
 
     def table(name: str) -> NDArray[np.int64]:
-        return np.asarray(order.tables[name], dtype=np.int64)
+        return merged.arrays[name]
 
     full, *prefixes, presence = (
         CountSketch.from_table(empty.spec, table(name))

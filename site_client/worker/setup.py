@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.canonical import sha256_hex
 from common.crypto.identity import PublicKey, SigningKey, read_public_key, read_signing_key
@@ -34,6 +35,9 @@ from site_client.worker.noop import NoOpStudy
 from site_client.worker.pixels import PixelStudy
 from site_client.worker.study import Study, Subject
 from site_client.worker.training import TrainingStudy
+
+if TYPE_CHECKING:
+    from site_client.agent.learner import Watch
 
 _PIXELS = "pixel sketch"
 Progress = Callable[[str, int, int], None]
@@ -76,6 +80,7 @@ class Asked:
 
     Attributes:
         codec: canonical JSON of the codec of pixels that the order carries, or None.
+        samples: most that this site may count as, by the order's roster.
     """
 
     site: str
@@ -84,6 +89,7 @@ class Asked:
     phase: Phase
     plan: FederationPlan
     codec: str | None = None
+    samples: int = 1_000_000
 
     @property
     def identity(self) -> str:
@@ -119,6 +125,7 @@ def make_context(asked: Asked, policy: Policy, key: FederationKey | None) -> Con
         key_id=key_id,
         codec=asked.identity,
         public_key_id=public_key_id(),
+        samples=asked.samples,
     )
 
 
@@ -145,6 +152,7 @@ def make_study(
     data: Path,
     progress: Progress | None = None,
     kept: Path | None = None,
+    watch: Watch | None = None,
 ) -> Study:
     """A fresh study; for a training plan this reads every image.
 
@@ -154,11 +162,13 @@ def make_study(
         data: folder of images.
         progress: told what is being done.
         kept: folder of the worker for what a study leaves at the site; None in a rehearsal.
+        watch: shown the transitions of every gradient step; None but in a rehearsal.
 
     Raises:
         InputDataError: the images, the landmarks or the federation key cannot be used.
     """
-    subject = Subject(asked.site, asked.run, asked.plan, sketch_spec(asked.plan, key))
+    spec = sketch_spec(asked.plan, key)
+    subject = Subject(asked.site, asked.run, asked.plan, spec, asked.samples)
     if asked.plan.kind == "no-op":
         return NoOpStudy(subject, data)
     if asked.plan.kind == "pixels":
@@ -168,7 +178,7 @@ def make_study(
     from site_client.imaging.dataset import load_cases
 
     cases = load_cases(data, asked.plan.task, _named(progress, "reading images"))
-    return TrainingStudy(subject, cases, _named(progress, "training"))
+    return TrainingStudy(subject, cases, _named(progress, "training"), watch)
 
 
 def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:

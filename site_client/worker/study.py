@@ -14,19 +14,20 @@ from typing import Protocol, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InputDataError, VerificationError
+from common.errors import InputDataError, InternalError, VerificationError
 from common.keys.pixel_agreement import read_codec, require_planned
-from common.model import check_weights, weight_shapes
+from common.model import weight_shapes
 from common.plan import FederationPlan
 from common.schedule import schedule
 from common.sketching import CountSketch, SketchSpec
-from common.wire.envelope import Array, Envelope
-from common.wire.orders import Order
+from common.sums.training import ModelState
+from common.wire.envelope import Envelope
+from common.wire.orders import Order, OrderHeader
 from common.wire.records import SketchTable
+from site_client.worker.chain import Derived
 from site_client.worker.failures import BadOrderError
 
 State = dict[str, NDArray[np.generic]]
-PREFIX_COUNTS = "prefix_counts"
 
 
 class About(TypedDict):
@@ -46,12 +47,14 @@ class Subject:
         site, run: who answers, for which run.
         plan: of the run.
         spec: of its sketches.
+        samples: most that this site may count as in an average.
     """
 
     site: str
     run: str
     plan: FederationPlan
     spec: SketchSpec
+    samples: int = 1_000_000
 
     @property
     def seed(self) -> int:
@@ -83,6 +86,32 @@ class Subject:
         return Envelope(record, {"table": np.array(sketch.table)})
 
 
+@dataclass(frozen=True, eq=False)
+class Assignment:
+    """One order, with what this site itself derived for it.
+
+    Attributes:
+        header: its words.
+        derived: what the run has come to; nothing else may be trained on.
+        codebook: bytes that the plan names, digest checked; None without any.
+    """
+
+    header: OrderHeader
+    derived: Derived
+    codebook: bytes | None = None
+
+    @property
+    def model(self) -> ModelState:
+        """Weights and merged experience of a run that has a model.
+
+        Raises:
+            InternalError: the run has none.
+        """
+        if self.derived.model is None:
+            raise InternalError("a run without a model", expected="weights", got="none")
+        return self.derived.model
+
+
 class Study(Protocol):
     """A run's work at this site, one study per kind of plan; all are exchangeable."""
 
@@ -90,8 +119,8 @@ class Study(Protocol):
     def trained(self) -> int:
         """The last round trained; 0 before the first."""
 
-    def answer(self, order: Order) -> list[Envelope]:
-        """The records that answer an order.
+    def answer(self, asked: Assignment) -> list[Envelope]:
+        """The records that answer an order, without their tags.
 
         Raises:
             InputDataError: the site's data cannot be used.
@@ -106,7 +135,7 @@ class Study(Protocol):
 
 
 def check_order(order: Order) -> None:
-    """Refuse an order that is out of its place, or whose contents are not its plan's.
+    """Refuse an order that is out of its place, or whose codec is not its plan's.
 
     Raises:
         BadOrderError: wraps what does not fit, before any image is opened.
@@ -114,29 +143,13 @@ def check_order(order: Order) -> None:
     phase, phases = order.header.phase, schedule(order.plan)
     if order.header.round >= len(phases) or phases[order.header.round] != phase:
         raise BadOrderError("the plan's schedule has no such phase in this round")
-    trains = phase in ("train", "evaluate")
-    if not trains and (order.weights or order.sketch is not None):
-        raise BadOrderError(f"an order of phase {phase} carries no weights and no sketch")
     if (order.header.codec is not None) != (phase in ("range", "sketch", "recover", "embed")):
         raise BadOrderError("a codec comes with the phases that need one, and with no other")
-    if (phase == "recover") != bool(order.tables):
-        raise BadOrderError("tables of pixels come with the phase recover, and with no other")
     try:
-        if trains:
-            _check_training(order)
-        elif order.header.codec is not None:
+        if order.header.codec is not None:
             _check_codec(order, order.header.codec)
     except (InputDataError, VerificationError) as error:
         raise BadOrderError(str(error)) from error
-    if phase == "recover":
-        _check_tables(order)
-
-
-def _check_training(order: Order) -> None:
-    plan = order.plan
-    check_weights({n: np.asarray(a) for n, a in order.weights.items()}, plan)
-    if order.sketch is not None:
-        _check_array(order.sketch, (plan.experience.rows, plan.experience.columns))
 
 
 def _check_codec(order: Order, text: str) -> None:
@@ -146,22 +159,6 @@ def _check_codec(order: Order, text: str) -> None:
             raise BadOrderError("the codec is not the one that the plan names")
     else:
         require_planned(codec, order.plan.pixels)
-
-
-def _check_tables(order: Order) -> None:
-    asked = order.plan.pixels
-    if set(order.tables) != {*asked.tables, PREFIX_COUNTS}:
-        raise BadOrderError("the merged tables are not the plan's")
-    for name in asked.tables:
-        _check_array(order.tables[name], (asked.rows, asked.columns))
-    _check_array(order.tables[PREFIX_COUNTS], (asked.prefixes,))
-    if np.asarray(order.tables[PREFIX_COUNTS]).min() < 0:
-        raise BadOrderError("the merged prefix counts are not counts")
-
-
-def _check_array(array: Array, shape: tuple[int, ...]) -> None:
-    if array.dtype != np.int64 or array.shape != shape:
-        raise BadOrderError("the merged sketch does not have the plan's form")
 
 
 def weights_bytes(plan: FederationPlan) -> int:

@@ -1,4 +1,4 @@
-"""A run of training: evaluate the weights that came, train on them, describe what changed.
+"""A run of training: evaluate the weights it has come to, train on them, describe what changed.
 
 Images, transitions and case names stay in this process. What is returned is a
 difference of weights, a keyed sketch and counts. Bit for bit repeatable from
@@ -10,30 +10,47 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InternalError
-from common.model import initial_weights, weights_digest
 from common.sketching import CountSketch
+from common.sums.fixed_point import to_fixed_point
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
-from common.wire.orders import Order
 from common.wire.records import LandmarkError, ModelUpdate, RoundReport
 from site_client.worker.experience import Frequencies
-from site_client.worker.study import State, Subject
+from site_client.worker.study import Assignment, State, Subject
 
 if TYPE_CHECKING:
     from site_client.agent.evaluation import ErrorSummary, EvaluationReport
-    from site_client.agent.learner import Learner, TrainingReport
+    from site_client.agent.learner import Learner, TrainingReport, Watch
     from site_client.imaging.dataset import Case
 
 Progress = Callable[[int, int], None]
 Weights = dict[str, NDArray[np.float32]]
 _LARGEST_UM = 10_000_000
 _EVALUATION_SEED = 0x6576616C  # "eval": apart from the site's exploration
+
+
+@dataclass(frozen=True, eq=False)
+class LastUpdate:
+    """The last round's training, as a rehearsal looks at it; nothing of it is sent.
+
+    Attributes:
+        before: the weights trained from.
+        delta: what training changed: the arrays of the `ModelUpdate`.
+        cases: what was trained on.
+        seed: of this site's exploration and sampling.
+    """
+
+    before: Mapping[str, NDArray[np.float32]]
+    delta: Mapping[str, NDArray[np.float32]]
+    cases: Sequence[Case]
+    seed: int
 
 
 class TrainingStudy:
@@ -44,27 +61,36 @@ class TrainingStudy:
         cases: the site's images with their landmarks.
         progress: called with (updates done, updates of this round); may raise
             ``StoppedError`` to leave the round, which then never happened.
+        watch: shown the transitions of every gradient step; only a rehearsal has one.
+
+    Attributes:
+        trained: the last round trained.
+        last_update: of the last round, for whoever watches; None where nobody does.
     """
 
     def __init__(
-        self, subject: Subject, cases: Sequence[Case], progress: Progress | None = None
+        self,
+        subject: Subject,
+        cases: Sequence[Case],
+        progress: Progress | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self._subject = subject
         self._cases = cases
         self._progress = progress
+        self._watch = watch
         self._learner: Learner | None = None
         self.trained = 0
+        self.last_update: LastUpdate | None = None
 
-    def answer(self, order: Order) -> list[Envelope]:
+    def answer(self, asked: Assignment) -> list[Envelope]:
         """See ``Study``."""
-        phase = order.header.phase
-        if phase == "begin":
-            return [self._report(0, initial_weights(self._subject.plan))]
-        weights = cast("Weights", dict(order.weights))
-        evaluation = self._evaluate(weights)
-        if phase == "evaluate":
-            return [self._report(order.header.round, weights, evaluation)]
-        return self._train(order, weights, evaluation)
+        if asked.header.phase == "begin":
+            return [self._report(asked)]
+        evaluation = self._evaluate(asked.model.weights)
+        if asked.header.phase == "evaluate":
+            return [self._report(asked, evaluation)]
+        return self._train(asked, evaluation)
 
     def state(self) -> State:
         """See ``Study``."""
@@ -75,36 +101,35 @@ class TrainingStudy:
         self._ready_learner().load_state(state)
         self.trained = trained
 
-    def _train(
-        self, order: Order, weights: Weights, evaluation: EvaluationReport
-    ) -> list[Envelope]:
-        subject, learner, round_ = self._subject, self._ready_learner(), order.header.round
-        learner.load(weights)
+    def _train(self, asked: Assignment, evaluation: EvaluationReport) -> list[Envelope]:
+        subject, learner, round_ = self._subject, self._ready_learner(), asked.header.round
+        model = asked.model
+        learner.load(model.weights)
         merged = None
-        if order.sketch is not None:
-            merged = CountSketch.from_table(subject.spec, np.asarray(order.sketch, np.int64))
+        if model.table is not None:
+            merged = CountSketch.from_table(subject.spec, model.table)
         began = time.monotonic()
         training = learner.train(
             subject.plan.agent.updates, Frequencies(merged, replay_first=self.trained > 0)
         )
         spent = time.monotonic() - began
         after = learner.weights()
-        delta = {name: after[name] - array for name, array in weights.items()}
+        delta = {name: after[name] - array for name, array in model.weights.items()}
         keys = learner.new_experience_keys()
         self.trained = round_
+        if self._watch is not None:
+            self.last_update = LastUpdate(model.weights, delta, self._cases, subject.seed)
         update = ModelUpdate(
-            plan_fingerprint=subject.plan.fingerprint,
-            site=subject.site,
-            run=subject.run,
-            round=round_,
+            **subject.about(round_),
             images=training.images,
+            samples=min(training.images, subject.samples),
             transitions=training.transitions,
             updates=training.updates,
         )
         return [
-            Envelope(update, delta),
+            Envelope(update, to_fixed_point(delta)),
             subject.table(round_, keys),
-            self._report(round_, weights, evaluation, training, round(spent * 1000)),
+            self._report(asked, evaluation, training, round(spent * 1000)),
         ]
 
     def _evaluate(self, weights: Weights) -> EvaluationReport:
@@ -124,8 +149,7 @@ class TrainingStudy:
 
     def _report(
         self,
-        round_: int,
-        weights: Mapping[str, NDArray[np.float32]],
+        asked: Assignment,
         evaluation: EvaluationReport | None = None,
         training: TrainingReport | None = None,
         train_ms: int = 0,
@@ -133,15 +157,13 @@ class TrainingStudy:
         subject = self._subject
         errors = {} if evaluation is None else evaluation.posed
         record = RoundReport(
-            plan_fingerprint=subject.plan.fingerprint,
-            site=subject.site,
-            run=subject.run,
-            round=round_,
+            **subject.about(asked.header.round),
             code=ReplyCode.OK,
             images=len(self._cases),
             transitions=0 if training is None else training.transitions,
             updates=0 if training is None else training.updates,
-            weights_sha256=weights_digest(weights),
+            weights_sha256=asked.model.digest,
+            link=asked.derived.link,
             key_id=subject.spec.key_id,
             codec=subject.spec.domain,
             errors=tuple(landmark_error(name, summary) for name, summary in errors.items()),
@@ -156,7 +178,7 @@ class TrainingStudy:
             from site_client.agent.federated import planned_learner
 
             self._learner = planned_learner(
-                self._subject.plan, self._cases, self._subject.seed, self._progress
+                self._subject.plan, self._cases, self._subject.seed, self._progress, self._watch
             )
         return self._learner
 

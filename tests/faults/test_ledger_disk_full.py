@@ -83,4 +83,6 @@ def release(ledger: Ledger, payload: bytes) -> None:
         arrays=(),
         plan_fingerprint="a" * 64,
         policy_sha256="b" * 64,
+        phase="train",
+        order_sha256="c" * 64,
     )

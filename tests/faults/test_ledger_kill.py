@@ -35,7 +35,8 @@ ledger = Ledger.open(Path(folder), "site-a/ledger", read_signing_key(Path(key)),
 while True:
     digest = ledger.spool(os.urandom(3000))
     ledger.append("SEND", run="run-1", round=1, record_type="ModelUpdate", payload_sha256=digest,
-                  bytes=3000, arrays=(), plan_fingerprint="a" * 64, policy_sha256="b" * 64)
+                  bytes=3000, arrays=(), plan_fingerprint="a" * 64, policy_sha256="b" * 64,
+                  phase="train", order_sha256="c" * 64)
     outside.sendto(digest.encode(), address)
 """
 

@@ -16,14 +16,17 @@ from aggregator.rounds.conduct import Conductor
 from aggregator.rounds.events import Event, RunFinished, read_events
 from aggregator.rounds.store import RunOptions, RunStore
 from aggregator.rounds.transport import Arrival
+from common.crypto.identity import read_signing_key
 from common.crypto.keyed import FederationKey
 from common.enrolment import read_request
 from common.plan import FederationPlan, parse_plan
 from common.wire.codes import ReplyCode
+from site_client.decisions.making import Decision, decide
 from site_client.join import join
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 from site_client.worker.loop import Worker
+from tests.conftest import loosen
 
 Tamper = Callable[[bytes], bytes]
 
@@ -84,8 +87,15 @@ class Federation:
         self.sites: dict[str, SiteFolder] = {}
 
     def add_site(
-        self, name: str, *, key: FederationKey | None = None, admitted: bool = True, images: int = 2
+        self,
+        name: str,
+        *,
+        key: FederationKey | None = None,
+        admitted: bool = True,
+        images: int = 2,
+        strict: bool = False,
     ) -> SiteFolder:
+        """A site under a loosened policy, or a ``strict`` one under the default policy."""
         data = self.root / "data" / name
         data.mkdir(parents=True)
         for number in range(images):
@@ -96,14 +106,32 @@ class Federation:
         joined = join(invite, site, data, key or self.key)
         if admitted:
             admit(self.folder, read_request(joined.request))
+        if not strict:
+            loosen(site)
         self.sites[name] = site
         return site
+
+    def acquaint(self, *names: str, plan: FederationPlan | None = None) -> None:
+        """People at these sites (default: all) confirm all others, and approve a plan."""
+        keys = {n: read_signing_key(s.ledger_key).public.fingerprint for n, s in self.sites.items()}
+        for name in names or self.sites:
+            made = [
+                Decision.made(event="CONFIRM", person="Ada", peer=other, peer_key=key)
+                for other, key in keys.items()
+                if other != name
+            ]
+            if plan is not None:
+                fingerprint = plan.fingerprint
+                made.append(
+                    Decision.made(event="APPROVE", person="Ada", plan_fingerprint=fingerprint)
+                )
+            decide(self.sites[name], made)
 
     def transport(self) -> MemoryTransport:
         return MemoryTransport(dict(enumerate(self.sites.values(), start=100)))
 
     def create_run(self, plan: FederationPlan, name: str = "run-1", min_sites: int = 1) -> RunStore:
-        options = RunOptions(min_sites=min_sites, wait_s=0)
+        options = RunOptions(min_sites=min_sites, wait_s=0, approval_s=0)
         return RunStore.create(self.folder.runs / name, plan, options)
 
     def conduct(self, store: RunStore, transport: MemoryTransport) -> RunFinished:

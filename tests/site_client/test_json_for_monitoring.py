@@ -24,6 +24,7 @@ STATUS = {
     "log": str,
     "key": type(None),
     "certificate_days": type(None),
+    "plans": list,
 }
 LAST = {
     "run": "r1",
@@ -43,6 +44,7 @@ FACTS = [
     "federation key",
     "images",
     "ledger",
+    "plans",
     "node key",
     "authority",
     "certificate",

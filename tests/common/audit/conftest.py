@@ -34,7 +34,7 @@ class Received:
             return moment
 
         with Ledger.open(self.ledger, ledger_origin(site), signing, clock) as ledger:
-            ledger.append("APPROVE", plan_fingerprint=sha256_hex(b"plan"))
+            ledger.append("APPROVE", plan_fingerprint=sha256_hex(b"plan"), person="A. Smith")
             for number in (1, 2):
                 entry = self._send(ledger, number)
                 self.receipt = cosign(entry.checkpoint, WITNESS, clock())
@@ -66,6 +66,8 @@ class Received:
             ),
             plan_fingerprint=sha256_hex(b"plan"),
             policy_sha256=sha256_hex(b"policy"),
+            phase="train",
+            order_sha256=sha256_hex(b"order"),
             dp=PrivacyRecord(
                 mechanism="gaussian",
                 clip_milli=1000,

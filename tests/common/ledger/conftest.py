@@ -52,6 +52,8 @@ class World:
             arrays=(array,),
             plan_fingerprint=sha256_hex(b"plan"),
             policy_sha256=sha256_hex(b"policy"),
+            phase="train",
+            order_sha256=sha256_hex(b"order"),
         )
 
     def send(self, ledger: Ledger, payload: bytes, round_number: int = 0) -> Entry:

@@ -44,6 +44,9 @@ def produce(folder: Path) -> dict[str, dict[str, str]]:
         ),
         plan_fingerprint=sha256_hex(b"plan"),
         policy_sha256=sha256_hex(b"policy"),
+        phase="train",
+        order_sha256=sha256_hex(b"order"),
+        order_signature=site.sign(b"order").hex(),
         dp=PrivacyRecord(
             mechanism="gaussian",
             clip_milli=1000,

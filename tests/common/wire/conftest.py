@@ -6,7 +6,7 @@ import pytest
 from common.plan import FederationPlan, parse_plan
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
-from common.wire.orders import OrderHeader
+from common.wire.orders import OrderHeader, RosterEntry
 from common.wire.records import (
     GroupCounts,
     HeavyHitters,
@@ -48,6 +48,7 @@ def envelopes(wire_plan) -> dict[str, Envelope]:
         transitions=200,
         updates=10,
         weights_sha256="cd" * 32,
+        link="9a" * 32,
         key_id="0123456789abcdef",
         codec="ef" * 32,
         errors=(error,),
@@ -55,20 +56,29 @@ def envelopes(wire_plan) -> dict[str, Envelope]:
         epsilon_milli=900,
         train_ms=1234,
     )
-    update = ModelUpdate(**common, images=4, transitions=200, updates=10)
+    update = ModelUpdate(
+        **common, images=4, samples=3, transitions=200, updates=10, tag="0123456789abcdef"
+    )
     sketch = SketchTable(
-        **common, rows=2, columns=3, key_id="0123456789abcdef", codec="ef" * 32, total=9
+        **common,
+        rows=2,
+        columns=3,
+        key_id="0123456789abcdef",
+        codec="ef" * 32,
+        total=9,
+        tag="1fffffffffffffff",
     )
     weights = {
-        "fc.weight": np.array([[1.5, -2.0], [0.0, 3.25]], np.float32),
-        "fc.bias": np.array([0.5, -0.0], np.float32),
+        "fc.weight": np.array([[3 << 23, -(2 << 24)], [0, 2**31 - 1]], np.int32),
+        "fc.bias": np.array([1 << 23, -1], np.int32),
     }
     table = np.array([[3, -4, 2], [-9, 0, 0]], np.int64)
     pixels = {"codec": "ef" * 32, "slides": 2, "pixels": 9}
     keyed = {"key_id": "0123456789abcdef"}
-    survey = PixelStatistics(**common, **pixels, subject="survey")
+    tag = {"tag": "0000000000000001"}
+    survey = PixelStatistics(**common, **pixels, **tag, subject="survey")
     sums = {"histogram": np.array([4, 5], np.int64), "gram": np.array([[8, 2], [2, 9]], np.int64)}
-    sketches = PixelSketches(**common, **pixels, **keyed, rows=2, columns=3)
+    sketches = PixelSketches(**common, **pixels, **keyed, **tag, rows=2, columns=3)
     counts = {"prefix_counts": np.array([0, 9], np.int64)}
     hitters = HeavyHitters(**common, **keyed, codec="ef" * 32, threshold=50)
     keys = np.array([7, 2**64 - 1], np.uint64).view(np.int64)
@@ -87,29 +97,35 @@ def envelopes(wire_plan) -> dict[str, Envelope]:
     }
 
 
+ROSTER = (
+    RosterEntry(site="north", ledger_key="12" * 32, samples=40),
+    RosterEntry(site="south", ledger_key="34" * 32),
+)
+
+
 @pytest.fixture
 def order():
-    header = OrderHeader(
+    return OrderHeader(
         run="run-1",
         round=3,
         phase="train",
         # Spelt out, so that a default added to the plan does not move these bytes.
         plan='{"agent":{"gamma":0.9},"name":"vectors","seed":7,"task":{"landmarks":["AC","PC"]}}',
         deadline_s=600,
-        sketch_total=9,
+        roster=ROSTER,
+        sum="56" * 32,
     )
-    weights = {"fc.bias": np.array([0.5, -1.0], np.float32)}
-    return header, weights, np.array([[3, -4, 2]], np.int64)
 
 
 @pytest.fixture
 def pixel_order():
-    header = OrderHeader(
+    return OrderHeader(
         run="run-1",
         round=4,
         phase="recover",
         plan='{"kind":"pixels","name":"vectors","pixels":{"bands":["a","b","c"]},"seed":7}',
         deadline_s=600,
+        roster=ROSTER,
+        sum="78" * 32,
         codec='{"kind":"pixel-components"}',
     )
-    return header, {}, None, {"prefix_counts": np.array([0, 9], np.int64)}

@@ -1,64 +1,87 @@
-"""An order is data: known arrays, a valid plan, and nothing beside them."""
+"""An order is words: a valid plan, who may take part, and no array at all."""
 
-import numpy as np
+import json
+
 import pytest
 
+from common.canonical import canonical_json
 from common.errors import CairnError, InputDataError, RefusedError
-from common.wire.envelope import pack
-from common.wire.orders import decode_order, encode_order
+from common.wire.orders import MAX_ORDER_BYTES, OrderHeader, decode_order, encode_order
+
+
+def bent(order, **changes):
+    return canonical_json(order.model_dump(mode="json", exclude_none=True) | changes)
 
 
 def test_an_order_is_read_back_as_it_was_written(order, wire_plan):
-    header, weights, sketch = order
-    decoded = decode_order(encode_order(header, weights, sketch))
-    assert decoded.header == header
+    decoded = decode_order(encode_order(order))
+    assert decoded.header == order
     assert decoded.plan == wire_plan
     assert decoded.plan.fingerprint == wire_plan.fingerprint
-    assert np.array_equal(decoded.sketch, sketch)
-    assert {n: a.tolist() for n, a in decoded.weights.items()} == {"fc.bias": [0.5, -1.0]}
+    assert {name: entry.samples for name, entry in decoded.roster.items()} == {
+        "north": 40,
+        "south": 1,
+    }
 
 
-def test_an_order_without_a_sketch_has_none(order):
-    header, weights, _ = order
-    assert decode_order(encode_order(header, weights, None)).sketch is None
-
-
-def test_an_array_that_no_order_has_is_refused(order):
-    header, _, _ = order
-    data = pack(header.model_dump(mode="json"), {"code": np.zeros(4, np.int64)})
-    with pytest.raises(RefusedError, match="unknown array"):
-        decode_order(data)
+def test_there_is_no_field_in_which_an_order_could_carry_weights(order):
+    assert set(OrderHeader.model_fields) == {
+        *("v", "message", "run", "round", "phase", "plan", "deadline_s", "roster", "sum", "codec"),
+    }
+    with pytest.raises(RefusedError, match="order is not valid"):
+        decode_order(bent(order, weights=[1.0]))
 
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("phase", "exec"), ("deadline_s", 0), ("run", ""), ("command", "rm"), ("message", "Other")],
+    [
+        ("phase", "exec"),
+        ("deadline_s", 0),
+        ("run", ""),
+        ("command", "rm"),
+        ("message", "Other"),
+        ("sum", "12"),
+        ("roster", []),
+    ],
 )
 def test_a_header_field_that_is_wrong_is_refused(order, field, value):
-    header, _, _ = order
-    data = pack(header.model_dump(mode="json") | {field: value}, {})
     with pytest.raises(RefusedError, match="order is not valid") as caught:
-        decode_order(data)
+        decode_order(bent(order, **{field: value}))
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize("entries", [(1, 0), (0, 0)])
+def test_a_roster_out_of_order_or_with_a_site_twice_is_refused(order, entries):
+    roster = [order.roster[n].model_dump() for n in entries]
+    with pytest.raises(RefusedError, match="in order of name"):
+        decode_order(bent(order, roster=roster))
+
+
+def test_an_order_in_another_spelling_is_refused(order):
+    text = json.dumps(json.loads(encode_order(order)), indent=1)
+    with pytest.raises(CairnError, match="canonical"):
+        decode_order(text.encode())
+
+
+def test_an_order_of_a_megabyte_is_refused_before_it_is_read():
+    with pytest.raises(RefusedError, match="bytes"):
+        decode_order(b"{" * (MAX_ORDER_BYTES + 1))
+
+
 def test_a_plan_with_an_unknown_key_is_refused(order):
-    header, _, _ = order
-    plan = header.plan.replace('"seed":7', '"seed":7,"shell":"rm"')
+    plan = order.plan.replace('"seed":7', '"seed":7,"shell":"rm"')
     with pytest.raises(CairnError):
-        decode_order(pack(header.model_dump(mode="json") | {"plan": plan}, {}))
+        decode_order(bent(order, plan=plan))
 
 
 def test_a_plan_that_is_not_valid_is_refused_by_field(order):
-    header, _, _ = order
-    plan = header.plan.replace('"gamma":0.9', '"gamma":1.9')
-    assert plan != header.plan
+    plan = order.plan.replace('"gamma":0.9', '"gamma":1.9')
+    assert plan != order.plan
     with pytest.raises(InputDataError, match=r"agent\.gamma"):
-        decode_order(pack(header.model_dump(mode="json") | {"plan": plan}, {}))
+        decode_order(bent(order, plan=plan))
 
 
 def test_a_plan_in_another_spelling_is_refused(order):
-    header, _, _ = order
-    plan = header.plan.replace('"seed":7', '"seed": 7')
+    plan = order.plan.replace('"seed":7', '"seed": 7')
     with pytest.raises(CairnError):
-        decode_order(pack(header.model_dump(mode="json") | {"plan": plan}, {}))
+        decode_order(bent(order, plan=plan))

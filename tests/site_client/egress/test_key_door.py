@@ -58,6 +58,7 @@ def context(tmp_path_factory) -> KeyContext:
         generation=2,
         key_id=KEY.key_id,
         receivers={"south": FINGERPRINT},
+        confirmed={},
         policy=policy(tmp_path_factory.mktemp("policy"), share="admitted"),
     )
 
@@ -117,6 +118,27 @@ def test_a_listed_site_may_be_sealed_to(context, tmp_path):
     check_keys(sealed(), replace(context, policy=listed))
 
 
+def test_a_site_that_a_person_here_confirmed_may_be_sealed_to(context, tmp_path):
+    listed = replace(context, policy=policy(tmp_path, share="listed"))
+    check_keys(sealed(), replace(listed, confirmed={"south": FINGERPRINT}))
+    for confirmed in ({"south": "0" * 64}, {"east": FINGERPRINT}):
+        with pytest.raises(RefusedError, match="receiver"):
+            check_keys(sealed(), replace(listed, confirmed=confirmed))
+
+
+def test_where_policy_and_people_name_different_keys_nobody_is_that_site(context, tmp_path):
+    typed = policy(tmp_path, share="listed", peers={"south": "0" * 64})
+    with pytest.raises(RefusedError, match="receiver"):
+        check_keys(sealed(), replace(context, policy=typed, confirmed={"south": FINGERPRINT}))
+
+
+def test_with_share_never_a_confirmed_site_is_not_sealed_to_either(context, tmp_path):
+    for keys in ({"share": "never"}, {}):
+        mute = replace(context, policy=policy(tmp_path, **keys), confirmed={"south": FINGERPRINT})
+        with pytest.raises(RefusedError, match="receiver"):
+            check_keys(sealed(), mute)
+
+
 @given(st.integers(0, 8 * len(sealed()) - 1))
 def test_no_bent_bit_leaves(context, bit):
     bent = bytearray(sealed())
@@ -153,7 +175,7 @@ def test_a_refusal_is_recorded_and_nothing_reaches_the_outbox(context, ledger, t
     assert spool.sealed_keys() == []
 
 
-def test_the_default_policy_shares_with_admitted_sites_and_peers_count_only_when_listed():
+def test_the_default_policy_shares_with_listed_sites_and_peers_count_only_then():
     with pytest.raises(ValueError, match="peers count only"):
         KeySharing(share="admitted", peers={"south": FINGERPRINT})
-    assert 'share = "admitted"' in default_policy_text()
+    assert 'share = "listed"' in default_policy_text()

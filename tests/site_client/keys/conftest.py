@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from common.errors import UnreachableError
 from common.ledger.records import LedgerRecord, parse_record
 from common.ledger.verdict import Verdict
 from common.ledger.verify import verify_ledger
+from site_client.decisions.making import Decision, decide, record_decisions
 from site_client.files import write_atomically
 from site_client.join import join
 from site_client.keys import carry
@@ -97,8 +99,22 @@ class Site:
         )
 
     def write_policy(self, keys: str) -> None:
-        text = self.folder.policy_file.read_text().replace('share = "admitted"', keys)
-        write_atomically(self.folder.policy_file, text.encode())
+        text = self.folder.policy_file.read_text()
+        changed = re.sub(r'^share = "\w+"$', keys, text, flags=re.MULTILINE)
+        write_atomically(self.folder.policy_file, changed.encode())
+
+    def decide(self, event: str, **words: str) -> None:
+        """As a person's command does, whether or not the worker runs."""
+
+        def turn(_: float) -> None:
+            record_decisions(self.folder, self.worker._ledger)
+
+        made = [Decision.made(event=event, person="M. Curie", **words)]
+        decide(self.folder, made) if self._worker is None else decide(self.folder, made, turn)
+
+    def confirm(self, *others: Site) -> None:
+        for other in others:
+            self.decide("CONFIRM", peer=other.name, peer_key=other.fingerprint)
 
     @property
     def fingerprint(self) -> str:
@@ -124,15 +140,21 @@ class Desk:
         self.down = False
         self.sites: dict[str, Site] = {}
 
-    def add(self, name: str, *, shared: FederationKey | None = None) -> Site:
+    def add(self, name: str, *, shared: FederationKey | None = None, known: bool = True) -> Site:
+        """A site that has joined; ``known``: it and all others have confirmed each other."""
         invite = make_invite(self.folder, name, "0" * 64)
         folder, data = SiteFolder(self.root / name), self.root / "images"
         data.mkdir(exist_ok=True)
         joined = join(invite, folder, data, shared)
         answer = enrol(self.folder, str(invite.token), read_request(joined.request))
         write_atomically(folder.tls_certificate, answer.certificate)
-        self.sites[name] = Site(folder)
-        return self.sites[name]
+        site = Site(folder)
+        site.write_policy('share = "listed"')
+        for other in self.sites.values() if known else ():
+            other.confirm(site)
+            site.confirm(other)
+        self.sites[name] = site
+        return site
 
     def revoke(self, name: str) -> Site:
         revoke(self.folder, name)

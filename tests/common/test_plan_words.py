@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from aggregator.desk.plans import about_kind
 from common.plan import parse_plan
+from common.words import about_kind
 
 
 @pytest.mark.parametrize(

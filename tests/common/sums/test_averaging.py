@@ -1,4 +1,4 @@
-"""Laws of the weighted average and of table addition."""
+"""Laws of the weighted average of whole numbers, of momentum, and of fixed point."""
 
 from __future__ import annotations
 
@@ -7,31 +7,47 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.merging.average import Contribution, mean_delta, moved, with_momentum
-from aggregator.merging.tables import add_tables
-from common.errors import InternalError, RefusedError
-from common.sketching import SketchSpec
+from common.errors import RefusedError
+from common.sums.addition import add_records
+from common.sums.averaging import mean_delta, moved, with_momentum
+from common.sums.fixed_point import UNIT, to_fixed_point
+from common.sums.summand import Summand
+from common.wire.envelope import Envelope
+from common.wire.records import ModelUpdate
 
 SHAPE = (3, 2)
 START = {"w": np.ones(SHAPE, np.float32), "b": np.zeros(4, np.float32)}
-SPEC = SketchSpec.public(2, 32, key_id="0" * 16, domain="d" * 64)
 
 
-def average(weights, contributions):
-    return moved(weights, mean_delta(contributions))
-
-
-def contribution(site: str, seed: int, samples: int) -> Contribution:
+def contribution(site: str, seed: int, samples: int) -> list[Envelope]:
     rng = np.random.default_rng(seed)
     delta = {name: rng.normal(size=a.shape).astype(np.float32) for name, a in START.items()}
-    return Contribution(site, delta, samples)
+    record = ModelUpdate(
+        plan_fingerprint="ab" * 32,
+        site=site,
+        run="run-1",
+        round=1,
+        images=samples,
+        samples=samples,
+        transitions=1,
+        updates=1,
+    )
+    return [Envelope(record, to_fixed_point(delta))]
+
+
+def average(contributions):
+    total = add_records("run-1", 1, contributions)
+    return moved(START, mean_delta(total.group("ModelUpdate").summand))
+
+
+def delta_of(envelopes, name):
+    return envelopes[0].arrays[name] / UNIT
 
 
 @given(st.permutations(["a", "b", "c", "d"]))
 def test_the_order_in_which_sites_answer_changes_no_bit(order):
     sites = {name: contribution(name, ord(name), 3 + ord(name) % 5) for name in "abcd"}
-    expected = average(START, list(sites.values()))
-    got = average(START, [sites[name] for name in order])
+    expected, got = average(sites), average({name: sites[name] for name in order})
     for name in START:
         assert got[name].tobytes() == expected[name].tobytes()
 
@@ -39,25 +55,38 @@ def test_the_order_in_which_sites_answer_changes_no_bit(order):
 @given(st.integers(1, 10_000))
 def test_one_site_alone_gives_its_own_weights(samples):
     one = contribution("a", 1, samples)
-    got = average(START, [one])
+    got = average({"a": one})
     for name in START:
-        np.testing.assert_array_equal(got[name], START[name] + one.delta[name])
+        np.testing.assert_array_equal(
+            got[name], (START[name] + delta_of(one, name)).astype(np.float32)
+        )
 
 
 @given(st.integers(1, 1000), st.integers(1, 1000))
 def test_weights_are_drawn_to_the_site_with_more_samples_in_proportion(m, n):
     first, second = contribution("a", 1, m), contribution("b", 2, n)
-    got = average(START, [first, second])
-    expected = START["w"] + (
-        m * first.delta["w"].astype(np.float64) + n * second.delta["w"].astype(np.float64)
-    ) / (m + n)
-    np.testing.assert_allclose(got["w"], expected, rtol=1e-6)
+    expected = START["w"] + (m * delta_of(first, "w") + n * delta_of(second, "w")) / (m + n)
+    np.testing.assert_allclose(average({"a": first, "b": second})["w"], expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("contributions", [[], [contribution("a", 1, 0)]])
-def test_nothing_to_average_is_an_error_and_not_a_division_by_zero(contributions):
-    with pytest.raises(InternalError):
-        average(START, contributions)
+def test_nothing_to_average_is_an_error_and_not_a_division_by_zero():
+    with pytest.raises(RefusedError, match="samples"):
+        mean_delta(Summand({"samples": 0}, {"w": np.zeros(SHAPE, np.int64)}))
+
+
+@given(st.lists(st.floats(-127.5, 127.5, width=32), min_size=1, max_size=20))
+def test_fixed_point_is_off_by_half_a_unit_at_most(values):
+    array = np.array(values, np.float32)
+    fixed = to_fixed_point({"w": array})["w"]
+    assert fixed.dtype == np.int32
+    assert np.abs(fixed / UNIT - array.astype(np.float64)).max() <= 0.5 / UNIT
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 128.0, -1e9])
+def test_a_training_that_ran_away_cannot_be_released(value):
+    with pytest.raises(RefusedError, match="weights/w") as caught:
+        to_fixed_point({"w": np.array([0.0, value], np.float32)})
+    assert str(value) not in str(caught.value).replace("128 in magnitude", "")
 
 
 # Momentum.
@@ -95,23 +124,3 @@ def test_the_way_of_two_pushes_together_is_the_sum_of_their_ways(first, second, 
     together = pushed([a + b for a, b in zip(first[:n], second[:n], strict=True)], momentum)
     apart = [pushed(deltas[:n], momentum) for deltas in (first, second)]
     np.testing.assert_allclose(together, np.sum(apart, axis=0), rtol=1e-4, atol=1e-2)
-
-
-tables = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=5)
-
-
-@given(tables)
-def test_tables_add_up_cell_by_cell_whatever_the_grouping(seeds):
-    parts = [np.random.default_rng(s).integers(-9, 9, (2, 32)) for s in seeds]
-    together = add_tables(SPEC, None, parts)
-    one_by_one = None
-    for part in parts:
-        one_by_one = add_tables(SPEC, one_by_one, [part])
-    np.testing.assert_array_equal(together, sum(parts))
-    np.testing.assert_array_equal(together, one_by_one)
-
-
-def test_a_sum_that_would_overflow_is_refused():
-    huge = np.full((2, 32), 2**61, dtype=np.int64)
-    with pytest.raises(RefusedError, match="overflow"):
-        add_tables(SPEC, huge, [huge])

@@ -1,4 +1,7 @@
-"""Federated averaging of model deltas, with or without momentum.
+"""Federated averaging from a sum of whole numbers, with or without momentum.
+
+Whole numbers are added exactly; then comes one path of float64 operations, each rounded
+as IEEE 754 says, so that every party comes to the same bits.
 
 Source: McMahan et al., Communication-Efficient Learning of Deep Networks from
 Decentralized Data, AISTATS 2017, algorithm 1.
@@ -6,51 +9,38 @@ Decentralized Data, AISTATS 2017, algorithm 1.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InternalError
+from common.errors import RefusedError
+from common.sums.fixed_point import UNIT
+from common.sums.summand import Summand
 from common.wire.envelope import Array
 
 Weights = dict[str, NDArray[np.float32]]
 Deltas = dict[str, NDArray[np.float64]]
 
 
-@dataclass(frozen=True)
-class Contribution:
-    """One site's delta and the number of samples behind it."""
-
-    site: str
-    delta: Mapping[str, Array]
-    samples: int
-
-
-def mean_delta(contributions: Sequence[Contribution]) -> Deltas:
-    """The mean of the deltas, each weighted by its samples.
+def mean_delta(total: Summand) -> Deltas:
+    """The mean of the sites' deltas, each weighted by its samples.
 
     Args:
-        contributions: at least one; all have the same names and shapes.
+        total: sum of ``ModelUpdate`` records.
 
     Returns:
-        float64 arrays; summed in order of the sites' names.
+        float64 arrays.
 
     Raises:
-        InternalError: nothing to average, or no samples: intake should have refused.
+        RefusedError: no samples are behind it.
     """
-    ordered = sorted(contributions, key=lambda contribution: contribution.site)
-    total = sum(contribution.samples for contribution in ordered)
-    if total <= 0:
-        raise InternalError("nothing to average", expected="samples", got=f"{total}")
-    mean: Deltas = {}
-    for name, first in ordered[0].delta.items():
-        mean[name] = np.zeros(first.shape, np.float64)
-        for contribution in ordered:
-            share = contribution.samples / total
-            mean[name] += share * contribution.delta[name].astype(np.float64)
-    return mean
+    samples = total.counts["samples"]
+    if samples <= 0:
+        raise RefusedError("nothing to average", field="samples", expected="1 or more", got="none")
+    return {
+        name: array.astype(np.float64) / (UNIT * samples) for name, array in total.arrays.items()
+    }
 
 
 def moved(weights: Mapping[str, Array], step: Deltas) -> Weights:

@@ -1,0 +1,232 @@
+"""One round's sum: which sites it is of, what they sent together, and the sum of their tags.
+
+Added by the aggregator, which cannot make a tag; carried to every site beside its order;
+believed by a site only after ``verify_sum``. A sum may hold several kinds of record, each
+with a set of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from common.canonical import sha256_hex
+from common.crypto.keyed import FederationKey
+from common.errors import InternalError, RefusedError
+from common.plan import describe_validation
+from common.sums.chain import tag_context
+from common.sums.summand import COUNTS, I64, Summand, summand_of
+from common.sums.tags import add_tags, holds
+from common.wire.envelope import Envelope, pack, unpack
+from common.wire.records import Count, RunName, SiteName, Tag
+
+LARGEST: Final = 2**62
+"""What no coordinate of a sum may reach: beyond it a sum of int64 could wrap unseen."""
+MOST_SITES: Final = 1000
+
+RecordType = Annotated[str, Field(pattern=r"^[A-Za-z]{1,32}$")]
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """The records of one type in a sum.
+
+    Attributes:
+        members: sites in order of name, each once.
+        summand: their vectors' sum.
+        tag: their tags' sum.
+    """
+
+    members: tuple[str, ...]
+    summand: Summand
+    tag: int
+
+
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """What a round came to.
+
+    Attributes:
+        run, round: whose.
+        groups: by record type.
+    """
+
+    run: str
+    round: int
+    groups: Mapping[str, Group]
+
+    def group(self, record_type: str) -> Group:
+        """The records of one type.
+
+        Raises:
+            RefusedError: there are none in this sum.
+        """
+        if record_type not in self.groups:
+            raise _bad_sum(record_type, "present", "nothing")
+        return self.groups[record_type]
+
+
+class _GroupHeader(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    members: Annotated[
+        tuple[SiteName, ...], Field(min_length=1, max_length=MOST_SITES, strict=False)
+    ]
+    counts: dict[str, Count]
+    tag: Tag
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    v: Literal[1] = 1
+    message: Literal["Sum"] = "Sum"
+    run: RunName
+    round: Count
+    groups: Annotated[dict[RecordType, _GroupHeader], Field(min_length=1)]
+
+
+def add_records(run: str, round_: int, answers: Mapping[str, Iterable[Envelope]]) -> Sum:
+    """The sum of what sites sent in a round.
+
+    Args:
+        run: of the records.
+        round_: of the records.
+        answers: the summed records of every site.
+
+    Raises:
+        RefusedError: a coordinate reaches ``LARGEST``.
+        InternalError: no site, or records that differ in names or shapes: intake should
+            have refused.
+    """
+    by_type: dict[str, dict[str, Envelope]] = {}
+    for site, envelopes in sorted(answers.items()):
+        for envelope in envelopes:
+            by_type.setdefault(envelope.record.record_type, {})[site] = envelope
+    if not by_type:
+        raise InternalError("nothing to add", expected="records", got="none")
+    groups = {kind: _add_group(envelopes) for kind, envelopes in sorted(by_type.items())}
+    return Sum(run, round_, groups)
+
+
+def _add_group(envelopes: Mapping[str, Envelope]) -> Group:
+    summands = [summand_of(envelope) for envelope in envelopes.values()]
+    first = summands[0]
+    counts = {name: sum(s.counts[name] for s in summands) for name in first.counts}
+    if max(counts.values()) >= 2**53:
+        raise _too_large("counts")
+    arrays: dict[str, I64] = {}
+    for name in first.arrays:
+        parts = [summand.arrays[name] for summand in summands]
+        if sum(magnitude(part) for part in parts) >= LARGEST:
+            raise _too_large(name)
+        arrays[name] = np.sum(parts, axis=0, dtype=np.int64)
+    tags = add_tags(int(getattr(envelope.record, "tag"), 16) for envelope in envelopes.values())  # noqa: B009
+    return Group(tuple(envelopes), Summand(counts, arrays), tags)
+
+
+def encode_sum(total: Sum) -> bytes:
+    """The bytes that are named in an order, kept by sites, and chained."""
+    header = _Header(
+        run=total.run,
+        round=total.round,
+        groups={
+            kind: _GroupHeader(
+                members=group.members, counts=dict(group.summand.counts), tag=f"{group.tag:016x}"
+            )
+            for kind, group in total.groups.items()
+        },
+    )
+    arrays = {
+        f"{kind}/{name}": array
+        for kind, group in total.groups.items()
+        for name, array in group.summand.arrays.items()
+    }
+    return pack(header.model_dump(mode="json"), arrays)
+
+
+def decode_sum(data: bytes) -> Sum:
+    """Read what ``encode_sum`` made; nothing in it is believed yet.
+
+    Raises:
+        RefusedError: not a sum, an unknown field, members out of order or twice, or an
+            array of another type than int64.
+        VerificationError: metadata that is not canonical JSON.
+    """
+    metadata, arrays = unpack(data)
+    try:
+        header = _Header.model_validate(metadata)
+    except ValidationError as error:
+        raise _bad_sum(*describe_validation(error)) from error
+    groups: dict[str, Group] = {}
+    for kind, found in header.groups.items():
+        if kind not in COUNTS or set(found.counts) != set(COUNTS[kind]):
+            raise _bad_sum(kind, "a record type that is summed, with its counts", "another")
+        if list(found.members) != sorted(set(found.members)):
+            raise _bad_sum(f"{kind}.members", "in order of name, each once", "not so")
+        prefix = f"{kind}/"
+        own = {
+            n.removeprefix(prefix): np.asarray(arrays.pop(n))
+            for n in list(arrays)
+            if n.startswith(prefix)
+        }
+        if any(array.dtype != np.int64 for array in own.values()):
+            raise _bad_sum(kind, "int64", "another type")
+        vectors: dict[str, I64] = {name: np.asarray(a, np.int64) for name, a in own.items()}
+        counts = {name: found.counts[name] for name in COUNTS[kind]}
+        groups[kind] = Group(found.members, Summand(counts, vectors), int(found.tag, 16))
+    if arrays:
+        raise _bad_sum("arrays", "of the sum's groups", f"{len(arrays)} others")
+    return Sum(header.run, header.round, groups)
+
+
+def verify_sum(total: Sum, key: FederationKey, link: str) -> None:
+    """Return only if every group is the sum of exactly the sites that it names.
+
+    Args:
+        total: as it came.
+        key: of the federation.
+        link: of the chain before this round, as this site computed it: summands that were
+            made after another history do not add up to a sum of this one.
+
+    Raises:
+        RefusedError: a summand was altered, doubled, left out, of another round, run or
+            history, or its site made a wrong tag.
+    """
+    for kind, group in total.groups.items():
+        # A site that is named twice takes its pad off twice: its double would hold.
+        if not group.members or len(set(group.members)) != len(group.members):
+            raise _bad_sum(f"{kind}.members", "sites, each once", "none, or one twice")
+        context = tag_context(total.run, total.round, kind, link)
+        if not holds(key, context, group.members, group.summand.pieces(), group.tag):
+            raise _bad_sum(
+                kind, f"the sum of what {', '.join(group.members)} sent", "something else"
+            )
+
+
+def magnitude(array: I64) -> int:
+    """Largest absolute value, in whole numbers of any size; 0 of an empty array."""
+    return max(int(array.max(initial=0)), -int(array.min(initial=0)))
+
+
+def sum_digest(data: bytes) -> str:
+    """What names a sum's bytes in orders and in the chain."""
+    return sha256_hex(data)
+
+
+def _bad_sum(field: str, expected: str, got: str) -> RefusedError:
+    return RefusedError(
+        "a sum does not hold",
+        field=field,
+        expected=expected,
+        got=got,
+        advice="Nothing was trained on it; ask the coordinator, and the other sites' staff",
+    )
+
+
+def _too_large(name: str) -> RefusedError:
+    return RefusedError("a sum would overflow", field=name, expected="below 2**62", got="more")

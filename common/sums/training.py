@@ -1,0 +1,83 @@
+"""What a run of training has come to after a round: weights, velocity, merged experience."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import RefusedError
+from common.model import Weights, weight_shapes, weights_digest
+from common.plan import FederationPlan
+from common.sums.addition import LARGEST, Sum, magnitude
+from common.sums.averaging import mean_delta, moved, with_momentum
+from common.wire.records import ModelUpdate, SketchTable
+
+
+@dataclass(frozen=True, eq=False)
+class ModelState:
+    """What the next round starts from.
+
+    Attributes:
+        weights: of the model, float32 by name.
+        velocity: of server momentum, float32 by name; empty without, and before round 1.
+        table: merged experience int64[rows, columns]; None before round 1.
+        total: keys behind it.
+    """
+
+    weights: Weights
+    velocity: Weights = field(default_factory=dict)
+    table: NDArray[np.int64] | None = None
+    total: int = 0
+
+    @property
+    def digest(self) -> str:
+        """Names the weights."""
+        return weights_digest(self.weights)
+
+
+def advance(state: ModelState, plan: FederationPlan, total: Sum) -> ModelState:
+    """The state after a round of training.
+
+    Args:
+        state: before it.
+        plan: of the run; its rule of averaging.
+        total: what the sites sent together.
+
+    Raises:
+        RefusedError: another shape than the plan's, or cells that would overflow.
+    """
+    update = total.group(ModelUpdate.__name__).summand
+    sketch = total.group(SketchTable.__name__).summand
+    shape = (plan.experience.rows, plan.experience.columns)
+    _require_shapes(update.arrays, weight_shapes(plan))
+    _require_shapes(sketch.arrays, {"table": shape})
+    mean, velocity = mean_delta(update), state.velocity
+    if momentum := plan.rounds.server_momentum:
+        mean, velocity = with_momentum(mean, velocity, momentum)
+    added = sketch.arrays["table"]
+    table = added if state.table is None else _added(state.table, added)
+    return ModelState(
+        moved(state.weights, mean), velocity, table, state.total + sketch.counts["total"]
+    )
+
+
+def _added(merged: NDArray[np.int64], table: NDArray[np.int64]) -> NDArray[np.int64]:
+    if magnitude(merged) + magnitude(table) >= LARGEST:
+        raise RefusedError("a merged sketch would overflow", expected="sums below 2^62")
+    return merged + table
+
+
+def _require_shapes(
+    arrays: Mapping[str, NDArray[np.int64]], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    found = {name: array.shape for name, array in arrays.items()}
+    if found != dict(shapes):
+        raise RefusedError(
+            "a sum is not of the plan's form",
+            field="arrays",
+            expected=f"the plan's {len(shapes)} names and shapes",
+            got="others",
+        )

@@ -1,0 +1,26 @@
+"""A plan in words, for whoever has to decide about it: coordinator, hospital, auditor.
+
+``plan`` says what a site is asked, what leaves and who learns what; ``leaving`` how
+much at most; ``bounds`` holds a plan against the numbers of a ``policy.toml``.
+All three parties read the same sentences. Nothing here decides, opens a file or
+knows a role: what really refuses a plan is the site's own policy.
+"""
+
+from __future__ import annotations
+
+from common.words.bounds import USUAL, Bounded, held_against
+from common.words.leaving import Leaving, leavings
+from common.words.plan import Passage, about_kind, all_words, facts_of, in_words
+
+__all__ = [
+    "USUAL",
+    "Bounded",
+    "Leaving",
+    "Passage",
+    "about_kind",
+    "all_words",
+    "facts_of",
+    "held_against",
+    "in_words",
+    "leavings",
+]

@@ -1,0 +1,148 @@
+"""What a plan has a site send: which records, how often, and how large at most.
+
+Sizes follow from the plan alone. They bound whole envelopes, header included, and
+none can exceed the plan's own ``limits.max_envelope_bytes``: the door refuses more.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from common.keys.pixel_statistics import INTENSITY_BINS, RANGE_BINS
+from common.model import weight_shapes
+from common.plan import FederationPlan
+from common.schedule import Phase, schedule
+from common.wire.rules import ANSWERS
+
+WEIGHT_BYTES: Final = 4
+_HEADER_BYTES: Final = 2048
+_BYTES_PER_ARRAY: Final = 256
+_BYTES_PER_ERROR: Final = 360
+"""Generous shares of an envelope's header; the longest landmark name is 64 characters."""
+
+_HOLDS: Final[Mapping[str, str]] = {
+    "ModelUpdate": "what training changed in the network's {weights:,} weights, and how many "
+    "images, transitions and updates stand behind it",
+    "SketchTable": "counts of experience tuples in {rows} x {columns} hashed cells, and how many "
+    "were counted",
+    "RoundReport": "counts, loss and mean error per landmark over the site's own images; or the "
+    "number of a failure",
+    "PixelStatistics": "sums over all pixels: how bright they are, how bands go together, how "
+    "far components reach",
+    "PixelSketches": "counts of quantised pixels in {tables} sketches of {rows} x {columns} "
+    "hashed cells, and of short prefixes",
+    "HeavyHitters": "at most {top:,} frequent quantised pixels of the whole federation, with "
+    "their counts",
+    "GroupCounts": "pixels per group of the codebook",
+}
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """One type of record that a plan has a site send.
+
+    Attributes:
+        record: its type.
+        holds: what is in it, one clause.
+        phases: in which it leaves, in the order of the plan.
+        times: in how many rounds.
+        array_bytes: of the largest one's arrays.
+        most_bytes: of the largest whole envelope.
+    """
+
+    record: str
+    holds: str
+    phases: tuple[Phase, ...]
+    times: int
+    array_bytes: int
+    most_bytes: int
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+def leavings(plan: FederationPlan) -> tuple[Leaving, ...]:
+    """Every type of record that a run of ``plan`` asks of a site, first to leave first."""
+    rounds = schedule(plan)
+    types = dict.fromkeys(kind.__name__ for phase in rounds for kind in ANSWERS[phase])
+    return tuple(_leaving(plan, name, rounds) for name in types)
+
+
+def most_in_a_round(plan: FederationPlan) -> int:
+    """Envelope bytes of the largest round."""
+    found = leavings(plan)
+    return max(
+        sum(each.most_bytes for each in found if phase in each.phases) for phase in schedule(plan)
+    )
+
+
+def most_in_a_run(plan: FederationPlan) -> int:
+    """Envelope bytes of all rounds together."""
+    return sum(each.times * each.most_bytes for each in leavings(plan))
+
+
+def weights_of(plan: FederationPlan) -> int:
+    """How many weights the plan's network has."""
+    return sum(math.prod(shape) for shape in weight_shapes(plan).values())
+
+
+def _leaving(plan: FederationPlan, name: str, rounds: tuple[Phase, ...]) -> Leaving:
+    answers = [p for p in rounds if name in (kind.__name__ for kind in ANSWERS[p])]
+    arrays, count = _arrays(plan, name)
+    header = _HEADER_BYTES + count * _BYTES_PER_ARRAY
+    if name == "RoundReport":
+        header += len(plan.task.landmarks) * _BYTES_PER_ERROR
+    return Leaving(
+        record=name,
+        holds=_holds(plan, name),
+        phases=tuple(dict.fromkeys(answers)),
+        times=len(answers),
+        array_bytes=arrays,
+        most_bytes=min(arrays + header, plan.limits.max_envelope_bytes),
+    )
+
+
+def _arrays(plan: FederationPlan, name: str) -> tuple[int, int]:
+    """Bytes of a record's arrays at most, and how many arrays."""
+    asked = plan.pixels
+    match name:
+        case "ModelUpdate":
+            return WEIGHT_BYTES * weights_of(plan), len(weight_shapes(plan))
+        case "SketchTable":
+            return 8 * plan.experience.rows * plan.experience.columns, 1
+        case "PixelStatistics":
+            survey = INTENSITY_BINS + len(asked.bands) ** 2
+            ranges = 0 if asked.codec == "all-bands" else asked.components * RANGE_BINS
+            return 8 * max(survey, ranges), 2
+        case "PixelSketches":
+            cells = len(asked.tables) * asked.rows * asked.columns + asked.prefixes
+            return 8 * cells, len(asked.tables) + 1
+        case "HeavyHitters":
+            return 16 * asked.top, 2
+        case "GroupCounts":
+            return 8 * (1 + len(plan.embed.groups)), 1
+        case _:
+            return 0, 0
+
+
+def _holds(plan: FederationPlan, name: str) -> str:
+    match name:
+        case "ModelUpdate":
+            return _HOLDS[name].format(weights=weights_of(plan))
+        case "SketchTable":
+            return _HOLDS[name].format(rows=plan.experience.rows, columns=plan.experience.columns)
+        case "PixelSketches":
+            asked = plan.pixels
+            return _HOLDS[name].format(
+                tables=len(asked.tables), rows=asked.rows, columns=asked.columns
+            )
+        case "HeavyHitters":
+            return _HOLDS[name].format(top=plan.pixels.top)
+        case "RoundReport" if plan.kind != "training":
+            return "counts, and the digests of what was computed with; or the number of a failure"
+        case _:
+            return _HOLDS[name]

@@ -1,0 +1,347 @@
+"""What a plan asks of a site, in sentences that a person can decide about.
+
+Complete by construction: a field that no sentence tells is listed, with its value, in
+the last passage, so that a field added later cannot go unsaid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from common.cli import counted, megabytes
+from common.plan import FederationPlan
+from common.schedule import schedule
+from common.words.leaving import Leaving, leavings, most_in_a_round, most_in_a_run, weights_of
+
+_NO_IMAGE = "No record has a field for an image, a file name, a subject's name, a path or a text."
+_ALWAYS_TOLD = frozenset({"version", "name", "kind"})
+_TOLD_OF_RUNS = frozenset({"rounds.quorum", "rounds.deadline_s", "limits.max_envelope_bytes"})
+_TOLD_OF_TRAINING = frozenset(
+    {
+        *("task.kind", "task.landmarks", "task.working_spacing_mm", "model.roi", "model.width"),
+        *("agent.updates", "agent.batch", "agent.searches", "agent.episode_steps"),
+        *("agent.learning_rate", "agent.gradient_clip", "agent.evaluation_starts"),
+        *("rounds.training", "rounds.server_momentum", "experience.rows", "experience.columns"),
+        *("limits.update_l2", "limits.min_images", "limits.min_transitions"),
+        *("limits.min_sketch_fill", "limits.privacy_tier", "seed"),
+    }
+)
+_TOLD_OF_NO_OP = frozenset(
+    {
+        *("task.landmarks", "model.roi", "model.width", "rounds.training"),
+        *("experience.rows", "experience.columns", "limits.update_l2", "limits.min_images"),
+        *("limits.min_transitions", "limits.min_sketch_fill", "limits.privacy_tier"),
+    }
+)
+_TOLD_OF_PIXELS = frozenset(
+    {
+        *("pixels.bands", "pixels.codec", "pixels.components", "pixels.bins", "pixels.levels"),
+        *("pixels.rows", "pixels.columns", "pixels.top", "pixels.key_pixels", "pixels.key_sites"),
+        *("pixels.min_slides", "pixels.min_pixels", "limits.privacy_tier"),
+        *("limits.min_sketch_fill", "pixels.presence_floor"),
+    }
+)
+_TOLD_OF_MAPS = frozenset(
+    {
+        *("embed.codec", "embed.codebook", "embed.groups", "embed.min_slides"),
+        *("embed.min_pixels", "embed.group_pixels"),
+    }
+)
+_TOLD: Final[Mapping[str, frozenset[str]]] = {
+    "training": _TOLD_OF_TRAINING,
+    "no-op": _TOLD_OF_NO_OP,
+    "pixels": _TOLD_OF_PIXELS,
+    "embed": _TOLD_OF_MAPS,
+}
+
+
+@dataclass(frozen=True)
+class Passage:
+    """Sentences under a heading."""
+
+    heading: str
+    sentences: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        return asdict(self)
+
+
+def in_words(plan: FederationPlan) -> tuple[Passage, ...]:
+    """Everything that a plan asks of a site, in passages that can be read one by one."""
+    found = leavings(plan)
+    return (
+        Passage("What a site is asked", (*_asked(plan), *_course(plan))),
+        Passage("What leaves it", tuple(_leaves(each) for each in found) + _together(plan)),
+        Passage("What must stand behind it", _floors(plan)),
+        Passage("What the aggregator sees, and what not", _seen(plan)),
+        Passage("What the other sites learn", _learnt(plan)),
+        Passage("The rest of the plan", _rest(plan)),
+    )
+
+
+def all_words(plan: FederationPlan) -> dict[str, object]:
+    """Facts, passages and sizes of a plan for ``--json``."""
+    return {
+        "plan": plan.name,
+        "kind": plan.kind,
+        "fingerprint": plan.fingerprint,
+        "facts": [{"name": name, "value": value} for name, value in facts_of(plan)],
+        "words": [passage.as_dict() for passage in in_words(plan)],
+        "leaves": [each.as_dict() for each in leavings(plan)],
+        "most_bytes_in_a_round": most_in_a_round(plan),
+        "most_bytes_in_a_run": most_in_a_run(plan),
+        "fields": dict(fields_of(plan)),
+    }
+
+
+def facts_of(plan: FederationPlan, admitted: int | None = None) -> list[tuple[str, str]]:
+    """Name and value of everything worth a look, in order.
+
+    Args:
+        plan: a valid one.
+        admitted: how many sites the federation has; None where it is not known.
+    """
+    among = "sites" if admitted is None else f"of {admitted} admitted sites"
+    return [
+        ("plan", f"{plan.name} ({plan.kind}), fingerprint {plan.fingerprint[:16]}"),
+        *about_kind(plan),
+        ("quorum", f"{plan.rounds.quorum} {among}"),
+        ("deadline", f"{plan.rounds.deadline_s:g} s a round"),
+        (
+            "a site sends",
+            f"at most {megabytes(most_in_a_round(plan))} a round, "
+            f"{megabytes(most_in_a_run(plan))} a run",
+        ),
+    ]
+
+
+def about_kind(plan: FederationPlan) -> list[tuple[str, str]]:
+    """What the plan's own sections say, one line each."""
+    limits, tier = plan.limits, f"privacy tier {plan.limits.privacy_tier}"
+    if plan.kind == "pixels":
+        asked = plan.pixels
+        count, radix = asked.digits
+        return [
+            ("bands", few(asked.bands)),
+            ("codec", f"{count} {_DIGITS[asked.codec]} of {radix} {_RADIX[asked.codec]}"),
+            ("rounds", ", ".join(schedule(plan)[1:])),
+            ("sketches", f"{len(asked.tables)} of {asked.rows} x {asked.columns} cells, {tier}"),
+            ("named", f"keys of {asked.key_pixels} pixels or more at {asked.key_sites} sites"),
+        ]
+    if plan.kind == "embed":
+        return [
+            ("codebook", plan.embed.codebook[:16]),
+            ("groups", ", ".join(plan.embed.groups)),
+            ("told", f"groups of {plan.embed.group_pixels} pixels or more"),
+        ]
+    sketch, momentum = plan.experience, plan.rounds.server_momentum
+    return [
+        ("landmarks", ", ".join(plan.task.landmarks)),
+        ("rounds", f"{plan.rounds.training} of {plan.agent.updates} updates, then an evaluation"),
+        *([("server momentum", f"{momentum:g}")] if momentum else []),
+        ("sketch", f"{sketch.rows} x {sketch.columns} cells, {tier}"),
+        ("update norm", f"at most {limits.update_l2:g}"),
+    ]
+
+
+_DIGITS: Final = {"reduced": "components", "all-bands": "bands"}
+_RADIX: Final = {"reduced": "bins", "all-bands": "levels"}
+
+
+def few(names: tuple[str, ...], shown: int = 8) -> str:
+    """All names, or the first few and how many there are: a plan may have 256."""
+    if len(names) <= shown:
+        return ", ".join(names)
+    return f"{', '.join(names[: shown - 2])}, … ({len(names)} in all)"
+
+
+def _asked(plan: FederationPlan) -> tuple[str, ...]:
+    match plan.kind:
+        case "training":
+            return _asked_training(plan)
+        case "no-op":
+            return (
+                "Train nothing and open no image: for "
+                f"{counted(plan.rounds.training, 'round')} send messages of the right size, with "
+                "an update of zeros and counts of random keys, to see whether the way there and "
+                "back works.",
+                f"The images are counted. The network would have {weights_of(plan):,} weights "
+                f"(cuts of {plan.model.roi} x {plan.model.roi} samples, width "
+                f"{plan.model.width}); not looked for are {', '.join(plan.task.landmarks)}.",
+            )
+        case "pixels":
+            return _asked_pixels(plan)
+        case "embed":
+            asked = plan.embed
+            return (
+                f"Map the site's slides with the codebook {asked.codebook[:16]}… and the codec "
+                f"{asked.codec[:16]}…, which come with the run: every pixel gets the number of one "
+                f"of {counted(len(asked.groups), 'group')} ({', '.join(asked.groups)}).",
+                "The maps stay at the site; how many pixels each group has leaves it.",
+            )
+
+
+def _asked_training(plan: FederationPlan) -> tuple[str, ...]:
+    agent, model = plan.agent, plan.model
+    images = f"volumes, resampled to {plan.task.working_spacing_mm:g} mm"
+    momentum = plan.rounds.server_momentum
+    return (
+        f"Train agents that find {', '.join(plan.task.landmarks)} in the site's {images} "
+        f"({plan.task.kind}). The network has {weights_of(plan):,} weights and sees cuts of "
+        f"{model.roi} x {model.roi} samples (width {model.width}).",
+        f"{counted(plan.rounds.training, 'round')} of training, each of "
+        f"{counted(agent.updates, 'update')} on {counted(agent.batch, 'transition')}, which "
+        f"{agent.searches} searches at a time of at most {agent.episode_steps} steps gather; "
+        f"learning rate {agent.learning_rate:g}, gradients clipped to norm "
+        f"{agent.gradient_clip:g}.",
+        "Before each round, and after the last, the model is measured on the site's own images: "
+        f"{agent.evaluation_starts} starts per image and landmark.",
+        f"The site computes each round's weights itself, from the plan's seed ({plan.seed}) and "
+        "the sums of all sites' updates; it is sent sums and no weights."
+        + (f" The average goes on with {momentum:g} of the last rounds' way." if momentum else ""),
+    )
+
+
+_PHASES: Final = {
+    "survey": "survey (how bright pixels are and how bands go together)",
+    "range": "range (how far each component reaches)",
+    "sketch": "sketch (counts of the quantised pixels)",
+    "recover": "recover (each site reads the frequent ones out of all sites' sum)",
+}
+
+
+def _asked_pixels(plan: FederationPlan) -> tuple[str, ...]:
+    asked = plan.pixels
+    count, radix = asked.digits
+    return (
+        f"Count the pixels of the site's slides of {counted(len(asked.bands), 'band')} "
+        f"({few(asked.bands)}). A pixel becomes a key: {count} {_DIGITS[asked.codec]} of {radix} "
+        f"{_RADIX[asked.codec]} each.",
+        "Rounds of work: " + "; ".join(_PHASES[phase] for phase in schedule(plan)[1:]) + ".",
+        f"Named outside the site are only keys of {asked.key_pixels} pixels or more in the whole "
+        f"federation that are present at {asked.key_sites} sites or more, at most {asked.top:,}; "
+        f"present is a key with {counted(asked.presence_floor, 'pixel')} at a site.",
+    )
+
+
+def _course(plan: FederationPlan) -> tuple[str, ...]:
+    rounds = plan.rounds
+    return (
+        "Round 0 only compares what everybody starts from. A round counts with "
+        f"{counted(rounds.quorum, 'site')} or more; a site that has not answered after "
+        f"{rounds.deadline_s:g} s is late for it.",
+    )
+
+
+def _leaves(each: Leaving) -> str:
+    often = "once" if each.times == 1 else f"{each.times} times"
+    return (
+        f"{each.record}, {often} ({', '.join(each.phases)}), at most "
+        f"{each.most_bytes:,} bytes: {each.holds}."
+    )
+
+
+def _together(plan: FederationPlan) -> tuple[str, ...]:
+    return (
+        f"Together at most {megabytes(most_in_a_round(plan))} in a round and "
+        f"{megabytes(most_in_a_run(plan))} in the whole run; no envelope above "
+        f"{plan.limits.max_envelope_bytes:,} bytes.",
+        _NO_IMAGE,
+    )
+
+
+def _floors(plan: FederationPlan) -> tuple[str, ...]:
+    limits, stricter = plan.limits, "The site's policy may ask for more, never for less."
+    if plan.kind == "pixels":
+        behind = plan.pixels
+        return (
+            f"{counted(behind.min_slides, 'slide')} and {behind.min_pixels:,} pixels at least; "
+            f"{100 * limits.min_sketch_fill:g} % of a sketch's cells in use.",
+            stricter,
+        )
+    if plan.kind == "embed":
+        told = plan.embed
+        return (
+            f"{counted(told.min_slides, 'slide')} and {told.min_pixels:,} pixels at least; a group "
+            f"of fewer than {told.group_pixels:,} pixels is told as none.",
+            stricter,
+        )
+    return (
+        f"{counted(limits.min_images, 'image')} and {limits.min_transitions:,} new transitions at "
+        f"least; {100 * limits.min_sketch_fill:g} % of a table's cells in use.",
+        f"An update of L2 norm above {limits.update_l2:g} is refused.",
+        stricter,
+    )
+
+
+def _seen(plan: FederationPlan) -> tuple[str, ...]:
+    if plan.kind == "embed":
+        return (
+            "It sees each site's number of slides, of pixels, and of pixels per group.",
+            "It sees no slide and no map.",
+        )
+    if plan.limits.privacy_tier == 0:
+        hidden = (
+            "This plan asks for no key: whoever has a site's sketch, the aggregator first, can "
+            "look up in it whatever they think of."
+        )
+    else:
+        hidden = (
+            "What the sketches counted it cannot look up: cells are hashed with a key that only "
+            "the sites have. Totals, and how alike two sites' sketches are, it sees."
+        )
+    if plan.kind == "pixels":
+        return (
+            "It sees each site's sums over all its pixels by themselves: brightness, products of "
+            "bands, reach of components; and the keys that the sites name, with their counts.",
+            hidden,
+        )
+    if plan.kind == "no-op":
+        return ("It sees how many images each site has, and zeros.", hidden)
+    return (
+        "It sees each site's update by itself, neither masked nor with noise, its counts, and its "
+        "mean error per landmark. An update is made of the site's images; what it may tell of them "
+        "the bounds of the site's policy keep small, and `cairn-site dry-run` shows.",
+        hidden,
+    )
+
+
+def _learnt(plan: FederationPlan) -> tuple[str, ...]:
+    if plan.kind == "embed":
+        return ("Nothing from the run: each site's counts go to the aggregator.",)
+    if plan.kind == "pixels":
+        return (
+            "Every site gets the sum of all sites' sketches, in which it can look up any key that "
+            "it thinks of, but not whose pixels they were; and the codec, which is fitted to all "
+            "sites' sums. One site's own sketches are not sent to another; where two take part, "
+            "each can subtract its own.",
+        )
+    return (
+        "Every site gets the sum of all sites' updates, and so the model, and the sum of all "
+        "sites' tables, in which holders of the federation key can look up any experience that "
+        "they think of. One site's own share is not sent to another; where two take part, each "
+        "can subtract its own.",
+    )
+
+
+def _rest(plan: FederationPlan) -> tuple[str, ...]:
+    told = _ALWAYS_TOLD | _TOLD_OF_RUNS | _TOLD[plan.kind]
+    left = [f"{name} = {value}" for name, value in fields_of(plan) if name not in told]
+    return (
+        ("; ".join(left) + ".") if left else "Every field was told above.",
+        f"Fingerprint: {plan.fingerprint}",
+    )
+
+
+def fields_of(plan: FederationPlan) -> list[tuple[str, object]]:
+    """Dotted name and value of every field of the plan's kind, defaults included."""
+    found: list[tuple[str, object]] = []
+    for name, value in plan.model_dump(mode="json").items():
+        if isinstance(value, dict):
+            found += [(f"{name}.{field}", inner) for field, inner in value.items()]
+        else:
+            found.append((name, value))
+    return found

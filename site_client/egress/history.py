@@ -1,0 +1,217 @@
+"""What this site has answered before, and what is therefore refused now.
+
+Fed with the ledger's records, and with nothing else: whoever restarts the worker,
+empties its folders or starts a hundred runs finds the same history. Pure: no file, no
+clock. Three rules:
+
+1. A run goes forwards. Each round of it is answered once, and none that lies before one
+   that was answered. (The identical order is no new one: the door repeats its answer.)
+2. A run keeps its plan.
+3. Within any ``[budget] days``, over all runs together, no more than ``[budget]`` says.
+
+The report of a failure is no answer: the site may be asked again for that round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import ClassVar, Literal, get_args
+
+from common.errors import RefusedError
+from common.ledger.records import LedgerRecord, format_timestamp, parse_timestamp
+from common.schedule import PHASES, Phase, is_work
+from common.wire.codes import ReplyCode
+from site_client.egress.policy import Budget
+
+Item = Literal["runs", "rounds", "evaluations", "bytes"]
+ITEMS: tuple[Item, ...] = get_args(Item)
+_UNKNOWN: Phase = "train"
+"""A phase that this version does not know is counted as work."""
+
+
+class HistoryError(RefusedError):
+    """An order that what was answered before rules out.
+
+    Attributes:
+        code: the number under which the refusal leaves.
+    """
+
+    code: ClassVar[ReplyCode] = ReplyCode.REFUSED_AT_DOOR
+
+
+class BackwardsError(HistoryError):
+    """The round was answered, or lies before one that was."""
+
+    code = ReplyCode.BACKWARDS
+
+
+class ChangedPlanError(HistoryError):
+    """The run had another plan."""
+
+    code = ReplyCode.CHANGED_PLAN
+
+
+class BudgetError(HistoryError):
+    """The site's budget over all runs is spent for now."""
+
+    code = ReplyCode.BUDGET_SPENT
+
+
+@dataclass(frozen=True)
+class Spending:
+    """One item of the budget.
+
+    Attributes:
+        item: what is counted.
+        spent, most: in the window, and at most.
+        frees: when there is more of it than now: when the next part is paid back or, where
+            more than ``most`` is spent, when there is room again. None if never.
+    """
+
+    item: Item
+    spent: int
+    most: int
+    frees: datetime | None
+
+    @property
+    def left(self) -> int:
+        """How much is left; never negative."""
+        return max(0, self.most - self.spent)
+
+    def as_dict(self) -> dict[str, object]:
+        """For ``--json``."""
+        frees = None if self.frees is None else format_timestamp(self.frees)
+        return {"spent": self.spent, "most": self.most, "left": self.left, "frees": frees}
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """When a round was answered, and of what phase it was."""
+
+    at: datetime
+    phase: Phase
+
+
+class History:
+    """What the ledger says was answered.
+
+    Args:
+        records: the ledger's, oldest first.
+    """
+
+    def __init__(self, records: Iterable[LedgerRecord] = ()) -> None:
+        self._plans: dict[str, str] = {}
+        self._latest: dict[str, int] = {}
+        self._answers: dict[tuple[str, int], _Answer] = {}
+        self._runs: dict[str, datetime] = {}
+        self._bytes: list[tuple[datetime, int]] = []
+        for record in records:
+            self.count(record)
+
+    def count(self, record: LedgerRecord) -> None:
+        """Follow the ledger by one record; what sent nothing for a round changes nothing."""
+        run, round_ = record.run, record.round
+        if record.event != "SEND" or run is None or round_ is None:
+            return
+        at = parse_timestamp(record.ts)
+        self._bytes.append((at, record.bytes or 0))
+        if record.code:
+            return  # only the number of a failure left
+        self._plans.setdefault(run, record.plan_fingerprint or "")
+        self._latest[run] = max(round_, self._latest.get(run, round_))
+        phase = next((known for known in PHASES if known == record.phase), _UNKNOWN)
+        self._answers.setdefault((run, round_), _Answer(at, phase))
+        self._runs[run] = max(at, self._runs.get(run, at))
+
+    def require_new(self, run: str, round_: int, plan_fingerprint: str) -> None:
+        """Refuse what does not go forwards, or not with the run's plan.
+
+        Raises:
+            ChangedPlanError: the run was answered under another plan.
+            BackwardsError: this round or a later one was answered.
+        """
+        if self._plans.get(run, plan_fingerprint) != plan_fingerprint:
+            raise ChangedPlanError(
+                "the run had another plan",
+                field="plan",
+                expected=f"{self._plans[run][:12]}, with which this run began here",
+                got=plan_fingerprint[:12],
+                advice="Start a new run for a new plan",
+            )
+        latest = self._latest.get(run)
+        if latest is not None and round_ <= latest:
+            raise BackwardsError(
+                "the round was answered before, or lies before one that was",
+                field="round",
+                expected=f"after {latest}, the last one answered in this run",
+                got=str(round_),
+                advice="A run goes on, or a new one is started",
+            )
+
+    def require_budget(
+        self, budget: Budget, run: str, phase: Phase, now: datetime, *, size: int = 1
+    ) -> None:
+        """Refuse what would spend more than is left.
+
+        Args:
+            budget: the policy's.
+            run: of the order.
+            phase: of the order.
+            now: aware.
+            size: bytes that would leave; before they are known, one.
+
+        Raises:
+            BudgetError: names the item, what is spent of how much, and when there is more.
+        """
+        wanted: dict[Item, int] = {"bytes": size}
+        wanted["runs"] = int(not self._in_window(self._runs.get(run), budget, now))
+        wanted["rounds"] = int(is_work(phase))
+        wanted["evaluations"] = int(phase == "evaluate")
+        for item in ITEMS:
+            found = self.spending(item, budget, now, wanted[item])
+            if wanted[item] and found.spent + wanted[item] > found.most:
+                _refuse(found, budget.days, wanted[item])
+
+    def spending(self, item: Item, budget: Budget, now: datetime, wanted: int = 1) -> Spending:
+        """How one item stands; ``frees`` says when ``wanted`` of it can be had, or had next."""
+        parts = sorted(
+            (at, size) for at, size in self._parts(item) if self._in_window(at, budget, now)
+        )
+        most, spent = getattr(budget, item), sum(size for _, size in parts)
+        left_over, frees = spent, None
+        for at, size in parts:
+            left_over -= size
+            if left_over + wanted <= most:
+                frees = at + timedelta(days=budget.days)
+                break
+        return Spending(item, spent, most, frees)
+
+    def _parts(self, item: Item) -> Iterable[tuple[datetime, int]]:
+        match item:
+            case "runs":
+                return [(at, 1) for at in self._runs.values()]
+            case "rounds":
+                return [(a.at, 1) for a in self._answers.values() if is_work(a.phase)]
+            case "evaluations":
+                return [(a.at, 1) for a in self._answers.values() if a.phase == "evaluate"]
+            case "bytes":
+                return self._bytes
+
+    @staticmethod
+    def _in_window(at: datetime | None, budget: Budget, now: datetime) -> bool:
+        """What lies in the future counts: a clock that was set back frees nothing."""
+        return at is not None and at > now - timedelta(days=budget.days)
+
+
+def _refuse(found: Spending, days: int, wanted: int) -> None:
+    when = "never" if found.frees is None else format_timestamp(found.frees)
+    more = f", {wanted} more are wanted" if wanted > 1 else ""
+    raise BudgetError(
+        "the site's budget over all runs is spent",
+        field=f"budget.{found.item}",
+        expected=f"at most {found.most} in {days} days",
+        got=f"{found.spent}{more}; room from {when} on",
+        advice="Wait until then, or let the site's owner decide in policy.toml",
+    )

@@ -1,0 +1,318 @@
+"""Which field of a plan is bounded by which field of the policy, and the refusal.
+
+``BOUNDED`` and ``HARMLESS`` together hold every field of a plan, each once; a test walks
+the plan's schema, so that a field added to it cannot slip past. ``TOGETHER`` holds the
+rules about several fields at once. An order's own words are in ``ORDER_FIELDS``, with the
+place where each is verified. Pure: nothing here opens a file or knows an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final, NamedTuple
+
+from common.errors import RefusedError
+from common.plan import FederationPlan, Kind
+from common.schedule import Phase
+from common.wire.pixel_rules import most_bytes
+from common.wire.rules import ANSWERS
+from site_client.egress.policy.sections import Policy
+
+_TRAINS: Final[frozenset[Kind]] = frozenset({"training"})
+_HAS_A_MODEL: Final[frozenset[Kind]] = frozenset({"training", "no-op"})
+_PIXELS: Final[frozenset[Kind]] = frozenset({"pixels"})
+_EMBEDS: Final[frozenset[Kind]] = frozenset({"embed"})
+_ALL: Final = _HAS_A_MODEL | _PIXELS | _EMBEDS
+
+
+class Judged(NamedTuple):
+    """Whether a plan keeps to a rule; what the rule allows; what the plan asks for."""
+
+    holds: bool
+    expected: str
+    got: str
+
+
+Judge = Callable[[Policy, FederationPlan], Judged]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One bound.
+
+    Attributes:
+        by: the field of the policy, for people.
+        kinds: of plans that it is asked of.
+        judge: whether a plan keeps to it.
+    """
+
+    by: str
+    kinds: frozenset[Kind]
+    judge: Judge
+
+
+def _say(number: float | None) -> str:
+    return f"{number:g}" if isinstance(number, float) else str(number)
+
+
+def _within(path: str, name: str, kinds: frozenset[Kind] = _TRAINS, *, count: bool = False) -> Rule:
+    """A field, or each of its values, or their number, within ``bounds.<name>``."""
+
+    def judge(policy: Policy, plan: FederationPlan) -> Judged:
+        least, most = getattr(policy.bounds, name)
+        found = attrgetter(path)(plan)
+        values = found if isinstance(found, tuple) else (found,)
+        values = (len(values),) if count else values
+        beyond = next((value for value in values if not least <= value <= most), None)
+        expected = f"{_say(least)} to {_say(most)}" + (" of them" if count else "")
+        return Judged(beyond is None, expected, _say(beyond))
+
+    return Rule(f"bounds.{name}", kinds, judge)
+
+
+def _at_least(path: str, by: str, kinds: frozenset[Kind]) -> Rule:
+    """A field that may not be below the policy's."""
+
+    def judge(policy: Policy, plan: FederationPlan) -> Judged:
+        # What is not there serves no such plan, which ``kind`` says.
+        section = getattr(policy, by.partition(".")[0])
+        least, found = attrgetter(by)(policy) if section else 0, attrgetter(path)(plan)
+        return Judged(found >= least, f"at least {least}", str(found))
+
+    return Rule(by, kinds, judge)
+
+
+def _kind(policy: Policy, plan: FederationPlan) -> Judged:
+    served = policy.plans.kinds
+    if plan.kind in served and plan.kind in _PIXELS | _EMBEDS and policy.pixels is None:
+        return Judged(holds=False, expected="none about slides", got=plan.kind)
+    return Judged(plan.kind in served, " or ".join(served) or "nothing", plan.kind)
+
+
+def _task(policy: Policy, plan: FederationPlan) -> Judged:
+    tasks = policy.plans.tasks
+    return Judged(plan.task.kind in tasks, " or ".join(tasks) or "nothing", plan.task.kind)
+
+
+def _landmarks(policy: Policy, plan: FederationPlan) -> Judged:
+    allowed, asked = policy.plans.landmarks, plan.task.landmarks
+    if allowed != "any" and (strangers := [name for name in asked if name not in allowed]):
+        expected = f"among the {len(allowed)} of plans.landmarks"
+        return Judged(holds=False, expected=expected, got=f"{len(strangers)} others")
+    return _within("task.landmarks", "landmarks", count=True).judge(policy, plan)
+
+
+BOUNDED: Final[Mapping[str, Rule]] = {
+    "kind": Rule("plans.kinds", _ALL, _kind),
+    "task.kind": Rule("plans.tasks", _HAS_A_MODEL, _task),
+    "task.landmarks": Rule("plans.landmarks, bounds.landmarks", _HAS_A_MODEL, _landmarks),
+    "task.working_spacing_mm": _within("task.working_spacing_mm", "spacing_mm"),
+    "model.roi": _within("model.roi", "roi", _HAS_A_MODEL),
+    "model.width": _within("model.width", "width", _HAS_A_MODEL),
+    "agent.scales": _within("agent.scales", "scales"),
+    "agent.steps_mm": _within("agent.steps_mm", "steps_mm"),
+    "agent.searches": _within("agent.searches", "searches"),
+    "agent.episode_steps": _within("agent.episode_steps", "episode_steps"),
+    "agent.updates": _within("agent.updates", "updates"),
+    "agent.batch": _within("agent.batch", "batch"),
+    "agent.learning_rate": _within("agent.learning_rate", "learning_rate"),
+    "agent.warmup": _within("agent.warmup", "warmup"),
+    "agent.replay_capacity": _within("agent.replay_capacity", "replay_capacity"),
+    "agent.rare_first": _within("agent.rare_first", "rare_first"),
+    "agent.gradient_clip": _within("agent.gradient_clip", "gradient_clip"),
+    "agent.scale_fraction": _within("agent.scale_fraction", "scale_fraction"),
+    "agent.shift_mm": _within("agent.shift_mm", "shift_mm"),
+    "agent.evaluation_starts": _within("agent.evaluation_starts", "evaluation_starts"),
+    "experience.rows": _within("experience.rows", "experience_rows", _HAS_A_MODEL),
+    "experience.columns": _within("experience.columns", "experience_columns", _HAS_A_MODEL),
+    "experience.position_bins": _within("experience.position_bins", "position_bins"),
+    "pixels.rows": _within("pixels.rows", "pixel_rows", _PIXELS),
+    "pixels.columns": _within("pixels.columns", "pixel_columns", _PIXELS),
+    "pixels.top": _within("pixels.top", "pixel_top", _PIXELS),
+    # Here a lower floor is a reason to refuse: what is rare would be told all the same.
+    "pixels.key_pixels": _at_least("pixels.key_pixels", "pixels.key_pixels", _PIXELS),
+    "pixels.key_sites": _at_least("pixels.key_sites", "pixels.key_sites", _PIXELS),
+    "embed.group_pixels": _at_least("embed.group_pixels", "pixels.group_pixels", _EMBEDS),
+    "rounds.training": _within("rounds.training", "training_rounds", _HAS_A_MODEL),
+    "rounds.quorum": _within("rounds.quorum", "quorum", _ALL),
+    "rounds.deadline_s": _within("rounds.deadline_s", "deadline_s", _ALL),
+    "rounds.server_momentum": _within("rounds.server_momentum", "server_momentum", _HAS_A_MODEL),
+    "limits.privacy_tier": _at_least("limits.privacy_tier", "privacy.least_tier", _ALL),
+    "limits.update_l2": _within("limits.update_l2", "update_l2", _HAS_A_MODEL),
+    "limits.min_transitions": _within("limits.min_transitions", "min_transitions", _HAS_A_MODEL),
+    "limits.max_cells_per_input": _within(
+        "limits.max_cells_per_input", "max_cells_per_input", _HAS_A_MODEL
+    ),
+}
+"""Field of a plan to the rule that bounds it; in the order in which they are asked."""
+
+
+def _enough_searches(policy: Policy, plan: FederationPlan) -> Judged:
+    """Of N transitions by S searches at least max(S, N / steps) come from different draws."""
+    agent, least = plan.agent, policy.bounds.episodes
+    held = min(agent.warmup, agent.replay_capacity)
+    behind = max(agent.searches, held // agent.episode_steps)
+    return Judged(
+        behind >= least,
+        f"short enough that at least {least} searches stand behind the first gradient",
+        f"{behind}",
+    )
+
+
+def _view(policy: Policy, plan: FederationPlan) -> Judged:
+    least, most = policy.bounds.view_mm
+    side = plan.model.roi * plan.task.working_spacing_mm
+    views = [scale * side for scale in plan.agent.scales]
+    beyond = next((view for view in views if not least <= view <= most), None)
+    expected = f"such that a cut is {least:g} to {most:g} mm wide"
+    return Judged(beyond is None, expected, f"{beyond or 0:g} mm")
+
+
+TOGETHER: Final[tuple[tuple[str, Rule], ...]] = (
+    ("agent.episode_steps", Rule("bounds.episodes", _TRAINS, _enough_searches)),
+    ("agent.scales", Rule("bounds.view_mm", _TRAINS, _view)),
+)
+"""Rules about several fields; named after the one to change first."""
+
+_STRICTER: Final = "the door applies the stricter of it and [floors]"
+_STRICTER_SLIDES: Final = "the door applies the stricter of it and [pixels]"
+_SHAPES_KEYS: Final = (
+    "shapes keys and tables, whose bytes [bytes] bounds; no key is named below pixels.key_pixels"
+)
+HARMLESS: Final[Mapping[str, str]] = {
+    "version": "one value only",
+    "name": "a name, shown to the person who approves",
+    "seed": "draws first weights and poses; what a lucky seed could gather, bounds.episodes bounds",
+    "model.architecture": "one value only",
+    "model.start": "must be a model that this site computed, or one of plans.start_models: the "
+    "worker looks there before it opens an image",
+    "agent.gamma": "weighs later rewards; rewards are distances, and lie within -1 to 1",
+    "agent.target_decay": "how fast the target network follows the other",
+    "agent.double": "which network chooses the action that is valued",
+    "agent.warm_start": "whether rewards or returns are regressed; both are of distances",
+    "agent.importance": "lessens the weight of what rare_first draws often, and adds to none",
+    "agent.epsilon_end": "a search that explores nothing stays a search; bounds.episodes says of "
+    "how many a batch is",
+    "agent.rotation_deg": "turns the image; turned back, it is the same",
+    "agent.gamma_contrast": "an exponent between 1/2 and 2",
+    "experience.reward_bins": "at most 16; a reward is no grey value",
+    "pixels.bands": "at most 256 names, which the slides must have",
+    "pixels.codec": _SHAPES_KEYS,
+    "pixels.components": _SHAPES_KEYS,
+    "pixels.bins": _SHAPES_KEYS,
+    "pixels.tail": _SHAPES_KEYS,
+    "pixels.levels": _SHAPES_KEYS,
+    "pixels.value_scale": _SHAPES_KEYS,
+    "pixels.floor": "sums of fewer pixels than pixels.pixels do not leave; the difference of two "
+    "runs with two floors is of fewer, which is why a person approves and [budget] counts runs",
+    "pixels.presence_floor": "pixels.key_pixels and pixels.key_sites hold whatever it is",
+    "pixels.min_slides": _STRICTER_SLIDES,
+    "pixels.min_pixels": _STRICTER_SLIDES,
+    "embed.codec": "the worker holds the codec that came to this digest",
+    "embed.codebook": "the worker holds the codebook that came to this digest; maps stay here",
+    "embed.groups": "at most 255 names; a group is counted from pixels.group_pixels pixels on",
+    "embed.min_slides": _STRICTER_SLIDES,
+    "embed.min_pixels": _STRICTER_SLIDES,
+    "limits.max_envelope_bytes": "the door holds every envelope to bytes.per_round as well",
+    "limits.min_images": _STRICTER,
+    "limits.min_sketch_fill": _STRICTER,
+}
+"""Field of a plan to the reason why nothing bounds it here."""
+
+ORDER_FIELDS: Final[Mapping[str, str]] = {
+    "v": "one value only",
+    "message": "one value only",
+    "run": "a name; the history knows its plan and its last round, and [budget] counts runs",
+    "round": "the plan's schedule says which phase it has; the history refuses to go back",
+    "phase": "the plan's schedule, and [records]: an answer needs records that may leave",
+    "plan": "every field of it stands in BOUNDED or HARMLESS, and a person approves it",
+    "deadline_s": "how long the aggregator waits; 1 to 86400, and no work is done for it",
+    "roster.site": "the worker: this site among them, and peers.least_known confirmed others",
+    "roster.ledger_key": "the worker: the key that a person here has confirmed for that site",
+    "roster.samples": "the worker: its own is what it declared; capped where sums are verified",
+    "sum": "the worker: digest of the sum beside the order, whose tag it verifies itself",
+    "codec": "the worker: the plan's form of codec, or the digest that the plan names",
+}
+"""Field of an order to the place where it is verified, before any work on it."""
+
+
+def check_phase(policy: Policy, phase: Phase) -> None:
+    """Refuse an order whose answer needs a record that may not leave, before it is worked on.
+
+    Raises:
+        RefusedError: names the first record type that is not allowed.
+    """
+    for kind in ANSWERS[phase]:
+        name = kind.__name__
+        _require(
+            name in policy.records.allowed,
+            f"an order of phase {phase}",
+            "answerable by " + ", ".join(policy.records.allowed),
+            f"a need for {name}",
+        )
+
+
+def check_plan(policy: Policy, plan: FederationPlan, *, weights_bytes: int = 0) -> None:
+    """Refuse a plan that goes beyond the policy, before any image is opened.
+
+    Lower floors than the site's are no reason to refuse: the gate applies the
+    stricter of the two.
+
+    Args:
+        policy: the site's.
+        plan: the one an order asks for.
+        weights_bytes: size of the model's weights, as far as it is known by now.
+
+    Raises:
+        RefusedError: names the field of the plan.
+    """
+    for field, rule in (*BOUNDED.items(), *TOGETHER):
+        if plan.kind in rule.kinds:
+            judged = rule.judge(policy, plan)
+            _require(judged.holds, field, f"{judged.expected} ({rule.by})", judged.got)
+    named = policy.plans.fingerprints
+    if named != "any":
+        _require(
+            plan.fingerprint in named,
+            "fingerprint",
+            f"one of the {len(named)} in plans.fingerprints",
+            f"{plan.fingerprint[:12]}…",
+        )
+    _check_bytes(policy, plan, weights_bytes)
+
+
+def _check_bytes(policy: Policy, plan: FederationPlan, weights_bytes: int) -> None:
+    """What a round and a run are bound to send must fit the caps, headers not counted."""
+    if plan.kind in ("pixels", "embed"):
+        largest = most_bytes(plan.pixels) if plan.kind == "pixels" else 0
+        whole, what, how_often = largest, "pixels", "pixels"
+    else:
+        largest = weights_bytes + 8 * plan.experience.rows * plan.experience.columns
+        whole, what, how_often = (
+            largest * plan.rounds.training,
+            "experience and model",
+            "rounds.training",
+        )
+    caps = policy.bytes
+    _require(
+        largest <= caps.per_round,
+        what,
+        f"at most {caps.per_round} bytes per round",
+        f"{largest} bytes",
+    )
+    _require(
+        whole <= caps.per_run, how_often, f"at most {caps.per_run} bytes per run", f"{whole} bytes"
+    )
+
+
+def _require(holds: bool, field: str, expected: str, got: str) -> None:
+    if not holds:
+        raise RefusedError(
+            "the site's policy does not allow this plan",
+            field=field,
+            expected=expected,
+            got=got,
+            advice="The site's owner decides in policy.toml",
+        )

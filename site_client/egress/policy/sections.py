@@ -1,0 +1,209 @@
+"""The sections of ``policy.toml``, and reading it.
+
+An unknown key is an error, never a default. ``[bounds]``, ``[budget]`` and ``[peers]``
+may be left out, as a whole or by key: what is left out has the safe value that the
+default file writes. Values only; what they forbid is decided in ``bounds``,
+``site_client.egress.gate`` and ``site_client.egress.history``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from common.canonical import canonical_json, sha256_hex
+from common.errors import InputDataError
+from common.plan import Frozen, Kind, LandmarkName, describe_validation
+from common.wire.records import Digest, SiteName
+from site_client.egress.policy.ranges import Bounds, Budget
+
+RecordName = Literal[
+    "ModelUpdate",
+    "SketchTable",
+    "RoundReport",
+    "PixelStatistics",
+    "PixelSketches",
+    "HeavyHitters",
+    "GroupCounts",
+]
+Bytes = Annotated[int, Field(ge=1, lt=2**53)]
+
+
+class Records(Frozen):
+    """``[records]``: what kinds of record may leave at all."""
+
+    allowed: Annotated[tuple[RecordName, ...], Field(min_length=1, strict=False)]
+
+
+class ByteCaps(Frozen):
+    """``[bytes]``: envelope bytes that may leave, whatever the plan says."""
+
+    per_round: Bytes
+    per_run: Bytes
+
+    @model_validator(mode="after")
+    def _run_holds_a_round(self) -> Self:
+        if self.per_run < self.per_round:
+            raise ValueError("per_run must be at least per_round")
+        return self
+
+
+class Floors(Frozen):
+    """``[floors]``: the least that must stand behind a release; the stricter of plan and site."""
+
+    images: Annotated[int, Field(ge=1)]
+    transitions: Annotated[int, Field(ge=1)]
+    sketch_fill: Annotated[float, Field(ge=0, le=1)]
+
+
+class Privacy(Frozen):
+    """``[privacy]``: tier 0 lets anybody query a sketch, tier 1 only holders of the key."""
+
+    least_tier: Annotated[int, Field(ge=0, le=1)]
+
+
+class PixelBounds(Frozen):
+    """``[pixels]``: bounds on plans about slides; without this section none is served.
+
+    Attributes:
+        slides, pixels: least that must stand behind a record; the stricter of plan and site.
+        key_pixels, key_sites: a plan that lets rarer keys be named is refused, for other
+            sites would name them.
+        group_pixels: a plan that lets smaller groups be counted is refused.
+    """
+
+    slides: Annotated[int, Field(ge=1)]
+    pixels: Annotated[int, Field(ge=1)]
+    key_pixels: Annotated[int, Field(ge=2)]
+    key_sites: Annotated[int, Field(ge=2)]
+    group_pixels: Annotated[int, Field(ge=1)]
+
+
+class KeySharing(Frozen):
+    """``[keys]``: how the federation key may travel by way of the aggregator.
+
+    Attributes:
+        share: ``listed``: to and from the sites that a person here has confirmed, and those
+            in ``peers``; ``admitted``: to and from every site that the aggregator names as
+            admitted; ``never``: a person carries it.
+        peers: fingerprint of the ledger key of each further site.
+    """
+
+    share: Literal["admitted", "listed", "never"]
+    peers: Annotated[dict[SiteName, Digest], Field(max_length=256)] = {}  # noqa: RUF012
+
+    @model_validator(mode="after")
+    def _a_list_that_counts(self) -> Self:
+        if self.peers and self.share != "listed":
+            raise ValueError('peers count only with share = "listed"')
+        return self
+
+    def allows(self, site: str, fingerprint: str, confirmed: Mapping[str, str]) -> bool:
+        """Whether the key may go to, or come from, the site with this ledger key.
+
+        Args:
+            site: its name.
+            fingerprint: of the ledger key that it shows.
+            confirmed: fingerprint by name, as people of this site confirmed them. Where the
+                policy names another key than they did, nobody is that site.
+        """
+        match self.share:
+            case "admitted":
+                return True
+            case "listed":
+                named = {known[site] for known in (self.peers, confirmed) if site in known}
+                return named == {fingerprint}
+            case "never":
+                return False
+
+
+class Peers(Frozen):
+    """``[peers]``: beside whom this site takes part.
+
+    Attributes:
+        least_known: of the other sites of a run, how many must be confirmed by a person
+            of this site. 0 takes the aggregator's word for who takes part.
+        least_in_sum: how many confirmed others must stand behind every sum.
+    """
+
+    least_known: Annotated[int, Field(ge=0, le=1000)] = 2
+    least_in_sum: Annotated[int, Field(ge=0, le=1000)] = 1
+
+
+class Plans(Frozen):
+    """``[plans]``: which plans may be served; ``any`` must be said, an empty list allows none.
+
+    Attributes:
+        approval: ``each``: a person approves every plan; ``bounded``: plans within the
+            bounds of this file are served without one.
+        start_models: digests of weights that a plan may start from, beside the models
+            that this site has computed itself.
+    """
+
+    kinds: Annotated[tuple[Kind, ...], Field(strict=False)]
+    tasks: Annotated[tuple[Literal["landmark-3d"], ...], Field(strict=False)]
+    landmarks: Literal["any"] | Annotated[tuple[LandmarkName, ...], Field(strict=False)]
+    fingerprints: Literal["any"] | Annotated[tuple[Digest, ...], Field(strict=False)]
+    approval: Literal["each", "bounded"] = "each"
+    start_models: Annotated[tuple[Digest, ...], Field(max_length=256, strict=False)] = ()
+
+
+class Policy(Frozen):
+    """One site's ``policy.toml``.
+
+    Without ``[pixels]`` no plan about slides is served, without ``[keys]`` no key is shared;
+    ``[peers]``, ``[bounds]`` and ``[budget]`` have safe values; the others must be present.
+    """
+
+    version: Literal[1]
+    records: Records
+    bytes: ByteCaps
+    floors: Floors
+    privacy: Privacy
+    plans: Plans
+    pixels: PixelBounds | None = None
+    keys: KeySharing | None = None
+    peers: Peers = Peers()
+    bounds: Bounds = Bounds()
+    budget: Budget = Budget()
+
+    @property
+    def sharing(self) -> KeySharing:
+        """``[keys]``; a policy that does not speak of it shares nothing."""
+        return self.keys or KeySharing(share="never")
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the canonical form: spelling and comments of the file do not matter."""
+        return sha256_hex(canonical_json(self.model_dump(mode="json", exclude_none=True)))
+
+
+def read_policy(path: Path) -> Policy:
+    """Read and validate ``policy.toml``.
+
+    Raises:
+        InputDataError: missing, not TOML, or an unknown, absent or wrong field.
+    """
+    try:
+        return Policy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except ValidationError as error:
+        field, expected, got = describe_validation(error)
+        raise InputDataError(
+            "the site's policy is not valid",
+            field=field,
+            expected=expected,
+            got=got,
+            advice=f"Correct {path.name}; nothing is released until then",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputDataError(
+            "cannot read the site's policy",
+            field=str(path),
+            got=type(error).__name__,
+            advice="Restore it, or take the default that `cairn-site join` writes",
+        ) from error

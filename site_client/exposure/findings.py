@@ -1,0 +1,159 @@
+"""What attacks on a rehearsed release got, as figures, beside what a guess would get.
+
+Figures may be printed and written as JSON. The one picture of each attack stands apart
+from them, in a class that no dict or JSON is made of; it is for the page at the site.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.cli import counted
+
+ABOVE_DB: Final = (20.0, 30.0)
+"""From the first a person recognises what a cut shows, from the second every detail."""
+GAIN_DB: Final = 3.0
+"""What a picture must be above the guess to count: half of the guess's squared error."""
+LEAST_CASES: Final = 10
+"""With fewer cases an interval of AUC holds nearly everything."""
+
+
+class Pair:
+    """A picture that an attack made, beside the crop it came nearest to. Stays at the site.
+
+    No dataclass, on purpose: ``asdict`` and ``json`` do not open it.
+
+    Args:
+        picture: float32[cuts, roi, roi], grey levels; NaN cuts were not read.
+        crop: uint8[cuts, roi, roi].
+        cut: which of the cuts the figures are about.
+    """
+
+    def __init__(self, picture: NDArray[np.float32], crop: NDArray[np.uint8], cut: int) -> None:
+        self.picture = picture
+        self.crop = crop
+        self.cut = cut
+
+    def __repr__(self) -> str:
+        return f"Pair(cut={self.cut})"
+
+
+@dataclass(frozen=True)
+class ReadingFinding:
+    """What ``slices`` or ``imprint`` read.
+
+    Attributes:
+        attack: which.
+        crops: different crops trained on that its pictures were compared with.
+        attempts: pictures it made.
+        best_db: of the cut that came out furthest above its guess; None without a picture.
+        unseen_db: what a guess that never looked gets of that cut; of the best-guessed
+            cut where there is no picture.
+        above_20_db, above_30_db: crops of which a cut came out above that, and `GAIN_DB`
+            above its guess.
+        unseen_above_20_db, unseen_above_30_db: crops of which the guess alone gets so far:
+            cuts that show next to nothing.
+        seconds: it took.
+        best: the picture, for the page.
+    """
+
+    attack: Literal["slices", "imprint"]
+    crops: int
+    attempts: int
+    best_db: float | None
+    unseen_db: float
+    above_20_db: int
+    above_30_db: int
+    unseen_above_20_db: int
+    unseen_above_30_db: int
+    seconds: float
+    best: Pair | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def verdict(self) -> str:
+        """One plain sentence."""
+        if self.best_db is None:
+            return "Nothing to read: the update gives no picture at all."
+        against = (
+            f"{self.best_db:.1f} dB, where a guess that never looked gets {self.unseen_db:.1f}"
+        )
+        if self.above_20_db:
+            return (
+                f"Pictures leave: {self.above_20_db} of {counted(self.crops, 'crop')} can be "
+                f"recognised, {self.above_30_db} in every detail; the best has {against}."
+            )
+        return f"No picture comes out; the best of {self.attempts} tries has {against}."
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: figures only."""
+        figures = {k: v for k, v in vars(self).items() if k != "best"}
+        return figures | {"verdict": self.verdict}
+
+
+@dataclass(frozen=True)
+class MembershipFinding:
+    """Whether the update tells cases that were trained on from others.
+
+    Attributes:
+        trained, others: cases compared.
+        updates: gradient steps of the round that was rehearsed on half of the cases.
+        auc: chance that a trained case is told from another by how much better the
+            network became on it; 0.5 is a coin. None with too few cases.
+        low, high: 95 % bootstrap interval of it.
+        seconds: it took.
+    """
+
+    trained: int
+    others: int
+    updates: int
+    auc: float | None
+    low: float | None
+    high: float | None
+    seconds: float
+    unseen_auc: float = 0.5
+
+    @property
+    def verdict(self) -> str:
+        """One plain sentence."""
+        if self.auc is None or self.low is None or self.high is None:
+            held = self.trained + self.others
+            return f"Too few cases to tell: {held} of at least {LEAST_CASES}."
+        figure = f"AUC {self.auc:.2f} (95 % {self.low:.2f} to {self.high:.2f})"
+        if self.low > self.unseen_auc:
+            return f"Whoever has a case's image can tell that it was trained on: {figure}."
+        return f"Not told from a coin with {self.trained + self.others} cases: {figure}."
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self) | {"verdict": self.verdict}
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What known attacks got out of a rehearsed release, or why none was tried.
+
+    Attributes:
+        reason: why no attack applies; empty where the findings are there.
+        slices, imprint, membership: the findings.
+    """
+
+    reason: str = ""
+    slices: ReadingFinding | None = None
+    imprint: ReadingFinding | None = None
+    membership: MembershipFinding | None = None
+
+    @property
+    def readings(self) -> tuple[ReadingFinding, ...]:
+        """The findings that have pictures."""
+        return tuple(found for found in (self.slices, self.imprint) if found is not None)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON: figures only."""
+        if self.reason:
+            return {"applicable": False, "reason": self.reason}
+        found = {"slices": self.slices, "imprint": self.imprint, "membership": self.membership}
+        return {"applicable": True} | {k: v.as_dict() for k, v in found.items() if v is not None}

@@ -1,0 +1,201 @@
+"""What this site itself computed a run has come to, round by round, from sums it verified.
+
+The only way from an order to weights, a codec or merged tables. A sum is believed when
+every group of it holds under the federation key, in this run, round and history
+(``common.sums``); weights follow from it by the plan's own rule. Nothing that arrives is
+trained on, evaluated or recovered from in any other way. Pure but for arrays in memory;
+``chain_file`` keeps it on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from common.crypto.keyed import FederationKey
+from common.errors import CairnError, RefusedError
+from common.keys.pixel_agreement import family, read_codec
+from common.model import Weights, initial_weights
+from common.plan import FederationPlan
+from common.schedule import schedule
+from common.sums.addition import Sum, decode_sum, sum_digest, verify_sum
+from common.sums.chain import first_link, next_link
+from common.sums.pixels import require_fitted
+from common.sums.summand import Summand
+from common.sums.training import ModelState, advance
+from common.wire.orders import OrderHeader
+from common.wire.records import PixelSketches, PixelStatistics
+from common.wire.rules import SUMMED
+from site_client.worker.failures import BehindError, ForgedSumError
+
+PREFIX_COUNTS: Final = "prefix_counts"
+CheckMembers = Callable[[tuple[str, ...]], None]
+"""Refuses a set of sites that may not stand behind a sum."""
+
+
+@dataclass(frozen=True, eq=False)
+class Derived:
+    """What a run has come to after a round, by this site's own computation.
+
+    Attributes:
+        round: that it is the outcome of; 0 before the first sum.
+        link: of the chain after it.
+        applied: digest of the sum of ``round``; empty before the first.
+        model: weights, velocity and merged experience; None in runs without a model.
+        survey, ranges, tables: sums of a run of pixels, as far as it has come.
+    """
+
+    round: int
+    link: str
+    applied: str = ""
+    model: ModelState | None = None
+    survey: Summand | None = None
+    ranges: Summand | None = None
+    tables: Summand | None = None
+
+
+def trains(plan: FederationPlan) -> bool:
+    """Whether a run of this plan has a model."""
+    return plan.kind in ("training", "no-op")
+
+
+def begin(plan: FederationPlan, header: OrderHeader, start: Weights | None) -> Derived:
+    """Where a run begins.
+
+    Args:
+        plan: of the run.
+        header: of any of its orders: the run's name and roster.
+        start: weights of the plan's start model, digest compared; None: from the seed.
+    """
+    model = None
+    if trains(plan):
+        model = ModelState(initial_weights(plan) if start is None else start)
+        origin = model.digest
+    else:
+        origin = plan.embed.codec if plan.kind == "embed" else family(plan)
+    link = first_link(header.run, plan.fingerprint, header.roster, origin)
+    return Derived(0, link, model=model)
+
+
+def follow(
+    derived: Derived,
+    plan: FederationPlan,
+    header: OrderHeader,
+    sums: Mapping[int, bytes],
+    key: FederationKey,
+    check_members: CheckMembers,
+) -> Derived:
+    """Go on from what is known to the state that an order starts from.
+
+    Args:
+        derived: what is known.
+        plan: of the run.
+        header: of the order.
+        sums: bytes by round; those of rounds that are known are not looked at again.
+        key: of the federation.
+        check_members: refuses a set of sites.
+
+    Raises:
+        ForgedSumError: a sum does not hold, or differs from one that is known.
+        BehindError: a sum is missing.
+        UnknownPeersError: a sum of sites that may not stand behind one.
+    """
+    wanted = _rounds_before(plan, header.round)
+    if derived.round > wanted:
+        raise ForgedSumError("round", f"{derived.round + 1} or later", f"{header.round}")
+    while derived.round < wanted:
+        following = derived.round + 1
+        if following not in sums:
+            raise BehindError("sums", f"those of rounds {following} to {wanted}", "fewer")
+        derived = _take(derived, plan, header, sums[following], key, check_members)
+    if header.sum != (derived.applied or None):
+        raise ForgedSumError("sum", "the digest of what the round before came to", "another")
+    return derived
+
+
+def _rounds_before(plan: FederationPlan, round_: int) -> int:
+    """How many sums come before an order of this round: every phase but the ends has one."""
+    return sum(phase in SUMMED for phase in schedule(plan)[:round_])
+
+
+def _take(
+    derived: Derived,
+    plan: FederationPlan,
+    header: OrderHeader,
+    data: bytes,
+    key: FederationKey,
+    check_members: CheckMembers,
+) -> Derived:
+    """One verified sum further."""
+    number = derived.round + 1
+    try:
+        total = decode_sum(data)
+        _require((total.run, total.round) == (header.run, number), "run, round", "this one's")
+        kinds = {kind.__name__ for kind in SUMMED[schedule(plan)[number]]}
+        _require(set(total.groups) == kinds, "groups", ", ".join(sorted(kinds)))
+        sets = {group.members for group in total.groups.values()}
+        _require(len(sets) == 1, "members", "the same sites in all records")
+        for members in sets:
+            check_members(members)
+        verify_sum(total, key, derived.link)
+        after = _apply(derived, plan, total)
+    except (ForgedSumError, BehindError):
+        raise
+    except RefusedError as error:
+        if getattr(error, "code", None) is not None:
+            raise  # a number of its own: of the sites behind the sum
+        raise ForgedSumError(error.field, error.expected, error.got) from error
+    except CairnError as error:
+        raise ForgedSumError(error.field, error.expected, error.got) from error
+    digest = sum_digest(data)
+    return replace(after, round=number, link=next_link(derived.link, digest), applied=digest)
+
+
+def _apply(derived: Derived, plan: FederationPlan, total: Sum) -> Derived:
+    """What follows from a sum that holds."""
+    if derived.model is not None:
+        return replace(derived, model=advance(derived.model, plan, total))
+    phase = schedule(plan)[total.round]
+    if phase == "sketch":
+        tables = total.group(PixelSketches.__name__).summand
+        _check_tables(plan, tables)
+        return replace(derived, tables=tables)
+    statistics = total.group(PixelStatistics.__name__).summand
+    wanted = {"survey": {"gram", "histogram"}, "range": {"histogram"}}[phase]
+    _require(set(statistics.arrays) == wanted, "arrays", ", ".join(sorted(wanted)))
+    if phase == "survey":
+        return replace(derived, survey=statistics)
+    return replace(derived, ranges=statistics)
+
+
+def _check_tables(plan: FederationPlan, tables: Summand) -> None:
+    asked = plan.pixels
+    shapes = dict.fromkeys(asked.tables, (asked.rows, asked.columns))
+    found = {name: array.shape for name, array in tables.arrays.items()}
+    _require(found == {**shapes, PREFIX_COUNTS: (asked.prefixes,)}, "tables", "the plan's form")
+    counts = tables.arrays[PREFIX_COUNTS]
+    _require(bool(np.all(counts >= 0)), PREFIX_COUNTS, "not negative")
+
+
+def require_codec_follows(derived: Derived, plan: FederationPlan, header: OrderHeader) -> None:
+    """Refuse an order whose codec of pixels is not what the verified sums come to.
+
+    Raises:
+        ForgedSumError: another codec.
+    """
+    if plan.kind != "pixels" or header.codec is None:
+        return
+    _require(derived.survey is not None, "codec", "none before the survey")
+    try:
+        if derived.survey is not None:
+            require_fitted(read_codec(header.codec), plan.pixels, derived.survey, derived.ranges)
+    except CairnError as error:
+        raise ForgedSumError(error.field, error.expected, error.got) from error
+
+
+def _require(holds: bool, field: str, expected: str) -> None:
+    if not holds:
+        raise ForgedSumError(field, expected, "another")

@@ -1,0 +1,83 @@
+"""Models that this site itself came to at the end of a run: what a later run may start from.
+
+A plan that starts from a model names its digest. The site starts from it only if it
+computed that model, or if its staff named the digest in ``policy.toml``. The newest few
+are kept; nothing here leaves the site.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from common.errors import CairnError, InputDataError
+from common.model import Weights, check_weights, weights_digest
+from common.plan import FederationPlan
+from site_client.egress.policy import Policy
+from site_client.files import write_atomically
+from site_client.worker.failures import UnknownStartError
+
+KEPT = 20
+
+
+class Models:
+    """The models in a worker's folder.
+
+    Args:
+        folder: ``worker/models``; created with the first.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def keep(self, weights: Weights) -> str:
+        """Keep what a run ended with, and of the older ones only the newest; its digest."""
+        digest = weights_digest(weights)
+        path = self._path(digest)
+        if not path.exists():
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_atomically(path, safetensors.numpy.save(dict(weights)))
+        files = sorted(self._folder.glob("*.safetensors"), key=lambda p: p.stat().st_mtime_ns)
+        for old in files[:-KEPT]:
+            old.unlink()
+        return digest
+
+    def start_of(self, plan: FederationPlan, policy: Policy, brought: bytes | None) -> Weights:
+        """The weights of the model that a plan starts from.
+
+        Args:
+            plan: names the model.
+            policy: may name models that this site did not compute.
+            brought: what came beside the order, for a model that is not kept here.
+
+        Raises:
+            UnknownStartError: not computed here and not named in policy.toml, or what
+                came is another model.
+        """
+        digest = plan.model.start or ""
+        path = self._path(digest)
+        if path.exists():
+            data = path.read_bytes()
+        elif digest not in policy.plans.start_models:
+            raise UnknownStartError(
+                "model.start", "a model computed here, or one of plans.start_models", "another"
+            )
+        elif brought is None:
+            raise UnknownStartError("start", "the model beside the order", "nothing")
+        else:
+            data = brought
+        try:
+            weights = {n: np.asarray(a) for n, a in safetensors.numpy.load(data).items()}
+            check_weights(weights, plan)
+        except (safetensors.SafetensorError, InputDataError, ValueError, KeyError) as error:
+            got = error.got if isinstance(error, CairnError) else "another file"
+            raise UnknownStartError("start", "weights of the plan's network", got) from error
+        if weights_digest(weights) != digest:
+            raise UnknownStartError("start", "the model that the plan names", "another")
+        return weights
+
+    def _path(self, digest: str) -> Path:
+        return self._folder / f"{digest}.safetensors"
