@@ -50,7 +50,7 @@ def scaled(arrays, norm):
 
 def direction(shapes, seed):
     rng = np.random.default_rng(seed)
-    return {name: rng.standard_normal(array.shape) for name, array in shapes.items()}
+    return {name: rng.standard_normal(array.shape) for name, array in sorted(shapes.items())}
 
 
 @pytest.fixture
