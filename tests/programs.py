@@ -194,6 +194,15 @@ class Federation(Programs):
             *("--site-dir", site, "--federation-key", str(key)),
         )
 
+    def confirm(self, site: str, *others: str) -> str:
+        """What the staff of ``site`` type after the others' have read them their fingerprints."""
+        heard = []
+        for other in others:
+            told = self.run("cairn-site", "peers", "--json", "--site-dir", other)
+            fingerprint = json.loads(told)["fingerprint"]
+            heard.append(f"{other}:{fingerprint}")
+        return self.run("cairn-site", "peers", "confirm", *heard, "--site-dir", site)
+
     def admit(self, site: str) -> None:
         self.run("cairn-aggregator", "admit", f"{site}/request.json", "--dir", "federation")
 

@@ -98,7 +98,11 @@ class Conductor:
         if known is not None:
             return known
         roster = tuple(
-            RosterEntry(site=name, ledger_key=site.ledger_key.fingerprint, samples=getattr(site, "samples_cap", 1))
+            RosterEntry(
+                site=name,
+                ledger_key=site.ledger_key.fingerprint,
+                samples=getattr(site, "samples_cap", 1),
+            )
             for name, site in sorted(self.federation.admitted().items())
         )
         self.store.save_roster(roster)

@@ -73,7 +73,7 @@ def peers(ctx: click.Context, root: Path, *, as_json: bool) -> None:
 @site_option
 @click.pass_context
 def confirm(ctx: click.Context, names: tuple[str, ...], person: str | None, root: Path) -> None:
-    """Confirm that sites are who they say, after hearing their fingerprints by telephone.
+    """Confirm sites whose fingerprints you heard by telephone.
 
     Type at least the first four groups (16 digits) as the other site's own staff read
     them aloud; they see them in their `cairn-site peers`. Without :FINGERPRINT you are

@@ -104,7 +104,8 @@ class Directory:
         return (
             "Wait until more sites have joined (the courier hears of them: cairn-site up); a site "
             "that joined by mail is confirmed with all 64 digits: cairn-site peers confirm "
-            "NAME:FINGERPRINT"
+            "NAME:FINGERPRINT. A federation of fewer sites needs another peers.least_known in "
+            "policy.toml, where it says what that costs"
         )
 
     @property

@@ -31,6 +31,7 @@ from site_client.egress.keys import KeyDoor
 from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
 from site_client.egress.release import Door, SilencedError
 from site_client.files import write_atomically
+from site_client.keys.directory import note_roster
 from site_client.keys.keeper import KeyKeeper
 from site_client.keys.ring import KeyRing
 from site_client.keys.roster import require_in_sum, require_known
@@ -96,9 +97,11 @@ class Worker:
         )
         self._ring = KeyRing(site)
         door = KeyDoor(self._ledger, self._spool, self._settings.app_sha256)
-        self._keeper = KeyKeeper(site, self._keys.ledger, door)
-        self._patience = KeyPatience(self._keeper)
         self._standing = Standing.of(self._ledger.records())
+        self._keeper = KeyKeeper(
+            site, self._keys.ledger, door, confirmed=lambda: self._standing.fingerprints
+        )
+        self._patience = KeyPatience(self._keeper)
         self._models = Models(site.worker / "models")
         self._study: Study | None = None
         self._studied: tuple[str, str] | None = None
@@ -257,6 +260,8 @@ class Worker:
             check_phase(policy, context.phase)
         except RefusedError as error:
             raise PolicyError(str(error)) from error
+        # Sites that joined by mail hear of the others here; noted before they are refused.
+        note_roster(self._site, _fingerprints(order))
         require_known(
             _fingerprints(order),
             self._settings.site,

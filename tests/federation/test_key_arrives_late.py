@@ -19,13 +19,16 @@ from aggregator.rounds.conduct import Conductor
 from aggregator.rounds.events import RoundFinished, RoundStarted, SiteReplied, SitesAwaited
 from aggregator.rounds.store import RunOptions, RunStore
 from common.crypto.certificates import read_tls_key
+from common.crypto.identity import read_signing_key
 from common.desk import desk_pb2 as pb
 from common.desk.signing import TlsSigner, sign_request
 from common.plan import parse_plan
 from common.wire.codes import ReplyCode
+from site_client.decisions.making import Decision, decide
 from site_client.keys import carry
 from site_client.keys.carry import KeyCarrier
 from site_client.keys.ring import KeyRing
+from site_client.site import SiteFolder
 from site_client.worker.loop import Worker
 
 SITES = ("site-a", "site-b", "site-c")
@@ -46,6 +49,13 @@ class Time:
             happens()
 
 
+def confirm(site: SiteFolder, other: SiteFolder) -> None:
+    """What a person of ``site`` types after a telephone call."""
+    key = read_signing_key(other.ledger_key).public.fingerprint
+    name = other.settings().site
+    decide(site, [Decision.made(event="CONFIRM", person="IT", peer=name, peer_key=key)])
+
+
 class Asking:
     """Sites that join without a key, and a desk that they can ask."""
 
@@ -58,6 +68,9 @@ class Asking:
         for name in names:
             site = self.federation.add_site(name)
             site.federation_key.unlink()
+            for other in self.carriers:
+                confirm(site, self.federation.sites[other])
+                confirm(self.federation.sites[other], site)
             self.carriers[name] = KeyCarrier(site)
 
     def join_late(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterator
 
 import pytest
@@ -30,9 +29,9 @@ def first(real_class, tmp_path) -> Iterator[object]:
 
 
 def test_a_run_waits_for_the_key_of_the_last_site_says_so_and_leaves_nobody_out(first):
-    holder = first.processes["site-a-worker"]
-    holder.send_signal(signal.SIGSTOP)  # so that nobody seals the key to the newcomer
-    assert "waits for another site" in first.join("site-b")
+    # Nobody seals the key to a newcomer before the holder's staff have confirmed it.
+    assert "site-a to be confirmed: cairn-site peers confirm site-a" in first.join("site-b")
+    first.confirm("site-b", "site-a")
     first.start_site("site-b")
     plan = first.write_plan(rounds=1, deadline=300)
     first.run(
@@ -50,7 +49,7 @@ def test_a_run_waits_for_the_key_of_the_last_site_says_so_and_leaves_nobody_out(
     assert status["waiting_for"] == {"what": "federation_key", "sites": ["site-b"]}
     assert "round_started" not in {event["event"] for event in first.events(run)}
 
-    holder.send_signal(signal.SIGCONT)
+    first.confirm("site-a", "site-b")
     first.wait(lambda: first.events(run)[-1]["event"] == "run_finished", "end of the run", LIMIT_S)
     events = first.events(run)
     assert (events[-1]["verdict"], events[-1]["reason"]) == ("COMPLETED", "")

@@ -23,6 +23,7 @@ STATUS = {
     "waiting": list,
     "log": str,
     "key": type(None),
+    "peers": dict,
     "certificate_days": type(None),
     "plans": list,
 }
@@ -42,6 +43,7 @@ FACTS = [
     "ledger key",
     "witness key",
     "federation key",
+    "peers",
     "images",
     "ledger",
     "plans",

@@ -39,6 +39,19 @@ def joined(served, name: str) -> tuple[SiteFolder, str]:
     return site, done.output
 
 
+def confirm_each_other(*sites: SiteFolder) -> None:
+    """What the staff of each type after a telephone call."""
+    aloud = {
+        site.settings().site: read_signing_key(site.ledger_key).public.fingerprint[:16]
+        for site in sites
+    }
+    for site in sites:
+        heard = [f"{name}:{d}" for name, d in aloud.items() if name != site.settings().site]
+        words = ["peers", "confirm", *heard, "--by", "IT", "--site-dir", str(site.root)]
+        done = CliRunner().invoke(cli, words, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+
+
 @contextmanager
 def running(*sites: SiteFolder) -> Iterator[None]:
     """Every site's worker, and its courier's thread for the keys."""
@@ -80,8 +93,9 @@ def test_three_sites_join_with_an_invite_each_and_share_a_key_that_changes_when_
     north, told = joined(served, "north")
     assert "The federation key is here: id" in told
     south, told = joined(served, "south")
-    assert "waits for another site" in told
+    assert "north to be confirmed: cairn-site peers confirm north" in told
     east, _ = joined(served, "east")
+    confirm_each_other(north, south, east)
     with running(north, south, east):
         first = wait_for((north, south, east), 1)
     assert [fact.says for fact in check_site(south) if fact.name == "federation key"] == [

@@ -175,7 +175,7 @@ def test_a_refusal_is_recorded_and_nothing_reaches_the_outbox(context, ledger, t
     assert spool.sealed_keys() == []
 
 
-def test_the_default_policy_shares_with_listed_sites_and_peers_count_only_then():
+def test_the_default_policy_shares_with_confirmed_sites_and_peers_count_only_when_listed():
     with pytest.raises(ValueError, match="peers count only"):
         KeySharing(share="admitted", peers={"south": FINGERPRINT})
     assert 'share = "listed"' in default_policy_text()

@@ -149,7 +149,6 @@ class Desk:
         answer = enrol(self.folder, str(invite.token), read_request(joined.request))
         write_atomically(folder.tls_certificate, answer.certificate)
         site = Site(folder)
-        site.write_policy('share = "listed"')
         for other in self.sites.values() if known else ():
             other.confirm(site)
             site.confirm(other)
