@@ -55,7 +55,7 @@ def direction(shapes, seed):
 
 @pytest.fixture
 def liars(monkeypatch):
-    """By site: what it makes of its honest answer to a training order; no door stands in its way."""
+    """By site: what it makes of its honest answer to an order; no door stands in its way."""
     lies = {}
     honest = NoOpStudy.answer
 
