@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from aggregator.admin.folder import FederationFolder
 from aggregator.rounds.course import Course
 from aggregator.rounds.embedding import CODEBOOK_FILE, check_attached
-from aggregator.rounds.events import RunFinished, read_events
+from aggregator.rounds.events import RoundFinished, RunFinished, read_events
 from aggregator.rounds.pixels import CODEC_FILE
 from aggregator.rounds.server import RUN_KEY
 from aggregator.rounds.store import RunOptions, RunStore
 from aggregator.rounds.superlink import SuperLink
+from aggregator.rounds.training import START_FILE, read_start
 from aggregator.service import authority, local_address
 from common.errors import ExitCode, InputDataError, RefusedError, UnreachableError
 from common.plan import FederationPlan
@@ -70,14 +71,15 @@ def start_run(
         folder: the federation's.
         plan: what is carried out.
         options: beside the plan.
-        attached: ``codec.json`` and ``codebook.json``, for a plan that names them.
+        attached: ``codec.json`` and ``codebook.json``, for a plan that names them;
+            ``start.safetensors`` for one that starts from a model no run here came to.
 
     Returns:
         The run and Flower's id of it.
 
     Raises:
         InputDataError: every site's door would refuse what the plan asks for, or a
-            document that the plan names is absent or another one.
+            document or model that the plan names is absent or another one.
         RefusedError: fewer sites are admitted than the quorum, or asked for.
         UnreachableError: ``cairn-aggregator up`` does not run.
     """
@@ -85,6 +87,7 @@ def start_run(
     documents = dict(attached or {})
     if plan.kind == "embed":
         check_attached(plan, documents.get(CODEC_FILE, b""), documents.get(CODEBOOK_FILE, b""))
+    documents |= starting_from(folder, plan, documents.pop(START_FILE, None))
     admitted = len(folder.admitted())
     needed = max(options.min_sites, plan.rounds.quorum)
     if admitted < needed:
@@ -100,6 +103,58 @@ def start_run(
         name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{plan.name}"[:64]
         store = RunStore.create(folder.runs / name, plan, options, documents)
         return store, link.start_run({RUN_KEY: name})
+
+
+def starting_from(
+    folder: FederationFolder, plan: FederationPlan, brought: bytes | None = None
+) -> dict[str, bytes]:
+    """The document of the model that a plan starts from; none for a plan that names no model.
+
+    Args:
+        folder: the federation's; the newest run that came to the model has it.
+        plan: names the model by its digest.
+        brought: its bytes, from elsewhere.
+
+    Raises:
+        InputDataError: it is not here, it is another one, or the plan names none.
+    """
+    wanted = plan.model.start if plan.kind in ("training", "no-op") else None
+    if wanted is None:
+        if brought is not None:
+            raise InputDataError(
+                "the plan starts from no model",
+                field="model.start",
+                expected="the digest of the model that was given",
+                got="none",
+                advice="Write the digest into the plan, or leave --model out",
+            )
+        return {}
+    data = _model_of_a_run(folder, wanted) if brought is None else brought
+    read_start(plan, data)
+    return {START_FILE: data}
+
+
+def _model_of_a_run(folder: FederationFolder, digest: str) -> bytes:
+    """The model with this digest, from the newest run that came to it."""
+    for name in reversed(folder.run_names()):
+        store = RunStore(folder.run(name))
+        rounds = [
+            event.round
+            for _, event in read_events(store.journal)
+            if isinstance(event, RoundFinished) and event.model_sha256 == digest
+        ]
+        files = (store.model_file(number) for number in reversed(rounds))
+        found = next((file for file in files if file.exists()), None)
+        if found is not None:
+            return found.read_bytes()
+    raise InputDataError(
+        "the model that the plan starts from is not here",
+        field="model.start",
+        expected="the digest of a model that a run here came to",
+        got=f"{digest[:12]}…",
+        advice="`cairn-aggregator status RUN --json` says which model a run came to; "
+        "name the file of another with --model",
+    )
 
 
 def resume_run(folder: FederationFolder, name: str) -> tuple[RunStore, int]:

@@ -210,7 +210,7 @@ def _images(site: SiteFolder) -> Fact:
 
 
 def _scans(site: SiteFolder) -> Fact:
-    from site_client.imaging.dataset import find_cases
+    from site_client.imaging.folders import find_cases
     from site_client.imaging.landmarks import read_landmarks
 
     cases = find_cases(site.data())

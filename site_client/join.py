@@ -217,7 +217,7 @@ def count_images(data: Path) -> int:
     0 of an empty folder, and of one that cannot be counted: `cairn-site check` says why.
     """
     try:
-        from site_client.imaging.dataset import find_cases
+        from site_client.imaging.folders import find_cases
         from site_client.worker.pixels import find_slides
     except ImportError:
         return 0  # installed for the courier alone, where no image can be read

@@ -15,7 +15,8 @@ from aggregator.report.live import status_json, watch
 from aggregator.rounds.embedding import CODEBOOK_FILE, GROUPS_FILE
 from aggregator.rounds.events import read_events
 from aggregator.rounds.pixels import CODEC_FILE, KEYS_FILE
-from aggregator.rounds.store import RunStore
+from aggregator.rounds.store import APPROVAL_S, RunStore
+from aggregator.rounds.training import START_FILE
 from common.cli import echo_json, json_option
 from common.errors import InternalError
 from common.plan import read_plan
@@ -37,8 +38,22 @@ def round_() -> None:
     show_default=True,
     help="Seconds to wait for them to be online, and for the federation key on its way to them.",
 )
+@click.option(
+    "--approval-wait",
+    "approval_s",
+    type=click.FloatRange(min=0),
+    default=APPROVAL_S,
+    show_default="3 days",
+    metavar="SECONDS",
+    help="How long to wait for people at the sites to approve PLAN.",
+)
 @click.option("--codec", type=FILE, help="codec.json of a pixels run, for an embed plan.")
 @click.option("--codebook", "book", type=FILE, help="Labelled codebook, for an embed plan.")
+@click.option(
+    "--model",
+    type=FILE,
+    help="What PLAN starts from (model.start); default: of the newest run that came to it.",
+)
 @click.option("--watch", "follow", is_flag=True, help="Show the run until it ends.")
 @json_option
 @click.pass_context
@@ -48,8 +63,10 @@ def start(
     plan_file: Path,
     min_sites: int | None,
     wait_s: float,
+    approval_s: float,
     codec: Path | None,
     book: Path | None,
+    model: Path | None,
     *,
     follow: bool,
     as_json: bool,
@@ -57,14 +74,14 @@ def start(
     """Validate PLAN, show what it will do, and start it."""
     read_plan(plan_file)  # what is wrong with it is said here, before anybody is asked
     plan = plan_file.read_bytes()
-    files = {CODEC_FILE: codec, CODEBOOK_FILE: book}
+    files = {CODEC_FILE: codec, CODEBOOK_FILE: book, START_FILE: model}
     attached = {name: path.read_bytes() for name, path in files.items() if path is not None}
     if not as_json:
         table = Table(show_header=False, box=None, pad_edge=False)
         for name, value in desk.facts(plan):
             table.add_row(Text(f"{name}  "), Text(value))
         Console().print(table)
-    started = desk.start(StartOrder(plan, min_sites, wait_s, attached))
+    started = desk.start(StartOrder(plan, min_sites, wait_s, approval_s, attached))
     _after_start(context, desk, started, follow=follow, as_json=as_json)
 
 

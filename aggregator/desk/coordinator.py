@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from aggregator.report.state import RunState, fold
 from aggregator.rounds.embedding import CODEBOOK_FILE
 from aggregator.rounds.events import read_events
 from aggregator.rounds.pixels import CODEC_FILE
+from aggregator.rounds.store import APPROVAL_S
 from common.desk import desk_pb2 as pb
 from common.desk import desk_pb2_grpc
 from common.enrolment import parse_request
@@ -135,6 +137,7 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
                     plan=request.plan,
                     min_sites=request.min_sites if request.HasField("min_sites") else None,
                     wait_s=request.wait_s,
+                    approval_s=_approval_s(request),
                     attached=_documents(request),
                 )
             )
@@ -221,6 +224,20 @@ def _line(journal: Path, start: int, end: int) -> bytes:
     with journal.open("rb") as file:
         file.seek(start)
         return file.read(end - start - 1)
+
+
+def _approval_s(request: pb.StartRoundRequest) -> float:
+    """As asked; coordinators of older releases do not ask."""
+    if not request.HasField("approval_s"):
+        return APPROVAL_S
+    if not 0 <= request.approval_s < math.inf:
+        raise RefusedError(
+            "not a time to wait for people",
+            field="approval_s",
+            expected="seconds, 0 or more",
+            got=f"{request.approval_s}",
+        )
+    return request.approval_s
 
 
 def _documents(request: pb.StartRoundRequest) -> dict[str, bytes]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from aggregator.admin.server_certificate import ServerCertificate
+from aggregator.rounds.store import APPROVAL_S
 from common.enrolment import JoinRequest
 
 SiteStanding = Literal["invited", "waiting", "admitted", "revoked"]
@@ -57,12 +58,14 @@ class StartOrder:
         plan: TOML.
         min_sites: to wait for; None: all that are admitted.
         wait_s: how long; then a quorum is enough.
+        approval_s: how long to wait for people at the sites to approve the plan.
         attached: documents that the plan names, by file name.
     """
 
     plan: bytes
     min_sites: int | None = None
     wait_s: float = 60.0
+    approval_s: float = APPROVAL_S
     attached: Mapping[str, bytes] = field(default_factory=dict)
 
 

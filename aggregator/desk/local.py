@@ -169,7 +169,7 @@ class LocalDesk:
 
         plan = parse_plan_toml(order.plan)
         wanted = order.min_sites or len(self.folder.admitted()) or 1
-        options = RunOptions(min_sites=wanted, wait_s=order.wait_s)
+        options = RunOptions(min_sites=wanted, wait_s=order.wait_s, approval_s=order.approval_s)
         store, flower_run = start_run(self.folder, plan, options, order.attached)
         self._flower_runs[store.name] = flower_run
         return Started(store.name, str(store.folder))

@@ -28,6 +28,7 @@ from aggregator.desk.desk import (
 )
 from aggregator.desk.messages import run_line_of, site_line
 from aggregator.rounds.store import JOURNAL_FILE
+from aggregator.rounds.training import START_FILE
 from common.crypto.certificates import parse_certificate
 from common.desk import desk_pb2 as pb
 from common.desk.channel import CALL_S, Peer, connected
@@ -145,11 +146,21 @@ class RemoteDesk:
         return [run_line_of(run) for run in reply.runs]
 
     def start(self, order: StartOrder) -> Started:
-        """Start a run."""
+        """Start a run; a model that it starts from is read where the folder is."""
+        if START_FILE in order.attached:
+            raise UsageError(
+                "a model does not travel to the desk",
+                field="--model",
+                expected="one that a run there came to",
+                got="a file here",
+                advice="Leave --model out if the model is of a run there; else, at the "
+                "aggregator: cairn-aggregator round start PLAN --model FILE --dir DIR",
+            )
         request = pb.StartRoundRequest(
             plan=order.plan,
             min_sites=order.min_sites,
             wait_s=order.wait_s,
+            approval_s=order.approval_s,
             attachments=dict(order.attached),
         )
         with self._stub() as stub:

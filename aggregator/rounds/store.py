@@ -30,6 +30,8 @@ MODEL_FILE = f"{MODEL}.safetensors"
 JOURNAL_FILE = "events.jsonl"
 SUM_FILE = "sum.cairn"
 ROSTER_FILE = "roster.json"
+APPROVAL_S = 3 * 86_400.0
+"""How long a run waits for people at the sites, unless the coordinator says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class RunOptions(BaseModel):
 
     min_sites: int
     wait_s: float
-    approval_s: float = 3 * 86_400.0
+    approval_s: float = APPROVAL_S
 
 
 @dataclass(frozen=True)

@@ -800,6 +800,7 @@ class StartRoundRequest(_message.Message):
     WAIT_S_FIELD_NUMBER: _builtins.int
     ATTACHMENTS_FIELD_NUMBER: _builtins.int
     CHECK_ONLY_FIELD_NUMBER: _builtins.int
+    APPROVAL_S_FIELD_NUMBER: _builtins.int
     plan: _builtins.bytes
     """TOML"""
     min_sites: _builtins.int
@@ -807,6 +808,8 @@ class StartRoundRequest(_message.Message):
     wait_s: _builtins.float
     check_only: _builtins.bool
     """validate and describe; start nothing"""
+    approval_s: _builtins.float
+    """how long people at the sites have; default: 3 days"""
     @_builtins.property
     def attachments(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
         """codec.json, codebook.json"""
@@ -819,13 +822,19 @@ class StartRoundRequest(_message.Message):
         wait_s: _builtins.float = ...,
         attachments: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
         check_only: _builtins.bool = ...,
+        approval_s: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_min_sites", b"_min_sites", "min_sites", b"min_sites"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_approval_s", b"_approval_s", "_min_sites", b"_min_sites", "approval_s", b"approval_s", "min_sites", b"min_sites"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_min_sites", b"_min_sites", "attachments", b"attachments", "check_only", b"check_only", "min_sites", b"min_sites", "plan", b"plan", "wait_s", b"wait_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_approval_s", b"_approval_s", "_min_sites", b"_min_sites", "approval_s", b"approval_s", "attachments", b"attachments", "check_only", b"check_only", "min_sites", b"min_sites", "plan", b"plan", "wait_s", b"wait_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__approval_s: _TypeAlias = _typing.Literal["approval_s"]  # noqa: Y015
+    _WhichOneofArgType__approval_s: _TypeAlias = _typing.Literal["_approval_s", b"_approval_s"]  # noqa: Y015
     _WhichOneofReturnType__min_sites: _TypeAlias = _typing.Literal["min_sites"]  # noqa: Y015
     _WhichOneofArgType__min_sites: _TypeAlias = _typing.Literal["_min_sites", b"_min_sites"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__approval_s) -> _WhichOneofReturnType__approval_s | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_sites) -> _WhichOneofReturnType__min_sites | None: ...
 
 Global___StartRoundRequest: _TypeAlias = StartRoundRequest  # noqa: Y015

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InternalError
+from common.errors import InternalError, RefusedError
 from common.wire.envelope import Envelope
 from common.wire.records import ModelUpdate, PixelSketches, PixelStatistics, SketchTable
 
@@ -61,10 +61,19 @@ def summand_of(envelope: Envelope) -> Summand:
 
     Raises:
         InternalError: a record of a type that is not summed.
+        RefusedError: an array that does not hold whole numbers, which alone add up exactly.
     """
     record = envelope.record
     if not isinstance(record, Summable):
         raise InternalError("not a record that is summed", got=record.record_type)
+    for name, array in envelope.arrays.items():
+        if array.dtype.kind not in "iu":
+            raise RefusedError(
+                "a record cannot be added",
+                field=f"{record.record_type}/{name}",
+                expected="whole numbers",
+                got=str(array.dtype),
+            )
     times = record.samples if isinstance(record, ModelUpdate) else 1
     return Summand(
         {name: int(getattr(record, name)) for name in COUNTS[record.record_type]},

@@ -19,18 +19,14 @@ from typing import Final
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from numba import uint64
 from numpy.typing import NDArray
 
 from common.crypto.keyed import FederationKey
-from common.sketching.compiling import compiled, inlined
 
 PRIME: Final = 2**61 - 1
 _CHUNK: Final = 1 << 16  # words of rho that are held at once: half a megabyte
 
 I64 = NDArray[np.int64]
-U64 = NDArray[np.uint64]
-U64One = np.uint64
 
 
 def make_tag(key: FederationKey, context: str, site: str, pieces: Iterable[I64]) -> int:
@@ -75,6 +71,8 @@ def _pad(key: FederationKey, context: str, site: str) -> int:
 
 
 def _inner_product(key: FederationKey, context: str, pieces: Iterable[I64]) -> int:
+    from common.sums.inner_product import dot  # compiles a kernel: only for holders of the key
+
     # The key is used for one context only, so its counter may begin at 0.
     secret = key.derive(f"sum coefficients {context}", 16)
     stream = Cipher(algorithms.AES(secret), modes.CTR(bytes(16))).encryptor()
@@ -83,40 +81,5 @@ def _inner_product(key: FederationKey, context: str, pieces: Iterable[I64]) -> i
         for start in range(0, piece.size, _CHUNK):
             part = np.ascontiguousarray(piece[start : start + _CHUNK])
             words = np.frombuffer(stream.update(bytes(8 * part.size)), "<u8")
-            total += int(_dot(words.astype(np.uint64) & np.uint64(PRIME), part))
+            total += int(dot(words.astype(np.uint64) & np.uint64(PRIME), part))
     return total % PRIME
-
-
-@inlined
-def _times(a: U64One, b: U64One) -> U64One:
-    """Multiply mod 2**61 - 1 two numbers below 2**61 + 8, by halves of 32 bits; below 2**61 + 8."""
-    low, high = uint64(0xFFFFFFFF), uint64(32)
-    a0, a1 = a & low, a >> high
-    b0, b1 = b & low, b >> high
-    least, middle0, middle1, most = a0 * b0, a0 * b1, a1 * b0, a1 * b1
-    middle = (least >> high) + (middle0 & low) + (middle1 & low)
-    bits0 = (least & low) | (middle << high)
-    bits1 = most + (middle0 >> high) + (middle1 >> high) + (middle >> high)
-    folded = (bits0 & uint64(PRIME)) + ((bits0 >> uint64(61)) | (bits1 << uint64(3)))
-    product: U64One = (folded & uint64(PRIME)) + (folded >> uint64(61))
-    return product
-
-
-@compiled
-def _dot(rho: U64, values: I64) -> U64One:
-    """Inner product mod 2**61 - 1; rho below 2**61, values any int64."""
-    prime = uint64(PRIME)
-    total: U64One = uint64(0)
-    for i in range(values.size):
-        value = values[i]
-        # -(-2**63) wraps to itself, whose bits as uint64 are 2**63: the right magnitude.
-        size = uint64(value) if value >= 0 else uint64(-value)
-        size = (size & prime) + (size >> uint64(61))
-        product = _times(rho[i], size)
-        product = (product & prime) + (product >> uint64(61))
-        if value < 0:
-            product = prime - product if product < prime else uint64(0)
-        total = total + product
-        total = (total & prime) + (total >> uint64(61))
-    result: U64One = total % prime
-    return result

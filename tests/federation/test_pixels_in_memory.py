@@ -28,12 +28,14 @@ from common.keys.pixel_agreement import read_codec
 from common.ledger.verify import verify_ledger
 from common.plan import parse_plan
 from common.sketching import CountSketch, SketchSpec
+from common.sums.addition import decode_sum
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope, decode
 from common.wire.parcel import unwrap, wrap
 from site_client.egress.policy import default_policy_text
 from site_client.worker.embedding import EmbedStudy
 from site_client.worker.pixels import PixelStudy
+from tests.conftest import loosen
 
 BANDS = ("dna", "keratin", "vimentin", "cd3", "cd20", "ki67")
 SIDE = 64
@@ -90,6 +92,7 @@ def allow(site) -> None:
     text = text.replace('"RoundReport"]', records)
     text = text.replace('"no-op"]', '"no-op", "pixels", "embed"]').replace("10_000", "1_000")
     site.policy_file.write_text(text)
+    loosen(site)
 
 
 def add_hospitals(federation):
@@ -136,6 +139,11 @@ def released(store) -> KeyCounts:
 
 def codec_of(store):
     return read_codec(store.load(2).documents["codec.json"].decode())
+
+
+def tables_of(store) -> dict[str, np.ndarray]:
+    """The sum of the sites' tables, as the aggregator has it and sends it back."""
+    return dict(decode_sum(store.load(3).sum).group("PixelSketches").summand.arrays)
 
 
 def reasons(federation, store) -> dict[str, str]:
@@ -204,12 +212,13 @@ def test_the_aggregator_has_the_sum_of_the_tables_and_cannot_query_it(run):
     parts = [p for replies in transport.sent.values() for r in replies for p in [unwrap(r)]]
     sent = [decode(p["PixelSketches.envelope"]) for p in parts if "PixelSketches.envelope" in p]
     assert len(sent) == 3
-    state = store.load(3)
+    state, tables = store.load(3), tables_of(store)
     for name in ("full", "prefix", "presence", "prefix_counts"):
         whole = sum(np.asarray(envelope.arrays[name]) for envelope in sent)
-        np.testing.assert_array_equal(state.arrays[f"pixels/{name}"], whole)
+        np.testing.assert_array_equal(tables[name], whole)
+    assert state.facts["cells_filled"] == np.count_nonzero(tables["full"])
     spec = SketchSpec.public(5, 512, state.agreement.key_id, codec_of(store).identity)
-    merged = CountSketch.from_table(spec, np.asarray(state.arrays["pixels/full"]))
+    merged = CountSketch.from_table(spec, tables["full"])
     with pytest.raises(SketchError, match="cannot query"):
         merged.estimate(released(store).keys)
 
@@ -220,7 +229,7 @@ def test_the_aggregator_does_not_see_which_prefix_a_count_belongs_to(run):
     plain = np.zeros(9, np.int64)
     for key, many in exact.pooled.items():
         plain[key // 9**3] += many
-    hidden = np.asarray(store.load(3).arrays["pixels/prefix_counts"])
+    hidden = tables_of(store)["prefix_counts"]
     assert sorted(hidden.tolist()) == sorted(plain.tolist())
     assert federation.key.secret not in b"".join(
         path.read_bytes() for path in federation.folder.root.rglob("*") if path.is_file()
@@ -422,6 +431,7 @@ def test_an_interrupted_run_goes_on_after_its_last_round_to_the_same_keys(run, t
 
 def test_a_hospital_that_has_not_allowed_pixels_says_so_by_number(hospitals):
     hospitals.sites["site-b"].policy_file.write_text(default_policy_text())
+    loosen(hospitals.sites["site-b"])
     store, transport = hospitals.create_run(parse_plan(PLAN), min_sites=3), hospitals.transport()
     finished = hospitals.conduct(store, transport)
     assert finished.verdict == "DEGRADED"

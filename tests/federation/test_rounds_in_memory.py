@@ -14,6 +14,7 @@ from common.crypto.identity import SigningKey, read_public_key, write_signing_ke
 from common.crypto.keyed import FederationKey
 from common.ledger.verify import verify_ledger
 from common.model import initial_weights, weights_digest
+from common.sums.fixed_point import to_fixed_point
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope, decode, encode
 from common.wire.parcel import unwrap, wrap
@@ -132,17 +133,30 @@ def test_one_site_cannot_speak_for_another(three, no_op_plan):
     assert "site must be the order's" in rejected(three, store)["site-b"]
 
 
-def test_nan_in_an_update_stops_at_the_door_and_leaves_as_a_number(three, no_op_plan, monkeypatch):
+def nan_released(delta):
+    """As a study does that trained until nothing was finite."""
+    return to_fixed_point({name: np.full_like(a, np.nan, np.float32) for name, a in delta.items()})
+
+
+def nan_as_it_is(delta):
+    return {name: np.full_like(a, np.nan, np.float32) for name, a in delta.items()}
+
+
+def far_beyond_the_plan(delta):
+    return {name: np.full_like(a, 100 * 2**24) for name, a in delta.items()}
+
+
+@pytest.mark.parametrize("spoil", [nan_released, nan_as_it_is, far_beyond_the_plan])
+def test_an_update_that_ran_away_stops_at_the_door_and_leaves_as_a_number(
+    three, no_op_plan, monkeypatch, spoil
+):
     honest = NoOpStudy.answer
 
     def poisoned(study, order):
         envelopes = honest(study, order)
         if study._subject.site == "site-b" and order.header.phase == "train":
             first = envelopes[0]
-            arrays = dict(first.arrays)
-            name = next(iter(arrays))
-            arrays[name] = np.full_like(arrays[name], np.nan)
-            envelopes[0] = Envelope(first.record, arrays)
+            envelopes[0] = Envelope(first.record, spoil(first.arrays))
         return envelopes
 
     monkeypatch.setattr(NoOpStudy, "answer", poisoned)

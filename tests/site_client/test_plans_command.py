@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -479,3 +481,28 @@ def test_the_text_of_a_plan_that_was_served_is_found_in_the_archive(cairn, site)
     (known,) = json.loads(cairn("plans", "--json")[1])["plans"]
     assert (known["plan"], known["state"]) == ("small", "approved")
     assert cairn("plans", "show", site.plan.fingerprint[:8], "--no-rehearsal")[0] == 0
+
+
+def test_a_person_decides_also_where_neither_torch_nor_the_compiler_is(site, tmp_path):
+    program = """
+import sys
+sys.modules.update({"numba": None, "llvmlite": None, "torch": None})  # every import fails
+from common.cli import run
+from site_client.cli import cli
+run(cli, sys.argv[1:])
+"""
+    fingerprint = waits(site)
+    root = ("--site-dir", str(site.folder.root))
+    for words in (
+        ("plans",),
+        ("plans", "show", fingerprint[:8], "--no-rehearsal"),
+        ("plans", "approve", fingerprint[:8], "--by", "Ada"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words, *root],
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+    assert decisions(site) == [("APPROVE", fingerprint, "Ada")]
