@@ -25,7 +25,7 @@ from common.wire.orders import OrderHeader
 from common.wire.records import Count, Digest
 from site_client.files import write_atomically
 from site_client.worker.chain import Derived
-from site_client.worker.failures import ChangedRosterError
+from site_client.worker.failures import ChangedRunError
 
 FILE = "chain.safetensors"
 _SUMMANDS = ("survey", "ranges")
@@ -90,8 +90,8 @@ class ChainFile:
         """What was kept, or None where nothing was.
 
         Raises:
-            ChangedRosterError: the run had other sites then.
-            InternalError: the file is damaged, or of another plan.
+            ChangedRunError: the run had another plan, or other sites then.
+            InternalError: the file is damaged.
         """
         try:
             metadata, arrays = unpack(self._path.read_bytes())
@@ -100,10 +100,11 @@ class ChainFile:
             return None
         except (CairnError, ValidationError) as error:
             raise _unusable(self._path, "what was written", "something else") from error
+        # The ledger knows only runs of which something was answered; this file knows of all.
         if header.plan != self._plan:
-            raise _unusable(self._path, "of this plan", "another plan's")
+            raise ChangedRunError("plan", "the plan that the run began with", "another")
         if header.roster != self._roster:
-            raise ChangedRosterError("roster", "the sites that the run began with", "others")
+            raise ChangedRunError("roster", "the sites that the run began with", "others")
         weights = _below("weights", arrays)
         model = None
         if weights:

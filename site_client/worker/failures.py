@@ -63,11 +63,11 @@ class UnknownStartError(_NumberedError):
     problem_text = "the plan starts from a model that is not known here"
 
 
-class ChangedRosterError(_NumberedError):
-    """The run had other sites when this one first heard of it."""
+class ChangedRunError(_NumberedError):
+    """The run had another plan, or other sites, when this one first heard of it."""
 
     code = ReplyCode.CHANGED_PLAN
-    problem_text = "the sites of a run cannot change"
+    problem_text = "the plan and the sites of a run cannot change"
 
 
 class StoppedError(Exception):

@@ -37,8 +37,9 @@ RECORDS = '"RoundReport", "PixelStatistics", "PixelSketches", "HeavyHitters", "G
 
 def ledger_of(site) -> list[LedgerRecord]:
     """Every record of a site's ledger, as it lies on the disk."""
-    log = Layout(site.folder.ledger).log.read_bytes()
-    return [parse_record(line) for line in log.split(b"\n")[:-1]]
+    log = Layout(site.folder.ledger).log
+    lines = log.read_bytes().split(b"\n")[:-1] if log.exists() else []
+    return [parse_record(line) for line in lines]
 
 
 def refusals(site) -> list[LedgerRecord]:

@@ -202,9 +202,7 @@ def test_a_survey_that_was_altered_makes_no_codec(slides, widest):
     bent = pack(metadata, arrays | {"PixelStatistics/gram": gram})
     order = slides.order(2, "range", codec=codec_text(widest), sums={1: bent})
     assert code(answer(slides, order)) is ReplyCode.FORGED_SUM
-    assert "PixelStatistics" in answer(
-        slides, slides.order(2, "range", codec=codec_text(widest))
-    )
+    assert "PixelStatistics" in answer(slides, slides.order(2, "range", codec=codec_text(widest)))
 
 
 def test_a_site_that_came_late_goes_on_from_the_sums_and_gives_the_same_tables(
