@@ -1,4 +1,4 @@
-"""A site with slides and the sums of a run about them; what a site's ledger says it refused."""
+"""Sites to ask, what their ledgers say they refused, and the sums of a run about slides."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 
 from common.keys.pixel_agreement import codec_text, fit_ranges, fit_widest
-from common.ledger.layout import Layout
-from common.ledger.records import LedgerRecord, parse_record
 from common.plan import FederationPlan, parse_plan
 from common.sums.addition import decode_sum
 from common.sums.pixels import ranges_of, survey_of
 from common.wire.envelope import Envelope
 from site_client.egress.policy import default_policy_text
+from site_client.worker import loop
 from site_client.worker.loop import Worker
+from site_client.worker.noop import NoOpStudy
+from site_client.worker.training import TrainingStudy
 from tests.aggregated import as_if_of
 from tests.conftest import loosen
+from tests.site_client.worker.asking import after_round_1
 
 BANDS = ("dna", "keratin", "cd3", "cd20")
 KINDS = np.array([[9, 1, 1, 1], [1, 9, 1, 1], [1, 2, 9, 3], [3, 1, 2, 9]], np.float64)
@@ -35,16 +37,36 @@ SECTION = {
 RECORDS = '"RoundReport", "PixelStatistics", "PixelSketches", "HeavyHitters", "GroupCounts"]'
 
 
-def ledger_of(site) -> list[LedgerRecord]:
-    """Every record of a site's ledger, as it lies on the disk."""
-    log = Layout(site.folder.ledger).log
-    lines = log.read_bytes().split(b"\n")[:-1] if log.exists() else []
-    return [parse_record(line) for line in lines]
+@pytest.fixture
+def worked(monkeypatch) -> list[str]:
+    """What opened an image, trained or evaluated: the name of each time."""
+    seen: list[str] = []
+
+    def noted(owner, name):
+        honest = getattr(owner, name)
+
+        def note(*args, **kwargs):
+            seen.append(name)
+            return honest(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, note)
+
+    noted(loop, "make_study")
+    noted(TrainingStudy, "answer")
+    noted(NoOpStudy, "answer")
+    return seen
 
 
-def refusals(site) -> list[LedgerRecord]:
-    """The records of what was refused, oldest first."""
-    return [record for record in ledger_of(site) if record.event == "REFUSE"]
+@pytest.fixture
+def quick(make_site):
+    """A site of a plan without work, whose chain is a plan's like any other."""
+    return make_site(kind="no-op")
+
+
+@pytest.fixture
+def trained(make_site):
+    """A site that has trained round 1; its answer; the honest sum of that round."""
+    return after_round_1(make_site())
 
 
 def pixel_plan(**changes) -> FederationPlan:

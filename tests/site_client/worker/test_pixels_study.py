@@ -30,6 +30,7 @@ from site_client.worker.hidden import hide, show
 from site_client.worker.loop import Worker
 from site_client.worker.pixels import find_slides
 from tests.aggregated import as_if_of
+from tests.site_client.worker.asking import refusals
 from tests.site_client.worker.conftest import (
     BANDS,
     KINDS,
@@ -38,7 +39,6 @@ from tests.site_client.worker.conftest import (
     code,
     instead,
     pixel_plan,
-    refusals,
 )
 
 

@@ -17,12 +17,11 @@ from common.wire.envelope import Envelope, pack, unpack
 from common.wire.transport import sum_part
 from site_client.worker import pixels as pixels_module
 from tests.aggregated import as_if_of
+from tests.site_client.worker.asking import ledger_of, refusals
 from tests.site_client.worker.conftest import (
     answer,
     code,
     instead,
-    ledger_of,
-    refusals,
     tell,
 )
 
