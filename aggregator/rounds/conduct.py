@@ -263,6 +263,7 @@ class Conductor:
             replies = self._ask(step, mended, self._work.ask(step, mended))
             if not self._is_the_sum_refused(replies):
                 self._exchange.excluded.add(suspect)
+                replies.pop(suspect, None)  # it made this round's tags, too
                 self._exchange.reject(last, suspect, "its tag spoils the sum: without it, it holds")
                 self._keep(last, mended, rest, self.clock())
                 return mended, replies

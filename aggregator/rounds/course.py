@@ -92,10 +92,15 @@ class Course:
             UnreachableError: too few sites were accepted for the round to count.
         """
         if accepted < self.plan.rounds.quorum:
+            lacking = "".join(
+                f"; {site} {what}"
+                for (site, what), rounds in self.blemishes.items()
+                if step.round in rounds
+            )
             raise UnreachableError(
                 f"round {step.round} did not reach its quorum",
                 expected=f"{self.plan.rounds.quorum} sites",
-                got=f"{accepted}",
+                got=f"{accepted}{lacking}",
                 advice="See `cairn-aggregator status` for each site's reason; "
                 "`cairn-aggregator round resume` goes on from the last round that counts",
             )
