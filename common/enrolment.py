@@ -1,8 +1,8 @@
 """The two small files by which a site joins: an invite down, a request up.
 
 An invite tells a site whom to trust, and may hold a token that lets one set of
-keys in, once. A request holds only public keys, signed by the site's ledger key;
-the private halves are made at the site and stay there.
+keys in, once. A request holds only public keys and a count, signed by the site's
+ledger key; the private halves are made at the site and stay there.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from common.canonical import canonical_json, sha256_hex
 from common.crypto.identity import PublicKey, SigningKey
 from common.errors import InputDataError, VerificationError
 from common.plan import describe_validation
+from common.wire.bounds import MAX_IMAGES
 from common.wire.records import Digest, SiteName
 
 FederationName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 Address = Annotated[str, Field(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")]
 REQUEST_CONTEXT = b"cairn join request v1\n"
+Images = Annotated[int, Field(ge=0, le=MAX_IMAGES)]
 MAX_REQUEST_BYTES = 16_384
 
 
@@ -90,13 +92,15 @@ class Invite(_Document):
 
 
 class JoinRequest(_Document):
-    """What a site sends back: public keys only.
+    """What a site sends back: public keys, and how many images it has.
 
     Attributes:
         node_key: OpenSSH line of the key that authenticates the courier.
         ledger_key: public key that signs the site's checkpoints.
         sealing_key: public key that other sites seal the federation key to.
         tls_csr: PEM request for a client certificate.
+        images: cases or slides in the site's data folder when it joined, counted and not
+            opened; what it counts as in the average unless the coordinator says otherwise.
         signature: by the ledger key over everything else, hex.
     """
 
@@ -107,6 +111,7 @@ class JoinRequest(_Document):
     ledger_key: Annotated[str, Field(max_length=200)]
     sealing_key: Annotated[str, Field(max_length=200)] | None = None
     tls_csr: Annotated[str, Field(max_length=4000)] | None = None
+    images: Images | None = None
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")] | None = None
 
     def _signed_bytes(self) -> bytes:

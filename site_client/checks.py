@@ -28,6 +28,7 @@ from common.ledger.notes import ledger_origin
 from common.ledger.verify import verify_ledger
 from common.plan import FederationPlan
 from common.wire.pixel_rules import most_bytes
+from site_client.budget import budget_fact
 from site_client.confinement import confinement_facts, look, role
 from site_client.egress.policy import check_plan, read_policy
 from site_client.facts import Fact
@@ -62,6 +63,7 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
             "peers": _peers,
             "images": _images,
             "ledger": _ledger,
+            "budget": lambda folder: budget_fact(folder, datetime.now(UTC)),
             "plans": waiting_fact,
         }
         if plan is not None:
@@ -208,7 +210,7 @@ def _images(site: SiteFolder) -> Fact:
 
 
 def _scans(site: SiteFolder) -> Fact:
-    from site_client.imaging.dataset import find_cases
+    from site_client.imaging.folders import find_cases
     from site_client.imaging.landmarks import read_landmarks
 
     cases = find_cases(site.data())

@@ -1,10 +1,10 @@
 """Joining a federation: an invite in, a site folder and a request out.
 
 Every private key is made here, on the site's own disk, and stays there. The
-request holds public keys only, signed by the ledger key. Keys are never made
-anew: whoever joins again, interrupted or with another invite, keeps them. No
-network is used here; ``site_client.enrol`` sends the request. Whether the invite
-is the coordinator's own is for two people to compare aloud.
+request holds public keys and a count of images, signed by the ledger key; no image is
+opened. Keys are never made anew: whoever joins again, interrupted or with another
+invite, keeps them. No network is used here; ``site_client.enrol`` sends the request.
+Whether the invite is the coordinator's own is for two people to compare aloud.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from common.crypto.identity import (
 from common.crypto.keyed import FederationKey, read_federation_key, write_federation_key
 from common.enrolment import Invite, JoinRequest, read_request
 from common.errors import InputDataError, RefusedError, VerificationError
+from common.wire.bounds import MAX_IMAGES
 from site_client.egress.policy import default_policy_text
 from site_client.files import write_atomically
 from site_client.site import SiteFolder, SiteSettings
@@ -59,6 +60,7 @@ class Joined:
         witness: fingerprint of the key that signs orders and receipts; likewise.
         ledger: fingerprint of this site's own ledger key, for the coordinator to compare.
         has_federation_key: whether the key that all sites share is here already.
+        images: how many the request says there are; None if it says nothing.
     """
 
     request: Path
@@ -66,6 +68,7 @@ class Joined:
     witness: str
     ledger: str
     has_federation_key: bool
+    images: int | None = None
 
 
 def check_invite(invite: Invite) -> PublicKey:
@@ -88,7 +91,11 @@ def check_invite(invite: Invite) -> PublicKey:
 
 
 def join(
-    invite: Invite, site: SiteFolder, data: Path, shared: FederationKey | None = None
+    invite: Invite,
+    site: SiteFolder,
+    data: Path,
+    shared: FederationKey | None = None,
+    images: int | None = None,
 ) -> Joined:
     """Make keys and folders, and the request for the coordinator.
 
@@ -97,6 +104,7 @@ def join(
         site: where the site folder comes to lie; created.
         data: folder of images; it must exist and is not written to.
         shared: the federation key, or None to bring it later.
+        images: how many to say there are; None: as many as can be counted.
 
     Raises:
         InputDataError: no such data folder, or the folder holds a site already.
@@ -127,13 +135,13 @@ def join(
         write_federation_key(site.federation_key, shared)
     if not site.policy_file.exists():
         write_atomically(site.policy_file, default_policy_text().encode("utf-8"))
-    ledger_key = _make_keys_and_request(site, invite)
+    ledger_key = _make_keys_and_request(site, invite, data, images)
     # Last: only a complete folder is a site.
     write_atomically(site.settings_file, _settings_text(_settings(invite, site, data)))
     return _joined(site, invite, witness, ledger_key)
 
 
-def join_again(invite: Invite, site: SiteFolder, data: Path) -> Joined:
+def join_again(invite: Invite, site: SiteFolder, data: Path, images: int | None = None) -> Joined:
     """Make ready to send the request of a site that joined before; its keys stay.
 
     What the invite says about addresses and the app replaces what was known. A site of
@@ -143,6 +151,7 @@ def join_again(invite: Invite, site: SiteFolder, data: Path) -> Joined:
         invite: of the same federation, for the same name.
         site: a complete site folder.
         data: as it was when the site joined.
+        images: how many to say there are; None: as many as were said then.
 
     Raises:
         RefusedError: the folder is another federation's, or another site's.
@@ -167,7 +176,7 @@ def join_again(invite: Invite, site: SiteFolder, data: Path) -> Joined:
             advice=f"Name the same folder, or change `data` in {site.settings_file}",
         )
     _trust(site, invite, witness)
-    ledger_key = _make_keys_and_request(site, invite)
+    ledger_key = _make_keys_and_request(site, invite, data, images)
     now = _settings(invite, site, data)
     if known.model_copy(update={"data": now.data}) != now:
         write_atomically(site.settings_file, _settings_text(now))
@@ -181,6 +190,7 @@ def _joined(site: SiteFolder, invite: Invite, witness: PublicKey, key: SigningKe
         witness=witness.fingerprint,
         ledger=key.public.fingerprint,
         has_federation_key=site.federation_key.exists(),
+        images=read_request(site.request_file).images,
     )
 
 
@@ -201,7 +211,27 @@ def _trust(site: SiteFolder, invite: Invite, witness: PublicKey) -> None:
         )
 
 
-def _make_keys_and_request(site: SiteFolder, invite: Invite) -> SigningKey:
+def count_images(data: Path) -> int:
+    """How many cases, or else slides, a data folder has; opens none.
+
+    0 of an empty folder, and of one that cannot be counted: `cairn-site check` says why.
+    """
+    try:
+        from site_client.imaging.folders import find_cases
+        from site_client.worker.pixels import find_slides
+    except ImportError:
+        return 0  # installed for the courier alone, where no image can be read
+    for find in (find_cases, find_slides):
+        try:
+            return min(len(find(data)), MAX_IMAGES)
+        except (InputDataError, OSError):
+            continue
+    return 0
+
+
+def _make_keys_and_request(
+    site: SiteFolder, invite: Invite, data: Path, images: int | None = None
+) -> SigningKey:
     """The keys that are there, or new ones; and a request that says all of them, signed."""
     ledger_key = _key(site.ledger_key, read_signing_key, SigningKey.generate, write_signing_key)
     node_key = _key(site.node_key, read_node_key, generate_node_key, write_node_key)
@@ -209,6 +239,9 @@ def _make_keys_and_request(site: SiteFolder, invite: Invite) -> SigningKey:
     tls_key = _key(site.tls_key, read_tls_key, generate_client_key, write_tls_key)
     path = site.request_file
     before = read_request(path) if path.exists() else None
+    if images is None:
+        # Said once: with another count it would not be the request that was sent before.
+        images = count_images(data) if before is None else before.images
     request = JoinRequest(
         federation=invite.federation,
         site=invite.site,
@@ -218,6 +251,7 @@ def _make_keys_and_request(site: SiteFolder, invite: Invite) -> SigningKey:
         # A signing request is never the same twice; the one that was sent stays.
         tls_csr=(before and before.tls_csr)
         or create_signing_request(tls_key, invite.site).decode(),
+        images=images,
     ).signed(ledger_key)
     if request != before:
         write_atomically(path, request.to_json())

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from collections import deque
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
 from common.crypto.certificates import days_left, read_certificate
 from common.errors import InputDataError
 from common.ledger.layout import Layout
 from common.ledger.records import parse_record
+from site_client.budget import Standing as BudgetStanding
+from site_client.budget import budget_or_none
 from site_client.decisions.standing import Standing
+from site_client.egress.history import History
 from site_client.keys.directory import directory_or_none
 from site_client.keys.state import KeyState, read_key_state
 from site_client.plans.finding import plans_that_wait
@@ -36,6 +40,7 @@ class SiteStatus:
             None where the policy is out of sight.
         certificate_days: until our certificate expires (negative: it has); None without one.
         plans: that wait for a person, first heard of first.
+        budget: what is spent and left over all runs; None where the policy is out of sight.
     """
 
     site: str
@@ -50,10 +55,12 @@ class SiteStatus:
     peers: dict[str, object] | None = None
     certificate_days: int | None = None
     plans: tuple[dict[str, object], ...] = ()
+    budget: BudgetStanding | None = None
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
-        return asdict(self)
+        budget = None if self.budget is None else self.budget.as_dict()
+        return asdict(self) | {"budget": budget}
 
 
 def read_status(site: SiteFolder) -> SiteStatus:
@@ -65,12 +72,13 @@ def read_status(site: SiteFolder) -> SiteStatus:
     """
     settings, layout, spool = site.settings(), Layout(site.ledger), Spool(site.spool)
     records = bytes_out = refusals = 0
-    standing = Standing()
+    standing, history = Standing(), History()
     if layout.log.exists():
         # A line without its end is an append in progress.
         for line in layout.log.read_bytes().split(b"\n")[:-1]:
             record = parse_record(line, f"record #{records}")
             standing.take(record)
+            history.count(record)
             records += 1
             refusals += record.event == "REFUSE"
             bytes_out += (record.bytes or 0) if record.event == "SEND" else 0
@@ -90,6 +98,7 @@ def read_status(site: SiteFolder) -> SiteStatus:
         peers=directory.summary if directory is not None else None,
         certificate_days=_certificate_days(site),
         plans=tuple(plan.as_dict() for plan in plans_that_wait(site, standing)),
+        budget=budget_or_none(site, history, datetime.now(UTC)),
     )
 
 

@@ -49,6 +49,7 @@ def copying_convolutions(plan: FederationPlan, *, packed: bool) -> dict[str, np.
     """Zero weights but for convolutions of width 64 that copy two cuts into the features.
 
     Args:
+        plan: of width 64.
         packed: the third cut, too, below the last bit of the second.
     """
     made = {name: np.zeros(shape, np.float32) for name, shape in weight_shapes(plan).items()}

@@ -7,12 +7,19 @@ Of a site only public keys ever arrive.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import tomli_w
 
 from aggregator.admin.certificates import issue_to_site
 from aggregator.admin.credentials import FIRST_COORDINATOR, issue_credential, write_credential
-from aggregator.admin.folder import FederationFolder, FederationSettings
+from aggregator.admin.folder import (
+    COUNTS_AS,
+    AdmittedSite,
+    FederationFolder,
+    FederationSettings,
+    declared_samples,
+)
 from common.crypto.certificates import (
     create_authority,
     issue_server_certificate,
@@ -26,6 +33,7 @@ from common.crypto.identity import PublicKey, SigningKey, write_public_key, writ
 from common.enrolment import JoinRequest, read_request
 from common.errors import InputDataError, RefusedError
 from common.ledger.durable import replace_durably
+from common.wire.bounds import MAX_IMAGES
 
 
 def create_federation(
@@ -66,8 +74,13 @@ def create_federation(
     )
 
 
-def admit(folder: FederationFolder, request: JoinRequest) -> None:
+def admit(folder: FederationFolder, request: JoinRequest, images: int | None = None) -> None:
     """Accept a site's public keys, and issue its certificate if it asks for one.
+
+    Args:
+        folder: the federation's.
+        request: of the site.
+        images: what it counts as in an average; None: as settled before, or as it declared.
 
     Raises:
         RefusedError: another federation, a revoked name, or a name that has other keys.
@@ -83,7 +96,7 @@ def admit(folder: FederationFolder, request: JoinRequest) -> None:
         )
     check_keys(request)
     with folder.locked():
-        admit_locked(folder, request)
+        admit_locked(folder, request, images)
 
 
 def check_keys(request: JoinRequest) -> None:
@@ -104,7 +117,7 @@ def check_keys(request: JoinRequest) -> None:
         request.verify()
 
 
-def admit_locked(folder: FederationFolder, request: JoinRequest) -> None:
+def admit_locked(folder: FederationFolder, request: JoinRequest, images: int | None = None) -> None:
     """``admit`` for whoever has checked the keys and holds the lock.
 
     Raises:
@@ -124,10 +137,45 @@ def admit_locked(folder: FederationFolder, request: JoinRequest) -> None:
     # For auditors: the key to hold a ledger against, from another hand than the site's.
     ledger_key = PublicKey.parse(request.ledger_key)
     replace_durably(site / "ledger.pub", f"{ledger_key.text}\n".encode())
+    counts = site / COUNTS_AS
+    # Settled once: what a site says of itself later raises nothing.
+    if images is not None or not counts.exists():
+        settle(counts, declared_samples(request) if images is None else images)
     if request.tls_csr is not None:
         issue_to_site(folder, request)
     replace_durably(known, request.model_dump_json().encode())
     (site / "waiting.json").unlink(missing_ok=True)
+
+
+def set_samples(folder: FederationFolder, site: str, images: int) -> JoinRequest:
+    """Settle anew what an admitted site counts as; runs that have begun keep what they began with.
+
+    Returns:
+        The site's request.
+
+    Raises:
+        InputDataError: no such site, or not a count of 1 or more.
+    """
+    with folder.locked():
+        admitted = _admitted(folder, site)
+        settle(admitted.samples_file, images)
+    return admitted.request
+
+
+def settle(file: Path, images: int) -> None:
+    """Write what a site counts as; for whoever holds the lock.
+
+    Raises:
+        InputDataError: not a count of 1 or more.
+    """
+    if not 1 <= images <= MAX_IMAGES:
+        raise InputDataError(
+            "not a number of images",
+            field="images",
+            expected=f"1 to {MAX_IMAGES}",
+            got=f"{images}",
+        )
+    replace_durably(file, f"{images}\n".encode())
 
 
 def _same_site(known: JoinRequest, request: JoinRequest) -> bool:
@@ -142,8 +190,13 @@ def _same_site(known: JoinRequest, request: JoinRequest) -> bool:
     )
 
 
-def admit_waiting(folder: FederationFolder, site: str) -> JoinRequest:
+def admit_waiting(folder: FederationFolder, site: str, images: int | None = None) -> JoinRequest:
     """Admit a site that enrolled and waits.
+
+    Args:
+        folder: the federation's.
+        site: its name.
+        images: what it counts as in an average; None: as its invite promised, or as it declared.
 
     Raises:
         InputDataError: nobody of this name waits.
@@ -157,7 +210,7 @@ def admit_waiting(folder: FederationFolder, site: str) -> JoinRequest:
                 expected=", ".join(waiting) or "a site that waits; there is none",
                 got=site,
             )
-        admit_locked(folder, waiting[site])
+        admit_locked(folder, waiting[site], images)
     return waiting[site]
 
 
@@ -190,6 +243,12 @@ def revoke(folder: FederationFolder, site: str) -> JoinRequest:
 
 
 def _revoke(folder: FederationFolder, site: str) -> JoinRequest:
+    admitted = _admitted(folder, site)
+    replace_durably(admitted.folder / "revoked", b"")
+    return admitted.request
+
+
+def _admitted(folder: FederationFolder, site: str) -> AdmittedSite:
     admitted = folder.admitted().get(site)
     if admitted is None:
         raise InputDataError(
@@ -198,5 +257,4 @@ def _revoke(folder: FederationFolder, site: str) -> JoinRequest:
             expected=", ".join(folder.admitted()) or "an admitted site; there is none",
             got=site,
         )
-    replace_durably(admitted.folder / "revoked", b"")
-    return admitted.request
+    return admitted

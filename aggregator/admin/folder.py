@@ -14,11 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from common.crypto.identity import PublicKey, SigningKey, read_signing_key
 from common.enrolment import Address, FederationName, JoinRequest, read_request
-from common.errors import InputDataError
+from common.errors import InputDataError, InternalError
 from common.plan import describe_validation
+from common.wire.bounds import MAX_IMAGES
 from common.wire.records import SiteName
 
 _Port = Annotated[int, Field(ge=1, le=65535)]
+COUNTS_AS = "counts-as"
 _LOOPBACK = ("127.", "localhost", "::1")
 
 
@@ -93,6 +95,11 @@ class FederationSettings(BaseModel):
         return self.address.rpartition(":")[0]
 
 
+def declared_samples(request: JoinRequest) -> int:
+    """What a site counts as by its own word; a site of unknown size counts as one image."""
+    return request.images or 1
+
+
 @dataclass(frozen=True)
 class AdmittedSite:
     """A site whose public keys the coordinator has accepted."""
@@ -110,6 +117,35 @@ class AdmittedSite:
     def checkpoint_file(self) -> Path:
         """The newest checkpoint of the site that the aggregator has cosigned."""
         return self.folder / "checkpoint.note"
+
+    @property
+    def samples_file(self) -> Path:
+        """What the site counts as, as the coordinator or the site's own word settled it."""
+        return self.folder / COUNTS_AS
+
+    @property
+    def samples_cap(self) -> int:
+        """Most samples that an update of this site counts as in an average; at least 1.
+
+        What was settled at admission or since. A site that an earlier release admitted
+        counts as what it declared, and as one if it declared nothing.
+
+        Raises:
+            InternalError: the file holds something else than a count.
+        """
+        try:
+            text = self.samples_file.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            return declared_samples(self.request)
+        if not text.isdigit() or not 1 <= int(text) <= MAX_IMAGES:
+            raise InternalError(
+                "what a site counts as cannot be read",
+                field=str(self.samples_file),
+                expected=f"1 to {MAX_IMAGES}",
+                got=f"{len(text)} other characters",
+                advice=f"Settle it anew: cairn-aggregator admit {self.name} --images N",
+            )
+        return int(text)
 
     @property
     def certificate_file(self) -> Path:

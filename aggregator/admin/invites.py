@@ -11,20 +11,21 @@ import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aggregator.admin.certificates import certificate_of, issue_to_site
-from aggregator.admin.enrol import admit_locked, check_keys, check_not_revoked
-from aggregator.admin.folder import AdmittedSite, FederationFolder
+from aggregator.admin.enrol import admit_locked, check_keys, check_not_revoked, settle
+from aggregator.admin.folder import COUNTS_AS, AdmittedSite, FederationFolder
 from common.canonical import sha256_hex
 from common.crypto.certificates import certificate_fingerprint, certificate_to_pem, read_certificate
 from common.crypto.identity import read_public_key
 from common.enrolment import Invite, JoinRequest, parse_time
 from common.errors import InputDataError, InternalError, RefusedError
 from common.ledger.durable import replace_durably
+from common.wire.bounds import MAX_IMAGES
 from common.wire.records import Digest, SiteName
 
 DAYS = 7
@@ -38,6 +39,7 @@ class Promise(BaseModel):
         site: the name that the token is for.
         expires: ISO 8601.
         auto_admit: whether the keys are admitted at once, or wait for the coordinator.
+        images: what the site will count as; None: as it declares.
         used_by: digest of the join request that the token was spent on.
     """
 
@@ -46,6 +48,7 @@ class Promise(BaseModel):
     site: SiteName
     expires: str
     auto_admit: bool
+    images: Annotated[int, Field(ge=1, le=MAX_IMAGES)] | None = None
     used_by: Digest | None = None
 
 
@@ -70,6 +73,7 @@ def make_invite(
     days: int = DAYS,
     auto_admit: bool = True,
     by_mail: bool = False,
+    images: int | None = None,
     now: datetime | None = None,
 ) -> Invite:
     """The file that tells one site whom to trust, and lets its keys in once.
@@ -81,6 +85,8 @@ def make_invite(
         days: how long the token is good.
         auto_admit: admit the first keys that come with the token; otherwise they wait.
         by_mail: without a token: the request comes by another way, to `admit`.
+        images: what the site will count as in an average; None: as it declares. Not by
+            mail: then `admit` says it.
         now: the current time when omitted.
 
     Raises:
@@ -115,7 +121,9 @@ def make_invite(
     check_not_revoked(folder, site)
     if not by_mail:
         folder.invites.mkdir(mode=0o700, exist_ok=True)
-        promise = Promise(site=site, expires=expires.isoformat(), auto_admit=auto_admit)
+        promise = Promise(
+            site=site, expires=expires.isoformat(), auto_admit=auto_admit, images=images
+        )
         _keep(_file(folder, token), promise)
     return invite
 
@@ -147,6 +155,8 @@ def withdraw_invites(folder: FederationFolder, site: str) -> bool:
         ended += [p for p in folder.sites.glob("*/waiting.json") if p.parent.name == site]
         for path in ended:
             path.unlink()
+        if site not in folder.known():
+            (folder.sites / site / COUNTS_AS).unlink(missing_ok=True)
     return bool(ended)
 
 
@@ -293,11 +303,17 @@ def _use(folder: FederationFolder, path: Path, promise: Promise, request: JoinRe
     if known is not None and known.request == request:
         # Seen again by a person who made a new invite: the same keys get a fresh certificate.
         issue_to_site(folder, request)
+        if promise.images is not None:
+            settle(known.samples_file, promise.images)
     elif promise.auto_admit or known is not None:
-        admit_locked(folder, request)  # refuses other keys under a name that has some
+        admit_locked(
+            folder, request, promise.images
+        )  # refuses other keys under a name that has some
     else:
         site = folder.sites / request.site
         site.mkdir(parents=True, exist_ok=True)
+        if promise.images is not None:
+            settle(site / COUNTS_AS, promise.images)
         replace_durably(site / "waiting.json", request.to_json())
     # Last: whoever is interrupted before this may try again with the same keys.
     _keep(path, promise.model_copy(update={"used_by": request.digest}))

@@ -27,6 +27,7 @@ from common.cli import echo_json, json_option
 from common.crypto.certificates import certificate_fingerprint, read_certificate
 from common.crypto.files import write_secret
 from common.enrolment import read_request
+from common.wire.bounds import MAX_IMAGES
 
 
 @click.command()
@@ -90,6 +91,13 @@ def init(
     click.echo(f"      cairn-aggregator invite SITE --dir {root}")
 
 
+_images_option = click.option(
+    "--images",
+    type=click.IntRange(1, MAX_IMAGES),
+    help="Most images that the site's updates count as; default: as many as it declares.",
+)
+
+
 @click.command()
 @click.argument("site")
 @with_desk
@@ -108,8 +116,16 @@ def init(
     help="Admit the first keys that come with the token, or let them wait for `admit`.",
 )
 @click.option("--by-mail", is_flag=True, help="Without a token: the site's request comes by mail.")
+@_images_option
 def invite(
-    desk: Desk, site: str, output: Path | None, days: int, *, auto_admit: bool, by_mail: bool
+    desk: Desk,
+    site: str,
+    output: Path | None,
+    days: int,
+    images: int | None,
+    *,
+    auto_admit: bool,
+    by_mail: bool,
 ) -> None:
     """Write the small file with which SITE joins.
 
@@ -117,7 +133,7 @@ def invite(
     that site only. The keys themselves are made at the site.
     """
     path = output or Path(f"{site}.invite.toml")
-    data = desk.invite(site, days=days, auto_admit=auto_admit, by_mail=by_mail)
+    data = desk.invite(site, days=days, auto_admit=auto_admit, by_mail=by_mail, images=images)
     path.unlink(missing_ok=True)
     write_secret(path, data)  # whoever reads the token can enrol
     click.echo(f"Wrote {path}. Send it to the site; there: cairn-site join {path.name} --data DIR")
@@ -131,16 +147,20 @@ def invite(
 @click.command()
 @click.argument("who", nargs=-1, required=True, metavar="SITE|REQUEST...")
 @with_desk
-def admit(desk: Desk, who: tuple[str, ...]) -> None:
+@_images_option
+def admit(desk: Desk, who: tuple[str, ...], images: int | None) -> None:
     """Accept the public keys of sites: by name those that wait, or request.json files.
 
-    Compare the fingerprint with the site by telephone.
+    Compare the fingerprint with the site by telephone. With --images also sites that are
+    admitted: from the next run on their updates count as at most so many images.
     """
     for word in who:
         path = Path(word)
         is_file = path.exists() or path.suffix == ".json" or len(path.parts) > 1
-        done = desk.admit(read_request(path) if is_file else word)
+        done = desk.admit(read_request(path) if is_file else word, images)
         click.echo(f"Admitted {done.site}; fingerprint of its ledger key: {done.ledger_sha256}")
+        if done.counts_as:  # an aggregator of an earlier release does not say
+            click.echo(f"It counts as {done.counts_as} images at most; --images N changes that.")
 
 
 @click.command()
@@ -166,7 +186,7 @@ def revoke(desk: Desk, site: str) -> None:
 @with_desk
 @json_option
 def sites(desk: Desk, *, as_json: bool) -> None:
-    """Every site: invited, waiting, admitted or revoked; connected or not; days left."""
+    """Every site: invited, waiting, admitted or revoked; what it counts as; days left."""
     lines = desk.sites()
     certificate = desk.certificate()
     if as_json:
@@ -174,20 +194,24 @@ def sites(desk: Desk, *, as_json: bool) -> None:
         echo_json({"sites": [asdict(line) for line in lines], "server_certificate_days": days})
         return
     table = Table("site", "state", "connected", box=None, pad_edge=False, header_style="dim")
+    table.add_column("counts as", justify="right")
     table.add_column("certificate", justify="right")
     table.add_column("ledger key")
+    total = sum(line.counts_as or 0 for line in lines)
     for line in lines:
-        table.add_row(*(Text(cell) for cell in _cells(line)))
+        table.add_row(*(Text(cell) for cell in _cells(line, total)))
     Console().print(table if lines else Text("no site was invited yet", style="dim"))
     warn_of(certificate)
 
 
-def _cells(line: SiteLine) -> tuple[str, ...]:
+def _cells(line: SiteLine, total: int) -> tuple[str, ...]:
+    """One row; ``total``: what all sites count as together."""
     online = {True: "yes", False: "no", None: "?"}[line.online]
     days = "" if line.certificate_days is None else f"{line.certificate_days} days"
     state = f"{line.state} until {line.invite_expires}" if line.state == "invited" else line.state
     shown = online if line.state == "admitted" else ""
-    return line.name, state, shown, days, line.ledger_sha256[:16]
+    counts = "" if line.counts_as is None else f"{line.counts_as} ({line.counts_as / total:.0%})"
+    return line.name, state, shown, counts, days, line.ledger_sha256[:16]
 
 
 @click.command()

@@ -54,9 +54,15 @@ def with_desk(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def desk_if_named(context: click.Context, root: Path, credential: Path | None) -> Desk | None:
-    """The desk that ``--dir``, ``--desk`` or their variables name; None when nothing names one."""
+    """The desk that ``--dir``, ``--desk`` or their variables name; None when nothing names one.
+
+    Raises:
+        InputDataError: the folder that is named is no federation's.
+    """
     typed = click.core.ParameterSource.COMMANDLINE, click.core.ParameterSource.ENVIRONMENT
     named = context.get_parameter_source("root") in typed
+    if named:
+        FederationFolder(root).settings()
     if named or credential is not None or DESK_KEY in context.find_root().meta:
         return _desk(context, root, credential)
     return None

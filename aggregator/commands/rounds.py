@@ -52,7 +52,7 @@ def round_() -> None:
 @click.option(
     "--model",
     type=FILE,
-    help="The model that PLAN starts from (model.start); default: of the newest run that came to it.",
+    help="What PLAN starts from (model.start); default: of the newest run that came to it.",
 )
 @click.option("--watch", "follow", is_flag=True, help="Show the run until it ends.")
 @json_option

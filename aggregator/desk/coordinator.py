@@ -85,6 +85,7 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
                     days=request.days or DAYS,
                     auto_admit=request.auto_admit,
                     by_mail=False,
+                    images=request.images if request.HasField("images") else None,
                 )
             )
 
@@ -94,8 +95,11 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
             self._who("Admit", context)
             by_file = request.WhichOneof("what") == "join_request"
             who = parse_request(request.join_request) if by_file else request.site
-            done = self._desk.admit(who)
-            return pb.AdmitReply(site=done.site, ledger_sha256=done.ledger_sha256)
+            images = request.images if request.HasField("images") else None
+            done = self._desk.admit(who, images)
+            return pb.AdmitReply(
+                site=done.site, ledger_sha256=done.ledger_sha256, counts_as=done.counts_as
+            )
 
     def Revoke(self, request: pb.RevokeRequest, context: grpc.ServicerContext) -> pb.RevokeReply:
         """Withdraw a site."""

@@ -25,6 +25,7 @@ class SiteLine:
         certificate_days: until its certificate expires; None without one.
         online: whether its courier is connected; None when the SuperLink does not answer.
         invite_expires: ISO 8601, of an invite that is still open.
+        counts_as: most samples that its update counts as; None before it is admitted.
     """
 
     name: str
@@ -33,6 +34,7 @@ class SiteLine:
     certificate_days: int | None = None
     online: bool | None = None
     invite_expires: str = ""
+    counts_as: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,16 @@ class Started:
 
 @dataclass(frozen=True)
 class Admitted:
-    """A site that was let in."""
+    """A site that was let in.
+
+    Attributes:
+        ledger_sha256: fingerprint of its ledger key.
+        counts_as: most samples that its update counts as in an average.
+    """
 
     site: str
     ledger_sha256: str
+    counts_as: int
 
 
 @dataclass(frozen=True)
@@ -137,11 +145,18 @@ class Desk(Protocol):
             InputDataError: it is not valid, or every site's door would refuse it.
         """
 
-    def invite(self, site: str, *, days: int, auto_admit: bool, by_mail: bool) -> bytes:
-        """An invite (TOML)."""
+    def invite(
+        self, site: str, *, days: int, auto_admit: bool, by_mail: bool, images: int | None = None
+    ) -> bytes:
+        """An invite (TOML); ``images``: what the site will count as, None: as it declares."""
 
-    def admit(self, who: JoinRequest | str) -> Admitted:
-        """Let in a site that waits, by name, or one whose request came by another way."""
+    def admit(self, who: JoinRequest | str, images: int | None = None) -> Admitted:
+        """Let in a site that waits, by name, or one whose request came by another way.
+
+        Args:
+            who: the name or the request; with ``images`` also the name of an admitted site.
+            images: what it counts as from now on; None: as settled, or as it declares.
+        """
 
     def revoke(self, site: str) -> Revoked:
         """Withdraw a site, or what would let one in under this name."""

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aggregator.admin.certificates import certificate_of
-from aggregator.admin.enrol import admit, admit_waiting, revoke
+from aggregator.admin.enrol import admit, admit_waiting, revoke, set_samples
 from aggregator.admin.folder import AdmittedSite, FederationFolder
 from aggregator.admin.invites import invite_toml, make_invite, open_invites, withdraw_invites
 from aggregator.admin.server_certificate import ServerCertificate, server_certificate
@@ -31,7 +31,7 @@ from aggregator.rounds.store import JOURNAL_FILE, RunOptions, RunStore
 from common.crypto.certificates import days_left, parse_node_public_key
 from common.crypto.identity import PublicKey
 from common.enrolment import JoinRequest
-from common.errors import InputDataError, RefusedError, UnreachableError
+from common.errors import InputDataError, RefusedError, UnreachableError, UsageError
 from common.plan import FederationPlan, parse_plan
 from common.words import facts_of
 
@@ -85,24 +85,41 @@ class LocalDesk:
                 lines.append(SiteLine(name, "invited", invite_expires=expires))
         return lines
 
-    def invite(self, site: str, *, days: int, auto_admit: bool, by_mail: bool) -> bytes:
+    def invite(
+        self, site: str, *, days: int, auto_admit: bool, by_mail: bool, images: int | None = None
+    ) -> bytes:
         """An invite (TOML)."""
         self.folder.settings()
+        if by_mail and images is not None:
+            raise UsageError(
+                "an invite without a token promises nothing",
+                field="--images",
+                advice="Say it when the request comes: cairn-aggregator admit FILE --images N",
+            )
         digest = app_digest(self.folder)
         return invite_toml(
             make_invite(
-                self.folder, site, digest, days=days, auto_admit=auto_admit, by_mail=by_mail
+                self.folder,
+                site,
+                digest,
+                days=days,
+                auto_admit=auto_admit,
+                by_mail=by_mail,
+                images=images,
             )
         )
 
-    def admit(self, who: JoinRequest | str) -> Admitted:
+    def admit(self, who: JoinRequest | str, images: int | None = None) -> Admitted:
         """Let in a site that waits, by name, or one whose request came by another way."""
-        if isinstance(who, str):
-            request = admit_waiting(self.folder, who)
-        else:
+        if not isinstance(who, str):
             request = who
-            admit(self.folder, request)
-        return Admitted(request.site, PublicKey.parse(request.ledger_key).fingerprint)
+            admit(self.folder, request, images)
+        elif images is not None and who not in self.folder.waiting():
+            request = set_samples(self.folder, who, images)
+        else:
+            request = admit_waiting(self.folder, who, images)
+        site = self.folder.admitted()[request.site]
+        return Admitted(site.name, site.ledger_key.fingerprint, site.samples_cap)
 
     def revoke(self, site: str) -> Revoked:
         """Withdraw a site, or what would let one in under this name."""
@@ -152,9 +169,7 @@ class LocalDesk:
 
         plan = parse_plan_toml(order.plan)
         wanted = order.min_sites or len(self.folder.admitted()) or 1
-        options = RunOptions(
-            min_sites=wanted, wait_s=order.wait_s, approval_s=order.approval_s
-        )
+        options = RunOptions(min_sites=wanted, wait_s=order.wait_s, approval_s=order.approval_s)
         store, flower_run = start_run(self.folder, plan, options, order.attached)
         self._flower_runs[store.name] = flower_run
         return Started(store.name, str(store.folder))
@@ -263,4 +278,5 @@ def _line(site: AdmittedSite, online: set[str] | None, expires: str) -> SiteLine
         certificate_days=None if certificate is None else days_left(certificate),
         online=None if online is None else site.name in online and not site.revoked,
         invite_expires=expires,
+        counts_as=None if site.revoked else site.samples_cap,
     )

@@ -27,6 +27,7 @@ def site_message(site: SiteLine) -> pb.Site:
         certificate_days_left=site.certificate_days,
         online=site.online,
         invite_expires=site.invite_expires,
+        counts_as=site.counts_as,
     )
 
 
@@ -40,6 +41,7 @@ def site_line(message: pb.Site) -> SiteLine:
         certificate_days=message.certificate_days_left if has("certificate_days_left") else None,
         online=message.online if has("online") else None,
         invite_expires=message.invite_expires,
+        counts_as=message.counts_as if has("counts_as") else None,
     )
 
 

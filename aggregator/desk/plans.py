@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from aggregator.admin import sealed
 from aggregator.admin.folder import FederationFolder
-from common.words.plan import few
+from common.words.facts import few
 
 
 def key_fact(folder: FederationFolder) -> list[tuple[str, str]]:
     """Which sites lack the newest federation key; nothing before there is one.
 
-    Every run needs it, one of public sketches, too: sums are proved under it. Sites whose key a person carries are not known here; round 0 asks all of them.
+    Every run needs it, one of public sketches, too: sums are proved under it. Sites whose
+    key a person carries are not known here; round 0 asks all of them.
     """
     newest = sealed.newest(folder)
     if newest.generation == 0:

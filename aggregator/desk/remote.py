@@ -110,26 +110,28 @@ class RemoteDesk:
             )
         return [(fact.name, fact.value) for fact in reply.facts]
 
-    def invite(self, site: str, *, days: int, auto_admit: bool, by_mail: bool) -> bytes:
+    def invite(
+        self, site: str, *, days: int, auto_admit: bool, by_mail: bool, images: int | None = None
+    ) -> bytes:
         """An invite (TOML); one without a token is made where the folder is."""
         if by_mail:
             raise UsageError(
                 "an invite without a token is made at the aggregator",
                 advice="There: cairn-aggregator invite SITE --by-mail --dir DIR",
             )
-        request = pb.InviteRequest(site=site, days=days, auto_admit=auto_admit)
+        request = pb.InviteRequest(site=site, days=days, auto_admit=auto_admit, images=images)
         with self._stub() as stub:
             return bytes(stub.Invite(request, timeout=START_S).invite)
 
-    def admit(self, who: JoinRequest | str) -> Admitted:
+    def admit(self, who: JoinRequest | str, images: int | None = None) -> Admitted:
         """Let in a site that waits, by name, or one whose request came by another way."""
         if isinstance(who, str):
-            request = pb.AdmitRequest(site=who)
+            request = pb.AdmitRequest(site=who, images=images)
         else:
-            request = pb.AdmitRequest(join_request=who.to_json())
+            request = pb.AdmitRequest(join_request=who.to_json(), images=images)
         with self._stub() as stub:
             reply = stub.Admit(request, timeout=CALL_S)
-        return Admitted(reply.site, reply.ledger_sha256)
+        return Admitted(reply.site, reply.ledger_sha256, reply.counts_as)
 
     def revoke(self, site: str) -> Revoked:
         """Withdraw a site, or what would let one in under this name."""

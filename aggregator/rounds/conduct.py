@@ -103,7 +103,7 @@ class Conductor:
             RosterEntry(
                 site=name,
                 ledger_key=site.ledger_key.fingerprint,
-                samples=getattr(site, "samples_cap", 1),
+                samples=site.samples_cap,
             )
             for name, site in sorted(self.federation.admitted().items())
         )

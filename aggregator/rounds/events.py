@@ -66,7 +66,11 @@ class SitesAwaited(_Event):
 
 
 class RoundStarted(_Event):
-    """Orders of a round went out; round 0 is the agreement on what a run starts from."""
+    """Orders of a round went out; round 0 is the agreement on what a run starts from.
+
+    Attributes:
+        order_bytes: of the order and the last round's sum, which every site is sent.
+    """
 
     event: Literal["round_started"] = "round_started"
     round: int

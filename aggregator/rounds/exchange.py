@@ -122,7 +122,7 @@ class Exchange:
             RoundStarted(
                 round=step.round,
                 phase=step.phase,
-                order_bytes=len(order),
+                order_bytes=len(order) + len(terms.state.sum if terms.state else b""),
                 sites=tuple(sorted(asked)),
             )
         )

@@ -11,7 +11,10 @@ from typing import NoReturn
 
 import click
 
+from common.audit.asked import what_was_asked
 from common.audit.load import Audited, audit, detail_lines, verdict_dict, verdict_line
+from common.audit.order import read_order
+from common.audit.people import print_asked, print_order
 from common.audit.report import render_report
 from common.audit.table import print_records
 from common.cli import echo_json, json_option, run
@@ -128,6 +131,12 @@ def verify(
     "--event", type=click.Choice(EVENTS, case_sensitive=False), help="Only this kind of record."
 )
 @click.option("--round", "round_number", type=click.IntRange(min=0), help="Only this round.")
+@click.option(
+    "--order",
+    "order_prefix",
+    metavar="DIGEST",
+    help="Instead: the one order whose digest begins like that, and its signature.",
+)
 @json_option
 @click.pass_context
 def show(
@@ -137,14 +146,27 @@ def show(
     witness: Path | None,
     event: str | None,
     round_number: int | None,
+    order_prefix: str | None,
     as_json: bool,
 ) -> None:
-    """Show the records of a ledger: what left, when, how big, under which plan and policy.
+    """Show the records of a ledger: what left, when, how big, and what was asked for it.
+
+    Then every plan that those records name, in words, with the person who approved or
+    declined it, and the other sites that people of the site have confirmed. --order
+    prints one order as the site kept it, and whether the aggregator signed it.
 
     The ledger is verified first; records at and after a broken one are not
-    shown, and the exit code is 4.
-    """
+    shown, and the exit code is 4. So it is for an order without a signature that
+    holds, or one that says something else than its records.
+
+    \b
+    cairn-audit show /srv/cairn/ledger --event send
+    cairn-audit show /srv/cairn/ledger --order 3f9c2a71 --witness witness.pub
+    """  # noqa: D301 - the backspace tells click to keep the lines as they are
     audited = audit(ledger, key_file=_single(keys), witness_file=witness)
+    if order_prefix is not None:
+        _show_order(ctx, audited, order_prefix, as_json=as_json)
+        return
     chosen = [
         record
         for record in audited.records
@@ -153,9 +175,11 @@ def show(
     ]
     if as_json:
         records = [record.model_dump(mode="json", exclude_none=True) for record in chosen]
-        echo_json({"verdict": verdict_dict(audited), "records": records})
+        asked = what_was_asked(audited, chosen).as_dict()
+        echo_json({"verdict": verdict_dict(audited), "records": records} | asked)
     else:
         print_records(audited.verdict.site or ledger.name, chosen)
+        print_asked(what_was_asked(audited, chosen))
         click.echo(verdict_line(audited))
     _exit_unless_passed(ctx, audited)
 
@@ -205,6 +229,18 @@ def report(
     else:
         click.echo(verdict_line(audited))
         click.echo(f"  written to {output}")
+    _exit_unless_passed(ctx, audited)
+
+
+def _show_order(ctx: click.Context, audited: Audited, prefix: str, *, as_json: bool) -> None:
+    order = read_order(audited, prefix)
+    if as_json:
+        echo_json({"verdict": verdict_dict(audited)} | order.as_dict())
+    else:
+        print_order(audited, order)
+        click.echo(verdict_line(audited))
+    if not order.sound:
+        ctx.exit(ExitCode.VERIFICATION_FAILED)
     _exit_unless_passed(ctx, audited)
 
 

@@ -1,4 +1,4 @@
-"""The audit as one HTML file: verdict, totals, bytes per round, every record.
+"""The audit as one HTML file: verdict, totals, bytes per round, what was asked, every record.
 
 The file stands alone: no script, no font, no image, no link is loaded from
 anywhere. Everything that comes from a ledger is escaped.
@@ -11,7 +11,9 @@ from datetime import datetime
 from html import escape
 from string import Template
 
+from common.audit.asked import what_was_asked
 from common.audit.load import Audited, detail_lines, verdict_line
+from common.audit.people import asked_html
 from common.audit.table import record_cells
 from common.cli import megabytes
 from common.ledger.records import format_timestamp
@@ -35,6 +37,10 @@ th, td { text-align: left; padding: .25rem .6rem .25rem 0; border-bottom: 1px so
 table.totals { width: auto; } table.totals td:nth-child(2) { text-align: right; }
 .scroll td:nth-child(1), .scroll td:nth-child(6) { text-align: right; }
 .scroll td:nth-child(7) { white-space: normal; overflow-wrap: anywhere; min-width: 18rem; }
+h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; overflow-wrap: anywhere; } h4 { margin: .6rem 0 0; }
+table.facts { width: auto; } table.facts td { white-space: normal; overflow-wrap: anywhere; }
+table.facts td:nth-child(1) { white-space: nowrap; color: #5a6773; }
+.asked ul { margin: .2rem 0 .6rem; max-width: 100ch; } summary { cursor: pointer; margin: .4rem 0; }
 .scroll { overflow-x: auto; } svg { max-width: 100%; height: auto; }
 svg text { font: 12px system-ui, sans-serif; fill: #1c2733; } svg rect { fill: #35658f; }
 footer { margin-top: 2rem; color: #5a6773; font-size: .85rem; }
@@ -47,6 +53,8 @@ footer { margin-top: 2rem; color: #5a6773; font-size: .85rem; }
 <tbody>$types</tbody></table>
 <h2>What left, by round</h2>
 $chart
+<h2>What was asked, and who agreed</h2>
+<div class="asked">$asked</div>
 <h2>Every record</h2>
 <div class="scroll"><table><thead><tr>$headings</tr></thead><tbody>$records</tbody></table></div>
 <footer>Made by cairn-audit on $made, offline, from the ledger and public keys alone.</footer>
@@ -85,6 +93,7 @@ def render_report(audited: Audited, now: datetime) -> str:
                 for (run, number), size in sorted(totals.bytes_by_round.items())
             ]
         ),
+        asked=asked_html(what_was_asked(audited)),
         headings="".join(f"<th>{heading}</th>" for heading in _HEADINGS),
         records=_rows(record_cells(record) for record in audited.records),
         made=format_timestamp(now),

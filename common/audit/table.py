@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from common.cli import megabytes
+from common.cli import megabytes, shown
 from common.ledger.records import LedgerRecord
 
-_PLAIN_WIDTH = 200  # into a file or a pipe: do not fold what somebody wants to search
+_PLAIN_WIDTH = 260  # into a file or a pipe: do not fold what somebody wants to search
 
 
 def print_records(site: str, records: Iterable[LedgerRecord]) -> None:
@@ -50,8 +50,17 @@ def record_cells(record: LedgerRecord) -> tuple[str, ...]:
 
 
 def describe(record: LedgerRecord) -> str:
-    """Arrays, refusal, privacy and masking of a record, in a few words."""
+    """What was asked, decided, sent or refused: a record in a few words."""
     parts: list[str] = []
+    if record.phase is not None:
+        parts.append(record.phase)
+    if record.order_sha256 is not None:
+        parts.append(f"order {record.order_sha256[:12]}")
+    if record.peer is not None:
+        key = "" if record.peer_key is None else f", ledger key {record.peer_key[:16]}"
+        parts.append(f"{record.peer}{key}")
+    if record.person is not None:
+        parts.append(f"by {shown(record.person)}")
     if record.key_id is not None:
         parts.append(f"federation key {record.key_id}, generation {record.generation}")
     if record.arrays is not None:

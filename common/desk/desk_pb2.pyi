@@ -536,6 +536,7 @@ class Site(_message.Message):
     CERTIFICATE_DAYS_LEFT_FIELD_NUMBER: _builtins.int
     ONLINE_FIELD_NUMBER: _builtins.int
     INVITE_EXPIRES_FIELD_NUMBER: _builtins.int
+    COUNTS_AS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     state: Global___SiteState.ValueType
     ledger_sha256: _builtins.str
@@ -546,6 +547,8 @@ class Site(_message.Message):
     """absent: the SuperLink does not answer"""
     invite_expires: _builtins.str
     """ISO 8601, of an invite that is still open"""
+    counts_as: _builtins.int
+    """most samples in an average; absent: not admitted"""
     def __init__(
         self,
         *,
@@ -555,17 +558,22 @@ class Site(_message.Message):
         certificate_days_left: _builtins.int | None = ...,
         online: _builtins.bool | None = ...,
         invite_expires: _builtins.str = ...,
+        counts_as: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_certificate_days_left", b"_certificate_days_left", "_online", b"_online", "certificate_days_left", b"certificate_days_left", "online", b"online"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_certificate_days_left", b"_certificate_days_left", "_counts_as", b"_counts_as", "_online", b"_online", "certificate_days_left", b"certificate_days_left", "counts_as", b"counts_as", "online", b"online"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_certificate_days_left", b"_certificate_days_left", "_online", b"_online", "certificate_days_left", b"certificate_days_left", "invite_expires", b"invite_expires", "ledger_sha256", b"ledger_sha256", "name", b"name", "online", b"online", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_certificate_days_left", b"_certificate_days_left", "_counts_as", b"_counts_as", "_online", b"_online", "certificate_days_left", b"certificate_days_left", "counts_as", b"counts_as", "invite_expires", b"invite_expires", "ledger_sha256", b"ledger_sha256", "name", b"name", "online", b"online", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__certificate_days_left: _TypeAlias = _typing.Literal["certificate_days_left"]  # noqa: Y015
     _WhichOneofArgType__certificate_days_left: _TypeAlias = _typing.Literal["_certificate_days_left", b"_certificate_days_left"]  # noqa: Y015
+    _WhichOneofReturnType__counts_as: _TypeAlias = _typing.Literal["counts_as"]  # noqa: Y015
+    _WhichOneofArgType__counts_as: _TypeAlias = _typing.Literal["_counts_as", b"_counts_as"]  # noqa: Y015
     _WhichOneofReturnType__online: _TypeAlias = _typing.Literal["online"]  # noqa: Y015
     _WhichOneofArgType__online: _TypeAlias = _typing.Literal["_online", b"_online"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__certificate_days_left) -> _WhichOneofReturnType__certificate_days_left | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__counts_as) -> _WhichOneofReturnType__counts_as | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__online) -> _WhichOneofReturnType__online | None: ...
 
@@ -578,21 +586,27 @@ class InviteRequest(_message.Message):
     SITE_FIELD_NUMBER: _builtins.int
     DAYS_FIELD_NUMBER: _builtins.int
     AUTO_ADMIT_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
     site: _builtins.str
     days: _builtins.int
     auto_admit: _builtins.bool
+    images: _builtins.int
+    """what the site will count as; absent: as it declares"""
     def __init__(
         self,
         *,
         site: _builtins.str = ...,
         days: _builtins.int = ...,
         auto_admit: _builtins.bool = ...,
+        images: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_images", b"_images", "images", b"images"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_admit", b"auto_admit", "days", b"days", "site", b"site"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_images", b"_images", "auto_admit", b"auto_admit", "days", b"days", "images", b"images", "site", b"site"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__images: _TypeAlias = _typing.Literal["images"]  # noqa: Y015
+    _WhichOneofArgType__images: _TypeAlias = _typing.Literal["_images", b"_images"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__images) -> _WhichOneofReturnType__images | None: ...
 
 Global___InviteRequest: _TypeAlias = InviteRequest  # noqa: Y015
 
@@ -622,22 +636,31 @@ class AdmitRequest(_message.Message):
 
     SITE_FIELD_NUMBER: _builtins.int
     JOIN_REQUEST_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
     site: _builtins.str
-    """one that waits"""
+    """one that waits; with `images` also one that is admitted"""
     join_request: _builtins.bytes
     """a request.json that came by another way"""
+    images: _builtins.int
+    """what it counts as; absent: as settled, or as it declares"""
     def __init__(
         self,
         *,
         site: _builtins.str = ...,
         join_request: _builtins.bytes = ...,
+        images: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["join_request", b"join_request", "site", b"site", "what", b"what"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_images", b"_images", "images", b"images", "join_request", b"join_request", "site", b"site", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["join_request", b"join_request", "site", b"site", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_images", b"_images", "images", b"images", "join_request", b"join_request", "site", b"site", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__images: _TypeAlias = _typing.Literal["images"]  # noqa: Y015
+    _WhichOneofArgType__images: _TypeAlias = _typing.Literal["_images", b"_images"]  # noqa: Y015
     _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["site", "join_request"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__images) -> _WhichOneofReturnType__images | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
 
 Global___AdmitRequest: _TypeAlias = AdmitRequest  # noqa: Y015
@@ -648,17 +671,21 @@ class AdmitReply(_message.Message):
 
     SITE_FIELD_NUMBER: _builtins.int
     LEDGER_SHA256_FIELD_NUMBER: _builtins.int
+    COUNTS_AS_FIELD_NUMBER: _builtins.int
     site: _builtins.str
     ledger_sha256: _builtins.str
+    counts_as: _builtins.int
+    """most samples of it in an average; 0: an aggregator of before"""
     def __init__(
         self,
         *,
         site: _builtins.str = ...,
         ledger_sha256: _builtins.str = ...,
+        counts_as: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ledger_sha256", b"ledger_sha256", "site", b"site"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts_as", b"counts_as", "ledger_sha256", b"ledger_sha256", "site", b"site"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

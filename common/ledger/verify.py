@@ -271,7 +271,7 @@ class _Audit:
             self._asked.add(digest)
             path = self.layout.payload(digest)
             if path.exists() and sha256_hex(read_bytes(path, what)) != digest:
-                raise _broken(seq, f"its {what} {digest[:16]} was altered")
+                raise _broken(seq, f"the {what} {digest[:16]} that it names was altered")
 
     def _look_for_oddities(self) -> None:
         if not self.layout.payloads.is_dir():

@@ -17,6 +17,7 @@ from common.schedule import Phase
 LARGEST_SLIDE: Final = 2**34
 """Pixels of the largest slide that is believed: 131,072 squared, past any scanner's whole slide."""
 MAX_PIXELS: Final = 2**40
+MAX_IMAGES: Final = 1_000_000
 
 
 def most_transitions(plan: FederationPlan, phase: Phase = "train") -> int:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from common.plan import FederationPlan
 from common.schedule import Phase
-from common.wire.bounds import most_transitions, most_updates
+from common.wire.bounds import MAX_IMAGES, most_transitions, most_updates
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Array, Envelope
 from common.wire.expected import (
@@ -63,7 +63,6 @@ SUMMED: Final[Mapping[Phase, tuple[type[Record], ...]]] = {
     "sketch": (PixelSketches,),
 }
 """What of an answer is added to the other sites'; the rest is read and kept."""
-MAX_IMAGES: Final = 1_000_000
 MAX_LOSS_MILLI: Final = 10**9
 MAX_TRAIN_MS: Final = 7 * 86_400_000
 _FAILURE_FIELDS: Final = frozenset({"plan_fingerprint", "site", "run", "round", "code"})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from operator import attrgetter
 from typing import Final, Literal
 
 from common.plan import FederationPlan
@@ -16,9 +17,49 @@ from common.schedule import schedule
 from common.wire.rules import ANSWERS
 from common.words.leaving import leavings
 
-Way = Literal["least", "most", "among", "floor"]
-_TRAINS = ("training", "no-op")
-_ALL = ("training", "no-op", "pixels", "embed")
+Way = Literal["least", "most", "within", "among", "floor"]
+Kinds = tuple[str, ...]
+_TRAINS: Final[Kinds] = ("training",)
+_MODEL: Final[Kinds] = ("training", "no-op")
+_PIXELS: Final[Kinds] = ("pixels",)
+_EMBEDS: Final[Kinds] = ("embed",)
+_SLIDES: Final[Kinds] = _PIXELS + _EMBEDS
+_ALL: Final[Kinds] = _MODEL + _SLIDES
+
+_RANGES: Final[tuple[tuple[str, str, Kinds, tuple[float, float]], ...]] = (
+    ("task.landmarks", "landmarks", _MODEL, (1, 32)),
+    ("task.working_spacing_mm", "spacing_mm", _TRAINS, (0.5, 4.0)),
+    ("model.roi", "roi", _MODEL, (9, 65)),
+    ("model.width", "width", _MODEL, (4, 32)),
+    ("agent.scales", "scales", _TRAINS, (0.5, 8.0)),
+    ("agent.steps_mm", "steps_mm", _TRAINS, (0.5, 30.0)),
+    ("agent.searches", "searches", _TRAINS, (4, 256)),
+    ("agent.episode_steps", "episode_steps", _TRAINS, (5, 200)),
+    ("agent.updates", "updates", _TRAINS, (10, 5000)),
+    ("agent.batch", "batch", _TRAINS, (16, 1024)),
+    ("agent.learning_rate", "learning_rate", _TRAINS, (1e-6, 1e-2)),
+    ("agent.warmup", "warmup", _TRAINS, (100, 1_000_000)),
+    ("agent.replay_capacity", "replay_capacity", _TRAINS, (1000, 1_000_000)),
+    ("agent.rare_first", "rare_first", _TRAINS, (0.0, 0.5)),
+    ("agent.gradient_clip", "gradient_clip", _TRAINS, (1e-3, 100.0)),
+    ("agent.scale_fraction", "scale_fraction", _TRAINS, (0.0, 0.5)),
+    ("agent.shift_mm", "shift_mm", _TRAINS, (0.0, 100.0)),
+    ("agent.evaluation_starts", "evaluation_starts", _TRAINS, (1, 20)),
+    ("experience.rows", "experience_rows", _MODEL, (1, 32)),
+    ("experience.columns", "experience_columns", _MODEL, (16, 200_000)),
+    ("experience.position_bins", "position_bins", _TRAINS, (2, 32)),
+    ("pixels.rows", "pixel_rows", _PIXELS, (3, 32)),
+    ("pixels.columns", "pixel_columns", _PIXELS, (16, 500_000)),
+    ("pixels.top", "pixel_top", _PIXELS, (1, 100_000)),
+    ("rounds.training", "training_rounds", _MODEL, (1, 500)),
+    ("rounds.quorum", "quorum", _ALL, (2, 1000)),
+    ("rounds.deadline_s", "deadline_s", _ALL, (1.0, 86_400.0)),
+    ("rounds.server_momentum", "server_momentum", _MODEL, (0.0, 0.9)),
+    ("limits.update_l2", "update_l2", _MODEL, (0.0, 100.0)),
+    ("limits.min_transitions", "min_transitions", _MODEL, (1, 1_000_000)),
+    ("limits.max_cells_per_input", "max_cells_per_input", _MODEL, (0.01, 100.0)),
+)
+"""Field of a plan, its line below ``[bounds]``, of which kinds, and the usual range."""
 
 USUAL: Final[Mapping[str, object]] = {
     "records.allowed": ("ModelUpdate", "SketchTable", "RoundReport"),
@@ -37,6 +78,9 @@ USUAL: Final[Mapping[str, object]] = {
     "pixels.key_pixels": 50,
     "pixels.key_sites": 2,
     "pixels.group_pixels": 100,
+    "bounds.episodes": 16,
+    "bounds.view_mm": (8.0, 400.0),
+    **{f"bounds.{line}": usual for _, line, _, usual in _RANGES},
 }
 """What the policy says that ``cairn-site join`` writes, by dotted name."""
 
@@ -48,8 +92,8 @@ class _Rule:
     Attributes:
         policy: dotted name in ``policy.toml``.
         asked: what of the plan it bounds, as the plan's author calls it.
-        way: ``least`` and ``most`` bound a number, ``among`` every one of some names; of a
-            ``floor`` the stricter of plan and policy holds, and nothing is refused.
+        way: ``least``, ``most`` and ``within`` bound numbers, ``among`` every one of some
+            names; of a ``floor`` the stricter of plan and policy holds, and nothing is refused.
         kinds: of plans that it is about.
         value: what the plan asks.
     """
@@ -57,7 +101,7 @@ class _Rule:
     policy: str
     asked: str
     way: Way
-    kinds: tuple[str, ...]
+    kinds: Kinds
     value: Callable[[FederationPlan], object]
 
 
@@ -77,67 +121,55 @@ def _records(plan: FederationPlan) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kinds))
 
 
+def _searches_behind(plan: FederationPlan) -> int:
+    """Searches that stand behind the first gradient."""
+    agent = plan.agent
+    held = min(agent.warmup, agent.replay_capacity)
+    return max(agent.searches, held // agent.episode_steps)
+
+
+def _views(plan: FederationPlan) -> tuple[float, ...]:
+    """Width of a cut in mm, by level."""
+    side = plan.model.roi * plan.task.working_spacing_mm
+    return tuple(scale * side for scale in plan.agent.scales)
+
+
+def _least_behind(name: str) -> Callable[[FederationPlan], object]:
+    return lambda plan: getattr(plan.pixels if plan.kind == "pixels" else plan.embed, name)
+
+
+def _in_range(field: str, line: str, kinds: Kinds) -> _Rule:
+    if field == "task.landmarks":
+        return _Rule(
+            f"bounds.{line}", "landmarks", "within", kinds, lambda p: len(p.task.landmarks)
+        )
+    return _Rule(f"bounds.{line}", field, "within", kinds, attrgetter(field))
+
+
+def _field(policy: str, field: str, way: Way, kinds: Kinds) -> _Rule:
+    return _Rule(policy, field, way, kinds, attrgetter(field))
+
+
 RULES: Final[tuple[_Rule, ...]] = (
     _Rule("plans.kinds", "kind", "among", _ALL, lambda p: (p.kind,)),
     _Rule("records.allowed", "records", "among", _ALL, _records),
-    _Rule("plans.tasks", "task.kind", "among", _TRAINS, lambda p: (p.task.kind,)),
-    _Rule("plans.landmarks", "task.landmarks", "among", _TRAINS, lambda p: p.task.landmarks),
+    _Rule("plans.tasks", "task.kind", "among", _MODEL, lambda p: (p.task.kind,)),
+    _field("plans.landmarks", "task.landmarks", "among", _MODEL),
     _Rule("plans.fingerprints", "fingerprint", "among", _ALL, lambda p: (p.fingerprint,)),
-    _Rule(
-        "privacy.least_tier",
-        "limits.privacy_tier",
-        "least",
-        _ALL,
-        lambda p: p.limits.privacy_tier,
-    ),
+    _field("privacy.least_tier", "limits.privacy_tier", "least", _ALL),
     _Rule("bytes.per_round", "bytes a round", "most", _ALL, _bytes_in_a_round),
     _Rule("bytes.per_run", "bytes a run", "most", _ALL, _bytes_in_a_run),
-    _Rule("floors.images", "limits.min_images", "floor", _TRAINS, lambda p: p.limits.min_images),
-    _Rule(
-        "floors.transitions",
-        "limits.min_transitions",
-        "floor",
-        _TRAINS,
-        lambda p: p.limits.min_transitions,
-    ),
-    _Rule(
-        "floors.sketch_fill",
-        "limits.min_sketch_fill",
-        "floor",
-        (*_TRAINS, "pixels"),
-        lambda p: p.limits.min_sketch_fill,
-    ),
-    _Rule(
-        "pixels.slides",
-        "min_slides",
-        "floor",
-        ("pixels", "embed"),
-        lambda p: (p.pixels if p.kind == "pixels" else p.embed).min_slides,
-    ),
-    _Rule(
-        "pixels.pixels",
-        "min_pixels",
-        "floor",
-        ("pixels", "embed"),
-        lambda p: (p.pixels if p.kind == "pixels" else p.embed).min_pixels,
-    ),
-    _Rule(
-        "pixels.key_pixels",
-        "pixels.key_pixels",
-        "least",
-        ("pixels",),
-        lambda p: p.pixels.key_pixels,
-    ),
-    _Rule(
-        "pixels.key_sites", "pixels.key_sites", "least", ("pixels",), lambda p: p.pixels.key_sites
-    ),
-    _Rule(
-        "pixels.group_pixels",
-        "embed.group_pixels",
-        "least",
-        ("embed",),
-        lambda p: p.embed.group_pixels,
-    ),
+    *(_in_range(field, line, kinds) for field, line, kinds, _ in _RANGES),
+    _Rule("bounds.episodes", "searches behind a gradient", "least", _TRAINS, _searches_behind),
+    _Rule("bounds.view_mm", "width of a cut, mm", "within", _TRAINS, _views),
+    _field("floors.images", "limits.min_images", "floor", _MODEL),
+    _field("floors.transitions", "limits.min_transitions", "floor", _MODEL),
+    _field("floors.sketch_fill", "limits.min_sketch_fill", "floor", _MODEL + _PIXELS),
+    _Rule("pixels.slides", "min_slides", "floor", _SLIDES, _least_behind("min_slides")),
+    _Rule("pixels.pixels", "min_pixels", "floor", _SLIDES, _least_behind("min_pixels")),
+    _field("pixels.key_pixels", "pixels.key_pixels", "least", _PIXELS),
+    _field("pixels.key_sites", "pixels.key_sites", "least", _PIXELS),
+    _field("pixels.group_pixels", "embed.group_pixels", "least", _EMBEDS),
 )
 
 
@@ -188,6 +220,12 @@ def _held(rule: _Rule, plan: FederationPlan, says: Mapping[str, object]) -> Boun
         holds = bound == "any" or set(asked) <= set(known)
         words = "any" if bound == "any" else f"among {_shown(bound)}"
         return Bounded(rule.asked, _shown(value), rule.policy, words, holds)
+    if rule.way == "within":
+        least, most = bound if isinstance(bound, tuple | list) else (1, 0)
+        numbers = value if isinstance(value, tuple) else (value,)
+        holds = all(_number(least) <= _number(each) <= _number(most) for each in numbers)
+        words = f"{_shown(least)} to {_shown(most)}"
+        return Bounded(rule.asked, _shown(value), rule.policy, words, holds)
     number, limit = _number(value), _number(bound)
     words, holds = {
         "least": (f"at least {_shown(bound)}", number >= limit),
@@ -207,7 +245,7 @@ def _shown(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, Sequence) and not isinstance(value, str):
-        names = [_short(str(each)) for each in value]
+        names = [_short(each) if isinstance(each, str) else _shown(each) for each in value]
         if len(names) > 8:
             return f"{', '.join(names[:6])}, … ({len(names)} in all)"
         return ", ".join(names) or "nothing"

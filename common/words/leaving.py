@@ -90,6 +90,11 @@ def weights_of(plan: FederationPlan) -> int:
     return sum(math.prod(shape) for shape in weight_shapes(plan).values())
 
 
+def weights_bytes(plan: FederationPlan) -> int:
+    """Size of the network's weights as they cross; 0 for a plan without a network."""
+    return 0 if plan.kind in ("pixels", "embed") else WEIGHT_BYTES * weights_of(plan)
+
+
 def _leaving(plan: FederationPlan, name: str, rounds: tuple[Phase, ...]) -> Leaving:
     answers = [p for p in rounds if name in (kind.__name__ for kind in ANSWERS[p])]
     arrays, count = _arrays(plan, name)

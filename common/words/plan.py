@@ -13,6 +13,7 @@ from typing import Final
 from common.cli import counted, megabytes
 from common.plan import FederationPlan
 from common.schedule import schedule
+from common.words.facts import DIGITS, RADIX, facts_of, few
 from common.words.leaving import Leaving, leavings, most_in_a_round, most_in_a_run, weights_of
 
 _NO_IMAGE = "No record has a field for an image, a file name, a subject's name, a path or a text."
@@ -21,7 +22,7 @@ _TOLD_OF_RUNS = frozenset({"rounds.quorum", "rounds.deadline_s", "limits.max_env
 _TOLD_OF_TRAINING = frozenset(
     {
         *("task.kind", "task.landmarks", "task.working_spacing_mm", "model.roi", "model.width"),
-        *("agent.updates", "agent.batch", "agent.searches", "agent.episode_steps"),
+        *("model.start", "agent.updates", "agent.batch", "agent.searches", "agent.episode_steps"),
         *("agent.learning_rate", "agent.gradient_clip", "agent.evaluation_starts"),
         *("rounds.training", "rounds.server_momentum", "experience.rows", "experience.columns"),
         *("limits.update_l2", "limits.min_images", "limits.min_transitions"),
@@ -97,67 +98,6 @@ def all_words(plan: FederationPlan) -> dict[str, object]:
     }
 
 
-def facts_of(plan: FederationPlan, admitted: int | None = None) -> list[tuple[str, str]]:
-    """Name and value of everything worth a look, in order.
-
-    Args:
-        plan: a valid one.
-        admitted: how many sites the federation has; None where it is not known.
-    """
-    among = "sites" if admitted is None else f"of {admitted} admitted sites"
-    return [
-        ("plan", f"{plan.name} ({plan.kind}), fingerprint {plan.fingerprint[:16]}"),
-        *about_kind(plan),
-        ("quorum", f"{plan.rounds.quorum} {among}"),
-        ("deadline", f"{plan.rounds.deadline_s:g} s a round"),
-        (
-            "a site sends",
-            f"at most {megabytes(most_in_a_round(plan))} a round, "
-            f"{megabytes(most_in_a_run(plan))} a run",
-        ),
-    ]
-
-
-def about_kind(plan: FederationPlan) -> list[tuple[str, str]]:
-    """What the plan's own sections say, one line each."""
-    limits, tier = plan.limits, f"privacy tier {plan.limits.privacy_tier}"
-    if plan.kind == "pixels":
-        asked = plan.pixels
-        count, radix = asked.digits
-        return [
-            ("bands", few(asked.bands)),
-            ("codec", f"{count} {_DIGITS[asked.codec]} of {radix} {_RADIX[asked.codec]}"),
-            ("rounds", ", ".join(schedule(plan)[1:])),
-            ("sketches", f"{len(asked.tables)} of {asked.rows} x {asked.columns} cells, {tier}"),
-            ("named", f"keys of {asked.key_pixels} pixels or more at {asked.key_sites} sites"),
-        ]
-    if plan.kind == "embed":
-        return [
-            ("codebook", plan.embed.codebook[:16]),
-            ("groups", ", ".join(plan.embed.groups)),
-            ("told", f"groups of {plan.embed.group_pixels} pixels or more"),
-        ]
-    sketch, momentum = plan.experience, plan.rounds.server_momentum
-    return [
-        ("landmarks", ", ".join(plan.task.landmarks)),
-        ("rounds", f"{plan.rounds.training} of {plan.agent.updates} updates, then an evaluation"),
-        *([("server momentum", f"{momentum:g}")] if momentum else []),
-        ("sketch", f"{sketch.rows} x {sketch.columns} cells, {tier}"),
-        ("update norm", f"at most {limits.update_l2:g}"),
-    ]
-
-
-_DIGITS: Final = {"reduced": "components", "all-bands": "bands"}
-_RADIX: Final = {"reduced": "bins", "all-bands": "levels"}
-
-
-def few(names: tuple[str, ...], shown: int = 8) -> str:
-    """All names, or the first few and how many there are: a plan may have 256."""
-    if len(names) <= shown:
-        return ", ".join(names)
-    return f"{', '.join(names[: shown - 2])}, … ({len(names)} in all)"
-
-
 def _asked(plan: FederationPlan) -> tuple[str, ...]:
     match plan.kind:
         case "training":
@@ -199,9 +139,18 @@ def _asked_training(plan: FederationPlan) -> tuple[str, ...]:
         f"{agent.gradient_clip:g}.",
         "Before each round, and after the last, the model is measured on the site's own images: "
         f"{agent.evaluation_starts} starts per image and landmark.",
-        f"The site computes each round's weights itself, from the plan's seed ({plan.seed}) and "
-        "the sums of all sites' updates; it is sent sums and no weights."
+        f"The site computes each round's weights itself, from {_start(plan)} and the sums of all "
+        "sites' updates, which it verifies; no order carries weights."
         + (f" The average goes on with {momentum:g} of the last rounds' way." if momentum else ""),
+    )
+
+
+def _start(plan: FederationPlan) -> str:
+    if plan.model.start is None:
+        return f"the plan's seed ({plan.seed})"
+    return (
+        f"a model that it knows already (digest {plan.model.start}, and seed {plan.seed} for what "
+        "is drawn)"
     )
 
 
@@ -218,8 +167,8 @@ def _asked_pixels(plan: FederationPlan) -> tuple[str, ...]:
     count, radix = asked.digits
     return (
         f"Count the pixels of the site's slides of {counted(len(asked.bands), 'band')} "
-        f"({few(asked.bands)}). A pixel becomes a key: {count} {_DIGITS[asked.codec]} of {radix} "
-        f"{_RADIX[asked.codec]} each.",
+        f"({few(asked.bands)}). A pixel becomes a key: {count} {DIGITS[asked.codec]} of {radix} "
+        f"{RADIX[asked.codec]} each.",
         "Rounds of work: " + "; ".join(_PHASES[phase] for phase in schedule(plan)[1:]) + ".",
         f"Named outside the site are only keys of {asked.key_pixels} pixels or more in the whole "
         f"federation that are present at {asked.key_sites} sites or more, at most {asked.top:,}; "

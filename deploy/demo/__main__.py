@@ -31,6 +31,7 @@ from common.cli import run as run_command
 from common.crypto.keyed import FederationKey, write_federation_key
 from common.errors import InputDataError, InternalError
 from common.plan import FederationPlan, read_plan
+from deploy.demo.data import SUBJECTS
 from deploy.demo.processes import Processes
 
 SITES = ("site-a", "site-b", "site-c")
@@ -78,8 +79,15 @@ def write_demo_key(path: Path, seed: int) -> None:
     write_federation_key(path, FederationKey(secret))
 
 
-def enrol(processes: Processes, folder: Path, port: int) -> None:
-    """Make the federation; invite, join and admit every site; start its aggregator."""
+def enrol(processes: Processes, folder: Path, port: int, images: int) -> None:
+    """Make the federation; invite, join and admit every site; start its aggregator.
+
+    Args:
+        processes: of the demonstration.
+        folder: where they run.
+        port: of the aggregator.
+        images: that each site will have, and counts as: its folder is still being filled.
+    """
     processes.run(
         *("cairn-aggregator", "init", "federation", "--name", "demo"),
         *("--address", f"127.0.0.1:{port}"),
@@ -93,7 +101,7 @@ def enrol(processes: Processes, folder: Path, port: int) -> None:
         (folder / "data" / site).mkdir(parents=True, exist_ok=True)
         said = processes.run(
             *("cairn-site", "join", f"{site}.invite.toml", "--data", f"data/{site}"),
-            *("--site-dir", site, "--federation-key", "federation.key"),
+            *("--site-dir", site, "--federation-key", "federation.key", "--images", str(images)),
         )
         fingerprints[site] = told_fingerprint(said)
         processes.run("cairn-aggregator", "admit", f"{site}/request.json", "--dir", "federation")
@@ -257,7 +265,7 @@ def demo(folder: Path, plan_file: Path | None, seed: int | None, port: int) -> N
         )
         processes.start("warmup", sys.executable, "-m", "deploy.demo.warmup", "plan.toml")
         write_demo_key(folder / "federation.key", plan.seed)
-        enrol(processes, folder, port)
+        enrol(processes, folder, port, SUBJECTS)
         approve(processes, "plan.toml")
         processes.wait("data", 300)
         processes.wait("warmup", 300)

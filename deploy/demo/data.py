@@ -42,6 +42,8 @@ AFIDS_RAS_MM: dict[str, tuple[float, float, float]] = {
 _TEMPLATE = "datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
 # The template's own values of background, cerebrospinal fluid, grey and white matter.
 _TEMPLATE_TISSUES = (0.0, 75.0, 168.0, 222.0)
+SUBJECTS = 6
+"""Scans of every site."""
 _BEND_MM = 7.0
 _HEAD_MM = 280.0
 
@@ -114,7 +116,7 @@ def write_demo_data(
     folder: Path,
     seed: int,
     sites: int = 3,
-    subjects_per_site: int = 6,
+    subjects_per_site: int = SUBJECTS,
     heldout: int = 6,
     progress: Callable[[int, int], None] | None = None,
 ) -> DemoData:

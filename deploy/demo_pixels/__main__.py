@@ -38,7 +38,16 @@ from deploy.demo.__main__ import (
 )
 from deploy.demo.processes import Processes
 from deploy.demo_pixels import judge
-from deploy.demo_pixels.data import CLASSES, SITES, Block, Labels, blocks, read_scene, slide_name
+from deploy.demo_pixels.data import (
+    CLASSES,
+    PARTS,
+    SITES,
+    Block,
+    Labels,
+    blocks,
+    read_scene,
+    slide_name,
+)
 from deploy.demo_pixels.picture import write_picture
 from deploy.demo_pixels.summary import WHAT, Found, measure
 
@@ -186,7 +195,7 @@ def demo(folder: Path, seed: int | None, port: int) -> None:
         processes.start("warmup", sys.executable, "-m", "deploy.demo_pixels.warmup")
         start_codebook(processes, plan.seed % 2**32)
         write_demo_key(folder / "federation.key", plan.seed)
-        enrol(processes, folder, port)
+        enrol(processes, folder, port, PARTS)
         allow_pixels(folder)
         approve(processes, "plan.toml")
         processes.wait("data", 300)

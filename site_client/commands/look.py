@@ -85,6 +85,8 @@ def status(root: Path, *, as_json: bool) -> None:
       peers             null, or {confirmed, others, needed, changed, says}
       certificate_days  until ours expires; negative: it has; null: none
       plans             that wait for a person: [{fingerprint, plan, since, run, ...}]
+      budget            null, or {days, runs, rounds, evaluations, bytes}; of each but days
+                        {spent, most, left, frees}: frees is when there is more of it
 
     Reads files only: it asks nobody, and works while worker and courier run.
     """  # noqa: D301 - \b is click's, and must not be an escape
@@ -113,6 +115,11 @@ def _tell(found: SiteStatus) -> None:
         f"witnessed to {found.witnessed}"
     )
     click.echo(f"out       {megabytes(found.bytes_out)}")
+    if found.budget is not None:
+        click.echo(f"budget    {found.budget.says}")
+    for item in () if found.budget is None else found.budget.spent:
+        when = "for good" if item.frees is None else f"until {item.frees:%Y-%m-%d %H:%M} UTC"
+        click.echo(f"SPENT     {item.item}: orders are refused {when}")
     click.echo(f"key       {'nothing heard yet' if found.key is None else found.key.says}")
     if found.key is not None and found.key.trouble:
         click.echo(f"REFUSED   {found.key.trouble}")

@@ -10,6 +10,7 @@ import click
 from common.cli import echo_json, json_option
 from common.enrolment import Invite, read_invite
 from common.errors import InputDataError
+from common.wire.bounds import MAX_IMAGES
 from site_client.commands.options import FILE, FOLDER, site_option
 from site_client.egress.policy import read_policy
 from site_client.site import SiteFolder
@@ -28,12 +29,18 @@ if TYPE_CHECKING:
 @click.option(
     "--new-federation-key", is_flag=True, help="By hand: make that key, at the first site."
 )
+@click.option(
+    "--images",
+    type=click.IntRange(0, MAX_IMAGES),
+    help="How many images to say this site has; default: counted in the data folder.",
+)
 @click.option("--offline", is_flag=True, help="Use no network: send request.json by mail instead.")
 def join(
     invite_file: Path,
     data: Path,
     root: Path,
     key_file: Path | None,
+    images: int | None,
     *,
     new_federation_key: bool,
     offline: bool,
@@ -42,6 +49,7 @@ def join(
 
     Private keys are made here and never leave. The invite's token lets them in, once;
     an invite without a token, or --offline, leaves a request.json to be sent by mail.
+    The request also says how many images there are; none of them is opened.
     The key that all sites share is made by the first of them and comes, sealed, by
     itself from a site that your staff have confirmed by telephone (`cairn-site peers`);
     --federation-key and --new-federation-key are for carrying it by hand.
@@ -61,16 +69,16 @@ def join(
 
         look_who_answers(invite)
     if online and site.settings_file.exists():
-        joined = join_again(invite, site, data)
+        joined = join_again(invite, site, data, images)
     else:
-        joined = join_federation(invite, site, data, shared)
+        joined = join_federation(invite, site, data, shared, images)
     steps = [_send(invite, site)] if online else []
     click.echo(
         f"{invite.site} {'has joined' if online else 'is ready to join'} {invite.federation}."
     )
     steps.append(_call(joined))
     if not online:
-        steps.append(f"Send {joined.request} (it holds public keys only).")
+        steps.append(f"Send {joined.request} (public keys, and how many images you have).")
     if site.tls_certificate.exists() and online:
         from site_client.keys.first import key_step
 
@@ -79,6 +87,11 @@ def join(
         steps.append(f"Carry {site.federation_key} to the other sites; never to the aggregator.")
     elif not joined.has_federation_key:
         steps.append(f"Get the federation key from another site, as {site.federation_key}.")
+    if not joined.images:
+        steps.append(
+            f"No images could be counted in {data}: {invite.site} counts as one of a single image "
+            f"until the coordinator says: cairn-aggregator admit {invite.site} --images N"
+        )
     for number, step in enumerate(steps, 1):
         click.echo(f"{number}. {step}")
     click.echo(f"Read {site.policy_file}: it bounds what may leave.")

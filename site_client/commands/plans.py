@@ -16,6 +16,7 @@ from common.cli import echo_json, json_option, shown
 from common.errors import ExitCode, RefusedError
 from common.plan import FederationPlan
 from common.words import all_words, facts_of, held_against, in_words
+from common.words.leaving import weights_bytes
 from common.words.show import show_bounds, show_facts, show_words
 from site_client.commands.options import FILE, site_option
 from site_client.egress.policy import Policy, check_plan, read_policy
@@ -217,8 +218,6 @@ def _only_after(ctx: click.Context) -> None:
 
 def _refusal(policy: Policy, plan: FederationPlan) -> RefusedError | None:
     """What the worker would refuse the plan for, whoever approved it."""
-    from site_client.worker.study import weights_bytes
-
     try:
         check_plan(policy, plan, weights_bytes=weights_bytes(plan))
     except RefusedError as error:

@@ -20,6 +20,7 @@ from site_client.files import write_atomically
 from site_client.site import SiteFolder
 
 if TYPE_CHECKING:
+    from site_client.exposure.findings import Exposure
     from site_client.worker.dry_run import Rehearsal
 
 
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
 @click.option("--codebook", type=FILE, help="Labelled codebook, for an embed plan.")
 @click.option("--codec", type=FILE, help="Its codec; default: the one a pixels run left here.")
 @click.option("-o", "--page", type=FILE, help="Also write a page with a picture of every array.")
+@click.option(
+    "--attacks/--no-attacks",
+    default=True,
+    help="Also say what known attacks read out of a round of training (default). "
+    "Some seconds, and at most as long as the round again.",
+)
 @site_option
 @json_option
 @click.pass_context
@@ -39,12 +46,15 @@ def dry_run(
     page: Path | None,
     root: Path,
     *,
+    attacks: bool,
     as_json: bool,
 ) -> None:
     """Work a round of PLAN without a network, and show exactly what would leave.
 
     The same policy and the same gate as in earnest; nothing is sent, and nothing
-    enters the ledger or the outbox. Exit 3 when the door would refuse.
+    enters the ledger or the outbox. Then known attacks try to read images out of what
+    would leave; a page (-o) shows what they got and stays at the site. Exit 3 when the
+    door would refuse.
     """
     from site_client.worker.dry_run import rehearse
     from site_client.worker.rehearsal_page import RehearsalPage
@@ -52,7 +62,9 @@ def dry_run(
     pictures, plan = RehearsalPage(), read_plan(plan_file)
     seen = None if page is None else pictures.draw
     with Reporter() as progress:
-        rehearsal = rehearse(SiteFolder(root), plan, progress, codebook, codec, seen)
+        rehearsal = rehearse(
+            SiteFolder(root), plan, progress, codebook, codec, seen, attacks=attacks
+        )
     if page is not None:
         write_atomically(page, pictures.render(rehearsal).encode("utf-8"))
     if as_json:
@@ -86,7 +98,21 @@ def tell_rehearsal(rehearsal: Rehearsal) -> None:
     Console().print(table)
     for found in rehearsal.findings:
         click.echo(f"{found.phase} {found.record_type}: {json.dumps(found.header)}")
+    _tell_exposure(rehearsal.exposure)
     click.echo(
         f"{megabytes(rehearsal.bytes)} in all; policy {rehearsal.policy_sha256[:12]}, "
         f"plan {rehearsal.plan_fingerprint[:12]}. Noise: {NOISE}. Nothing was sent or recorded."
     )
+
+
+def _tell_exposure(exposure: Exposure) -> None:
+    """What known attacks read, beside what a guess gets, as a table; or why none was tried."""
+    if exposure.reason:
+        click.echo(f"Known attacks: not applicable; {exposure.reason}.")
+        return
+    table = Table(title="What known attacks read out of it")
+    for column in ("attack", "got", "a guess gets", "verdict"):
+        table.add_column(column)
+    for line in exposure.lines():
+        table.add_row(*(Text(cell) for cell in line))
+    Console().print(table)

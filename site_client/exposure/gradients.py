@@ -59,7 +59,7 @@ def estimated_gradients(
 def _before_adam(step: NDArray[np.float64]) -> NDArray[np.float64]:
     """The gradients whose first steps of Adam were these, in units of the rate."""
     size = np.minimum(np.abs(step), _SATURATED)
-    return -np.sign(step) * ADAM_EPSILON * size / (1 - size)
+    return np.asarray(-np.sign(step) * ADAM_EPSILON * size / (1 - size))
 
 
 def features_of_neurons(found: Gradients, inputs: int) -> NDArray[np.float64]:

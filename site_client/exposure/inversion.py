@@ -19,14 +19,15 @@ from torch.nn import functional
 
 from site_client.agent.network import use_deterministic_torch
 
-STEPS: Final = 150
+STEPS: Final = 200
 MOST_PICTURES: Final = 48
-_LARGEST_WORK = 6e9
+_LARGEST_WORK = 3e10
 """Multiplications of all forward passes together; a few seconds of one core."""
 _LAYERS = ("conv1", "conv2", "conv3")
-_RATE = 0.1
+_RATE = 0.3
 _SIZE = 0.05
-_SMOOTH = 0.02
+# How much smoothness weighs at first and at last: shapes come first, then what is in them.
+_SMOOTH = (0.1, 0.004)
 _TINY = 1e-12
 
 
@@ -71,11 +72,12 @@ def invert(
     start = 0.1 * torch.randn((len(values), cuts, roi, roi), generator=generator)
     logits = start.requires_grad_()
     optimizer = torch.optim.Adam([logits], lr=_RATE)
-    for _ in range(STEPS):
+    for smooth in np.geomspace(*_SMOOTH, STEPS).tolist():
         optimizer.zero_grad()
         pictures = torch.sigmoid(logits)
         # Each picture has a loss of its own; their sum keeps them apart.
-        (_apart(_look(layers, pictures), wanted) + _SMOOTH * _roughness(pictures)).sum().backward()  # type: ignore[no-untyped-call]
+        losses = _apart(_look(layers, pictures), wanted) + smooth * _roughness(pictures)
+        losses.sum().backward()
         optimizer.step()
     return np.asarray(255 * torch.sigmoid(logits).detach().numpy())
 
@@ -104,7 +106,8 @@ def _apart(found: Tensor, wanted: Tensor) -> Tensor:
     """float32[n]: how far features are from the wanted ones, in direction and in size."""
     size, aim = found.norm(dim=1) + _TINY, wanted.norm(dim=1) + _TINY
     direction = 1 - (found * wanted).sum(dim=1) / (size * aim)
-    return direction + _SIZE * (size.log() - aim.log()).square()
+    apart: Tensor = direction + _SIZE * (size.log() - aim.log()).square()
+    return apart
 
 
 def _roughness(pictures: Tensor) -> Tensor:

@@ -31,7 +31,7 @@ class Scores:
         found_db: float64[crops, cuts], by the best of the attack's pictures; 0 without any.
         unseen_db: float64[crops, cuts], by the better of two guesses that are not made from
             the release: the mean of the other crops, and a flat cut of the right brightness.
-        attempts: pictures compared.
+        attempts: pictures compared, without those that show nothing.
         best: (crop, cut) that was hit furthest above its guess.
         picture: float32[cuts, roi, roi] that hit it, None without any.
     """
@@ -64,7 +64,7 @@ class Scoring:
 
     def add(self, pictures: NDArray[np.float32]) -> None:
         """Compare pictures float32[n, cuts, roi, roi] in grey levels; NaN cuts show nothing."""
-        self._attempts += len(pictures)
+        self._attempts += int(np.isfinite(pictures[:, :, 0, 0]).any(axis=1).sum())
         for cut in range(self._shape[0]):
             there = np.flatnonzero(np.isfinite(pictures[:, cut, 0, 0]))
             if len(there):

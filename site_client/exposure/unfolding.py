@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ _READ = 0.5
 
 @dataclass(frozen=True)
 class _Tap:
-    """A pixel that a feature channel copies: its cut, its place relative to the cell, its weight."""
+    """A pixel that a feature channel copies: its cut, place relative to the cell, and weight."""
 
     cut: int
     down: int
@@ -102,7 +103,7 @@ def _trace(kernel: NDArray[np.float64], apart: int, inner: list[list[_Tap]]) -> 
 
 def _unpack(cells: NDArray[np.float64], taps: list[_Tap], pictures: NDArray[np.float32]) -> None:
     """Write the pixels of one channel's cells [n, side, side] into ``pictures``, in place."""
-    ratios = [a.weight / b.weight for a, b in zip(taps, taps[1:], strict=False)]
+    ratios = [a.weight / b.weight for a, b in pairwise(taps)]
     if not taps or min(ratios, default=_PACKED) < _PACKED:
         return
     roi, side = pictures.shape[-1], cells.shape[-1]
@@ -116,4 +117,4 @@ def _unpack(cells: NDArray[np.float64], taps: list[_Tap], pictures: NDArray[np.f
         down, right = 8 * np.arange(side) + tap.down, 8 * np.arange(side) + tap.right
         ys, xs = (down >= 0) & (down < roi), (right >= 0) & (right < roi)
         seen = grey[:, ys][:, :, xs]
-        pictures[np.ix_(np.arange(len(cells)), [tap.cut], down[ys], right[xs])] = seen[:, None]
+        pictures[:, tap.cut, down[ys][:, None], right[xs]] = seen

@@ -1,11 +1,7 @@
-"""A site's data folder: which images there are, and which landmark file belongs to which.
+"""The cases of a site's data folder, read: images with their landmarks.
 
-Two layouts are understood. BIDS: ``sub-*/[ses-*/]anat/*_T1w.nii.gz``, or another
-anatomical contrast, with landmarks in
-``derivatives/landmarks/sub-*/[ses-*/]anat/*_landmarks.mrk.json``. Flat:
-``case.nii.gz``, or a folder ``case`` with one DICOM series, beside
-``case.mrk.json``. Nothing is ever written here, and a `Case` with its name stays
-in the worker's memory.
+Which files they are, ``folders`` says. Nothing is ever written here, and a `Case` with
+its name stays in the worker's memory.
 """
 
 from __future__ import annotations
@@ -19,15 +15,15 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from common.plan import Task
+from site_client.imaging.folders import find_cases
 from site_client.imaging.landmark_tables import LandmarkTable, Positions, read_voxel_lines
 from site_client.imaging.landmarks import (
-    LANDMARK_SUFFIXES,
     landmarks_from_frame,
     place_landmarks,
     read_landmarks,
 )
-from site_client.imaging.listfiles import CONTRASTS, LIST_SUFFIX, CaseFiles
-from site_client.imaging.volumes import Volume, image_stem, read_geometry, read_volume
+from site_client.imaging.listfiles import LIST_SUFFIX, CaseFiles
+from site_client.imaging.volumes import Volume, read_geometry, read_volume
 
 Progress = Callable[[int, int], None]
 
@@ -48,56 +44,6 @@ class Case:
 
     def __repr__(self) -> str:
         return f"Case(size={self.volume.size.tolist()}, landmarks={len(self.landmarks_mm)})"
-
-
-def find_cases(folder: Path) -> list[tuple[str, Path, Path]]:
-    """(name, image, landmark file) of every case, ordered by name; opens no image.
-
-    Raises:
-        InputDataError: no such folder, no images, or images without landmarks (all are named).
-    """
-    if not folder.is_dir():
-        raise InputDataError(
-            "no data folder",
-            field=str(folder),
-            expected="a folder",
-            got="nothing there",
-            advice="Check the path, and that its volume is mounted",
-        )
-    bids = sorted(p for p in folder.glob("sub-*/**/anat/*") if _is_anatomical(p))
-    images = bids or sorted(p for p in folder.iterdir() if _is_flat(p))
-    if not images:
-        raise InputDataError(
-            "no images",
-            field=str(folder),
-            expected="sub-*/anat/*_T1w.nii.gz, or case.nii.gz beside case.mrk.json",
-            got="neither",
-            advice="Put images there, or name another folder",
-        )
-    cases: list[tuple[str, Path, Path]] = []
-    without: list[str] = []
-    for image in images:
-        stem = image_stem(image) or image.name
-        landmarks = _landmark_file(folder, image, stem, bids=bool(bids))
-        if landmarks is None:
-            without.append(stem)
-        else:
-            cases.append((stem, image, landmarks))
-    if without:
-        raise InputDataError(
-            "images without landmarks",
-            field=str(folder),
-            expected="one landmark file per image",
-            got=f"none for {', '.join(without)}",
-            advice="Mark them, or move these images away",
-        )
-    names = [name for name, _, _ in cases]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputDataError(
-            "two images share a name", field=str(folder), got=f"{', '.join(twice)} twice"
-        )
-    return sorted(cases)
 
 
 def load_cases(folder: Path, task: Task, progress: Progress | None = None) -> list[Case]:
@@ -196,28 +142,3 @@ def world_landmarks(
             )
         world[name] = geometry.index_to_world(point)
     return world
-
-
-def _is_anatomical(path: Path) -> bool:
-    stem = image_stem(path)
-    return path.is_file() and stem is not None and stem.endswith(CONTRASTS)
-
-
-def _is_flat(path: Path) -> bool:
-    """An image file, or a folder that has landmarks beside it and so must be a DICOM series."""
-    if path.is_dir():
-        return any((path.parent / (path.name + s)).is_file() for s in LANDMARK_SUFFIXES)
-    return path.is_file() and image_stem(path) is not None
-
-
-def _landmark_file(folder: Path, image: Path, stem: str, *, bids: bool) -> Path | None:
-    """The landmark file of an image, or None."""
-    if bids:
-        place = folder / "derivatives" / "landmarks" / image.parent.relative_to(folder)
-        stem = stem.rpartition("_")[0] + "_landmarks"
-    else:
-        place = image.parent
-    for suffix in LANDMARK_SUFFIXES:
-        if (place / (stem + suffix)).is_file():
-            return place / (stem + suffix)
-    return None

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from site_client.imaging.volumes import Volume
 
-LANDMARK_SUFFIXES = (".mrk.json", ".fcsv")
 MARKUPS_SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/"
     "Resources/Schema/markups-schema-v1.0.3.json#"

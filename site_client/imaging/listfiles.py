@@ -16,8 +16,7 @@ from typing import Final
 
 from common.errors import InputDataError
 from site_client.imaging.dicom import DICOM_SUFFIX
-from site_client.imaging.landmarks import LANDMARK_SUFFIXES
-from site_client.imaging.volumes import IMAGE_SUFFIXES
+from site_client.imaging.folders import CONTRASTS, IMAGE_SUFFIXES, LANDMARK_SUFFIXES
 
 PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 TABLE_SUFFIX: Final = ".csv"
@@ -25,7 +24,6 @@ LIST_SUFFIX: Final = ".txt"
 # A text file beside an image holds voxel indices, one landmark per line.
 _BESIDE: Final = (*LANDMARK_SUFFIXES, LIST_SUFFIX)
 # Anatomical MR suffixes of BIDS that show one volume each.
-CONTRASTS: Final = ("_T1w", "_T2w", "_PDw", "_T2starw", "_FLAIR")
 
 
 @dataclass(frozen=True)

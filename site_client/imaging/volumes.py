@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from site_client.imaging.dicom import read_series, without_header
 
-IMAGE_SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
 _LARGEST_GRID = 1 << 30
 _PERCENTILE_STRIDE = 3
 
@@ -130,14 +129,6 @@ def read_geometry(path: Path) -> Geometry:
         origin_mm=np.array(image.GetOrigin()[:3]),
         direction=direction[:3, :3],
     )
-
-
-def image_stem(path: Path) -> str | None:
-    """The file name without its image suffix; None when it is no image we open."""
-    for suffix in IMAGE_SUFFIXES:
-        if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
-            return path.name[: -len(suffix)]
-    return None
 
 
 def read_volume(path: Path, spacing_mm: float, *, by_foreground: bool = True) -> Volume:

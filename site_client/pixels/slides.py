@@ -126,8 +126,8 @@ def open_slide(path: Path, bands: Sequence[str]) -> Slide:
 
 
 def _source(path: Path) -> Source:
+    from site_client.imaging.folders import IMAGE_SUFFIXES
     from site_client.imaging.multiband import open_bands
-    from site_client.imaging.volumes import IMAGE_SUFFIXES
     from site_client.pixels import tiff
 
     name = path.name.lower()

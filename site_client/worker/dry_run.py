@@ -2,7 +2,8 @@
 
 The same study, policy and gate as a real order, and no door: neither ledger,
 spool nor saved state is opened, so nothing can leave and nothing is recorded.
-The findings name types, shapes, sizes and norms; they quote no value.
+The findings name types, shapes, sizes and norms; they quote no value. Of a round of
+training they say, too, what known attacks read out of it (``site_client.exposure``).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,14 +35,19 @@ from common.wire.records import (
 from common.wire.rules import FIXED_POINT
 from site_client.egress.gate import Context, check_answer
 from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
+from site_client.exposure.findings import NOT_ASKED, Exposure, why_not
 from site_client.site import SiteFolder
 from site_client.worker.chain import Derived
 from site_client.worker.chain import begin as begin_chain
 from site_client.worker.embedding import Brought, read_brought
 from site_client.worker.models import Models
 from site_client.worker.setup import Asked, Progress, make_context, make_study, read_shared_key
-from site_client.worker.study import Assignment, check_order, weights_bytes
+from site_client.worker.study import Assignment, Study, check_order, weights_bytes
 from site_client.worker.tagging import tagged
+from site_client.worker.training import TrainingStudy
+
+if TYPE_CHECKING:
+    from site_client.agent.task import Situations
 
 RUN = "dry-run"
 NOISE = "none is added: what was computed is what leaves"
@@ -89,6 +96,7 @@ class Rehearsal:
     Attributes:
         plan, plan_fingerprint, policy_sha256: what was in force.
         findings: the envelopes, first of the agreement, then of the rounds.
+        exposure: what known attacks read out of them.
         bytes: of all of them.
         allowed: whether every one passed the gate.
     """
@@ -97,6 +105,7 @@ class Rehearsal:
     plan_fingerprint: str
     policy_sha256: str
     findings: tuple[Finding, ...]
+    exposure: Exposure
 
     @property
     def bytes(self) -> int:
@@ -109,8 +118,17 @@ class Rehearsal:
         return bool(self.findings) and not any(finding.refusal for finding in self.findings)
 
     def as_dict(self) -> dict[str, object]:
-        """For ``--json``."""
-        return asdict(self) | {"bytes": self.bytes, "allowed": self.allowed, "noise": NOISE}
+        """For ``--json``: figures and words; no picture is in it."""
+        return {
+            "plan": self.plan,
+            "plan_fingerprint": self.plan_fingerprint,
+            "policy_sha256": self.policy_sha256,
+            "findings": [asdict(finding) for finding in self.findings],
+            "exposure": self.exposure.as_dict(),
+            "bytes": self.bytes,
+            "allowed": self.allowed,
+            "noise": NOISE,
+        }
 
 
 def rehearse(
@@ -120,6 +138,8 @@ def rehearse(
     codebook: Path | None = None,
     codec: Path | None = None,
     seen: Callable[[Envelope], None] | None = None,
+    *,
+    attacks: bool = True,
 ) -> Rehearsal:
     """Answer orders of a run of ``plan``, and let nothing out.
 
@@ -134,6 +154,8 @@ def rehearse(
         codebook: labelled file that an embed plan names.
         codec: of the codebook; None takes the one that a pixels run left here.
         seen: shown every envelope that would leave, in the order of the findings.
+        attacks: try what known attacks read out of a round of training; some seconds, and
+            at most as long as that round again.
 
     Raises:
         RefusedError: the policy does not allow the plan; nothing was opened.
@@ -145,7 +167,10 @@ def rehearse(
     begin = Asked(site.settings().site, RUN, 0, "begin", plan)
     embeds = plan.kind == "embed"
     brought = read_brought(plan.embed, codebook, codec, site.worker) if embeds else None
-    study = make_study(begin, key, site.data(), progress)
+    unasked = why_not(plan) or ("" if attacks else NOT_ASKED)
+    watched: list[Situations] = []
+    watch = None if unasked else watched.append
+    study = make_study(begin, key, site.data(), progress, watch=watch)
     findings: list[Finding] = []
     orders = _orders(begin, brought)
     order = next(orders)
@@ -167,7 +192,21 @@ def rehearse(
             order = orders.send(answer)
         except StopIteration:
             break
-    return Rehearsal(plan.name, plan.fingerprint, policy.sha256, tuple(findings))
+    exposure = Exposure(unasked) if unasked else _expose(study, plan, watched, progress)
+    return Rehearsal(plan.name, plan.fingerprint, policy.sha256, tuple(findings), exposure)
+
+
+def _expose(
+    study: Study, plan: FederationPlan, watched: list[Situations], progress: Progress | None
+) -> Exposure:
+    """What known attacks read out of the round that a study has just trained."""
+    from site_client.exposure.examine import Release, examine
+
+    last = study.last_update if isinstance(study, TrainingStudy) else None
+    if last is None:
+        return Exposure("no round was trained")
+    release = Release(plan, last.before, last.delta, last.cases, watched, last.seed)
+    return examine(release, progress)
 
 
 def _orders(begin: Asked, brought: Brought | None) -> Generator[Order, list[Envelope], None]:

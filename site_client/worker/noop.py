@@ -35,7 +35,7 @@ class NoOpStudy:
 
     def answer(self, asked: Assignment) -> list[Envelope]:
         """See ``Study``."""
-        from site_client.imaging.dataset import find_cases
+        from site_client.imaging.folders import find_cases
 
         subject, header = self._subject, asked.header
         images, trains = len(find_cases(self._data)), header.phase == "train"

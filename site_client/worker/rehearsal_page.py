@@ -1,7 +1,8 @@
 """A rehearsal as a page: a picture of every array that would leave, and every word beside it.
 
 One self-contained file without a script or a request to anywhere. It shows what the
-aggregator would be given and nothing else, and it stays at the site.
+aggregator would be given, and what known attacks read out of that beside the site's own
+images; it stays at the site.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.wire.envelope import Array, Envelope
+from site_client.exposure.findings import Pair
 from site_client.worker.dry_run import NOISE, Finding, Rehearsal
 
 WIDTH = 960
@@ -37,6 +39,16 @@ class _Shown:
     finding: Finding
     header: str
     pictures: tuple[_Picture, ...]
+
+
+@dataclass(frozen=True)
+class _Attack:
+    name: str
+    got: str
+    guess: str
+    verdict: str
+    picture: _Picture | None
+    caption: str
 
 
 class RehearsalPage:
@@ -65,8 +77,43 @@ class RehearsalPage:
             for finding, pictures in zip(rehearsal.findings, self._pictures, strict=True)
         ]
         return environment.get_template("rehearsal.html.j2").render(
-            rehearsal=rehearsal, shown=shown, noise=NOISE
+            rehearsal=rehearsal, shown=shown, noise=NOISE, attacks=_attacks(rehearsal)
         )
+
+
+def draw_pair(pair: Pair) -> NDArray[np.uint8]:
+    """uint8[h, w, 3]: the cuts of an attack's picture above those of the crop it resembles.
+
+    Cuts that were not read stay paper.
+    """
+    made = np.nan_to_num(pair.picture, nan=_PAPER[0])
+    rows = [
+        np.concatenate([np.pad(cut, 1, constant_values=_PAPER[0]) for cut in cuts], axis=1)
+        for cuts in (made, pair.crop.astype(np.float32))
+    ]
+    grey = np.clip(np.rint(np.concatenate(rows)), 0, 255).astype(np.uint8)
+    zoom = max(1, WIDTH // 2 // grey.shape[1])
+    return np.repeat(np.repeat(grey, zoom, axis=0), zoom, axis=1)[..., None].repeat(3, axis=2)
+
+
+def _attacks(rehearsal: Rehearsal) -> list[_Attack]:
+    """What each attack got, with its picture if it made any."""
+    exposure = rehearsal.exposure
+    pairs: dict[str, Pair | None] = {found.attack: found.best for found in exposure.readings}
+    shown: list[_Attack] = []
+    for name, got, guess, verdict in exposure.lines():
+        pair = pairs.get(name)
+        caption = (
+            ""
+            if pair is None
+            else (
+                f"above: the best reconstruction; below: the crop it is nearest to. "
+                f"Cut {pair.cut + 1} of {len(pair.crop)}: {got}, a guess gets {guess}"
+            )
+        )
+        picture = None if pair is None else _as_picture(draw_pair(pair))
+        shown.append(_Attack(name, got, guess, verdict, picture, caption))
+    return shown
 
 
 def draw_array(array: Array) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from common.errors import InternalError
 from common.sketching import CountSketch
-from common.sums.fixed_point import to_fixed_point
+from common.sums.fixed_point import from_fixed_point, to_fixed_point
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.records import LandmarkError, ModelUpdate, RoundReport
@@ -114,11 +114,13 @@ class TrainingStudy:
         )
         spent = time.monotonic() - began
         after = learner.weights()
-        delta = {name: after[name] - array for name, array in model.weights.items()}
+        delta = to_fixed_point({name: after[name] - array for name, array in model.weights.items()})
         keys = learner.new_experience_keys()
         self.trained = round_
         if self._watch is not None:
-            self.last_update = LastUpdate(model.weights, delta, self._cases, subject.seed)
+            self.last_update = LastUpdate(
+                model.weights, from_fixed_point(delta), self._cases, subject.seed
+            )
         update = ModelUpdate(
             **subject.about(round_),
             images=training.images,
@@ -127,7 +129,7 @@ class TrainingStudy:
             updates=training.updates,
         )
         return [
-            Envelope(update, to_fixed_point(delta)),
+            Envelope(update, delta),
             subject.table(round_, keys),
             self._report(asked, evaluation, training, round(spent * 1000)),
         ]

@@ -106,6 +106,7 @@ class Liar:
         sums: Mapping[int, bytes] | None = None,
         roster: Iterable[RosterEntry] | None = None,
         codec: str | None = None,
+        deadline_s: int = 60,
         **parts: bytes,
     ) -> Heard:
         """One order, signed as the aggregator's always are."""
@@ -115,7 +116,7 @@ class Liar:
             round=round_,
             phase=phase,
             plan=plan.canonical().decode(),
-            deadline_s=60,
+            deadline_s=deadline_s,
             roster=tuple(self.roster if roster is None else roster),
             sum=sum_digest(sums[max(sums)]) if sums else None,
             codec=codec,

@@ -27,9 +27,9 @@ working_spacing_mm = 2.0
 roi = 9
 width = 4
 [agent]
-updates = 1
-searches = 4
-warmup = 8
+updates = 10
+searches = 16
+warmup = 100
 [rounds]
 training = 1
 """

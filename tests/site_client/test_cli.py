@@ -205,14 +205,14 @@ def listening(tmp_path, site):
 
 def test_a_complete_site_is_ready(cairn, site, listening):
     code, ready, facts = facts_of(cairn, site)
-    # Two processes of one machine are not containers, and check says so.
-    expected = dict.fromkeys(facts, "ok") | {"confinement": "warning"}
-    expected["peers"] = "warning"  # nobody has telephoned yet
+    # Two processes of one machine are not containers, and check says so; nor is anybody
+    # of the other sites confirmed yet.
+    expected = dict.fromkeys(facts, "ok") | {"confinement": "warning", "peers": "warning"}
     assert {name: fact["level"] for name, fact in facts.items()} == expected
     assert (code, ready) == (0, True)
     assert facts["images"]["says"] == "3 scans, 2 landmarks in every one"
     assert "only " in facts["app"]["says"]
-    assert len(facts) == 16
+    assert len(facts) == 18
 
 
 def test_a_clock_that_runs_ahead_is_found(cairn, site, listening):
@@ -321,6 +321,52 @@ def test_a_rehearsal_shows_everything_that_would_leave_and_changes_nothing(cairn
     assert found["bytes"] == sum(f["bytes"] for f in found["findings"])
     assert tree(site) == before
     assert not site.folder.ledger.exists()
+
+
+def test_a_rehearsal_says_what_known_attacks_read_and_quotes_no_pixel(cairn, site, plan_file):
+    code, out, _ = cairn("dry-run", plan_file, "--json", "--site-dir", site.folder.root)
+    exposure = json.loads(out)["exposure"]
+    assert code == 0
+    assert exposure["applicable"] is True
+    for attack in ("slices", "imprint"):
+        found = exposure[attack]
+        assert found["crops"] > 0
+        assert (found["above_20_db"], found["above_30_db"]) == (0, 0)
+        assert found["unseen_db"] > 0
+        assert all(isinstance(value, (int, float, str)) for value in found.values())
+    assert exposure["membership"]["auc"] is None
+    assert "Too few cases" in exposure["membership"]["verdict"]
+
+
+def test_a_rehearsal_shows_the_attacks_to_a_person_and_on_a_page(cairn, site, plan_file, tmp_path):
+    page = tmp_path / "leaves.html"
+    code, out, _ = cairn("dry-run", plan_file, "-o", page, "--site-dir", site.folder.root)
+    assert code == 0
+    for word in ("What known attacks read", "slices", "imprint", "membership", "a guess gets"):
+        assert word in out
+    assert "<h3>slices</h3>" in page.read_text()
+
+
+def test_attacks_can_be_left_out_and_the_rehearsal_says_so(cairn, site, plan_file):
+    words = ("dry-run", plan_file, "--no-attacks", "--site-dir", site.folder.root)
+    code, out, _ = cairn(*words, "--json")
+    assert code == 0
+    assert json.loads(out)["exposure"] == {
+        "applicable": False,
+        "reason": "no attacks were asked for",
+    }
+    assert "no attacks were asked for" in cairn(*words)[1]
+
+
+def test_the_attacks_change_nothing_of_what_would_leave(cairn, site, plan_file):
+    told = []
+    for words in (("--attacks",), ("--no-attacks",)):
+        out = cairn("dry-run", plan_file, "--json", "--site-dir", site.folder.root, *words)[1]
+        told.append(json.loads(out)["findings"])
+    for finding in (*told[0], *told[1]):
+        finding["header"].pop("train_ms", None)
+        finding.pop("bytes")  # how long training took is written out in digits
+    assert told[0] == told[1]
 
 
 def test_a_rehearsal_measures_the_bytes_that_are_really_sent(cairn, site, plan_file):

@@ -26,6 +26,7 @@ STATUS = {
     "peers": dict,
     "certificate_days": type(None),
     "plans": list,
+    "budget": dict,
 }
 LAST = {
     "run": "r1",
@@ -46,6 +47,7 @@ FACTS = [
     "peers",
     "images",
     "ledger",
+    "budget",
     "plans",
     "node key",
     "authority",

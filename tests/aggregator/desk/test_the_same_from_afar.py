@@ -13,6 +13,7 @@ from aggregator.admin.sealed import Generation
 from aggregator.cli import cli
 from aggregator.desk.local import LocalDesk
 from common.crypto.certificates import certificate_to_pem, issue_server_certificate
+from common.enrolment import read_invite
 from common.errors import InputDataError, RefusedError
 from common.ledger.durable import replace_durably
 
@@ -91,3 +92,31 @@ def test_a_certificate_that_cannot_be_read_does_not_hide_the_sites(served):
     assert here == there
     assert json.loads(here)["server_certificate_days"] is None
     assert [site["name"] for site in json.loads(here)["sites"]] == ["north"]
+
+
+def test_what_a_site_counts_as_is_settled_and_shown_from_afar_as_here(served):
+    served.enrolled("north")
+    desk = served.remote
+    assert [site.counts_as for site in desk.sites()] == [1]
+    assert desk.admit("north", 40).counts_as == 40
+    assert served.folder.admitted()["north"].samples_cap == 40
+    invite = desk.invite("south", days=7, auto_admit=True, by_mail=False, images=10)
+    path = served.root / "south.toml"
+    path.write_bytes(invite)
+    south = read_invite(path)
+    served.send(south, served.site(south))
+    here, there = both(served, "sites", "--json")
+    assert here == there
+    assert [site["counts_as"] for site in json.loads(here)["sites"]] == [40, 10]
+    here, there = both(served, "sites")
+    assert here == there
+    assert "40 (80%)" in here
+
+
+def test_a_request_by_mail_is_admitted_from_afar_for_a_number_of_images(served):
+    site = served.site(served.invite(by_mail=True))
+    assert served.remote.admit(served.request(site), 25).counts_as == 25
+    with pytest.raises(InputDataError, match="number of images"):
+        served.remote.admit("north", 2_000_000)
+    with pytest.raises(InputDataError, match="no such site"):
+        served.remote.admit("nobody", 3)

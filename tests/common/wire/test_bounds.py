@@ -24,7 +24,7 @@ from common.wire.bounds import (
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.expected import Expected, Floors, require_table
-from common.wire.records import ModelUpdate, Record, RoundReport, SketchTable
+from common.wire.records import LandmarkError, ModelUpdate, Record, RoundReport, SketchTable
 from common.wire.rules import check_record
 
 KEY_ID, CODEC = "0123456789abcdef", "c" * 64
@@ -48,13 +48,14 @@ EXPECTED = Expected(
     floors=Floors.of(PLAN),
     key_id=KEY_ID,
     codec=CODEC,
+    samples=3,
 )
 ABOUT = {"plan_fingerprint": PLAN.fingerprint, "site": "north", "run": "run-1", "round": 2}
 
 
 def update(**said: int) -> Envelope:
-    record = ModelUpdate(**ABOUT, **({"images": 4, "transitions": MOST, "updates": 10} | said))
-    return Envelope(record, {"w": np.array([0.5, -0.5], np.float32)})
+    counts = {"images": 4, "samples": 3, "transitions": MOST, "updates": 10} | said
+    return Envelope(ModelUpdate(**ABOUT, **counts), {"w": np.array([5, -5], np.int32)})
 
 
 def report(**said: int) -> Envelope:
@@ -161,8 +162,35 @@ def test_no_more_keys_are_present_than_there_could_be():
     assert most_present(asked, 10**6) == asked.keys == 8
 
 
+def test_lie_8_a_million_and_one_images_are_more_than_any_site_has():
+    check_record(report(images=1_000_000), EXPECTED)
+    refuse(report(images=1_000_001), "images")
+
+
+def test_lies_4_and_5_whoever_claims_a_million_images_weighs_what_it_was_admitted_for():
+    check_record(update(images=1_000_000), EXPECTED)
+    refuse(update(images=1_000_000, samples=4), "samples")
+    refuse(update(images=1_000_000, samples=1_000_000), "samples")
+    refuse(update(images=2, samples=3), "samples")
+    refuse(update(samples=0), "samples")
+
+
+def test_lie_16_invented_errors_are_of_no_more_searches_than_so_many_images_have():
+    """That they are invented nobody can see; they move no weights."""
+    most = 4 * PLAN.agent.evaluation_starts
+    figures = dict.fromkeys(("mean_um", "median_um", "consensus_um", "over_10mm"), 0)
+    for searches, holds in ((most, True), (most + 1, False)):
+        error = LandmarkError(landmark="AC", searches=searches, prior_um=10_000_000, **figures)
+        said = report()
+        lie = Envelope(said.record.model_copy(update={"errors": (error,)}), {})
+        if holds:
+            check_record(lie, EXPECTED)
+        else:
+            refuse(lie, "errors.searches")
+
+
 @given(st.integers(0, 2**52), st.integers(1, 10**6))
-def test_lies_4_and_8_a_site_counts_as_no_more_than_it_was_admitted_for(claimed, cap):
+def test_a_site_counts_as_no_more_than_it_was_admitted_for(claimed, cap):
     assert samples_of(claimed, cap) <= cap
     assert samples_of(claimed, cap) <= claimed
     assert samples_of(1_000_000, cap) == cap
@@ -172,7 +200,8 @@ def test_every_count_of_a_round_that_trains_is_bounded_or_held_against_one_that_
     """A new count in a record of training has to find its bound first."""
     known = {
         "round": "the order's",
-        "images": "MAX_IMAGES, and it counts as the cap",
+        "images": "MAX_IMAGES",
+        "samples": "images, and what the site was admitted for",
         "transitions": "most_transitions",
         "total": "most_transitions",
         "updates": "most_updates",

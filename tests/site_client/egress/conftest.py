@@ -9,6 +9,7 @@ from common.plan import FederationPlan, parse_plan
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope, encode
 from common.wire.records import LandmarkError, ModelUpdate, RoundReport, SketchTable
+from common.wire.rules import FIXED_POINT
 from site_client.egress.gate import Context
 from site_client.egress.policy import Policy
 
@@ -120,8 +121,10 @@ def build():
         }
         return Answer(
             context=Context(**(values | context)),
-            update=ModelUpdate(**common, images=4, transitions=100, updates=10),
-            weights={name: np.full(shape, 0.25, np.float32) for name, shape in shapes.items()},
+            update=ModelUpdate(**common, images=4, samples=1, transitions=100, updates=10),
+            weights={
+                name: np.full(shape, FIXED_POINT // 4, np.int32) for name, shape in shapes.items()
+            },
             sketch=SketchTable(**common, rows=3, columns=64, key_id=KEY_ID, codec=CODEC, total=100),
             table=make_table(),
             report=RoundReport(

@@ -5,7 +5,8 @@ import pytest
 
 from common.errors import InputDataError
 from common.plan import Task
-from site_client.imaging.dataset import find_cases, load_cases
+from site_client.imaging.dataset import load_cases
+from site_client.imaging.folders import find_cases
 from site_client.imaging.landmarks import write_landmarks
 
 TRUTH = np.array([8.5, -9.0, 33.25])

@@ -8,8 +8,9 @@ from scipy.ndimage import center_of_mass
 from scipy.spatial.transform import Rotation
 
 from common.errors import InputDataError
+from site_client.imaging.folders import image_stem
 from site_client.imaging.synthesis import Grid, RawImage, read_raw, write_raw
-from site_client.imaging.volumes import Volume, image_stem, read_volume
+from site_client.imaging.volumes import Volume, read_volume
 
 TRUTH = np.array([8.5, -9.0, 33.25])
 FLIPS = {

@@ -266,7 +266,8 @@ def test_a_policy_without_bounds_for_pixels_serves_no_such_plan(slides):
     ("change", "field"),
     [
         ({"key_pixels": 49}, "pixels.key_pixels"),
-        ({"rows": 64, "columns": 200_000}, "pixels"),
+        ({"rows": 64}, "pixels.rows"),
+        ({"rows": 32, "columns": 400_000}, "pixels"),
     ],
 )
 def test_a_plan_beyond_the_policys_bounds_is_refused_before_a_slide_is_opened(

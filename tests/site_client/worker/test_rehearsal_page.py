@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from site_client.exposure.findings import Pair
 from site_client.worker.dry_run import rehearse
-from site_client.worker.rehearsal_page import RehearsalPage, draw_array
+from site_client.worker.rehearsal_page import RehearsalPage, draw_array, draw_pair
 
 
 @given(
@@ -45,7 +46,7 @@ def test_loss_and_gain_differ_in_hue():
 
 def test_the_page_names_every_record_and_array_and_asks_nobody(site):
     page = RehearsalPage()
-    rehearsal = rehearse(site.folder, site.plan, seen=page.draw)
+    rehearsal = rehearse(site.folder, site.plan, seen=page.draw, attacks=False)
     html = page.render(rehearsal)
     for finding in rehearsal.findings:
         assert f"{finding.phase}: {finding.record_type}" in html
@@ -55,3 +56,34 @@ def test_the_page_names_every_record_and_array_and_asks_nobody(site):
     assert "Every one of them may leave" in html
     assert not re.findall(r'(?:src|href)="(?!data:)', html)
     assert "<script" not in html
+
+
+def test_the_page_shows_what_every_attack_got_and_says_that_it_stays(site):
+    page = RehearsalPage()
+    rehearsal = rehearse(site.folder, site.plan, seen=page.draw)
+    html = page.render(rehearsal)
+    sent = sum(len(finding.arrays) for finding in rehearsal.findings)
+    assert html.count("data:image/png;base64,") == sent + 2
+    for name, got, guess, verdict in rehearsal.exposure.lines():
+        assert f"<h3>{name}</h3>" in html
+        assert verdict.replace("'", "&#39;") in html
+        assert got in html
+        assert guess in html
+    assert "would not leave" in html
+    assert "This page stays here" in html
+    assert not re.findall(r'(?:src|href)="(?!data:)', html)
+
+
+def test_a_reconstruction_stands_above_the_crop_it_resembles():
+    crop = np.arange(3 * 5 * 5, dtype=np.uint8).reshape(3, 5, 5)
+    made = crop.astype(np.float32) + 100
+    made[2] = np.nan
+    dots = draw_pair(Pair(made, crop, 0))
+    zoom = dots.shape[1] // (3 * 7)
+    small = dots[::zoom, ::zoom, 0]
+    assert small.shape == (14, 21)
+    for cut in range(3):
+        along = slice(7 * cut + 1, 7 * cut + 6)
+        np.testing.assert_array_equal(small[8:13, along], crop[cut])
+        upper = small[1:6, along]
+        np.testing.assert_array_equal(upper, 250 if cut == 2 else crop[cut] + 100)

@@ -1,0 +1,70 @@
+"""A plan in a few lines: name and value of everything worth a look, for tables."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from common.cli import megabytes
+from common.plan import FederationPlan
+from common.schedule import schedule
+from common.words.leaving import most_in_a_round, most_in_a_run
+
+DIGITS: Final = {"reduced": "components", "all-bands": "bands"}
+RADIX: Final = {"reduced": "bins", "all-bands": "levels"}
+
+
+def facts_of(plan: FederationPlan, admitted: int | None = None) -> list[tuple[str, str]]:
+    """Name and value of everything worth a look, in order.
+
+    Args:
+        plan: a valid one.
+        admitted: how many sites the federation has; None where it is not known.
+    """
+    among = "sites" if admitted is None else f"of {admitted} admitted sites"
+    return [
+        ("plan", f"{plan.name} ({plan.kind}), fingerprint {plan.fingerprint[:16]}"),
+        *about_kind(plan),
+        ("quorum", f"{plan.rounds.quorum} {among}"),
+        ("deadline", f"{plan.rounds.deadline_s:g} s a round"),
+        (
+            "a site sends",
+            f"at most {megabytes(most_in_a_round(plan))} a round, "
+            f"{megabytes(most_in_a_run(plan))} a run",
+        ),
+    ]
+
+
+def about_kind(plan: FederationPlan) -> list[tuple[str, str]]:
+    """What the plan's own sections say, one line each."""
+    limits, tier = plan.limits, f"privacy tier {plan.limits.privacy_tier}"
+    if plan.kind == "pixels":
+        asked = plan.pixels
+        count, radix = asked.digits
+        return [
+            ("bands", few(asked.bands)),
+            ("codec", f"{count} {DIGITS[asked.codec]} of {radix} {RADIX[asked.codec]}"),
+            ("rounds", ", ".join(schedule(plan)[1:])),
+            ("sketches", f"{len(asked.tables)} of {asked.rows} x {asked.columns} cells, {tier}"),
+            ("named", f"keys of {asked.key_pixels} pixels or more at {asked.key_sites} sites"),
+        ]
+    if plan.kind == "embed":
+        return [
+            ("codebook", plan.embed.codebook[:16]),
+            ("groups", ", ".join(plan.embed.groups)),
+            ("told", f"groups of {plan.embed.group_pixels} pixels or more"),
+        ]
+    sketch, momentum = plan.experience, plan.rounds.server_momentum
+    return [
+        ("landmarks", ", ".join(plan.task.landmarks)),
+        ("rounds", f"{plan.rounds.training} of {plan.agent.updates} updates, then an evaluation"),
+        *([("server momentum", f"{momentum:g}")] if momentum else []),
+        ("sketch", f"{sketch.rows} x {sketch.columns} cells, {tier}"),
+        ("update norm", f"at most {limits.update_l2:g}"),
+    ]
+
+
+def few(names: tuple[str, ...], shown: int = 8) -> str:
+    """All names, or the first few and how many there are: a plan may have 256."""
+    if len(names) <= shown:
+        return ", ".join(names)
+    return f"{', '.join(names[: shown - 2])}, … ({len(names)} in all)"

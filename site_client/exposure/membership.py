@@ -1,0 +1,163 @@
+"""Membership: does the update tell a case that was trained on from one that was not?
+
+The rehearsed round is trained once more, on half of the site's cases. The attacker of
+this room has the update, a case's image and its landmarks, which is more than any real
+one has, and asks how much better the network became on it.
+Source: Yeom et al., Privacy risk in machine learning, CSF 2018 (the loss as a test).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from common.plan import FederationPlan
+from site_client.agent.federated import planned_learner, planned_network, planned_task
+from site_client.agent.network import set_weights, use_deterministic_torch
+from site_client.agent.objective import Objective
+from site_client.agent.settings import learner_settings
+from site_client.exposure.findings import LEAST_CASES, MembershipFinding
+from site_client.imaging.dataset import Case
+
+Weights = Mapping[str, NDArray[np.float32]]
+Progress = Callable[[int, int], None]
+
+MOST_UPDATES: Final = 500
+"""Gradient steps of the round on half of the cases; a longer round is cut off there."""
+_MOST_CASES = 128
+_SITUATIONS = 256
+_CHUNK = 64
+_DRAWS = 2000
+_SPLIT, _PROBE, _BOOTSTRAP = 0x73706C6974, 0x70726F6265, 0x626F6F74  # "split", "probe", "boot"
+
+
+@dataclass(frozen=True, eq=False)
+class Half:
+    """A round that was trained on half of the cases.
+
+    Attributes:
+        delta: what training changed.
+        updates: gradient steps.
+        trained, others: the halves.
+    """
+
+    delta: dict[str, NDArray[np.float32]]
+    updates: int
+    trained: Sequence[Case]
+    others: Sequence[Case]
+
+
+def train_half(
+    before: Weights,
+    plan: FederationPlan,
+    cases: Sequence[Case],
+    seed: int,
+    progress: Progress | None = None,
+) -> Half:
+    """Train the plan's first round on a seeded half of the cases.
+
+    Args:
+        before: weights to train from.
+        plan: how to train; at most `MOST_UPDATES` gradient steps.
+        cases: of the site; two at least.
+        seed: of the split, and of exploration and sampling.
+        progress: called with (updates done, updates in all).
+
+    Raises:
+        InputDataError: the weights are not the plan's, or one case cannot be halved.
+    """
+    order = np.random.default_rng([_SPLIT, seed]).permutation(len(cases))[:_MOST_CASES]
+    trained = [cases[k] for k in order[: len(order) // 2]]
+    others = [cases[k] for k in order[len(order) // 2 :]]
+    learner = planned_learner(plan, trained, seed, progress)
+    learner.load(before)
+    updates = min(plan.agent.updates, MOST_UPDATES)
+    learner.train(updates)
+    after = learner.weights()
+    delta = {name: after[name] - value for name, value in before.items()}
+    return Half(delta, updates, trained, others)
+
+
+def membership(
+    before: Weights,
+    delta: Weights,
+    plan: FederationPlan,
+    trained: Sequence[Case],
+    others: Sequence[Case],
+    seed: int = 0,
+) -> MembershipFinding:
+    """Compare how much better the network became on cases trained on and on others.
+
+    Args:
+        before: the weights that were trained from.
+        delta: weights after less weights before, of a round on ``trained`` alone.
+        plan: says what values are regressed to.
+        trained: cases that the round was trained on.
+        others: cases that it was not; with fewer than `LEAST_CASES` together nothing is computed.
+        seed: of the situations looked at, and of the bootstrap.
+    """
+    began, updates = time.monotonic(), min(plan.agent.updates, MOST_UPDATES)
+    if len(trained) + len(others) < LEAST_CASES or not trained or not others:
+        return MembershipFinding(len(trained), len(others), updates, None, None, None, 0.0)
+    gains = gains_by_case(before, delta, plan, [*trained, *others], seed)
+    members, rest = gains[: len(trained)], gains[len(trained) :]
+    rng = np.random.default_rng([_BOOTSTRAP, seed])
+    drawn = [
+        area_under_curve(rng.choice(members, len(members)), rng.choice(rest, len(rest)))
+        for _ in range(_DRAWS)
+    ]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return MembershipFinding(
+        trained=len(trained),
+        others=len(others),
+        updates=updates,
+        auc=area_under_curve(members, rest),
+        low=float(low),
+        high=float(high),
+        seconds=time.monotonic() - began,
+    )
+
+
+def gains_by_case(
+    before: Weights, delta: Weights, plan: FederationPlan, cases: Sequence[Case], seed: int
+) -> NDArray[np.float64]:
+    """float64[cases]: by how much the mean loss fell on random searches of each case."""
+    use_deterministic_torch()
+    settings = learner_settings(plan)
+    network = planned_network(plan, before)
+    after = {name: value + delta[name] for name, value in before.items()}
+    gains = np.empty(len(cases))
+    for number, case in enumerate(cases):
+        task = planned_task(plan, [case])
+        # The target stays what it was before; only the online network changes below.
+        set_weights(network, before)
+        objective = Objective(task, network, settings)
+        # Equal draws for every case: what differs is the case.
+        at = task.draw(np.random.default_rng([_PROBE, seed]), _SITUATIONS)
+        at["action"] = np.arange(len(at)) % task.actions
+        losses = []
+        for weights in (before, after):
+            set_weights(network, weights)
+            losses.append(_loss(objective, at, rewards=settings.warm_start > 0))
+        gains[number] = losses[0] - losses[1]
+    return gains
+
+
+@torch.no_grad()
+def _loss(objective: Objective, at: NDArray[np.void], *, rewards: bool) -> float:
+    """Mean loss of situations, of the kind that the plan's first updates minimise."""
+    parts = [at[begin : begin + _CHUNK] for begin in range(0, len(at), _CHUNK)]
+    losses = objective.of_all_rewards if rewards else objective.of_returns
+    return float(torch.cat([losses(part)[0] for part in parts]).double().mean())
+
+
+def area_under_curve(members: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    """Chance that a member scores above another, ties counting half."""
+    apart = members[:, None] - others[None]
+    return float((apart > 0).mean() + 0.5 * (apart == 0).mean())
