@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -201,7 +202,29 @@ class Federation(Programs):
             told = self.run("cairn-site", "peers", "--json", "--site-dir", other)
             fingerprint = json.loads(told)["fingerprint"]
             heard.append(f"{other}:{fingerprint}")
-        return self.run("cairn-site", "peers", "confirm", *heard, "--site-dir", site)
+        return self.run("cairn-site", "peers", "confirm", *heard, "--by", "Ada Lovelace", "--site-dir", site)
+
+    def acquaint(self, *sites: str) -> None:
+        """One telephone call with all of them: every site's staff confirm all others."""
+        for site in sites:
+            self.confirm(site, *(other for other in sites if other != site))
+
+    def approve(self, plan: str, *sites: str) -> None:
+        """A person at each of these sites has read the plan and says yes."""
+        for site in sites:
+            self.run(
+                *("cairn-site", "plans", "approve", plan),
+                *("--by", "Ada Lovelace", "--site-dir", site),
+            )
+
+    def allow(self, site: str, **words: str) -> None:
+        """What a hospital edits in its ``policy.toml``, where a test is about something else."""
+        path = self.root / site / "policy.toml"
+        text = path.read_text(encoding="utf-8")
+        for name, value in words.items():
+            text, found = re.subn(rf"(?m)^{name} = .*$", f"{name} = {value}", text)
+            assert found == 1, f"{found} lines of policy.toml set {name}"
+        path.write_text(text, encoding="utf-8")
 
     def admit(self, site: str) -> None:
         self.run("cairn-aggregator", "admit", f"{site}/request.json", "--dir", "federation")

@@ -151,7 +151,7 @@ class LocalDesk:
         parsed = parse_plan_toml(plan)
         self.check(parsed)
         admitted = len(self.folder.admitted())
-        return [*facts_of(parsed, admitted), *key_fact(self.folder, parsed)]
+        return [*facts_of(parsed, admitted), *key_fact(self.folder)]
 
     def check(self, plan: FederationPlan) -> None:
         """Return only if no site's door would refuse everything this plan asks for.

@@ -1,4 +1,4 @@
-"""What a coordinator reads beside a plan before it starts: which sites lack the key it needs.
+"""What a coordinator reads beside a plan before it starts: which sites lack the federation key.
 
 What the plan itself asks is said in ``common.words``, in the words that the sites read.
 """
@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from aggregator.admin import sealed
 from aggregator.admin.folder import FederationFolder
-from common.plan import FederationPlan
 from common.words.facts import few
 
 
-def key_fact(folder: FederationFolder, plan: FederationPlan) -> list[tuple[str, str]]:
-    """Which sites lack the newest federation key, where a plan needs it; nothing when none does.
+def key_fact(folder: FederationFolder) -> list[tuple[str, str]]:
+    """Which sites lack the newest federation key; nothing before there is one.
 
-    Sites whose key a person carries are not known here; round 0 asks all of them.
+    Every run needs it, one of public sketches, too: sums are proved under it. Sites whose
+    key a person carries are not known here; round 0 asks all of them.
     """
     newest = sealed.newest(folder)
-    if newest.generation == 0 or plan.limits.privacy_tier == 0:
+    if newest.generation == 0:
         return []
     has = {name: sealed.fetch(folder, name) for name in folder.admitted()}
     lacking = [

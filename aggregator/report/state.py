@@ -42,7 +42,8 @@ def _step(state: RunState, event: Event) -> RunState:
         case RunStarted():
             return _run_started(state, event)
         case SitesAwaited():
-            return replace(state, waiting=Waiting(event.what, event.sites))
+            over = event.what == "approval" and not event.sites
+            return replace(state, waiting=None if over else Waiting(event.what, event.sites))
         case RoundStarted():
             return replace(_round_started(state, event), waiting=None)
         case SiteReplied() | SiteRejected() | SiteLate():

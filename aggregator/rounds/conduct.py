@@ -34,9 +34,11 @@ from common.errors import CairnError, ExitCode, UnreachableError, VerificationEr
 from common.schedule import working_rounds
 from common.sums.addition import add_records, encode_sum, sum_digest
 from common.sums.chain import first_link, next_link
-from common.wire.codes import EXPLANATIONS
+from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import OrderHeader, RosterEntry, encode_order
 from common.wire.rules import SUMMED
+
+_REFUSED_SUM = EXPLANATIONS[ReplyCode.FORGED_SUM]
 
 
 @dataclass
@@ -120,6 +122,7 @@ class Conductor:
                 self._course.blemish(event.round, event.site, EXPLANATIONS[event.code])
             elif isinstance(event, SiteReplied):
                 self._exchange.answered[event.site] = event.round
+                self._course.forgive(event.round, event.site, _REFUSED_SUM)
 
     def _announce(self, resumed_after: int | None) -> None:
         self.store.record(
@@ -263,6 +266,9 @@ class Conductor:
             replies = self._ask(step, mended, self._work.ask(step, mended))
             if not self._is_the_sum_refused(replies):
                 self._exchange.excluded.add(suspect)
+                for site in replies:
+                    self._course.forgive(step.round, site, _REFUSED_SUM)
+                replies.pop(suspect, None)  # it made this round's tags, too
                 self._exchange.reject(last, suspect, "its tag spoils the sum: without it, it holds")
                 self._keep(last, mended, rest, self.clock())
                 return mended, replies

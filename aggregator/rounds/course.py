@@ -78,6 +78,12 @@ class Course:
         """Note that a site was rejected, failed or was absent in a round."""
         self.blemishes.setdefault((site, what), []).append(round_)
 
+    def forgive(self, round_: int, site: str, what: str) -> None:
+        """Take a blemish back: what was wrong was another site's doing, and it answered since."""
+        rounds = self.blemishes.pop((site, what), [])
+        if rest := [number for number in rounds if number != round_]:
+            self.blemishes[site, what] = rest
+
     @property
     def reason(self) -> str:
         """The blemishes as a person reads them: each site and fault once, with its rounds."""
@@ -92,10 +98,15 @@ class Course:
             UnreachableError: too few sites were accepted for the round to count.
         """
         if accepted < self.plan.rounds.quorum:
+            lacking = "".join(
+                f"; {site} {what}"
+                for (site, what), rounds in self.blemishes.items()
+                if step.round in rounds
+            )
             raise UnreachableError(
                 f"round {step.round} did not reach its quorum",
                 expected=f"{self.plan.rounds.quorum} sites",
-                got=f"{accepted}",
+                got=f"{accepted}{lacking}",
                 advice="See `cairn-aggregator status` for each site's reason; "
                 "`cairn-aggregator round resume` goes on from the last round that counts",
             )

@@ -51,12 +51,13 @@ class RunStarted(_Event):
 
 
 class SitesAwaited(_Event):
-    """The run waits before its first orders go out; said again when for whom changes.
+    """The run waits before its work begins; said again when for whom changes.
 
     Attributes:
         what: that they be online, that the federation key has come to them, or that a
             person there approves the plan.
-        sites: who is waited for; empty when it is not known who will come.
+        sites: who is waited for; empty when it is not known who will come, and of
+            approvals when the wait is over.
     """
 
     event: Literal["sites_awaited"] = "sites_awaited"

@@ -102,6 +102,8 @@ def proxied(tmp_path_factory) -> Iterator[Proxied]:
         here.start("nginx", str(NGINX), "-p", str(root), "-c", str(conf), "-g", "daemon off;")
         here.start_aggregator()
         here.join("site-a", "--new-federation-key")
+        alone = {"least_known": "0", "least_in_sum": "0", "quorum": "[1, 1000]"}
+        here.allow("site-a", approval='"bounded"', **alone)
         here.start_site("site-a")
         yield here
     finally:

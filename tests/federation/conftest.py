@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from aggregator.admin.enrol import admit, create_federation
@@ -16,19 +17,38 @@ from aggregator.rounds.conduct import Conductor
 from aggregator.rounds.events import Event, RunFinished, read_events
 from aggregator.rounds.store import RunOptions, RunStore
 from aggregator.rounds.transport import Arrival
+from aggregator.start import starting_from
 from common.crypto.identity import read_signing_key
 from common.crypto.keyed import FederationKey
 from common.enrolment import read_request
 from common.plan import FederationPlan, parse_plan
 from common.wire.codes import ReplyCode
+from common.wire.envelope import Envelope
 from site_client.decisions.making import Decision, decide
 from site_client.join import join
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 from site_client.worker.loop import Worker
+from site_client.worker.noop import NoOpStudy
+from site_client.worker.study import Assignment
 from tests.conftest import loosen
 
 Tamper = Callable[[bytes], bytes]
+
+
+class Time:
+    """Goes on when somebody waits; ``at`` what happens then."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.at: list[tuple[float, Callable[[], object]]] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        due = [what for when, what in self.at if when <= self.now]
+        self.at = [(when, what) for when, what in self.at if when > self.now]
+        for happens in due:
+            happens()
 
 
 class MemoryTransport:
@@ -130,12 +150,26 @@ class Federation:
     def transport(self) -> MemoryTransport:
         return MemoryTransport(dict(enumerate(self.sites.values(), start=100)))
 
-    def create_run(self, plan: FederationPlan, name: str = "run-1", min_sites: int = 1) -> RunStore:
-        options = RunOptions(min_sites=min_sites, wait_s=0, approval_s=0)
-        return RunStore.create(self.folder.runs / name, plan, options)
+    def create_run(
+        self,
+        plan: FederationPlan,
+        name: str = "run-1",
+        min_sites: int = 1,
+        approval_s: float = 0.0,
+    ) -> RunStore:
+        """The folder of a run, with the model that its plan starts from if a run here has it."""
+        options = RunOptions(min_sites=min_sites, wait_s=0, approval_s=approval_s)
+        start = starting_from(self.folder, plan)
+        return RunStore.create(self.folder.runs / name, plan, options, start)
 
-    def conduct(self, store: RunStore, transport: MemoryTransport) -> RunFinished:
-        return Conductor(self.folder, store, transport, sleep=lambda _: None).run()
+    def conduct(
+        self, store: RunStore, transport: MemoryTransport, time: Time | None = None
+    ) -> RunFinished:
+        """A run to its end; with a ``time`` of the test's own, which goes on when it waits."""
+        if time is None:
+            return Conductor(self.folder, store, transport, sleep=lambda _: None).run()
+        clock = lambda: time.now  # noqa: E731
+        return Conductor(self.folder, store, transport, clock=clock, sleep=time.sleep).run()
 
     @staticmethod
     def events(store: RunStore) -> list[Event]:
@@ -146,6 +180,12 @@ class Federation:
 def federation_at() -> type[Federation]:
     """Makes an empty federation below a folder, for fixtures that outlive one test."""
     return Federation
+
+
+@pytest.fixture
+def time() -> Time:
+    """A clock that stands still until somebody waits."""
+    return Time()
 
 
 @pytest.fixture
@@ -160,6 +200,31 @@ def three(federation: Federation) -> Federation:
     for name in ("site-a", "site-b", "site-c"):
         federation.add_site(name)
     return federation
+
+
+@pytest.fixture
+def strict(federation: Federation) -> Federation:
+    """Three sites under the default policy; nobody has confirmed or approved anything yet."""
+    for name in ("site-a", "site-b", "site-c"):
+        federation.add_site(name, strict=True)
+    return federation
+
+
+@pytest.fixture
+def moving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A no-op run whose sites send a small step each, so that its weights go somewhere."""
+    honest = NoOpStudy.answer
+
+    def answer(study: NoOpStudy, asked: Assignment) -> list[Envelope]:
+        envelopes = honest(study, asked)
+        if asked.header.phase != "train":
+            return envelopes
+        rng = np.random.default_rng([study._subject.seed, asked.header.round])
+        update = envelopes[0]
+        step = {n: rng.integers(-3000, 3001, a.shape, np.int32) for n, a in sorted(update.arrays.items())}
+        return [Envelope(update.record, step), *envelopes[1:]]
+
+    monkeypatch.setattr(NoOpStudy, "answer", answer)
 
 
 @pytest.fixture

@@ -30,23 +30,9 @@ from site_client.keys.carry import KeyCarrier
 from site_client.keys.ring import KeyRing
 from site_client.site import SiteFolder
 from site_client.worker.loop import Worker
+from tests.conftest import loosen
 
 SITES = ("site-a", "site-b", "site-c")
-
-
-class Time:
-    """Goes on when somebody waits; ``at`` what happens then."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-        self.at: list[tuple[float, object]] = []
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        due = [what for when, what in self.at if when <= self.now]
-        self.at = [(when, what) for when, what in self.at if when > self.now]
-        for happens in due:
-            happens()
 
 
 def confirm(site: SiteFolder, other: SiteFolder) -> None:
@@ -59,8 +45,8 @@ def confirm(site: SiteFolder, other: SiteFolder) -> None:
 class Asking:
     """Sites that join without a key, and a desk that they can ask."""
 
-    def __init__(self, federation) -> None:
-        self.federation, self.time = federation, Time()
+    def __init__(self, federation, time) -> None:
+        self.federation, self.time = federation, time
         self.carriers: dict[str, KeyCarrier] = {}
 
     def join(self, *names: str) -> None:
@@ -104,7 +90,7 @@ class Asking:
 
 
 @pytest.fixture
-def asking(federation, monkeypatch) -> Asking:
+def asking(federation, time, monkeypatch) -> Asking:
     @contextmanager
     def plainly(*_: object) -> Iterator[None]:
         yield
@@ -124,7 +110,7 @@ def asking(federation, monkeypatch) -> Asking:
         ("put_sealed_keys", "PutSealedKeys", lambda keys: pb.PutSealedKeysBody(keys=keys)),
     ):
         monkeypatch.setattr(carry, name, lambda site, *a, m=method, b=body: ask(m, site, b(*a)))
-    return Asking(federation)
+    return Asking(federation, time)
 
 
 def awaited(events) -> list[tuple[str, tuple[str, ...]]]:
@@ -197,12 +183,18 @@ def test_keys_that_people_carry_are_not_waited_for(three, no_op_plan):
     assert awaited(three.events(store)) == []
 
 
-def test_a_plan_of_public_sketches_waits_for_no_key(asking, no_op_plan):
+def test_a_plan_of_public_sketches_waits_for_the_key_too_for_sums_are_proved_under_it(
+    asking, no_op_plan
+):
     asking.join(*SITES)
+    for site in asking.federation.sites.values():
+        loosen(site, least_tier="0")
     asking.hear(*SITES, turns=1)
+    asking.time.at = [(5.0, lambda: asking.hear(*SITES))]
     public = no_op_plan.model_dump(mode="json") | {"limits": {"privacy_tier": 0}}
-    _, events = asking.conduct(parse_plan(public))
-    assert awaited(events) == []
+    verdict, events = asking.conduct(parse_plan(public))
+    assert awaited(events) == [("federation_key", SITES)]
+    assert (verdict.verdict, verdict.reason) == ("COMPLETED", "")
 
 
 def test_watch_status_and_report_say_for_whom_a_run_waits(asking, no_op_plan, tmp_path):

@@ -11,6 +11,8 @@ import pytest
 
 from tests.programs import SITES, Federation
 
+APPROVED = {"approval": '"bounded"'}
+
 
 @pytest.fixture(scope="session")
 def real_class() -> type[Federation]:
@@ -20,13 +22,20 @@ def real_class() -> type[Federation]:
 
 @pytest.fixture(scope="session")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
-    """Three sites, each a worker and a courier, and an aggregator; running."""
+    """Three sites, each a worker and a courier, and an aggregator; running.
+
+    Their staff have confirmed each other. What keeps to their policies is served without
+    a person: ``test_default_policy.py`` has those who decide.
+    """
     federation = Federation(tmp_path_factory.mktemp("real"))
     try:
         federation.init()
         for site in SITES:
             federation.join_by_mail(site)
             federation.admit(site)
+        federation.acquaint(*SITES)
+        for site in SITES:
+            federation.allow(site, **APPROVED)
         federation.start_aggregator()
         for site in SITES:
             federation.start_site(site)

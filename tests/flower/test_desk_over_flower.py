@@ -42,6 +42,9 @@ def desk(real_class, tmp_path_factory: pytest.TempPathFactory) -> Iterator[objec
                 *("--site-dir", site, *key.split()),
             )
             key = "--federation-key site-a/worker/federation.key"
+        federation.acquaint("site-a", "site-b")
+        for site in ("site-a", "site-b"):
+            federation.allow(site, least_known="1", approval='"bounded"')
             federation.start_site(site)
         for site in ("site-a", "site-b"):
             federation.wait(

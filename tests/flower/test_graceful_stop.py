@@ -30,7 +30,7 @@ width = 4
 [agent]
 updates = 800
 searches = 4
-warmup = 50
+warmup = 100
 [experience]
 rows = 3
 columns = 64
@@ -60,6 +60,9 @@ def federation(real_class, tmp_path: Path) -> Iterator[object]:
         made.init()
         made.start_aggregator(LIMIT_S)
         made.join("site-a", "--new-federation-key", data=scans)
+        # A site alone: nobody else to confirm, no other summand.
+        alone = {"least_known": "0", "least_in_sum": "0", "quorum": "[1, 1000]"}
+        made.allow("site-a", approval='"bounded"', **alone)
         yield made
     finally:
         made.stop()

@@ -32,6 +32,8 @@ def test_a_run_waits_for_the_key_of_the_last_site_says_so_and_leaves_nobody_out(
     # Nobody seals the key to a newcomer before the holder's staff have confirmed it.
     assert "site-a to be confirmed: cairn-site peers confirm site-a" in first.join("site-b")
     first.confirm("site-b", "site-a")
+    for site in ("site-a", "site-b"):
+        first.allow(site, least_known="1", approval='"bounded"')
     first.start_site("site-b")
     plan = first.write_plan(rounds=1, deadline=300)
     first.run(

@@ -68,6 +68,7 @@ def slides(real):
     before = {}
     text = default_policy_text().replace('"RoundReport"]', ALLOWED).replace("10_000", "500")
     text = text.replace('"no-op"]', '"no-op", "pixels", "embed"]')
+    text = text.replace('approval = "each"', 'approval = "bounded"')
     for number, site in enumerate(SITES):
         folder = real.root / "slides" / site
         folder.mkdir(parents=True, exist_ok=True)
