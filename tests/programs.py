@@ -202,7 +202,9 @@ class Federation(Programs):
             told = self.run("cairn-site", "peers", "--json", "--site-dir", other)
             fingerprint = json.loads(told)["fingerprint"]
             heard.append(f"{other}:{fingerprint}")
-        return self.run("cairn-site", "peers", "confirm", *heard, "--by", "Ada Lovelace", "--site-dir", site)
+        return self.run(
+            "cairn-site", "peers", "confirm", *heard, "--by", "Ada Lovelace", "--site-dir", site
+        )
 
     def acquaint(self, *sites: str) -> None:
         """One telephone call with all of them: every site's staff confirm all others."""

@@ -221,7 +221,10 @@ def moving(monkeypatch: pytest.MonkeyPatch) -> None:
             return envelopes
         rng = np.random.default_rng([study._subject.seed, asked.header.round])
         update = envelopes[0]
-        step = {n: rng.integers(-3000, 3001, a.shape, np.int32) for n, a in sorted(update.arrays.items())}
+        step = {
+            n: rng.integers(-3000, 3001, a.shape, np.int32)
+            for n, a in sorted(update.arrays.items())
+        }
         return [Envelope(update.record, step), *envelopes[1:]]
 
     monkeypatch.setattr(NoOpStudy, "answer", answer)

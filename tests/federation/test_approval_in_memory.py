@@ -159,9 +159,7 @@ def test_a_run_without_its_quorum_fails_and_says_who_declined(acquainted, no_op_
     assert "got 2; site-c a person at the site has declined the plan" in finished.reason
 
 
-def test_a_plan_declined_in_mid_run_is_served_no_more_and_the_others_go_on(
-    acquainted, no_op_plan
-):
+def test_a_plan_declined_in_mid_run_is_served_no_more_and_the_others_go_on(acquainted, no_op_plan):
     acquainted.acquaint(plan=no_op_plan)
     store, transport = acquainted.create_run(no_op_plan, min_sites=3), acquainted.transport()
     honest = transport.send

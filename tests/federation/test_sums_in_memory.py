@@ -315,7 +315,9 @@ def lie(monkeypatch, *rounds: int, site: str = "site-b") -> None:
 
     def tagged(envelopes, key, link):
         answer = honest(envelopes, key, link)
-        return [wrong(e) if e.record.site == site and e.record.round in rounds else e for e in answer]
+        return [
+            wrong(e) if e.record.site == site and e.record.round in rounds else e for e in answer
+        ]
 
     def wrong(envelope: Envelope) -> Envelope:
         tag = getattr(envelope.record, "tag", None)
@@ -427,9 +429,7 @@ def test_sites_that_nobody_has_confirmed_take_no_part_and_say_so(strict, no_op_p
     store, transport = strict.create_run(no_op_plan, min_sites=3), strict.transport()
     finished = strict.conduct(store, transport)
     assert (finished.verdict, finished.exit_code) == ("FAILED", 5)
-    assert {r.code for name in SITES for r in reports(transport, name)} == {
-        ReplyCode.UNKNOWN_PEERS
-    }
+    assert {r.code for name in SITES for r in reports(transport, name)} == {ReplyCode.UNKNOWN_PEERS}
     assert "too few of the run's sites are confirmed there: `cairn-site peers`" in finished.reason
 
 
