@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from aggregator.merging.average import Contribution, mean_delta, moved, with_momentum
 from common.model import Weights
 from common.plan import FederationPlan, Task, parse_plan, read_plan
+from common.sums.averaging import Deltas, moved, with_momentum
 from deploy.demo.data import write_demo_data
 from site_client.agent.federated import evaluate_weights, planned_learner
 from site_client.agent.tasks.triplanar import mean_positions
@@ -49,6 +49,14 @@ def counted_over(keys: np.ndarray):
     return frequencies
 
 
+def mean_delta(merged: Weights, sites: list[Weights]) -> Deltas:
+    """Mean step away from ``merged``; every site holds as many cases. Doors and wires apart."""
+    return {
+        name: np.mean([site[name].astype(np.float64) - start for site in sites], axis=0)
+        for name, start in merged.items()
+    }
+
+
 def train_federated(plan: FederationPlan, sites: list[list[Case]], seed: int) -> Weights:
     learners = [planned_learner(plan, cases, seed * 100 + k) for k, cases in enumerate(sites)]
     merged, velocity = learners[0].weights(), {}
@@ -57,12 +65,7 @@ def train_federated(plan: FederationPlan, sites: list[list[Case]], seed: int) ->
         for learner in learners:
             learner.load(merged)
             learner.train(plan.agent.updates, frequencies)
-        # Every site holds as many cases.
-        deltas = [
-            Contribution(str(k), {n: w - merged[n] for n, w in learner.weights().items()}, 1)
-            for k, learner in enumerate(learners)
-        ]
-        step = mean_delta(deltas)
+        step = mean_delta(merged, [learner.weights() for learner in learners])
         if plan.rounds.server_momentum:
             step, velocity = with_momentum(step, velocity, plan.rounds.server_momentum)
         merged = moved(merged, step)

@@ -214,11 +214,13 @@ class Contained:
         self.start("aggregator", self.image("aggregator"), words)
         self._proxy(federation)
         self.wait("aggregator", "ready")
+        heard = {site: self._join(site) for site in SITES}
         for site in SITES:
-            self._join(site)
             self.start_site(site)
         for site in SITES:
             self.wait(f"{site}-courier", "online")
+        for site in SITES:
+            self._decide(site, heard, plan)
         self.keys()
 
     def _networks(self) -> None:
@@ -237,18 +239,35 @@ class Contained:
         (self.root / "rules.nft").write_text(rules)
         subprocess.run(["nft", "-f", str(self.root / "rules.nft")], check=True, env={"PATH": PATHS})
 
-    def _join(self, site: str) -> None:
-        """As deploy/README.md says: from the courier's image, through the firewall, no images."""
+    def _join(self, site: str) -> str:
+        """As deploy/README.md says: from the courier's image, through the firewall, no images.
+
+        Returns the fingerprint of its ledger key, which its staff read aloud.
+        """
         invite = f"/federation/{site}.invite.toml"
         self.inside("aggregator", "cairn-aggregator", "invite", site, "-o", invite)
         folder = self._owned(self.root / site)
         touch_scans(self.root / "data" / site)
         mounts = {folder: "/site", self.root / f"federation/{site}.invite.toml": "/invite.toml:ro"}
-        self.once(
+        told = self.once(
             *("courier", "cairn-site", "join", "/invite.toml", "--data", "/data"),
+            *("--images", "3"),
             volumes=mounts,
             network=["--network", f"{NAME}-out", f"--add-host={HOST}:{AGGREGATOR}"],
         )
+        found = re.search(r"ledger key\s+([0-9a-f]{64})", told)
+        assert found is not None, told
+        return found[1]
+
+    def _decide(self, site: str, heard: Mapping[str, str], plan: str) -> None:
+        """What people type where the worker runs: who the others are, and that the plan is fine."""
+        others = [f"{other}:{key}" for other, key in heard.items() if other != site]
+        worker = f"{site}-worker"
+        self.inside(worker, "cairn-site", "peers", "confirm", *others, "--by", "Ada Lovelace")
+        # The plan came by mail; a run would bring it, too, and wait.
+        self.inside(worker, "sh", "-c", f"cat > /tmp/plan.toml <<'END'\n{plan}\nEND")
+        approve = ("cairn-site", "plans", "approve", "/tmp/plan.toml")
+        self.inside(worker, *approve, "--by", "Ada Lovelace")
 
     def keys(self, seconds: float = 120) -> dict[str, bytes]:
         """Each site's federation key, once it has one; nobody carried it."""

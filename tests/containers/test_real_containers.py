@@ -105,6 +105,7 @@ def test_three_sites_finish_a_run_and_their_ledgers_verify(contained):
     for site in SITES:
         assert verified(contained, site)
         assert f"site={site} code=OK accepted=yes" in said
+    assert "sites_awaited what=approval" not in said, "a person at every site had approved"
 
 
 def test_a_worker_reaches_nothing(contained):

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 
 import numpy as np
@@ -16,6 +16,7 @@ from aggregator.report.extras import ReportExtras
 from aggregator.report.html import render
 from aggregator.report.live import plain_line, status_json, status_table
 from aggregator.report.state import fold
+from aggregator.rounds import pixels
 from aggregator.rounds.events import RoundFinished, SiteRejected, SiteReplied
 from aggregator.rounds.store import RunOptions, RunStore
 from common.canonical import sha256_hex
@@ -29,6 +30,7 @@ from common.ledger.verify import verify_ledger
 from common.plan import parse_plan
 from common.sketching import CountSketch, SketchSpec
 from common.sums.addition import decode_sum
+from common.sums.pixels import survey_of
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope, decode
 from common.wire.parcel import unwrap, wrap
@@ -85,21 +87,22 @@ def slide(seed: int, *, own: bool) -> np.ndarray:
     return rng.permutation(pixels).astype(np.uint16).reshape(SIDE, SIDE, len(BANDS))
 
 
-def allow(site) -> None:
-    """What a hospital types to have plans about slides served."""
+def allow(site, *, strict: bool = False) -> None:
+    """What a hospital types to have plans about slides served; ``strict``: and nothing else."""
     text = default_policy_text()
     records = '"RoundReport", "PixelStatistics", "PixelSketches", "HeavyHitters", "GroupCounts"]'
     text = text.replace('"RoundReport"]', records)
     text = text.replace('"no-op"]', '"no-op", "pixels", "embed"]').replace("10_000", "1_000")
     site.policy_file.write_text(text)
-    loosen(site)
+    if not strict:
+        loosen(site)
 
 
-def add_hospitals(federation):
+def add_hospitals(federation, *, strict: bool = False):
     """Three sites with two slides each; one has a tissue that the others do not have."""
     for number, name in enumerate(("site-a", "site-b", "site-c")):
-        site = federation.add_site(name, images=0)
-        allow(site)
+        site = federation.add_site(name, images=0, strict=strict)
+        allow(site, strict=strict)
         data = federation.root / "data" / name
         (data / "bands.txt").write_text("\n".join(BANDS))
         for which in range(2):
@@ -195,6 +198,37 @@ def test_keys_of_all_bands_are_named_by_the_same_gate_without_a_round_for_ranges
     assert kept_back, "some keys are too rare, or of a single site"
     codes = {e.code for e in federation.events(store) if isinstance(e, SiteReplied)}
     assert codes == {ReplyCode.OK}
+
+
+def test_sites_of_the_default_policy_name_the_same_keys_once_people_have_decided(
+    run, federation_at, tmp_path
+):
+    plan, federation = parse_plan(PLAN), add_hospitals(federation_at(tmp_path), strict=True)
+    federation.acquaint(plan=plan)
+    store = federation.create_run(plan, min_sites=3)
+    finished = federation.conduct(store, federation.transport())
+    assert (finished.verdict, finished.reason) == ("COMPLETED", "")
+    _, loose, _ = run
+    assert released(store).to_bytes() == released(loose).to_bytes()
+
+
+def test_a_codec_that_does_not_follow_from_the_sums_is_refused_by_every_site(
+    hospitals, monkeypatch
+):
+    """An aggregator that lies about the survey: its own directions instead of the sites'."""
+
+    def bent(asked, total):
+        survey = survey_of(asked, total)
+        return replace(survey, gram=survey.gram[::-1, ::-1].copy())
+
+    monkeypatch.setattr(pixels, "survey_of", bent)
+    store, transport = hospitals.create_run(parse_plan(PLAN), min_sites=3), hospitals.transport()
+    finished = hospitals.conduct(store, transport)
+    assert finished.verdict == "FAILED"
+    codes = {e.code for e in hospitals.events(store) if isinstance(e, SiteReplied)}
+    assert codes == {ReplyCode.OK, ReplyCode.FORGED_SUM}
+    sent = [name for replies in transport.sent.values() for r in replies for name in unwrap(r)]
+    assert "PixelSketches.envelope" not in sent
 
 
 def test_a_frequent_key_of_a_single_site_is_never_named(run):
@@ -455,8 +489,8 @@ def test_when_no_key_may_be_named_the_run_says_so(hospitals):
 @pytest.fixture
 def embedding(run):
     """A run that embeds the slides with a codebook of the named keys."""
-    federation, pixels, _ = run
-    codec, keys = codec_of(pixels), released(pixels)
+    federation, first_run, _ = run
+    codec, keys = codec_of(first_run), released(first_run)
     first = codec.encode((COMMON[:1] * 105).astype(np.uint16))[0][0]
     clusters = (keys.keys != first).astype(np.int32)
     book = Codebook.make(codec.digits, keys.keys, clusters, codec.identity)
@@ -477,7 +511,7 @@ def embedding(run):
         }
     )
     documents = {
-        "codec.json": pixels.load(2).documents["codec.json"],
+        "codec.json": first_run.load(2).documents["codec.json"],
         "codebook.json": book.to_bytes(),
     }
     options = RunOptions(min_sites=3, wait_s=0)

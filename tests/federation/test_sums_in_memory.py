@@ -26,6 +26,7 @@ from common.wire.parcel import unwrap, wrap
 from common.wire.records import RoundReport
 from common.wire.transport import sum_part
 from site_client.worker import loop
+from site_client.worker.failures import ForgedSumError
 
 SITES = ("site-a", "site-b", "site-c")
 NODES = {"site-a": 100, "site-b": 101, "site-c": 102}
@@ -378,22 +379,20 @@ def test_of_two_sites_nobody_can_tell_who_lied_and_the_run_says_so(three, plan_o
 
 
 def test_one_site_that_says_a_good_sum_is_forged_stops_nobody(acquainted, plan_of, monkeypatch):
-    honest = loop.follow
+    honest = loop.Worker._derive
 
-    def contrary(derived, plan, header, sums, key, check_members):
-        check_members_of = check_members.__closure__ or ()
-        names = [c.cell_contents for c in check_members_of if isinstance(c.cell_contents, str)]
-        if "site-b" in names and header.round == 2:
-            raise loop.BadOrderError("not so") from None
-        return honest(derived, plan, header, sums, key, check_members)
+    def contrary(worker, order, key, policy):
+        if worker._settings.site == "site-b" and order.header.round == 2:
+            raise ForgedSumError("sum", "one that holds", "one that does not")
+        return honest(worker, order, key, policy)
 
-    monkeypatch.setattr(loop, "follow", contrary)
+    monkeypatch.setattr(loop.Worker, "_derive", contrary)
     plan = plan_of(training=3)
     approve(acquainted, plan)
     store = acquainted.create_run(plan, min_sites=3)
     finished = acquainted.conduct(store, acquainted.transport())
     assert finished.verdict == "DEGRADED"
-    assert re.match(r"site-b .* \(round 2\)$", finished.reason)
+    assert re.fullmatch(r"site-b the site could not verify .* \(round 2\)", finished.reason)
     assert counted(acquainted, store)[3] == SITES
 
 

@@ -30,7 +30,7 @@ width = 4
 [agent]
 updates = 800
 searches = 4
-warmup = 100
+warmup = 320
 [experience]
 rows = 3
 columns = 64

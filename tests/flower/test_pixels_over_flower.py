@@ -15,7 +15,7 @@ from common.keys.key_counts import read_key_counts
 from common.keys.pixel_agreement import read_codec
 from site_client.egress.policy import default_policy_text
 
-pytestmark = [pytest.mark.flower, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.flower, pytest.mark.timeout(600)]
 
 SITES = ("site-a", "site-b", "site-c")
 BANDS = ("dna", "keratin", "cd3", "cd20")

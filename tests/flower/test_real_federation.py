@@ -10,7 +10,7 @@ import time
 import psutil
 import pytest
 
-pytestmark = [pytest.mark.flower, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.flower, pytest.mark.timeout(600)]
 
 
 def test_a_run_started_by_command_completes_at_every_site(real):

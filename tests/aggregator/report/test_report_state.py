@@ -18,6 +18,7 @@ from aggregator.rounds.events import (
     SiteLate,
     SiteRejected,
     SiteReplied,
+    SitesAwaited,
 )
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.records import LandmarkError
@@ -148,6 +149,23 @@ def test_the_phase_follows_the_journal_from_waiting_to_finished(complete):
         ("evaluate", 3),
         ("finished", 3),
     ]
+
+
+def test_a_run_that_waits_for_approval_says_so_until_the_wait_is_over(complete):
+    began = next(n for n, e in enumerate(complete) if isinstance(e, RoundStarted)) + 1
+    held = [*complete[:began], SitesAwaited(what="approval", sites=("site-b", "site-c"))]
+    state = fold(held)
+    assert state.waiting.says == "waiting for people to approve the plan: site-b, site-c"
+    assert state.site("site-b").detail.startswith("a person there has to approve the plan")
+    fewer = fold([*held, SitesAwaited(what="approval", sites=("site-c",))])
+    assert fewer.waiting.sites == ("site-c",)
+    over = fold([*held, SitesAwaited(what="approval", sites=())])
+    assert over.waiting is None
+    assert fold([*held, complete[-1]]).waiting is None
+
+
+def test_a_run_that_waits_for_nobody_in_particular_to_be_online_still_waits(complete):
+    assert fold([complete[0], SitesAwaited(what="online", sites=())]).waiting is not None
 
 
 def test_errors_belong_to_the_weights_that_the_round_started_from(complete):

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aggregator.merging.average import moved, with_momentum
 from common.model import Weights
+from common.sums.averaging import moved, with_momentum
 from site_client.agent.evaluation import EvaluationReport, Searched, evaluate
 from site_client.agent.learner import Learner
 from site_client.agent.network import set_weights
