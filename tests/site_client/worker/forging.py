@@ -15,6 +15,8 @@ from common.sums.addition import Group, Sum, add_records, decode_sum, encode_sum
 from common.sums.summand import Summand, summand_of
 from common.sums.tags import add_tags
 from common.wire.envelope import Envelope, pack, unpack
+from common.wire.records import PixelStatistics
+from site_client.worker.tagging import tagged
 from tests.aggregated import OTHERS, Past, roster_of
 from tests.site_client.worker.asking import RUN, SKETCH, UPDATE, elsewhere
 
@@ -123,6 +125,27 @@ def without_table(site, honest, reply):
     return encode_sum(replace(total, groups={UPDATE: total.groups[UPDATE]}))
 
 
+def with_pixels(site, honest, reply):
+    """A record more than a round of training has, whose tags hold."""
+    del reply
+    sent = {}
+    for name in ("east", "north", "west"):
+        record = PixelStatistics(
+            plan_fingerprint=site.plan.fingerprint,
+            site=name,
+            run=RUN,
+            round=1,
+            subject="survey",
+            codec="0" * 64,
+            slides=1,
+            pixels=4,
+        )
+        envelope = Envelope(record, {"histogram": np.ones(4, np.int64)})
+        sent[name] = tagged([envelope], site.key, site.past().links[0])
+    more, total = add_records(RUN, 1, sent), decode_sum(honest)
+    return encode_sum(replace(total, groups={**total.groups, **more.groups}))
+
+
 def with_a_stranger(site, honest, reply):
     """A holder of the key that is not of the run."""
     del honest
@@ -218,6 +241,7 @@ FORGERIES = {
     "a site that is not named": fewer_named,
     "records of other sets": other_sets,
     "without the table": without_table,
+    "with pixels": with_pixels,
     "with a stranger": with_a_stranger,
     "another round's": next_rounds,
     "another round's, renamed": next_rounds_renamed,
