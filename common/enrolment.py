@@ -28,9 +28,8 @@ from common.crypto.identity import PublicKey, SigningKey
 from common.errors import InputDataError, VerificationError
 from common.plan import describe_validation
 from common.wire.bounds import MAX_IMAGES
-from common.wire.records import Digest, SiteName
+from common.wire.records import Digest, FederationName, SiteName
 
-FederationName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 Address = Annotated[str, Field(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")]
 REQUEST_CONTEXT = b"cairn join request v1\n"
 Images = Annotated[int, Field(ge=0, le=MAX_IMAGES)]

@@ -35,10 +35,11 @@ from common.crypto.clients import (
     requested_key,
 )
 from common.crypto.files import read_secret, write_secret
-from common.enrolment import Address, FederationName
+from common.enrolment import Address
 from common.errors import InputDataError, RefusedError
 from common.ledger.durable import replace_durably
 from common.plan import describe_validation
+from common.wire.records import FederationName
 
 FIRST_COORDINATOR = "coordinator"
 

@@ -13,11 +13,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.crypto.identity import PublicKey, SigningKey, read_signing_key
-from common.enrolment import Address, FederationName, JoinRequest, read_request
+from common.enrolment import Address, JoinRequest, read_request
 from common.errors import InputDataError, InternalError
 from common.plan import describe_validation
 from common.wire.bounds import MAX_IMAGES
-from common.wire.records import SiteName
+from common.wire.records import FederationName, SiteName
 
 _Port = Annotated[int, Field(ge=1, le=65535)]
 COUNTS_AS = "counts-as"

@@ -6,15 +6,12 @@ The only module here that uses internal modules of the pinned flwr release.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from functools import cache
 from types import TracebackType
 from typing import Self
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.cli.build import build_fab_from_disk
 from flwr.common.serde import fab_to_proto, user_config_to_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
@@ -28,15 +25,8 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-from aggregator.rounds.app_digest import APP_FOLDER
+from aggregator.rounds.app_digest import app_bundle
 from common.errors import CairnError, RefusedError, UnreachableError
-
-
-@cache
-def app_bundle() -> tuple[bytes, str]:
-    """The app as Flower bundles it, and its SHA-256: constant for a release."""
-    bundle = build_fab_from_disk(APP_FOLDER)
-    return bundle, hashlib.sha256(bundle).hexdigest()
 
 
 class SuperLink:

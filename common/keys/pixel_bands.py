@@ -22,7 +22,7 @@ from common.keys.mixed_radix import MixedRadix
 from common.keys.pixel_projection import checked_pixels
 from common.keys.pixel_statistics import PixelSurvey, check_bands
 from common.keys.pixels import LEVELS, all_bands
-from common.keys.prefixes import band_ladder
+from common.plan.prefixes import band_ladder
 
 KIND: Final = "pixel-bands"
 VERSION: Final = 1

@@ -19,7 +19,7 @@ from common.canonical import canonical_json, sha256_hex
 from common.keys.mixed_radix import MixedRadix
 from common.keys.pixel_projection import COMPONENTS, VERSION, PixelProjection, wrong_codec
 from common.keys.pixel_statistics import RANGE_UNITS, ComponentRanges
-from common.keys.prefixes import component_ladder
+from common.plan.prefixes import component_ladder
 
 BINS: Final = 22  # 22**8 keys: 36 bits
 BANDS: Final = 35

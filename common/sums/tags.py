@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from common.crypto.keyed import FederationKey
+from common.sums.field import PRIME
 
-PRIME: Final = 2**61 - 1
 _CHUNK: Final = 1 << 16  # words of rho that are held at once: half a megabyte
 
 I64 = NDArray[np.int64]

@@ -20,11 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.crypto.identity import SIGNATURE_BYTES
 from common.crypto.sealing import BOX_BYTES, Label
-from common.enrolment import FederationName
 from common.errors import RefusedError
 from common.plan import describe_validation
 from common.wire.envelope import ArrayDescription, describe_arrays, pack, unpack
-from common.wire.records import KeyId, SiteName
+from common.wire.records import FederationName, KeyId, SiteName
 
 WORDS = (BOX_BYTES + SIGNATURE_BYTES) // 8
 MOST_RECEIVERS = 256
