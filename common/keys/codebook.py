@@ -177,18 +177,6 @@ class Codebook:
         found: NDArray[np.uint8] = np.array(self.group_of, np.uint8)[self.lookup(keys)]
         return found
 
-    def indicator(self, keys: ArrayLike, group: str) -> NDArray[np.uint8]:
-        """1 where a key belongs to ``group``, else 0: the binary state, uint64[n] -> uint8[n].
-
-        Raises:
-            InputDataError: as ``groups``, or there is no such group.
-        """
-        if group not in self.group_names:
-            names = ", ".join(self.group_names) or "a labelled codebook"
-            raise unusable("group", names, "another name")
-        wanted = self.group_names.index(group)
-        return np.equal(self.groups(keys), wanted).astype(np.uint8)
-
     def require_codec(self, identity: str) -> None:
         """Refuse to be used for keys of another codec.
 

@@ -184,15 +184,6 @@ class CountSketch:
         self._spec.require_same(other.spec, "other")
         self._table += other._table
 
-    def subtract(self, other: CountSketch) -> None:
-        """Take another sketch away, e.g. an earlier state of this one.
-
-        Raises:
-            SketchError: rows, columns, key id, domain or version differ.
-        """
-        self._spec.require_same(other.spec, "other")
-        self._table -= other._table
-
     def clear(self) -> None:
         """Back to the empty stream."""
         self._table.fill(0)

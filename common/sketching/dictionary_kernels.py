@@ -84,36 +84,14 @@ def collect(slots: U64, keys: U64, counts: I64) -> int:
 
 
 @compiled
-def small_median(slots: U64, used: int) -> int:
-    """The upper median of the ``used`` counts where it is below 256, else 0."""
-    tally = np.zeros(256, np.int64)
-    for i in range(slots.shape[0]):
-        tally[min(slots[i, 1], U(255))] += 1
-    below = 0
-    for count in range(1, 255):
-        below += tally[count]
-        if below > used // 2:
-            return count
-    return 0
-
-
-@compiled
-def lower(slots: U64, amount: np.uint64, into: U64, salt: np.uint64) -> int:
-    """Move what exceeds ``amount`` into the empty table ``into``; clear ``slots``.
-
-    Returns the number of keys moved.
-    """
+def move(slots: U64, into: U64, salt: np.uint64) -> None:
+    """Move what is held into the empty table ``into``, which has room for it."""
     mask = U(into.shape[0] - 1)
-    moved = 0
     for i in range(slots.shape[0]):
         key, count = slots[i, 0], slots[i, 1]
-        slots[i, 0] = U(0)
-        slots[i, 1] = U(0)
-        if count > amount:
+        if count > U(0):
             at = _scatter(key, salt) & mask
             while into[at, 1] != 0:
                 at = (at + U(1)) & mask
             into[at, 0] = key
-            into[at, 1] = count - amount
-            moved += 1
-    return moved
+            into[at, 1] = count

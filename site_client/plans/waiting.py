@@ -93,11 +93,6 @@ def kept_plans(site: SiteFolder) -> tuple[KeptPlan, ...]:
     return tuple(sorted(found, key=lambda kept: (kept.since, kept.plan.fingerprint)))
 
 
-def forget_waiting(site: SiteFolder, fingerprint: str) -> None:
-    """Let a plan's text go; harmless when there is none."""
-    _path(site, fingerprint).unlink(missing_ok=True)
-
-
 def _write(
     site: SiteFolder, plan: FederationPlan, now: datetime, run: str | None, order: str | None
 ) -> None:

@@ -34,7 +34,7 @@ class Plant(NamedTuple):
         return self.file.removesuffix(".py").replace("/", ".")
 
 
-# What sources typed by hand once let pass, and one import from every room that has something to lose.
+# What sources typed by hand once let pass, and one import of every room with much to lose.
 NOTICED = [
     Plant("site_client/pixels/reading.py", "site_client.egress.outbox"),
     Plant("site_client/enrol.py", "site_client.egress.outbox"),
