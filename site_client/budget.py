@@ -16,7 +16,7 @@ from site_client.site import SiteFolder
 
 
 @dataclass(frozen=True)
-class Standing:
+class BudgetStanding:
     """What is spent of a budget within its window.
 
     Attributes:
@@ -28,7 +28,7 @@ class Standing:
     items: tuple[Spending, ...]
 
     @classmethod
-    def of(cls, history: History, budget: Budget, now: datetime) -> Standing:
+    def of(cls, history: History, budget: Budget, now: datetime) -> BudgetStanding:
         """How a budget stands now."""
         items = tuple(history.spending(item, budget, now) for item in ITEMS)
         return cls(budget.days, items)
@@ -49,10 +49,10 @@ class Standing:
         return {"days": self.days, **{item.item: item.as_dict() for item in self.items}}
 
 
-def budget_or_none(site: SiteFolder, history: History, now: datetime) -> Standing | None:
+def budget_or_none(site: SiteFolder, history: History, now: datetime) -> BudgetStanding | None:
     """How the budget stands; None where the policy is out of sight, as in a courier's container."""
     try:
-        return Standing.of(history, read_policy(site.policy_file).budget, now)
+        return BudgetStanding.of(history, read_policy(site.policy_file).budget, now)
     except InputDataError:
         return None
 
@@ -64,7 +64,7 @@ def budget_fact(site: SiteFolder, now: datetime) -> Fact:
         InputDataError: the policy cannot be read.
         VerificationError: a ledger line that cannot be read.
     """
-    standing = Standing.of(read_history(site), read_policy(site.policy_file).budget, now)
+    standing = BudgetStanding.of(read_history(site), read_policy(site.policy_file).budget, now)
     if not standing.spent:
         return Fact("budget", "ok", standing.says)
     first = standing.spent[0]

@@ -31,7 +31,7 @@ from aggregator.rounds.store import JOURNAL_FILE
 from aggregator.rounds.training import START_FILE
 from common.crypto.certificates import parse_certificate
 from common.desk import desk_pb2 as pb
-from common.desk.channel import CALL_S, Peer, connected
+from common.desk.channel import CALL_S, DeskAddress, connected
 from common.desk.desk_pb2_grpc import CoordinatorStub
 from common.enrolment import JoinRequest
 from common.errors import (
@@ -69,7 +69,7 @@ class RemoteDesk:
                 advice="Ask for a new one: cairn-aggregator coordinator NAME -o FILE",
             )
         self._file = file
-        self._peer = Peer(
+        self._peer = DeskAddress(
             credential.address,
             credential.ca_certificate.encode(),
             credential.certificate.encode(),

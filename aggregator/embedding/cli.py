@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from aggregator.embedding.plane import PlaneSettings
+    from aggregator.embedding.plane import EmbeddingSettings
     from aggregator.embedding.profiles import Profiles
     from common.keys.codebook import Codebook
     from common.keys.key_counts import KeyCounts
@@ -108,11 +108,11 @@ def build(
     """
     from aggregator.embedding.clusters import ClusterMethod, make_codebook
     from aggregator.embedding.page import write_codebook_page
-    from aggregator.embedding.plane import PlaneSettings, embed
+    from aggregator.embedding.plane import EmbeddingSettings, embed
     from common.keys.key_counts import read_key_counts
 
     method = ClusterMethod.parse(clusters)
-    settings = PlaneSettings(seed=seed, neighbours=neighbours)
+    settings = EmbeddingSettings(seed=seed, neighbours=neighbours)
     if wait_s:
         _await(keys, settings, wait_s)
     released = read_key_counts(keys)
@@ -191,19 +191,19 @@ def page(
 ) -> None:
     """Draw CODEBOOK, e.g. once it is labelled, over KEYS; the build's seed gives its picture."""
     from aggregator.embedding.page import write_codebook_page
-    from aggregator.embedding.plane import PlaneSettings, embed
+    from aggregator.embedding.plane import EmbeddingSettings, embed
     from common.keys.key_counts import read_key_counts
 
     book, released = _read(file), read_key_counts(keys)
     profiles = _profiles(book, released, bands)
-    settings: PlaneSettings = PlaneSettings(seed=seed, neighbours=neighbours)
+    settings: EmbeddingSettings = EmbeddingSettings(seed=seed, neighbours=neighbours)
     with Console(stderr=True).status(f"Embedding {released.keys.size:,} keys"):
         embedding = embed(released, settings)
     write_codebook_page(output, book, embedding, profiles)
     click.echo(f"Wrote {output}")
 
 
-def _await(keys: Path, settings: PlaneSettings, seconds: float) -> None:
+def _await(keys: Path, settings: EmbeddingSettings, seconds: float) -> None:
     """Until KEYS is there, with everything loaded; who reads it says what is wrong with it."""
     from aggregator.embedding.plane import prepare
 

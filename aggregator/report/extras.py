@@ -2,7 +2,7 @@
 
 The values are made by whoever holds the material: an evaluation on held-out
 public subjects, ledgers that a site handed over, a note on overhead. No pixel
-of a site may be put in here: ``Trajectory`` is for public demo images.
+of a site may be put in here: ``DrawnSearch`` is for public demo images.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class LedgerVerdict:
 
 
 @dataclass(frozen=True, eq=False)
-class Trajectory:
+class DrawnSearch:
     """One search on a public held-out image, drawn over one slice of it.
 
     Attributes:
@@ -150,7 +150,7 @@ class ReportExtras:
 
     held_out: HeldOut | None = None
     ledgers: tuple[LedgerVerdict, ...] = ()
-    trajectory: Trajectory | None = None
+    trajectory: DrawnSearch | None = None
     sketch_shape: tuple[int, int] | None = None
     overhead: str = ""
     machine: str = ""

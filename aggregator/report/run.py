@@ -56,7 +56,7 @@ class SiteRound:
 
 
 @dataclass(frozen=True)
-class RoundState:
+class RoundSummary:
     """One round.
 
     Attributes:
@@ -177,7 +177,7 @@ class RunState:
     started_at: datetime | None = None
     resumed_at: datetime | None = None
     updated_at: datetime | None = None
-    rounds: tuple[RoundState, ...] = ()
+    rounds: tuple[RoundSummary, ...] = ()
     verdict: Literal["", "COMPLETED", "DEGRADED", "FAILED"] = ""
     reason: str = ""
     seconds: float = 0.0
@@ -186,7 +186,7 @@ class RunState:
     final_model: str = field(default="", repr=False)
 
     @property
-    def current(self) -> RoundState | None:
+    def current(self) -> RoundSummary | None:
         """The round that began last."""
         return self.rounds[-1] if self.rounds else None
 
@@ -312,7 +312,7 @@ class RunState:
                 points[r.trained] = mean
         return tuple(sorted(points.items()))
 
-    def evaluated(self) -> tuple[RoundState, ...]:
+    def evaluated(self) -> tuple[RoundSummary, ...]:
         """The rounds in which any site told its errors."""
         return tuple(r for r in self.rounds if mean_mm(r.errors) is not None)
 

@@ -23,7 +23,7 @@ APP_FOLDER = Path(__file__).with_name("flower_app")
 MEMORY = "app.json"
 
 
-class _Memory(BaseModel):
+class _Remembered(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     made_of: Digest
@@ -43,13 +43,13 @@ def app_digest(folder: FederationFolder) -> str:
     """SHA-256 of the constant app's bundle; constant for a release."""
     made_of, path = _made_of(APP_FOLDER), folder.flower / MEMORY
     try:
-        known = _Memory.model_validate_json(path.read_bytes())
+        known = _Remembered.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
         known = None
     if known is not None and known.made_of == made_of:
         return known.sha256
     digest = app_bundle()[1]
-    replace_durably(path, _Memory(made_of=made_of, sha256=digest).model_dump_json().encode())
+    replace_durably(path, _Remembered(made_of=made_of, sha256=digest).model_dump_json().encode())
     return digest
 
 

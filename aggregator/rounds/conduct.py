@@ -26,7 +26,7 @@ from aggregator.rounds.events import (
     SitesAwaited,
     read_events,
 )
-from aggregator.rounds.exchange import Exchange, Terms, pause
+from aggregator.rounds.exchange import SiteExchange, Terms, pause
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Transport
 from aggregator.rounds.work import Ask, make_work
@@ -59,7 +59,7 @@ class Conductor:
         self._work = make_work(self.store)
         self._roster = self._settle_roster()
         admitted = self.federation.admitted()
-        self._exchange = Exchange(
+        self._exchange = SiteExchange(
             self.store,
             self.transport,
             {e.site: admitted[e.site] for e in self._roster if e.site in admitted},

@@ -32,7 +32,7 @@ from common.ledger.notes import Checkpoint, parse_note
 from common.ledger.proof import cosign
 from common.model import weight_shapes
 from common.wire.codes import EXPLANATIONS, ReplyCode
-from common.wire.expected import Expected, Floors
+from common.wire.expected import Expected, RecordFloors
 from common.wire.orders import SIGNATURE_CONTEXT
 from common.wire.parcel import wrap
 from common.wire.transport import ORDER, RECEIPT, SIGNATURE, sum_part
@@ -77,7 +77,7 @@ class Refusal:
 
 
 @dataclass
-class Exchange:
+class SiteExchange:
     """The sites of one run and the way to them.
 
     Attributes:
@@ -267,7 +267,7 @@ class Exchange:
             phase=step.phase,
             plan=plan,
             shapes=weight_shapes(plan),
-            floors=Floors.of(plan),
+            floors=RecordFloors.of(plan),
             key_id=terms.key_id,
             codec=terms.codec,
             samples=self.caps[site],

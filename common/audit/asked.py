@@ -100,7 +100,7 @@ class PlanAsked:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedAndAgreed:
     """What a ledger says of plans and people.
 
     Attributes:
@@ -122,7 +122,9 @@ class Asked:
         }
 
 
-def what_was_asked(audited: Audited, chosen: Iterable[LedgerRecord] | None = None) -> Asked:
+def what_was_asked(
+    audited: Audited, chosen: Iterable[LedgerRecord] | None = None
+) -> AskedAndAgreed:
     """Plans and people of a ledger.
 
     Args:
@@ -134,7 +136,7 @@ def what_was_asked(audited: Audited, chosen: Iterable[LedgerRecord] | None = Non
     fingerprints = dict.fromkeys(r.plan_fingerprint for r in named if r.plan_fingerprint)
     plans = tuple(_plan(layout, fingerprint, records) for fingerprint in fingerprints)
     peers = tuple(_word(r) for r in records if r.event in ("CONFIRM", "FORGET"))
-    return Asked(plans, peers, _known(peers))
+    return AskedAndAgreed(plans, peers, _known(peers))
 
 
 def from_archive(layout: Layout, digest: str) -> bytes | None:

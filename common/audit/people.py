@@ -7,7 +7,7 @@ from html import escape
 
 import click
 
-from common.audit.asked import SAYS, Asked, PlanAsked, Word
+from common.audit.asked import SAYS, AskedAndAgreed, PlanAsked, Word
 from common.audit.load import Audited
 from common.audit.order import ArchivedOrder
 from common.cli import shown
@@ -24,7 +24,7 @@ SIGNATURES = {
 }
 
 
-def print_asked(asked: Asked) -> None:
+def print_asked(asked: AskedAndAgreed) -> None:
     """Every plan in words, with who agreed to it, and whom people of the site know."""
     for plan in asked.plans:
         click.echo(f"\nPlan {plan.says}")
@@ -65,7 +65,7 @@ def decision_lines(words: Iterable[Word]) -> list[str]:
     return lines or [f"approved by {_NOBODY}"]
 
 
-def peer_lines(asked: Asked) -> list[str]:
+def peer_lines(asked: AskedAndAgreed) -> list[str]:
     """Who confirmed or forgot which site, oldest first, and who is known at the end."""
     lines = []
     for word in asked.peers:
@@ -77,7 +77,7 @@ def peer_lines(asked: Asked) -> list[str]:
     return [*lines, f"known now: {', '.join(sorted(asked.known)) or 'none'}"]
 
 
-def asked_html(asked: Asked) -> str:
+def asked_html(asked: AskedAndAgreed) -> str:
     """The same as part of a page; everything from a ledger is escaped."""
     parts = [_plan_html(plan) for plan in asked.plans]
     people = "".join(f"<li>{escape(line)}</li>" for line in peer_lines(asked))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-class HeavyHitters(NamedTuple):
+class RankedKeys(NamedTuple):
     """Keys uint64[n] and counts float64[n], largest first, equal counts by key."""
 
     keys: NDArray[np.uint64]
@@ -21,7 +21,7 @@ class HeavyHitters(NamedTuple):
 
 def ranked(
     keys: NDArray[np.uint64], counts: NDArray[np.float64], top: int | None = None
-) -> HeavyHitters:
+) -> RankedKeys:
     """Rank keys uint64[n] by their counts float64[n], and keep the ``top`` largest."""
     order = np.lexsort((keys, -counts))[:top]
-    return HeavyHitters(keys[order], counts[order])
+    return RankedKeys(keys[order], counts[order])

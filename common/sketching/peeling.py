@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.sketching.count_sketch import CountSketch
-from common.sketching.heavy_hitters import HeavyHitters, ranked
+from common.sketching.heavy_hitters import RankedKeys, ranked
 
 PASSES: Final = 2  # a third changes nothing that matters
 _MEDIAN: Final = math.sqrt(math.pi / 2)
@@ -35,7 +35,7 @@ class Peeled:
         rest: the sketch without them, as far as they are known.
     """
 
-    found: HeavyHitters
+    found: RankedKeys
     rest: CountSketch
 
 

@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from common.errors import SketchError
 from common.sketching.count_sketch import CountSketch
-from common.sketching.heavy_hitters import HeavyHitters, ranked
+from common.sketching.heavy_hitters import RankedKeys, ranked
 from common.sketching.inputs import CONVERT, checked_integers, checked_weights, pieces
 from common.sketching.peeling import Peeled, estimate_error, peel, row_error
 from common.sketching.spec import SketchSpec
@@ -162,7 +162,7 @@ class RecoverySketch:
             mine.merge(yours)
         self.histogram += other.histogram
 
-    def above(self, threshold: float, max_queries: int = MAX_QUERIES) -> HeavyHitters:
+    def above(self, threshold: float, max_queries: int = MAX_QUERIES) -> RankedKeys:
         """Keys whose estimate is at least 0.8 of ``threshold``, largest first.
 
         A key that occurred ``threshold`` times is missed only if a median is off
@@ -183,7 +183,7 @@ class RecoverySketch:
             keys, estimates = _descend(sketch, keys, fan, _SLACK * threshold)
         return ranked(keys, estimates)
 
-    def recover(self, top: int, floor: int = 1, max_queries: int = MAX_QUERIES) -> HeavyHitters:
+    def recover(self, top: int, floor: int = 1, max_queries: int = MAX_QUERIES) -> RankedKeys:
         """The ``top`` largest keys, by lowering the threshold until enough are found.
 
         Args:
@@ -197,7 +197,7 @@ class RecoverySketch:
         """
         found = self.search(top, floor, max_queries).found
         kept = min(top, int(np.count_nonzero(found.counts >= _SLACK * floor)))
-        return HeavyHitters(found.keys[:kept], found.counts[:kept])
+        return RankedKeys(found.keys[:kept], found.counts[:kept])
 
     def search(self, top: int, floor: int = 1, max_queries: int = MAX_QUERIES) -> Peeled:
         """As ``recover``, with all keys that were tried, and what is left without them.
@@ -215,7 +215,7 @@ class RecoverySketch:
             return first
         return peel(self.full, self.above(deeper, max_queries).keys)
 
-    def _lower(self, top: int, floor: int, max_queries: int) -> tuple[HeavyHitters, float]:
+    def _lower(self, top: int, floor: int, max_queries: int) -> tuple[RankedKeys, float]:
         """Keys of the first threshold, falling, at which there are enough; and that threshold."""
         if top < 1 or floor < 1:
             raise SketchError(

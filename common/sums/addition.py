@@ -80,7 +80,7 @@ class _GroupHeader(BaseModel):
     tag: Tag
 
 
-class _Header(BaseModel):
+class _SumHeader(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     v: Literal[1] = 1
@@ -131,7 +131,7 @@ def _add_group(envelopes: Mapping[str, Envelope]) -> Group:
 
 def encode_sum(total: Sum) -> bytes:
     """The bytes that are named in an order, kept by sites, and chained."""
-    header = _Header(
+    header = _SumHeader(
         run=total.run,
         round=total.round,
         groups={
@@ -159,7 +159,7 @@ def decode_sum(data: bytes) -> Sum:
     """
     metadata, arrays = unpack(data)
     try:
-        header = _Header.model_validate(metadata)
+        header = _SumHeader.model_validate(metadata)
     except ValidationError as error:
         raise _bad_sum(*describe_validation(error)) from error
     groups: dict[str, Group] = {}

@@ -20,7 +20,7 @@ from common.wire.envelope import Array
 
 
 @dataclass(frozen=True)
-class Floors:
+class RecordFloors:
     """Least that must stand behind a record."""
 
     images: int
@@ -31,7 +31,7 @@ class Floors:
     group_pixels: int = 1
 
     @classmethod
-    def of(cls, plan: FederationPlan) -> Floors:
+    def of(cls, plan: FederationPlan) -> RecordFloors:
         """The plan's own floors."""
         limits = plan.limits
         common = (limits.min_images, limits.min_transitions, limits.min_sketch_fill)
@@ -60,7 +60,7 @@ class Expected:
     phase: Phase
     plan: FederationPlan
     shapes: Mapping[str, tuple[int, ...]]
-    floors: Floors
+    floors: RecordFloors
     key_id: str | None = None
     codec: str | None = None
     samples: int = 1_000_000

@@ -23,7 +23,7 @@ import click
 import numpy as np
 import tomli_w
 
-from aggregator.report.extras import HeldOut, LedgerVerdict, ReportExtras, Trajectory
+from aggregator.report.extras import DrawnSearch, HeldOut, LedgerVerdict, ReportExtras
 from aggregator.report.html import summary_json, write_report
 from aggregator.report.state import fold
 from aggregator.rounds.events import read_events
@@ -188,7 +188,7 @@ def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
     return tuple(verdicts)
 
 
-def held_out(result: dict[str, object]) -> tuple[HeldOut, Trajectory]:
+def held_out(result: dict[str, object]) -> tuple[HeldOut, DrawnSearch]:
     """The held-out evaluation as the report wants it."""
     data = json.loads(json.dumps(result))
     drawn = data["trajectory"]
@@ -201,7 +201,7 @@ def held_out(result: dict[str, object]) -> tuple[HeldOut, Trajectory]:
         over_10mm=data["over_10mm"],
     )
     left, right, low, high = drawn["extent_mm"]
-    search = Trajectory(
+    search = DrawnSearch(
         image=image,
         extent_mm=(left, right, low, high),
         path=tuple((x, y, int(level)) for x, y, level in drawn["path"]),

@@ -16,7 +16,7 @@ from common.errors import RefusedError
 from common.plan import FederationPlan
 from common.schedule import Phase
 from common.wire.envelope import Envelope, decode
-from common.wire.expected import Expected, Floors
+from common.wire.expected import Expected, RecordFloors
 from common.wire.records import HeavyHitters, PixelSketches, RoundReport, SketchTable
 from common.wire.rules import check_record
 from common.wire.together import check_together
@@ -53,7 +53,7 @@ class Context:
 
     def expected(self) -> Expected:
         """The rules of every site, with the stricter of the plan's and this site's floors."""
-        plan, own, pixels = Floors.of(self.plan), self.policy.floors, self.policy.pixels
+        plan, own, pixels = RecordFloors.of(self.plan), self.policy.floors, self.policy.pixels
         return Expected(
             site=self.site,
             run=self.run,
@@ -61,7 +61,7 @@ class Context:
             phase=self.phase,
             plan=self.plan,
             shapes=self.shapes,
-            floors=Floors(
+            floors=RecordFloors(
                 images=max(plan.images, own.images),
                 transitions=max(plan.transitions, own.transitions),
                 sketch_fill=max(plan.sketch_fill, own.sketch_fill),

@@ -86,7 +86,7 @@ class Question:
             )
 
 
-class Asked(TypedDict):
+class OrderFields(TypedDict):
     """What was asked and what was in force, as a ledger record says it."""
 
     phase: str
@@ -96,10 +96,10 @@ class Asked(TypedDict):
     policy_sha256: str
 
 
-def asked(question: Question, context: Context) -> Asked:
+def order_fields(question: Question, context: Context) -> OrderFields:
     """The words of every record about this order."""
     signed = len(question.signature) == _SIGNATURE_BYTES
-    return Asked(
+    return OrderFields(
         phase=context.phase,
         order_sha256=question.order_sha256,
         order_signature=question.signature.hex() if signed else None,
@@ -113,7 +113,7 @@ class Intent(Frozen):
 
     Attributes:
         payloads: digests of the envelopes, which lie in the ledger's archive.
-        phase, order_sha256, order_signature, plan_fingerprint, policy_sha256: see ``Asked``.
+        phase, order_sha256, order_signature, plan_fingerprint, policy_sha256: see ``OrderFields``.
         proofs: one of every payload's record.
     """
 
@@ -127,14 +127,14 @@ class Intent(Frozen):
     proofs: Annotated[tuple[str, ...], Field(max_length=8, strict=False)] = ()
 
     @classmethod
-    def to_send(cls, payloads: tuple[str, ...], words: Asked) -> Self:
+    def to_send(cls, payloads: tuple[str, ...], words: OrderFields) -> Self:
         """The intent before anything is recorded."""
         return cls(payloads=payloads, **words)
 
     @property
-    def asked(self) -> Asked:
+    def order_fields(self) -> OrderFields:
         """The words of every record of this answer."""
-        return Asked(
+        return OrderFields(
             phase=self.phase,
             order_sha256=self.order_sha256,
             order_signature=self.order_signature,

@@ -20,11 +20,11 @@ MAX_NEWS_BYTES = 8 * 1024 * 1024
 _Generation = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class _Part(BaseModel):
+class _News(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Newest(_Part):
+class Newest(_News):
     """Which key the desk says is the newest.
 
     Attributes:
@@ -37,7 +37,7 @@ class Newest(_Part):
     renew: bool = False
 
 
-class PeerNews(_Part):
+class PeerNews(_News):
     """A site that the desk says is admitted.
 
     Attributes:
@@ -50,7 +50,7 @@ class PeerNews(_Part):
     generation: _Generation
 
 
-class SealedNews(_Part):
+class SealedNews(_News):
     """What the desk says was sealed to us; box and signature in hex."""
 
     for_site: SiteName
@@ -61,7 +61,7 @@ class SealedNews(_Part):
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
-class KeyNews(_Part):
+class KeyNews(_News):
     """One look at the desk."""
 
     v: Literal[1] = 1

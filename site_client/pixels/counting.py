@@ -29,7 +29,7 @@ from common.sketching.inputs import checked_threads
 from common.sketching.recovery import RecoverySketch
 from site_client.pixels.encode import PixelEncoder
 from site_client.pixels.reading import read_ahead
-from site_client.pixels.statistics import Pixels, Progress, require_bands
+from site_client.pixels.statistics import PixelSource, Progress, require_bands
 
 PRESENCE_FLOOR: Final = 10
 DISTINCT: Final = 1 << 20  # keys in the dictionary: at most 48 MiB
@@ -209,7 +209,7 @@ class _Seen:
 
 
 def keys_of(
-    slide: Pixels,
+    slide: PixelSource,
     codec: AnyCodec,
     progress: Progress | None = None,
     threads: int = 1,
@@ -256,7 +256,7 @@ def _encoder(codec: AnyCodec) -> PixelEncoder | BandCodec:
 
 
 def count_slides(
-    slides: Iterable[Pixels],
+    slides: Iterable[PixelSource],
     counter: PixelCounter,
     codec: AnyCodec,
     progress: Callable[[int, int], None] | None = None,

@@ -29,7 +29,7 @@ Progress = Callable[[int], None]
 """Called with the number of pixels done after every chunk; may raise to stop."""
 
 
-class Pixels(Protocol):
+class PixelSource(Protocol):
     """What is summed: a `Slide`, or anything else that yields a slide's pixels."""
 
     @property
@@ -42,7 +42,7 @@ class Pixels(Protocol):
         ...
 
 
-def survey(slide: Pixels, scale: int = 1, progress: Progress | None = None) -> PixelSurvey:
+def survey(slide: PixelSource, scale: int = 1, progress: Progress | None = None) -> PixelSurvey:
     """How bright pixels are and how bands go together.
 
     Args:
@@ -83,7 +83,7 @@ def survey(slide: Pixels, scale: int = 1, progress: Progress | None = None) -> P
 
 
 def component_ranges(
-    slide: Pixels, projection: PixelProjection, progress: Progress | None = None
+    slide: PixelSource, projection: PixelProjection, progress: Progress | None = None
 ) -> ComponentRanges:
     """Where the components of the slide's foreground lie, divided by intensity.
 
@@ -113,7 +113,7 @@ def component_ranges(
     return ComponentRanges(projection.identity, foreground, counts.reshape(components, RANGE_BINS))
 
 
-def require_bands(slide: Pixels, bands: tuple[str, ...]) -> None:
+def require_bands(slide: PixelSource, bands: tuple[str, ...]) -> None:
     """Refuse a slide that was opened with other bands than ``bands``, or in another order.
 
     Raises:

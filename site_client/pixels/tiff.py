@@ -184,7 +184,7 @@ class TiffSource:
         return pages
 
     def blocks(self, rows: int, pick: Sequence[int]) -> Iterator[Array]:
-        """See ``Source``."""
+        """See ``SlideFile``."""
         with _open(self._path) as tif:
             planes = _planes(self._pages(tif), self._path)
             yield from _blocks(planes, self.shape, self.dtype, rows, pick)
@@ -223,7 +223,7 @@ class FolderSource:
         self.dtype = first.dtype
 
     def blocks(self, rows: int, pick: Sequence[int]) -> Iterator[Array]:
-        """See ``Source``."""
+        """See ``SlideFile``."""
         with ExitStack() as stack:
             planes = []
             for path in (self._paths[i] for i in pick):

@@ -31,7 +31,7 @@ FILE = "chain.safetensors"
 _SUMMANDS = ("survey", "ranges")
 
 
-class _Header(BaseModel):
+class _ChainHeader(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     v: Literal[1] = 1
@@ -74,7 +74,7 @@ class ChainFile:
             if summand is not None:
                 arrays |= {f"{name}/{n}": a for n, a in summand.arrays.items()}
                 counts[name] = dict(summand.counts)
-        header = _Header(
+        header = _ChainHeader(
             plan=self._plan,
             roster=self._roster,
             round=derived.round,
@@ -95,7 +95,7 @@ class ChainFile:
         """
         try:
             metadata, arrays = unpack(self._path.read_bytes())
-            header = _Header.model_validate(metadata)
+            header = _ChainHeader.model_validate(metadata)
         except FileNotFoundError:
             return None
         except (CairnError, ValidationError) as error:

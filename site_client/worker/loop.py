@@ -52,8 +52,8 @@ from site_client.worker.failures import (
 from site_client.worker.models import Models
 from site_client.worker.order import Opened, open_order
 from site_client.worker.patience import KeyPatience
-from site_client.worker.setup import Asked, Progress, make_context, make_study, read_keys
-from site_client.worker.state import RunState
+from site_client.worker.setup import OrderTerms, Progress, make_context, make_study, read_keys
+from site_client.worker.state import SavedStates
 from site_client.worker.study import Assignment, Study, check_order, weights_bytes
 from site_client.worker.tagging import tagged
 
@@ -331,7 +331,7 @@ class Worker:
         self._forget_study()
         states.forget_other_runs()
         study = make_study(
-            self._asked(order),
+            self._terms(order),
             key,
             self._site.data(),
             self._report_progress,
@@ -347,13 +347,13 @@ class Worker:
     def _forget_study(self) -> None:
         self._study = self._studied = None
 
-    def _states(self, order: Order) -> RunState:
-        return RunState(self._site.worker / "state", order.header.run, order.plan.fingerprint)
+    def _states(self, order: Order) -> SavedStates:
+        return SavedStates(self._site.worker / "state", order.header.run, order.plan.fingerprint)
 
-    def _asked(self, order: Order) -> Asked:
+    def _terms(self, order: Order) -> OrderTerms:
         header = order.header
         own = order.roster.get(self._settings.site)
-        return Asked(
+        return OrderTerms(
             self._settings.site,
             header.run,
             header.round,
@@ -365,7 +365,7 @@ class Worker:
 
     def _context(self, order: Order) -> Context:
         policy = read_policy(self._site.policy_file)
-        return make_context(self._asked(order), policy, self._ring.of_run(order.header.run))
+        return make_context(self._terms(order), policy, self._ring.of_run(order.header.run))
 
     def _supersede(self) -> None:
         """Of several waiting orders of one run only the latest round is worked on."""

@@ -75,7 +75,7 @@ def read_shared_key(site: SiteFolder) -> FederationKey | None:
 
 
 @dataclass(frozen=True)
-class Asked:
+class OrderTerms:
     """The words of an order that decide what its answer is measured by.
 
     Attributes:
@@ -104,7 +104,7 @@ class Asked:
                 return experience_codec(self.plan).identity
 
 
-def make_context(asked: Asked, policy: Policy, key: FederationKey | None) -> Context:
+def make_context(asked: OrderTerms, policy: Policy, key: FederationKey | None) -> Context:
     """What the gate measures an answer against.
 
     A site that lacks the key has no key id, so that no sketch of its can pass; its
@@ -147,7 +147,7 @@ def sketch_spec(plan: FederationPlan, key: FederationKey | None) -> SketchSpec:
 
 
 def make_study(
-    asked: Asked,
+    asked: OrderTerms,
     key: FederationKey | None,
     data: Path,
     progress: Progress | None = None,

@@ -25,7 +25,7 @@ _FINGERPRINT = "plan/fingerprint"
 
 
 @dataclass(frozen=True)
-class RunState:
+class SavedStates:
     """The states of one run.
 
     Attributes:
