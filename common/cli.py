@@ -1,4 +1,4 @@
-"""What every ``cairn-*`` command does with its end: one line, one stable exit code.
+"""The end of every ``cairn-*`` command: one line, one stable exit code.
 
 A deliberate failure is one line on standard error, or a JSON object on standard
 output when ``--json`` was asked for. An unexpected one names its type only; its
@@ -119,7 +119,7 @@ def _unexpected(error: Exception) -> InternalError:
 
 
 def _of_the_disk(error: OSError) -> CairnError:
-    """What a full or a forbidding disk means to whoever typed the command."""
+    """Explain a full or a forbidding disk to whoever typed the command."""
     place = str(error.filename or "")
     if error.errno in _FULL:
         return InputDataError(

@@ -41,13 +41,13 @@ class _Document(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """What is not there is not written: TOML has no null, and old files stay as they are."""
+        """Leave out what is absent: TOML has no null, and old files stay as they are."""
         whole: dict[str, object] = serialize(self)
         return {name: value for name, value in whole.items() if value is not None}
 
 
 class Invite(_Document):
-    """What a coordinator hands to one site.
+    """A coordinator's invitation of one site.
 
     Attributes:
         federation: its name.
@@ -82,7 +82,7 @@ class Invite(_Document):
         return self
 
     def expired(self, now: datetime) -> bool:
-        """Whether the token's time is over.
+        """Tell whether the token's time is over.
 
         Raises:
             InputDataError: ``expires`` is no time.
@@ -91,7 +91,7 @@ class Invite(_Document):
 
 
 class JoinRequest(_Document):
-    """What a site sends back: public keys, and how many images it has.
+    """A site's answer to an invite: public keys, and how many images it has.
 
     Attributes:
         node_key: OpenSSH line of the key that authenticates the courier.

@@ -1,4 +1,4 @@
-"""What a site was asked, by whom it was agreed to, and beside whom: read from its ledger.
+"""A ledger's account of what a site was asked, by whom it was agreed to, and beside whom.
 
 Plans and orders lie in the ledger's archive under their SHA-256, so nothing here is
 believed that does not hash to what a verified record names. Reads only.
@@ -101,7 +101,7 @@ class PlanAsked:
 
 @dataclass(frozen=True)
 class AskedAndAgreed:
-    """What a ledger says of plans and people.
+    """A ledger's plans and people.
 
     Attributes:
         plans: every plan named, first named first.
@@ -189,7 +189,7 @@ def _word(record: LedgerRecord) -> Word:
 
 
 def _known(words: Iterable[Word]) -> dict[str, str]:
-    """Who stands confirmed: the newest word about a site counts."""
+    """Name the sites that stand confirmed: the newest word about a site counts."""
     known: dict[str, str] = {}
     for word in words:
         if word.event == "CONFIRM":

@@ -117,7 +117,7 @@ def verdict_line(audited: Audited) -> str:
 
 
 def detail_lines(audited: Audited) -> list[str]:
-    """What stands under the verdict: keys, receipts, payloads, warnings."""
+    """List the lines under the verdict: keys, receipts, payloads, warnings."""
     verdict = audited.verdict
     totals = verdict.totals
     lines = [f"key {audited.key.describe()}"]

@@ -48,7 +48,7 @@ class ArchivedOrder:
 
     @property
     def sound(self) -> bool:
-        """Whether it was signed by the aggregator and says what its records say."""
+        """True if it was signed by the aggregator and says what its records say."""
         return self.signature == "holds" and not self.disagreements
 
     def as_dict(self) -> dict[str, object]:
@@ -198,7 +198,7 @@ def _signature(audited: Audited, naming: list[LedgerRecord], data: bytes) -> Sig
 
 
 def _disagreements(said: dict[str, object], plan: bytes, naming: list[LedgerRecord]) -> list[str]:
-    """Where a record says another run, round, phase or plan than the order it names."""
+    """List where a record says another run, round, phase or plan than the order it names."""
     found = []
     for record in naming:
         values = {

@@ -1,4 +1,4 @@
-"""What was asked and who agreed, for the terminal and for the page; both say the same."""
+"""Orders and agreements for the terminal and for the page; both say the same."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def print_order(audited: Audited, order: ArchivedOrder) -> None:
 
 
 def decision_lines(words: Iterable[Word]) -> list[str]:
-    """Who said what about a plan, oldest first."""
+    """Tell who said what about a plan, oldest first."""
     lines = [
         f"{_DECIDED[word.event]} by {shown(word.person)}, {word.ts} (record #{word.seq})"
         for word in words
@@ -66,7 +66,7 @@ def decision_lines(words: Iterable[Word]) -> list[str]:
 
 
 def peer_lines(asked: AskedAndAgreed) -> list[str]:
-    """Who confirmed or forgot which site, oldest first, and who is known at the end."""
+    """Tell who confirmed or forgot which site, oldest first, and who is known at the end."""
     lines = []
     for word in asked.peers:
         did = "confirmed" if word.event == "CONFIRM" else "forgotten"

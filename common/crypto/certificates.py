@@ -278,7 +278,7 @@ def certificate_builder(
     now: datetime | None,
     no_later_than: datetime | None = None,
 ) -> x509.CertificateBuilder:
-    """What all certificates of a federation have in common; a serial number nobody can guess.
+    """Begin a certificate as all of a federation begin, with a serial number nobody can guess.
 
     Raises:
         InputDataError: an impossible validity, or an authority that has expired.

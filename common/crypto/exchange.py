@@ -79,7 +79,7 @@ class OpeningKey:
 
     @property
     def public(self) -> SealingKey:
-        """What may be told to others."""
+        """The half that may be told to others."""
         return SealingKey(self.secret.public_key().public_bytes_raw())
 
 

@@ -1,4 +1,4 @@
-"""How a secret lies on disk: written once, for its owner alone, refused when others can read it.
+"""Secrets on disk: written once, for their owner alone, refused when others can read them.
 
 Nothing here may overwrite a file, follow a half-written one, or quote a byte of
 a secret in an error.

@@ -30,7 +30,7 @@ _SIGN_CONTEXT = b"cairn federation key hand-over v1\n"
 
 @dataclass(frozen=True)
 class Label:
-    """What is written on a box, and what it opens under; nothing in it is secret.
+    """The words on a box, without which it does not open; none of them is secret.
 
     Attributes:
         federation: its name.

@@ -37,7 +37,7 @@ _CERTIFICATE_PROBLEMS = {
 
 @dataclass(frozen=True)
 class DeskAddress:
-    """Where a desk is, and what proves that it is the federation's.
+    """A desk's address, and what proves that it is the federation's.
 
     Attributes:
         address: host:port.

@@ -39,7 +39,7 @@ def status_of(error: CairnError) -> grpc.StatusCode:
 
 
 def metadata_of(error: CairnError) -> tuple[tuple[str, bytes], ...]:
-    """What travels beside the status."""
+    """List what travels beside the status."""
     return ((METADATA_KEY, json.dumps(error.as_dict()).encode()),)
 
 

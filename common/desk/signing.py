@@ -1,4 +1,4 @@
-"""How a site signs what it asks at the desk, and how the desk checks it.
+"""Signatures of sites on what they ask at the desk, and the desk's check of them.
 
 A signature names the federation, the method, the site, a moment and a nonce, so
 that it serves no other purpose and no second time. Signing proves who asks;
@@ -99,7 +99,7 @@ def sign_request(
 
 
 def signed_bytes(federation: str, method: str, request: desk_pb2.SignedRequest) -> bytes:
-    """What the signature of ``request`` is over."""
+    """Return the bytes that the signature of ``request`` is over."""
     return CONTEXT + canonical_json(
         {
             "body_sha256": sha256_hex(request.body),

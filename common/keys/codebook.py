@@ -98,12 +98,12 @@ class Codebook:
 
     @cached_property
     def cluster_count(self) -> int:
-        """How many clusters there are."""
+        """Number of clusters."""
         return int(self.clusters.max()) + 1
 
     @property
     def labelled(self) -> bool:
-        """Whether every cluster belongs to a named group."""
+        """True if every cluster belongs to a named group."""
         return bool(self.group_names)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What a codebook must be to be one: every check, and the limits, in one place.
+"""The rules of a codebook: every check, and the limits, in one place.
 
 Called by ``codebook`` alone, when one is made or read and when keys are looked up. No
 codebook is made here, and a refusal never quotes a key.

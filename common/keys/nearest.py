@@ -1,4 +1,4 @@
-"""Where a key stands among known keys: at itself, or at the nearest in digit space, exactly.
+"""The place of a key among known keys: itself, or the nearest in digit space, exactly.
 
 The compiled part of codebooks. A hash table finds the known keys. For any other
 a balanced tree of boxes over the known points is searched, passing over boxes

@@ -1,4 +1,4 @@
-"""What the parties of a pixels plan must agree on, and how the numbers become a codec.
+"""The agreement of a pixels plan's parties, and how its numbers become a codec.
 
 Before there is a codec, sites agree on its family: bands, components, bins and the
 way pixels are summed. From the summed statistics everybody would fit the same

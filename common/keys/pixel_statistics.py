@@ -1,4 +1,4 @@
-"""What sites tell each other about their pixels before any key exists: sums, nothing else.
+"""Statistics that sites tell of their pixels before any key exists: sums, nothing else.
 
 Both statistics are integer sums over pixels, so those of several sites are
 added exactly and in any order, and may pass secure aggregation. No pixel is
@@ -92,7 +92,7 @@ def intensity_edges() -> tuple[I64, I64]:
 
 @dataclass(frozen=True, eq=False)
 class PixelSurvey:
-    """How bright pixels are and how bands go together, over all pixels of a site.
+    """Brightness of pixels and how bands go together, over all pixels of a site.
 
     Attributes:
         bands: names, in the order of the Gram matrix.
@@ -166,7 +166,7 @@ class PixelSurvey:
 
 @dataclass(frozen=True, eq=False)
 class ComponentRanges:
-    """Where the components of foreground pixels lie once divided by intensity.
+    """Histograms of the components of foreground pixels, divided by intensity.
 
     Attributes:
         projection: identity of the projection that made the components.

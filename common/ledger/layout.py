@@ -1,4 +1,4 @@
-"""Where things lie in a ledger's folder, and how its text files are read.
+"""The files of a ledger's folder, and how its text files are read.
 
 ::
 
@@ -72,11 +72,11 @@ class Layout:
         return self.folder / "witness.pub"
 
     def payload(self, digest: str) -> Path:
-        """Where the payload with this SHA-256 lies."""
+        """Return the path of the payload with this SHA-256."""
         return self.payloads / digest
 
     def receipt(self, size: int) -> Path:
-        """Where the cosigned checkpoint of this size lies; names sort by size."""
+        """Return the path of the cosigned checkpoint of this size; names sort by size."""
         return self.receipts / f"{size:016d}.note"
 
     def receipt_files(self) -> list[Path]:
@@ -110,7 +110,7 @@ def parse_history(data: bytes, origin: str) -> Iterator[tuple[Checkpoint, bytes]
 
 
 def was_signed(checkpoint: Checkpoint, signature: bytes, key: PublicKey) -> bool:
-    """Whether the site really signed this line of its history."""
+    """Tell whether the site really signed this line of its history."""
     try:
         key.verify(signature, checkpoint.text())
     except VerificationError:

@@ -226,7 +226,7 @@ class Ledger:
         return data
 
     def proof(self, seq: int, since: int) -> Proof:
-        """What convinces the aggregator that record ``seq`` is in this log for good.
+        """Prove to the aggregator that record ``seq`` is in this log for good.
 
         Several releases that go out together are all appended first and then all
         proven: their proofs share one tree, which the aggregator may see repeatedly.

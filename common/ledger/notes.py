@@ -42,7 +42,7 @@ class Algorithm(IntEnum):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a tree looked like at one size.
+    """A tree at one size.
 
     Attributes:
         origin: name of the log, ``<site>/ledger``.

@@ -69,7 +69,7 @@ class ArrayRecord(Frozen):
 
 
 class RefusalDetail(Frozen):
-    """Which field was refused, what it had to be and what kind of thing it was.
+    """The field that was refused, what it had to be and what kind of thing it was.
 
     Attributes:
         field: name of what was refused.
@@ -106,7 +106,7 @@ class PrivacyRecord(Frozen):
 
 
 class RecordFields(TypedDict, total=False):
-    """What the writer of a record may say; the ledger adds v, seq, event, ts and site."""
+    """The writer's part of a record; the ledger adds v, seq, event, ts and site."""
 
     run: str | None
     round: int | None

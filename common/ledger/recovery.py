@@ -1,4 +1,4 @@
-"""What counts after a crash: the rules by which a ledger is opened again. No I/O.
+"""The rules by which a ledger is opened again after a crash. No I/O.
 
 The signed checkpoint is the commit point.
 

@@ -62,7 +62,7 @@ class _Anchor:
     unchecked: bytes | None = None
 
     def counts(self, site_key: PublicKey) -> bool:
-        """Whether the site really signed it."""
+        """True if the site really signed it."""
         return self.unchecked is None or was_signed(self.checkpoint, self.unchecked, site_key)
 
 
@@ -264,7 +264,7 @@ class _Audit:
         self.totals.payloads_present += 1
 
     def _check_asked(self, seq: int, record: LedgerRecord) -> None:
-        """What was asked lies in the archive beside what was answered, and may expire like it."""
+        """Check the archived orders beside what was answered; they may expire like it."""
         for what, digest in (("plan", record.plan_fingerprint), ("order", record.order_sha256)):
             if digest is None or digest in self._asked:
                 continue

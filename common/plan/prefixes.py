@@ -1,4 +1,4 @@
-"""Which prefixes of a key the sites count, so that frequent keys can be found without a list.
+"""Prefixes of a key that the sites count, so that frequent keys are found without a list.
 
 The highest digits are counted exactly; every rung of the ladder above them is a sketch of
 a longer prefix. From rung to rung a prefix has some hundred extensions: few enough to try
@@ -37,7 +37,7 @@ def band_ladder(digits: int, radix: int) -> tuple[int, ...]:
 
 
 def _most(radix: int, limit: int) -> int:
-    """How many digits have at most ``limit`` values together; at least one digit."""
+    """Count the digits that have at most ``limit`` values together; at least one digit."""
     count = 1
     while radix ** (count + 1) <= limit:
         count += 1

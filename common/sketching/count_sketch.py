@@ -83,7 +83,7 @@ class CountSketch:
 
     @property
     def spec(self) -> SketchSpec:
-        """What this sketch must share with another to be added to it."""
+        """Everything that this sketch must share with another to be added to it."""
         return self._spec
 
     @property
@@ -162,7 +162,7 @@ class CountSketch:
     def select(
         self, keys: ArrayLike, threshold: float
     ) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
-        """Those of ``keys`` whose estimate is at least ``threshold``, and their estimates.
+        """Pick those of ``keys`` whose estimate is at least ``threshold``, with their estimates.
 
         Faster than ``estimate`` where most keys fall short. Keeps the order.
 

@@ -223,7 +223,7 @@ def estimate(
 def select(
     table: I64, functions: HashFunctions, keys: NDArray[np.integer], threshold: float
 ) -> tuple[U64, NDArray[np.float64]]:
-    """Those of the checked keys whose estimate reaches ``threshold``, with their estimates."""
+    """Pick those of the checked keys whose estimate reaches ``threshold``, with their estimates."""
     f = functions
     found, estimates = np.empty(keys.size, np.uint64), np.empty(keys.size, np.float64)
     mixed = np.empty(min(CHUNK, max(keys.size, 1)), np.uint64)

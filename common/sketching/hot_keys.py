@@ -101,7 +101,7 @@ class HotKeys:
         self._seen = 0
 
     def skip(self, available: int) -> int:
-        """How many of the ``available`` next keys should pass unseen; counts them as passed."""
+        """Pass over some of the ``available`` next keys unseen; returns how many."""
         passing = min(self._skip, available)
         self._skip -= passing
         return passing
@@ -127,7 +127,7 @@ class HotKeys:
 
     @property
     def full(self) -> bool:
-        """Whether ``settle`` must come before the next ``sift``."""
+        """True if ``settle`` must come before the next ``sift``."""
         return self._seen >= _SETTLE
 
     def settle(self) -> tuple[U64, I64]:

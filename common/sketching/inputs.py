@@ -1,4 +1,4 @@
-"""What may be fed to a sketch, and in which pieces: checked before any kernel sees it.
+"""Checks of everything that is fed to a sketch, and the pieces it is cut into for kernels.
 
 Kernels do not check: a wrong type would compile another kernel, a wrong length would
 read beyond an array.

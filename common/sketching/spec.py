@@ -1,4 +1,4 @@
-"""What two sketches must share before their tables may be added.
+"""The terms that two sketches must share before their tables may be added.
 
 The federation key is held here and nowhere printed: it is absent from the
 representation, the header and the comparison; its public name is ``key_id``.
@@ -113,7 +113,7 @@ class SketchSpec:
 
     @property
     def can_query(self) -> bool:
-        """Whether this party holds the key and may update and estimate."""
+        """True if this party holds the key and may update and estimate."""
         return self.key is not None
 
     @property

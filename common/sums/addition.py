@@ -48,7 +48,7 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """What a round came to.
+    """The outcome of a round.
 
     Attributes:
         run, round: whose.
@@ -214,7 +214,7 @@ def magnitude(array: I64) -> int:
 
 
 def sum_digest(data: bytes) -> str:
-    """What names a sum's bytes in orders and in the chain."""
+    """Digest a sum's bytes, as orders and the chain name them."""
     return sha256_hex(data)
 
 

@@ -39,6 +39,6 @@ def next_link(link: str, sum_sha256: str) -> str:
 
 
 def tag_context(run: str, round_: int, record_type: str, link: str) -> str:
-    """What the tags of one kind of record in one round are made for; 64 hex digits."""
+    """Name what the tags of one kind of record in one round are made for; 64 hex digits."""
     about = {"link": link, "record": record_type, "round": round_, "run": run}
     return sha256_hex(canonical_json(about))

@@ -1,4 +1,4 @@
-"""Which codec of pixels follows from the sites' sums, and whether one that came is it.
+"""The codec of pixels that follows from the sites' sums, and the check of one that came.
 
 The aggregator fits a codec and every site checks it against the sums that it verified
 itself. Principal directions come out of an eigenvalue solver, whose last bits depend on

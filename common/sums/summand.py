@@ -1,4 +1,4 @@
-"""What one record adds to the sum of its kind: a few counts and int64 arrays, in one order.
+"""One record's part of the sum of its kind: a few counts and int64 arrays, in one order.
 
 The counts are coordinates of the sum like all others, so that nobody can add a site's
 table and leave out how many keys are behind it.
@@ -49,12 +49,12 @@ class Summand:
 
 
 def is_summed(record_type: str) -> bool:
-    """Whether records of this type are added up."""
+    """Tell whether records of this type are added up."""
     return record_type in COUNTS
 
 
 def summand_of(envelope: Envelope) -> Summand:
-    """What a record adds.
+    """Take from a record what it adds.
 
     A difference of weights counts as often as its samples: the sum is divided by the sum
     of the samples, and the mean is then weighted by them.

@@ -47,7 +47,7 @@ def make_tag(key: FederationKey, context: str, site: str, pieces: Iterable[I64])
 def holds(
     key: FederationKey, context: str, members: Iterable[str], pieces: Iterable[I64], tag: int
 ) -> bool:
-    """Whether ``pieces`` are the sum of the vectors of exactly these sites.
+    """Tell whether ``pieces`` are the sum of the vectors of exactly these sites.
 
     Args:
         key: of the federation.

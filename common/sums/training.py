@@ -1,4 +1,4 @@
-"""What a run of training has come to after a round: weights, velocity, merged experience."""
+"""The state of a run of training after a round: weights, velocity, merged experience."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from common.wire.records import ModelUpdate, SketchTable
 
 @dataclass(frozen=True, eq=False)
 class ModelState:
-    """What the next round starts from.
+    """The state that the next round starts from.
 
     Attributes:
         weights: of the model, float32 by name.

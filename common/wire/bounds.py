@@ -1,4 +1,4 @@
-"""How much can stand behind a record at all, from the plan alone.
+"""The most that can stand behind a record at all, from the plan alone.
 
 Pure: no file, no socket, no clock. A site that says more than its plan lets it
 gather lies or is broken, whichever policy it has. Floors are the other end and
@@ -55,7 +55,7 @@ def most_present(asked: Pixels, pixels: int) -> int:
 
 
 def samples_of(images: int, cap: int) -> int:
-    """How much a site's update counts in the average.
+    """Count a site's update in the average.
 
     Args:
         images: that it trained on, by its own word.

@@ -120,7 +120,7 @@ def decode(data: bytes) -> Envelope:
 
 @dataclass(frozen=True)
 class ArrayDescription:
-    """What the ledger keeps of an array."""
+    """The ledger's description of an array."""
 
     name: str
     dtype: str

@@ -1,4 +1,4 @@
-"""What a record is measured against, and the few sentences that every rule is made of.
+"""Everything a record is measured against, and the few sentences that every rule is made of.
 
 Pure: no file, no socket, no clock. None of what is expected comes from the record.
 A broken rule raises ``RefusedError`` naming the field and what was expected, never
@@ -45,7 +45,7 @@ class RecordFloors:
 
 @dataclass(frozen=True)
 class Expected:
-    """What a record is measured against; none of it comes from the record.
+    """Everything a record is measured against; none of it comes from the record.
 
     Attributes:
         site, run, round, phase, plan: of the order that is answered.

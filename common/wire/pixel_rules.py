@@ -1,4 +1,4 @@
-"""What records about pixels must satisfy under a plan, at the door and again at intake.
+"""Rules of records about pixels under a plan, for the door and again for intake.
 
 Pure, like ``rules``, which calls these. Sums must be sums: a histogram that adds up,
 a Gram matrix that some pixels of that many and that bright could have. Keys must be

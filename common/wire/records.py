@@ -33,7 +33,7 @@ class _Header(BaseModel):
 
 
 class _Common(_Header):
-    """What every record says.
+    """Fields of every record.
 
     Attributes:
         v: version of the format.
@@ -159,7 +159,7 @@ class HeavyHitters(_Common):
 
 
 class GroupCounts(_Common):
-    """How many pixels of a site's slides each group of a codebook has.
+    """Pixels of a site's slides in each group of a codebook.
 
     Arrays: ``counts`` int64[1 + groups]: background, then every group; 0 where fewer
     than the plan's least.

@@ -1,4 +1,4 @@
-"""What a record must satisfy under a plan: checked at the door and again at intake.
+"""Rules of every record under a plan: checked at the door and again at intake.
 
 Pure: no file, no socket, no clock. A broken rule raises ``RefusedError`` naming
 the field and what was expected, never a value. The site's door adds its own

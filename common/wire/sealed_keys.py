@@ -64,7 +64,7 @@ class SealedBox:
 
 @dataclass(frozen=True)
 class SealedParcel:
-    """What was decoded.
+    """A parcel of sealed keys, decoded.
 
     Attributes:
         header: who sends which key.

@@ -87,7 +87,7 @@ USUAL: Final[Mapping[str, object]] = {
 
 @dataclass(frozen=True)
 class _Rule:
-    """How one line of a policy bounds a plan.
+    """One line of a policy, and how it bounds a plan.
 
     Attributes:
         policy: dotted name in ``policy.toml``.

@@ -35,7 +35,7 @@ def facts_of(plan: FederationPlan, admitted: int | None = None) -> list[tuple[st
 
 
 def about_kind(plan: FederationPlan) -> list[tuple[str, str]]:
-    """What the plan's own sections say, one line each."""
+    """Put the plan's own sections into words, one line each."""
     limits, tier = plan.limits, f"privacy tier {plan.limits.privacy_tier}"
     if plan.kind == "pixels":
         asked = plan.pixels

@@ -1,4 +1,4 @@
-"""What a plan has a site send: which records, how often, and how large at most.
+"""Records that a plan has a site send: which, how often, and how large at most.
 
 Sizes follow from the plan alone. They bound whole envelopes, header included, and
 none can exceed the plan's own ``limits.max_envelope_bytes``: the door refuses more.
@@ -86,7 +86,7 @@ def most_in_a_run(plan: FederationPlan) -> int:
 
 
 def weights_of(plan: FederationPlan) -> int:
-    """How many weights the plan's network has."""
+    """Count the weights of the plan's network."""
     return sum(math.prod(shape) for shape in weight_shapes(plan).values())
 
 

@@ -1,4 +1,4 @@
-"""What a plan asks of a site, in sentences that a person can decide about.
+"""A plan's demands on a site, in sentences that a person can decide about.
 
 Complete by construction: a field that no sentence tells is listed, with its value, in
 the last passage, so that a field added later cannot go unsaid.
