@@ -1,4 +1,4 @@
-"""Who may coordinate from another machine: one file per person, withdrawn by name.
+"""Coordinators on other machines: one file per person, withdrawn by name.
 
 A credential is a client certificate of the federation's own authority, with what
 is needed to use it. Being signed is not enough: the desk takes only certificates
@@ -130,7 +130,7 @@ def withdraw_credential(folder: FederationFolder, name: str) -> None:
 
 
 def check_coordinator(folder: FederationFolder, certificate: bytes) -> str:
-    """Whose certificate this is; TLS has shown that the authority signed it.
+    """Name the owner of a certificate; TLS has shown that the authority signed it.
 
     Args:
         folder: the federation's.
@@ -204,7 +204,7 @@ def read_credential(path: Path) -> Credential:
 
 @dataclass(frozen=True)
 class OwnRequest:
-    """What somebody makes who does not want to be handed a private key.
+    """A request of somebody who does not want to be handed a private key.
 
     Attributes:
         key: file with the private key; stays.

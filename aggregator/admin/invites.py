@@ -33,7 +33,7 @@ _NEW_INVITE = "Ask the coordinator for a new invite"
 
 
 class Promise(BaseModel):
-    """What the aggregator keeps of an invite.
+    """The aggregator's half of an invite.
 
     Attributes:
         site: the name that the token is for.
@@ -54,7 +54,7 @@ class Promise(BaseModel):
 
 @dataclass(frozen=True)
 class Enrolled:
-    """How a site stands.
+    """A site's standing at enrolment.
 
     Attributes:
         state: admitted, or waiting for the coordinator.
@@ -134,7 +134,7 @@ def invite_toml(invite: Invite) -> bytes:
 
 
 def open_invites(folder: FederationFolder, now: datetime | None = None) -> dict[str, str]:
-    """When the last unused token of each invited site ends (ISO 8601), by site."""
+    """Say when the last unused token of each invited site ends (ISO 8601), by site."""
     moment = now or datetime.now(UTC)
     found: dict[str, str] = {}
     for path in folder.invites.glob("*.json"):
@@ -191,7 +191,7 @@ def enrol(
 
 
 def standing(folder: FederationFolder, request: JoinRequest) -> Enrolled:
-    """How the site of a request stands.
+    """Say how the site of a request stands.
 
     Raises:
         RefusedError: neither admitted nor waiting with these keys, or revoked.

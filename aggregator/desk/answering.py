@@ -1,4 +1,4 @@
-"""What every answer of the desk has in common: who asked, how it ended, what was told.
+"""Common to every answer of the desk: who asked, how it ended, what was told.
 
 A deliberate failure travels with all its fields; of an unexpected one only the
 type is told, because its text could quote anything. Each answer is counted.

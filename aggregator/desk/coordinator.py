@@ -156,7 +156,7 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
             return pb.StartRoundReply(run=started.run, folder=started.folder, since=started.since)
 
     def Status(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.StatusReply:
-        """How a run stands."""
+        """Say how a run stands."""
         with answering("Status", context, self._count):
             self._who("Status", context)
             name = self._desk.name(request.run)

@@ -1,4 +1,4 @@
-"""What a coordinator can ask, without saying where the federation's folder lies."""
+"""Questions of a coordinator, whatever machine the federation's folder lies on."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Admitted:
 
 @dataclass(frozen=True)
 class Revoked:
-    """What a revocation ended.
+    """The effects of a revocation.
 
     Attributes:
         was_admitted: whether a site's keys were; else only invites and a waiting request.
@@ -130,13 +130,13 @@ class Desk(Protocol):
 
     @property
     def option(self) -> str:
-        """What to type to reach it again, e.g. ``--dir fed``."""
+        """The option to type to reach it again, e.g. ``--dir fed``."""
 
     def sites(self) -> list[SiteLine]:
         """Every site that was ever invited, in order of name."""
 
     def certificate(self) -> ServerCertificate | None:
-        """How long the aggregator's own certificate is good for; None if it cannot be read."""
+        """Time that the aggregator's own certificate is good for; None if it cannot be read."""
 
     def facts(self, plan: bytes) -> list[tuple[str, str]]:
         """A plan (TOML) as a person reads it before it starts: name and value of each fact.

@@ -81,7 +81,7 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
     def EnrolStatus(
         self, request: pb.SignedRequest, context: grpc.ServicerContext
     ) -> pb.EnrolReply:
-        """How the site that asks stands."""
+        """Say how the site that asks stands."""
         with answering("EnrolStatus", context, self._count):
             asked = self._asks("EnrolStatus", request)
             _body(pb.EnrolStatusBody, request)
@@ -139,7 +139,7 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
     def GetSealedKey(
         self, request: pb.SignedRequest, context: grpc.ServicerContext
     ) -> pb.GetSealedKeyReply:
-        """What was sealed for the site that asks."""
+        """Hand over what was sealed for the site that asks."""
         with answering("GetSealedKey", context, self._count):
             site = self._admitted("GetSealedKey", request, tls_key_will_do=True)
             wanted = _body(pb.GetSealedKeyBody, request).generation

@@ -61,7 +61,7 @@ class LocalDesk:
 
     @property
     def option(self) -> str:
-        """What to type to reach it again."""
+        """The option to type to reach it again."""
         return f"--dir {self.folder.root}"
 
     def sites(self) -> list[SiteLine]:
@@ -140,7 +140,7 @@ class LocalDesk:
         return [run_line(name, self.state(name)) for name in self.folder.run_names()]
 
     def certificate(self) -> ServerCertificate | None:
-        """How long the aggregator's own certificate is good for; None if it cannot be read."""
+        """Time that the aggregator's own certificate is good for; None if it cannot be read."""
         try:
             return server_certificate(self.folder)
         except InputDataError:
@@ -238,11 +238,11 @@ class LocalDesk:
         return self.folder.run(run or self.folder.latest_run()).name
 
     def journal_file(self, run: str) -> Path:
-        """Where a run's events lie."""
+        """Return the path of a run's events."""
         return self.folder.run(run) / JOURNAL_FILE
 
     def state(self, run: str) -> RunState:
-        """What a run's journal amounts to."""
+        """Fold a run's journal into its state."""
         return fold(event for _, event in read_events(self.journal_file(run)))
 
     def _online(self, known: dict[str, AdmittedSite]) -> set[str] | None:

@@ -46,7 +46,7 @@ def site_line(message: pb.Site) -> SiteLine:
 
 
 def progress_message(run: str, state: RunState) -> pb.Progress:
-    """How a run stands, for tools that do not read our journal."""
+    """Say how a run stands, for tools that do not read our journal."""
     end = state.expected_end
     return pb.Progress(
         run=run,

@@ -1,4 +1,4 @@
-"""What Prometheus may read: how the federation stands, and how the desk is used.
+"""Figures for Prometheus: how the federation stands, and how the desk is used.
 
 Read from the folder at every scrape, so that it is right after a restart. Site
 and run names are labels; nothing else of a site is.

@@ -1,4 +1,4 @@
-"""What a coordinator reads beside a plan before it starts: which sites lack the key it needs.
+"""Facts that a coordinator reads beside a plan before it starts: which sites lack the key it needs.
 
 What the plan itself asks is said in ``common.words``, in the words that the sites read.
 """
@@ -12,7 +12,7 @@ from common.words.facts import few
 
 
 def key_fact(folder: FederationFolder, plan: FederationPlan) -> list[tuple[str, str]]:
-    """Which sites lack the newest federation key, where a plan needs it; nothing when none does.
+    """Name the sites that lack the newest federation key, where a plan needs it; nothing if none.
 
     Sites whose key a person carries are not known here; round 0 asks all of them.
     """

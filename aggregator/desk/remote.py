@@ -83,7 +83,7 @@ class RemoteDesk:
 
     @property
     def option(self) -> str:
-        """What to type to reach it again."""
+        """The option to type to reach it again."""
         return f"--desk {self._file}"
 
     def sites(self) -> list[SiteLine]:
@@ -93,7 +93,7 @@ class RemoteDesk:
         return [site_line(site) for site in reply.sites]
 
     def certificate(self) -> ServerCertificate | None:
-        """How long the aggregator's own certificate is good for; None if it cannot be read."""
+        """Time that the aggregator's own certificate is good for; None if it cannot be read."""
         with self._stub() as stub:
             reply = stub.ListSites(pb.ListSitesRequest(), timeout=CALL_S)
         if not reply.HasField("server_certificate_days_left"):

@@ -27,7 +27,7 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClusterMethod:
-    """How to cluster: ``kmeans`` into so many, or ``hdbscan`` of at least so many keys each.
+    """A way to cluster: ``kmeans`` into so many, or ``hdbscan`` of at least so many keys each.
 
     Attributes:
         kind: k-means gives every key a cluster; HDBSCAN finds their number itself and

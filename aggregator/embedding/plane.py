@@ -27,7 +27,7 @@ _SMALL: Final = 4096  # below, umap itself compares all pairs
 
 @dataclass(frozen=True)
 class EmbeddingSettings:
-    """What decides an embedding, beside the keys.
+    """Settings of an embedding; beside the keys, nothing else decides it.
 
     Attributes:
         seed: of the layout.
@@ -51,7 +51,7 @@ class EmbeddingSettings:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """Where each key lies.
+    """The place of each key.
 
     Attributes:
         keys: uint64[n], ascending.

@@ -1,4 +1,4 @@
-"""What the pixels of a cluster look like: its mean along each component or band.
+"""The looks of a cluster's pixels: its mean along each component or band.
 
 Means weigh each key by its count, so they are means over pixels. A projection
 leads from digits back to bands with names; without one the components speak.

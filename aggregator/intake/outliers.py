@@ -1,4 +1,4 @@
-"""What a single update cannot show by itself: how far it goes beyond the others, and before.
+"""Comparison of updates among each other: how far one goes beyond the others, and before.
 
 Pure. Only whole updates are left out, never coordinates of one: the sum of those that
 stay is what its sites have tagged. Direction says nothing here: honest updates of one

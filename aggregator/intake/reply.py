@@ -30,7 +30,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 @dataclass(frozen=True)
 class Sender:
-    """What the aggregator knows of a site before it reads a word of its reply."""
+    """The aggregator's knowledge of a site before it reads a word of its reply."""
 
     ledger_key: PublicKey
     last_seen: Checkpoint | None

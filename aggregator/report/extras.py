@@ -1,4 +1,4 @@
-"""What a report may show besides the journal. All optional; nothing is guessed when absent.
+"""Additions to a report besides the journal. All optional; nothing is guessed when absent.
 
 The values are made by whoever holds the material: an evaluation on held-out
 public subjects, ledgers that a site handed over, a note on overhead. No pixel
@@ -76,7 +76,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class LedgerVerdict:
-    """What an offline verification of one site's ledger said.
+    """The words of an offline verification of one site's ledger.
 
     Attributes:
         verdict: ``intact``, or what does not hold.
@@ -95,7 +95,7 @@ class LedgerVerdict:
 
     @property
     def intact(self) -> bool:
-        """Whether everything held; any other wording counts as trouble."""
+        """True if everything held; any other wording counts as trouble."""
         return self.verdict == "intact"
 
 

@@ -109,7 +109,7 @@ def _key(axes: Axes, state: RunState) -> None:
 
 
 def timeline(state: RunState) -> Markup | None:
-    """Who trained, worked otherwise and waited; the rounds one after another, in seconds."""
+    """Draw who trained, worked otherwise and waited; round after round, in seconds."""
     if not state.rounds or not state.sites:
         return None
     spans, end = [], 0.0

@@ -64,7 +64,7 @@ class _LedgerRow:
 
     @property
     def more(self) -> bool:
-        """Whether more arrived than the ledger says has left."""
+        """True if more arrived than the ledger says has left."""
         return self.arrived > self.ledger.bytes_out
 
 

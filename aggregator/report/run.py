@@ -1,4 +1,4 @@
-"""What a journal says about a run, as frozen values. No I/O, no clock, no decision.
+"""A run as its journal tells it, in frozen values. No I/O, no clock, no decision.
 
 Lengths are mm, times seconds, sizes bytes. What can be derived is derived
 (``RunState.site``, ``curve``, ``expected_end``), so that no two fields can
@@ -93,7 +93,7 @@ class RoundSummary:
 
     @property
     def troubled(self) -> tuple[SiteRound, ...]:
-        """Who was late, rejected or failed, in any attempt."""
+        """The sites that were late, rejected or failed, in any attempt."""
         now = tuple(s for s in self.sites if s.status in ("late", "rejected", "failed"))
         return self.earlier + now
 
@@ -124,7 +124,7 @@ class Incident:
 
 @dataclass(frozen=True)
 class Waiting:
-    """What a run waits for before its first orders go out, and of whom.
+    """A run's wait before its first orders go out, and for whom.
 
     Attributes:
         sites: empty when it is not known who will come.
@@ -192,7 +192,7 @@ class RunState:
 
     @property
     def phase(self) -> Phase | Literal["waiting", "finished"]:
-        """What the run is doing."""
+        """The run's present phase."""
         if self.verdict:
             return "finished"
         return self.current.phase if self.current and not self._interrupted else "waiting"
@@ -211,7 +211,7 @@ class RunState:
 
     @property
     def _interrupted(self) -> bool:
-        """Whether the newest round began before the run was resumed."""
+        """Tell whether the newest round began before the run was resumed."""
         return (
             self.current is not None
             and self.resumed_at is not None
@@ -240,7 +240,7 @@ class RunState:
 
     @property
     def expected_end(self) -> datetime | None:
-        """When training will be done if the rounds to come last as long as those before.
+        """Time when training will be done if the rounds to come last as long as those before.
 
         The median of the finished training rounds, so that one late site does
         not move it; None before the first has finished and after the last. Rounds of
@@ -257,7 +257,7 @@ class RunState:
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
-        """Who was late, rejected or failed, in order of rounds."""
+        """The sites that were late, rejected or failed, in order of rounds."""
         return tuple(
             Incident(r.round, s.site, s.status, s.detail) for r in self.rounds for s in r.troubled
         )
@@ -293,7 +293,7 @@ class RunState:
         )
 
     def _awaited_of(self, site: str) -> str:
-        """Why the run waits for a site; empty when it does not."""
+        """Say why the run waits for a site; empty when it does not."""
         if self.waiting is None or site not in self.waiting.sites or self.verdict:
             return ""
         return _AWAITED_OF[self.waiting.what]
@@ -318,7 +318,7 @@ class RunState:
 
 
 def rounds_of(state: RunState) -> str:
-    """What a run's rounds of work are called."""
+    """Name a run's rounds of work."""
     return "training rounds" if state.kind in TRAINED else "rounds"
 
 

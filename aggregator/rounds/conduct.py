@@ -93,7 +93,7 @@ class Conductor:
         return self._finish(self._course.reason, ExitCode.OK)
 
     def _settle_roster(self) -> tuple[RosterEntry, ...]:
-        """Who may take part: every site admitted when the run began, in order of name."""
+        """Settle who may take part: every site admitted when the run began, in order of name."""
         known = self.store.roster()
         if known is not None:
             return known
@@ -109,7 +109,7 @@ class Conductor:
         return roster
 
     def _recall(self) -> None:
-        """What an interrupted run had come to: its rounds that count, and its blemishes."""
+        """Recall what an interrupted run had come to: its rounds that count, and its blemishes."""
         self._course.finished = sorted(set(self.store.finished_rounds()))
         for _, event in read_events(self.store.journal):
             if isinstance(event, SiteRejected):
@@ -172,7 +172,7 @@ class Conductor:
             )
 
     def _awaited(self, online: set[str], wanted: int) -> tuple[Awaited, tuple[str, ...]] | None:
-        """What is waited for, and of whom; None when the run may begin."""
+        """Say what is waited for, and of whom; None when the run may begin."""
         if len(online) < wanted:
             return "online", tuple(sorted(set(self._exchange.sites) - online))
         if self._course.finished:
@@ -208,7 +208,7 @@ class Conductor:
         return self._exchange.ask(step, self._order(step, state, ask), terms)
 
     def _merge(self, step: Step, start: RoundState, replies: dict[str, Reply]) -> RoundState:
-        """What follows from a step's answers, and from their sum where they have one."""
+        """Merge a step's answers, by their sum where they have one."""
         kinds = [kind.__name__ for kind in SUMMED.get(step.phase, ())]
         if not kinds:
             return replace(self._work.merge(step, start, replies, None), link=start.link)
@@ -235,7 +235,7 @@ class Conductor:
         )
 
     def _is_the_sum_refused(self, replies: dict[str, Reply]) -> bool:
-        """Whether most of those who answered say that the sum they were sent does not hold."""
+        """Tell whether most of those who answered say that the sum they were sent does not hold."""
         refusing = len(self._exchange.refusing_the_sum())
         return refusing > len(replies)
 

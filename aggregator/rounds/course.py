@@ -31,7 +31,7 @@ Verdict = Literal["COMPLETED", "DEGRADED", "FAILED"]
 
 @dataclass(frozen=True)
 class Step:
-    """What to ask of the sites next."""
+    """The next request to the sites."""
 
     round: int
     phase: Phase
@@ -44,7 +44,7 @@ def schedule(plan: FederationPlan) -> list[Step]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What round 0 settled: the name of the federation key and of the quantiser."""
+    """The agreement of round 0: the name of the federation key and of the quantiser."""
 
     key_id: str
     codec: str
@@ -131,7 +131,7 @@ def _rounds(numbers: Sequence[int]) -> str:
 
 
 def agree(claims: dict[str, tuple[str | None, str | None]]) -> tuple[Agreement, set[str]]:
-    """What most sites say of their sketches, and the sites that say otherwise.
+    """Find what most sites say of their sketches, and the sites that say otherwise.
 
     Args:
         claims: (key id, codec) by site.

@@ -43,7 +43,7 @@ SHORTEST_APPROVAL_S, LONGEST_APPROVAL_S = 1.0, 30.0
 
 @dataclass(frozen=True)
 class Terms:
-    """What round 0 and the run so far have settled; None where they have not yet.
+    """Terms that round 0 and the run so far have settled; None where they have not yet.
 
     Attributes:
         key_id: of the sites' sketches.
@@ -62,7 +62,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an answer is not accepted, until it is known whether the site is asked again.
+    """The reason why an answer is not accepted, until the site may be asked again.
 
     Attributes:
         code: the site's or the courier's own number; None if the answer did not hold,
@@ -227,7 +227,7 @@ class SiteExchange:
     def _take(
         self, step: Step, site: str, arrival: Arrival, terms: Terms, began: float
     ) -> Reply | None:
-        """What a node sent for its site, if it is accepted."""
+        """Take what a node sent for its site, if it is accepted."""
         seconds = self.clock() - began
         if arrival.parcel is None:
             self._refused[site] = Refusal(arrival.code, seconds=seconds)
@@ -307,7 +307,7 @@ class SiteExchange:
 
 
 def pause(waited: float) -> float:
-    """How long to wait before asking again: a tenth of the time waited so far, within bounds.
+    """Choose the wait before asking again: a tenth of the time waited so far, within bounds.
 
     Every question costs the SuperLink some 20 ms of processor time; asking five times a second
     through long rounds took more of a small machine than anything else here.
@@ -316,7 +316,7 @@ def pause(waited: float) -> float:
 
 
 def approval_pause(waited: float) -> float:
-    """How long until a site is asked again whether its people have approved the plan."""
+    """Choose the wait until a site is asked again whether its people have approved the plan."""
     return min(max(waited / 10, SHORTEST_APPROVAL_S), LONGEST_APPROVAL_S)
 
 

@@ -150,7 +150,7 @@ class PixelWork:
         )
 
     def _keep(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
-        """What the sites agree on, as the file that ``cairn-aggregator codebook build`` reads."""
+        """Write the sites' agreement as the file that ``cairn-aggregator codebook build`` reads."""
         first = replies[min(replies)].envelopes["HeavyHitters"]
         keys: NDArray[np.int64] = np.asarray(first.arrays["keys"], np.int64)
         if keys.size == 0:

@@ -36,7 +36,7 @@ APPROVAL_S = 3 * 86_400.0
 
 @dataclass(frozen=True)
 class RoundState:
-    """What the next round starts from.
+    """The state that the next round starts from.
 
     Attributes:
         round: that it is the outcome of.
@@ -74,7 +74,7 @@ def within(file: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 class RunOptions(BaseModel):
-    """What the coordinator asked for beside the plan.
+    """The coordinator's wishes beside the plan.
 
     Attributes:
         min_sites: sites to wait for before round 0.
@@ -139,7 +139,7 @@ class RunStore:
         return parse_plan(json.loads((self.folder / "plan.json").read_bytes()))
 
     def options(self) -> RunOptions:
-        """What the coordinator asked for beside the plan."""
+        """Read the coordinator's wishes beside the plan."""
         return RunOptions.model_validate_json((self.folder / "options.json").read_bytes())
 
     def record(self, event: Event) -> None:

@@ -65,7 +65,7 @@ class SuperLink:
         return {node.public_key: (node.node_id, node.status) for node in response.nodes_info}
 
     def online(self, keys: Mapping[str, ec.EllipticCurvePublicKey]) -> set[str]:
-        """Which of the named keys belong to a courier that is connected now."""
+        """Name the keys that belong to a courier that is connected now."""
         nodes = self.nodes()
         absent = (0, "")
         return {
@@ -111,7 +111,7 @@ class SuperLink:
             raise _explain(error) from error
 
     def has_ended(self, run_id: int) -> bool:
-        """Whether Flower holds a run to be over."""
+        """Tell whether Flower holds a run to be over."""
         try:
             response = self._client.ListRuns(ListRunsRequest(run_id=run_id))
         except httpx.HTTPError as error:

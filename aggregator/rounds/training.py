@@ -111,7 +111,7 @@ class TrainingWork:
     def merge(
         self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
     ) -> RoundState:
-        """What follows from a training round's sum; after an evaluation the same as before."""
+        """Apply a training round's sum; after an evaluation everything stays as before."""
         model, history = model_of(state), _history(state)
         if total is not None:
             model = advance(model, self._plan, total)
@@ -146,7 +146,7 @@ def _norms(replies: Mapping[str, Reply]) -> dict[str, float]:
 
 
 def _history(state: RoundState) -> list[float]:
-    """What the last rounds' updates were usually long, oldest first."""
+    """List how long the last rounds' updates usually were, oldest first."""
     names = sorted(name for name in state.facts if name.startswith(USUAL))
     return [float(state.facts[name]) for name in names]
 

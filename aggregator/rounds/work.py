@@ -1,4 +1,4 @@
-"""What a plan's kind does in a run: what it asks, what it merges, what it keeps.
+"""The work of a plan's kind in a run: what it asks, what it merges, what it keeps.
 
 One small module per kind behind one interface; the conductor knows no other
 difference between a run of training and one of pixels. None of them does I/O,
@@ -40,7 +40,7 @@ class Work(Protocol):
         """The state after round 0."""
 
     def ask(self, step: Step, state: RoundState | None) -> Ask:
-        """What the order of a step holds."""
+        """Write what the order of a step holds."""
 
     def codec(self, step: Step, state: RoundState | None) -> str | None:
         """Identity that the sites' records must name; None before round 0 has settled it."""

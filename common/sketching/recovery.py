@@ -234,7 +234,7 @@ class RecoverySketch:
             threshold = max(floor, int(threshold * step))
 
     def _affordable(self, threshold: float, max_queries: int) -> bool:
-        """Tell whether the first step down is; later ones keep fewer prefixes than there are keys."""
+        """Tell whether the first step down is; later ones keep fewer prefixes than keys."""
         return int(np.count_nonzero(self.histogram >= threshold)) * self._fans[0] <= max_queries
 
     def _afford(self, queries: int, max_queries: int) -> None:
