@@ -1,4 +1,4 @@
-"""How the budget over all runs stands, in words: for ``status``, ``check`` and ``--json``."""
+"""The budget over all runs, in words: for ``status``, ``check`` and ``--json``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from site_client.site import SiteFolder
 
 @dataclass(frozen=True)
 class BudgetStanding:
-    """What is spent of a budget within its window.
+    """The spending of a budget within its window.
 
     Attributes:
         days: length of the window.
@@ -29,7 +29,7 @@ class BudgetStanding:
 
     @classmethod
     def of(cls, history: History, budget: Budget, now: datetime) -> BudgetStanding:
-        """How a budget stands now."""
+        """Compute how a budget stands now."""
         items = tuple(history.spending(item, budget, now) for item in ITEMS)
         return cls(budget.days, items)
 
@@ -50,7 +50,7 @@ class BudgetStanding:
 
 
 def budget_or_none(site: SiteFolder, history: History, now: datetime) -> BudgetStanding | None:
-    """How the budget stands; None where the policy is out of sight, as in a courier's container."""
+    """Say how the budget stands; None where the policy is out of sight, as for a courier."""
     try:
         return BudgetStanding.of(history, read_policy(site.policy_file).budget, now)
     except InputDataError:
@@ -58,7 +58,7 @@ def budget_or_none(site: SiteFolder, history: History, now: datetime) -> BudgetS
 
 
 def budget_fact(site: SiteFolder, now: datetime) -> Fact:
-    """Whether anything of the budget is left, for ``cairn-site check``.
+    """Say whether anything of the budget is left, for ``cairn-site check``.
 
     Raises:
         InputDataError: the policy cannot be read.
@@ -74,7 +74,7 @@ def budget_fact(site: SiteFolder, now: datetime) -> Fact:
 
 
 def read_history(site: SiteFolder) -> History:
-    """What the ledger's file says was answered; nothing is locked or verified.
+    """Read from the ledger's file what was answered; nothing is locked or verified.
 
     Raises:
         VerificationError: a line that cannot be read.

@@ -43,7 +43,7 @@ LOOK_S = 6 * 3600.0
 
 @dataclass(frozen=True)
 class Admission:
-    """How this site stands with the aggregator.
+    """This site's standing with the aggregator.
 
     Attributes:
         state: admitted, or waiting for the coordinator.
@@ -206,7 +206,7 @@ def put_sealed_keys(site: SiteFolder, keys: Sequence[pb.SealedKey]) -> pb.PutSea
 
 
 def get_sealed_key(site: SiteFolder, generation: int = 0) -> pb.GetSealedKeyReply:
-    """What another site sealed for us: of one generation, or (0) the newest.
+    """Get what another site sealed for us: of one generation, or (0) the newest.
 
     Raises:
         CairnError: as ``renew_certificate``.

@@ -1,4 +1,4 @@
-"""What a site did last, from its own files; nothing is locked, changed or asked of anybody."""
+"""A site's last doings, from its own files; nothing is locked, changed or asked of anybody."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def normalised(name: str) -> str:
 
 
 def lock_file(role: str) -> Path:
-    """Where a role's lock lies."""
+    """Return the path of a role's lock."""
     return LOCKS / f"{role}.lock"
 
 
@@ -107,7 +107,7 @@ def check_platform() -> None:
 
 
 def resolve(requirements: Sequence[str], constraints: Path | None) -> list[Pin]:
-    """What pip would install, wheels only; nothing is installed.
+    """List what pip would install, wheels only; nothing is installed.
 
     Raises:
         UnreachableError: pip could not resolve.

@@ -1,4 +1,4 @@
-"""What an image's HEALTHCHECK asks: does this container still do its work? Exit 0 or 1, one line.
+"""An image's HEALTHCHECK: does this container still do its work? Exit 0 or 1, one line.
 
 Standard library only, no images, no keys. The courier and the aggregator are asked
 over the network as a site would ask; the worker by what only a living one does.
@@ -22,7 +22,7 @@ LONGEST_WAIT_S = float(os.environ.get("CAIRN_LONGEST_WAIT_S", "21600"))
 
 
 class SickError(Exception):
-    """What is wrong, in one line."""
+    """A failure of health, in one line."""
 
 
 def worker(site: Path) -> str:

@@ -160,7 +160,7 @@ def start_baselines(processes: Processes) -> None:
 
 
 def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
-    """What an auditor finds in each site's ledger, with what its courier really sent."""
+    """Audit each site's ledger, with what its courier really sent."""
     verdicts = []
     for site in SITES:
         text = processes.run(
@@ -214,7 +214,7 @@ def held_out(result: dict[str, object]) -> tuple[HeldOut, DrawnSearch]:
 
 
 def overhead_note(processes: Processes) -> str:
-    """What the federation's processes needed of memory and processor."""
+    """Report what the federation's processes needed of memory and processor."""
     peaks, spent = processes.peak_mb, processes.cpu_s
     training = sum(spent.get(f"{site}-worker", 0.0) for site in SITES)
     courier = max(peaks.get(f"{site}-courier", 0.0) for site in SITES)

@@ -48,7 +48,7 @@ _HEAD_MM = 280.0
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a hospital scans.
+    """A hospital's way of scanning.
 
     Attributes:
         suffix: what BIDS calls the contrast.
@@ -78,7 +78,7 @@ PROTOCOLS = (
 
 @dataclass(frozen=True)
 class DemoData:
-    """What was written.
+    """The files that were written.
 
     Attributes:
         sites: each site's data folder.

@@ -84,7 +84,7 @@ def run_plan(processes: Processes, folder: Path, *words: str) -> Path:
 
 
 def last_round(run: Path) -> Path:
-    """Where a run keeps what its last round came to."""
+    """Return the folder of what a run's last round came to."""
     return max((run / "rounds").iterdir(), key=lambda kept: kept.name)
 
 

@@ -105,7 +105,7 @@ def band_names(count: int = BANDS) -> tuple[str, ...]:
 
 
 def scene_folder() -> Path:
-    """Where the scene lies in tensorly's distribution, found without importing its code.
+    """Find the scene in tensorly's distribution, without importing its code.
 
     Raises:
         InputDataError: tensorly is not installed, or no longer carries the scene.
@@ -187,7 +187,7 @@ def write_sites(folder: Path, scene: Scene) -> tuple[Path, ...]:
 
 
 def slide_name(block: Block) -> str:
-    """What the block's slide is called at its site."""
+    """Name the block's slide at its site."""
     return block.name + (".ome.tif", "", ".npy")[block.site]
 
 

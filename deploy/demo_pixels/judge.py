@@ -1,4 +1,4 @@
-"""What the demonstration can know because it has everything: exact counts and the true labels.
+"""The demonstration's own knowledge, since it has everything: exact counts and true labels.
 
 No party of a real federation could compute any of this. Nothing here changes what the
 federation did; it names the clusters, as a person at the page would, and measures.
@@ -55,7 +55,7 @@ class Exact:
         return cls(keys, counts, of.reshape(scene.shape[:2]).astype(np.int64))
 
     def passing(self, asked: Pixels) -> NDArray[np.bool_]:
-        """Which keys a plan lets be named, were counts exact; bool[n]."""
+        """Mark the keys that a plan lets be named, were counts exact; bool[n]."""
         present = np.count_nonzero(self.counts >= asked.presence_floor, axis=1)
         frequent = self.counts.sum(axis=1) >= asked.key_pixels
         return np.asarray(frequent & (present >= asked.key_sites), np.bool_)
@@ -71,7 +71,7 @@ def site_of(shape: tuple[int, ...]) -> I64:
 
 @dataclass(frozen=True)
 class Recovery:
-    """How well the federation found what it was allowed to find.
+    """The share that the federation found of what it was allowed to find.
 
     Attributes:
         keys: that were named.

@@ -25,7 +25,7 @@ NAMED_BY: Final = (
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What came of the federation, read from where its parties keep it.
+    """The results of the federation, read from where its parties keep them.
 
     Attributes:
         keys: released keys and their counts.

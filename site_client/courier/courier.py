@@ -218,7 +218,7 @@ class Courier:
 
 
 def node_id_file(folder: Path) -> Path:
-    """Where a courier remembers its node's id; there since the aggregator first took its key."""
+    """Return the file of a courier's node id; there since the aggregator first took its key."""
     return folder / "node-id"
 
 

@@ -74,7 +74,7 @@ _ADVICE = {
 
 
 class RunOverError(VerificationError):
-    """What was asked concerns a run that is no longer running; the connection is sound."""
+    """The run in question is no longer running; the connection is sound."""
 
 
 class UnknownKeyError(VerificationError):
@@ -96,7 +96,7 @@ class Incoming:
 
 
 def message_stub(message: Message) -> bytes:
-    """What must be kept to answer a message after a restart; holds no content."""
+    """Reduce a message to what answers it after a restart; holds no content."""
     stub: bytes = message_to_proto(remove_content_from_message(message)).SerializeToString()
     return stub
 

@@ -25,7 +25,7 @@ from site_client.egress.policy import Policy
 
 @dataclass(frozen=True)
 class Context:
-    """What a release is measured against; none of it comes from the release.
+    """Everything that a release is measured against; none of it comes from the release.
 
     Attributes:
         site, run, round, phase, plan: of the order that is answered.
@@ -128,7 +128,7 @@ def _check_size(size: int, context: Context) -> None:
 
 
 def _check_policy(envelope: Envelope, context: Context) -> None:
-    """What this site asks for beyond the rules of every site."""
+    """Check what this site asks for beyond the rules of every site."""
     record, allowed = envelope.record, context.policy.records.allowed
     _require(record.record_type in allowed, "record_type", " or ".join(allowed), record.record_type)
     tier = max(context.plan.limits.privacy_tier, context.policy.privacy.least_tier)

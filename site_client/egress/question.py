@@ -1,4 +1,4 @@
-"""Which order is being answered, in the words that every record about it carries.
+"""The order that is being answered, in the words that every record about it carries.
 
 An answer is decided once and noted before it is recorded; the note holds what its
 records say, so that an answer that a crash cut short is completed with the same words.
@@ -23,7 +23,7 @@ _SIGNATURE_BYTES = 64
 
 @dataclass(frozen=True)
 class Question:
-    """Which order is being answered.
+    """The order that is being answered.
 
     Attributes:
         order_sha256: of the order's own bytes; stands in every record about it. It names
@@ -87,7 +87,7 @@ class Question:
 
 
 class OrderFields(TypedDict):
-    """What was asked and what was in force, as a ledger record says it."""
+    """A ledger record's fields of what was asked and what was in force."""
 
     phase: str
     order_sha256: str
@@ -109,7 +109,7 @@ def order_fields(question: Question, context: Context) -> OrderFields:
 
 
 class Intent(Frozen):
-    """What was decided to leave; ``proofs`` once every record is committed.
+    """The decision of what leaves; ``proofs`` once every record is committed.
 
     Attributes:
         payloads: digests of the envelopes, which lie in the ledger's archive.

@@ -1,4 +1,4 @@
-"""How much of the crops trained on an attack's pictures show, beside a guess that never looked.
+"""The share of the crops trained on that an attack's pictures show, beside a blind guess.
 
 Every picture is compared with every crop, cut by cut, and the best counts: an attacker
 who cannot tell his good pictures from his bad ones is flattered by that. Peak
@@ -25,7 +25,7 @@ _AT_ONCE = 2**24
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """How well every cut of every crop was hit.
+    """The scores of every cut of every crop.
 
     Attributes:
         found_db: float64[crops, cuts], by the best of the attack's pictures; 0 without any.
@@ -98,7 +98,7 @@ class Scoring:
             self._picture = pictures[pick[row]].copy()
 
     def scores(self) -> Scores:
-        """What was found until now."""
+        """Return the scores until now."""
         return Scores(
             found_db=decibels(self._error),
             unseen_db=decibels(self._unseen),

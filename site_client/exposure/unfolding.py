@@ -66,7 +66,7 @@ def unfold(
 
 
 def _taps_of_channels(weights: Mapping[str, NDArray[np.float32]]) -> list[list[_Tap]]:
-    """What each channel of the last convolution copies, heaviest first; empty if it mixes."""
+    """List what each channel of the last convolution copies, heaviest first; empty if it mixes."""
     traced: list[list[_Tap]] = [[_Tap(cut, 0, 0, 1.0)] for cut in range(_CUTS)]
     for name, apart in _LAYERS:
         kernels = np.asarray(weights[f"{name}.weight"], np.float64)

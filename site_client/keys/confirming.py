@@ -1,4 +1,4 @@
-"""What a person typed after a telephone call, against what the aggregator has shown.
+"""A person's typing after a telephone call, against what the aggregator has shown.
 
 A site is confirmed by digits that its own staff read aloud, never by a yes. Pure:
 the words of the refusals are here, the record is made by ``site_client.decisions``.

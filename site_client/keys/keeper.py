@@ -73,7 +73,7 @@ class KeyKeeper:
 
     @property
     def expects_key(self) -> bool:
-        """Whether a key, or a newer one, is on its way here without anybody's hands.
+        """True if a key, or a newer one, is on its way here without anybody's hands.
 
         Raises:
             InputDataError: the site's settings, its policy or a key cannot be read.

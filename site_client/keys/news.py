@@ -1,4 +1,4 @@
-"""What the courier heard about the federation key, as one file for the worker.
+"""The courier's news of the federation key, as one file for the worker.
 
 Public things and ciphertext for this site, exactly as the desk said them: nothing
 in here is believed before ``trust`` and ``keeper`` have verified it.
@@ -25,7 +25,7 @@ class _News(BaseModel):
 
 
 class Newest(_News):
-    """Which key the desk says is the newest.
+    """The newest key, by the desk's word.
 
     Attributes:
         generation: 0: no site has sealed a key yet.
@@ -51,7 +51,7 @@ class PeerNews(_News):
 
 
 class SealedNews(_News):
-    """What the desk says was sealed to us; box and signature in hex."""
+    """A key that the desk says was sealed to us; box and signature in hex."""
 
     for_site: SiteName
     from_site: SiteName
@@ -75,7 +75,7 @@ class KeyNews(_News):
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """What ``put`` wrote.
+        """Read what ``put`` wrote.
 
         Raises:
             InputDataError: it is something else.

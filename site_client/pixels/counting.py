@@ -42,7 +42,7 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class PixelTables:
-    """What a site tells of its keys: views that add up across sites.
+    """A site's word about its keys: views that add up across sites.
 
     Attributes:
         views: full sketch, sketches of key prefixes, exact histogram of short prefixes.
@@ -176,7 +176,7 @@ class PixelCounter:
 
 
 class _Seen:
-    """Which keys were here before, in fixed memory: a Bloom filter, keyed.
+    """The keys that were here before, in fixed memory: a Bloom filter, keyed.
 
     A key that was here is always known; a new one is mistaken for an old one with a
     probability that stays below 1 in 1,000 for 10 million keys.
@@ -188,7 +188,7 @@ class _Seen:
         self._salt = salt
 
     def fresh(self, keys: U64) -> U64:
-        """Those of the different ``keys`` that are new; from now on they are old."""
+        """Pick those of the different ``keys`` that are new; from now on they are old."""
         x = keys ^ self._salt  # then the splitmix64 finaliser
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""Which keys of the merged tables may be named: recovery at a site, then the gate.
+"""Keys of the merged tables that may be named: recovery at a site, then the gate.
 
 Pure functions: nothing here opens, sends or logs. A key passes only when it is
 frequent, clear of the sketch's own error and present at several sites; keys that
@@ -29,7 +29,7 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ReleaseRule:
-    """What a key must reach to be named outside the sites.
+    """The conditions for naming a key outside the sites.
 
     Attributes:
         pixels: fewest pixels in the whole federation.

@@ -30,7 +30,7 @@ Progress = Callable[[int], None]
 
 
 class PixelSource(Protocol):
-    """What is summed: a `Slide`, or anything else that yields a slide's pixels."""
+    """The source of what is summed: a `Slide`, or anything else that yields a slide's pixels."""
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ class PixelSource(Protocol):
 
 
 def survey(slide: PixelSource, scale: int = 1, progress: Progress | None = None) -> PixelSurvey:
-    """How bright pixels are and how bands go together.
+    """Sum how bright pixels are and how bands go together.
 
     Args:
         slide: of uint8, uint16 or float32.
@@ -85,7 +85,7 @@ def survey(slide: PixelSource, scale: int = 1, progress: Progress | None = None)
 def component_ranges(
     slide: PixelSource, projection: PixelProjection, progress: Progress | None = None
 ) -> ComponentRanges:
-    """Where the components of the slide's foreground lie, divided by intensity.
+    """Sum where the components of the slide's foreground lie, divided by intensity.
 
     Args:
         slide: with the projection's bands.

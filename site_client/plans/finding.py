@@ -84,7 +84,7 @@ def known_plans(site: SiteFolder, standing: Standing | None = None) -> tuple[Kno
 
 
 def plans_that_wait(site: SiteFolder, standing: Standing | None = None) -> tuple[KnownPlan, ...]:
-    """Those for which a person is asked now, first heard of first.
+    """List the plans for which a person is asked now, first heard of first.
 
     Raises:
         VerificationError: a line of the ledger cannot be read.
@@ -159,7 +159,7 @@ def _decided(standing: Standing, fingerprint: str) -> tuple[State, Decided | Non
 
 
 def _asks_people(site: SiteFolder) -> bool:
-    """Whether a person is asked at all; of a policy that cannot be read, yes."""
+    """Tell whether a person is asked at all; of a policy that cannot be read, yes."""
     try:
         return read_policy(site.policy_file).plans.approval == "each"
     except InputDataError:

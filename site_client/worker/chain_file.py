@@ -1,4 +1,4 @@
-"""What a run has come to, on the worker's disk: one file, whole or absent.
+"""The derived state of a run on the worker's disk: one file, whole or absent.
 
 A worker that was killed goes on from here with the next order's sum; a site that was
 away for rounds needs the sums from here on and no others. Merged tables of pixels are
@@ -87,7 +87,7 @@ class ChainFile:
         write_atomically(self._path, pack(header.model_dump(mode="json"), arrays))
 
     def load(self) -> Derived | None:
-        """What was kept, or None where nothing was.
+        """Read what was kept; None where nothing was.
 
         Raises:
             ChangedRosterError: the run had other sites then.

@@ -91,7 +91,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a round of a plan would let out of this site.
+    """The releases that a round of a plan would let out of this site.
 
     Attributes:
         plan, plan_fingerprint, policy_sha256: what was in force.
@@ -114,7 +114,7 @@ class Rehearsal:
 
     @property
     def allowed(self) -> bool:
-        """Whether everything may leave."""
+        """True if everything may leave."""
         return bool(self.findings) and not any(finding.refusal for finding in self.findings)
 
     def as_dict(self) -> dict[str, object]:
@@ -199,7 +199,7 @@ def rehearse(
 def _expose(
     study: Study, plan: FederationPlan, watched: list[Situations], progress: Progress | None
 ) -> Exposure:
-    """What known attacks read out of the round that a study has just trained."""
+    """Examine what known attacks read out of the round that a study has just trained."""
     from site_client.exposure.examine import RehearsedRound, examine
 
     last = study.last_update if isinstance(study, TrainingStudy) else None
@@ -210,7 +210,7 @@ def _expose(
 
 
 def _orders(begin: OrderTerms, brought: Brought | None) -> Generator[Order, list[Envelope], None]:
-    """What the aggregator would ask; takes the answer to each order and gives the next."""
+    """Yield what the aggregator would ask; takes the answer to each order and gives the next."""
     yield _order(begin)
     if brought is not None:
         asked = replace(begin, round=1, phase="embed", codec=brought.codec)
@@ -238,7 +238,7 @@ def _codec_after(asked: OrderTerms, sums: Summand) -> str:
 
 
 def _as_if_alone(derived: Derived, answer: list[Envelope]) -> Derived:
-    """What a run of pixels would have come to if this site's sums were everybody's."""
+    """Derive what a run of pixels would have come to if this site's sums were everybody's."""
     for envelope in answer:
         match envelope.record:
             case PixelStatistics(subject="survey"):
@@ -260,7 +260,7 @@ def _start(site: SiteFolder, plan: FederationPlan, policy: Policy) -> Weights | 
 
 
 def _order(asked: OrderTerms) -> Order:
-    """What the aggregator would ask, if this site were the only one of the run."""
+    """Write what the aggregator would ask, if this site were the only one of the run."""
     header = OrderHeader(
         run=asked.run,
         round=asked.round,

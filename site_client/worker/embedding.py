@@ -116,7 +116,7 @@ class EmbedStudy:
 
 @dataclass(frozen=True)
 class MapFile:
-    """What is written of slides that are embedded alone.
+    """The file written of slides that are embedded alone.
 
     Attributes:
         path: ends in .mha, .nii or .nii.gz.
@@ -185,7 +185,7 @@ def embed_alone(
 
 @dataclass(frozen=True)
 class Brought:
-    """What the order of an embedding run brings along.
+    """The codec and codebook that the order of an embedding run brings along.
 
     Attributes:
         codec: canonical JSON of the codec.

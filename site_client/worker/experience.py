@@ -63,7 +63,7 @@ def public_key_id() -> str:
 
 
 class Frequencies:
-    """How often each experience was met in the federation: estimates, plus our own exact counts.
+    """Frequency of each experience in the federation: estimates, plus our own exact counts.
 
     The merged sketch knows every site's earlier rounds; what this site meets now
     is not in it yet and is counted exactly.

@@ -1,4 +1,4 @@
-"""Which number stands for which failure.
+"""Numbers of failures: one for each.
 
 The text of an exception can hold a path, a name or a value. It goes into the
 worker's own log; only the number goes on. Nothing here looks into a text except

@@ -35,7 +35,7 @@ EVALUATION_SEED = 1
 
 @dataclass(frozen=True)
 class LocalRound:
-    """What one round of local training did."""
+    """The outcome of one round of local training."""
 
     round: int
     training: TrainingReport

@@ -289,7 +289,7 @@ class Worker:
         return key
 
     def _derive(self, order: Order, key: FederationKey, policy: Policy) -> Derived:
-        """What the run has come to, from what is known here and the sums beside the order.
+        """Derive what the run has come to, from what is known here and the sums beside the order.
 
         Raises:
             ForgedSumError, BehindError, UnknownPeersError, UnknownStartError: nothing can
@@ -394,7 +394,7 @@ class Worker:
         return None if opened.fault is not None else opened.order
 
     def _record_decisions(self) -> None:
-        """What a person decided meanwhile becomes a record, and counts from now on."""
+        """Record what a person decided meanwhile; it counts from now on."""
         for record in record_decisions(self._site, self._ledger):
             self._standing.take(record)
             LOG.info("%s by %s is recorded", record.event, record.person)

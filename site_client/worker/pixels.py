@@ -104,7 +104,7 @@ class Slides:
             before += slide.pixels
 
     def count(self) -> int:
-        """How many there are, every header read.
+        """Count the slides, every header read.
 
         Raises:
             InputDataError: as ``open``.

@@ -97,7 +97,7 @@ def draw_pair(pair: Pair) -> NDArray[np.uint8]:
 
 
 def _attacks(rehearsal: Rehearsal) -> list[_Attack]:
-    """What each attack got, with its picture if it made any."""
+    """Show what each attack got, with its picture if it made any."""
     exposure = rehearsal.exposure
     pairs: dict[str, Pair | None] = {found.attack: found.best for found in exposure.readings}
     shown: list[_Attack] = []

@@ -1,4 +1,4 @@
-"""What a worker needs before it can answer: keys, the gate's context, a study for a plan.
+"""Everything a worker needs before it can answer: keys, the gate's context, a study for a plan.
 
 Shared by the loop and by ``dry_run``, so that a rehearsal is measured by exactly
 what an answer would be measured by.
@@ -46,7 +46,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Keys:
-    """What the worker holds beside the federation's keys; the ledger key never leaves it."""
+    """The worker's keys beside the federation's; the ledger key never leaves it."""
 
     ledger: SigningKey
     witness: PublicKey
@@ -93,7 +93,7 @@ class OrderTerms:
 
     @property
     def identity(self) -> str:
-        """What the answer's records must name as their codec."""
+        """The codec that the answer's records must name."""
         match self.plan.kind:
             case "pixels":
                 text = self.codec
@@ -105,7 +105,7 @@ class OrderTerms:
 
 
 def make_context(asked: OrderTerms, policy: Policy, key: FederationKey | None) -> Context:
-    """What the gate measures an answer against.
+    """Collect what the gate measures an answer against.
 
     A site that lacks the key has no key id, so that no sketch of its can pass; its
     number still can.

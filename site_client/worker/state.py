@@ -1,4 +1,4 @@
-"""What a worker keeps of a run between rounds, so that a killed one goes on bit for bit.
+"""A worker's state of a run between rounds, so that a killed one goes on bit for bit.
 
 One safetensors file per trained round under ``worker/state/<run>/``, whole or
 absent. The last two are kept: the state *before* a round must survive until the
@@ -40,7 +40,7 @@ class SavedStates:
 
     @property
     def folder(self) -> Path:
-        """Where this run's files lie."""
+        """Folder of this run's files."""
         return self.root / self.run
 
     def save(self, round_: int, state: dict[str, NDArray[np.generic]]) -> None:

@@ -31,7 +31,7 @@ State = dict[str, NDArray[np.generic]]
 
 
 class About(TypedDict):
-    """What every record of an answer says."""
+    """The fields of every record of an answer."""
 
     plan_fingerprint: str
     site: str
@@ -41,7 +41,7 @@ class About(TypedDict):
 
 @dataclass(frozen=True)
 class Subject:
-    """What a study's records are about; equal in every record of an order.
+    """The subject of a study's records; equal in every record of an order.
 
     Attributes:
         site, run: who answers, for which run.
