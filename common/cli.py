@@ -50,7 +50,7 @@ def echo_json(value: object) -> None:
 
 
 def shown(text: str) -> str:
-    """A text that somebody else wrote, without what would steer a terminal or turn its line."""
+    """Strip a text that somebody else wrote of all that would steer a terminal or turn its line."""
     return "".join("?" if _STEERS.match(letter) else letter for letter in text)
 
 

@@ -117,7 +117,7 @@ class JoinRequest(_Document):
         return REQUEST_CONTEXT + canonical_json(self.model_dump(exclude={"signature"}))
 
     def signed(self, key: SigningKey) -> JoinRequest:
-        """The same with the ledger key's signature."""
+        """Return the same with the ledger key's signature."""
         return self.model_copy(update={"signature": key.sign(self._signed_bytes()).hex()})
 
     def verify(self) -> None:
@@ -143,13 +143,13 @@ class JoinRequest(_Document):
         return sha256_hex(canonical_json(self.model_dump()))
 
     def to_json(self) -> bytes:
-        """The file."""
+        """Return the file."""
         value = self.model_dump(mode="json")
         return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def parse_time(text: str) -> datetime:
-    """An aware time from ISO 8601.
+    """Return an aware time from ISO 8601.
 
     Raises:
         InputDataError: another text, or a time without its zone.
@@ -181,7 +181,7 @@ def read_invite(path: Path) -> Invite:
 
 
 def parse_request(data: bytes, source: str = "request.json") -> JoinRequest:
-    """A join request from its JSON bytes.
+    """Return a join request from its JSON bytes.
 
     Raises:
         InputDataError: not valid.

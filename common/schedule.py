@@ -17,7 +17,7 @@ _AROUND: Final[frozenset[Phase]] = frozenset({"begin", "evaluate"})
 
 
 def schedule(plan: FederationPlan) -> tuple[Phase, ...]:
-    """The phase of every round, from round 0 on."""
+    """Return the phase of every round, from round 0 on."""
     match plan.kind:
         case "training" | "no-op":
             training: list[Phase] = ["train"] * plan.rounds.training

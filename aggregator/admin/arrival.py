@@ -39,7 +39,7 @@ class Asking(BaseModel):
 
 
 def note_asking(folder: FederationFolder, site: str, given: int, now: float | None = None) -> None:
-    """An admitted site asked how things stand.
+    """Note that an admitted site asked how things stand.
 
     Args:
         folder: the federation's.

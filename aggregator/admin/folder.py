@@ -244,7 +244,7 @@ class FederationFolder:
         return {name: site for name, site in self.known().items() if not site.revoked}
 
     def waiting(self) -> dict[str, JoinRequest]:
-        """Requests that came with a good token and wait for the coordinator, by site."""
+        """Return the requests that came with a good token and wait for the coordinator, by site."""
         return {
             path.parent.name: read_request(path)
             for path in sorted(self.sites.glob("*/waiting.json"))
@@ -259,7 +259,7 @@ class FederationFolder:
             yield
 
     def run(self, name: str) -> Path:
-        """The folder of a run.
+        """Return the folder of a run.
 
         Raises:
             InputDataError: there is no such run.

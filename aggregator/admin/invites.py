@@ -76,7 +76,7 @@ def make_invite(
     images: int | None = None,
     now: datetime | None = None,
 ) -> Invite:
-    """The file that tells one site whom to trust, and lets its keys in once.
+    """Return the file that tells one site whom to trust, and lets its keys in once.
 
     Args:
         folder: the federation's.
@@ -129,7 +129,7 @@ def make_invite(
 
 
 def invite_toml(invite: Invite) -> bytes:
-    """An invite as a file."""
+    """Return an invite as a file."""
     return tomli_w.dumps(invite.model_dump(), multiline_strings=True).encode()
 
 
@@ -213,7 +213,7 @@ def standing(folder: FederationFolder, request: JoinRequest) -> Enrolled:
 
 
 def site_that_asks(folder: FederationFolder, name: str) -> JoinRequest:
-    """The keys that a site is known by, whether admitted or waiting.
+    """Return the keys that a site is known by, whether admitted or waiting.
 
     Raises:
         RefusedError: not known, or revoked.
@@ -232,7 +232,7 @@ def site_that_asks(folder: FederationFolder, name: str) -> JoinRequest:
 
 
 def admitted_site(folder: FederationFolder, name: str) -> AdmittedSite:
-    """A site that is admitted.
+    """Return a site that is admitted.
 
     Raises:
         RefusedError: it waits, is not known, or was revoked.

@@ -71,7 +71,7 @@ class _File(BaseModel):
 
 
 def newest(folder: FederationFolder) -> Generation:
-    """The generation that all sites should have."""
+    """Return the generation that all sites should have."""
     path = folder.generation_file
     return _parse(path, Generation) if path.exists() else Generation()
 

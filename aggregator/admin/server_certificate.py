@@ -130,6 +130,6 @@ def _threshold(ca_certificate: x509.Certificate, own: x509.Certificate) -> int:
 
 
 def _names(own: x509.Certificate) -> list[str]:
-    """The host names and addresses that a certificate is for."""
+    """Return the host names and addresses that a certificate is for."""
     names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return [str(name.value) for name in names]

@@ -46,7 +46,7 @@ def answering(method: str, context: grpc.ServicerContext, count: Count) -> Itera
 
 
 def coordinator_of(folder: FederationFolder, context: grpc.ServicerContext) -> str:
-    """The coordinator who asks.
+    """Return the coordinator who asks.
 
     Raises:
         RefusedError: a site, or a credential that was withdrawn.

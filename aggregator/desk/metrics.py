@@ -95,7 +95,7 @@ class _Federation(Collector):
 
 
 def _run(name: str, state: RunState) -> Iterator[Metric]:
-    """The newest run."""
+    """Yield the newest run's metrics."""
     for metric, text, value in (
         ("cairn_run_round", "Round of work that goes on, or the last one.", state.round),
         ("cairn_run_rounds", "Rounds of work that the plan has.", state.planned_rounds),

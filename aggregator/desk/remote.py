@@ -78,7 +78,7 @@ class RemoteDesk:
 
     @classmethod
     def from_file(cls, file: Path) -> RemoteDesk:
-        """The desk that a credential file names."""
+        """Return the desk that a credential file names."""
         return cls(read_credential(file), file)
 
     @property
@@ -103,7 +103,7 @@ class RemoteDesk:
         )
 
     def facts(self, plan: bytes) -> list[tuple[str, str]]:
-        """A plan as a person reads it before it starts."""
+        """Return a plan as a person reads it before it starts."""
         with self._stub() as stub:
             reply = stub.StartRound(
                 pb.StartRoundRequest(plan=plan, check_only=True), timeout=START_S
@@ -113,7 +113,7 @@ class RemoteDesk:
     def invite(
         self, site: str, *, days: int, auto_admit: bool, by_mail: bool, images: int | None = None
     ) -> bytes:
-        """An invite (TOML); one without a token is made where the folder is."""
+        """Return an invite (TOML); one without a token is made where the folder is."""
         if by_mail:
             raise UsageError(
                 "an invite without a token is made at the aggregator",
@@ -175,7 +175,7 @@ class RemoteDesk:
 
     @contextmanager
     def journal(self, run: str, *, follow: bool = False, since: int = 0) -> Iterator[Journal]:
-        """A run's events, mirrored; what goes wrong with the mirror is raised at the end.
+        """Follow a run's events, mirrored; what goes wrong with the mirror is raised at the end.
 
         Raises:
             CairnError: the desk refused, or was silent for a minute.
@@ -199,7 +199,7 @@ class RemoteDesk:
                 raise mirror.failure
 
     def report(self, run: str) -> Iterator[bytes]:
-        """A run as one HTML page, piece by piece."""
+        """Yield a run as one HTML page, piece by piece."""
         with self._stub() as stub:
             for chunk in stub.FetchReport(pb.FetchReportRequest(run=run), timeout=REPORT_S):
                 yield chunk.data

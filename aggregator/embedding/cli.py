@@ -170,7 +170,7 @@ def label(file: Path, groups: tuple[str, ...], output: Path, as_json: bool) -> N
 @click.argument("file", metavar="CODEBOOK", type=_FILE)
 @json_option
 def show(file: Path, as_json: bool) -> None:
-    """The clusters and groups of CODEBOOK."""
+    """Show the clusters and groups of CODEBOOK."""
     book = _read(file)
     if as_json:
         echo_json(_document(book))
@@ -268,7 +268,7 @@ def _read(path: Path) -> Codebook:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """The file appears whole or not at all."""
+    """Write a file that appears whole or not at all."""
     draft = path.with_name(path.name + ".part")
     draft.write_bytes(data)
     draft.replace(path)

@@ -74,7 +74,7 @@ class Projection:
 
 
 def read_projection(path: Path) -> Projection:
-    """The way back to bands from JSON: of a pixel codec, or any affine one.
+    """Return the way back to bands from JSON: of a pixel codec, or any affine one.
 
     Either the codec as the plan holds it (its ``as_dict``), or ``{"names":
     [...], "matrix": [[...]], "offset": [...]}`` with one row of ``matrix`` per digit

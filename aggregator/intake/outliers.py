@@ -86,7 +86,7 @@ def oversized(
 
 
 def reference(norms: Iterable[float]) -> float:
-    """The lower median of norms, 0 of none: what a round that counts leaves to ``history``.
+    """Return the lower median of norms, 0 of none: what a round that counts leaves to ``history``.
 
     Args:
         norms: of the updates that were added.

@@ -158,7 +158,7 @@ def _verify(
 
 
 def _recorded_arrays(verified: VerifiedRecord) -> tuple[ArrayDescription, ...]:
-    """The ledger's description of the arrays, in the envelope's terms."""
+    """Return the ledger's description of the arrays, in the envelope's terms."""
     return tuple(
         ArrayDescription(array.name, array.dtype, tuple(array.shape), array.sha256)
         for array in verified.record.arrays or ()

@@ -76,7 +76,7 @@ def bytes_out(state: RunState) -> Markup | None:
 
 
 def _short(value: int) -> str:
-    """A size for an axis, without idle zeros: 2 MB."""
+    """Return a size for an axis, without idle zeros: 2 MB."""
     number, unit = size(value).split()
     return f"{float(number):g} {unit}"
 
@@ -147,7 +147,7 @@ def _so_far(state: RunState, r: RoundSummary) -> float:
 
 
 def _round_name(axes: Axes, r: RoundSummary, begin: float, room: float) -> None:
-    """A round's name above its first moment, where there is room (pixels) for it."""
+    """Write a round's name above its first moment, where there is room (pixels) for it."""
     name = {"begin": "start", "evaluate": "eval."}.get(r.phase, str(r.round))
     if room > 4 + 7 * len(name):
         axes.annotate(
@@ -245,5 +245,5 @@ def _level_colour(level: int) -> str:
 
 
 def level_colours(value: DrawnSearch) -> tuple[tuple[int, str], ...]:
-    """The levels that occur, each with its colour, for the caption."""
+    """Return the levels that occur, each with its colour, for the caption."""
     return tuple((n, _level_colour(n)) for n in sorted({p[2] for p in value.path}))

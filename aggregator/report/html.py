@@ -80,12 +80,12 @@ def write_report(path: Path, state: RunState, extras: ReportExtras | None = None
 
 
 def render(state: RunState, extras: ReportExtras) -> str:
-    """The page as a string."""
+    """Return the page as a string."""
     return _environment().get_template("report.html.j2").render(_context(state, extras))
 
 
 def summary_json(state: RunState, extras: ReportExtras | None = None) -> dict[str, object]:
-    """The run in a few numbers, for scripts.
+    """Return the run in a few numbers, for scripts.
 
     Errors (mm) are those on held-out subjects when there are any, otherwise
     the sites' own evaluations; unknown ones are None. ``bytes_out`` has one

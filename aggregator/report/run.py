@@ -83,7 +83,7 @@ class RoundSummary:
     sketch_total: int = 0
 
     def of(self, site: str) -> SiteRound | None:
-        """A site's part, None when it was not asked."""
+        """Return a site's part, None when it was not asked."""
         return next((s for s in self.sites if s.site == site), None)
 
     @property
@@ -233,7 +233,7 @@ class RunState:
         return self.elapsed_at(self.updated_at)
 
     def elapsed_at(self, now: datetime) -> float:
-        """The same for a run that goes on, seen at ``now``."""
+        """Return the same for a run that goes on, seen at ``now``."""
         if self.resumed_at is None:
             return self.earlier_s
         return self.earlier_s + max(0.0, (now - self.resumed_at).total_seconds())
@@ -263,7 +263,7 @@ class RunState:
         )
 
     def why(self, most: int = 3) -> tuple[str, ...]:
-        """The incidents in words, at most so many and how many more there are."""
+        """Return the incidents in words, at most so many and how many more there are."""
         told = [
             f"round {i.round}: {i.site} {'was late' if i.kind == 'late' else i.kind}"
             + (f" ({i.why})" if i.why else "")
@@ -274,7 +274,7 @@ class RunState:
         return tuple(told)
 
     def site(self, name: str) -> SiteState:
-        """A site as it stands now."""
+        """Return a site as it stands now."""
         parts = [part for r in self.rounds if (part := r.of(name))]
         now = self.current.of(name) if self.current and not self._interrupted else None
         status: Status = now.status if now else "waiting"
@@ -313,7 +313,7 @@ class RunState:
         return tuple(sorted(points.items()))
 
     def evaluated(self) -> tuple[RoundSummary, ...]:
-        """The rounds in which any site told its errors."""
+        """Return the rounds in which any site told its errors."""
         return tuple(r for r in self.rounds if mean_mm(r.errors) is not None)
 
 
@@ -328,7 +328,7 @@ def mean_mm(errors: Iterable[LandmarkError], landmark: str | None = None) -> flo
 
 
 def prior_mm(errors: Iterable[LandmarkError], landmark: str | None = None) -> float | None:
-    """The constant mean-position predictor's error in mm on the same cases, weighted alike."""
+    """Average the mean-position predictor's errors in mm on the same cases, weighted alike."""
     return _weighted(errors, landmark, "prior_um")
 
 

@@ -30,7 +30,7 @@ __all__ = ["RunState", "fold"]
 
 
 def fold(events: Iterable[Event], start: RunState | None = None) -> RunState:
-    """The state after ``events``; ``start`` is the state that earlier events led to."""
+    """Return the state after ``events``; ``start`` is the state that earlier events led to."""
     state = start if start is not None else RunState()
     for event in events:
         state = replace(_step(state, event), updated_at=event.ts)
@@ -125,7 +125,7 @@ def _site_event(state: RunState, event: SiteReplied | SiteRejected | SiteLate) -
 
 
 def _replied(old: SiteRound, event: SiteReplied) -> SiteRound:
-    """An answer; one that came after the deadline and was not used leaves the site late."""
+    """Return an answer; one that came after the deadline and was not used leaves the site late."""
     records = dict(old.records)
     for name, size in event.records.items():
         records[name] = records.get(name, 0) + size

@@ -54,7 +54,7 @@ def app_digest(folder: FederationFolder) -> str:
 
 
 def _made_of(app: Path) -> str:
-    """A digest of everything that decides the bundle: the files, and Flower's release."""
+    """Return a digest of everything that decides the bundle: the files, and Flower's release."""
     files = sorted(
         path for path in app.rglob("*") if path.is_file() and "__pycache__" not in path.parts
     )

@@ -197,7 +197,7 @@ class Conductor:
         return merged
 
     def _ask(self, step: Step, state: RoundState | None, ask: Ask) -> dict[str, Reply]:
-        """The accepted answers to a step's order."""
+        """Return the accepted answers to a step's order."""
         terms = Terms(
             self._first_link if state is None else state.link,
             state.agreement.key_id if state else None,

@@ -65,7 +65,7 @@ class Course:
     blemishes: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
     def step(self) -> Step | None:
-        """The next round, or None when the run is over."""
+        """Return the next round, or None when the run is over."""
         following = self.finished[-1] + 1 if self.finished else 0
         return next((step for step in schedule(self.plan) if step.round == following), None)
 
@@ -101,7 +101,7 @@ class Course:
             )
 
     def close(self, step: Step, accepted: int) -> None:
-        """A round is over and what it came to is on disk.
+        """Close a round of which the outcome is on disk.
 
         Raises:
             UnreachableError: as ``require_quorum``.

@@ -213,7 +213,7 @@ class SiteExchange:
         return strayed | self.work.odd(step, terms.state, rest)
 
     def _parcel(self, step: Step, order: bytes, site: str, beside: Mapping[str, bytes]) -> bytes:
-        """An order for one site, with its newest receipt and the sums that it lacks."""
+        """Return an order for one site, with its newest receipt and the sums that it lacks."""
         parts = {ORDER: order, SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order)}
         receipt = self.sites[site].checkpoint_file
         if receipt.exists():
@@ -321,7 +321,7 @@ def approval_pause(waited: float) -> float:
 
 
 def last_seen(site: AdmittedSite) -> Checkpoint | None:
-    """The newest checkpoint of a site that was cosigned, or None before the first."""
+    """Return the newest checkpoint of a site that was cosigned, or None before the first."""
     if not site.checkpoint_file.exists():
         return None
     return parse_note(site.checkpoint_file.read_bytes()).checkpoint

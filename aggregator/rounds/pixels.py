@@ -136,7 +136,7 @@ class PixelWork:
         return RoundState(step.round, state.agreement, documents=documents, digest=sha256_hex(data))
 
     def _add(self, step: Step, state: RoundState, merged: Summand) -> RoundState:
-        """The merged tables lie in the round's sum; here stands what people ask of them."""
+        """Note what people ask of the merged tables, which lie in the round's sum."""
         facts = {
             COUNTED: merged.counts["pixels"],
             FILLED: int(np.count_nonzero(merged.arrays["full"])),

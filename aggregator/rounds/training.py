@@ -31,7 +31,7 @@ START_FILE: Final = "start.safetensors"
 
 
 def read_start(plan: FederationPlan, data: bytes) -> Weights:
-    """The weights of the model that a plan starts from.
+    """Return the weights of the model that a plan starts from.
 
     Raises:
         InputDataError: not the model that the plan names.
@@ -152,7 +152,7 @@ def _history(state: RoundState) -> list[float]:
 
 
 def model_of(state: RoundState) -> ModelState:
-    """The model of a state that ``TrainingWork`` made."""
+    """Return the model of a state that ``TrainingWork`` made."""
     table = state.arrays.get(TABLE)
     return ModelState(
         {n: np.asarray(a, np.float32) for n, a in state.below(MODEL).items()},

@@ -37,7 +37,7 @@ class Work(Protocol):
         """Digest of what the run starts from: of weights, or of how pixels become keys."""
 
     def start(self, agreement: Agreement) -> RoundState:
-        """The state after round 0."""
+        """Return the state after round 0."""
 
     def ask(self, step: Step, state: RoundState | None) -> Ask:
         """Write what the order of a step holds."""
@@ -57,7 +57,7 @@ class Work(Protocol):
     def merge(
         self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
     ) -> RoundState:
-        """The state after a step.
+        """Return the state after a step.
 
         Args:
             step: that was taken.
@@ -74,7 +74,7 @@ class Work(Protocol):
 
 
 def make_work(store: RunStore) -> Work:
-    """The work of a run's plan."""
+    """Return the work of a run's plan."""
     plan = store.plan()
     if plan.kind == "pixels":
         return PixelWork(plan)

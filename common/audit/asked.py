@@ -140,7 +140,7 @@ def what_was_asked(
 
 
 def from_archive(layout: Layout, digest: str) -> bytes | None:
-    """Archived bytes with this SHA-256; None without a file.
+    """Read archived bytes with this SHA-256; None without a file.
 
     Raises:
         ValueError: other bytes lie under that name.

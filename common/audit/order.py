@@ -63,7 +63,7 @@ class ArchivedOrder:
 
 
 def read_order(audited: Audited, prefix: str) -> ArchivedOrder:
-    """The order whose digest begins with ``prefix``, from the archive.
+    """Return the order whose digest begins with ``prefix``, from the archive.
 
     Raises:
         UsageError: too few digits, or none or several orders begin like that.

@@ -43,7 +43,7 @@ def print_asked(asked: AskedAndAgreed) -> None:
 
 
 def print_order(audited: Audited, order: ArchivedOrder) -> None:
-    """An order's words, its plan in words, and what its signature is worth."""
+    """Print an order's words, its plan in words, and what its signature is worth."""
     records = ", ".join(f"#{seq}" for seq in order.records)
     click.echo(f"Order {order.digest} of {audited.verdict.site}, named by records {records}")
     show_facts(order.facts)
@@ -78,7 +78,7 @@ def peer_lines(asked: AskedAndAgreed) -> list[str]:
 
 
 def asked_html(asked: AskedAndAgreed) -> str:
-    """The same as part of a page; everything from a ledger is escaped."""
+    """Return the same as part of a page; everything from a ledger is escaped."""
     parts = [_plan_html(plan) for plan in asked.plans]
     people = "".join(f"<li>{escape(line)}</li>" for line in peer_lines(asked))
     return (

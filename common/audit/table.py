@@ -35,7 +35,7 @@ def print_records(site: str, records: Iterable[LedgerRecord]) -> None:
 
 
 def record_cells(record: LedgerRecord) -> tuple[str, ...]:
-    """The nine cells of a record: the same in the terminal and in the report."""
+    """Return the nine cells of a record: the same in the terminal and in the report."""
     return (
         str(record.seq),
         record.ts,

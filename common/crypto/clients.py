@@ -54,7 +54,7 @@ class ClientName:
 
 
 def generate_client_key() -> ec.EllipticCurvePrivateKey:
-    """A TLS client key (EC P-256)."""
+    """Return a TLS client key (EC P-256)."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
@@ -66,7 +66,7 @@ def create_signing_request(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
 
 
 def requested_key(signing_request: bytes) -> ec.EllipticCurvePublicKey:
-    """The public key of a signing request, whose sender holds the private half.
+    """Return the public key of a signing request, whose sender holds the private half.
 
     What else the request asks for is ignored: the authority decides it.
 
@@ -106,7 +106,7 @@ def issue_client_certificate(
     days: int,
     now: datetime | None = None,
 ) -> x509.Certificate:
-    """A certificate with which ``client`` may open connections, and nothing else.
+    """Return a certificate with which ``client`` may open connections, and nothing else.
 
     Args:
         ca_key: the authority's key.

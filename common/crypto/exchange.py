@@ -74,7 +74,7 @@ class OpeningKey:
 
     @classmethod
     def generate(cls) -> Self:
-        """A new key from the operating system's randomness."""
+        """Make a new key from the operating system's randomness."""
         return cls(X25519PrivateKey.generate())
 
     @property

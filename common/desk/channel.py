@@ -109,7 +109,7 @@ def greet(desk: DeskAddress) -> None:
 
 @contextmanager
 def connected(desk: DeskAddress) -> Iterator[grpc.Channel]:
-    """A channel to a desk that was looked at first; closed at the end.
+    """Open a channel to a desk that was looked at first; closed at the end.
 
     What a call on it raises comes out as the error that the desk meant.
 

@@ -31,7 +31,7 @@ _STATUS: Final[dict[type[CairnError], grpc.StatusCode]] = {
 
 
 def status_of(error: CairnError) -> grpc.StatusCode:
-    """The nearest gRPC status. ``UNAVAILABLE`` is left to the network itself."""
+    """Return the nearest gRPC status. ``UNAVAILABLE`` is left to the network itself."""
     for cls in type(error).__mro__:
         if cls in _STATUS:
             return _STATUS[cls]
@@ -44,7 +44,7 @@ def metadata_of(error: CairnError) -> tuple[tuple[str, bytes], ...]:
 
 
 def error_of(failure: Exception, address: str) -> CairnError:
-    """The failure as the other end meant it; ``failure`` is what a call raised."""
+    """Return the failure as the other end meant it; ``failure`` is what a call raised."""
     if not isinstance(failure, grpc.Call):
         return InternalError("a call failed", field=address, got=type(failure).__name__)
     for key, value in failure.trailing_metadata() or ():

@@ -33,7 +33,7 @@ class RequestSigner(Protocol):
     kind: desk_pb2.RequestKey.ValueType
 
     def sign(self, data: bytes) -> bytes:
-        """The signature over ``data``."""
+        """Return the signature over ``data``."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class TlsSigner:
 
 
 def now_ms() -> int:
-    """This machine's clock, milliseconds since 1970."""
+    """Read this machine's clock, milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
@@ -77,7 +77,7 @@ def sign_request(
     *,
     unix_ms: int | None = None,
 ) -> desk_pb2.SignedRequest:
-    """A request that only this site can make, now.
+    """Return a request that only this site can make, now.
 
     Args:
         federation: its name.

@@ -79,7 +79,7 @@ class Codebook:
     def make(
         cls, digits: MixedRadix, keys: ArrayLike, clusters: ArrayLike, codec: str = ""
     ) -> Self:
-        """A codebook without groups, from keys in any order.
+        """Return a codebook without groups, from keys in any order.
 
         Args:
             digits: how a key is read.
@@ -117,7 +117,7 @@ class Codebook:
         return hash(self.digest)
 
     def label(self, groups: Mapping[int, str], order: Sequence[str] = ()) -> Self:
-        """The same codebook with every cluster in a named group.
+        """Return the same codebook with every cluster in a named group.
 
         Args:
             groups: name of each cluster's group; several clusters may share one.

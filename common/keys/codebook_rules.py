@@ -27,7 +27,7 @@ I32 = NDArray[np.int32]
 
 
 def unusable(what: str, expected: str, got: str, advice: str = "") -> InputDataError:
-    """The refusal of a codebook: which part, and what it should be."""
+    """Return the refusal of a codebook: which part, and what it should be."""
     return InputDataError(
         "unusable codebook", field=what, expected=expected, got=got, advice=advice
     )

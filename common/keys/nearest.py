@@ -104,7 +104,7 @@ class _Table:
 
 
 def _plain(keys: U64) -> U64:
-    """A read-only view or copy of one layout: one compiled kernel for every caller."""
+    """Return a read-only view or copy of one layout: one compiled kernel for every caller."""
     view = np.ascontiguousarray(keys).view()
     view.flags.writeable = False
     return view

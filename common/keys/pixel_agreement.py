@@ -48,7 +48,7 @@ def family(plan: FederationPlan) -> str:
 
 
 def fit_survey(asked: Pixels, survey: PixelSurvey) -> AnyCodec:
-    """The codec after the survey: final for all bands, to be narrowed for components.
+    """Return the codec after the survey: final for all bands, to be narrowed for components.
 
     Raises:
         InputDataError: as ``fit_widest``.
@@ -59,7 +59,7 @@ def fit_survey(asked: Pixels, survey: PixelSurvey) -> AnyCodec:
 
 
 def fit_widest(asked: Pixels, survey: PixelSurvey) -> PixelCodec:
-    """The codec before its ranges are known: components as planned, ranges as wide as they get.
+    """Fit the codec before its ranges are known: components as planned, ranges as wide as they get.
 
     Args:
         asked: the plan's.
@@ -74,7 +74,7 @@ def fit_widest(asked: Pixels, survey: PixelSurvey) -> PixelCodec:
 
 
 def fit_ranges(asked: Pixels, widest: PixelCodec, ranges: ComponentRanges) -> PixelCodec:
-    """The codec with its ranges frozen.
+    """Return the codec with its ranges frozen.
 
     Raises:
         InputDataError: ranges of another projection, or of no pixels.
@@ -83,7 +83,7 @@ def fit_ranges(asked: Pixels, widest: PixelCodec, ranges: ComponentRanges) -> Pi
 
 
 def codec_text(codec: AnyCodec) -> str:
-    """The codec as it travels: canonical JSON, whose SHA-256 is ``codec.identity``."""
+    """Return the codec as it travels: canonical JSON, whose SHA-256 is ``codec.identity``."""
     return canonical_json(codec.as_dict()).decode("utf-8")
 
 

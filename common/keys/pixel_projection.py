@@ -142,5 +142,5 @@ def checked_pixels(
 
 
 def wrong_codec(field: str, expected: str, got: str) -> InputDataError:
-    """The refusal of a codec or projection that contradicts itself."""
+    """Return the refusal of a codec or projection that contradicts itself."""
     return InputDataError("not a codec of pixels", field=field, expected=expected, got=got)

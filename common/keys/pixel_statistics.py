@@ -134,12 +134,12 @@ class PixelSurvey:
 
     @classmethod
     def empty(cls, bands: tuple[str, ...], scale: int = 1) -> PixelSurvey:
-        """The survey of no pixels, which changes nothing when added."""
+        """Return the survey of no pixels, which changes nothing when added."""
         b = len(bands)
         return cls(bands, scale, 0, np.zeros(INTENSITY_BINS, np.int64), np.zeros((b, b), np.int64))
 
     def __add__(self, other: PixelSurvey) -> PixelSurvey:
-        """The survey of both sites' pixels.
+        """Return the survey of both sites' pixels.
 
         Raises:
             InputDataError: other bands or scale, or sums beyond 63 bits.
@@ -195,11 +195,11 @@ class ComponentRanges:
 
     @classmethod
     def empty(cls, projection: str, components: int) -> ComponentRanges:
-        """The ranges of no pixels."""
+        """Return the ranges of no pixels."""
         return cls(projection, 0, np.zeros((components, RANGE_BINS), np.int64))
 
     def __add__(self, other: ComponentRanges) -> ComponentRanges:
-        """The ranges of both sites' pixels.
+        """Return the ranges of both sites' pixels.
 
         Raises:
             InputDataError: of another projection.

@@ -29,7 +29,7 @@ F64 = NDArray[np.float64]
 
 
 def reduced_bands(components: int = COMPONENTS, bins: int = BINS) -> MixedRadix:
-    """A pixel as ``components`` principal components of ``bins`` bins each.
+    """Return a pixel as ``components`` principal components of ``bins`` bins each.
 
     Raises:
         InputDataError: does not fit into 64 bits.
@@ -38,7 +38,7 @@ def reduced_bands(components: int = COMPONENTS, bins: int = BINS) -> MixedRadix:
 
 
 def all_bands(bands: int = BANDS, levels: int = LEVELS) -> MixedRadix:
-    """A pixel as all of its ``bands``, ``levels`` grey levels each.
+    """Return a pixel as all of its ``bands``, ``levels`` grey levels each.
 
     Raises:
         InputDataError: does not fit into 64 bits.

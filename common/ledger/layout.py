@@ -92,7 +92,7 @@ def history_line(checkpoint: Checkpoint, key: SigningKey) -> bytes:
 
 
 def parse_history(data: bytes, origin: str) -> Iterator[tuple[Checkpoint, bytes]]:
-    """The (checkpoint, signature) pairs of ``history``; the signatures are not checked here.
+    """Yield (checkpoint, signature) pairs of ``history``; no signature is checked here.
 
     Lines that a crash tore are passed over: the file only helps to name what an
     alteration hit, and proves nothing by its absence.
@@ -119,7 +119,7 @@ def was_signed(checkpoint: Checkpoint, signature: bytes, key: PublicKey) -> bool
 
 
 def read_bytes(path: Path, what: str) -> bytes:
-    """The content of a file of the ledger.
+    """Return the content of a file of the ledger.
 
     Raises:
         InputDataError: it cannot be read.

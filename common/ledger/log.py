@@ -173,7 +173,7 @@ class Ledger:
         return int(receipts[-1].stem) if receipts else 0
 
     def line(self, seq: int) -> bytes:
-        """The canonical bytes of record ``seq``.
+        """Return the canonical bytes of record ``seq``.
 
         Raises:
             InputDataError: no such record, or the ledger is closed.
@@ -193,7 +193,7 @@ class Ledger:
             yield parse_record(self.line(seq), f"record #{seq}")
 
     def find(self, payload_sha256: str, event: Event = "SEND") -> LedgerRecord | None:
-        """The newest record of this event about this payload, if any."""
+        """Return the newest record of this event about this payload, if any."""
         if self._digests is None:
             self._digests = {}
             for record in self.records():
@@ -202,7 +202,7 @@ class Ledger:
         return None if seq is None else parse_record(self.line(seq), f"record #{seq}")
 
     def payload(self, payload_sha256: str) -> bytes | None:
-        """A spooled payload, or ``None`` when it has expired or never was.
+        """Return a spooled payload, or ``None`` when it has expired or never was.
 
         Raises:
             VerificationError: the file is not what its name says.

@@ -168,7 +168,7 @@ def verify_proof(
 
 
 def cosign(checkpoint_note: bytes, witness_key: SigningKey, now: datetime) -> bytes:
-    """The witness's receipt: the note of a ``VerifiedRecord`` with our cosignature.
+    """Return the witness's receipt: the note of a ``VerifiedRecord`` with our cosignature.
 
     Cosign only what ``verify_proof`` returned, and store its checkpoint as last
     seen first: a cosignature says "I saw this, and nothing that contradicts it".

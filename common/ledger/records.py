@@ -83,7 +83,7 @@ class RefusalDetail(Frozen):
 
     @classmethod
     def of(cls, error: CairnError) -> Self:
-        """The detail of a refusal, in the ledger's small alphabet and cut to its length."""
+        """Return the detail of a refusal, in the ledger's small alphabet and cut to its length."""
         return cls(field=_safe(error.field), expected=_safe(error.expected), got=_safe(error.got))
 
 
@@ -243,7 +243,7 @@ class LedgerRecord(Frozen):
 
 
 def record_line(record: LedgerRecord) -> bytes:
-    """The canonical bytes of a record, without a line end."""
+    """Return the canonical bytes of a record, without a line end."""
     return canonical_json(record.model_dump(mode="json", exclude_none=True))
 
 

@@ -22,7 +22,7 @@ from common.ledger.notes import Checkpoint, ledger_key, open_note
 def committed_lines(
     log: bytes, note: bytes, receipts: Mapping[str, bytes], origin: str, key: PublicKey
 ) -> list[bytes]:
-    """The records that count, without line ends; what follows them in ``log`` is to be cut.
+    """Return the records that count, without line ends; what follows them in ``log`` is to be cut.
 
     Args:
         log: all bytes of the log.

@@ -62,7 +62,7 @@ class _Anchor:
     unchecked: bytes | None = None
 
     def counts(self, site_key: PublicKey) -> bool:
-        """True if the site really signed it."""
+        """Tell whether the site really signed it."""
         return self.unchecked is None or was_signed(self.checkpoint, self.unchecked, site_key)
 
 
@@ -215,7 +215,7 @@ class _Audit:
             self._agreed = frontier.size
 
     def _check_end(self, size: int, signed_size: int, lines: list[bytes]) -> None:
-        """The log must reach as far as anything signed, and at most one torn record further."""
+        """Check that the log reaches as far as anything signed, at most one torn record further."""
         for longer in sorted(larger for larger in self._anchors if larger > size):
             for anchor in self._anchors[longer]:
                 if anchor.counts(self.site_key):

@@ -40,7 +40,7 @@ class CountSketch:
 
     @classmethod
     def from_table(cls, spec: SketchSpec, table: NDArray[np.int64]) -> Self:
-        """A sketch that holds a copy of ``table``, int64[rows, columns].
+        """Return a sketch that holds a copy of ``table``, int64[rows, columns].
 
         Raises:
             SketchError: another type or shape.

@@ -15,7 +15,7 @@ I64 = NDArray[np.int64]
 
 @inlined
 def _scatter(key: np.uint64, salt: np.uint64) -> np.uint64:
-    """The splitmix64 finaliser (Steele, Lea & Flood, OOPSLA 2014) over the salted key."""
+    """Return the splitmix64 finaliser (Steele, Lea & Flood, OOPSLA 2014) over the salted key."""
     x = key ^ salt
     x = (x ^ (x >> U(30))) * U(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> U(27))) * U(0x94D049BB133111EB)

@@ -92,7 +92,7 @@ class Lane:
         kernels.count(keys, self._counters(), self.table, *self._hashing(keys.size))
 
     def _add(self, keys: U64, weights: I64) -> None:
-        """A weight for every key; the first few do not repay clearing low counters."""
+        """Add a weight for every key; the first few do not repay clearing low counters."""
         if not keys.size:
             return
         hashing = self._hashing(keys.size)

@@ -131,7 +131,7 @@ class HotKeys:
         return self._seen >= _SETTLE
 
     def settle(self) -> tuple[U64, I64]:
-        """The keys held, uint64[n], and how often each came again, int64[n]; forgets them."""
+        """Hand back the keys, uint64[n], and how often each came again, int64[n]; forgets them."""
         repeated = self._tally != 0
         keys, counts = self._held[repeated], self._tally[repeated].astype(np.int64)
         self._forget()

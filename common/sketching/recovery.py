@@ -184,7 +184,7 @@ class RecoverySketch:
         return ranked(keys, estimates)
 
     def recover(self, top: int, floor: int = 1, max_queries: int = MAX_QUERIES) -> RankedKeys:
-        """The ``top`` largest keys, by lowering the threshold until enough are found.
+        """Return the ``top`` largest keys, by lowering the threshold until enough are found.
 
         Args:
             top: how many.

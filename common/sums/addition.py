@@ -60,7 +60,7 @@ class Sum:
     groups: Mapping[str, Group]
 
     def group(self, record_type: str) -> Group:
-        """The records of one type.
+        """Return the records of one type.
 
         Raises:
             RefusedError: there are none in this sum.
@@ -91,7 +91,7 @@ class _SumHeader(BaseModel):
 
 
 def add_records(run: str, round_: int, answers: Mapping[str, Iterable[Envelope]]) -> Sum:
-    """The sum of what sites sent in a round.
+    """Return the sum of what sites sent in a round.
 
     Args:
         run: of the records.
@@ -130,7 +130,7 @@ def _add_group(envelopes: Mapping[str, Envelope]) -> Group:
 
 
 def encode_sum(total: Sum) -> bytes:
-    """The bytes that are named in an order, kept by sites, and chained."""
+    """Encode the bytes that are named in an order, kept by sites, and chained."""
     header = _SumHeader(
         run=total.run,
         round=total.round,

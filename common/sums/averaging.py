@@ -24,7 +24,7 @@ Deltas = dict[str, NDArray[np.float64]]
 
 
 def mean_delta(total: Summand) -> Deltas:
-    """The mean of the sites' deltas, each weighted by its samples.
+    """Return the mean of the sites' deltas, each weighted by its samples.
 
     Args:
         total: sum of ``ModelUpdate`` records.
@@ -54,7 +54,7 @@ def moved(weights: Mapping[str, Array], step: Deltas) -> Weights:
 def with_momentum(
     mean: Deltas, velocity: Mapping[str, Array], momentum: float
 ) -> tuple[Deltas, Weights]:
-    """The step of a round that goes on in the direction of those before it.
+    """Return the step of a round that goes on in the direction of those before it.
 
     Args:
         mean: of the round's deltas.

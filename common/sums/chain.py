@@ -14,7 +14,7 @@ from common.wire.orders import RosterEntry
 
 
 def first_link(run: str, plan_fingerprint: str, roster: Sequence[RosterEntry], start: str) -> str:
-    """The link of round 0.
+    """Return the link of round 0.
 
     Args:
         run: its name.
@@ -34,7 +34,7 @@ def first_link(run: str, plan_fingerprint: str, roster: Sequence[RosterEntry], s
 
 
 def next_link(link: str, sum_sha256: str) -> str:
-    """The link after a round whose sum has this digest."""
+    """Return the link after a round whose sum has this digest."""
     return sha256_hex(canonical_json({"before": link, "sum": sum_sha256}))
 
 

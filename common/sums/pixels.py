@@ -25,7 +25,7 @@ TOLERANCE: Final = UNIT // 10**6
 
 
 def survey_of(asked: Pixels, total: Summand) -> PixelSurvey:
-    """The survey that a sum of ``PixelStatistics`` is.
+    """Return the survey that a sum of ``PixelStatistics`` is.
 
     Raises:
         InputDataError: numbers that contradict each other.
@@ -37,7 +37,7 @@ def survey_of(asked: Pixels, total: Summand) -> PixelSurvey:
 
 
 def ranges_of(codec: PixelCodec, total: Summand) -> ComponentRanges:
-    """The ranges that a sum of ``PixelStatistics`` is.
+    """Return the ranges that a sum of ``PixelStatistics`` is.
 
     Raises:
         InputDataError: numbers that contradict each other.

@@ -42,7 +42,7 @@ class Summand:
     arrays: Mapping[str, I64]
 
     def pieces(self) -> Iterator[I64]:
-        """The vector: the counts first, then the arrays by name, each flat."""
+        """Yield the vector: the counts first, then the arrays by name, each flat."""
         yield np.array(list(self.counts.values()), np.int64)
         for name in sorted(self.arrays):
             yield np.ascontiguousarray(self.arrays[name]).reshape(-1)

@@ -30,7 +30,7 @@ I64 = NDArray[np.int64]
 
 
 def make_tag(key: FederationKey, context: str, site: str, pieces: Iterable[I64]) -> int:
-    """The tag of one site's vector.
+    """Return the tag of one site's vector.
 
     Args:
         key: of the federation.
@@ -61,7 +61,7 @@ def holds(
 
 
 def add_tags(tags: Iterable[int]) -> int:
-    """The sum of tags, for whoever has no key."""
+    """Return the sum of tags, for whoever has no key."""
     return sum(tags) % PRIME
 
 

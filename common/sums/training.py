@@ -39,7 +39,7 @@ class ModelState:
 
 
 def advance(state: ModelState, plan: FederationPlan, total: Sum) -> ModelState:
-    """The state after a round of training.
+    """Return the state after a round of training.
 
     Args:
         state: before it.

@@ -96,7 +96,7 @@ def _metadata_text(data: bytes) -> str:
 
 
 def encode(envelope: Envelope) -> bytes:
-    """The bytes that are hashed, recorded, sent and archived."""
+    """Encode the bytes that are hashed, recorded, sent and archived."""
     return pack(envelope.record.model_dump(mode="json", exclude_none=True), envelope.arrays)
 
 

@@ -32,7 +32,7 @@ class RecordFloors:
 
     @classmethod
     def of(cls, plan: FederationPlan) -> RecordFloors:
-        """The plan's own floors."""
+        """Return the plan's own floors."""
         limits = plan.limits
         common = (limits.min_images, limits.min_transitions, limits.min_sketch_fill)
         if plan.kind == "pixels":

@@ -39,7 +39,7 @@ I64 = NDArray[np.int64]
 def check_statistics(
     record: PixelStatistics, arrays: Mapping[str, Array], expected: Expected
 ) -> None:
-    """Sums over enough slides and pixels, of the plan's shape, which some pixels could have."""
+    """Require sums over enough slides and pixels, of the plan's shape, that pixels could have."""
     asked = expected.plan.pixels
     subject = {"survey": "survey", "range": "ranges"}[expected.phase]
     require(record.subject == subject, "subject", subject, "another")
@@ -133,7 +133,7 @@ def _check_key(key_id: str, expected: Expected) -> None:
 
 
 def _counts(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> I64:
-    """An array of counts: of the right shape, none negative."""
+    """Return an array of counts: of the right shape, none negative."""
     require_array(arrays[name], name, "int64", shape)
     counts: I64 = np.asarray(arrays[name])
     require(bool((counts >= 0).all()), name, "not negative", "a negative number")
@@ -141,7 +141,7 @@ def _counts(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> I
 
 
 def _check_gram(gram: I64, histogram: I64, pixels: int) -> None:
-    """A sum of outer products of that many pixels of 16 bits, as bright as the histogram says."""
+    """Check a sum of outer products of that many 16-bit pixels, as bright as the histogram says."""
     require(np.array_equal(gram, gram.T), "gram", "symmetric", "not so")
     diagonal = [int(value) for value in gram.diagonal()]
     most = min(pixels * 65535**2, MAX_GRAM)

@@ -94,7 +94,7 @@ def check_record(envelope: Envelope, expected: Expected) -> None:
 
 
 def check_origin(record: Record, expected: Expected) -> None:
-    """The right type of record, about this order and no other."""
+    """Require the right type of record, about this order and no other."""
     allowed = [kind.__name__ for kind in ANSWERS[expected.phase]]
     require(record.record_type in allowed, "record_type", " or ".join(allowed), record.record_type)
     values: dict[str, object] = {
@@ -173,7 +173,7 @@ def _check_identity(record: SketchTable | RoundReport, expected: Expected) -> No
 
 
 def _check_error(error: LandmarkError, images: int, plan: FederationPlan) -> None:
-    """An error is a mean over enough images, and over no more searches than were asked for."""
+    """Require a mean over enough images, and over no more searches than were asked for."""
     limit = images * plan.agent.evaluation_starts
     require(1 <= error.searches <= limit, "errors.searches", f"1 to {limit}", "another count")
     require(error.over_10mm <= error.searches, "errors.over_10mm", "at most searches", "more")

@@ -78,7 +78,7 @@ class SealedParcel:
 
 
 def encode_sealed(boxes: Sequence[SealedBox]) -> bytes:
-    """The bytes that are checked, recorded, archived and sent.
+    """Encode the bytes that are checked, recorded, archived and sent.
 
     Args:
         boxes: of one sender, federation, generation and key; at least one.

@@ -122,7 +122,7 @@ def _records(plan: FederationPlan) -> tuple[str, ...]:
 
 
 def _searches_behind(plan: FederationPlan) -> int:
-    """Searches that stand behind the first gradient."""
+    """Count the searches that stand behind the first gradient."""
     agent = plan.agent
     held = min(agent.warmup, agent.replay_capacity)
     return max(agent.searches, held // agent.episode_steps)
@@ -253,5 +253,5 @@ def _shown(value: object) -> str:
 
 
 def _short(name: str) -> str:
-    """A fingerprint's beginning; any other name whole."""
+    """Return a fingerprint's beginning; any other name whole."""
     return f"{name[:12]}…" if len(name) == 64 else name

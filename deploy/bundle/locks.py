@@ -51,7 +51,7 @@ class Pin:
 
 
 def normalised(name: str) -> str:
-    """A distribution's name as indices compare it (PEP 503)."""
+    """Return a distribution's name as indices compare it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -61,7 +61,7 @@ def lock_file(role: str) -> Path:
 
 
 def read_lock(path: Path) -> list[Pin]:
-    """The pins of a lock.
+    """Return the pins of a lock.
 
     Raises:
         InputDataError: unreadable, empty, or a line that is no pin with its digest.

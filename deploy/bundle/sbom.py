@@ -49,7 +49,7 @@ def write_sboms(roles: Sequence[str] = ROLES) -> list[Path]:
 
 
 def _install(folder: Path, locks: list[Path]) -> None:
-    """An environment of exactly what the locks name, from build/wheels alone."""
+    """Install exactly what the locks name, from build/wheels alone."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     for lock in locks:
         words = ["--python", str(folder / "bin" / "python"), "install", "--isolated", "--quiet"]

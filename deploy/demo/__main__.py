@@ -41,7 +41,7 @@ MARKER = ".cairn-demo"
 
 
 def clean_folder(folder: Path) -> None:
-    """An empty folder; only one that an earlier demonstration made is emptied.
+    """Make an empty folder; only one that an earlier demonstration made is emptied.
 
     Raises:
         InputDataError: it holds something else.
@@ -60,7 +60,7 @@ def clean_folder(folder: Path) -> None:
 
 
 def write_plan(source: Path, target: Path, seed: int | None) -> FederationPlan:
-    """The plan with the seed asked for."""
+    """Return the plan with the seed asked for."""
     data = tomllib.loads(source.read_text(encoding="utf-8"))
     if seed is not None:
         data["seed"] = seed
@@ -69,7 +69,7 @@ def write_plan(source: Path, target: Path, seed: int | None) -> FederationPlan:
 
 
 def write_demo_key(path: Path, seed: int) -> None:
-    """A federation key made from the seed, so that the same seed gives the same model.
+    """Write a federation key made from the seed, so that the same seed gives the same model.
 
     Sketches hash by the key, and rare-first replay asks the sketches. A hospital makes a
     random one instead: ``cairn-site join --new-federation-key``.
@@ -102,7 +102,7 @@ def enrol(processes: Processes, folder: Path, port: int) -> None:
 
 
 def told_fingerprint(said: str) -> str:
-    """The fingerprint of a site's ledger key, as ``join`` tells it for the telephone.
+    """Return the fingerprint of a site's ledger key, as ``join`` tells it for the telephone.
 
     Raises:
         InternalError: ``join`` tells none.
@@ -124,7 +124,7 @@ def acquaint(processes: Processes, fingerprints: Mapping[str, str]) -> None:
 
 
 def approve(processes: Processes, plan: str) -> None:
-    """A person at every site would read the plan (``cairn-site plans show``); here none does."""
+    """Approve the plan at every site, where a person would read it (``cairn-site plans show``)."""
     for site in SITES:
         processes.run("cairn-site", "plans", "approve", plan, "--by", PERSON, "--site-dir", site)
 
@@ -189,7 +189,7 @@ def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
 
 
 def held_out(result: dict[str, object]) -> tuple[HeldOut, DrawnSearch]:
-    """The held-out evaluation as the report wants it."""
+    """Return the held-out evaluation as the report wants it."""
     data = json.loads(json.dumps(result))
     drawn = data["trajectory"]
     image = np.frombuffer(base64.b64decode(drawn["image"]), np.uint8).reshape(drawn["shape"])

@@ -77,12 +77,12 @@ class Block:
         return f"block-{self.row}{self.column}"
 
     def cut(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
-        """The block out of an image of the whole scene, a view."""
+        """Return the block out of an image of the whole scene, a view."""
         return image[slice(*self.rows), slice(*self.columns)]
 
 
 def blocks(height: int, width: int, sites: int = len(SITES)) -> tuple[Block, ...]:
-    """The scene in ``PARTS`` x ``PARTS`` blocks, dealt as in a Latin square.
+    """Return the scene in ``PARTS`` x ``PARTS`` blocks, dealt as in a Latin square.
 
     Every site has one block of each row and one of each column of blocks, so that no site
     has all of one corner; still, what grows on their fields differs.

@@ -62,7 +62,7 @@ class Exact:
 
 
 def site_of(shape: tuple[int, ...]) -> I64:
-    """Number of the site that has each pixel, int64[rows, columns]."""
+    """Map each pixel to the number of its site, int64[rows, columns]."""
     owner = np.zeros(shape, np.int64)
     for block in blocks(*shape):
         block.cut(owner)[...] = block.site
@@ -119,7 +119,7 @@ def clusters_of(exact: Exact, book: Codebook) -> I64:
 
 
 def majority(clusters: I64, truth: Labels, count: int, where: NDArray[np.bool_]) -> I64:
-    """The commonest kind among a cluster's labelled pixels, int64[count].
+    """Return the commonest kind among a cluster's labelled pixels, int64[count].
 
     Args:
         clusters: of every pixel.
@@ -152,7 +152,7 @@ def agreement(kinds: I64, truth: Labels, where: NDArray[np.bool_]) -> float:
 
 
 def join_maps(shape: tuple[int, int], maps: dict[str, Path]) -> NDArray[np.uint8]:
-    """The sites' maps of their slides, put together as the scene was cut.
+    """Return the sites' maps of their slides, put together as the scene was cut.
 
     Args:
         shape: rows and columns of the scene.

@@ -102,7 +102,7 @@ def message_stub(message: Message) -> bytes:
 
 
 def message_from_stub(data: bytes) -> Message:
-    """The message that ``message_stub`` kept."""
+    """Return the message that ``message_stub`` kept."""
     return message_from_proto(ProtoMessage.FromString(data))
 
 
@@ -179,7 +179,7 @@ class Fleet:
         return bool(response.success)
 
     def pull(self) -> Incoming | None:
-        """The next waiting message with its content, or None."""
+        """Return the next waiting message with its content, or None."""
         node = self._online()
         try:
             response = self._client.PullMessages(PullMessagesRequest(node=node))
@@ -290,7 +290,7 @@ def explain(error: httpx.HTTPError) -> CairnError:
 
 
 def _not_accepted(answer: httpx.Response) -> VerificationError:
-    """A signature that holds is refused for its key or for its time; the answer tells ours."""
+    """Explain a refused signature that holds: by its key, or by its time; the answer tells ours."""
     try:
         # The header counts whole seconds: on average half of one has passed.
         told = parsedate_to_datetime(answer.headers["date"]).timestamp() + 0.5

@@ -54,7 +54,7 @@ class Outage:
             LOG.warning("%s", text)
 
     def over(self) -> None:
-        """It can be reached, or nobody tries any longer: what comes next has its own line."""
+        """End the outage: it can be reached, or nobody tries any longer."""
         if self._since is not None and self._stream.isatty():
             self._stream.write(_CLEAR)
             self._stream.flush()

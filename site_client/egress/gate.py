@@ -52,7 +52,7 @@ class Context:
     samples: int = 1_000_000
 
     def expected(self) -> Expected:
-        """The rules of every site, with the stricter of the plan's and this site's floors."""
+        """Unite the rules of every site with the stricter of the plan's and this site's floors."""
         plan, own, pixels = RecordFloors.of(self.plan), self.policy.floors, self.policy.pixels
         return Expected(
             site=self.site,

@@ -97,7 +97,7 @@ class OrderFields(TypedDict):
 
 
 def order_fields(question: Question, context: Context) -> OrderFields:
-    """The words of every record about this order."""
+    """Return the words of every record about this order."""
     signed = len(question.signature) == _SIGNATURE_BYTES
     return OrderFields(
         phase=context.phase,
@@ -128,7 +128,7 @@ class Intent(Frozen):
 
     @classmethod
     def to_send(cls, payloads: tuple[str, ...], words: OrderFields) -> Self:
-        """The intent before anything is recorded."""
+        """Return the intent before anything is recorded."""
         return cls(payloads=payloads, **words)
 
     @property

@@ -329,7 +329,7 @@ class Door:
 
 
 def _failure(record: Record) -> int | None:
-    """The number of a failure, so that its report is not taken for an answer."""
+    """Return the number of a failure, so that its report is not taken for an answer."""
     if isinstance(record, RoundReport) and record.code is not ReplyCode.OK:
         return int(record.code)
     return None

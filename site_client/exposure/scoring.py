@@ -141,7 +141,7 @@ def _unseen_errors(crops: Crops, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def _chunks(crops: Crops, shape: tuple[int, ...]) -> Iterable[tuple[int, NDArray[np.uint8]]]:
-    """(number of the first, uint8[n, cuts, roi, roi]) of all crops, some at a time."""
+    """Yield (number of the first, uint8[n, cuts, roi, roi]) of all crops, some at a time."""
     many = max(1, _AT_ONCE // int(np.prod(shape)))
     for begin in range(0, len(crops), many):
         yield begin, crops[begin : min(len(crops), begin + many)]

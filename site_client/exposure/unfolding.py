@@ -77,7 +77,7 @@ def _taps_of_channels(weights: Mapping[str, NDArray[np.float32]]) -> list[list[_
 
 
 def _trace(kernel: NDArray[np.float64], apart: int, inner: list[list[_Tap]]) -> list[_Tap]:
-    """The pixels behind one kernel [channels, k, k], given those behind its inputs."""
+    """Return the pixels behind one kernel [channels, k, k], given those behind its inputs."""
     largest = np.abs(kernel).max(initial=0.0)
     used = np.argwhere(np.abs(kernel) > _NEGLIGIBLE * largest) if largest else np.empty((0, 3), int)
     if not 0 < len(used) <= _MOST_TAPS:

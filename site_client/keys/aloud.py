@@ -27,7 +27,7 @@ def first_groups(fingerprint: str) -> str:
 
 
 def read_typed(text: str) -> str:
-    """The digits that a person typed, however they set them apart.
+    """Return the digits that a person typed, however they set them apart.
 
     Raises:
         UsageError: not hexadecimal, or fewer than 16 or more than 64 digits.

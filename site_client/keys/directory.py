@@ -161,7 +161,7 @@ def note_roster(site: SiteFolder, roster: Mapping[str, str]) -> None:
 
 
 def read_roster(site: SiteFolder) -> Mapping[str, str]:
-    """The sites of the newest order that came; none before the first.
+    """Return the sites of the newest order that came; none before the first.
 
     Raises:
         InputDataError: the note is damaged.
@@ -200,7 +200,7 @@ def lost_promises(policy: Policy) -> list[str]:
 
 
 def directory_or_none(site: SiteFolder, standing: Standing) -> Directory | None:
-    """The same where the policy may be out of sight, as in a courier's container."""
+    """Return the same where the policy may be out of sight, as in a courier's container."""
     try:
         return read_directory(site, standing)
     except InputDataError:

@@ -131,7 +131,7 @@ class Giving:
         LOG.info("generation %d sealed to %s", held.generation, names)
 
     def _is_our_turn(self, what: str, turn: Turn, generation: int) -> bool:
-        """The first holder by name acts at once; each next one waits for it a while longer."""
+        """Let the first holder by name act at once; each next one waits for it a while longer."""
         before = sum(
             peer.generation >= generation and name < turn.me.site
             for name, peer in turn.allowed.items()

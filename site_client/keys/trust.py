@@ -118,7 +118,7 @@ class Acquaintances:
 def verify_peers(
     news: Iterable[PeerNews], me: Me, known: Mapping[str, str]
 ) -> tuple[dict[str, Peer], list[CairnError]]:
-    """The sites that are who they say, we ourselves among them, and what is wrong with the rest.
+    """Find the sites that are who they say, ourselves included, and what is wrong with the rest.
 
     Args:
         news: what the desk said.

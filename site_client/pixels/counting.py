@@ -151,7 +151,7 @@ class PixelCounter:
         self.pixels += keys.size
 
     def tables(self) -> PixelTables:
-        """The tables of everything counted; the counter is empty afterwards."""
+        """Return the tables of everything counted; the counter is empty afterwards."""
         self._flush(last=True)
         self._exact.clear()
         self._seen = None

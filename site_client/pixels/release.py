@@ -108,7 +108,7 @@ def release(tables: PixelTables, rule: ReleaseRule, top: int = TOP) -> NamedKeys
 
 
 def gate(found: RankedKeys, sites: F64, sigma: float, error: float, rule: ReleaseRule) -> NamedKeys:
-    """The rule itself.
+    """Return the rule itself.
 
     Args:
         found: keys and their estimates.

@@ -121,7 +121,7 @@ class _Plane:
         return row
 
     def _segment(self, index: int) -> Array | None:
-        """Decoded pixels[1, height, width, samples]; None where the file leaves them out."""
+        """Decode pixels[1, height, width, samples]; None where the file leaves them out."""
         page = self._page
         file = page.parent.filehandle
         try:
@@ -162,7 +162,7 @@ class TiffSource:
                 )
 
     def _pages(self, tif: tifffile.TiffFile) -> list[Any]:
-        """The full-resolution pages of the first image, one per band."""
+        """Return the full-resolution pages of the first image, one per band."""
         try:
             series = tif.series[0]
             level = series.levels[0]

@@ -139,7 +139,7 @@ def _read(path: Path) -> KeptPlan | None:
 
 
 def plan_of(text: bytes) -> FederationPlan:
-    """A plan from its canonical text.
+    """Return a plan from its canonical text.
 
     Raises:
         VerificationError: not canonical JSON.

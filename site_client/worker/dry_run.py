@@ -229,7 +229,7 @@ def _orders(begin: OrderTerms, brought: Brought | None) -> Generator[Order, list
 
 
 def _codec_after(asked: OrderTerms, sums: Summand) -> str:
-    """The codec that the aggregator would fit if this site were the only one."""
+    """Return the codec that the aggregator would fit if this site were the only one."""
     plan = asked.plan.pixels
     if asked.codec is None:
         return codec_text(fit_survey(plan, survey_of(plan, sums)))
@@ -253,7 +253,7 @@ def _as_if_alone(derived: Derived, answer: list[Envelope]) -> Derived:
 
 
 def _start(site: SiteFolder, plan: FederationPlan, policy: Policy) -> Weights | None:
-    """The model that a plan starts from, if it names one; it must be kept here."""
+    """Return the model that a plan starts from, if it names one; it must be kept here."""
     if plan.model.start is None:
         return None
     return Models(site.worker / "models").start_of(plan, policy, None)

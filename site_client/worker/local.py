@@ -77,7 +77,7 @@ def train_alone(
 
 
 def read_weights(path: Path, plan: FederationPlan) -> Weights:
-    """A network's weights from a safetensors file.
+    """Return a network's weights from a safetensors file.
 
     Raises:
         InputDataError: unreadable, or not this plan's network.

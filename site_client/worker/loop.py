@@ -215,7 +215,7 @@ class Worker:
         return code
 
     def _trust(self, opened: Opened) -> None:
-        """The order is the aggregator's, and so is the receipt that came with it.
+        """Verify that the order is the aggregator's, and so is the receipt that came with it.
 
         Raises:
             UntrustedError: one of them is not.
@@ -277,7 +277,7 @@ class Worker:
             raise
 
     def _key_of(self, run: str) -> FederationKey:
-        """The federation key with which a run is finished once it has begun.
+        """Return the federation key with which a run is finished once it has begun.
 
         Raises:
             NoKeyError: none has come to this site.
@@ -321,7 +321,7 @@ class Worker:
         return derived
 
     def _ready_study(self, order: Order, key: FederationKey) -> Study:
-        """The study of this run, standing where the last recorded round left it."""
+        """Return the study of this run, standing where the last recorded round left it."""
         states, round_ = self._states(order), order.header.round
         run = (order.header.run, order.plan.fingerprint)
         behind = states.last_before(round_) if order.header.phase == "train" else None
@@ -386,7 +386,7 @@ class Worker:
             latest[run] = (round_, digest) if older is None else max(older, (round_, digest))
 
     def _peek(self, digest: str) -> Order | None:
-        """A waiting order, if its signature holds."""
+        """Return a waiting order, if its signature holds."""
         try:
             opened = open_order(self._spool.read_order(digest), self._keys.witness)
         except (BadOrderError, RefusedError):

@@ -31,7 +31,7 @@ class KeyPatience:
         self._until: dict[str, float] = {}
 
     def ready(self, waiting: Iterable[str], look: Callable[[str], Order | None]) -> str | None:
-        """The first order that may be worked on now, or None.
+        """Return the first order that may be worked on now, or None.
 
         Args:
             waiting: digests of the waiting orders, oldest first.

@@ -64,7 +64,7 @@ class RehearsalPage:
         )
 
     def render(self, rehearsal: Rehearsal) -> str:
-        """The page; call it after every envelope of the rehearsal was drawn."""
+        """Return the page; call it after every envelope of the rehearsal was drawn."""
         environment = Environment(
             loader=PackageLoader("site_client.worker"), autoescape=True, undefined=StrictUndefined
         )

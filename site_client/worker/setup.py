@@ -53,7 +53,7 @@ class Keys:
 
 
 def read_keys(site: SiteFolder) -> Keys:
-    """The keys in ``worker/``.
+    """Return the keys in ``worker/``.
 
     Raises:
         InputDataError: absent, malformed, or open to others.
@@ -65,7 +65,7 @@ def read_keys(site: SiteFolder) -> Keys:
 
 
 def read_shared_key(site: SiteFolder) -> FederationKey | None:
-    """The newest federation key, or None where none has come yet.
+    """Return the newest federation key, or None where none has come yet.
 
     Raises:
         InputDataError: malformed, or open to others.
@@ -154,7 +154,7 @@ def make_study(
     kept: Path | None = None,
     watch: Watch | None = None,
 ) -> Study:
-    """A fresh study; for a training plan this reads every image.
+    """Make a fresh study; for a training plan this reads every image.
 
     Args:
         asked: what the order is about.

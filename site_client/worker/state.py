@@ -53,11 +53,11 @@ class SavedStates:
             self._path(old).unlink()
 
     def last_before(self, round_: int) -> int:
-        """The newest round before ``round_`` of which a state is kept; 0 without any."""
+        """Return the newest round before ``round_`` of which a state is kept; 0 without any."""
         return max((number for number in self._rounds() if number < round_), default=0)
 
     def load_before(self, round_: int) -> tuple[int, dict[str, NDArray[np.generic]]] | None:
-        """The newest state from before ``round_``, as (its round, state).
+        """Return the newest state from before ``round_``, as (its round, state).
 
         Raises:
             InternalError: the file is damaged or of another plan.
@@ -80,7 +80,7 @@ class SavedStates:
         self._path(round_).unlink(missing_ok=True)
 
     def forget_other_runs(self) -> None:
-        """A new run starts fresh, and old ones are not kept."""
+        """Forget the states of other runs: a new run starts fresh, and old ones are not kept."""
         if self.root.is_dir():
             for folder in self.root.iterdir():
                 if folder.is_dir() and folder.name != self.run:

@@ -187,7 +187,7 @@ class TrainingStudy:
 
 
 def landmark_error(name: str, summary: ErrorSummary) -> LandmarkError:
-    """An evaluation's figures in whole micrometres, as a report may carry them.
+    """Return an evaluation's figures in whole micrometres, as a report may carry them.
 
     Raises:
         InternalError: errors in another unit than mm, which no report has a place for.

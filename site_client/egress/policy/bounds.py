@@ -58,7 +58,7 @@ def _say(number: float | None) -> str:
 
 
 def _within(path: str, name: str, kinds: frozenset[Kind] = _TRAINS, *, count: bool = False) -> Rule:
-    """A field, or each of its values, or their number, within ``bounds.<name>``."""
+    """Return a field, or each of its values, or their number, within ``bounds.<name>``."""
 
     def judge(policy: Policy, plan: FederationPlan) -> Judged:
         least, most = getattr(policy.bounds, name)
@@ -73,7 +73,7 @@ def _within(path: str, name: str, kinds: frozenset[Kind] = _TRAINS, *, count: bo
 
 
 def _at_least(path: str, by: str, kinds: frozenset[Kind]) -> Rule:
-    """A field that may not be below the policy's."""
+    """Return a field that may not be below the policy's."""
 
     def judge(policy: Policy, plan: FederationPlan) -> Judged:
         # What is not there serves no such plan, which ``kind`` says.
