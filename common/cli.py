@@ -99,9 +99,9 @@ def _exit_code(command: click.Command, words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERNAL)
     except OSError as error:
-        told = _of_the_disk(error)
-        _report(told, as_json=as_json)
-        return int(told.exit_code)
+        explained = _of_the_disk(error)
+        _report(explained, as_json=as_json)
+        return int(explained.exit_code)
     except Exception as error:  # noqa: BLE001 - the outermost frame: nothing may end in a traceback
         _report(_unexpected(error), as_json=as_json)
         return int(ExitCode.INTERNAL)

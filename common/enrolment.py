@@ -76,8 +76,8 @@ class Invite(_Document):
 
     @model_validator(mode="after")
     def _all_or_nothing(self) -> Self:
-        given = [v is not None for v in (self.enrolment, self.token, self.expires)]
-        if any(given) and not all(given):
+        present = [v is not None for v in (self.enrolment, self.token, self.expires)]
+        if any(present) and not all(present):
             raise ValueError("enrolment, token and expires together, or none of them")
         return self
 

@@ -50,9 +50,9 @@ class Word:
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``; without what it is not about."""
-        found = {name: getattr(self, name) for name in ("seq", "event", "person", "ts")}
+        fields = {name: getattr(self, name) for name in ("seq", "event", "person", "ts")}
         about = {"peer": self.peer, "peer_key": self.peer_key}
-        return found | {name: value for name, value in about.items() if value is not None}
+        return fields | {name: value for name, value in about.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -190,10 +190,10 @@ def _word(record: LedgerRecord) -> Word:
 
 def _known(words: Iterable[Word]) -> dict[str, str]:
     """Name the sites that stand confirmed: the newest word about a site counts."""
-    known: dict[str, str] = {}
+    confirmed: dict[str, str] = {}
     for word in words:
         if word.event == "CONFIRM":
-            known[word.peer or ""] = word.peer_key or ""
+            confirmed[word.peer or ""] = word.peer_key or ""
         else:
-            known.pop(word.peer or "", None)
-    return known
+            confirmed.pop(word.peer or "", None)
+    return confirmed

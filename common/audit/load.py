@@ -188,10 +188,10 @@ def verdict_dict(audited: Audited) -> dict[str, object]:
     }
 
 
-def _key(given: Path | None, own: Path) -> Key | None:
-    if given is not None:
-        return Key(read_public_key(given), from_ledger=False)
-    return Key(read_public_key(own), from_ledger=True) if own.exists() else None
+def _key(option: Path | None, default: Path) -> Key | None:
+    if option is not None:
+        return Key(read_public_key(option), from_ledger=False)
+    return Key(read_public_key(default), from_ledger=True) if default.exists() else None
 
 
 def _records(layout: Layout, believable: int) -> tuple[LedgerRecord, ...]:

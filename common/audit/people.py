@@ -24,9 +24,9 @@ SIGNATURES = {
 }
 
 
-def print_asked(asked: AskedAndAgreed) -> None:
+def print_asked(account: AskedAndAgreed) -> None:
     """Every plan in words, with who agreed to it, and whom people of the site know."""
-    for plan in asked.plans:
+    for plan in account.plans:
         click.echo(f"\nPlan {plan.says}")
         for line in decision_lines(plan.words):
             click.echo(f"  {line}")
@@ -35,9 +35,9 @@ def print_asked(asked: AskedAndAgreed) -> None:
         else:
             show_facts(facts_of(plan.plan))
             show_words(in_words(plan.plan))
-    if asked.peers:
+    if account.peers:
         click.echo("\nOther sites that people of this site know")
-        for line in peer_lines(asked):
+        for line in peer_lines(account):
             click.echo(f"  {line}")
     click.echo()
 
@@ -65,22 +65,22 @@ def decision_lines(words: Iterable[Word]) -> list[str]:
     return lines or [f"approved by {_NOBODY}"]
 
 
-def peer_lines(asked: AskedAndAgreed) -> list[str]:
+def peer_lines(account: AskedAndAgreed) -> list[str]:
     """Tell who confirmed or forgot which site, oldest first, and who is known at the end."""
     lines = []
-    for word in asked.peers:
+    for word in account.peers:
         did = "confirmed" if word.event == "CONFIRM" else "forgotten"
         key = "" if word.peer_key is None else f", ledger key {word.peer_key}"
         lines.append(
             f"{word.peer} {did} by {shown(word.person)}, {word.ts} (record #{word.seq}){key}"
         )
-    return [*lines, f"known now: {', '.join(sorted(asked.known)) or 'none'}"]
+    return [*lines, f"known now: {', '.join(sorted(account.known)) or 'none'}"]
 
 
-def asked_html(asked: AskedAndAgreed) -> str:
+def asked_html(account: AskedAndAgreed) -> str:
     """Return the same as part of a page; everything from a ledger is escaped."""
-    parts = [_plan_html(plan) for plan in asked.plans]
-    people = "".join(f"<li>{escape(line)}</li>" for line in peer_lines(asked))
+    parts = [_plan_html(plan) for plan in account.plans]
+    people = "".join(f"<li>{escape(line)}</li>" for line in peer_lines(account))
     return (
         ("".join(parts) or "<p>No record names a plan.</p>")
         + "<h2>Other sites that people of this site know</h2>"

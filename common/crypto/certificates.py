@@ -150,12 +150,12 @@ def parse_certificate(data: bytes) -> x509.Certificate:
         InputDataError: none, or more than one.
     """
     try:
-        found = x509.load_pem_x509_certificates(data)
+        certificates = x509.load_pem_x509_certificates(data)
     except ValueError as error:
         raise _not_a("certificate", "one PEM certificate") from error
-    if len(found) != 1:
-        raise _not_a("certificate", "one PEM certificate", got=f"{len(found)}")
-    return found[0]
+    if len(certificates) != 1:
+        raise _not_a("certificate", "one PEM certificate", got=f"{len(certificates)}")
+    return certificates[0]
 
 
 def write_certificate(path: Path, certificate: x509.Certificate) -> None:

@@ -146,10 +146,10 @@ def client_of(certificate: x509.Certificate) -> ClientName:
     """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        found = names.value.get_values_for_type(x509.UniformResourceIdentifier)
+        uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
     except x509.ExtensionNotFound:
-        found = []
-    match = _URN.fullmatch(found[0]) if len(found) == 1 else None
+        uris = []
+    match = _URN.fullmatch(uris[0]) if len(uris) == 1 else None
     if match is not None:
         for role in get_args(Role):
             if match[1] == role and _NAME.fullmatch(match[2]):
@@ -158,7 +158,7 @@ def client_of(certificate: x509.Certificate) -> ClientName:
         "not a client certificate of a federation",
         field="certificate",
         expected="one URI urn:cairn:ROLE:NAME",
-        got=f"{len(found)} other names",
+        got=f"{len(uris)} other names",
     )
 
 

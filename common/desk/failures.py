@@ -68,10 +68,10 @@ def error_of(failure: Exception, address: str) -> CairnError:
 
 def _rebuild(value: bytes, address: str) -> CairnError:
     try:
-        told = json.loads(value)
-        cls = _CLASSES[told["error"]]
-        words = {n: str(told.get(n, "")) for n in ("field", "expected", "got", "advice")}
-        return cls(str(told["problem"]), **words)
+        fields = json.loads(value)
+        cls = _CLASSES[fields["error"]]
+        words = {n: str(fields.get(n, "")) for n in ("field", "expected", "got", "advice")}
+        return cls(str(fields["problem"]), **words)
     except (ValueError, KeyError, TypeError, AttributeError):
         return InternalError(
             "the aggregator's desk answered with an unreadable error", field=address

@@ -174,8 +174,8 @@ class Codebook:
         """
         if not self.labelled:
             raise unusable("groups", "named", "clusters without groups", "Label it first")
-        found: NDArray[np.uint8] = np.array(self.group_of, np.uint8)[self.lookup(keys)]
-        return found
+        groups: NDArray[np.uint8] = np.array(self.group_of, np.uint8)[self.lookup(keys)]
+        return groups
 
     def require_codec(self, identity: str) -> None:
         """Refuse to be used for keys of another codec.

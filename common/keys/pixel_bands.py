@@ -85,8 +85,8 @@ class BandCodec:
             for _ in range(levels - 2):
                 row.append(3 * row[-1])
             edges.append(tuple(row))
-        found = background_floor(survey.histogram) if floor is None else floor
-        return cls(survey.bands, survey.scale, found, tuple(edges))
+        threshold = background_floor(survey.histogram) if floor is None else floor
+        return cls(survey.bands, survey.scale, threshold, tuple(edges))
 
     @property
     def levels(self) -> int:

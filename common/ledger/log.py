@@ -313,8 +313,8 @@ class Ledger:
         self._pin(self._layout.witness_key, witness, "witness key")
         required = [ledger_key(self.origin, self.public_key), witness_key(witness)]
         checkpoint = open_note(note, required).checkpoint
-        known = checkpoint.size <= self.size
-        root = tree_root(self._hashes[: checkpoint.size]) if known else None
+        covered = checkpoint.size <= self.size
+        root = tree_root(self._hashes[: checkpoint.size]) if covered else None
         insist_on_root(checkpoint, root, "a receipt")
         path = self._layout.receipt(checkpoint.size)
         if path.exists():

@@ -131,11 +131,11 @@ class _Audit:
         self._agreed = 0  # up to this size the log matches something signed
         self._last_ts = ""
 
-    def run(self, known: tuple[bytes, ...], expected_origin: str | None) -> None:
+    def run(self, checkpoints: tuple[bytes, ...], expected_origin: str | None) -> None:
         """Check everything, each step resting on the ones before."""
         snapshot = read_snapshot(self.layout)
         signed = self._open_checkpoint(snapshot.checkpoint, expected_origin)
-        self._collect_anchors(signed, snapshot, known)
+        self._collect_anchors(signed, snapshot, checkpoints)
         lines = snapshot.log.split(b"\n")
         frontier = Frontier()
         self._check_anchors(frontier)
@@ -164,7 +164,7 @@ class _Audit:
         return signed
 
     def _collect_anchors(
-        self, signed: Checkpoint, snapshot: Snapshot, known: tuple[bytes, ...]
+        self, signed: Checkpoint, snapshot: Snapshot, checkpoints: tuple[bytes, ...]
     ) -> None:
         required: list[NoteKey] = [ledger_key(signed.origin, self.site_key)]
         if self.witness is None:
@@ -173,9 +173,11 @@ class _Audit:
             )
         else:
             required.append(witness_key(self.witness))
-        kept = {f"known checkpoint {number}": note for number, note in enumerate(known, start=1)}
+        notes = {
+            f"known checkpoint {number}": note for number, note in enumerate(checkpoints, start=1)
+        }
         received = {f"receipt {name}": note for name, note in snapshot.receipts.items()}
-        for name, note in (received | kept).items():
+        for name, note in (received | notes).items():
             try:
                 checkpoint = open_note(note, required).checkpoint
             except CairnError as error:

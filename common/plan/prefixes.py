@@ -31,9 +31,9 @@ def band_ladder(digits: int, radix: int) -> tuple[int, ...]:
         radix: of every digit.
     """
     counted = min(_most(radix, _COUNTED), digits - 2)
-    left = digits - counted
-    steps = max(2, -(-left // _most(radix, _TRIED)))
-    return tuple(counted + step * left // steps for step in range(steps))
+    rest = digits - counted
+    steps = max(2, -(-rest // _most(radix, _TRIED)))
+    return tuple(counted + step * rest // steps for step in range(steps))
 
 
 def _most(radix: int, limit: int) -> int:

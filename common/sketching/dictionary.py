@@ -63,9 +63,9 @@ class KeyDictionary:
         done = 0
         while done < keys.size:
             step = keys[done : done + STEP]
-            taken = self._sift(step)
-            done += taken
-            if taken < step.size:
+            counted = self._sift(step)
+            done += counted
+            if counted < step.size:
                 break
         return done
 
@@ -77,8 +77,8 @@ class KeyDictionary:
             self._hot, self._rest = HotKeys(), np.empty(STEP, np.uint64)
         if self._hot.skip(step.size):
             return self._count(step)
-        left, moved, counts = self._hot.sift(step, self._rest)
-        self._count(readonly(self._rest[:left]))
+        passed, moved, counts = self._hot.sift(step, self._rest)
+        self._count(readonly(self._rest[:passed]))
         self._add(moved, counts)
         if self._hot.full:
             self._settle()
@@ -99,10 +99,10 @@ class KeyDictionary:
         done = 0
         while True:
             room = self._room()
-            taken, self._used = kernels.count_keys(
+            counted, self._used = kernels.count_keys(
                 keys[done:], self._slots, self._salt, self._used, room
             )
-            done += taken
+            done += counted
             if done == keys.size or room == self.limit:
                 return done
             self._grow()

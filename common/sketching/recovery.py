@@ -195,9 +195,9 @@ class RecoverySketch:
         Raises:
             SketchError: as ``above``.
         """
-        found = self.search(top, floor, max_queries).found
-        kept = min(top, int(np.count_nonzero(found.counts >= _SLACK * floor)))
-        return RankedKeys(found.keys[:kept], found.counts[:kept])
+        ranking = self.search(top, floor, max_queries).found
+        count = min(top, int(np.count_nonzero(ranking.counts >= _SLACK * floor)))
+        return RankedKeys(ranking.keys[:count], ranking.counts[:count])
 
     def search(self, top: int, floor: int = 1, max_queries: int = MAX_QUERIES) -> Peeled:
         """As ``recover``, with all keys that were tried, and what is left without them.
@@ -205,10 +205,10 @@ class RecoverySketch:
         Raises:
             SketchError: as ``above``.
         """
-        found, threshold = self._lower(top, floor, max_queries)
-        first = peel(self.full, found.keys)
+        ranking, threshold = self._lower(top, floor, max_queries)
+        first = peel(self.full, ranking.keys)
         # Rarer keys disturb, too. They need not be complete, only likelier than noise.
-        cut = found.counts[top - 1] if found.keys.size >= top else threshold
+        cut = ranking.counts[top - 1] if ranking.keys.size >= top else threshold
         least = _SURE * estimate_error(row_error(first.rest), self.full.spec.rows)
         deeper = max(_DEEPER * cut, least / _SLACK, 1.0)
         if deeper >= threshold or not self._affordable(deeper, max_queries):
@@ -224,10 +224,10 @@ class RecoverySketch:
         # The top-th largest of counts that sum up to N is at most N / top.
         threshold = max(floor, int(self.histogram.sum()) // top)
         while True:
-            found = self.above(threshold, max_queries)
-            reached = int(np.count_nonzero(found.counts >= threshold))
+            ranking = self.above(threshold, max_queries)
+            reached = int(np.count_nonzero(ranking.counts >= threshold))
             if reached >= top or threshold <= floor:
-                return found, threshold
+                return ranking, threshold
             # Counts fall with rank by a power near 1 in natural streams: aim a little
             # below where that would give enough, as each step costs more than the last.
             step = min(max((reached / top) ** 1.5, 0.125), 0.9)
@@ -263,7 +263,7 @@ def _descend(
         base = prefixes[start : start + step, None] * np.uint64(fan)
         for low in range(0, fan, _BATCH):
             digits = np.arange(low, min(low + _BATCH, fan), dtype=np.uint64)
-            found = sketch.select((base + digits).ravel(), threshold)
-            keys.append(found[0])
-            estimates.append(found[1])
+            selected = sketch.select((base + digits).ravel(), threshold)
+            keys.append(selected[0])
+            estimates.append(selected[1])
     return np.concatenate(keys), np.concatenate(estimates)

@@ -163,22 +163,24 @@ def decode_sum(data: bytes) -> Sum:
     except ValidationError as error:
         raise _bad_sum(*describe_validation(error)) from error
     groups: dict[str, Group] = {}
-    for kind, found in header.groups.items():
-        if kind not in COUNTS or set(found.counts) != set(COUNTS[kind]):
+    for kind, group in header.groups.items():
+        if kind not in COUNTS or set(group.counts) != set(COUNTS[kind]):
             raise _bad_sum(kind, "a record type that is summed, with its counts", "another")
-        if list(found.members) != sorted(set(found.members)):
+        if list(group.members) != sorted(set(group.members)):
             raise _bad_sum(f"{kind}.members", "in order of name, each once", "not so")
         prefix = f"{kind}/"
-        own = {
+        group_arrays = {
             n.removeprefix(prefix): np.asarray(arrays.pop(n))
             for n in list(arrays)
             if n.startswith(prefix)
         }
-        if any(array.dtype != np.int64 for array in own.values()):
+        if any(array.dtype != np.int64 for array in group_arrays.values()):
             raise _bad_sum(kind, "int64", "another type")
-        vectors: dict[str, I64] = {name: np.asarray(a, np.int64) for name, a in own.items()}
-        counts = {name: found.counts[name] for name in COUNTS[kind]}
-        groups[kind] = Group(found.members, Summand(counts, vectors), int(found.tag, 16))
+        vectors: dict[str, I64] = {
+            name: np.asarray(a, np.int64) for name, a in group_arrays.items()
+        }
+        counts = {name: group.counts[name] for name in COUNTS[kind]}
+        groups[kind] = Group(group.members, Summand(counts, vectors), int(group.tag, 16))
     if arrays:
         raise _bad_sum("arrays", "of the sum's groups", f"{len(arrays)} others")
     return Sum(header.run, header.round, groups)

@@ -69,9 +69,9 @@ def with_momentum(
     Federated Visual Classification, 2019; Sutskever et al., ICML 2013.
     """
     step: Deltas = {}
-    kept: Weights = {}
+    velocity_t: Weights = {}
     for name, delta in mean.items():
         before = velocity[name] if name in velocity else np.zeros(delta.shape, np.float32)
-        kept[name] = (momentum * before.astype(np.float64) + delta).astype(np.float32)
-        step[name] = delta + momentum * kept[name].astype(np.float64)
-    return step, kept
+        velocity_t[name] = (momentum * before.astype(np.float64) + delta).astype(np.float32)
+        step[name] = delta + momentum * velocity_t[name].astype(np.float64)
+    return step, velocity_t

@@ -73,8 +73,8 @@ def _added(merged: NDArray[np.int64], table: NDArray[np.int64]) -> NDArray[np.in
 def _require_shapes(
     arrays: Mapping[str, NDArray[np.int64]], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    found = {name: array.shape for name, array in arrays.items()}
-    if found != dict(shapes):
+    got = {name: array.shape for name, array in arrays.items()}
+    if got != dict(shapes):
         raise RefusedError(
             "a sum is not of the plan's form",
             field="arrays",

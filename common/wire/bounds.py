@@ -49,9 +49,9 @@ def most_pixels(slides: int) -> int:
     return min(slides * LARGEST_SLIDE, MAX_PIXELS)
 
 
-def most_present(asked: Pixels, pixels: int) -> int:
+def most_present(section: Pixels, pixels: int) -> int:
     """Most keys that can be present in so many pixels: each once, none rarer than the floor."""
-    return min(pixels // asked.presence_floor, asked.keys)
+    return min(pixels // section.presence_floor, section.keys)
 
 
 def samples_of(images: int, cap: int) -> int:

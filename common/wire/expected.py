@@ -38,8 +38,8 @@ class RecordFloors:
         if plan.kind == "pixels":
             return cls(*common, plan.pixels.min_slides, plan.pixels.min_pixels)
         if plan.kind == "embed":
-            asked = plan.embed
-            return cls(*common, asked.min_slides, asked.min_pixels, asked.group_pixels)
+            section = plan.embed
+            return cls(*common, section.min_slides, section.min_pixels, section.group_pixels)
         return cls(*common)
 
 
@@ -81,8 +81,8 @@ def require_array(array: Array, field: str, dtype: str, shape: tuple[int, ...]) 
 
 def require_names(arrays: Mapping[str, Array], *names: str) -> None:
     """Refuse arrays of other names than these."""
-    known = f"exactly: {', '.join(names)}" if names else "none"
-    require(set(arrays) == set(names), "arrays", known, f"{len(arrays)} arrays")
+    allowed = f"exactly: {', '.join(names)}" if names else "none"
+    require(set(arrays) == set(names), "arrays", allowed, f"{len(arrays)} arrays")
 
 
 def require_within(value: int, field: str, least: int, most: int) -> None:

@@ -158,8 +158,8 @@ def _check_report(record: RoundReport, arrays: Mapping[str, Array], expected: Ex
     for field, limit in bounds.items():
         require(getattr(record, field) <= limit, field, f"at most {limit}", "more")
     names = [error.landmark for error in record.errors]
-    known = set(names) <= set(expected.plan.task.landmarks) and len(set(names)) == len(names)
-    require(known, "errors.landmark", "landmarks of the plan, each once", "others")
+    in_plan = set(names) <= set(expected.plan.task.landmarks) and len(set(names)) == len(names)
+    require(in_plan, "errors.landmark", "landmarks of the plan, each once", "others")
     for error in record.errors:
         _check_error(error, record.images, expected.plan)
 

@@ -135,8 +135,8 @@ def _words(sealed: SealedBox) -> NDArray[np.int64]:
 
 
 def _box(header: SealedKeys, name: str, array: object) -> SealedBox:
-    found = _RECEIVER.fullmatch(name)
-    if found is None:
+    match = _RECEIVER.fullmatch(name)
+    if match is None:
         raise _refused("receivers", "site:fingerprint", "another name")
     if not isinstance(array, np.ndarray) or array.dtype != np.int64 or array.shape != (WORDS,):
         raise _refused("box", f"int64[{WORDS}]", "another array")
@@ -146,8 +146,8 @@ def _box(header: SealedKeys, name: str, array: object) -> SealedBox:
         generation=header.generation,
         key_id=header.key_id,
         from_site=header.site,
-        for_site=found[1],
-        for_ledger_key=found[2],
+        for_site=match[1],
+        for_ledger_key=match[2],
     )
     return SealedBox(label, data[:BOX_BYTES], data[BOX_BYTES:])
 

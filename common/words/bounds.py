@@ -106,9 +106,10 @@ class _Rule:
 
 
 def _bytes_in_a_round(plan: FederationPlan) -> int:
-    found = leavings(plan)
+    records = leavings(plan)
     return max(
-        sum(each.array_bytes for each in found if phase in each.phases) for phase in schedule(plan)
+        sum(each.array_bytes for each in records if phase in each.phases)
+        for phase in schedule(plan)
     )
 
 
@@ -124,8 +125,8 @@ def _records(plan: FederationPlan) -> tuple[str, ...]:
 def _searches_behind(plan: FederationPlan) -> int:
     """Count the searches that stand behind the first gradient."""
     agent = plan.agent
-    held = min(agent.warmup, agent.replay_capacity)
-    return max(agent.searches, held // agent.episode_steps)
+    transitions = min(agent.warmup, agent.replay_capacity)
+    return max(agent.searches, transitions // agent.episode_steps)
 
 
 def _views(plan: FederationPlan) -> tuple[float, ...]:
@@ -215,9 +216,9 @@ def _held(rule: _Rule, plan: FederationPlan, says: Mapping[str, object]) -> Boun
     if bound is None:
         return Bounded(rule.asked, _shown(value), rule.policy, "not in the policy", holds=False)
     if rule.way == "among":
-        known = bound if isinstance(bound, tuple | list) else ()
-        asked = value if isinstance(value, tuple) else ()
-        holds = bound == "any" or set(asked) <= set(known)
+        choices = bound if isinstance(bound, tuple | list) else ()
+        values = value if isinstance(value, tuple) else ()
+        holds = bound == "any" or set(values) <= set(choices)
         words = "any" if bound == "any" else f"among {_shown(bound)}"
         return Bounded(rule.asked, _shown(value), rule.policy, words, holds)
     if rule.way == "within":
