@@ -24,7 +24,7 @@ LOOK_S = 2.0
 
 
 def connect(folder: FederationFolder) -> SuperLink:
-    """The SuperLink of this federation on this machine."""
+    """Return the SuperLink of this federation on this machine."""
     return SuperLink(local_address(folder), authority(folder))
 
 
@@ -108,7 +108,7 @@ def start_run(
 def starting_from(
     folder: FederationFolder, plan: FederationPlan, brought: bytes | None = None
 ) -> dict[str, bytes]:
-    """The document of the model that a plan starts from; none for a plan that names no model.
+    """Read the model that a plan starts from as a document; none for a plan that names no model.
 
     Args:
         folder: the federation's; the newest run that came to the model has it.
@@ -135,7 +135,7 @@ def starting_from(
 
 
 def _model_of_a_run(folder: FederationFolder, digest: str) -> bytes:
-    """The model with this digest, from the newest run that came to it."""
+    """Return the model with this digest, from the newest run that came to it."""
     for name in reversed(folder.run_names()):
         store = RunStore(folder.run(name))
         rounds = [

@@ -1,4 +1,4 @@
-"""What every ``cairn-*`` command does with its end: one line, one stable exit code.
+"""The end of every ``cairn-*`` command: one line, one stable exit code.
 
 A deliberate failure is one line on standard error, or a JSON object on standard
 output when ``--json`` was asked for. An unexpected one names its type only; its
@@ -50,7 +50,7 @@ def echo_json(value: object) -> None:
 
 
 def shown(text: str) -> str:
-    """A text that somebody else wrote, without what would steer a terminal or turn its line."""
+    """Strip a text that somebody else wrote of all that would steer a terminal or turn its line."""
     return "".join("?" if _STEERS.match(letter) else letter for letter in text)
 
 
@@ -99,9 +99,9 @@ def _exit_code(command: click.Command, words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERNAL)
     except OSError as error:
-        told = _of_the_disk(error)
-        _report(told, as_json=as_json)
-        return int(told.exit_code)
+        explained = _of_the_disk(error)
+        _report(explained, as_json=as_json)
+        return int(explained.exit_code)
     except Exception as error:  # noqa: BLE001 - the outermost frame: nothing may end in a traceback
         _report(_unexpected(error), as_json=as_json)
         return int(ExitCode.INTERNAL)
@@ -119,7 +119,7 @@ def _unexpected(error: Exception) -> InternalError:
 
 
 def _of_the_disk(error: OSError) -> CairnError:
-    """What a full or a forbidding disk means to whoever typed the command."""
+    """Explain a full or a forbidding disk to whoever typed the command."""
     place = str(error.filename or "")
     if error.errno in _FULL:
         return InputDataError(

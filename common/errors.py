@@ -48,7 +48,7 @@ class CairnError(Exception):
         self.advice = advice
 
     def __str__(self) -> str:
-        """The one line a person sees, without the exit code."""
+        """Return the one line a person sees, without the exit code."""
         text = self.problem
         if self.field:
             text += f": {self.field}"
@@ -61,7 +61,7 @@ class CairnError(Exception):
         return text
 
     def as_dict(self) -> dict[str, str | int]:
-        """The same for ``--json`` output."""
+        """Return the same for ``--json`` output."""
         return {
             "error": type(self).__name__,
             "problem": self.problem,

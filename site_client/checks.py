@@ -1,4 +1,4 @@
-"""Is this site ready? One fact per line, each with what to do about it.
+"""Facts about a site's readiness. One per line, each with what to do about it.
 
 Reads only: no key is made, no record written, no image opened beyond its
 landmark file. The server is asked for its certificate, its clock, and whether it
@@ -112,7 +112,7 @@ def _policy(site: SiteFolder) -> Fact:
 
 
 def _plan(site: SiteFolder, plan: FederationPlan) -> Fact:
-    """Whether the site's policy lets this plan be served, and its largest message."""
+    """Say whether the site's policy lets this plan be served, and its largest message."""
     from site_client.worker.study import weights_bytes
 
     weights = weights_bytes(plan)
@@ -152,7 +152,7 @@ def _witness(site: SiteFolder) -> Fact:
 
 
 def _federation_key(site: SiteFolder) -> Fact:
-    """Whether the key is here, which one, who else has it; or what it waits for."""
+    """Say whether the key is here, which one, who else has it; or what it waits for."""
     held, state = KeyRing(site).newest(), read_key_state(site)
     if state is not None and state.trouble:
         return Fact(
@@ -184,7 +184,7 @@ def _federation_key(site: SiteFolder) -> Fact:
 
 
 def _peers(site: SiteFolder) -> Fact:
-    """Whether enough of the other sites are confirmed, and what the policy gives away."""
+    """Say whether enough of the other sites are confirmed, and what the policy gives away."""
     directory = read_directory(site)
     if directory.named("changed"):
         failed = ExitCode.VERIFICATION_FAILED
@@ -253,7 +253,7 @@ def _certificate(site: SiteFolder) -> Fact:
 
 
 def _expiry(name: str, certificate: Certificate, says: str, fix: str) -> Fact:
-    """How long a certificate is still good for."""
+    """Say how long a certificate is still good for."""
     days = (certificate.not_valid_after_utc - datetime.now(UTC)).days
     if days < 0:
         says = f"{says}, expired {-days} days ago"
@@ -327,7 +327,7 @@ def _server(site: SiteFolder) -> Fact:
 
 
 def _admission(site: SiteFolder) -> Fact:
-    """Whether the desk knows this site and did not revoke it; asked as the courier would."""
+    """Ask, as the courier would, whether the desk knows this site and did not revoke it."""
     if site.settings().enrolment is None:
         return Fact("admission", "ok", "not asked: this site joined by mail")
     if not site.tls_certificate.exists():

@@ -1,4 +1,4 @@
-"""How commands talk to a person: progress, logs, signals. Nothing here decides anything."""
+"""Commands' talk to a person: progress, logs, signals. Nothing here decides anything."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ class SiteFolder:
 
     @property
     def worker_status(self) -> Path:
-        """What the worker did last, for ``cairn-site status``."""
+        """File of what the worker did last, for ``cairn-site status``."""
         return self.worker / "status.json"
 
     @property

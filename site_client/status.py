@@ -1,4 +1,4 @@
-"""What a site did last, from its own files; nothing is locked, changed or asked of anybody."""
+"""A site's last doings, from its own files; nothing is locked, changed or asked of anybody."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from common.crypto.certificates import days_left, read_certificate
 from common.errors import InputDataError
 from common.ledger.layout import Layout
 from common.ledger.records import parse_record
-from site_client.budget import Standing as BudgetStanding
-from site_client.budget import budget_or_none
+from site_client.budget import BudgetStanding, budget_or_none
 from site_client.decisions.standing import Standing
 from site_client.egress.history import History
 from site_client.keys.directory import directory_or_none

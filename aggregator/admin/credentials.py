@@ -1,4 +1,4 @@
-"""Who may coordinate from another machine: one file per person, withdrawn by name.
+"""Coordinators on other machines: one file per person, withdrawn by name.
 
 A credential is a client certificate of the federation's own authority, with what
 is needed to use it. Being signed is not enough: the desk takes only certificates
@@ -35,10 +35,11 @@ from common.crypto.clients import (
     requested_key,
 )
 from common.crypto.files import read_secret, write_secret
-from common.enrolment import Address, FederationName
+from common.enrolment import Address
 from common.errors import InputDataError, RefusedError
 from common.ledger.durable import replace_durably
 from common.plan import describe_validation
+from common.wire.records import FederationName
 
 FIRST_COORDINATOR = "coordinator"
 
@@ -129,7 +130,7 @@ def withdraw_credential(folder: FederationFolder, name: str) -> None:
 
 
 def check_coordinator(folder: FederationFolder, certificate: bytes) -> str:
-    """Whose certificate this is; TLS has shown that the authority signed it.
+    """Name the owner of a certificate; TLS has shown that the authority signed it.
 
     Args:
         folder: the federation's.
@@ -203,7 +204,7 @@ def read_credential(path: Path) -> Credential:
 
 @dataclass(frozen=True)
 class OwnRequest:
-    """What somebody makes who does not want to be handed a private key.
+    """A request of somebody who does not want to be handed a private key.
 
     Attributes:
         key: file with the private key; stays.

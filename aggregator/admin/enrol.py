@@ -179,7 +179,7 @@ def settle(file: Path, images: int) -> None:
 
 
 def _same_site(known: JoinRequest, request: JoinRequest) -> bool:
-    """Whether a request holds the known keys; one of an earlier release may have had fewer."""
+    """Tell whether a request holds the known keys; an earlier release may have had fewer."""
     fixed = (known.node_key, known.ledger_key) == (request.node_key, request.ledger_key)
     return fixed and all(
         before in (None, after)

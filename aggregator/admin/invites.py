@@ -33,7 +33,7 @@ _NEW_INVITE = "Ask the coordinator for a new invite"
 
 
 class Promise(BaseModel):
-    """What the aggregator keeps of an invite.
+    """The aggregator's half of an invite.
 
     Attributes:
         site: the name that the token is for.
@@ -54,7 +54,7 @@ class Promise(BaseModel):
 
 @dataclass(frozen=True)
 class Enrolled:
-    """How a site stands.
+    """A site's standing at enrolment.
 
     Attributes:
         state: admitted, or waiting for the coordinator.
@@ -76,7 +76,7 @@ def make_invite(
     images: int | None = None,
     now: datetime | None = None,
 ) -> Invite:
-    """The file that tells one site whom to trust, and lets its keys in once.
+    """Return the file that tells one site whom to trust, and lets its keys in once.
 
     Args:
         folder: the federation's.
@@ -129,12 +129,12 @@ def make_invite(
 
 
 def invite_toml(invite: Invite) -> bytes:
-    """An invite as a file."""
+    """Return an invite as a file."""
     return tomli_w.dumps(invite.model_dump(), multiline_strings=True).encode()
 
 
 def open_invites(folder: FederationFolder, now: datetime | None = None) -> dict[str, str]:
-    """When the last unused token of each invited site ends (ISO 8601), by site."""
+    """Say when the last unused token of each invited site ends (ISO 8601), by site."""
     moment = now or datetime.now(UTC)
     found: dict[str, str] = {}
     for path in folder.invites.glob("*.json"):
@@ -191,7 +191,7 @@ def enrol(
 
 
 def standing(folder: FederationFolder, request: JoinRequest) -> Enrolled:
-    """How the site of a request stands.
+    """Say how the site of a request stands.
 
     Raises:
         RefusedError: neither admitted nor waiting with these keys, or revoked.
@@ -213,7 +213,7 @@ def standing(folder: FederationFolder, request: JoinRequest) -> Enrolled:
 
 
 def site_that_asks(folder: FederationFolder, name: str) -> JoinRequest:
-    """The keys that a site is known by, whether admitted or waiting.
+    """Return the keys that a site is known by, whether admitted or waiting.
 
     Raises:
         RefusedError: not known, or revoked.
@@ -232,7 +232,7 @@ def site_that_asks(folder: FederationFolder, name: str) -> JoinRequest:
 
 
 def admitted_site(folder: FederationFolder, name: str) -> AdmittedSite:
-    """A site that is admitted.
+    """Return a site that is admitted.
 
     Raises:
         RefusedError: it waits, is not known, or was revoked.

@@ -34,7 +34,7 @@ LOOK_S = 24 * 3600.0
 
 @dataclass(frozen=True)
 class ServerCertificate:
-    """How long the aggregator can still be connected to.
+    """The time for which the aggregator can still be connected to.
 
     Attributes:
         days: until its certificate expires; negative: it has.
@@ -79,7 +79,7 @@ def renew_server_certificate(folder: FederationFolder, now: datetime | None = No
 
 
 def server_certificate(folder: FederationFolder, now: datetime | None = None) -> ServerCertificate:
-    """How the certificate stands that a running aggregator has.
+    """Look how the certificate stands that a running aggregator has.
 
     Raises:
         InputDataError: it is missing or malformed.
@@ -130,6 +130,6 @@ def _threshold(ca_certificate: x509.Certificate, own: x509.Certificate) -> int:
 
 
 def _names(own: x509.Certificate) -> list[str]:
-    """The host names and addresses that a certificate is for."""
+    """Return the host names and addresses that a certificate is for."""
     names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return [str(name.value) for name in names]

@@ -35,7 +35,7 @@ def watch_(context: click.Context, desk: Desk, name: str) -> None:
 @with_desk
 @json_option
 def status(desk: Desk, name: str, *, as_json: bool) -> None:
-    """The sites of RUN (default: the newest), what they sent, and how it stands."""
+    """Show the sites of RUN (default: the newest), what they sent, and how it stands."""
     with desk.journal(name) as journal:
         state = fold(event for _, event in read_events(journal.path))
     certificate = desk.certificate()

@@ -130,7 +130,7 @@ def _after_start(
 
 
 def _say_what_was_kept(folder: Path) -> None:
-    """Where the documents of the last finished round lie, and what to do with them."""
+    """Say where the documents of the last finished round lie, and what to do with them."""
     if not folder.is_dir():
         return  # at another machine: its keeper has them
     store = RunStore(folder)

@@ -39,7 +39,7 @@ PIECE = 64 * 1024
 
 
 def parse_plan_toml(data: bytes) -> FederationPlan:
-    """A plan from its TOML bytes.
+    """Return a plan from its TOML bytes.
 
     Raises:
         InputDataError: TOML syntax, or an invalid field.
@@ -61,7 +61,7 @@ class LocalDesk:
 
     @property
     def option(self) -> str:
-        """What to type to reach it again."""
+        """The option to type to reach it again."""
         return f"--dir {self.folder.root}"
 
     def sites(self) -> list[SiteLine]:
@@ -88,7 +88,7 @@ class LocalDesk:
     def invite(
         self, site: str, *, days: int, auto_admit: bool, by_mail: bool, images: int | None = None
     ) -> bytes:
-        """An invite (TOML)."""
+        """Return an invite (TOML)."""
         self.folder.settings()
         if by_mail and images is not None:
             raise UsageError(
@@ -140,14 +140,14 @@ class LocalDesk:
         return [run_line(name, self.state(name)) for name in self.folder.run_names()]
 
     def certificate(self) -> ServerCertificate | None:
-        """How long the aggregator's own certificate is good for; None if it cannot be read."""
+        """Time that the aggregator's own certificate is good for; None if it cannot be read."""
         try:
             return server_certificate(self.folder)
         except InputDataError:
             return None
 
     def facts(self, plan: bytes) -> list[tuple[str, str]]:
-        """A plan as a person reads it before it starts."""
+        """Return a plan as a person reads it before it starts."""
         parsed = parse_plan_toml(plan)
         self.check(parsed)
         admitted = len(self.folder.admitted())
@@ -193,7 +193,7 @@ class LocalDesk:
         follow: bool = False,
         since: int = 0,  # noqa: ARG002 - a journal that lies here needs no mirror that ends
     ) -> Iterator[Journal]:
-        """A run's events; a run that was started here is guarded while they are followed."""
+        """Follow a run's events; a run that was started here is guarded while they are followed."""
         name = self.name(run)
         stop, over = threading.Event(), threading.Event()
         if follow:
@@ -216,7 +216,7 @@ class LocalDesk:
             threading.Thread(target=guard, args=arguments, daemon=True).start()
 
     def report(self, run: str) -> Iterator[bytes]:
-        """A run as one HTML page, piece by piece."""
+        """Yield a run as one HTML page, piece by piece."""
         from aggregator.report.html import write_report
 
         state = self.state(self.name(run))
@@ -228,7 +228,7 @@ class LocalDesk:
             yield data[start : start + PIECE]
 
     def name(self, run: str) -> str:
-        """The name itself, or (empty) the newest run's.
+        """Return the name itself, or (empty) the newest run's.
 
         Raises:
             InputDataError: there is no such run, or none at all.
@@ -238,11 +238,11 @@ class LocalDesk:
         return self.folder.run(run or self.folder.latest_run()).name
 
     def journal_file(self, run: str) -> Path:
-        """Where a run's events lie."""
+        """Return the path of a run's events."""
         return self.folder.run(run) / JOURNAL_FILE
 
     def state(self, run: str) -> RunState:
-        """What a run's journal amounts to."""
+        """Fold a run's journal into its state."""
         return fold(event for _, event in read_events(self.journal_file(run)))
 
     def _online(self, known: dict[str, AdmittedSite]) -> set[str] | None:
@@ -257,7 +257,7 @@ class LocalDesk:
 
 
 def run_line(name: str, state: RunState) -> RunLine:
-    """A run in a list."""
+    """Return a run in a list."""
     return RunLine(
         name=name,
         plan=state.plan_name,

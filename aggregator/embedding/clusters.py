@@ -27,7 +27,7 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClusterMethod:
-    """How to cluster: ``kmeans`` into so many, or ``hdbscan`` of at least so many keys each.
+    """A way to cluster: ``kmeans`` into so many, or ``hdbscan`` of at least so many keys each.
 
     Attributes:
         kind: k-means gives every key a cluster; HDBSCAN finds their number itself and
@@ -147,7 +147,7 @@ def _by_size(found: I64, counts: I64) -> I64:
 def propose_groups(
     codebook: Codebook, embedding: Embedding, groups: int = PROPOSED_GROUPS
 ) -> tuple[int, ...]:
-    """A group for each cluster, by joining clusters that lie side by side in the plane.
+    """Return a group for each cluster, by joining clusters that lie side by side in the plane.
 
     A proposal for a person to look at; nothing labels a codebook by itself. Groups
     are numbered in the order of their largest cluster.

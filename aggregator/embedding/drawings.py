@@ -32,12 +32,12 @@ _EDGE = 0.05  # free room around the points, of their extent
 
 
 def colour(at: int) -> str:
-    """A cluster's colour by its number; they repeat after twelve."""
+    """Return a cluster's colour by its number; they repeat after twelve."""
     return COLOURS[at % len(COLOURS)]
 
 
 def group_colour(at: int) -> str:
-    """A group's colour by its number; other colours than the largest clusters have."""
+    """Return a group's colour by its number; other colours than the largest clusters have."""
     return colour(at + len(COLOURS) // 2)
 
 
@@ -48,7 +48,7 @@ def plane(
     colours: tuple[str, ...],
     name: str,
 ) -> Markup:
-    """The keys in the plane, coloured and labelled directly.
+    """Return the keys in the plane, coloured and labelled directly.
 
     Args:
         embedding: of n keys.
@@ -90,7 +90,7 @@ def plane(
 
 
 def _turned(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The points with their longest extent lying flat; the axes mean nothing anyway."""
+    """Return the points with their longest extent lying flat; the axes mean nothing anyway."""
     centred = points - points.mean(axis=0)
     _, directions = np.linalg.eigh(centred.T @ centred)
     directions = directions[:, ::-1] * np.sign(directions[:, ::-1].sum(axis=0) + 1e-12)
@@ -99,7 +99,7 @@ def _turned(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _label(axes: Axes, points: NDArray[np.float64], text: str, beside: str) -> None:
-    """A name and a number on the point of a crowd that is nearest to its middle."""
+    """Write a name and a number on the point of a crowd that is nearest to its middle."""
     middle = np.median(points, axis=0)
     x, y = points[int(((points - middle) ** 2).sum(axis=1).argmin())]
     name = TextArea(printable(text), textprops={"color": INK, "fontsize": 15, "fontweight": "bold"})
@@ -153,7 +153,7 @@ def _column_order(value: Profiles) -> list[int]:
 
 
 def _cell(axes: Axes, x: int, y: int, contrast: float) -> None:
-    """A cell whose strength is the contrast: one colour above the mean, another below."""
+    """Colour a cell by its contrast: one colour above the mean, another below."""
     strength = min(abs(contrast) / FULL_CONTRAST, 1.0)
     axes.add_patch(
         Rectangle((x - 0.46, y - 0.43), 0.92, 0.86, facecolor="none", edgecolor=RULE, linewidth=0.6)

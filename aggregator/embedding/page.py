@@ -61,7 +61,7 @@ def write_codebook_page(
 
 
 def render(codebook: Codebook, embedding: Embedding, profiles: Profiles) -> str:
-    """The page as a string."""
+    """Return the page as a string."""
     if len(profiles.clusters) != codebook.cluster_count:
         raise InputDataError(
             "profiles of another codebook",

@@ -1,4 +1,4 @@
-"""What a single update cannot show by itself: how far it goes beyond the others, and before.
+"""Comparison of updates among each other: how far one goes beyond the others, and before.
 
 Pure. Only whole updates are left out, never coordinates of one: the sum of those that
 stay is what its sites have tagged. Direction says nothing here: honest updates of one
@@ -86,7 +86,7 @@ def oversized(
 
 
 def reference(norms: Iterable[float]) -> float:
-    """The lower median of norms, 0 of none: what a round that counts leaves to ``history``.
+    """Return the lower median of norms, 0 of none: what a round that counts leaves to ``history``.
 
     Args:
         norms: of the updates that were added.

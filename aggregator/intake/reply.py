@@ -30,7 +30,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 @dataclass(frozen=True)
 class Sender:
-    """What the aggregator knows of a site before it reads a word of its reply."""
+    """The aggregator's knowledge of a site before it reads a word of its reply."""
 
     ledger_key: PublicKey
     last_seen: Checkpoint | None
@@ -158,7 +158,7 @@ def _verify(
 
 
 def _recorded_arrays(verified: VerifiedRecord) -> tuple[ArrayDescription, ...]:
-    """The ledger's description of the arrays, in the envelope's terms."""
+    """Return the ledger's description of the arrays, in the envelope's terms."""
     return tuple(
         ArrayDescription(array.name, array.dtype, tuple(array.shape), array.sha256)
         for array in verified.record.arrays or ()

@@ -80,7 +80,7 @@ def _held_out_lines(state: RunState, held_out: HeldOut) -> list[_Line]:
 
 
 def _own_lines(state: RunState) -> list[_Line]:
-    """The federated model on each site's cases; the prior's moves when the cases change."""
+    """Return the federated model on each site's cases; the prior's moves when the cases change."""
     lines = [
         _Line(f"at {site}", points, _colour(state, site))
         for site in state.sites
@@ -161,7 +161,7 @@ def _end_labels(axes: Axes, lines: Sequence[_Line]) -> None:
 
 
 def _end_label(line: _Line, newest: int) -> str:
-    """The name and last value; says so when the curve ends before the others."""
+    """Return the name and last value; says so when the curve ends before the others."""
     at, value = line.points[-1]
     return f"{printable(line.label)} {mm(value)} mm" + (f" after {at}" if at < newest else "")
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from aggregator.report.extras import Trajectory
+from aggregator.report.extras import DrawnSearch
 from aggregator.report.ink import (
     FAINT,
     INK,
@@ -27,7 +27,7 @@ from aggregator.report.ink import (
     style,
     svg,
 )
-from aggregator.report.run import RoundState, RunState, SiteRound
+from aggregator.report.run import RoundSummary, RunState, SiteRound
 from aggregator.report.text import duration, mm, printable, size
 
 
@@ -76,7 +76,7 @@ def bytes_out(state: RunState) -> Markup | None:
 
 
 def _short(value: int) -> str:
-    """A size for an axis, without idle zeros: 2 MB."""
+    """Return a size for an axis, without idle zeros: 2 MB."""
     number, unit = size(value).split()
     return f"{float(number):g} {unit}"
 
@@ -109,7 +109,7 @@ def _key(axes: Axes, state: RunState) -> None:
 
 
 def timeline(state: RunState) -> Markup | None:
-    """Who trained, worked otherwise and waited; the rounds one after another, in seconds."""
+    """Draw who trained, worked otherwise and waited; round after round, in seconds."""
     if not state.rounds or not state.sites:
         return None
     spans, end = [], 0.0
@@ -138,7 +138,7 @@ def timeline(state: RunState) -> Markup | None:
         return svg(figure, "timeline", alt)
 
 
-def _so_far(state: RunState, r: RoundState) -> float:
+def _so_far(state: RunState, r: RoundSummary) -> float:
     """Seconds of a round without an end: to the newest event, or to its last answer."""
     answered = max((part.seconds for part in r.sites), default=0.0)
     if r is not state.current or state.updated_at is None:
@@ -146,8 +146,8 @@ def _so_far(state: RunState, r: RoundState) -> float:
     return max(answered, (state.updated_at - r.started_at).total_seconds())
 
 
-def _round_name(axes: Axes, r: RoundState, begin: float, room: float) -> None:
-    """A round's name above its first moment, where there is room (pixels) for it."""
+def _round_name(axes: Axes, r: RoundSummary, begin: float, room: float) -> None:
+    """Write a round's name above its first moment, where there is room (pixels) for it."""
     name = {"begin": "start", "evaluate": "eval."}.get(r.phase, str(r.round))
     if room > 4 + 7 * len(name):
         axes.annotate(
@@ -196,7 +196,7 @@ def _bars(axes: Axes, at: int, begin: float, lasts: float, part: SiteRound, colo
 _LEVELS = ("#56b4e9", "#f0e442", "#ff8a3d", "#ffffff")  # on grey, whatever the page's paper
 
 
-def trajectory(value: Trajectory) -> Markup:
+def trajectory(value: DrawnSearch) -> Markup:
     """One search over one slice of a public image, coloured by level."""
     left, right, bottom, top = value.extent_mm
     high, wide = abs(top - bottom), abs(right - left)
@@ -244,6 +244,6 @@ def _level_colour(level: int) -> str:
     return _LEVELS[min(max(level, 0), len(_LEVELS) - 1)]
 
 
-def level_colours(value: Trajectory) -> tuple[tuple[int, str], ...]:
-    """The levels that occur, each with its colour, for the caption."""
+def level_colours(value: DrawnSearch) -> tuple[tuple[int, str], ...]:
+    """Return the levels that occur, each with its colour, for the caption."""
     return tuple((n, _level_colour(n)) for n in sorted({p[2] for p in value.path}))

@@ -20,8 +20,8 @@ from markupsafe import Markup
 from aggregator.report import curves, figures, text
 from aggregator.report.extras import LedgerVerdict, ReportExtras
 from aggregator.report.ink import SITES
-from aggregator.report.landmarks import LandmarkTable, landmark_table
-from aggregator.report.run import TRAINED, RoundState, RunState, rounds_of
+from aggregator.report.landmarks import ErrorTable, landmark_table
+from aggregator.report.run import TRAINED, RoundSummary, RunState, rounds_of
 from common.schedule import PHASES
 
 _TONES = {"COMPLETED": "good", "DEGRADED": "warn", "FAILED": "bad", "": "open"}
@@ -64,7 +64,7 @@ class _LedgerRow:
 
     @property
     def more(self) -> bool:
-        """Whether more arrived than the ledger says has left."""
+        """True if more arrived than the ledger says has left."""
         return self.arrived > self.ledger.bytes_out
 
 
@@ -80,12 +80,12 @@ def write_report(path: Path, state: RunState, extras: ReportExtras | None = None
 
 
 def render(state: RunState, extras: ReportExtras) -> str:
-    """The page as a string."""
+    """Return the page as a string."""
     return _environment().get_template("report.html.j2").render(_context(state, extras))
 
 
 def summary_json(state: RunState, extras: ReportExtras | None = None) -> dict[str, object]:
-    """The run in a few numbers, for scripts.
+    """Return the run in a few numbers, for scripts.
 
     Errors (mm) are those on held-out subjects when there are any, otherwise
     the sites' own evaluations; unknown ones are None. ``bytes_out`` has one
@@ -205,7 +205,7 @@ def _banner(state: RunState, extras: ReportExtras) -> _Banner:
 
 
 def _numbers(
-    state: RunState, extras: ReportExtras, errors: LandmarkTable | None
+    state: RunState, extras: ReportExtras, errors: ErrorTable | None
 ) -> tuple[_Number, ...]:
     if not state.run:
         return ()
@@ -269,20 +269,20 @@ def _sketch_caption(state: RunState, extras: ReportExtras) -> str:
     )
 
 
-def _name(r: RoundState) -> str:
+def _name(r: RoundSummary) -> str:
     names = {"begin": f"{r.round}, agreement", "evaluate": f"{r.round}, evaluation"}
     names |= {phase: f"{r.round}, {phase}" for phase in PHASES if phase not in (*names, "train")}
     again = f" (attempt {r.attempts})" if r.attempts > 1 else ""
     return names.get(r.phase, str(r.round)) + again
 
 
-def _bytes_row(state: RunState, r: RoundState) -> _TableRow:
+def _bytes_row(state: RunState, r: RoundSummary) -> _TableRow:
     sizes = [part.bytes if (part := r.of(site)) else None for site in state.sites]
     cells = tuple("–" if size is None else text.count(size) for size in sizes)
     return _TableRow(_name(r), cells, total=sum(size or 0 for size in sizes))
 
 
-def _time_row(state: RunState, r: RoundState) -> _TableRow:
+def _time_row(state: RunState, r: RoundSummary) -> _TableRow:
     cells = []
     for site in state.sites:
         part = r.of(site)

@@ -75,7 +75,7 @@ _VERDICTS = {"COMPLETED": "bold green", "DEGRADED": "bold yellow", "FAILED": "bo
 
 
 def utc_now() -> datetime:
-    """The clock on the wall."""
+    """Return the clock on the wall."""
     return datetime.now(UTC)
 
 
@@ -207,7 +207,7 @@ def _fields(event: Event) -> dict[str, object]:
 
 
 def status_table(state: RunState, now: datetime | None = None) -> RenderableType:
-    """The run for a terminal; ``now`` adds elapsed time and ETA while the run goes on."""
+    """Return the run for a terminal; ``now`` adds elapsed time and ETA while the run goes on."""
     if not state.run:
         return Text("no run in this journal yet", style="dim")
     return Group(_header(state, now), "", _sites(state), "", _footer(state))
@@ -293,7 +293,7 @@ def _footer(state: RunState) -> Text:
 
 
 def status_json(state: RunState, certificate: ServerCertificate | None = None) -> dict[str, object]:
-    """The run for a script: plain JSON values, lengths in mm, times in seconds.
+    """Return the run for a script: plain JSON values, lengths in mm, times in seconds.
 
     Args:
         state: of the run.

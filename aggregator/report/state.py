@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from aggregator.report.run import RoundState, RunState, SiteRound, Status, Waiting
+from aggregator.report.run import RoundSummary, RunState, SiteRound, Status, Waiting
 from aggregator.rounds.events import (
     Event,
     RoundFinished,
@@ -30,7 +30,7 @@ __all__ = ["RunState", "fold"]
 
 
 def fold(events: Iterable[Event], start: RunState | None = None) -> RunState:
-    """The state after ``events``; ``start`` is the state that earlier events led to."""
+    """Return the state after ``events``; ``start`` is the state that earlier events led to."""
     state = start if start is not None else RunState()
     for event in events:
         state = replace(_step(state, event), updated_at=event.ts)
@@ -92,7 +92,7 @@ def _round_started(state: RunState, event: RoundStarted) -> RunState:
         for site in event.sites
     )
     others = tuple(s for s in before.sites if s.site not in event.sites) if before else ()
-    opened = RoundState(
+    opened = RoundSummary(
         event.round,
         event.phase,
         trained=before.trained if before else state.trained,
@@ -126,7 +126,7 @@ def _site_event(state: RunState, event: SiteReplied | SiteRejected | SiteLate) -
 
 
 def _replied(old: SiteRound, event: SiteReplied) -> SiteRound:
-    """An answer; one that came after the deadline and was not used leaves the site late."""
+    """Return an answer; one that came after the deadline and was not used leaves the site late."""
     records = dict(old.records)
     for name, size in event.records.items():
         records[name] = records.get(name, 0) + size
@@ -170,15 +170,17 @@ def _round_finished(state: RunState, event: RoundFinished) -> RunState:
 
 def _round_of(
     state: RunState, number: int, phase: Phase | None, ts: datetime
-) -> tuple[int, RoundState]:
+) -> tuple[int, RoundSummary]:
     """Place and value of the newest such round; a round nobody announced is opened here."""
     for at in reversed(range(len(state.rounds))):
         found = state.rounds[at]
         if found.round == number and phase in (None, found.phase):
             return at, found
     guess: Phase = phase or ("begin" if number == 0 else "train")
-    return len(state.rounds), RoundState(number, guess, state.trained, ts, attempts=0)
+    return len(state.rounds), RoundSummary(number, guess, state.trained, ts, attempts=0)
 
 
-def _put(rounds: tuple[RoundState, ...], at: int, value: RoundState) -> tuple[RoundState, ...]:
+def _put(
+    rounds: tuple[RoundSummary, ...], at: int, value: RoundSummary
+) -> tuple[RoundSummary, ...]:
     return (*rounds[:at], value, *rounds[at + 1 :])

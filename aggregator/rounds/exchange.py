@@ -32,7 +32,7 @@ from common.ledger.notes import Checkpoint, parse_note
 from common.ledger.proof import cosign
 from common.model import weight_shapes
 from common.wire.codes import EXPLANATIONS, ReplyCode
-from common.wire.expected import Expected, Floors
+from common.wire.expected import Expected, RecordFloors
 from common.wire.orders import SIGNATURE_CONTEXT
 from common.wire.parcel import wrap
 from common.wire.transport import ORDER, RECEIPT, SIGNATURE, sum_part
@@ -43,7 +43,7 @@ SHORTEST_APPROVAL_S, LONGEST_APPROVAL_S = 1.0, 30.0
 
 @dataclass(frozen=True)
 class Terms:
-    """What round 0 and the run so far have settled; None where they have not yet.
+    """Terms that round 0 and the run so far have settled; None where they have not yet.
 
     Attributes:
         key_id: of the sites' sketches.
@@ -62,7 +62,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an answer is not accepted, until it is known whether the site is asked again.
+    """The reason why an answer is not accepted, until the site may be asked again.
 
     Attributes:
         code: the site's or the courier's own number; None if the answer did not hold,
@@ -77,7 +77,7 @@ class Refusal:
 
 
 @dataclass
-class Exchange:
+class SiteExchange:
     """The sites of one run and the way to them.
 
     Attributes:
@@ -213,7 +213,7 @@ class Exchange:
         return strayed | self.work.odd(step, terms.state, rest)
 
     def _parcel(self, step: Step, order: bytes, site: str, beside: Mapping[str, bytes]) -> bytes:
-        """An order for one site, with its newest receipt and the sums that it lacks."""
+        """Return an order for one site, with its newest receipt and the sums that it lacks."""
         parts = {ORDER: order, SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order)}
         receipt = self.sites[site].checkpoint_file
         if receipt.exists():
@@ -227,7 +227,7 @@ class Exchange:
     def _take(
         self, step: Step, site: str, arrival: Arrival, terms: Terms, began: float
     ) -> Reply | None:
-        """What a node sent for its site, if it is accepted."""
+        """Take what a node sent for its site, if it is accepted."""
         seconds = self.clock() - began
         if arrival.parcel is None:
             self._refused[site] = Refusal(arrival.code, seconds=seconds)
@@ -267,7 +267,7 @@ class Exchange:
             phase=step.phase,
             plan=plan,
             shapes=weight_shapes(plan),
-            floors=Floors.of(plan),
+            floors=RecordFloors.of(plan),
             key_id=terms.key_id,
             codec=terms.codec,
             samples=self.caps[site],
@@ -307,7 +307,7 @@ class Exchange:
 
 
 def pause(waited: float) -> float:
-    """How long to wait before asking again: a tenth of the time waited so far, within bounds.
+    """Choose the wait before asking again: a tenth of the time waited so far, within bounds.
 
     Every question costs the SuperLink some 20 ms of processor time; asking five times a second
     through long rounds took more of a small machine than anything else here.
@@ -316,12 +316,12 @@ def pause(waited: float) -> float:
 
 
 def approval_pause(waited: float) -> float:
-    """How long until a site is asked again whether its people have approved the plan."""
+    """Choose the wait until a site is asked again whether its people have approved the plan."""
     return min(max(waited / 10, SHORTEST_APPROVAL_S), LONGEST_APPROVAL_S)
 
 
 def last_seen(site: AdmittedSite) -> Checkpoint | None:
-    """The newest checkpoint of a site that was cosigned, or None before the first."""
+    """Return the newest checkpoint of a site that was cosigned, or None before the first."""
     if not site.checkpoint_file.exists():
         return None
     return parse_note(site.checkpoint_file.read_bytes()).checkpoint

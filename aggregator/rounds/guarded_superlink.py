@@ -26,7 +26,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 def may_pass(path: str, client: str | None, server: str | None) -> bool:
-    """Whether a request is answered.
+    """Tell whether a request is answered.
 
     Args:
         path: of the request.

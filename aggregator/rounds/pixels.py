@@ -136,7 +136,7 @@ class PixelWork:
         return RoundState(step.round, state.agreement, documents=documents, digest=sha256_hex(data))
 
     def _add(self, step: Step, state: RoundState, merged: Summand) -> RoundState:
-        """The merged tables lie in the round's sum; here stands what people ask of them."""
+        """Note what people ask of the merged tables, which lie in the round's sum."""
         facts = {
             COUNTED: merged.counts["pixels"],
             FILLED: int(np.count_nonzero(merged.arrays["full"])),
@@ -150,7 +150,7 @@ class PixelWork:
         )
 
     def _keep(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
-        """What the sites agree on, as the file that ``cairn-aggregator codebook build`` reads."""
+        """Write the sites' agreement as the file that ``cairn-aggregator codebook build`` reads."""
         first = replies[min(replies)].envelopes["HeavyHitters"]
         keys: NDArray[np.int64] = np.asarray(first.arrays["keys"], np.int64)
         if keys.size == 0:

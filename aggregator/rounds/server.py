@@ -114,7 +114,7 @@ def _content(parcel: bytes) -> RecordDict:
 
 
 def _arrival(node: int, message: Message) -> Arrival:
-    """A parcel, a courier's number, or what Flower says when it lost the message."""
+    """Return a parcel, a courier's number, or what Flower says when it lost the message."""
     if not message.has_content():
         return Arrival(node, None, ReplyCode.NO_ANSWER)
     arrays = message.content.array_records.get(RECORD)

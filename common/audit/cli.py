@@ -175,8 +175,8 @@ def show(
     ]
     if as_json:
         records = [record.model_dump(mode="json", exclude_none=True) for record in chosen]
-        asked = what_was_asked(audited, chosen).as_dict()
-        echo_json({"verdict": verdict_dict(audited), "records": records} | asked)
+        agreed = what_was_asked(audited, chosen).as_dict()
+        echo_json({"verdict": verdict_dict(audited), "records": records} | agreed)
     else:
         print_records(audited.verdict.site or ledger.name, chosen)
         print_asked(what_was_asked(audited, chosen))
@@ -249,14 +249,14 @@ def main() -> NoReturn:
     run(cli)
 
 
-def _one_each(given: tuple[Path, ...], ledgers: int, option: str) -> list[Path | None]:
-    if given and len(given) != ledgers:
+def _one_each(paths: tuple[Path, ...], ledgers: int, option: str) -> list[Path | None]:
+    if paths and len(paths) != ledgers:
         raise UsageError(
             f"{option} is given once for each ledger, in their order",
             expected=f"{ledgers}",
-            got=f"{len(given)}",
+            got=f"{len(paths)}",
         )
-    return list(given) if given else [None] * ledgers
+    return list(paths) if paths else [None] * ledgers
 
 
 def _single(keys: tuple[Path, ...]) -> Path | None:

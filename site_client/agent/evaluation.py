@@ -1,4 +1,4 @@
-"""How far from the truth greedy searches end, beside a predictor that never looks.
+"""Distances from the truth at which greedy searches end, beside a predictor that never looks.
 
 Every search starts on the coarsest level. Summaries hold no case's name or number;
 the single searches behind them do, and stay where they are. Errors are given under
@@ -82,7 +82,7 @@ class Searched:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What an evaluation found.
+    """The figures of an evaluation.
 
     Attributes:
         cases: cases evaluated.
@@ -263,7 +263,7 @@ def _summaries(unit: str, labels: Sequence[str], searched: Searched) -> dict[str
 
 
 def _mark(unit: str) -> str:
-    """What an error's name in JSON ends with."""
+    """Return what an error's name in JSON ends with."""
     return "_mm" if unit == MM else ""
 
 

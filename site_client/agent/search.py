@@ -85,7 +85,7 @@ def greedy_search(
 
 @dataclass
 class _Memory:
-    """Where each search was lately on its level; axes n, agents, slots, parameters."""
+    """The latest positions of each search on its level; axes n, agents, slots, parameters."""
 
     history: NDArray[np.float32]
     candidates: NDArray[np.float32]
@@ -139,7 +139,7 @@ class _Memory:
 
 
 def consensus(found: NDArray[np.floating], outlier_mads: float) -> NDArray[np.float64]:
-    """What several searches for the same thing agree on: outliers rejected, then the mean.
+    """Agree several searches for the same thing: outliers rejected, then the mean.
 
     Args:
         found: float[..., k, d], the parameters where k searches ended.

@@ -69,7 +69,7 @@ def check(ctx: click.Context, root: Path, plan_file: Path | None, *, as_json: bo
 @site_option
 @json_option
 def status(root: Path, *, as_json: bool) -> None:
-    """What this site did last: round, ledger, bytes out, last line of the log.
+    """Show what this site did last: round, ledger, bytes out, last line of the log.
 
     \b
     --json, for monitoring; fields are added and never renamed:
@@ -100,7 +100,7 @@ def status(root: Path, *, as_json: bool) -> None:
 
 
 def _tell(found: SiteStatus) -> None:
-    """How a site stands, a line for each matter."""
+    """Print how a site stands, a line for each matter."""
     last = found.last
     click.echo(f"site      {found.site}")
     if last is None:

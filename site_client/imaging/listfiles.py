@@ -1,4 +1,4 @@
-"""Which image files there are and where their landmarks stand: folders, lists, single files.
+"""Image files and the places of their landmarks: folders, lists, single files.
 
 Nothing here opens an image. A source is a BIDS folder, a flat folder, one image, a
 DICOM folder, or a text file with one image path per line, as rl-medical has them
@@ -133,7 +133,7 @@ def read_list(path: Path) -> list[Path]:
 
 
 def is_list(path: Path) -> bool:
-    """Whether a source is a list of files."""
+    """Tell whether a source is a list of files."""
     return path.name.lower().endswith(LIST_SUFFIX)
 
 
@@ -250,7 +250,7 @@ def _is_flat(path: Path, landmarks: Path | None) -> bool:
 
 
 def _may_be_slice(path: Path) -> bool:
-    """Whether a file is DICOM by its name, which often has no suffix at all."""
+    """Tell whether a file is DICOM by its name, which often has no suffix at all."""
     return path.is_file() and path.suffix.lower() in ("", DICOM_SUFFIX)
 
 

@@ -30,7 +30,7 @@ LABEL_SUFFIXES: Final = (".mha", ".nii", ".nii.gz")
 
 @dataclass(frozen=True)
 class BandImage:
-    """What the header of a multi-band image says.
+    """The header of a multi-band image.
 
     Attributes:
         path: the file.

@@ -86,7 +86,7 @@ class Picture:
         return np.asarray(index * self.file_spacing_mm)
 
     def contains(self, plane_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether positions float64[..., 2] lie within half a pixel of the image."""
+        """Tell whether positions float64[..., 2] lie within half a pixel of the image."""
         reach = np.maximum(self.spacing_mm, self.file_spacing_mm) / 2
         inside = (plane_mm >= -reach) & (plane_mm <= self.extent_mm + self.spacing_mm / 2 + reach)
         return np.asarray(inside.all(axis=-1))
@@ -163,7 +163,7 @@ def _read(path: Path, pixel_mm: float | None) -> tuple[sitk.Image, NDArray[np.fl
 
 
 def _place(image: sitk.Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the first pixel lies, and which way x and y go, in LPS."""
+    """Locate the first pixel, and which way x and y go, in LPS."""
     origin, axes, dimension = np.zeros(3), np.eye(3)[:, :2], image.GetDimension()
     origin[: min(dimension, 3)] = image.GetOrigin()[:3]
     direction = np.array(image.GetDirection()).reshape(dimension, dimension)

@@ -60,14 +60,14 @@ class Volume:
         return np.asarray(world + np.asarray(self.origin_mm))
 
     def contains(self, world_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether world positions float64[..., 3] lie within half a voxel of the grid."""
+        """Tell whether world positions float64[..., 3] lie within half a voxel of the grid."""
         index = self.world_to_index(world_mm)
         return np.asarray(((index >= -0.5) & (index <= self.size - 0.5)).all(axis=-1))
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Where a file's own voxels are, before any resampling.
+    """The places of a file's own voxels, before any resampling.
 
     Attributes:
         size: int64[3], voxels along the x, y, z index.
@@ -91,13 +91,13 @@ class Geometry:
         return np.asarray(((world_mm - self.origin_mm) @ self.direction) / self.spacing_mm)
 
     def contains(self, world_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether world positions float64[..., 3] lie within half a voxel of the grid."""
+        """Tell whether world positions float64[..., 3] lie within half a voxel of the grid."""
         index = self.world_to_index(world_mm)
         return np.asarray(((index >= -0.5) & (index <= self.size - 0.5)).all(axis=-1))
 
 
 def read_geometry(path: Path) -> Geometry:
-    """Where the voxels of an image are, from its header alone.
+    """Read the places of an image's voxels, from its header alone.
 
     Raises:
         InputDataError: unreadable, or not three-dimensional.

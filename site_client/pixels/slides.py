@@ -29,7 +29,7 @@ TIFF_SUFFIXES: Final = (".tif", ".tiff")
 SIDECAR: Final = "bands.txt"
 
 
-class Source(Protocol):
+class SlideFile(Protocol):
     """A file, or several, that hold one slide.
 
     Attributes:
@@ -60,7 +60,7 @@ class Slide:
         dtype: uint8, uint16 or float32.
     """
 
-    def __init__(self, source: Source, pick: Sequence[int], bands: tuple[str, ...]) -> None:
+    def __init__(self, source: SlideFile, pick: Sequence[int], bands: tuple[str, ...]) -> None:
         self._source = source
         self._pick = tuple(pick)
         self.bands: Final = bands
@@ -125,7 +125,7 @@ def open_slide(path: Path, bands: Sequence[str]) -> Slide:
     return Slide(source, _match(wanted, source, path), wanted)
 
 
-def _source(path: Path) -> Source:
+def _source(path: Path) -> SlideFile:
     from site_client.imaging.folders import IMAGE_SUFFIXES
     from site_client.imaging.multiband import open_bands
     from site_client.pixels import tiff
@@ -149,7 +149,7 @@ def _source(path: Path) -> Source:
     )
 
 
-def _match(wanted: tuple[str, ...], source: Source, path: Path) -> list[int]:
+def _match(wanted: tuple[str, ...], source: SlideFile, path: Path) -> list[int]:
     """Index in the file of every wanted band."""
     names = source.names
     if names is None:
@@ -235,7 +235,7 @@ class NpySource:
         self.names = sidecar_names(path)
 
     def blocks(self, rows: int, pick: Sequence[int]) -> Iterator[NDArray[np.generic]]:
-        """See ``Source``."""
+        """See ``SlideFile``."""
         height, width, bands = self.shape
         every = list(pick) == list(range(bands))
         with self._path.open("rb", buffering=0) as file:
@@ -257,7 +257,7 @@ class _ItkSource:
         self.names = names
 
     def blocks(self, rows: int, pick: Sequence[int]) -> Iterator[NDArray[np.generic]]:
-        """See ``Source``."""
+        """See ``SlideFile``."""
         for start in range(0, self.shape[0], rows):
             block = self._image.rows(start, min(start + rows, self.shape[0]))
             yield block[..., list(pick)]

@@ -1,4 +1,4 @@
-"""What a run has come to, on the worker's disk: one file, whole or absent.
+"""The derived state of a run on the worker's disk: one file, whole or absent.
 
 A worker that was killed goes on from here with the next order's sum; a site that was
 away for rounds needs the sums from here on and no others. Merged tables of pixels are
@@ -31,7 +31,7 @@ FILE = "chain.safetensors"
 _SUMMANDS = ("survey", "ranges")
 
 
-class _Header(BaseModel):
+class _ChainHeader(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     v: Literal[1] = 1
@@ -74,7 +74,7 @@ class ChainFile:
             if summand is not None:
                 arrays |= {f"{name}/{n}": a for n, a in summand.arrays.items()}
                 counts[name] = dict(summand.counts)
-        header = _Header(
+        header = _ChainHeader(
             plan=self._plan,
             roster=self._roster,
             round=derived.round,
@@ -87,7 +87,7 @@ class ChainFile:
         write_atomically(self._path, pack(header.model_dump(mode="json"), arrays))
 
     def load(self) -> Derived | None:
-        """What was kept, or None where nothing was.
+        """Read what was kept; None where nothing was.
 
         Raises:
             ChangedRunError: the run had another plan, or other sites then.
@@ -95,7 +95,7 @@ class ChainFile:
         """
         try:
             metadata, arrays = unpack(self._path.read_bytes())
-            header = _Header.model_validate(metadata)
+            header = _ChainHeader.model_validate(metadata)
         except FileNotFoundError:
             return None
         except (CairnError, ValidationError) as error:

@@ -52,8 +52,8 @@ from site_client.worker.failures import (
 from site_client.worker.models import Models
 from site_client.worker.order import Opened, open_order
 from site_client.worker.patience import KeyPatience
-from site_client.worker.setup import Asked, Progress, make_context, make_study, read_keys
-from site_client.worker.state import RunState
+from site_client.worker.setup import OrderTerms, Progress, make_context, make_study, read_keys
+from site_client.worker.state import SavedStates
 from site_client.worker.study import Assignment, Study, check_order, weights_bytes
 from site_client.worker.tagging import tagged
 
@@ -215,7 +215,7 @@ class Worker:
         return code
 
     def _trust(self, opened: Opened) -> None:
-        """The order is the aggregator's, and so is the receipt that came with it.
+        """Verify that the order is the aggregator's, and so is the receipt that came with it.
 
         Raises:
             UntrustedError: one of them is not.
@@ -277,7 +277,7 @@ class Worker:
             raise
 
     def _key_of(self, run: str) -> FederationKey:
-        """The federation key with which a run is finished once it has begun.
+        """Return the federation key with which a run is finished once it has begun.
 
         Raises:
             NoKeyError: none has come to this site.
@@ -289,7 +289,7 @@ class Worker:
         return key
 
     def _derive(self, order: Order, key: FederationKey, policy: Policy) -> Derived:
-        """What the run has come to, from what is known here and the sums beside the order.
+        """Derive what the run has come to, from what is known here and the sums beside the order.
 
         Raises:
             ForgedSumError, BehindError, UnknownPeersError, UnknownStartError: nothing can
@@ -321,7 +321,7 @@ class Worker:
         return derived
 
     def _ready_study(self, order: Order, key: FederationKey) -> Study:
-        """The study of this run, standing where the last recorded round left it."""
+        """Return the study of this run, standing where the last recorded round left it."""
         states, round_ = self._states(order), order.header.round
         run = (order.header.run, order.plan.fingerprint)
         behind = states.last_before(round_) if order.header.phase == "train" else None
@@ -331,7 +331,7 @@ class Worker:
         self._forget_study()
         states.forget_other_runs()
         study = make_study(
-            self._asked(order),
+            self._terms(order),
             key,
             self._site.data(),
             self._report_progress,
@@ -347,13 +347,13 @@ class Worker:
     def _forget_study(self) -> None:
         self._study = self._studied = None
 
-    def _states(self, order: Order) -> RunState:
-        return RunState(self._site.worker / "state", order.header.run, order.plan.fingerprint)
+    def _states(self, order: Order) -> SavedStates:
+        return SavedStates(self._site.worker / "state", order.header.run, order.plan.fingerprint)
 
-    def _asked(self, order: Order) -> Asked:
+    def _terms(self, order: Order) -> OrderTerms:
         header = order.header
         own = order.roster.get(self._settings.site)
-        return Asked(
+        return OrderTerms(
             self._settings.site,
             header.run,
             header.round,
@@ -365,7 +365,7 @@ class Worker:
 
     def _context(self, order: Order) -> Context:
         policy = read_policy(self._site.policy_file)
-        return make_context(self._asked(order), policy, self._ring.of_run(order.header.run))
+        return make_context(self._terms(order), policy, self._ring.of_run(order.header.run))
 
     def _supersede(self) -> None:
         """Of several waiting orders of one run only the latest round is worked on."""
@@ -386,7 +386,7 @@ class Worker:
             latest[run] = (round_, digest) if older is None else max(older, (round_, digest))
 
     def _peek(self, digest: str) -> Order | None:
-        """A waiting order, if its signature holds."""
+        """Return a waiting order, if its signature holds."""
         try:
             opened = open_order(self._spool.read_order(digest), self._keys.witness)
         except (BadOrderError, RefusedError):
@@ -394,7 +394,7 @@ class Worker:
         return None if opened.fault is not None else opened.order
 
     def _record_decisions(self) -> None:
-        """What a person decided meanwhile becomes a record, and counts from now on."""
+        """Record what a person decided meanwhile; it counts from now on."""
         for record in record_decisions(self._site, self._ledger):
             self._standing.take(record)
             LOG.info("%s by %s is recorded", record.event, record.person)

@@ -45,7 +45,7 @@ class Models:
         return digest
 
     def start_of(self, plan: FederationPlan, policy: Policy, brought: bytes | None) -> Weights:
-        """The weights of the model that a plan starts from.
+        """Return the weights of the model that a plan starts from.
 
         Args:
             plan: names the model.

@@ -28,7 +28,6 @@ from site_client.plans.approval import (
 from site_client.plans.finding import plans_that_wait
 from site_client.plans.waiting import (
     MOST_KEPT,
-    forget_waiting,
     kept_plans,
     note_waiting,
     waiting_plans,
@@ -101,9 +100,6 @@ def test_a_waiting_plan_is_kept_once_and_since_its_first_order(site):
     assert kept.plan == site.plan
     assert (kept.since, kept.run) == ("2026-03-04T12:00:00Z", "run-2")
     assert [path.name for path in site.folder.waiting_plans.iterdir()] == [f"{fingerprint}.json"]
-    forget_waiting(site.folder, fingerprint)
-    forget_waiting(site.folder, fingerprint)
-    assert waiting_plans(site.folder) == ()
 
 
 def test_noting_the_same_again_writes_nothing(site):
