@@ -38,6 +38,7 @@ from site_client.keys.state import read_key_state
 from site_client.plans.facts import approval_fact, waiting_fact
 from site_client.probe import LARGEST_SKEW_S, probe
 from site_client.site import SiteFolder
+from site_client.trouble import trouble_fact
 
 LEAST_ROOM = 500_000_000
 DAYS_TO_WARN = 60
@@ -62,6 +63,7 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
             "federation key": _federation_key,
             "peers": _peers,
             "images": _images,
+            "data": trouble_fact,
             "ledger": _ledger,
             "budget": lambda folder: budget_fact(folder, datetime.now(UTC)),
             "plans": waiting_fact,
@@ -83,15 +85,10 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
         try:
             yield look_at(site)
         except CairnError as error:
-            yield Fact(name, "bad", _without_advice(error), error.advice, error.exit_code)
+            yield Fact(name, "bad", error.diagnosis, error.advice, error.exit_code)
             if name == "settings":
                 return
     yield from confinement_facts(who, look(site.data()))
-
-
-def _without_advice(error: CairnError) -> str:
-    text = str(error)
-    return text.removesuffix(f". {error.advice}") if error.advice else text
 
 
 def _settings(site: SiteFolder) -> Fact:
@@ -338,5 +335,5 @@ def _admission(site: SiteFolder) -> Fact:
     try:
         admitted = len(list_peers(site).peers)
     except UnreachableError as error:
-        return Fact("admission", "warning", _without_advice(error), error.advice)
+        return Fact("admission", "warning", error.diagnosis, error.advice)
     return Fact("admission", "ok", f"admitted, as one of {admitted} sites")

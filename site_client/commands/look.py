@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from site_client.status import SiteStatus
 
 _MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "bad": "[red]BAD[/]"}
+_SHOWN = 5
 
 
 @click.command()
@@ -87,6 +88,8 @@ def status(root: Path, *, as_json: bool) -> None:
       plans             that wait for a person: [{fingerprint, plan, since, run, ...}]
       budget            null, or {days, runs, rounds, evaluations, bytes}; of each but days
                         {spent, most, left, frees}: frees is when there is more of it
+      trouble           null, or the last order that failed for the data here, with the
+                        problems [{where, says, fix}] and their count; never leaves
 
     Reads files only: it asks nobody, and works while worker and courier run.
     """  # noqa: D301 - \b is click's, and must not be an escape
@@ -132,5 +135,13 @@ def _tell(found: SiteStatus) -> None:
         click.echo(f"peers     {found.peers['says']}")
     if found.certificate_days is not None:
         click.echo(f"ours      certificate good for {found.certificate_days} days")
+    if found.trouble is not None:
+        click.echo(f"DATA      {found.trouble.says}")
+        for problem in found.trouble.problems[:_SHOWN]:
+            click.echo(f"          {problem.says}")
+        if found.trouble.count > _SHOWN:
+            click.echo(
+                f"          and {found.trouble.count - _SHOWN} more: cairn-site check --data"
+            )
     click.echo(f"waiting   {found.waiting[0]} orders, {found.waiting[1]} replies")
     click.echo(f"log       {found.log or 'empty'}")
