@@ -80,7 +80,7 @@ def list_folder(folder: Path) -> Listing:
             without.append((stem, image))
         else:
             cases.append((stem, image, landmarks))
-    names = [name for name, *_ in (*cases, *without)]
+    names = [name for name, _, _ in cases] + [name for name, _ in without]
     twice = tuple(sorted({name for name in names if names.count(name) > 1}))
     layout: Literal["BIDS", "flat"] = "BIDS" if bids else "flat"
     return Listing(folder, layout, tuple(sorted(cases)), tuple(sorted(without)), twice)
