@@ -23,6 +23,7 @@ from site_client.imaging.opening import Cut, Scan
 
 _SCALE: Final = 2  # of the drawing: pixels of the page for each of the thumbnail's
 NEAR_MM: Final = 6.0
+_FEW: Final = 12
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,10 @@ def _draw(cut: Cut, scan: Scan, judgement: Judgement, marks: tuple[Mark, ...]) -
         if name in scan.landmarks and 0 <= x <= width and 0 <= y <= height:
             parts.append(f'<path class="mean" d="M{x - 3:.0f} {y:.0f}h6m-3-3v6"/>')
     for mark in marks:
-        parts.append(_mark(mark, _on_cut(cut, scan, scan.landmarks[mark.name]), width, height))
+        place = _on_cut(cut, scan, scan.landmarks[mark.name])
+        # Many numbers hide one another: those off the cut stand on another one, or in the list.
+        told = len(marks) <= _FEW or mark.tone != "near" or abs(place[2]) <= NEAR_MM
+        parts.append(_mark(mark, place, (width, height), told=told))
     parts += _letters(cut, width, height)
     parts += _scale_bar(scan, width, height)
     return Markup("".join([*parts, "</svg>"]))  # noqa: S704 - numbers, and names that are escaped
@@ -95,12 +99,14 @@ def _on_cut(cut: Cut, scan: Scan, point: NDArray[np.float64]) -> tuple[float, fl
     return (column + 0.5) * _SCALE, (row + 0.5) * _SCALE, off
 
 
-def _mark(mark: Mark, place: tuple[float, float, float], width: int, height: int) -> str:
+def _mark(
+    mark: Mark, place: tuple[float, float, float], size: tuple[int, int], *, told: bool
+) -> str:
     """A dot where the cut passes the landmark, a ring where it lies before or behind.
 
-    What lies beyond the picture is an arrow head at its edge.
+    What lies beyond the picture is a cross at its edge.
     """
-    x, y, off = place
+    (x, y, off), (width, height) = place, size
     away = "" if mark.from_mean_mm is None else f", {mark.from_mean_mm:.1f} mm from the mean"
     title = f"<title>{escape(mark.name)}{away}; {abs(off):.0f} mm off this cut</title>"
     if not (0 <= x <= width and 0 <= y <= height):
@@ -112,6 +118,8 @@ def _mark(mark: Mark, place: tuple[float, float, float], width: int, height: int
     else:
         kind = mark.tone if abs(off) <= NEAR_MM else f"{mark.tone} ring"
         shape = f'<rect class="{kind}" x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>'
+    if not told:
+        return f"<g>{title}{shape}</g>"
     shift, anchor = (6, "start") if x < width - 22 else (-6, "end")
     text = f'<text x="{x + shift:.0f}" y="{y + 4:.0f}" text-anchor="{anchor}">{mark.number}</text>'
     return f"<g>{title}{shape}{text}</g>"

@@ -62,7 +62,7 @@ class Review:
         counts = Counter(f.kind for _, f in self.named_faults if f.level != "note")
         opened = len(self.slides) or len(self.judgement.scans)
         what = "slide" if self.slides else "scan"
-        says = f"{counted(opened, what)} opened"
+        says = f"{counted(opened, what)} looked at"
         says += "".join(f", {count} {kind}" for kind, count in counts.most_common())
         level = gravest([fault for _, fault in self.named_faults])
         if level >= _LEVELS.index("note"):

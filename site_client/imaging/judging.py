@@ -25,6 +25,7 @@ _LEAST_SCANS: Final = 3
 _WILD: Final = 2.5
 _SAME_MM: Final = 1e-6
 _FAR: Final = 4.0
+_PASSES: Final = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +57,7 @@ def judge(scans: Sequence[Scan], wanted: Sequence[str] = ()) -> Judgement:
     _judge_names(scans, wanted, more)
     _judge_headers(scans, more)
     _judge_copies(scans, more)
-    norm = Norm.of(scans, _LEAST_SCANS)
+    norm = _norm(scans)
     for scan in scans:
         outside = _outside(scan)
         reason = explain(scan, norm, outside)
@@ -78,6 +79,30 @@ def judge(scans: Sequence[Scan], wanted: Sequence[str] = ()) -> Judgement:
     )
 
 
+def _norm(scans: Sequence[Scan]) -> Norm | None:
+    """Where landmarks usually lie, without the scans that it shows to be odd.
+
+    Leaving these out makes the norm narrower and may show more; it ends where nothing
+    new is shown, or where fewer than half of the scans would be left to go by.
+    """
+    labelled = [scan for scan in scans if scan.landmarks and scan.geometry is not None]
+    trusted = labelled
+    norm = Norm.of(trusted, _LEAST_SCANS)
+    for _ in range(_PASSES):
+        fine = [
+            scan
+            for scan in labelled
+            if not (outside := _outside(scan)) and explain(scan, norm, outside) is None
+        ]
+        if len(fine) == len(trusted) or len(fine) < max(_LEAST_SCANS, len(labelled) / 2):
+            break
+        narrower = Norm.of(fine, _LEAST_SCANS)
+        if narrower is None:
+            break
+        trusted, norm = fine, narrower
+    return norm
+
+
 def _outside(scan: Scan) -> list[str]:
     """Names of landmarks that are not in the image."""
     if scan.geometry is None:
@@ -92,17 +117,17 @@ def _far_off(scan: Scan, norm: Norm) -> list[Fault]:
     if len(own) < 3:
         return []
     middle = np.median(np.array(list(own.values())), axis=0)
-    faults: list[Fault] = []
-    for name, offset in own.items():
-        away = float(np.linalg.norm(offset - middle))
-        usual = norm.usual_mm[name]
-        if away > max(_FAR * usual, norm.floor_mm):
-            says = (
-                f"'{name}' lies {away:.0f} mm from where the other scans have it; "
-                f"in them it is usually within {usual:.1f} mm"
-            )
-            faults.append(Fault("far off", "look", says))
-    return faults
+    away = {name: float(np.linalg.norm(offset - middle)) for name, offset in own.items()}
+    far = [n for n, mm in away.items() if mm > max(_FAR * norm.usual_mm[n], norm.floor_mm)]
+    if not far:
+        return []
+    far.sort(key=lambda name: -away[name])
+    words = [f"'{n}' by {away[n]:.0f} mm (usual {norm.usual_mm[n]:.1f})" for n in far[:5]]
+    more = f" and {len(far) - 5} more" if len(far) > 5 else ""
+    says = f"elsewhere than in the other scans: {', '.join(words)}{more}"
+    if 2 * len(far) > len(own):
+        says += "; so many that the image itself may be of another size, age or kind"
+    return [Fault("far off", "look", says)]
 
 
 def _judge_names(

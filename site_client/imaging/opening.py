@@ -22,6 +22,7 @@ from site_client.imaging.faults import CutShortError, EmptyImageError
 from site_client.imaging.landmarks import read_landmarks
 from site_client.imaging.leftovers import better_name
 from site_client.imaging.volumes import Geometry, Volume, read_geometry, read_volume
+from site_client.imaging.wholeness import require_whole
 
 Level = Literal["bad", "look", "note"]
 SIDE: Final = 128
@@ -120,7 +121,7 @@ def open_scan(name: str, image: Path, landmark_file: Path | None, side: int = SI
         extent = float((geometry.size * geometry.spacing_mm).max())
         volume = read_volume(image, max(extent / side, 1e-6))
     except InputDataError as error:
-        return scan.with_faults(_fault_of(image, error))
+        return scan.with_faults(_fault_of(image, _first_cause(image, error)))
     scan = replace(
         scan,
         geometry=geometry,
@@ -131,6 +132,15 @@ def open_scan(name: str, image: Path, landmark_file: Path | None, side: int = SI
         cuts=_cuts(volume, scan.landmarks),
     )
     return scan.with_faults(*_blank(volume))
+
+
+def _first_cause(image: Path, error: InputDataError) -> InputDataError:
+    """A header that cannot be read may just have been cut off: that is said instead."""
+    try:
+        require_whole(image)
+    except InputDataError as deeper:
+        return deeper
+    return error
 
 
 def _with_landmarks(scan: Scan) -> Scan:

@@ -10,7 +10,6 @@ Formats: NIfTI-1 and -2 (nifti.nimh.nih.gov), MetaImage and NRRD (ITK), PNG, JPE
 
 from __future__ import annotations
 
-import gzip
 import math
 import re
 import struct
@@ -26,6 +25,7 @@ from site_client.imaging.tiff_extent import tiff_extent
 
 _BLOCK: Final = 1 << 20
 _LEAST_NIFTI: Final = 352
+_GZIP: Final = 31  # zlib's window, with gzip's header and checksum
 _META_BYTES: Final = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4,
     "MET_LONG": 4, "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4,
@@ -93,21 +93,22 @@ def _inflate(file: BinaryIO, path: Path, size: int, promised: int | None) -> int
         file: at the stream's beginning.
         path: for errors.
         size: of the file, for errors.
-        promised: bytes that the image needs; what follows them may be anything.
+        promised: bytes that the image needs, for errors.
     """
-    came = 0
+    came, begun, unpacker = 0, True, zlib.decompressobj(_GZIP)
     try:
-        with gzip.GzipFile(fileobj=file) as stream:
-            while block := stream.read(_BLOCK):
-                came += len(block)
-    except EOFError as error:
-        what = "" if promised is None else f" of {promised:,} bytes of image"
-        raise _cut_short(
-            path, f"a compressed file{what} with its end", f"none in {size:,} bytes"
-        ) from error
-    except (OSError, zlib.error) as error:
-        if promised is not None and came >= promised and "Not a gzipped" in str(error):
-            return came  # padding behind a complete image, as some archives leave it
+        while block := file.read(_BLOCK):
+            while block:
+                begun = True
+                came += len(unpacker.decompress(block, _BLOCK))
+                block = unpacker.unconsumed_tail
+                if unpacker.eof:
+                    # Several streams may follow one another, and padding the last.
+                    block, begun = unpacker.unused_data, False
+                    if block[:2] != b"\x1f\x8b":
+                        return came
+                    unpacker = zlib.decompressobj(_GZIP)
+    except zlib.error as error:
         raise InputDataError(
             "the image file is damaged",
             field=str(path),
@@ -115,6 +116,9 @@ def _inflate(file: BinaryIO, path: Path, size: int, promised: int | None) -> int
             got="others",
             advice="Copy it again from where it came",
         ) from error
+    if begun:
+        what = "" if promised is None else f" of {promised:,} bytes of image"
+        raise _cut_short(path, f"a compressed file{what} with its end", f"none in {size:,} bytes")
     return came
 
 
