@@ -39,10 +39,16 @@ def read_head(path: Path, *, inflate: bool = False) -> bytes:
     with path.open("rb") as file:
         if not inflate:
             return file.read(HEAD_BYTES)
+        packed, head = file.read(1 << 15), b""
         try:
-            return zlib.decompressobj(31).decompress(file.read(1 << 14), HEAD_BYTES)
+            # Some tools pack a file in many pieces, one after the other.
+            while packed[:2] == b"\x1f\x8b" and len(head) < HEAD_BYTES:
+                unpacker = zlib.decompressobj(31)
+                head += unpacker.decompress(packed, HEAD_BYTES - len(head))
+                packed = unpacker.unused_data
         except zlib.error:
-            return b""
+            return head
+        return head
 
 
 def content_of(path: Path) -> Content | None:

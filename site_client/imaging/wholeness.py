@@ -105,6 +105,8 @@ def _inflate(file: BinaryIO, path: Path, size: int, promised: int | None) -> int
                 if unpacker.eof:
                     # Several streams may follow one another, and padding the last.
                     block, begun = unpacker.unused_data, False
+                    if len(block) < 2:
+                        block += file.read(_BLOCK)
                     if block[:2] != b"\x1f\x8b":
                         return came
                     unpacker = zlib.decompressobj(_GZIP)

@@ -131,6 +131,20 @@ def test_padding_behind_a_complete_image_is_no_fault(tmp_path):
     require_whole(path)
 
 
+@given(st.integers(100, 5000))
+@settings(max_examples=20, deadline=None)
+def test_a_file_packed_in_many_pieces_is_read_through_all_of_them(tmp_path_factory, size):
+    folder = tmp_path_factory.mktemp("pieces")
+    data = write(folder / "a.nii").read_bytes()
+    pieces = [gzip.compress(data[k : k + size]) for k in range(0, len(data), size)]
+    path = folder / "b.nii.gz"
+    path.write_bytes(b"".join(pieces))
+    require_whole(path)
+    path.write_bytes(b"".join(pieces[:-1]))
+    with pytest.raises(InputDataError):
+        require_whole(path)
+
+
 def test_a_file_of_no_bytes_is_empty(tmp_path):
     path = tmp_path / "a.nii.gz"
     path.touch()
