@@ -60,6 +60,12 @@ class CairnError(Exception):
             text += f". {self.advice}"
         return text
 
+    @property
+    def diagnosis(self) -> str:
+        """The same line without its advice."""
+        text = str(self)
+        return text.removesuffix(f". {self.advice}") if self.advice else text
+
     def as_dict(self) -> dict[str, str | int]:
         """Return the same for ``--json`` output."""
         return {

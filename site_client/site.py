@@ -117,6 +117,11 @@ class SiteFolder:
         return self.worker / "status.json"
 
     @property
+    def trouble(self) -> Path:
+        """Why an order failed for this site's data, in words; only the worker's folder has it."""
+        return self.worker / "trouble.json"
+
+    @property
     def node_key(self) -> Path:
         """Secret key that authenticates the courier."""
         return self.courier / "node.key"

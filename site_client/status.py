@@ -19,6 +19,7 @@ from site_client.keys.state import KeyState, read_key_state
 from site_client.plans.finding import plans_that_wait
 from site_client.site import SiteFolder
 from site_client.spool import Spool
+from site_client.trouble import Trouble, read_trouble
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class SiteStatus:
         certificate_days: until our certificate expires (negative: it has); None without one.
         plans: that wait for a person, first heard of first.
         budget: what is spent and left over all runs; None where the policy is out of sight.
+        trouble: the last order that failed for this site's data, and why; None without one.
     """
 
     site: str
@@ -55,6 +57,7 @@ class SiteStatus:
     certificate_days: int | None = None
     plans: tuple[dict[str, object], ...] = ()
     budget: BudgetStanding | None = None
+    trouble: Trouble | None = None
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -98,6 +101,7 @@ def read_status(site: SiteFolder) -> SiteStatus:
         certificate_days=_certificate_days(site),
         plans=tuple(plan.as_dict() for plan in plans_that_wait(site, standing)),
         budget=budget_or_none(site, history, datetime.now(UTC)),
+        trouble=read_trouble(site),
     )
 
 

@@ -96,6 +96,18 @@ def require_landmarks(files: Sequence[CaseFiles]) -> None:
         )
 
 
+def labelled(files: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[str]]:
+    """The cases that have a landmark file, and the names of those that have none.
+
+    Raises:
+        InputDataError: none of them has one.
+    """
+    marked = [case for case in files if case.landmarks is not None]
+    if not marked:
+        require_landmarks(files)
+    return marked, [case.name for case in files if case.landmarks is None]
+
+
 def read_list(path: Path) -> list[Path]:
     """The paths of a list, one per line.
 

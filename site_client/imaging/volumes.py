@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from site_client.imaging.dicom import read_series, without_header
+from site_client.imaging.faults import EmptyImageError
+from site_client.imaging.wholeness import require_whole
 
 _LARGEST_GRID = 1 << 30
 _PERCENTILE_STRIDE = 3
@@ -159,6 +161,7 @@ def _read(path: Path) -> sitk.Image:
     """The image as float32, whatever the file holds."""
     if not path.exists():
         raise InputDataError("cannot read the image", field=str(path), got="no such file")
+    require_whole(path)
     try:
         image = read_series(path) if path.is_dir() else without_header(sitk.ReadImage(str(path)))
     except RuntimeError as error:
@@ -206,7 +209,7 @@ def _intensity_range(
     foreground = values[values > values.mean()] if by_foreground else values
     high = float(np.percentile(foreground, 99)) if foreground.size else low
     if not high > low:
-        raise InputDataError(
+        raise EmptyImageError(
             "cannot use the image", field=str(path), expected="contrast", got="a constant image"
         )
     return low, high

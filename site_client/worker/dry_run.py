@@ -170,7 +170,8 @@ def rehearse(
     unasked = why_not(plan) or ("" if attacks else NOT_ASKED)
     watched: list[Situations] = []
     watch = None if unasked else watched.append
-    study = make_study(begin, key, site.data(), progress, watch=watch)
+    least = policy.floors.images
+    study = make_study(begin, key, site.data(), progress, watch=watch, least=least)
     findings: list[Finding] = []
     orders = _orders(begin, brought)
     order = next(orders)

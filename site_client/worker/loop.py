@@ -17,7 +17,7 @@ from typing import Self
 
 from common.canonical import canonical_json
 from common.crypto.keyed import FederationKey
-from common.errors import CairnError, RefusedError, VerificationError
+from common.errors import CairnError, InputDataError, RefusedError, VerificationError
 from common.ledger.durable import StorageError
 from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
@@ -39,6 +39,7 @@ from site_client.plans.approval import PlanWaitsError, require_approved
 from site_client.plans.waiting import note_waiting
 from site_client.site import SiteFolder
 from site_client.spool import Spool
+from site_client.trouble import clear_trouble, note_trouble
 from site_client.worker.chain import Derived, begin, follow, require_codec_follows
 from site_client.worker.chain_file import ChainFile
 from site_client.worker.failures import (
@@ -193,6 +194,8 @@ class Worker:
             # What was refused may be broken inside, too: the next round starts before it.
             self._forget_study()
             self._states(order).forget(order.header.round)
+        elif order.plan.kind != "no-op":  # which opens no image, and so proves nothing of them
+            clear_trouble(self._site, order.plan.kind)
         return code
 
     def _fail(self, opened: Opened, context: Context, error: Exception) -> ReplyCode:
@@ -201,6 +204,8 @@ class Worker:
         numbered = isinstance(getattr(error, "code", None), ReplyCode)
         own = numbered or isinstance(error, PolicyError | RefusedError)
         code = code_of(error)
+        if code is ReplyCode.BAD_DATA and isinstance(error, InputDataError):
+            self._note_trouble(opened.order, error)
         # Asked again and again while a person thinks it over, one answer serves, and one record.
         waits = code is ReplyCode.PLAN_WAITS
         try:
@@ -234,7 +239,7 @@ class Worker:
         self._admit(opened, context)
         key = self._key_of(header.run)
         derived = self._derive(order, key, context.policy)
-        study = self._ready_study(order, key)
+        study = self._ready_study(order, key, context.policy)
         answer = study.answer(Assignment(header, derived, order.codebook))
         if header.phase == "train":
             # Before the release: a crash between the two must not lose the round's state.
@@ -320,7 +325,7 @@ class Worker:
             file.save(derived)
         return derived
 
-    def _ready_study(self, order: Order, key: FederationKey) -> Study:
+    def _ready_study(self, order: Order, key: FederationKey, policy: Policy) -> Study:
         """Return the study of this run, standing where the last recorded round left it."""
         states, round_ = self._states(order), order.header.round
         run = (order.header.run, order.plan.fingerprint)
@@ -336,6 +341,7 @@ class Worker:
             self._site.data(),
             self._report_progress,
             self._site.worker,
+            least=policy.floors.images,
         )
         found = states.load_before(round_)
         if found is not None:
@@ -405,6 +411,15 @@ class Worker:
         self._record_decisions()
         if self._progress is not None:
             self._progress(what, done, total)
+
+    def _note_trouble(self, order: Order, error: InputDataError) -> None:
+        """Tell this site's people why; a full disk must not keep the number from leaving."""
+        header = order.header
+        about = (header.run, header.round, header.phase, order.plan.name, order.plan.kind)
+        try:
+            note_trouble(self._site, error, about, datetime.now(UTC))
+        except OSError as problem:
+            LOG.warning("%s: no note of it could be written: %s", _name(order), problem)
 
     def _note_status(self, order: Order, code: ReplyCode, seconds: float) -> None:
         header = order.header

@@ -153,6 +153,7 @@ def make_study(
     progress: Progress | None = None,
     kept: Path | None = None,
     watch: Watch | None = None,
+    least: int = 1,
 ) -> Study:
     """Make a fresh study; for a training plan this reads every image.
 
@@ -163,6 +164,7 @@ def make_study(
         progress: told what is being done.
         kept: folder of the worker for what a study leaves at the site; None in a rehearsal.
         watch: shown the transitions of every gradient step; None but in a rehearsal.
+        least: labelled images that must be left where others are left out.
 
     Raises:
         InputDataError: the images, the landmarks or the federation key cannot be used.
@@ -177,7 +179,7 @@ def make_study(
         return EmbedStudy(subject, data, kept, progress)
     from site_client.imaging.dataset import load_cases
 
-    cases = load_cases(data, asked.plan.task, _named(progress, "reading images"))
+    cases = load_cases(data, asked.plan.task, _named(progress, "reading images"), least=least)
     return TrainingStudy(subject, cases, _named(progress, "training"), watch)
 
 
