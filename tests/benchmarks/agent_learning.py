@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-
 from aggregator.merging.average import Contribution, mean_delta, moved, with_momentum
+
 from common.model import Weights
 from common.plan import FederationPlan, Task, parse_plan, read_plan
 from deploy.demo.data import write_demo_data

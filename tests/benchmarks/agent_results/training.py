@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from aggregator.merging.average import moved, with_momentum
 from numpy.typing import NDArray
 
-from aggregator.merging.average import moved, with_momentum
 from common.model import Weights
 from site_client.agent.evaluation import EvaluationReport, Searched, evaluate
 from site_client.agent.learner import Learner
