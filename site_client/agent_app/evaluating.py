@@ -24,11 +24,13 @@ from site_client.agent_app.kinds.kind import (
     EVALUATION_SEED,
     Built,
     Measured,
+    Player,
     TaskKind,
     kind_of,
 )
 from site_client.agent_app.networks import as_parameters, new_network
 from site_client.agent_app.progress import Meter
+from site_client.agent_app.sources import Wanted
 from site_client.agent_app.tables import Table, write_json
 from site_client.files import write_atomically
 
@@ -113,7 +115,7 @@ def evaluation_cases(
     """
     kind = kind_of(config)
     if data is not None:
-        source = kind.find_files([data], truth, config.data, moving=config.data.moving)
+        source = kind.find_files(Wanted((data,), truth, config.data.moving), config.data)
         return kind.cases(source, checkpoint.landmarks, config, meter)
     held_out = kind.training_files(config)[1] if config.data.images else None
     if held_out is None:
@@ -149,7 +151,7 @@ def measure(
     native = report.native_searches
     if native is None:
         raise InternalError("the cases as acquired were not searched")
-    answers = kind.find(built, network, config, native, meter.say)
+    answers = kind.find(Player(built, network, config, meter.say), native)
     return Evaluation(checkpoint, place, kind, Measured(config, built, report, answers))
 
 

@@ -14,13 +14,12 @@ from typing import Any
 
 from PIL import Image
 
-from site_client.agent.networks import QNetwork
 from site_client.agent.search import follow
 from site_client.agent_app.cases import Cases, Progress
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
 from site_client.agent_app.evaluating import network_of
-from site_client.agent_app.kinds.kind import Answers, Built, TaskKind, kind_of
+from site_client.agent_app.kinds.kind import Answers, Player, TaskKind, kind_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,23 +27,19 @@ class Played:
     """What was found.
 
     Attributes:
-        config: the checkpoint's, perhaps with other settings of evaluation.
         kind: of task.
-        built: the task over the images.
-        network: what searched.
+        player: the network that searched, and the task over the images.
         answers: what was found, without errors.
     """
 
-    config: Config
     kind: TaskKind[Any, Any]
-    built: Built[Any]
-    network: QNetwork
+    player: Player[Any]
     answers: Answers[Any]
 
     @property
     def names(self) -> list[str]:
         """Name the images; of a registration the fixed and the moving one."""
-        cases = self.built.cases
+        cases = self.player.built.cases
         return [case.name for case in (*cases.each, *cases.moving)]
 
     def as_dict(self) -> dict[str, object]:
@@ -57,10 +52,12 @@ class Played:
 
     def films(self) -> Iterator[tuple[str, list[Image.Image]]]:
         """Film one search for each thing that is looked for: name and pictures, one at a time."""
-        for start in self.kind.film_starts(self.built, self.network, self.config):
-            followed = follow(self.built.task, self.network, start, self.config.evaluation)
-            frames = self.kind.frames(self.built, self.config, followed)
-            yield self.kind.film_name(self.built, start), frames
+        player = self.player
+        for start in self.kind.film_starts(player):
+            settings = player.config.evaluation
+            followed = follow(player.built.task, player.network, start, settings)
+            name = self.kind.film_name(player.built, start)
+            yield name, self.kind.frames(player, followed)
 
 
 def cases_to_play(
@@ -85,5 +82,5 @@ def play(checkpoint: Checkpoint, config: Config, cases: Cases) -> Played:
     """
     kind = kind_of(config)
     built = kind.build(cases, config, known=False)
-    network = network_of(built, checkpoint, config)
-    return Played(config, kind, built, network, kind.find(built, network, config))
+    player = Player(built, network_of(built, checkpoint, config), config)
+    return Played(kind, player, kind.find(player))

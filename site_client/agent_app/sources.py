@@ -6,10 +6,9 @@ names in them. A split never tears a subject apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -64,15 +63,41 @@ class Source:
         return replace(self, files=tuple(f for f in self.files if f.subject in subjects))
 
 
-def landmark_files(
-    images: Sequence[Path], place: Path | None, data: DataSettings, *, need_truth: bool
-) -> Source:
+@dataclass(frozen=True)
+class Wanted:
+    """Images, and where what is known of them is.
+
+    Attributes:
+        images: folders, files, lists.
+        truth: where landmarks or boxes are; "" looks beside the images.
+        moving: for registration, where the moving images are; "" for the images themselves.
+        need_truth: refuse images of which nothing is known.
+    """
+
+    images: tuple[Path, ...]
+    truth: str = ""
+    moving: str = ""
+    need_truth: bool = True
+
+    def place(self, known: str) -> Path | None:
+        """Give the place of the truths, if there is one of its own.
+
+        Raises:
+            InputDataError: it does not exist.
+        """
+        place = Path(self.truth) if self.truth else None
+        if place is not None and not place.exists():
+            raise InputDataError(f"no such {known}", field=str(place), got="nothing there")
+        return place
+
+
+def landmark_files(wanted: Wanted, data: DataSettings) -> Source:
     """Find images and their landmarks, beside them, in a folder, a list or a table.
 
     Raises:
         InputDataError: nothing there, no landmarks, or a table that cannot be read.
     """
-    table = None
+    place, table = wanted.place("landmarks"), None
     if place is not None and place.name.lower().endswith(TABLE_SUFFIX):
         table = read_landmark_table(
             place,
@@ -80,28 +105,27 @@ def landmark_files(
             frame=data.coordinate_system or None,
             names=data.names,
         )
-    files = find_files(images, place, subject=data.subject)
-    if need_truth and table is None:
+    files = find_files(wanted.images, place, subject=data.subject)
+    if wanted.need_truth and table is None:
         require_landmarks(files)
     return Source(tuple(files), table, data.names, data.pixel_mm or None)
 
 
-def box_files(
-    images: Sequence[Path], place: Path | None, data: DataSettings, *, need_truth: bool
-) -> Source:
+def box_files(wanted: Wanted, data: DataSettings) -> Source:
     """Find images and their boxes: a label image of each, or one table.
 
     Raises:
         InputDataError: nothing there, images without boxes, or a table that cannot be read.
     """
-    files = without_label_images(find_files(images, subject=data.subject))
+    place = wanted.place("boxes")
+    files = without_label_images(find_files(wanted.images, subject=data.subject))
     source = Source(tuple(files), None, (), data.pixel_mm or None)
     if place is not None and place.name.lower().endswith(TABLE_SUFFIX):
         table = read_box_table(place, unit=data.unit or None, frame=data.coordinate_system or None)
         return replace(source, boxes=table)
     found = find_label_images(files, place)
     without = [case.name for case in files if case.name not in found]
-    if need_truth and without:
+    if wanted.need_truth and without:
         raise InputDataError(
             "images without boxes",
             field=str(place or files[0].image.parent),
@@ -112,13 +136,14 @@ def box_files(
     return replace(source, partners=found)
 
 
-def image_pairs(images: Sequence[Path], moving: str, data: DataSettings) -> Source:
+def image_pairs(wanted: Wanted, data: DataSettings) -> Source:
     """Find images and the moving image of each; "" moves each image itself.
 
     Raises:
         InputDataError: nothing there, or an image without its partner.
     """
-    files = find_files(images, subject=data.subject)
+    wanted.place("landmarks")
+    files, moving = find_files(wanted.images, subject=data.subject), wanted.moving
     source = Source(tuple(files), None, (), data.pixel_mm or None)
     if not moving:
         return source
@@ -145,13 +170,7 @@ def image_pairs(images: Sequence[Path], moving: str, data: DataSettings) -> Sour
     return replace(source, partners=found)
 
 
-class Finder(Protocol):
-    """Finds images and what is known of them; see `site_client.agent_app.kinds.kind`."""
-
-    def __call__(
-        self, images: Sequence[Path], truth: str, data: DataSettings, *, moving: str
-    ) -> Source:
-        """Find the files of some images."""
+Finder = Callable[[Wanted, DataSettings], Source]
 
 
 def training_sources(config: Config, find: Finder) -> tuple[Source, Source | None]:
@@ -165,10 +184,10 @@ def training_sources(config: Config, find: Finder) -> tuple[Source, Source | Non
         raise InputDataError(
             "no images to train on", field="data.images", expected="a folder, or --data"
         )
-    source = find([Path(data.images)], data.landmarks, data, moving=data.moving)
+    source = find(Wanted((Path(data.images),), data.landmarks, data.moving), data)
     if data.validation:
-        place, truth = [Path(data.validation)], data.validation_landmarks
-        validation = find(place, truth, data, moving=data.validation_moving)
+        place, truth = (Path(data.validation),), data.validation_landmarks
+        validation = find(Wanted(place, truth, data.validation_moving), data)
         both = {f.subject for f in source.files} & {f.subject for f in validation.files}
         if both:
             raise InputDataError(

@@ -28,10 +28,10 @@ from site_client.agent.tasks.poses import native_poses
 from site_client.agent_app.cases import Cases, Progress, read_images
 from site_client.agent_app.config import Config
 from site_client.agent_app.films import Colour, draw_frames
-from site_client.agent_app.kinds.kind import Answers, Built, Extra, Say, TaskKind, raster
+from site_client.agent_app.kinds.kind import Answers, Built, Extra, Player, TaskKind, raster
 from site_client.agent_app.registry import KINDS
 from site_client.agent_app.sections import DataSettings
-from site_client.agent_app.sources import Source, box_files, names_in
+from site_client.agent_app.sources import Source, Wanted, box_files, names_in
 from site_client.agent_app.tables import Column, Row, Table
 from site_client.imaging.answers import write_box_markups, write_table
 from site_client.imaging.boxes import Boxes, boxes_of_picture, boxes_of_volume
@@ -97,17 +97,9 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
     meaning = "The error is 1 − intersection over union with the best fitting box of the label."
     nothing = "Nothing was found; box.least_score says from which score on a box is a finding."
 
-    def files(
-        self,
-        images: Sequence[Path],
-        place: Path | None,
-        data: DataSettings,
-        *,
-        moving: str,  # noqa: ARG002 - a registration's
-        need_truth: bool,
-    ) -> Source:
+    def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
         """Find images and their label images, or one table of boxes."""
-        return box_files(images, place, data, need_truth=need_truth)
+        return box_files(wanted, data)
 
     def names(self, source: Source, config: Config) -> tuple[str, ...]:
         """List the labels; those of label images in the order of their numbers."""
@@ -152,20 +144,14 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
         return Built.of(task, cases, names)
 
     def find(
-        self,
-        built: Built[BoxSearch],
-        network: QNetwork,
-        config: Config,
-        searched: Searched | None = None,
-        say: Say | None = None,
+        self, player: Player[BoxSearch], searched: Searched | None = None
     ) -> Answers[FoundBox]:
         """Search from all over each case; every box that is left, by case and label, best first."""
-        task, settings = built.task, config.box.detection()
-        cases, labels = range(len(built.cases)), built.labels
-        if say is not None:
-            say(f"looking for boxes all over {counted(len(built.cases), 'case')}")
+        built, task, config = player.built, player.built.task, player.config
+        settings, cases, labels = config.box.detection(), range(len(built.cases)), built.labels
+        player.say(f"looking for boxes all over {counted(len(built.cases), 'case')}")
         detections = {
-            (case, head): detect(task, network, case, head, settings, config.evaluation)
+            (case, head): detect(task, player.network, case, head, settings, config.evaluation)
             for case in cases
             for head in range(task.heads)
         }
@@ -225,27 +211,21 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
         )
         return written
 
-    def film_starts(
-        self, built: Built[BoxSearch], network: QNetwork, config: Config
-    ) -> list[Situations]:
+    def film_starts(self, player: Player[BoxSearch]) -> list[Situations]:
         """Choose for each case and label the search whose end promises most."""
-        task, settings = built.task, config.box.detection()
+        task, config = player.built.task, player.config
+        settings = config.box.detection()
         grids = (
             task.grid(case, head, settings.per_axis, settings.sizes_mm)
             for case in range(len(task))
             for head in range(task.heads)
         )
-        return [best_start(task, network, grid, config.evaluation) for grid in grids]
+        return [best_start(task, player.network, grid, config.evaluation) for grid in grids]
 
-    def frames(
-        self,
-        built: Built[BoxSearch],
-        config: Config,  # noqa: ARG002 - the task knows its steps
-        followed: Followed,
-    ) -> list[Image.Image]:
+    def frames(self, player: Player[BoxSearch], followed: Followed) -> list[Image.Image]:
         """Draw the box over its image."""
-        case = built.cases.each[int(followed.steps["case"][0])]
-        return box_frames(built.task, case, followed)
+        case = player.built.cases.each[int(followed.steps["case"][0])]
+        return box_frames(player.built.task, case, followed)
 
 
 def best_start(

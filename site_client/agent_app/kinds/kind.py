@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.errors import InputDataError
 from site_client.agent.evaluation import EvaluationReport, Searched, mean_parameters
 from site_client.agent.networks import QNetwork
 from site_client.agent.search import Followed, search_in_groups
@@ -27,7 +26,7 @@ from site_client.agent_app.cases import Cases, Progress, read_images, without_tr
 from site_client.agent_app.config import Config
 from site_client.agent_app.registry import KINDS
 from site_client.agent_app.sections import DataSettings
-from site_client.agent_app.sources import Source, training_sources
+from site_client.agent_app.sources import Source, Wanted, training_sources
 from site_client.agent_app.tables import Column, Table, error_digits, errors_table, write_json
 from site_client.imaging.cases import AnyCase
 from site_client.imaging.datasets2d import PictureCase
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 EVALUATION_SEED: Final = 1
 PREDICTIONS_FILE: Final = "predictions.json"
 
-Say = Callable[[str], None]
 T = TypeVar("T", bound=Task)
 
 
@@ -78,6 +76,23 @@ class Built(Generic[T]):
     def of(task: T, cases: Cases, labels: tuple[str, ...]) -> Built[T]:
         """Name the heads of a task of one agent."""
         return Built(task, cases, labels, np.arange(len(labels))[:, None])
+
+
+@dataclass(frozen=True, eq=False)
+class Player(Generic[T]):
+    """A network that searches some cases.
+
+    Attributes:
+        built: the task over the cases.
+        network: what searches.
+        config: settings of the search.
+        say: is told what is being done.
+    """
+
+    built: Built[T]
+    network: QNetwork
+    config: Config
+    say: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -159,43 +174,17 @@ class TaskKind(ABC, Generic[T, F]):
 
     # --- cases ---------------------------------------------------------------------------
 
-    def find_files(
-        self,
-        images: Sequence[Path],
-        truth: str,
-        data: DataSettings,
-        *,
-        moving: str = "",
-        need_truth: bool = True,
-    ) -> Source:
+    @abstractmethod
+    def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
         """Find images and what is known of them.
 
         Args:
-            images: folders, files, lists.
-            truth: where landmarks or boxes are; "" looks beside the images.
-            data: how they are read.
-            moving: for registration, where the moving images are; "" for the images themselves.
-            need_truth: refuse images of which nothing is known.
+            wanted: which images.
+            data: how what is known of them is read.
 
         Raises:
             InputDataError: nothing there, nothing known, or a table that cannot be read.
         """
-        place = Path(truth) if truth else None
-        if place is not None and not place.exists():
-            raise InputDataError(f"no such {self.known}", field=str(place), got="nothing there")
-        return self.files(images, place, data, moving=moving, need_truth=need_truth)
-
-    @abstractmethod
-    def files(
-        self,
-        images: Sequence[Path],
-        place: Path | None,
-        data: DataSettings,
-        *,
-        moving: str,
-        need_truth: bool,
-    ) -> Source:
-        """Find images and what is known of them, at a place that exists; see `find_files`."""
 
     def training_files(self, config: Config) -> tuple[Source, Source | None]:
         """Find training and validation cases; None where nothing is held out.
@@ -249,7 +238,7 @@ class TaskKind(ABC, Generic[T, F]):
         Raises:
             InputDataError: an image cannot be used.
         """
-        source = self.find_files(images, "", config.data, need_truth=False)
+        source = self.find_files(Wanted(tuple(images), need_truth=False), config.data)
         return without_truth(source, names, config, progress)
 
     # --- task ----------------------------------------------------------------------------
@@ -276,31 +265,21 @@ class TaskKind(ABC, Generic[T, F]):
         rng = np.random.Generator(np.random.PCG64(EVALUATION_SEED))
         return built.task.starts(rng, repeats, posed=False)
 
-    def search(self, built: Built[T], network: QNetwork, config: Config) -> Searched:
+    def search(self, player: Player[T]) -> Searched:
         """Search the cases as acquired; of errors nothing is known."""
-        settings = config.evaluation
-        start = self.starts(built, settings.starts)
-        ended, agreed = search_in_groups(built.task, network, start, settings.starts, settings)
+        task, settings = player.built.task, player.config.evaluation
+        start = self.starts(player.built, settings.starts)
+        ended, agreed = search_in_groups(task, player.network, start, settings.starts, settings)
         nothing = np.full(ended.shape, np.nan)
         return Searched(ended, nothing, agreed, nothing[:, 0], None, {})
 
     @abstractmethod
-    def find(
-        self,
-        built: Built[T],
-        network: QNetwork,
-        config: Config,
-        searched: Searched | None = None,
-        say: Say | None = None,
-    ) -> Answers[F]:
+    def find(self, player: Player[T], searched: Searched | None = None) -> Answers[F]:
         """Say what searches find in the cases as acquired.
 
         Args:
-            built: the task.
-            network: what searches.
-            config: settings of the search.
+            player: what searches, and over which cases.
             searched: the searches, where truths are known; None searches, and says no error.
-            say: is told what is being done.
         """
 
     # --- figures -------------------------------------------------------------------------
@@ -407,10 +386,9 @@ class TaskKind(ABC, Generic[T, F]):
         write_json(folder / PREDICTIONS_FILE, self.as_dict(names, findings))
         return [folder / PREDICTIONS_FILE]
 
-    def film_starts(self, built: Built[T], network: QNetwork, config: Config) -> list[Situations]:
+    def film_starts(self, player: Player[T]) -> list[Situations]:
         """Choose the searches to film: one for each thing that is looked for in each case."""
-        _ = network, config
-        start = self.starts(built, 1)
+        start = self.starts(player.built, 1)
         return [start[k : k + 1] for k in range(len(start))]
 
     def film_name(self, built: Built[T], start: Situations) -> str:
@@ -419,7 +397,7 @@ class TaskKind(ABC, Generic[T, F]):
         return f"{case.name}_{built.labels[int(start['head'][0])]}"
 
     @abstractmethod
-    def frames(self, built: Built[T], config: Config, followed: Followed) -> list[Image.Image]:
+    def frames(self, player: Player[T], followed: Followed) -> list[Image.Image]:
         """Draw a search, step by step."""
 
 

@@ -19,7 +19,6 @@ from PIL import Image
 from common.errors import InputDataError
 from site_client.agent.evaluation import Searched
 from site_client.agent.import_weights import RlMedicalCube
-from site_client.agent.networks import QNetwork
 from site_client.agent.search import Followed, consensus
 from site_client.agent.task import Situations, Task
 from site_client.agent.tasks.geometry import Ladder
@@ -32,7 +31,7 @@ from site_client.agent.tasks.views import Views
 from site_client.agent_app.cases import Cases
 from site_client.agent_app.config import Config
 from site_client.agent_app.films import Colour, draw_frames
-from site_client.agent_app.kinds.kind import Answers, Built, Measured, Say, TaskKind
+from site_client.agent_app.kinds.kind import Answers, Built, Measured, Player, TaskKind
 from site_client.agent_app.kinds.landmark_errors import (
     Errors,
     LandmarkRow,
@@ -41,7 +40,7 @@ from site_client.agent_app.kinds.landmark_errors import (
     table_of,
 )
 from site_client.agent_app.sections import DataSettings
-from site_client.agent_app.sources import Source, landmark_files, landmarks_in, names_in
+from site_client.agent_app.sources import Source, Wanted, landmark_files, landmarks_in, names_in
 from site_client.agent_app.tables import Table, written
 from site_client.imaging.answers import write_table
 from site_client.imaging.cases import middle_of
@@ -104,17 +103,9 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
     title = "Positions in LPS mm"
     texts = 2
 
-    def files(
-        self,
-        images: Sequence[Path],
-        place: Path | None,
-        data: DataSettings,
-        *,
-        moving: str,  # noqa: ARG002 - a registration's
-        need_truth: bool,
-    ) -> Source:
+    def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
         """Find images and their landmarks."""
-        return landmark_files(images, place, data, need_truth=need_truth)
+        return landmark_files(wanted, data)
 
     def names(self, source: Source, config: Config) -> tuple[str, ...]:
         """List the landmarks."""
@@ -173,19 +164,11 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         mean[counts == 0] = np.nan
         return np.asarray(mean[built.teams])
 
-    def find(
-        self,
-        built: Built[Any],
-        network: QNetwork,
-        config: Config,
-        searched: Searched | None = None,
-        say: Say | None = None,  # noqa: ARG002 - takes no time
-    ) -> Answers[FoundLandmark]:
+    def find(self, player: Player[Any], searched: Searched | None = None) -> Answers[FoundLandmark]:
         """Give what searches agree on, by case and landmark."""
-        known = searched is not None
-        searched = searched or self.search(built, network, config)
-        outliers = config.evaluation.outlier_mads
-        return Answers(tuple(found_landmarks(built, searched, outliers, known=known)))
+        known, outliers = searched is not None, player.config.evaluation.outlier_mads
+        searched = searched or self.search(player)
+        return Answers(tuple(found_landmarks(player.built, searched, outliers, known=known)))
 
     def summary(self, measured: Measured[Any, FoundLandmark]) -> dict[str, object]:
         """Write the errors of each landmark for JSON, the mean last."""
@@ -267,9 +250,9 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         case = built.cases.each[int(start["case"][0])]
         return f"{case.name}_{_landmarks_of(built, int(start['head'][0]))}"
 
-    def frames(self, built: Built[Any], config: Config, followed: Followed) -> list[Image.Image]:
+    def frames(self, player: Player[Any], followed: Followed) -> list[Image.Image]:
         """Draw slices, the box of what is seen, and the path so far."""
-        steps = followed.steps
+        steps, built, config = followed.steps, player.built, player.config
         case = built.cases.each[int(steps["case"][0])]
         positions = positions_mm(built, steps)
         ladder, spacing = config.ladder, config.task.spacing_mm

@@ -17,16 +17,15 @@ from PIL import Image
 
 from common.errors import InputDataError
 from site_client.agent.evaluation import Searched
-from site_client.agent.networks import QNetwork
 from site_client.agent.search import Followed
 from site_client.agent.task import Situations
 from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, fit_plane
 from site_client.agent_app.cases import Cases
 from site_client.agent_app.config import Config
 from site_client.agent_app.films import Colour, draw_frames
-from site_client.agent_app.kinds.kind import Answers, Built, Say, TaskKind
+from site_client.agent_app.kinds.kind import Answers, Built, Player, TaskKind
 from site_client.agent_app.sections import DataSettings
-from site_client.agent_app.sources import Source, landmark_files
+from site_client.agent_app.sources import Source, Wanted, landmark_files
 from site_client.imaging.answers import write_plane_markups
 from site_client.imaging.cases import extent_of
 from site_client.imaging.dataset import Case
@@ -75,17 +74,9 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
         "a degree weighed by the lever; angle, offset and the landmarks’ distance stand beside."
     )
 
-    def files(
-        self,
-        images: Sequence[Path],
-        place: Path | None,
-        data: DataSettings,
-        *,
-        moving: str,  # noqa: ARG002 - a registration's
-        need_truth: bool,
-    ) -> Source:
+    def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
         """Find images and their landmarks."""
-        return landmark_files(images, place, data, need_truth=need_truth)
+        return landmark_files(wanted, data)
 
     def names(self, source: Source, config: Config) -> tuple[str, ...]:  # noqa: ARG002
         """List the landmarks that lie in the plane."""
@@ -111,17 +102,12 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
         return Built.of(PlaneSearch(each, settings, config.pose), cases, ("plane",))
 
     def find(
-        self,
-        built: Built[PlaneSearch],
-        network: QNetwork,
-        config: Config,
-        searched: Searched | None = None,
-        say: Say | None = None,  # noqa: ARG002 - takes no time
+        self, player: Player[PlaneSearch], searched: Searched | None = None
     ) -> Answers[FoundPlane]:
         """Give the plane of each case."""
-        task = built.task
+        built, task = player.built, player.built.task
         figures = {} if searched is None else task.report(searched.agreed)
-        searched = searched or self.search(built, network, config)
+        searched = searched or self.search(player)
         planes: list[FoundPlane] = []
         for k, at in enumerate(searched.agreed):
             case = built.cases.volumes[int(at["case"])]
@@ -159,15 +145,10 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
             write_plane_markups(written[-1], "plane", plane.point_mm, plane.normal, _SIDE_MM)
         return written
 
-    def frames(
-        self,
-        built: Built[PlaneSearch],
-        config: Config,  # noqa: ARG002 - the task knows its steps
-        followed: Followed,
-    ) -> list[Image.Image]:
+    def frames(self, player: Player[PlaneSearch], followed: Followed) -> list[Image.Image]:
         """Draw the cut and where it crosses the slices."""
-        case = built.cases.volumes[int(followed.steps["case"][0])]
-        return plane_frames(built.task, case, followed)
+        case = player.built.cases.volumes[int(followed.steps["case"][0])]
+        return plane_frames(player.built.task, case, followed)
 
 
 def plane_frames(task: PlaneSearch, case: Case, followed: Followed) -> list[Image.Image]:

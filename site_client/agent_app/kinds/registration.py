@@ -17,7 +17,6 @@ from PIL import Image
 
 from common.errors import UsageError
 from site_client.agent.evaluation import Searched
-from site_client.agent.networks import QNetwork
 from site_client.agent.search import Followed
 from site_client.agent.task import Situations
 from site_client.agent.tasks.contrasts import recontrasted
@@ -26,9 +25,9 @@ from site_client.agent.tasks.registration import PairCase, Registration
 from site_client.agent_app.cases import Cases, Progress, read_images, without_truth
 from site_client.agent_app.config import Config
 from site_client.agent_app.films import Colour, draw_frames
-from site_client.agent_app.kinds.kind import Answers, Built, Say, TaskKind, raster
+from site_client.agent_app.kinds.kind import Answers, Built, Player, TaskKind, raster
 from site_client.agent_app.sections import DataSettings
-from site_client.agent_app.sources import Source, image_pairs
+from site_client.agent_app.sources import Source, Wanted, image_pairs
 from site_client.imaging.answers import write_rigid_transform
 from site_client.imaging.cases import AnyCase, extent_of, half_of, middle_of
 from site_client.imaging.drawing import as_picture, beside, titled
@@ -121,17 +120,9 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
         "a degree weighed by the lever; the target registration error stands beside."
     )
 
-    def files(
-        self,
-        images: Sequence[Path],
-        place: Path | None,  # noqa: ARG002 - nothing is annotated
-        data: DataSettings,
-        *,
-        moving: str,
-        need_truth: bool,  # noqa: ARG002
-    ) -> Source:
+    def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
         """Find fixed and moving images."""
-        return image_pairs(images, moving, data)
+        return image_pairs(wanted, data)
 
     def names(self, source: Source, config: Config) -> tuple[str, ...]:  # noqa: ARG002
         """List nothing: a motion needs no name."""
@@ -168,7 +159,9 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
         refusal = "a registration is of two images"
         if len(images) != 2:
             raise UsageError(refusal, expected="FIXED MOVING", got=f"{len(images)} paths")
-        sources = [self.find_files([path], "", config.data, need_truth=False) for path in images]
+        sources = [
+            self.find_files(Wanted((path,), need_truth=False), config.data) for path in images
+        ]
         each = [without_truth(source, (), config, progress) for source in sources]
         count = sum(len(cases) for cases in each)
         if count != 2:
@@ -207,17 +200,12 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
         return at
 
     def find(
-        self,
-        built: Built[Registration],
-        network: QNetwork,
-        config: Config,
-        searched: Searched | None = None,
-        say: Say | None = None,  # noqa: ARG002 - takes no time
+        self, player: Player[Registration], searched: Searched | None = None
     ) -> Answers[FoundMotion]:
         """Give the motion of each pair."""
-        known, cases = searched is not None, built.cases
-        figures = {} if searched is None else built.task.report(searched.agreed)
-        searched = searched or self.search(built, network, config)
+        known, cases, config = searched is not None, player.built.cases, player.config
+        figures = {} if searched is None else player.built.task.report(searched.agreed)
+        searched = searched or self.search(player)
         motions: list[FoundMotion] = []
         for k, at in enumerate(searched.agreed):
             number = int(at["case"])
@@ -274,15 +262,10 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
         case = int(start["case"][0])
         return f"{built.cases.each[case].name}_{built.cases.moving[case].name}"
 
-    def frames(
-        self,
-        built: Built[Registration],
-        config: Config,  # noqa: ARG002 - the task knows its steps
-        followed: Followed,
-    ) -> list[Image.Image]:
+    def frames(self, player: Player[Registration], followed: Followed) -> list[Image.Image]:
         """Draw both images as the guess lays them on each other."""
-        case = built.cases.each[int(followed.steps["case"][0])]
-        return motion_frames(built.task, case, followed)
+        case = player.built.cases.each[int(followed.steps["case"][0])]
+        return motion_frames(player.built.task, case, followed)
 
 
 def motion_frames(task: Registration, case: AnyCase, followed: Followed) -> list[Image.Image]:

@@ -45,8 +45,8 @@ class Brightest(TaskKind):
 
     nothing = "It is dark everywhere."
 
-    def files(self, images, place, data, *, moving, need_truth):
-        return landmark_files(images, place, data, need_truth=need_truth)
+    def find_files(self, wanted, data):
+        return landmark_files(wanted, data)
 
     def names(self, source, config):
         return ("spot",)
@@ -63,8 +63,8 @@ class Brightest(TaskKind):
         ladder = Ladder(config.ladder.scales, config.ladder.steps_mm)
         return Built.of(Landmark2D(pictures, ladder, views, config.pose), cases, ("peak",))
 
-    def find(self, built, network, config, searched=None, say=None):
-        searched = searched or self.search(built, network, config)
+    def find(self, player, searched=None):
+        built, searched = player.built, searched or self.search(player)
         peaks = []
         for at in searched.agreed:
             case = built.cases.each[int(at["case"])]
@@ -77,11 +77,11 @@ class Brightest(TaskKind):
     def row(self, finding):
         return {"case": finding.name, "grey": str(finding.grey)}
 
-    def frames(self, built, config, followed):
+    def frames(self, player, followed):
         def draw(step, level, colour):
             return Image.new("RGB", (20, 20), colour)
 
-        rungs = [f"{step:g} mm" for step in config.ladder.steps_mm]
+        rungs = [f"{step:g} mm" for step in player.config.ladder.steps_mm]
         return draw_frames(followed, draw, rungs, ("right", "left", "down", "up"))
 
 
