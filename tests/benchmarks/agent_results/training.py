@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from aggregator.merging.average import moved, with_momentum
 from numpy.typing import NDArray
 
 from common.model import Weights
