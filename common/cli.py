@@ -20,6 +20,7 @@ from typing import NoReturn
 import click
 
 from common.errors import CairnError, ExitCode, InputDataError, InternalError, UsageError
+from common.extras import missing_extra, version
 
 INTERRUPTED = 130  # the shells' convention for Ctrl-C
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
@@ -42,6 +43,36 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> NoReturn:
     """
     words = list(sys.argv[1:] if args is None else args)
     sys.exit(_exit_code(command, words))
+
+
+def complete(program: click.Group) -> None:
+    """Give a program and every command below it ``--version`` and ``-h``.
+
+    Args:
+        program: with all its commands; its name is what ``--version`` prints.
+    """
+    _complete(program, program.name or "cairn")
+
+
+def _complete(command: click.Command, program: str) -> None:
+    def tell(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+        if wanted and not ctx.resilient_parsing:
+            click.echo(f"{program} {version()}")
+            ctx.exit()
+
+    command.context_settings.setdefault("help_option_names", ["-h", "--help"])
+    command.params.append(
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=tell,
+            help="Show the version and exit.",
+        )
+    )
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _complete(below, program)
 
 
 def echo_json(value: object) -> None:
@@ -102,6 +133,10 @@ def _exit_code(command: click.Command, words: list[str]) -> int:
         explained = _of_the_disk(error)
         _report(explained, as_json=as_json)
         return int(explained.exit_code)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error.name or "", command.name or "") or _unexpected(error)
+        _report(missing, as_json=as_json)
+        return int(missing.exit_code)
     except Exception as error:  # noqa: BLE001 - the outermost frame: nothing may end in a traceback
         _report(_unexpected(error), as_json=as_json)
         return int(ExitCode.INTERNAL)

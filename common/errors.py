@@ -22,6 +22,7 @@ class ExitCode(IntEnum):
     UNREACHABLE = 5
     BAD_INPUT = 6
     INTERNAL = 7
+    DEGRADED = 8  # only of `round start --watch --strict` and its like
 
 
 class CairnError(Exception):

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tomli_w
 from cryptography.hazmat.primitives import serialization
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aggregator.admin.certificates import authority
 from aggregator.admin.folder import FederationFolder
+from aggregator.admin.toml import as_toml
 from common.crypto.certificates import (
     certificate_fingerprint,
     certificate_to_pem,
@@ -172,8 +172,7 @@ def write_credential(path: Path, credential: Credential) -> None:
     Raises:
         InputDataError: the file exists already, or cannot be written.
     """
-    text = tomli_w.dumps(credential.model_dump(exclude_none=True), multiline_strings=True)
-    write_secret(path, text.encode())
+    write_secret(path, as_toml(credential.model_dump(exclude_none=True), multiline=True))
 
 
 def read_credential(path: Path) -> Credential:

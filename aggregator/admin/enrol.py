@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import tomli_w
-
 from aggregator.admin.certificates import issue_to_site
 from aggregator.admin.credentials import FIRST_COORDINATOR, issue_credential, write_credential
 from aggregator.admin.folder import (
@@ -20,6 +18,7 @@ from aggregator.admin.folder import (
     FederationSettings,
     declared_samples,
 )
+from aggregator.admin.toml import as_toml
 from common.crypto.certificates import (
     create_authority,
     issue_server_certificate,
@@ -67,8 +66,7 @@ def create_federation(
     secret = folder.flower / "superexec.key"
     secret.touch(mode=0o600)
     secret.write_bytes(os.urandom(32).hex().encode())
-    text = tomli_w.dumps(settings.model_dump(exclude_none=True))
-    replace_durably(folder.settings_file, text.encode())
+    replace_durably(folder.settings_file, as_toml(settings.model_dump(exclude_none=True)))
     write_credential(
         folder.root / f"{FIRST_COORDINATOR}.toml", issue_credential(folder, FIRST_COORDINATOR)
     )

@@ -13,12 +13,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aggregator.admin.certificates import certificate_of, issue_to_site
 from aggregator.admin.enrol import admit_locked, check_keys, check_not_revoked, settle
 from aggregator.admin.folder import COUNTS_AS, AdmittedSite, FederationFolder
+from aggregator.admin.toml import as_toml
 from common.canonical import sha256_hex
 from common.crypto.certificates import certificate_fingerprint, certificate_to_pem, read_certificate
 from common.crypto.identity import read_public_key
@@ -130,7 +130,7 @@ def make_invite(
 
 def invite_toml(invite: Invite) -> bytes:
     """Return an invite as a file."""
-    return tomli_w.dumps(invite.model_dump(), multiline_strings=True).encode()
+    return as_toml(invite.model_dump(), multiline=True)
 
 
 def open_invites(folder: FederationFolder, now: datetime | None = None) -> dict[str, str]:

@@ -49,7 +49,7 @@ _BANDS = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group()
 def codebook() -> None:
     """Make a codebook of tissues from released keys, and name its clusters.
 

@@ -17,7 +17,7 @@ from common.audit.order import read_order
 from common.audit.people import print_asked, print_order
 from common.audit.report import render_report
 from common.audit.table import print_records
-from common.cli import echo_json, json_option, run
+from common.cli import complete, echo_json, json_option, run
 from common.errors import ExitCode, InputDataError, UsageError
 from common.ledger.records import EVENTS
 
@@ -58,7 +58,7 @@ _CHECKPOINT = click.option(
 )
 
 
-@click.group()
+@click.group("cairn-audit")
 def cli() -> None:
     """Check what left a site, from its ledger and public keys alone.
 
@@ -242,6 +242,9 @@ def _show_order(ctx: click.Context, audited: Audited, prefix: str, *, as_json: b
     if not order.sound:
         ctx.exit(ExitCode.VERIFICATION_FAILED)
     _exit_unless_passed(ctx, audited)
+
+
+complete(cli)
 
 
 def main() -> NoReturn:

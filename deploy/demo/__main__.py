@@ -160,7 +160,7 @@ def start_baselines(processes: Processes) -> None:
     ]
     processes.start(
         "heldout",
-        *(sys.executable, "-m", "deploy.demo.heldout", "--plan", "plan.toml"),
+        *(sys.executable, "-P", "-m", "deploy.demo.heldout", "--plan", "plan.toml"),
         *("--heldout", "data/heldout", "--runs", "federation/runs", "-o", "heldout.json"),
         *sites,
         nice=True,
@@ -261,9 +261,9 @@ def demo(folder: Path, plan_file: Path | None, seed: int | None, port: int) -> N
     with Processes(folder) as processes:
         narrate("Writing three hospitals' scans, and a federation to join", began)
         processes.start(
-            "data", sys.executable, "-m", "deploy.demo.data", "data", "--seed", str(plan.seed)
+            "data", sys.executable, "-P", "-m", "deploy.demo.data", "data", "--seed", str(plan.seed)
         )
-        processes.start("warmup", sys.executable, "-m", "deploy.demo.warmup", "plan.toml")
+        processes.start("warmup", sys.executable, "-P", "-m", "deploy.demo.warmup", "plan.toml")
         write_demo_key(folder / "federation.key", plan.seed)
         enrol(processes, folder, port, SUBJECTS)
         approve(processes, "plan.toml")

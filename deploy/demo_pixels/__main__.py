@@ -191,8 +191,8 @@ def demo(folder: Path, seed: int | None, port: int) -> None:
     click.echo(WHAT)
     with Processes(folder) as processes:
         narrate("Cutting the scene into three sites, and a federation to join", began)
-        processes.start("data", sys.executable, "-m", "deploy.demo_pixels.data", "data")
-        processes.start("warmup", sys.executable, "-m", "deploy.demo_pixels.warmup")
+        processes.start("data", sys.executable, "-P", "-m", "deploy.demo_pixels.data", "data")
+        processes.start("warmup", sys.executable, "-P", "-m", "deploy.demo_pixels.warmup")
         start_codebook(processes, plan.seed % 2**32)
         write_demo_key(folder / "federation.key", plan.seed)
         enrol(processes, folder, port, PARTS)
