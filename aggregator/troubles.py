@@ -31,7 +31,7 @@ class Troubles:
         self._last = ""
 
     def new(self) -> Iterator[str]:
-        """The warnings and errors since the last look, none twice in a row."""
+        """Yield the warnings and errors since the last look, none twice in a row."""
         if not self._path.exists():
             return
         with self._path.open("rb") as log:

@@ -15,7 +15,6 @@ import sys
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from common.errors import UsageError
 
@@ -44,14 +43,14 @@ class MissingExtraError(UsageError):
 
 
 def version() -> str:
-    """The installed version; ``unknown`` for source files that nobody installed."""
+    """Return the installed version; ``unknown`` for source files that nobody installed."""
     found = _installed()
     return "unknown" if found is None else found.version
 
 
 @cache
 def extras() -> dict[str, tuple[str, ...]]:
-    """The modules that each extra brings, by extra; empty for files that nobody installed."""
+    """Return the modules that each extra brings; empty for files that nobody installed."""
     found = _installed()
     brought: dict[str, list[str]] = {}
     for line in (found.requires or []) if found is not None else []:
@@ -63,7 +62,7 @@ def extras() -> dict[str, tuple[str, ...]]:
 
 
 def missing_extra(module: str, program: str = "") -> MissingExtraError | None:
-    """What to say of a module that could not be found; None when no extra brings it.
+    """Explain a module that could not be found; None when no extra brings it.
 
     Args:
         module: its dotted name, as ``ModuleNotFoundError.name`` has it.
@@ -91,7 +90,7 @@ def require_extra(extra: str) -> None:
 
 
 def install_command(extra: str, *, prefix: Path | None = None, checkout: Path | None = None) -> str:
-    """The line that a person types to get an extra into this environment.
+    """Return the line that a person types to get an extra into this environment.
 
     Args:
         extra: its name.
@@ -109,7 +108,7 @@ def install_command(extra: str, *, prefix: Path | None = None, checkout: Path | 
 
 
 def checkout_folder() -> Path | None:
-    """The folder of the source files when they are what runs (``pip install -e``)."""
+    """Return the folder of the source files when they are what runs (``pip install -e``)."""
     found = _installed()
     text = None if found is None else found.read_text("direct_url.json")
     try:
@@ -118,7 +117,7 @@ def checkout_folder() -> Path | None:
         return None
     if not origin.get("dir_info", {}).get("editable"):
         return None
-    return Path(unquote(urlsplit(origin["url"]).path))
+    return Path(__file__).resolve().parents[1]
 
 
 def _installed() -> Distribution | None:

@@ -59,7 +59,7 @@ def progress_line(progress: Progress) -> str:
 
 
 def read_progress(line: str) -> Progress | None:
-    """The progress that a line tells; None for a line that is words."""
+    """Read the progress that a line tells; None for a line that is words."""
     if not line.startswith(_MARK):
         return None
     try:
@@ -154,7 +154,7 @@ class Screen:
             self.say(who, f"{progress.what}: {progress.done} of {progress.total}")
 
     def _lines(self) -> RenderableType:
-        """A line per process: its name, how it stands, and what it has in hand."""
+        """Draw a line per process: its name, how it stands, and what it has in hand."""
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(no_wrap=True, style="bold")
         table.add_column(no_wrap=True, overflow="ellipsis")
@@ -167,7 +167,7 @@ class Screen:
 
 
 def _in_hand(progress: Progress | None) -> tuple[RenderableType, RenderableType]:
-    """A bar and its words; empty while nothing is in hand or all of it is done."""
+    """Draw a bar and its words; empty while nothing is in hand or all of it is done."""
     if progress is None or progress.done >= progress.total:
         return "", ""
     words = f"{shown(progress.what)} {progress.done} of {progress.total}"

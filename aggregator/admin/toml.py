@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 def as_toml(values: Mapping[str, object], *, multiline: bool = False) -> bytes:
-    """A TOML document.
+    """Write a TOML document.
 
     Args:
         values: without None.

@@ -29,7 +29,7 @@ from site_client.agent.settings import (
     PoseSettings,
     parse_settings,
 )
-from site_client.agent_app.registry import KINDS, kinds_with, sections_of
+from site_client.agent_app.registry import DEFAULT_KIND, KINDS, kinds_with, sections_of
 from site_client.agent_app.sections import (
     BoxSection,
     DataSettings,
@@ -58,17 +58,7 @@ class Config(Frozen):
 
 
 _SECTIONS: Final[Mapping[str, type[Frozen]]] = {
-    "data": DataSettings,
-    "task": TaskSettings,
-    "ladder": LadderSettings,
-    "box": BoxSection,
-    "plane": PlaneSection,
-    "registration": RegistrationSection,
-    "pose": PoseSettings,
-    "network": NetworkSettings,
-    "learner": LearnerSettings,
-    "evaluation": EvaluationSettings,
-    "run": RunSettings,
+    name: type(field.default) for name, field in Config.model_fields.items()
 }
 _INTRODUCTION: Final = """\
 A training run. Every setting stands here with its default; leave out what you do not
@@ -120,7 +110,7 @@ def parse_config(data: Mapping[str, object]) -> Config:
     """
     _check_keys(data, _SECTIONS, "")
     task = data.get("task", {})
-    kind = task.get("kind", "landmark-3d") if isinstance(task, dict) else None
+    kind = task.get("kind", DEFAULT_KIND) if isinstance(task, dict) else None
     defaults = KINDS[kind].defaults if isinstance(kind, str) and kind in KINDS else {}
     sections: dict[str, object] = {}
     for name, section in _SECTIONS.items():

@@ -170,5 +170,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation, *, pictures: bool) ->
     names = [case.name for case in measured.built.cases.each]
     evaluation.kind.write(folder / PREDICTIONS, names, measured.answers.findings)
     write_json(folder / METRICS_FILE, evaluation.as_dict())
-    page = render_page(evaluation, pictures=pictures)
+    page = render_page(
+        evaluation.kind, measured, evaluation.checkpoint, evaluation.place, pictures=pictures
+    )
     write_atomically(folder / REPORT_FILE, page.encode())

@@ -18,6 +18,7 @@ from site_client.agent.network import set_weights
 from site_client.agent.networks import build_network
 from site_client.agent_app.checkpoint import LATEST, Checkpoint, find_checkpoint, write_checkpoint
 from site_client.agent_app.config import Config, parse_config
+from site_client.agent_app.registry import CUBE, TEAM
 
 # What its networks were trained with; its volumes have voxels of a millimetre.
 _SPACING_MM = 1.0
@@ -82,7 +83,7 @@ def _config(
     return parse_config(
         {
             "task": {
-                "kind": "landmark-3d-cube" if agents == 1 else "multi-agent-3d",
+                "kind": CUBE if agents == 1 else TEAM,
                 "landmarks": list(landmarks),
                 "spacing_mm": _SPACING_MM,
                 "frames": frames,

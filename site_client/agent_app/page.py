@@ -8,67 +8,58 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
 from common.cli import counted
-from site_client.agent_app.tables import Table, error_digits
+from site_client.agent.evaluation import EvaluationReport
+from site_client.agent_app.checkpoint import Checkpoint
+from site_client.agent_app.config import Config
+from site_client.agent_app.kinds.kind import Measured, TaskKind
+from site_client.agent_app.tables import error_digits
 
-if TYPE_CHECKING:
-    from site_client.agent_app.evaluating import Evaluation
 
+def render_page(
+    kind: TaskKind[Any, Any],
+    measured: Measured[Any, Any],
+    checkpoint: Checkpoint,
+    place: Path,
+    *,
+    pictures: bool,
+) -> str:
+    """Render the page; the same evaluation gives the same page.
 
-@dataclass(frozen=True)
-class Section:
-    """One part of a page.
-
-    Attributes:
-        name: of the part, for links.
-        title: over it.
-        note: below the title.
-        table: of numbers.
-        drawing: inline SVG, and what it shows.
-        pictures: of cases, and what they show.
-        legend: of the pictures, with colours.
+    Args:
+        kind: of task; says what stands on the page.
+        measured: what it shows.
+        checkpoint: what was measured.
+        place: where it lies.
+        pictures: show slices of the cases, if the kind has such pictures.
     """
-
-    name: str
-    title: str
-    note: str
-    table: Table | None = None
-    drawing: tuple[Markup, str] | None = None
-    pictures: tuple[tuple[Image.Image, str], ...] = ()
-    legend: tuple[tuple[str, tuple[int, int, int]], ...] = ()
-
-
-def render_page(evaluation: Evaluation, *, pictures: bool) -> str:
-    """Render the page; the same evaluation gives the same page."""
     environment = Environment(
         loader=PackageLoader("site_client.agent_app"), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["png"] = _png
-    kind, measured, checkpoint = evaluation.kind, evaluation.measured, evaluation.checkpoint
-    tone, verdict, sentence = _verdict(evaluation)
+    tone, verdict, sentence = _verdict(kind, measured.report)
+    cases = counted(len(measured.built.cases), "case")
     return environment.get_template("evaluation.html.j2").render(
-        headline=f"{kind.headline(measured)}, {counted(evaluation.cases, 'case')}",
+        headline=f"{kind.headline(measured)}, {cases}",
         lead=f"{checkpoint.origin}, {checkpoint.updates:,} updates",
         tone=tone,
         verdict=verdict,
         sentence=sentence,
         numbers=kind.numbers(measured),
         sections=kind.sections(measured, pictures=pictures),
-        facts=_facts(evaluation),
+        facts=_facts(kind, measured.config, place),
     )
 
 
-def _verdict(evaluation: Evaluation) -> tuple[str, str, str]:
+def _verdict(kind: TaskKind[Any, Any], report: EvaluationReport) -> tuple[str, str, str]:
     """Say whether the agent is better than an answer that never looks: tone, headline, sentence."""
-    kind, report = evaluation.kind, evaluation.measured.report
     digits = error_digits(report.unit)
     found = f"{report.mean:{digits}} {report.unit} on average{kind.over} under random poses"
     if report.prior is None or not np.isfinite(report.prior):
@@ -80,15 +71,14 @@ def _verdict(evaluation: Evaluation) -> tuple[str, str, str]:
     return "good", kind.better.format(ratio=ratio, rival=kind.rival), sentence
 
 
-def _facts(evaluation: Evaluation) -> list[tuple[str, str]]:
+def _facts(kind: TaskKind[Any, Any], config: Config, place: Path) -> list[tuple[str, str]]:
     """Say what was measured, and how."""
-    config = evaluation.config
     settings, pose = config.evaluation, config.pose
     return [
-        ("checkpoint", str(evaluation.place)),
+        ("checkpoint", str(place)),
         ("network", f"{config.network.architecture}, seed {config.run.seed}"),
         ("working spacing", f"{config.task.spacing_mm:g} mm"),
-        *evaluation.kind.facts(config),
+        *kind.facts(config),
         ("searches", f"{settings.poses} poses per case, {settings.starts} starts each"),
         (
             "random poses",

@@ -15,7 +15,7 @@ Defaults = Mapping[str, Mapping[str, object]]
 
 
 @dataclass(frozen=True)
-class Entry:
+class KindEntry:
     """One kind of task.
 
     Attributes:
@@ -42,11 +42,15 @@ _SEARCH: Final[Defaults] = {
 _ROOMS: Final = "site_client.agent_app.kinds."
 _SEEING: Final = frozenset({"landmarks", "zooms", "frames"})
 
-KINDS: Final[dict[str, Entry]] = {
-    "landmark-3d": Entry(
+# The kinds that foreign weights are for: one agent in a cube, and several.
+CUBE: Final = "landmark-3d-cube"
+TEAM: Final = "multi-agent-3d"
+
+KINDS: Final[dict[str, KindEntry]] = {
+    "landmark-3d": KindEntry(
         _ROOMS + "landmarks", 3, ("triplanar",), "ladder", frozenset({"landmarks"})
     ),
-    "landmark-3d-cube": Entry(
+    CUBE: KindEntry(
         _ROOMS + "landmarks",
         3,
         ("volume-light", "network3d"),
@@ -57,7 +61,7 @@ KINDS: Final[dict[str, Entry]] = {
             "learner": {"batch": 32, "searches": 16},
         },
     ),
-    "landmark-2d": Entry(
+    "landmark-2d": KindEntry(
         _ROOMS + "landmarks",
         2,
         ("planar", "paper2d"),
@@ -69,7 +73,7 @@ KINDS: Final[dict[str, Entry]] = {
             **_SEARCH,
         },
     ),
-    "multi-agent-3d": Entry(
+    TEAM: KindEntry(
         _ROOMS + "landmarks",
         3,
         ("commnet", "collab", "volume-light", "network3d"),
@@ -81,7 +85,7 @@ KINDS: Final[dict[str, Entry]] = {
             "learner": {"batch": 16, "searches": 8, "learning_rate": 1e-4},
         },
     ),
-    "box-2d": Entry(
+    "box-2d": KindEntry(
         _ROOMS + "boxes",
         2,
         ("planar",),
@@ -89,7 +93,7 @@ KINDS: Final[dict[str, Entry]] = {
         frozenset({"landmarks"}),
         {"task": {"roi": 33}, "pose": {"rotation_deg": 10.0}, **_SEARCH},
     ),
-    "box-3d": Entry(
+    "box-3d": KindEntry(
         _ROOMS + "boxes",
         3,
         ("planar",),
@@ -97,7 +101,7 @@ KINDS: Final[dict[str, Entry]] = {
         frozenset({"landmarks"}),
         {"task": {"spacing_mm": 2.0, "roi": 33}, "pose": {"rotation_deg": 10.0}, **_SEARCH},
     ),
-    "view-plane": Entry(
+    "view-plane": KindEntry(
         _ROOMS + "plane",
         3,
         ("planar",),
@@ -105,7 +109,7 @@ KINDS: Final[dict[str, Entry]] = {
         frozenset({"plane_landmarks"}),
         {"task": {"spacing_mm": 2.0}, **_SEARCH},
     ),
-    "registration-2d": Entry(
+    "registration-2d": KindEntry(
         _ROOMS + "registration",
         2,
         ("planar",),
@@ -113,7 +117,7 @@ KINDS: Final[dict[str, Entry]] = {
         frozenset({"recontrast"}),
         {"task": {"recontrast": True}, **_SEARCH},
     ),
-    "registration-3d": Entry(
+    "registration-3d": KindEntry(
         _ROOMS + "registration",
         3,
         ("planar",),
@@ -122,6 +126,9 @@ KINDS: Final[dict[str, Entry]] = {
         {"task": {"spacing_mm": 2.0, "recontrast": True}, **_SEARCH},
     ),
 }
+
+
+DEFAULT_KIND: Final = next(iter(KINDS))
 
 
 def kinds_with(*, section: str = "", setting: str = "") -> list[str]:

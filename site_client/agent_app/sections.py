@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from common.plan import Frozen, LandmarkName, Positive
-from site_client.agent_app.registry import KINDS, kinds_with
+from site_client.agent_app.registry import DEFAULT_KIND, KINDS, kinds_with
 
 if TYPE_CHECKING:
     # Printing settings needs no sampler and no torch.
@@ -105,7 +105,7 @@ class TaskSettings(Frozen):
         world: ``rl-medical`` shows cubes as that system's agents saw them, for its weights.
     """
 
-    kind: Kind = "landmark-3d"
+    kind: Kind = DEFAULT_KIND
     landmarks: Names = ()
     spacing_mm: Positive = 1.0
     roi: Annotated[int, Field(ge=9, le=129)] = 45

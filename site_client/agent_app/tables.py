@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from markupsafe import Markup
+from PIL import Image
 from rich.console import Console
 from rich.table import Table as Drawn
 from rich.text import Text
@@ -41,7 +43,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One row of a table.
 
     Attributes:
@@ -67,7 +69,7 @@ class Table:
 
     what: str
     columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
 
     def print(self, title: str) -> None:
         """Print it on a terminal."""
@@ -78,12 +80,35 @@ class Table:
         ]
         print_texts(title, (self.what, *(column.head for _, column in shown)), cells)
 
-    def fine(self, row: Row) -> list[str]:
+    def fine(self, row: TableRow) -> list[str]:
         """Write the numbers of a row as a page shows them."""
         return [
             written(value, column.fine)
             for value, column in zip(row.values, self.columns, strict=True)
         ]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of a page.
+
+    Attributes:
+        name: of the part, for links.
+        title: over it.
+        note: below the title.
+        table: of numbers.
+        drawing: inline SVG, and what it shows.
+        pictures: of cases, and what they show.
+        legend: of the pictures, with colours.
+    """
+
+    name: str
+    title: str
+    note: str
+    table: Table | None = None
+    drawing: tuple[Markup, str] | None = None
+    pictures: tuple[tuple[Image.Image, str], ...] = ()
+    legend: tuple[tuple[str, tuple[int, int, int]], ...] = ()
 
 
 def errors_table(
@@ -110,7 +135,7 @@ def errors_table(
     laid = []
     for label, (prior, mean, std, median), values in rows:
         worse = prior is not None and mean is not None and mean >= prior
-        laid.append(Row(label, (prior, (mean or 0.0, std or 0.0), median, *values), worse))
+        laid.append(TableRow(label, (prior, (mean or 0.0, std or 0.0), median, *values), worse))
     return Table(what, columns, tuple(laid))
 
 

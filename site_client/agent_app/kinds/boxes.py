@@ -32,7 +32,7 @@ from site_client.agent_app.kinds.kind import Answers, Built, Extra, Player, Task
 from site_client.agent_app.registry import KINDS
 from site_client.agent_app.sections import DataSettings
 from site_client.agent_app.sources import Source, Wanted, box_files, names_in
-from site_client.agent_app.tables import Column, Row, Table
+from site_client.agent_app.tables import Column, Table, TableRow
 from site_client.imaging.answers import write_box_markups, write_table
 from site_client.imaging.boxes import Boxes, boxes_of_picture, boxes_of_volume
 from site_client.imaging.cases import AnyCase, half_of, middle_of
@@ -168,7 +168,7 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
         }
         further = {label: asdict(report) for label, report in reports.items()}
         rows = tuple(
-            Row(label, (r.true, r.found, r.recall, r.precision, r.mean_iou))
+            TableRow(label, (r.true, r.found, r.recall, r.precision, r.mean_iou))
             for label, r in reports.items()
         )
         extra = Extra(

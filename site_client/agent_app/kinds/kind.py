@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,17 @@ from site_client.agent_app.config import Config
 from site_client.agent_app.registry import KINDS
 from site_client.agent_app.sections import DataSettings
 from site_client.agent_app.sources import Source, Wanted, training_sources
-from site_client.agent_app.tables import Column, Table, error_digits, errors_table, write_json
+from site_client.agent_app.tables import (
+    Column,
+    Section,
+    Table,
+    error_digits,
+    errors_table,
+    write_json,
+)
 from site_client.imaging.cases import AnyCase
 from site_client.imaging.datasets2d import PictureCase
 from site_client.imaging.pyramids import Raster
-
-if TYPE_CHECKING:
-    from site_client.agent_app.page import Section
 
 # Draws poses and starts: equal for every evaluation, so that checkpoints compare.
 EVALUATION_SEED: Final = 1
@@ -42,7 +46,7 @@ PREDICTIONS_FILE: Final = "predictions.json"
 T = TypeVar("T", bound=Task)
 
 
-class Finding(Protocol):
+class Found(Protocol):
     """One thing that was found in one case."""
 
     @property
@@ -53,7 +57,7 @@ class Finding(Protocol):
         """Write it for JSON."""
 
 
-F = TypeVar("F", bound=Finding)
+F = TypeVar("F", bound=Found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -340,8 +344,6 @@ class TaskKind(ABC, Generic[T, F]):
             measured: what it shows.
             pictures: show slices of the cases, if the kind has such pictures.
         """
-        from site_client.agent_app.page import Section
-
         _ = pictures
         tables = self.tables(measured)
         note = (

@@ -17,8 +17,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from site_client.agent_app.kinds.landmark_errors import SUCCESS_MM, Errors
-from site_client.agent_app.page import Section
-from site_client.agent_app.tables import Table
+from site_client.agent_app.tables import Section, Table
 from site_client.imaging.drawing import FOUND, TRUTH
 
 _INK, _MUTED, _RULE, _AGENT, _PRIOR = "#15191e", "#59626d", "#d8dde3", "#0072b2", "#b67c00"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,15 +41,12 @@ from site_client.agent_app.kinds.landmark_errors import (
 )
 from site_client.agent_app.sections import DataSettings
 from site_client.agent_app.sources import Source, Wanted, landmark_files, landmarks_in, names_in
-from site_client.agent_app.tables import Table, written
+from site_client.agent_app.tables import Section, Table, written
 from site_client.imaging.answers import write_table
 from site_client.imaging.cases import middle_of
 from site_client.imaging.datasets2d import PictureCase
 from site_client.imaging.drawing import Overlay, draw_case
 from site_client.imaging.landmarks import write_landmarks
-
-if TYPE_CHECKING:
-    from site_client.agent_app.page import Section
 
 _ACTIONS: Final = {
     2: ("right", "left", "down", "up"),

@@ -17,7 +17,7 @@ from site_client.agent.tasks.views import Views
 from site_client.agent_app.checkpoint import find_checkpoint, read_checkpoint
 from site_client.agent_app.films import draw_frames
 from site_client.agent_app.kinds.kind import Answers, Built, TaskKind
-from site_client.agent_app.registry import KINDS, Entry
+from site_client.agent_app.registry import KINDS, KindEntry
 from site_client.agent_app.sources import landmark_files
 from site_client.imaging.cases import middle_of
 
@@ -91,7 +91,9 @@ def tenth(monkeypatch):
     room = types.ModuleType("made_up_room")
     room.KIND = Brightest()
     monkeypatch.setitem(sys.modules, "made_up_room", room)
-    entry = Entry("made_up_room", 2, ("planar",), "ladder", frozenset(), KINDS["box-2d"].defaults)
+    entry = KindEntry(
+        "made_up_room", 2, ("planar",), "ladder", frozenset(), KINDS["box-2d"].defaults
+    )
     monkeypatch.setitem(KINDS, "brightest-2d", entry)
     return "brightest-2d"
 
