@@ -35,8 +35,10 @@ def up(root: Path) -> None:
     if days is not None:
         click.echo(f"The server certificate was renewed; good for {days} days.")
     else:
-        own = server_certificate(folder)
-        click.echo(own.warning or f"The server certificate is good for {own.days} days.")
+        certificate = server_certificate(folder)
+        click.echo(
+            certificate.warning or f"The server certificate is good for {certificate.days} days."
+        )
     threading.Thread(target=keep_warning, args=(folder, stop, click.echo), daemon=True).start()
     try:
         service.start()

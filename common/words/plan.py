@@ -172,7 +172,8 @@ def _asked_pixels(plan: FederationPlan) -> tuple[str, ...]:
         "Rounds of work: " + "; ".join(_PHASES[phase] for phase in schedule(plan)[1:]) + ".",
         f"Named outside the site are only keys of {section.key_pixels} pixels or more in the whole "
         f"federation that are present at {section.key_sites} sites or more, at most "
-        f"{section.top:,}; present is a key with {counted(section.presence_floor, 'pixel')} at a site.",
+        f"{section.top:,}; present is a key with {counted(section.presence_floor, 'pixel')} at a "
+        "site.",
     )
 
 
