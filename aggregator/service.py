@@ -136,9 +136,9 @@ class Service:
 
         One that was revoked while nothing ran is disconnected before it can connect.
         """
-        known = self._folder.known()
-        new = [s for n, s in known.items() if not s.revoked and n not in self._registered]
-        gone = [s for n, s in known.items() if s.revoked and n not in self._withdrawn]
+        sites = self._folder.known()
+        new = [s for n, s in sites.items() if not s.revoked and n not in self._registered]
+        gone = [s for n, s in sites.items() if s.revoked and n not in self._withdrawn]
         if new or gone:
             with SuperLink(local_address(self._folder), authority(self._folder)) as link:
                 for site in gone:

@@ -118,8 +118,8 @@ def starting_from(
     Raises:
         InputDataError: it is not here, it is another one, or the plan names none.
     """
-    wanted = plan.model.start if plan.kind in ("training", "no-op") else None
-    if wanted is None:
+    start = plan.model.start if plan.kind in ("training", "no-op") else None
+    if start is None:
         if brought is not None:
             raise InputDataError(
                 "the plan starts from no model",
@@ -129,7 +129,7 @@ def starting_from(
                 advice="Write the digest into the plan, or leave --model out",
             )
         return {}
-    data = _model_of_a_run(folder, wanted) if brought is None else brought
+    data = _model_of_a_run(folder, start) if brought is None else brought
     read_start(plan, data)
     return {START_FILE: data}
 
@@ -144,9 +144,9 @@ def _model_of_a_run(folder: FederationFolder, digest: str) -> bytes:
             if isinstance(event, RoundFinished) and event.model_sha256 == digest
         ]
         files = (store.model_file(number) for number in reversed(rounds))
-        found = next((file for file in files if file.exists()), None)
-        if found is not None:
-            return found.read_bytes()
+        model_file = next((file for file in files if file.exists()), None)
+        if model_file is not None:
+            return model_file.read_bytes()
     raise InputDataError(
         "the model that the plan starts from is not here",
         field="model.start",

@@ -38,22 +38,24 @@ class Asking(BaseModel):
     given: int = 0
 
 
-def note_asking(folder: FederationFolder, site: str, given: int, now: float | None = None) -> None:
+def note_asking(
+    folder: FederationFolder, site: str, generation: int, now: float | None = None
+) -> None:
     """Note that an admitted site asked how things stand.
 
     Args:
         folder: the federation's.
         site: its name.
-        given: generation that it was handed before this; 0: none.
+        generation: generation that it was handed before this; 0: none.
         now: Unix time.
     """
-    newest, known = sealed.newest(folder).generation, _asking(folder, site)
+    newest, noted = sealed.newest(folder).generation, _asking(folder, site)
     since = time.time() if now is None else now
-    if known is not None:
-        given = max(given, known.given)
-        since = known.since if known.generation == newest else since
-    asking = Asking(generation=newest, since=since, given=given)
-    if asking != known:
+    if noted is not None:
+        generation = max(generation, noted.given)
+        since = noted.since if noted.generation == newest else since
+    asking = Asking(generation=newest, since=since, given=generation)
+    if asking != noted:
         replace_durably(_file(folder, site), asking.model_dump_json().encode())
 
 

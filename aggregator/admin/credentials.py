@@ -118,12 +118,12 @@ def withdraw_credential(folder: FederationFolder, name: str) -> None:
         InputDataError: no such coordinator.
     """
     with folder.locked():
-        known = coordinators(folder)
-        if name not in known:
+        credentials = coordinators(folder)
+        if name not in credentials:
             raise InputDataError(
                 "no such coordinator",
                 field="name",
-                expected=", ".join(known) or "a coordinator; there is none",
+                expected=", ".join(credentials) or "a coordinator; there is none",
                 got=name,
             )
         _file(folder, name).rename(folder.desk / f"{name}.withdrawn")
@@ -195,9 +195,9 @@ def read_credential(path: Path) -> Credential:
         ) from error
     if credential.private_key is not None:
         return credential
-    beside = path.with_suffix(".key")
-    read_tls_key(beside)  # its mode and kind; the PEM itself is what TLS wants
-    key = read_secret(beside).decode("ascii")
+    key_file = path.with_suffix(".key")
+    read_tls_key(key_file)  # its mode and kind; the PEM itself is what TLS wants
+    key = read_secret(key_file).decode("ascii")
     return credential.model_copy(update={"private_key": key})
 
 
@@ -221,15 +221,15 @@ def make_signing_request(path: Path, name: str) -> OwnRequest:
         InputDataError: one of the files exists already, or not a name.
     """
     client, key = ClientName("coordinator", name), generate_client_key()
-    own = OwnRequest(path.with_suffix(".key"), path)
+    made = OwnRequest(path.with_suffix(".key"), path)
     pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    write_secret(own.key, pem)
+    write_secret(made.key, pem)
     replace_durably(path, create_signing_request(key, client.name))
-    return own
+    return made
 
 
 def _file(folder: FederationFolder, name: str) -> Path:

@@ -122,9 +122,9 @@ def admit_locked(folder: FederationFolder, request: JoinRequest, images: int | N
         RefusedError: a revoked name, or a name that has other keys.
     """
     site = folder.sites / request.site
-    known = site / "request.json"
+    request_file = site / "request.json"
     check_not_revoked(folder, request.site)
-    if known.exists() and not _same_site(read_request(known), request):
+    if request_file.exists() and not _same_site(read_request(request_file), request):
         raise RefusedError(
             "a site of this name was admitted with other keys",
             field="site",
@@ -141,7 +141,7 @@ def admit_locked(folder: FederationFolder, request: JoinRequest, images: int | N
         settle(counts, declared_samples(request) if images is None else images)
     if request.tls_csr is not None:
         issue_to_site(folder, request)
-    replace_durably(known, request.model_dump_json().encode())
+    replace_durably(request_file, request.model_dump_json().encode())
     (site / "waiting.json").unlink(missing_ok=True)
 
 
@@ -176,14 +176,14 @@ def settle(file: Path, images: int) -> None:
     replace_durably(file, f"{images}\n".encode())
 
 
-def _same_site(known: JoinRequest, request: JoinRequest) -> bool:
+def _same_site(earlier: JoinRequest, request: JoinRequest) -> bool:
     """Tell whether a request holds the known keys; an earlier release may have had fewer."""
-    fixed = (known.node_key, known.ledger_key) == (request.node_key, request.ledger_key)
+    fixed = (earlier.node_key, earlier.ledger_key) == (request.node_key, request.ledger_key)
     return fixed and all(
         before in (None, after)
         for before, after in (
-            (known.sealing_key, request.sealing_key),
-            (known.tls_csr, request.tls_csr),
+            (earlier.sealing_key, request.sealing_key),
+            (earlier.tls_csr, request.tls_csr),
         )
     )
 

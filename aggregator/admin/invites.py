@@ -136,12 +136,12 @@ def invite_toml(invite: Invite) -> bytes:
 def open_invites(folder: FederationFolder, now: datetime | None = None) -> dict[str, str]:
     """Say when the last unused token of each invited site ends (ISO 8601), by site."""
     moment = now or datetime.now(UTC)
-    found: dict[str, str] = {}
+    ends: dict[str, str] = {}
     for path in folder.invites.glob("*.json"):
         promise = _read(path)
         if promise.used_by is None and parse_time(promise.expires) > moment:
-            found[promise.site] = max(found.get(promise.site, ""), promise.expires)
-    return found
+            ends[promise.site] = max(ends.get(promise.site, ""), promise.expires)
+    return ends
 
 
 def withdraw_invites(folder: FederationFolder, site: str) -> bool:
@@ -218,8 +218,8 @@ def site_that_asks(folder: FederationFolder, name: str) -> JoinRequest:
     Raises:
         RefusedError: not known, or revoked.
     """
-    known, waiting = folder.known(), folder.waiting()
-    if name not in known and name not in waiting:
+    sites, waiting = folder.known(), folder.waiting()
+    if name not in sites and name not in waiting:
         raise RefusedError(
             "no such site is known here",
             field="site",
@@ -228,7 +228,7 @@ def site_that_asks(folder: FederationFolder, name: str) -> JoinRequest:
             advice=_NEW_INVITE,
         )
     check_not_revoked(folder, name)
-    return known[name].request if name in known else waiting[name]
+    return sites[name].request if name in sites else waiting[name]
 
 
 def admitted_site(folder: FederationFolder, name: str) -> AdmittedSite:
@@ -299,13 +299,13 @@ def _check_time(promise: Promise, now: datetime) -> None:
 
 
 def _use(folder: FederationFolder, path: Path, promise: Promise, request: JoinRequest) -> None:
-    known = folder.known().get(request.site)
-    if known is not None and known.request == request:
+    known_site = folder.known().get(request.site)
+    if known_site is not None and known_site.request == request:
         # Seen again by a person who made a new invite: the same keys get a fresh certificate.
         issue_to_site(folder, request)
         if promise.images is not None:
-            settle(known.samples_file, promise.images)
-    elif promise.auto_admit or known is not None:
+            settle(known_site.samples_file, promise.images)
+    elif promise.auto_admit or known_site is not None:
         admit_locked(
             folder, request, promise.images
         )  # refuses other keys under a name that has some

@@ -155,14 +155,14 @@ def fetch(folder: FederationFolder, site: str, generation: int = 0) -> Sealed | 
         files = [path for path in files if path == _file(folder, site, generation)]
     if not files:
         return None
-    found = _parse(files[-1], _File)
+    parcel = _parse(files[-1], _File)
     return Sealed(
-        for_site=found.for_site,
-        from_site=found.from_site,
-        key_id=found.key_id,
-        generation=found.generation,
-        ciphertext=base64.b64decode(found.ciphertext),
-        signature=base64.b64decode(found.signature),
+        for_site=parcel.for_site,
+        from_site=parcel.from_site,
+        key_id=parcel.key_id,
+        generation=parcel.generation,
+        ciphertext=base64.b64decode(parcel.ciphertext),
+        signature=base64.b64decode(parcel.signature),
     )
 
 

@@ -274,8 +274,8 @@ def coordinator(
     folder.settings()
     if withdraw:
         withdraw_credential(folder, name)
-        left = ", ".join(coordinators(folder)) or "nobody"
-        click.echo(f"{name} is refused from now on; still on the list: {left}")
+        remaining = ", ".join(coordinators(folder)) or "nobody"
+        click.echo(f"{name} is refused from now on; still on the list: {remaining}")
         return
     if output is None:
         raise click.UsageError("say where to write the credential: -o FILE")
@@ -294,6 +294,6 @@ def coordinator(
 @click.option("-o", "--output", type=NEW_FILE, help="Default: NAME.csr; the key goes to NAME.key.")
 def signing_request(name: str, output: Path | None) -> None:
     """Make a key here, and the request for a credential that NAME can use with it."""
-    own = make_signing_request(output or Path(f"{name}.csr"), name)
-    click.echo(f"Wrote {own.key} (stays here) and {own.signing_request} (send it).")
-    click.echo(f"There: cairn-aggregator coordinator {name} --csr FILE -o {own.key.stem}.toml")
+    made = make_signing_request(output or Path(f"{name}.csr"), name)
+    click.echo(f"Wrote {made.key} (stays here) and {made.signing_request} (send it).")
+    click.echo(f"There: cairn-aggregator coordinator {name} --csr FILE -o {made.key.stem}.toml")

@@ -196,12 +196,12 @@ def _say_what_was_kept(folder: Path) -> None:
         return  # at another machine: its keeper has them
     store = RunStore(folder)
     finished = store.finished_rounds()
-    kept = store.round_folder(finished[-1]) if finished else store.folder
-    if (kept / KEYS_FILE).exists():
-        click.echo(f"Codec {kept / CODEC_FILE}; released keys {kept / KEYS_FILE}. Next:")
-        click.echo(f"cairn-aggregator codebook build {kept / KEYS_FILE} -o codebook.json")
-    if (kept / GROUPS_FILE).exists():
-        click.echo(f"Pixels per group and site: {kept / GROUPS_FILE}")
+    documents = store.round_folder(finished[-1]) if finished else store.folder
+    if (documents / KEYS_FILE).exists():
+        click.echo(f"Codec {documents / CODEC_FILE}; released keys {documents / KEYS_FILE}. Next:")
+        click.echo(f"cairn-aggregator codebook build {documents / KEYS_FILE} -o codebook.json")
+    if (documents / GROUPS_FILE).exists():
+        click.echo(f"Pixels per group and site: {documents / GROUPS_FILE}")
 
 
 def follow_run(desk: Desk, name: str, *, strict: bool) -> int:

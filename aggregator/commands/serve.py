@@ -56,8 +56,8 @@ def _serve(
     if days is not None:
         say(f"The server certificate was renewed; good for {days} days.")
     else:
-        own = server_certificate(folder)
-        say(own.warning or f"The server certificate is good for {own.days} days.")
+        certificate = server_certificate(folder)
+        say(certificate.warning or f"The server certificate is good for {certificate.days} days.")
     threading.Thread(target=keep_warning, args=(folder, stop, say), daemon=True).start()
     try:
         service.start()

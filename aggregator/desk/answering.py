@@ -52,8 +52,8 @@ def coordinator_of(folder: FederationFolder, context: grpc.ServicerContext) -> s
         RefusedError: a site, or a credential that was withdrawn.
         VerificationError: no client certificate, or nobody's.
     """
-    found = context.auth_context().get("x509_pem_cert", ())
-    presented = [found] if isinstance(found, bytes) else list(found)
+    certificates = context.auth_context().get("x509_pem_cert", ())
+    presented = [certificates] if isinstance(certificates, bytes) else list(certificates)
     if not presented:
         raise VerificationError(
             "no client certificate", field="certificate", expected="a coordinator's", got="none"

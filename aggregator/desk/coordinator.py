@@ -60,12 +60,12 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
         """Every site that was ever invited."""
         with answering("ListSites", context, self._count):
             self._who("ListSites", context)
-            own = self._desk.certificate()
+            certificate = self._desk.certificate()
             return pb.ListSitesReply(
                 federation=self._desk.folder.settings().name,
                 sites=[site_message(site) for site in self._desk.sites()],
-                server_certificate_days_left=None if own is None else own.days,
-                server_certificate_warning="" if own is None else own.warning,
+                server_certificate_days_left=None if certificate is None else certificate.days,
+                server_certificate_warning="" if certificate is None else certificate.warning,
             )
 
     def Invite(self, request: pb.InviteRequest, context: grpc.ServicerContext) -> pb.InviteReply:

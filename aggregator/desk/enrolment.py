@@ -75,17 +75,17 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
     def Enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolReply:
         """Let keys in with a token."""
         with answering("Enrol", context, self._count):
-            asked = parse_request(request.join_request)
-            return self._stands(enrol(self._folder, request.token, asked))
+            join_request = parse_request(request.join_request)
+            return self._stands(enrol(self._folder, request.token, join_request))
 
     def EnrolStatus(
         self, request: pb.SignedRequest, context: grpc.ServicerContext
     ) -> pb.EnrolReply:
         """Say how the site that asks stands."""
         with answering("EnrolStatus", context, self._count):
-            asked = self._asks("EnrolStatus", request)
+            site = self._asks("EnrolStatus", request)
             _body(pb.EnrolStatusBody, request)
-            return self._stands(standing(self._folder, asked))
+            return self._stands(standing(self._folder, site))
 
     def Renew(self, request: pb.SignedRequest, context: grpc.ServicerContext) -> pb.RenewReply:
         """Return a certificate with its full time ahead."""
@@ -142,19 +142,19 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
         """Hand over what was sealed for the site that asks."""
         with answering("GetSealedKey", context, self._count):
             site = self._admitted("GetSealedKey", request, tls_key_will_do=True)
-            wanted = _body(pb.GetSealedKeyBody, request).generation
-            found = sealed.fetch(self._folder, site.name, wanted)
+            generation = _body(pb.GetSealedKeyBody, request).generation
+            parcel = sealed.fetch(self._folder, site.name, generation)
             reply = pb.GetSealedKeyReply(federation_key=self._generation())
-            if found is not None:
-                reply.key.CopyFrom(pb.SealedKey(**vars(found)))
-                self._handed[site.name] = found.generation
+            if parcel is not None:
+                reply.key.CopyFrom(pb.SealedKey(**vars(parcel)))
+                self._handed[site.name] = parcel.generation
             return reply
 
     def _asks(self, method: str, request: pb.SignedRequest) -> JoinRequest:
         """Return the site that signed a request with its ledger key, admitted or waiting."""
-        asked = site_that_asks(self._folder, request.site)
-        self._check(method, request, PublicKey.parse(asked.ledger_key), pb.REQUEST_KEY_LEDGER)
-        return asked
+        site = site_that_asks(self._folder, request.site)
+        self._check(method, request, PublicKey.parse(site.ledger_key), pb.REQUEST_KEY_LEDGER)
+        return site
 
     def _admitted(
         self, method: str, request: pb.SignedRequest, *, tls_key_will_do: bool = False

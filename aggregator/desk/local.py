@@ -67,17 +67,17 @@ class LocalDesk:
     def sites(self) -> list[SiteLine]:
         """Every site that was ever invited, in order of name."""
         self.folder.settings()
-        known, waiting, invited = (
+        sites, waiting, invited = (
             self.folder.known(),
             self.folder.waiting(),
             open_invites(self.folder),
         )
-        online = self._online(known)
+        online = self._online(sites)
         lines = []
-        for name in sorted({*known, *waiting, *invited}):
+        for name in sorted({*sites, *waiting, *invited}):
             expires = invited.get(name, "")
-            if name in known:
-                lines.append(_line(known[name], online, expires))
+            if name in sites:
+                lines.append(_line(sites[name], online, expires))
             elif name in waiting:
                 fingerprint = PublicKey.parse(waiting[name].ledger_key).fingerprint
                 lines.append(SiteLine(name, "waiting", fingerprint, invite_expires=expires))
@@ -168,8 +168,8 @@ class LocalDesk:
         from aggregator.start import start_run
 
         plan = parse_plan_toml(order.plan)
-        wanted = order.min_sites or len(self.folder.admitted()) or 1
-        options = RunOptions(min_sites=wanted, wait_s=order.wait_s, approval_s=order.approval_s)
+        min_sites = order.min_sites or len(self.folder.admitted()) or 1
+        options = RunOptions(min_sites=min_sites, wait_s=order.wait_s, approval_s=order.approval_s)
         store, flower_run = start_run(self.folder, plan, options, order.attached)
         self._flower_runs[store.name] = flower_run
         return Started(store.name, str(store.folder))
@@ -245,12 +245,12 @@ class LocalDesk:
         """Fold a run's journal into its state."""
         return fold(event for _, event in read_events(self.journal_file(run)))
 
-    def _online(self, known: dict[str, AdmittedSite]) -> set[str] | None:
+    def _online(self, sites: dict[str, AdmittedSite]) -> set[str] | None:
         from aggregator.start import connect
 
         try:
             with connect(self.folder) as link:
-                keys = {n: parse_node_public_key(s.request.node_key) for n, s in known.items()}
+                keys = {n: parse_node_public_key(s.request.node_key) for n, s in sites.items()}
                 return link.online(keys)
         except UnreachableError:
             return None

@@ -72,10 +72,10 @@ class _Federation(Collector):
 
     def _sites(self) -> Iterator[Metric]:
         lines = self._desk.sites()
-        known = GaugeMetricFamily("cairn_sites", "Sites by their standing.", labels=("state",))
+        gauge = GaugeMetricFamily("cairn_sites", "Sites by their standing.", labels=("state",))
         for state in ("invited", "waiting", "admitted", "revoked"):
-            known.add_metric((state,), sum(line.state == state for line in lines))
-        yield known
+            gauge.add_metric((state,), sum(line.state == state for line in lines))
+        yield gauge
         online = GaugeMetricFamily(
             "cairn_site_online", "Whether a site's courier is connected.", labels=("site",)
         )

@@ -248,15 +248,15 @@ class _Mirror:
 
     def follow(self) -> None:
         """Until the run has ended; a desk that is silent is asked again for a minute."""
-        heard = time.monotonic()
+        last_contact = time.monotonic()
         try:
             while not self.stop.is_set():
                 before = self._position
                 try:
                     self.copy(follow=True)
                 except UnreachableError as error:
-                    heard = time.monotonic() if self._position > before else heard
-                    if time.monotonic() - heard > PATIENCE_S:
+                    last_contact = time.monotonic() if self._position > before else last_contact
+                    if time.monotonic() - last_contact > PATIENCE_S:
                         self.failure = error
                         return
                 else:

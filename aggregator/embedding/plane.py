@@ -108,19 +108,19 @@ def _layout(digits: NDArray[np.float32], settings: EmbeddingSettings) -> NDArray
         from sklearn.neighbors import NearestNeighbors
         from threadpoolctl import threadpool_limits
 
-        known: tuple[NDArray[np.int64] | None, NDArray[np.float64] | None] = (None, None)
+        precomputed: tuple[NDArray[np.int64] | None, NDArray[np.float64] | None] = (None, None)
         with threadpool_limits(1):
             if digits.shape[0] >= _SMALL:
                 search = NearestNeighbors(n_neighbors=settings.neighbours).fit(digits)
                 distances, indices = search.kneighbors(digits)
-                known = (indices, distances)
+                precomputed = (indices, distances)
             plane = umap.UMAP(
                 n_neighbors=settings.neighbours,
                 min_dist=settings.min_dist,
                 random_state=settings.seed,
                 n_jobs=1,
                 init="pca",  # repeatable, and keeps what is far apart far apart
-                precomputed_knn=known,
+                precomputed_knn=precomputed,
             )
             points = plane.fit_transform(digits)
     return np.ascontiguousarray(points, np.float32)

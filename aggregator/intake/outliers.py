@@ -78,11 +78,11 @@ def oversized(
     broken = {site for site, norm in norms.items() if not (math.isfinite(norm) and norm >= 0)}
     whole = {site: norm for site, norm in norms.items() if site not in broken}
     limit, why = _limit(whole, [usual for usual in history[-ROUNDS:] if usual > 0], bound)
-    found = {site: _reason(n, limit, why) for site, n in whole.items() if n > limit}
-    if 2 * len(found) > len(whole):
+    reasons = {site: _reason(n, limit, why) for site, n in whole.items() if n > limit}
+    if 2 * len(reasons) > len(whole):
         # Whoever stays would be the mean alone.
-        found = dict.fromkeys(whole, _FEW) | found
-    return found | dict.fromkeys(sorted(broken), "its update has no length")
+        reasons = dict.fromkeys(whole, _FEW) | reasons
+    return reasons | dict.fromkeys(sorted(broken), "its update has no length")
 
 
 def reference(norms: Iterable[float]) -> float:

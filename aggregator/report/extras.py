@@ -47,9 +47,9 @@ class HeldOut:
                 expected="at least one round and one landmark",
                 got="none",
             )
-        wanted = set(self.prior_mm)
-        told = [*(errors for _, errors in self.federated), *self.local_final.values()]
-        if any(set(errors) != wanted for errors in told):
+        landmarks = set(self.prior_mm)
+        tables = [*(errors for _, errors in self.federated), *self.local_final.values()]
+        if any(set(errors) != landmarks for errors in tables):
             raise InputDataError(
                 "a held-out evaluation is not over the same landmarks throughout",
                 field="held_out",

@@ -126,8 +126,8 @@ def timeline(state: RunState) -> Markup | None:
             _round_name(axes, r, begin, room=lasts / max(end, 1.0) * WIDTH * 0.9)
             for place, site in enumerate(state.sites):
                 if (part := r.of(site)) is not None:
-                    at = len(state.sites) - 1 - place
-                    _bars(axes, at, begin, lasts, part, site_colour(place))
+                    row = len(state.sites) - 1 - place
+                    _bars(axes, row, begin, lasts, part, site_colour(place))
         names = [printable(s) for s in reversed(state.sites)]
         axes.set_yticks(range(len(names)), names)
         axes.tick_params(axis="y", labelcolor=INK)
@@ -161,11 +161,11 @@ def _round_name(axes: Axes, r: RoundSummary, begin: float, room: float) -> None:
         )
 
 
-def _bars(axes: Axes, at: int, begin: float, lasts: float, part: SiteRound, colour: str) -> None:
+def _bars(axes: Axes, row: int, begin: float, lasts: float, part: SiteRound, colour: str) -> None:
     """Full for training, pale for the rest of the site's work, a line for waiting."""
     if part.status in ("late", "rejected", "failed"):
         axes.barh(
-            at,
+            row,
             lasts,
             left=begin,
             height=0.5,
@@ -176,7 +176,7 @@ def _bars(axes: Axes, at: int, begin: float, lasts: float, part: SiteRound, colo
         )
         axes.annotate(
             part.status,
-            (begin + lasts / 2, at + 0.28),
+            (begin + lasts / 2, row + 0.28),
             xytext=(0, 1),
             textcoords="offset points",
             ha="center",
@@ -188,9 +188,9 @@ def _bars(axes: Axes, at: int, begin: float, lasts: float, part: SiteRound, colo
         return
     work = min(part.seconds or lasts, lasts)
     train = min(part.train_s, work)
-    axes.barh(at, train, left=begin, height=0.5, color=colour)
-    axes.barh(at, work - train, left=begin + train, height=0.5, color=colour, alpha=0.35)
-    axes.plot([begin + work, begin + lasts], [at, at], color=FAINT, linewidth=1.4)
+    axes.barh(row, train, left=begin, height=0.5, color=colour)
+    axes.barh(row, work - train, left=begin + train, height=0.5, color=colour, alpha=0.35)
+    axes.plot([begin + work, begin + lasts], [row, row], color=FAINT, linewidth=1.4)
 
 
 _LEVELS = ("#56b4e9", "#f0e442", "#ff8a3d", "#ffffff")  # on grey, whatever the page's paper

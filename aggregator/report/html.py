@@ -212,14 +212,16 @@ def _numbers(
     numbers = []
     if errors is not None:
         mean = errors.mean
-        beside = f"from {text.mm(mean.start)} mm at the start; constant prior {text.mm(mean.prior)}"
+        context = (
+            f"from {text.mm(mean.start)} mm at the start; constant prior {text.mm(mean.prior)}"
+        )
         numbers.append(
-            _Number("federated, mean error", f"{text.mm(mean.final)} mm", beside + " mm")
+            _Number("federated, mean error", f"{text.mm(mean.final)} mm", context + " mm")
         )
     if extras.held_out and (local := extras.held_out.local):
         best, worst = min(local.values()), max(local.values())
-        beside = f"the best site; the worst {text.mm(worst)} mm"
-        numbers.append(_Number("a site alone, mean error", f"{text.mm(best)} mm", beside))
+        context = f"the best site; the worst {text.mm(worst)} mm"
+        numbers.append(_Number("a site alone, mean error", f"{text.mm(best)} mm", context))
     sites = f"{len(state.sites)} site{'s' * (len(state.sites) != 1)}, quorum {state.quorum}"
     duration = text.duration(state.elapsed_s)
     numbers.append(
@@ -323,10 +325,10 @@ def _facts(state: RunState, extras: ReportExtras) -> list[tuple[str, str, bool]]
 
 def _installed() -> dict[str, str]:
     """Versions of what computed the figures on this machine."""
-    found = {"Python": platform.python_version()}
+    versions = {"Python": platform.python_version()}
     for name in ("cairn-fl", "flwr", "numpy", "matplotlib"):
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -69,9 +69,9 @@ WIDTH = 1000
 _PX = 1 / 72  # one SVG user unit is one pixel of the page at full width
 
 
-def site_colour(at: int) -> str:
+def site_colour(place: int) -> str:
     """Return a site's colour by its place; beyond the palette sites share a neutral one."""
-    return SITES[at] if at < len(SITES) else FAINT
+    return SITES[place] if place < len(SITES) else FAINT
 
 
 def sheet(width: int, height: int) -> Figure:

@@ -126,9 +126,9 @@ def _follow(
     state, position = RunState(), 0
     while True:
         last_look = stop.is_set()
-        found = list(read_events(journal, position))
-        position = found[-1][0] if found else position
-        events = [event for _, event in found]
+        new_events = list(read_events(journal, position))
+        position = new_events[-1][0] if new_events else position
+        events = [event for _, event in new_events]
         state = fold(events, state)
         show(events, state)
         if (state.verdict and position > since) or last_look:
@@ -233,8 +233,8 @@ def _header(state: RunState, now: datetime | None) -> Text:
     if now is not None:
         text.append(f"  ·  {duration(state.elapsed_at(now))} so far")
         if state.expected_end is not None:
-            left = max(0.0, (state.expected_end - now).total_seconds())
-            text.append(f"  ·  about {duration(left)} left")
+            remaining_s = max(0.0, (state.expected_end - now).total_seconds())
+            text.append(f"  ·  about {duration(remaining_s)} left")
     return text
 
 

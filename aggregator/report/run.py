@@ -247,13 +247,13 @@ class RunState:
         other work have little in common, so nothing is expected of them.
         """
         seconds = [r.seconds for r in self.rounds if r.phase == "train" and r.seconds is not None]
-        left = self.planned_rounds - self.trained
-        if self.verdict or not seconds or left <= 0 or self.current is None:
+        rounds_left = self.planned_rounds - self.trained
+        if self.verdict or not seconds or rounds_left <= 0 or self.current is None:
             return None
         since = self.current.finished_at or self.current.started_at
         if self.resumed_at is not None:
             since = max(since, self.resumed_at)
-        return since + timedelta(seconds=left * median(seconds))
+        return since + timedelta(seconds=rounds_left * median(seconds))
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
@@ -264,14 +264,14 @@ class RunState:
 
     def why(self, most: int = 3) -> tuple[str, ...]:
         """Return the incidents in words, at most so many and how many more there are."""
-        told = [
+        reasons = [
             f"round {i.round}: {i.site} {'was late' if i.kind == 'late' else i.kind}"
             + (f" ({i.why})" if i.why else "")
             for i in self.incidents
         ]
-        if len(told) > most:
-            told[most:] = [f"and {len(told) - most} more"]
-        return tuple(told)
+        if len(reasons) > most:
+            reasons[most:] = [f"and {len(reasons) - most} more"]
+        return tuple(reasons)
 
     def site(self, name: str) -> SiteState:
         """Return a site as it stands now."""

@@ -43,11 +43,11 @@ def app_digest(folder: FederationFolder) -> str:
     """SHA-256 of the constant app's bundle; constant for a release."""
     made_of, path = _made_of(APP_FOLDER), folder.flower / MEMORY
     try:
-        known = _Remembered.model_validate_json(path.read_bytes())
+        remembered = _Remembered.model_validate_json(path.read_bytes())
     except (OSError, ValidationError):
-        known = None
-    if known is not None and known.made_of == made_of:
-        return known.sha256
+        remembered = None
+    if remembered is not None and remembered.made_of == made_of:
+        return remembered.sha256
     digest = app_bundle()[1]
     replace_durably(path, _Remembered(made_of=made_of, sha256=digest).model_dump_json().encode())
     return digest
@@ -58,8 +58,8 @@ def _made_of(app: Path) -> str:
     files = sorted(
         path for path in app.rglob("*") if path.is_file() and "__pycache__" not in path.parts
     )
-    found = hashlib.sha256(f"flwr {version('flwr')}\n".encode())
+    digest = hashlib.sha256(f"flwr {version('flwr')}\n".encode())
     for path in files:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        found.update(f"{path.relative_to(app).as_posix()} {content}\n".encode())
-    return found.hexdigest()
+        digest.update(f"{path.relative_to(app).as_posix()} {content}\n".encode())
+    return digest.hexdigest()

@@ -96,9 +96,9 @@ class Conductor:
 
     def _settle_roster(self) -> tuple[RosterEntry, ...]:
         """Settle who may take part: every site admitted when the run began, in order of name."""
-        known = self.store.roster()
-        if known is not None:
-            return known
+        settled = self.store.roster()
+        if settled is not None:
+            return settled
         roster = tuple(
             RosterEntry(
                 site=name,
@@ -155,16 +155,16 @@ class Conductor:
         """Until who was wanted is online and has the federation key; a quorum when time is up."""
         options = self.store.options()
         began = self.clock()
-        told: tuple[str, tuple[str, ...]] | None = None
+        announced: tuple[str, tuple[str, ...]] | None = None
         while True:
             online = set(self.transport.nodes().values()) & set(self._exchange.sites)
             waited = self.clock() - began
             lacking = self._awaited(online, options.min_sites)
             if lacking is None or waited >= options.wait_s:
                 break
-            if lacking != told:
+            if lacking != announced:
                 self.store.record(SitesAwaited(what=lacking[0], sites=lacking[1]))
-                told = lacking
+                announced = lacking
             self.sleep(pause(waited))
         if len(online) < self._plan.rounds.quorum:
             raise UnreachableError(
@@ -174,9 +174,9 @@ class Conductor:
                 advice="Ask the sites to run `cairn-site check`",
             )
 
-    def _awaited(self, online: set[str], wanted: int) -> tuple[Awaited, tuple[str, ...]] | None:
+    def _awaited(self, online: set[str], min_sites: int) -> tuple[Awaited, tuple[str, ...]] | None:
         """Say what is waited for, and of whom; None when the run may begin."""
-        if len(online) < wanted:
+        if len(online) < min_sites:
             return "online", tuple(sorted(set(self._exchange.sites) - online))
         if self._course.finished:
             return None  # the key that the run began with

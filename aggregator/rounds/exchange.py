@@ -116,24 +116,24 @@ class SiteExchange:
         Raises:
             RefusedError: the sites' answers contradict each other and nobody can tell who is right.
         """
-        asked = set(self.sites) - self.excluded
+        addressed = set(self.sites) - self.excluded
         self._refused = {}
         self.store.record(
             RoundStarted(
                 round=step.round,
                 phase=step.phase,
                 order_bytes=len(order) + len(terms.state.sum if terms.state else b""),
-                sites=tuple(sorted(asked)),
+                sites=tuple(sorted(addressed)),
             )
         )
-        replies = self._gather(step, order, terms, asked)
-        if behind := self._said(ReplyCode.BEHIND):
-            for site in behind:
+        replies = self._gather(step, order, terms, addressed)
+        if lagging := self._said(ReplyCode.BEHIND):
+            for site in lagging:
                 self.answered.pop(site, None)
-            replies |= self._gather(step, order, terms, behind)
+            replies |= self._gather(step, order, terms, lagging)
         if step.phase == "begin":
             replies |= self._until_approved(step, order, terms)
-        self._note_the_rest(step, asked - replies.keys())
+        self._note_the_rest(step, addressed - replies.keys())
         for site, reason in self._odd(step, replies, terms).items():
             self.reject(step, site, reason)
             del replies[site]
@@ -148,12 +148,14 @@ class SiteExchange:
         self.store.record(SiteRejected(round=step.round, site=site, reason=reason, bytes=size))
         self.course.blemish(step.round, site, f"was rejected: {reason}")
 
-    def _gather(self, step: Step, order: bytes, terms: Terms, asked: set[str]) -> dict[str, Reply]:
+    def _gather(
+        self, step: Step, order: bytes, terms: Terms, addressed: set[str]
+    ) -> dict[str, Reply]:
         """One order out, and what came back and was accepted until the deadline."""
         began = self.clock()
-        for site in asked:
+        for site in addressed:
             self._refused.pop(site, None)
-        online = {n: site for n, site in self.transport.nodes().items() if site in asked}
+        online = {n: site for n, site in self.transport.nodes().items() if site in addressed}
         deadline = self.store.plan().rounds.deadline_s
         parcels = {n: self._parcel(step, order, s, terms.beside) for n, s in online.items()}
         self.transport.send(parcels, deadline)
@@ -172,18 +174,18 @@ class SiteExchange:
     def _until_approved(self, step: Step, order: bytes, terms: Terms) -> dict[str, Reply]:
         """Ask again, ever less often, where a person has to approve the plan."""
         began, replies = self.clock(), dict[str, Reply]()
-        told: set[str] = set()
+        announced: set[str] = set()
         while waiting := self._said(ReplyCode.PLAN_WAITS):
             waited = self.clock() - began
             if waited >= self.store.options().approval_s:
                 break
-            if waiting != told:
+            if waiting != announced:
                 sites = tuple(sorted(waiting))
                 self.store.record(SitesAwaited(what="approval", sites=sites))
-                told = waiting
+                announced = waiting
             self.sleep(approval_pause(waited))
             replies |= self._gather(step, order, terms, waiting)
-        if told:
+        if announced:
             self.store.record(SitesAwaited(what="approval", sites=()))
         return replies
 
@@ -212,7 +214,9 @@ class SiteExchange:
         rest = {site: reply for site, reply in replies.items() if site not in strayed}
         return strayed | self.work.odd(step, terms.state, rest)
 
-    def _parcel(self, step: Step, order: bytes, site: str, beside: Mapping[str, bytes]) -> bytes:
+    def _parcel(
+        self, step: Step, order: bytes, site: str, attachments: Mapping[str, bytes]
+    ) -> bytes:
         """Return an order for one site, with its newest receipt and the sums that it lacks."""
         parts = {ORDER: order, SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order)}
         receipt = self.sites[site].checkpoint_file
@@ -222,7 +226,7 @@ class SiteExchange:
             total = self.store.sum_of(number)
             if total is not None:
                 parts[sum_part(number)] = total
-        return wrap({**parts, **beside})
+        return wrap({**parts, **attachments})
 
     def _take(
         self, step: Step, site: str, arrival: Arrival, terms: Terms, began: float

@@ -65,8 +65,8 @@ class SitesOnly:
 
 
 def _host(scope: Scope, end: str) -> str | None:
-    found = scope.get(end)
-    return str(found[0]) if found else None
+    address = scope.get(end)
+    return str(address[0]) if address else None
 
 
 def install() -> None:

@@ -110,7 +110,7 @@ class PixelWork:
         self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
     ) -> RoundState:
         """See ``Work``."""
-        asked = self._plan.pixels
+        section = self._plan.pixels
         if step.phase == "recover":
             return self._keep(step, state, replies)
         if total is None:
@@ -119,10 +119,10 @@ class PixelWork:
             return self._add(step, state, total.group(PixelSketches.__name__).summand)
         statistics = total.group(PixelStatistics.__name__).summand
         if step.phase == "survey":
-            codec = fit_survey(asked, survey_of(asked, statistics))
+            codec = fit_survey(section, survey_of(section, statistics))
         else:
             widest = read_component_codec(self._document(state))
-            codec = fit_ranges(asked, widest, ranges_of(widest, statistics))
+            codec = fit_ranges(section, widest, ranges_of(widest, statistics))
         return self._with_codec(step, state, codec_text(codec))
 
     def sketched(self, state: RoundState) -> tuple[float, int]:

@@ -82,9 +82,9 @@ class GridTransport:
         return arrivals
 
     def _push(self, parcels: Mapping[int, bytes]) -> None:
-        left = max(1.0, self._deadline - self._clock())
+        remaining_s = max(1.0, self._deadline - self._clock())
         messages = [
-            Message(_content(parcel), node, MESSAGE_TYPE, ttl=left)
+            Message(_content(parcel), node, MESSAGE_TYPE, ttl=remaining_s)
             for node, parcel in parcels.items()
         ]
         identifiers = list(self._grid.push_messages(messages))

@@ -239,10 +239,10 @@ class RunStore:
     def roster(self) -> tuple[RosterEntry, ...] | None:
         """Return the sites that may take part, as the run began; None before that."""
         try:
-            found = json.loads((self.folder / ROSTER_FILE).read_bytes())
+            entries = json.loads((self.folder / ROSTER_FILE).read_bytes())
         except FileNotFoundError:
             return None
-        return tuple(RosterEntry.model_validate(entry) for entry in found)
+        return tuple(RosterEntry.model_validate(entry) for entry in entries)
 
     def save_roster(self, roster: Sequence[RosterEntry]) -> None:
         """Write who may take part; it does not change while the run lives."""
