@@ -49,7 +49,7 @@ from deploy.demo_pixels.data import (
     slide_name,
 )
 from deploy.demo_pixels.picture import write_picture
-from deploy.demo_pixels.summary import WHAT, Found, measure
+from deploy.demo_pixels.summary import WHAT, FederationResults, measure
 
 PLANS: Final = Path(__file__).resolve().parent.parent / "plans"
 CLUSTERS: Final = 24
@@ -133,7 +133,7 @@ def write_maps_plan(folder: Path, codec: bytes, book: Codebook, seed: int) -> No
     (folder / "maps.toml").write_text(tomli_w.dumps(data), encoding="utf-8")
 
 
-def name_clusters(processes: Processes, folder: Path, codec: bytes) -> Found:
+def name_clusters(processes: Processes, folder: Path, codec: bytes) -> FederationResults:
     """Name the clusters by the labels, since nobody sits at the page; maps come later."""
     scene, truth = read_scene()
     exact = judge.Exact.of_scene(scene, read_component_codec(codec.decode("utf-8")))
@@ -148,10 +148,10 @@ def name_clusters(processes: Processes, folder: Path, codec: bytes) -> Found:
     )
     labelled = Codebook.from_bytes((folder / "labelled.json").read_bytes())
     keys = KeyCounts.from_bytes((folder / "keys.safetensors").read_bytes())
-    return Found(keys, exact, labelled, kinds, np.zeros_like(truth), truth)
+    return FederationResults(keys, exact, labelled, kinds, np.zeros_like(truth), truth)
 
 
-def collect_maps(folder: Path, found: Found, run: str) -> Labels:
+def collect_maps(folder: Path, found: FederationResults, run: str) -> Labels:
     """Return the sites' maps as kinds of ground, put together; checked against exact keys.
 
     Raises:
@@ -224,7 +224,7 @@ def demo(folder: Path, seed: int | None, port: int) -> None:
 def conclude(
     folder: Path,
     plan: FederationPlan,
-    found: Found,
+    found: FederationResults,
     verdicts: tuple[LedgerVerdict, ...],
     began: float,
 ) -> None:

@@ -24,7 +24,7 @@ NAMED_BY: Final = (
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FederationResults:
     """The results of the federation, read from where its parties keep them.
 
     Attributes:
@@ -45,7 +45,7 @@ class Found:
 
 
 def measure(
-    plan: FederationPlan, found: Found, verdicts: tuple[LedgerVerdict, ...]
+    plan: FederationPlan, found: FederationResults, verdicts: tuple[LedgerVerdict, ...]
 ) -> dict[str, object]:
     """Return the summary's figures."""
     clusters = judge.clusters_of(found.exact, found.book)

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, whatever it is called.
+"""Kinds of files by their first bytes, whatever they are called.
 
 At most a few hundred bytes of a file are read here, nothing is decoded, and
 nothing but the format's name is said of them.

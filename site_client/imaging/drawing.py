@@ -69,7 +69,7 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """What is drawn over a case, positions given as its landmarks are (mm).
+    """The marks drawn over a case, positions given as its landmarks are (mm).
 
     Attributes:
         middle: the point that volumes are cut through.

@@ -80,7 +80,7 @@ def judge(scans: Sequence[Scan], wanted: Sequence[str] = ()) -> Judgement:
 
 
 def _norm(scans: Sequence[Scan]) -> Norm | None:
-    """Where landmarks usually lie, without the scans that it shows to be odd.
+    """Find where landmarks usually lie, without the scans that it shows to be odd.
 
     Leaving these out makes the norm narrower and may show more; it ends where nothing
     new is shown, or where fewer than half of the scans would be left to go by.
@@ -189,7 +189,7 @@ def _judge_headers(scans: Sequence[Scan], more: dict[str, list[Fault]]) -> None:
 
 
 def orientation(direction: NDArray[np.float64]) -> str:
-    """Where the x, y and z index grow to, as letters: ``LPS`` for the identity."""
+    """Name where the x, y and z index grow to, as letters: ``LPS`` for the identity."""
     letters = ""
     for column in np.asarray(direction).T:
         axis = int(np.abs(column).argmax())

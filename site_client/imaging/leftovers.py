@@ -1,4 +1,4 @@
-"""What of a data folder is taken, what is left lying, and what is an image under a wrong name.
+"""The parts of a data folder that are taken, left lying, or images under a wrong name.
 
 Beginnings of files are read to know a format; no image is opened and nothing is
 changed. Names of files stay at the site.
@@ -48,7 +48,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a folder holds.
+    """The content of a folder.
 
     Attributes:
         takes: (ending or kind, how many), most first.

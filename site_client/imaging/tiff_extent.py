@@ -1,4 +1,4 @@
-"""How long a TIFF file must be: the farthest byte that any of its pages points to.
+"""The length that a TIFF file must have: the farthest byte that any of its pages points to.
 
 Only the tables of pages are read. A page that was cut off takes its pixels along
 without a trace in libtiff's answer, so the chain of pages is followed here.

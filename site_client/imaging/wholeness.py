@@ -1,4 +1,4 @@
-"""Is a file all there? What its header declares, measured against the bytes that came.
+"""A file's completeness: what its header declares, measured against the bytes that came.
 
 A copy that was interrupted still has its header, and image libraries fill what is
 missing with zeros or grey without a word: SimpleITK opens a NIfTI file of which

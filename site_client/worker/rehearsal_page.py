@@ -35,7 +35,7 @@ class _InlinePicture:
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _DrawnRecord:
     finding: Finding
     header: str
     pictures: tuple[_InlinePicture, ...]
@@ -69,7 +69,7 @@ class RehearsalPage:
             loader=PackageLoader("site_client.worker"), autoescape=True, undefined=StrictUndefined
         )
         shown = [
-            _Shown(
+            _DrawnRecord(
                 finding,
                 json.dumps(finding.header, indent=1),
                 tuple(pictures[array.name] for array in finding.arrays),
