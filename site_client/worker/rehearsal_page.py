@@ -99,7 +99,7 @@ def draw_pair(pair: Pair) -> NDArray[np.uint8]:
 def _attacks(rehearsal: Rehearsal) -> list[_Attack]:
     """Show what each attack got, with its picture if it made any."""
     exposure = rehearsal.exposure
-    pairs: dict[str, Pair | None] = {found.attack: found.best for found in exposure.readings}
+    pairs: dict[str, Pair | None] = {reading.attack: reading.best for reading in exposure.readings}
     shown: list[_Attack] = []
     for name, got, guess, verdict in exposure.lines():
         pair = pairs.get(name)
