@@ -61,8 +61,8 @@ def content_of(path: Path) -> Content | None:
     if head[:2] == b"\x1f\x8b":
         inner = read_head(path, inflate=True)
         return "gzipped NIfTI" if _nifti(inner) == "NIfTI" else "gzip"
-    if (found := _nifti(head)) is not None:
-        return found
+    if (nifti := _nifti(head)) is not None:
+        return nifti
     if head[128:132] == b"DICM":
         return "DICOM"
     for begins, name in _MAGIC:

@@ -74,11 +74,11 @@ class Norm:
         away: list[float] = []
         single: dict[str, list[float]] = {name: [] for name in mean}
         for scan in scans:
-            own = bare.offsets(scan)
-            if own:
-                away.append(_rms(np.array(list(own.values()))))
-                middle = np.median(np.array(list(own.values())), axis=0)
-                for name, offset in own.items():
+            offsets = bare.offsets(scan)
+            if offsets:
+                away.append(_rms(np.array(list(offsets.values()))))
+                middle = np.median(np.array(list(offsets.values())), axis=0)
+                for name, offset in offsets.items():
                     single[name].append(float(np.linalg.norm(offset - middle)))
         usual = {name: float(np.median(values)) for name, values in single.items()}
         return cls(mean, by_image, float(np.median(away)), usual, bare.floor_mm, len(scans))
@@ -188,9 +188,9 @@ def _order(scan: Scan, norm: Norm, names: Sequence[str], likely: _Try) -> str:
             for a, b in combinations(names, 2)
         ]
         gap, a, b = max(pairs, key=lambda pair: abs(pair[0]))
-        own = float(scan.landmarks[a][axis] - scan.landmarks[b][axis])
-        if abs(gap) > norm.floor_mm and own * gap < 0:
-            here, there = _SIDES[axis] if own > 0 else _SIDES[axis][::-1]
+        difference = float(scan.landmarks[a][axis] - scan.landmarks[b][axis])
+        if abs(gap) > norm.floor_mm and difference * gap < 0:
+            here, there = _SIDES[axis] if difference > 0 else _SIDES[axis][::-1]
             return f"; '{a}' lies {here} '{b}' here, {there} it in the others"
     return ""
 
