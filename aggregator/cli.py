@@ -10,10 +10,10 @@ import click
 from aggregator.commands import federation, look, plans, rounds, serve
 from aggregator.commands.options import DESK_KEY, NEW_FILE
 from aggregator.embedding.cli import codebook
-from common.cli import run
+from common.cli import complete, run
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("cairn-aggregator")
 @click.option(
     "--desk",
     "credential",
@@ -61,6 +61,7 @@ for command in (
     codebook,
 ):
     cli.add_command(command)
+complete(cli)
 
 
 def main() -> NoReturn:

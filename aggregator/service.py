@@ -20,9 +20,12 @@ from pathlib import Path
 from aggregator.admin.folder import FederationFolder
 from aggregator.rounds.server import FOLDER_VARIABLE
 from aggregator.rounds.superlink import SuperLink
+from aggregator.troubles import Troubles
 from common.crypto.certificates import parse_node_public_key
 from common.errors import InputDataError, InternalError, UnreachableError
+from common.screen import OWN
 
+Show = Callable[[str, str], None]
 START_S = 60.0
 STOP_S = 10.0
 POLL_S = 0.5
@@ -41,11 +44,18 @@ def authority(folder: FederationFolder) -> bytes:
 
 
 class Service:
-    """The two programs of one federation, as children of this process."""
+    """The two programs of one federation, as children of this process.
 
-    def __init__(self, folder: FederationFolder) -> None:
+    Args:
+        folder: the federation's; what the programs write goes to ``flower/NAME.log`` in it.
+        show: takes a program's name, and how it stands.
+    """
+
+    def __init__(self, folder: FederationFolder, show: Show = lambda *_: None) -> None:
         self._folder = folder
+        self._show = show
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._troubles: dict[str, Troubles] = {}
         self._registered: set[str] = set()
         self._withdrawn: set[str] = set()
 
@@ -73,7 +83,7 @@ class Service:
         pki, flower = self._folder.pki, self._folder.flower
         self._spawn(
             "superlink",
-            [sys.executable, "-m", "aggregator.rounds.guarded_superlink"],
+            [sys.executable, "-P", "-m", "aggregator.rounds.guarded_superlink"],
             {
                 "--host": settings.bind_host,
                 "--port": settings.port,
@@ -99,25 +109,36 @@ class Service:
         )
         self.register_sites()
 
-    def watch(self, stop: threading.Event, say: Callable[[str], None]) -> None:
+    def watch(self, stop: threading.Event, say: Show) -> None:
         """Until ``stop`` is set: admit new sites' keys; end when a program does.
+
+        Args:
+            stop: ends it.
+            say: takes who says something, and what: this process, or a program's trouble.
 
         Raises:
             InternalError: one of the programs ended by itself.
         """
         while not stop.wait(POLL_S):
             for name in self.register_sites():
-                say(f"site {name} may connect")
+                say(OWN, f"site {name} may connect")
+            self._tell_troubles(say)
             self._check_children()
+        self._tell_troubles(say)
+
+    def _tell_troubles(self, say: Show) -> None:
+        for name, troubles in self._troubles.items():
+            for line in troubles.new():
+                say(name, line)
 
     def register_sites(self) -> list[str]:
         """Tell the SuperLink the node keys of admitted sites it does not know yet.
 
         One that was revoked while nothing ran is disconnected before it can connect.
         """
-        known = self._folder.known()
-        new = [s for n, s in known.items() if not s.revoked and n not in self._registered]
-        gone = [s for n, s in known.items() if s.revoked and n not in self._withdrawn]
+        sites = self._folder.known()
+        new = [s for n, s in sites.items() if not s.revoked and n not in self._registered]
+        gone = [s for n, s in sites.items() if s.revoked and n not in self._withdrawn]
         if new or gone:
             with SuperLink(local_address(self._folder), authority(self._folder)) as link:
                 for site in gone:
@@ -130,15 +151,17 @@ class Service:
 
     def stop(self) -> None:
         """End both programs, by their process ids, the executor first."""
-        for child in reversed(self._children.values()):
+        for name, child in reversed(self._children.items()):
             child.terminate()
+            self._show(name, "stopping")
         until = time.monotonic() + STOP_S
-        for child in self._children.values():
+        for name, child in self._children.items():
             try:
                 child.wait(max(0.1, until - time.monotonic()))
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+            self._show(name, f"ended with exit {child.returncode}")
         self._children.clear()
 
     def _spawn(
@@ -156,10 +179,14 @@ class Service:
             "FLWR_HOME": str(self._folder.flower / "home"),
             "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "1.0",
             FOLDER_VARIABLE: str(self._folder.root.resolve()),
+            # No file of the folder one stands in is ever taken for a module.
+            "PYTHONSAFEPATH": "1",
             # Flower finds its own programs by name.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
-        with (self._folder.flower / f"{name}.log").open("ab") as log:
+        path = self._folder.flower / f"{name}.log"
+        self._troubles[name] = Troubles(path)
+        with path.open("ab") as log:
             self._children[name] = subprocess.Popen(
                 [*program, *words, *flags],
                 stdout=log,
@@ -168,6 +195,7 @@ class Service:
                 env=environment,
                 start_new_session=True,
             )
+        self._show(name, f"runs (process {self._children[name].pid}); writes {name}.log")
 
     def _wait_until_healthy(self) -> None:
         host, port = local_address(self._folder).rsplit(":", 1)

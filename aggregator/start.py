@@ -24,7 +24,7 @@ LOOK_S = 2.0
 
 
 def connect(folder: FederationFolder) -> SuperLink:
-    """The SuperLink of this federation on this machine."""
+    """Return the SuperLink of this federation on this machine."""
     return SuperLink(local_address(folder), authority(folder))
 
 
@@ -108,7 +108,7 @@ def start_run(
 def starting_from(
     folder: FederationFolder, plan: FederationPlan, brought: bytes | None = None
 ) -> dict[str, bytes]:
-    """The document of the model that a plan starts from; none for a plan that names no model.
+    """Read the model that a plan starts from as a document; none for a plan that names no model.
 
     Args:
         folder: the federation's; the newest run that came to the model has it.
@@ -118,8 +118,8 @@ def starting_from(
     Raises:
         InputDataError: it is not here, it is another one, or the plan names none.
     """
-    wanted = plan.model.start if plan.kind in ("training", "no-op") else None
-    if wanted is None:
+    start = plan.model.start if plan.kind in ("training", "no-op") else None
+    if start is None:
         if brought is not None:
             raise InputDataError(
                 "the plan starts from no model",
@@ -129,13 +129,13 @@ def starting_from(
                 advice="Write the digest into the plan, or leave --model out",
             )
         return {}
-    data = _model_of_a_run(folder, wanted) if brought is None else brought
+    data = _model_of_a_run(folder, start) if brought is None else brought
     read_start(plan, data)
     return {START_FILE: data}
 
 
 def _model_of_a_run(folder: FederationFolder, digest: str) -> bytes:
-    """The model with this digest, from the newest run that came to it."""
+    """Return the model with this digest, from the newest run that came to it."""
     for name in reversed(folder.run_names()):
         store = RunStore(folder.run(name))
         rounds = [
@@ -144,9 +144,9 @@ def _model_of_a_run(folder: FederationFolder, digest: str) -> bytes:
             if isinstance(event, RoundFinished) and event.model_sha256 == digest
         ]
         files = (store.model_file(number) for number in reversed(rounds))
-        found = next((file for file in files if file.exists()), None)
-        if found is not None:
-            return found.read_bytes()
+        model_file = next((file for file in files if file.exists()), None)
+        if model_file is not None:
+            return model_file.read_bytes()
     raise InputDataError(
         "the model that the plan starts from is not here",
         field="model.start",

@@ -1,4 +1,4 @@
-"""What every party must compute identically: plan, sketches, keys, wire, ledger, desk.
+"""Everything that all parties must compute identically: plan, sketches, keys, wire, ledger, desk.
 
 numpy, numba, cryptography and safetensors are welcome here; gRPC in ``desk``
 alone, which none of the other rooms imports. No role

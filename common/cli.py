@@ -1,4 +1,4 @@
-"""What every ``cairn-*`` command does with its end: one line, one stable exit code.
+"""The end of every ``cairn-*`` command: one line, one stable exit code.
 
 A deliberate failure is one line on standard error, or a JSON object on standard
 output when ``--json`` was asked for. An unexpected one names its type only; its
@@ -20,6 +20,7 @@ from typing import NoReturn
 import click
 
 from common.errors import CairnError, ExitCode, InputDataError, InternalError, UsageError
+from common.extras import missing_extra, version
 
 INTERRUPTED = 130  # the shells' convention for Ctrl-C
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
@@ -44,13 +45,43 @@ def run(command: click.Command, args: Sequence[str] | None = None) -> NoReturn:
     sys.exit(_exit_code(command, words))
 
 
+def complete(program: click.Group) -> None:
+    """Give a program and every command below it ``--version`` and ``-h``.
+
+    Args:
+        program: with all its commands; its name is what ``--version`` prints.
+    """
+    _complete(program, program.name or "cairn")
+
+
+def _complete(command: click.Command, program: str) -> None:
+    def tell(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+        if wanted and not ctx.resilient_parsing:
+            click.echo(f"{program} {version()}")
+            ctx.exit()
+
+    command.context_settings.setdefault("help_option_names", ["-h", "--help"])
+    command.params.append(
+        click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=tell,
+            help="Show the version and exit.",
+        )
+    )
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        _complete(below, program)
+
+
 def echo_json(value: object) -> None:
     """Print ``value`` as indented JSON, keys in the order given."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def shown(text: str) -> str:
-    """A text that somebody else wrote, without what would steer a terminal or turn its line."""
+    """Strip a text that somebody else wrote of all that would steer a terminal or turn its line."""
     return "".join("?" if _STEERS.match(letter) else letter for letter in text)
 
 
@@ -99,9 +130,13 @@ def _exit_code(command: click.Command, words: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.INTERNAL)
     except OSError as error:
-        told = _of_the_disk(error)
-        _report(told, as_json=as_json)
-        return int(told.exit_code)
+        explained = _of_the_disk(error)
+        _report(explained, as_json=as_json)
+        return int(explained.exit_code)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error.name or "", command.name or "") or _unexpected(error)
+        _report(missing, as_json=as_json)
+        return int(missing.exit_code)
     except Exception as error:  # noqa: BLE001 - the outermost frame: nothing may end in a traceback
         _report(_unexpected(error), as_json=as_json)
         return int(ExitCode.INTERNAL)
@@ -119,7 +154,7 @@ def _unexpected(error: Exception) -> InternalError:
 
 
 def _of_the_disk(error: OSError) -> CairnError:
-    """What a full or a forbidding disk means to whoever typed the command."""
+    """Explain a full or a forbidding disk to whoever typed the command."""
     place = str(error.filename or "")
     if error.errno in _FULL:
         return InputDataError(

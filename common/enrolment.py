@@ -28,9 +28,8 @@ from common.crypto.identity import PublicKey, SigningKey
 from common.errors import InputDataError, VerificationError
 from common.plan import describe_validation
 from common.wire.bounds import MAX_IMAGES
-from common.wire.records import Digest, SiteName
+from common.wire.records import Digest, FederationName, SiteName
 
-FederationName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 Address = Annotated[str, Field(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")]
 REQUEST_CONTEXT = b"cairn join request v1\n"
 Images = Annotated[int, Field(ge=0, le=MAX_IMAGES)]
@@ -42,13 +41,13 @@ class _Document(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """What is not there is not written: TOML has no null, and old files stay as they are."""
+        """Leave out what is absent: TOML has no null, and old files stay as they are."""
         whole: dict[str, object] = serialize(self)
         return {name: value for name, value in whole.items() if value is not None}
 
 
 class Invite(_Document):
-    """What a coordinator hands to one site.
+    """A coordinator's invitation of one site.
 
     Attributes:
         federation: its name.
@@ -77,13 +76,13 @@ class Invite(_Document):
 
     @model_validator(mode="after")
     def _all_or_nothing(self) -> Self:
-        given = [v is not None for v in (self.enrolment, self.token, self.expires)]
-        if any(given) and not all(given):
+        present = [v is not None for v in (self.enrolment, self.token, self.expires)]
+        if any(present) and not all(present):
             raise ValueError("enrolment, token and expires together, or none of them")
         return self
 
     def expired(self, now: datetime) -> bool:
-        """Whether the token's time is over.
+        """Tell whether the token's time is over.
 
         Raises:
             InputDataError: ``expires`` is no time.
@@ -92,7 +91,7 @@ class Invite(_Document):
 
 
 class JoinRequest(_Document):
-    """What a site sends back: public keys, and how many images it has.
+    """A site's answer to an invite: public keys, and how many images it has.
 
     Attributes:
         node_key: OpenSSH line of the key that authenticates the courier.
@@ -118,7 +117,7 @@ class JoinRequest(_Document):
         return REQUEST_CONTEXT + canonical_json(self.model_dump(exclude={"signature"}))
 
     def signed(self, key: SigningKey) -> JoinRequest:
-        """The same with the ledger key's signature."""
+        """Return the same with the ledger key's signature."""
         return self.model_copy(update={"signature": key.sign(self._signed_bytes()).hex()})
 
     def verify(self) -> None:
@@ -144,13 +143,13 @@ class JoinRequest(_Document):
         return sha256_hex(canonical_json(self.model_dump()))
 
     def to_json(self) -> bytes:
-        """The file."""
+        """Return the file."""
         value = self.model_dump(mode="json")
         return (json.dumps(value, indent=2) + "\n").encode()
 
 
 def parse_time(text: str) -> datetime:
-    """An aware time from ISO 8601.
+    """Return an aware time from ISO 8601.
 
     Raises:
         InputDataError: another text, or a time without its zone.
@@ -182,7 +181,7 @@ def read_invite(path: Path) -> Invite:
 
 
 def parse_request(data: bytes, source: str = "request.json") -> JoinRequest:
-    """A join request from its JSON bytes.
+    """Return a join request from its JSON bytes.
 
     Raises:
         InputDataError: not valid.

@@ -22,6 +22,7 @@ class ExitCode(IntEnum):
     UNREACHABLE = 5
     BAD_INPUT = 6
     INTERNAL = 7
+    DEGRADED = 8  # only of `round start --watch --strict` and its like
 
 
 class CairnError(Exception):
@@ -48,7 +49,7 @@ class CairnError(Exception):
         self.advice = advice
 
     def __str__(self) -> str:
-        """The one line a person sees, without the exit code."""
+        """Return the one line a person sees, without the exit code."""
         text = self.problem
         if self.field:
             text += f": {self.field}"
@@ -60,8 +61,14 @@ class CairnError(Exception):
             text += f". {self.advice}"
         return text
 
+    @property
+    def diagnosis(self) -> str:
+        """The same line without its advice."""
+        text = str(self)
+        return text.removesuffix(f". {self.advice}") if self.advice else text
+
     def as_dict(self) -> dict[str, str | int]:
-        """The same for ``--json`` output."""
+        """Return the same for ``--json`` output."""
         return {
             "error": type(self).__name__,
             "problem": self.problem,

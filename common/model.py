@@ -53,7 +53,7 @@ def weight_shapes(plan: FederationPlan) -> dict[str, tuple[int, ...]]:
 
 
 def initial_weights(plan: FederationPlan) -> Weights:
-    """The weights before round 1, from ``plan.seed`` alone.
+    """Return the weights before round 1, from ``plan.seed`` alone.
 
     Drawn with numpy's PCG64, whose stream does not depend on the processor's
     vector width as torch's may: He-uniform weights, zero biases.

@@ -1,4 +1,4 @@
-"""Which order comes in which round of a plan: one list that every party reads alike.
+"""The order of each round of a plan: one list that every party reads alike.
 
 A run is nothing but this list from its first entry to its last; the aggregator
 asks for one phase after the other, and a site refuses an order that is out of
@@ -17,7 +17,7 @@ _AROUND: Final[frozenset[Phase]] = frozenset({"begin", "evaluate"})
 
 
 def schedule(plan: FederationPlan) -> tuple[Phase, ...]:
-    """The phase of every round, from round 0 on."""
+    """Return the phase of every round, from round 0 on."""
     match plan.kind:
         case "training" | "no-op":
             training: list[Phase] = ["train"] * plan.rounds.training
@@ -31,10 +31,10 @@ def schedule(plan: FederationPlan) -> tuple[Phase, ...]:
 
 
 def is_work(phase: Phase) -> bool:
-    """Whether a round does what its plan is for, as opposed to agreeing or measuring."""
+    """Tell whether a round does what its plan is for, as opposed to agreeing or measuring."""
     return phase not in _AROUND
 
 
 def working_rounds(plan: FederationPlan) -> int:
-    """How many rounds of work a plan has."""
+    """Count a plan's rounds of work."""
     return sum(is_work(phase) for phase in schedule(plan))

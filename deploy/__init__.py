@@ -1,1 +1,1 @@
-"""How Cairn is put on machines; the only Python here is the one-machine demo."""
+"""Installation of Cairn on machines; the only Python here is the one-machine demo."""

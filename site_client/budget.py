@@ -1,4 +1,4 @@
-"""How the budget over all runs stands, in words: for ``status``, ``check`` and ``--json``."""
+"""The budget over all runs, in words: for ``status``, ``check`` and ``--json``."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from site_client.site import SiteFolder
 
 
 @dataclass(frozen=True)
-class Standing:
-    """What is spent of a budget within its window.
+class BudgetStanding:
+    """The spending of a budget within its window.
 
     Attributes:
         days: length of the window.
@@ -28,8 +28,8 @@ class Standing:
     items: tuple[Spending, ...]
 
     @classmethod
-    def of(cls, history: History, budget: Budget, now: datetime) -> Standing:
-        """How a budget stands now."""
+    def of(cls, history: History, budget: Budget, now: datetime) -> BudgetStanding:
+        """Compute how a budget stands now."""
         items = tuple(history.spending(item, budget, now) for item in ITEMS)
         return cls(budget.days, items)
 
@@ -49,22 +49,22 @@ class Standing:
         return {"days": self.days, **{item.item: item.as_dict() for item in self.items}}
 
 
-def budget_or_none(site: SiteFolder, history: History, now: datetime) -> Standing | None:
-    """How the budget stands; None where the policy is out of sight, as in a courier's container."""
+def budget_or_none(site: SiteFolder, history: History, now: datetime) -> BudgetStanding | None:
+    """Say how the budget stands; None where the policy is out of sight, as for a courier."""
     try:
-        return Standing.of(history, read_policy(site.policy_file).budget, now)
+        return BudgetStanding.of(history, read_policy(site.policy_file).budget, now)
     except InputDataError:
         return None
 
 
 def budget_fact(site: SiteFolder, now: datetime) -> Fact:
-    """Whether anything of the budget is left, for ``cairn-site check``.
+    """Say whether anything of the budget is left, for ``cairn-site check``.
 
     Raises:
         InputDataError: the policy cannot be read.
         VerificationError: a ledger line that cannot be read.
     """
-    standing = Standing.of(read_history(site), read_policy(site.policy_file).budget, now)
+    standing = BudgetStanding.of(read_history(site), read_policy(site.policy_file).budget, now)
     if not standing.spent:
         return Fact("budget", "ok", standing.says)
     first = standing.spent[0]
@@ -74,7 +74,7 @@ def budget_fact(site: SiteFolder, now: datetime) -> Fact:
 
 
 def read_history(site: SiteFolder) -> History:
-    """What the ledger's file says was answered; nothing is locked or verified.
+    """Read from the ledger's file what was answered; nothing is locked or verified.
 
     Raises:
         VerificationError: a line that cannot be read.

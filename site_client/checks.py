@@ -1,8 +1,8 @@
-"""Is this site ready? One fact per line, each with what to do about it.
+"""Facts about a site's readiness. One per line, each with what to do about it.
 
-Reads only: no key is made, no record written, no image opened beyond its
-landmark file. The server is asked for its certificate, its clock, and whether it
-still admits this site.
+Reads only: no key is made, no record written, and unless the data are asked for
+(``review_data``) no image opened beyond its landmark file. The server is asked for
+its certificate, its clock, and whether it still admits this site.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.x509 import Certificate
 
@@ -31,13 +32,17 @@ from common.wire.pixel_rules import most_bytes
 from site_client.budget import budget_fact
 from site_client.confinement import confinement_facts, look, role
 from site_client.egress.policy import check_plan, read_policy
-from site_client.facts import Fact
+from site_client.facts import Fact, Level
 from site_client.keys.directory import lost_promises, read_directory
 from site_client.keys.ring import KeyRing
 from site_client.keys.state import read_key_state
 from site_client.plans.facts import approval_fact, waiting_fact
 from site_client.probe import LARGEST_SKEW_S, probe
 from site_client.site import SiteFolder
+from site_client.trouble import trouble_fact
+
+if TYPE_CHECKING:
+    from site_client.data_check.review import Progress, Review
 
 LEAST_ROOM = 500_000_000
 DAYS_TO_WARN = 60
@@ -62,6 +67,7 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
             "federation key": _federation_key,
             "peers": _peers,
             "images": _images,
+            "data": trouble_fact,
             "ledger": _ledger,
             "budget": lambda folder: budget_fact(folder, datetime.now(UTC)),
             "plans": waiting_fact,
@@ -83,15 +89,10 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
         try:
             yield look_at(site)
         except CairnError as error:
-            yield Fact(name, "bad", _without_advice(error), error.advice, error.exit_code)
+            yield Fact(name, "bad", error.diagnosis, error.advice, error.exit_code)
             if name == "settings":
                 return
     yield from confinement_facts(who, look(site.data()))
-
-
-def _without_advice(error: CairnError) -> str:
-    text = str(error)
-    return text.removesuffix(f". {error.advice}") if error.advice else text
 
 
 def _settings(site: SiteFolder) -> Fact:
@@ -112,7 +113,7 @@ def _policy(site: SiteFolder) -> Fact:
 
 
 def _plan(site: SiteFolder, plan: FederationPlan) -> Fact:
-    """Whether the site's policy lets this plan be served, and its largest message."""
+    """Say whether the site's policy lets this plan be served, and its largest message."""
     from site_client.worker.study import weights_bytes
 
     weights = weights_bytes(plan)
@@ -152,7 +153,7 @@ def _witness(site: SiteFolder) -> Fact:
 
 
 def _federation_key(site: SiteFolder) -> Fact:
-    """Whether the key is here, which one, who else has it; or what it waits for."""
+    """Say whether the key is here, which one, who else has it; or what it waits for."""
     held, state = KeyRing(site).newest(), read_key_state(site)
     if state is not None and state.trouble:
         return Fact(
@@ -184,7 +185,7 @@ def _federation_key(site: SiteFolder) -> Fact:
 
 
 def _peers(site: SiteFolder) -> Fact:
-    """Whether enough of the other sites are confirmed, and what the policy gives away."""
+    """Say whether enough of the other sites are confirmed, and what the policy gives away."""
     directory = read_directory(site)
     if directory.named("changed"):
         failed = ExitCode.VERIFICATION_FAILED
@@ -209,20 +210,64 @@ def _images(site: SiteFolder) -> Fact:
     return _scans(site)
 
 
+def review_data(
+    site: SiteFolder, plan: FederationPlan | None = None, progress: Progress | None = None
+) -> Review:
+    """Open every image of a site's folder and judge it; what cannot be opened becomes a fault.
+
+    Args:
+        site: its folder.
+        plan: also compare with what this plan asks for.
+        progress: told what is being done.
+
+    Raises:
+        InputDataError: not a site folder.
+    """
+    from site_client.data_check.review import Review, empty_review, review_scans
+    from site_client.data_check.slides import review_slides
+
+    data = site.data()
+    wanted = plan.task.landmarks if plan is not None and plan.kind == "training" else ()
+    try:
+        slides = _slides(site, plan)
+        if slides:
+            bands = plan.pixels.bands if plan is not None and plan.kind == "pixels" else ()
+            return Review(data, slides=review_slides(slides, bands, progress))
+        return review_scans(data, wanted, progress)
+    except InputDataError as error:
+        return empty_review(data, error)
+
+
+def _slides(site: SiteFolder, plan: FederationPlan | None) -> list[Path]:
+    """The slides, where the plan or else the policy is about pixels and there are some."""
+    from site_client.worker.pixels import find_slides
+
+    try:
+        kinds = [plan.kind] if plan is not None else read_policy(site.policy_file).plans.kinds
+        return find_slides(site.data()) if {"pixels", "embed"} & set(kinds) else []
+    except InputDataError:
+        return []
+
+
 def _scans(site: SiteFolder) -> Fact:
-    from site_client.imaging.folders import find_cases
+    from site_client.imaging.folders import list_folder, usable_cases
     from site_client.imaging.landmarks import read_landmarks
 
-    cases = find_cases(site.data())
+    listing = list_folder(site.data())
+    cases = usable_cases(listing)
     names = [set(read_landmarks(landmarks)) for _, _, landmarks in cases]
     everywhere, anywhere = set.intersection(*names), set.union(*names)
     says = f"{len(cases)} scans, {len(everywhere)} landmarks in every one"
+    if listing.unlabelled:
+        says += f"; {len(listing.unlabelled)} without landmarks are left out"
     least = read_policy(site.policy_file).floors.images
     if len(cases) < least:
         fix = f"Add scans, or lower floors.images in {site.policy_file}"
         return Fact("images", "warning", f"{says}; nothing leaves below {least} scans", fix)
     if everywhere == anywhere:
-        return Fact("images", "ok", says)
+        level: Level = "warning" if listing.unlabelled else "ok"
+        fix = "Which ones: cairn-site check --data" if listing.unlabelled else ""
+        return Fact("images", level, says, fix)
     lacking = [
         f"{case} lacks {len(anywhere - found)}"
         for (case, _, _), found in zip(cases, names, strict=True)
@@ -253,7 +298,7 @@ def _certificate(site: SiteFolder) -> Fact:
 
 
 def _expiry(name: str, certificate: Certificate, says: str, fix: str) -> Fact:
-    """How long a certificate is still good for."""
+    """Say how long a certificate is still good for."""
     days = (certificate.not_valid_after_utc - datetime.now(UTC)).days
     if days < 0:
         says = f"{says}, expired {-days} days ago"
@@ -327,7 +372,7 @@ def _server(site: SiteFolder) -> Fact:
 
 
 def _admission(site: SiteFolder) -> Fact:
-    """Whether the desk knows this site and did not revoke it; asked as the courier would."""
+    """Ask, as the courier would, whether the desk knows this site and did not revoke it."""
     if site.settings().enrolment is None:
         return Fact("admission", "ok", "not asked: this site joined by mail")
     if not site.tls_certificate.exists():
@@ -338,5 +383,5 @@ def _admission(site: SiteFolder) -> Fact:
     try:
         admitted = len(list_peers(site).peers)
     except UnreachableError as error:
-        return Fact("admission", "warning", _without_advice(error), error.advice)
+        return Fact("admission", "warning", error.diagnosis, error.advice)
     return Fact("admission", "ok", f"admitted, as one of {admitted} sites")

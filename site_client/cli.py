@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import click
 
-from common.cli import run
+from common.cli import complete, run
 from site_client.agent_app.commands import evaluate, import_weights, play, train
 from site_client.commands import alone, look, membership, peers, plans, rehearse, serve
 
@@ -23,7 +23,7 @@ class _Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("cairn-site", cls=_Commands)
 def cli() -> None:
     """Take part in a federation with this hospital's images, which stay here.
 
@@ -66,6 +66,7 @@ for command in (
     import_weights.import_weights,
 ):
     cli.add_command(command)
+complete(cli)
 
 
 def main() -> NoReturn:

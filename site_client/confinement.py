@@ -1,4 +1,4 @@
-"""Is the separation of worker and courier really in force, here, in this process?
+"""A look whether worker and courier are really separated, here, in this process.
 
 Asks the kernel and believes no configuration: what a process cannot do is what
 confines it. Run it inside the container (``podman exec``); outside of one the two
@@ -26,7 +26,7 @@ _IFF_UP = 1
 
 @dataclass(frozen=True)
 class Confinement:
-    """What the kernel says of this process.
+    """The kernel's word about this process.
 
     Attributes:
         uid: effective user.
@@ -50,7 +50,7 @@ class Confinement:
 
 
 def role() -> Role | None:
-    """Which container this is, as its image says; None outside of one."""
+    """The container that this is, as its image says; None outside of one."""
     value = os.environ.get(ROLE_VARIABLE, "")
     return value if value in ("worker", "courier") else None  # type: ignore[return-value]
 
@@ -145,7 +145,7 @@ def _up(net: Path) -> Iterator[str]:
 
 
 def _has_routes(proc: Path) -> bool:
-    """Whether any IPv4 route exists, or an IPv6 one that does not end at loopback."""
+    """Tell whether any IPv4 route exists, or an IPv6 one that does not end at loopback."""
     lines: list[str] = []
     for name, head in (("route", 1), ("ipv6_route", 0)):
         path = proc / "self" / "net" / name

@@ -1,43 +1,57 @@
-"""How commands talk to a person: progress, logs, signals. Nothing here decides anything."""
+"""Commands' talk to a person: progress, logs, signals. Nothing here decides anything."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import signal
+import sys
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.progress import Progress as Bar
+
+from common.screen import Progress, Tenths, is_shown, progress_line
 
 LOG_BYTES = 5_000_000
 LOG_FILES = 3
-_QUARTERS = 4
+_SECONDS_BETWEEN = 0.2
 
 
 class Reporter:
-    """Progress on standard error: bars in a terminal, a few plain lines elsewhere."""
+    """Progress on standard error: one line that changes in a terminal, every tenth elsewhere."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
-        self._bars: Progress | None = None
-        self._tasks: dict[str, object] = {}
-        self._said: dict[str, int] = {}
+        self._bar: Bar | None = None
+        self._task: TaskID | None = None
+        self._what = ""
+        self._tenths = Tenths()
+        self._wrote = 0.0
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not is_shown():
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
             )
-            self._bars = Progress(*columns, console=self._console)
-            self._bars.start()
+            self._bar = Bar(*columns, console=self._console, transient=True)
+            self._bar.start()
         return self
 
     def __exit__(
@@ -46,22 +60,48 @@ class Reporter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bars is not None:
-            self._bars.stop()
+        if self._bar is not None:
+            self._bar.stop()
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` of ``what`` are done."""
-        if self._bars is not None:
-            if what not in self._tasks:
-                self._tasks[what] = self._bars.add_task(what, total=total)
-            self._bars.update(self._tasks[what], completed=done, total=total)  # type: ignore[arg-type]
-            return
-        quarter = _QUARTERS * done // max(1, total)
-        if done < self._said.get(what, 0):
-            self._said[what] = 0
-        if quarter > self._said.get(what, 0):
-            self._said[what] = quarter
+        progress = Progress(what, done, total)
+        if self._bar is not None:
+            self._draw(self._bar, progress)
+        elif is_shown():
+            self._pass_on(progress)
+        elif self._tenths.passed(progress):
             click.echo(f"{what}: {done} of {total}", err=True)
+
+    def _draw(self, bar: Bar, progress: Progress) -> None:
+        """In the one line that there is, whatever was there before."""
+        if self._task is None:
+            self._task = bar.add_task(progress.what, total=progress.total)
+        elif progress.what != self._what:
+            bar.reset(self._task, total=progress.total, description=progress.what)
+        self._what = progress.what
+        bar.update(self._task, completed=progress.done, total=progress.total)
+
+    def _pass_on(self, progress: Progress) -> None:
+        """To ``up``, which shows it; not more often than an eye can follow."""
+        now = time.monotonic()
+        if progress.done < progress.total and now - self._wrote < _SECONDS_BETWEEN:
+            return
+        self._wrote = now
+        # Where nobody reads any longer, the work goes on all the same.
+        with contextlib.suppress(OSError):
+            click.echo(progress_line(progress), err=True)
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Whatever standard error is at the moment: a line that changes in a terminal takes it over."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
 
 
 class _OneLine(logging.Formatter):
@@ -72,15 +112,19 @@ class _OneLine(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         copy = logging.makeLogRecord(record.__dict__ | {"exc_info": None, "exc_text": None})
-        return super().format(copy)
+        text = super().format(copy)
+        # Whoever shows this says when, and who.
+        calm = not is_shown() or record.levelno < logging.WARNING
+        return text if calm else f"{record.levelname} {text}"
 
 
 def log_to(path: Path | None) -> None:
     """Send ``cairn.*`` logs to standard error, and whole into ``path`` when one is given."""
     root = logging.getLogger("cairn")
     root.setLevel(logging.INFO)
-    console = logging.StreamHandler()
-    console.setFormatter(_OneLine("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    console = _StandardError()
+    plain = "%(message)s" if is_shown() else "%(asctime)s %(name)s %(levelname)s %(message)s"
+    console.setFormatter(_OneLine(plain))
     handlers: list[logging.Handler] = [console]
     if path is not None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

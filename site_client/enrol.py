@@ -29,7 +29,7 @@ from common.crypto.clients import ClientName, check_client_certificate
 from common.crypto.files import read_public
 from common.crypto.identity import read_signing_key
 from common.desk import desk_pb2 as pb
-from common.desk.channel import CALL_S, Peer, connected, greet
+from common.desk.channel import CALL_S, DeskAddress, connected, greet
 from common.desk.desk_pb2_grpc import EnrolmentStub
 from common.desk.signing import LedgerSigner, RequestSigner, TlsSigner, now_ms, sign_request
 from common.enrolment import Invite
@@ -42,8 +42,8 @@ LOOK_S = 6 * 3600.0
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How this site stands with the aggregator.
+class Admission:
+    """This site's standing with the aggregator.
 
     Attributes:
         state: admitted, or waiting for the coordinator.
@@ -68,7 +68,7 @@ def look_who_answers(invite: Invite) -> None:
     if invite.enrolment is None:
         raise _no_token()
     try:
-        greet(Peer(invite.enrolment, invite.ca_certificate.encode()))
+        greet(DeskAddress(invite.enrolment, invite.ca_certificate.encode()))
     except UnreachableError as error:
         raise UnreachableError(
             error.problem,
@@ -80,7 +80,7 @@ def look_who_answers(invite: Invite) -> None:
         ) from error
 
 
-def send_request(invite: Invite, site: SiteFolder) -> Standing:
+def send_request(invite: Invite, site: SiteFolder) -> Admission:
     """Send our request.json with the invite's token; the same again is answered the same.
 
     Raises:
@@ -98,7 +98,7 @@ def send_request(invite: Invite, site: SiteFolder) -> Standing:
     return _take(site, reply)
 
 
-def ask_standing(site: SiteFolder) -> Standing:
+def ask_standing(site: SiteFolder) -> Admission:
     """Ask how we stand, and take the certificate that was issued meanwhile.
 
     Raises:
@@ -206,7 +206,7 @@ def put_sealed_keys(site: SiteFolder, keys: Sequence[pb.SealedKey]) -> pb.PutSea
 
 
 def get_sealed_key(site: SiteFolder, generation: int = 0) -> pb.GetSealedKeyReply:
-    """What another site sealed for us: of one generation, or (0) the newest.
+    """Get what another site sealed for us: of one generation, or (0) the newest.
 
     Raises:
         CairnError: as ``renew_certificate``.
@@ -219,7 +219,7 @@ def get_sealed_key(site: SiteFolder, generation: int = 0) -> pb.GetSealedKeyRepl
 
 @contextmanager
 def _stub(address: str, authority: bytes) -> Iterator[EnrolmentStub]:
-    with connected(Peer(address, authority)) as channel:
+    with connected(DeskAddress(address, authority)) as channel:
         yield EnrolmentStub(channel)
 
 
@@ -262,18 +262,18 @@ def _no_token() -> InputDataError:
     )
 
 
-def _take(site: SiteFolder, reply: pb.EnrolReply) -> Standing:
+def _take(site: SiteFolder, reply: pb.EnrolReply) -> Admission:
     skew = (now_ms() - reply.server_unix_ms) / 1000
     generation = reply.federation_key.generation
     if reply.state == pb.ENROL_STATE_WAITING:
-        return Standing("waiting", None, skew, generation)
+        return Admission("waiting", None, skew, generation)
     if reply.state != pb.ENROL_STATE_ADMITTED:
         raise InternalError("an answer that this release does not know", field="state")
     if not reply.certificate:
         raise RefusedError("admitted without a certificate", field="certificate", got="nothing")
     certificate = _check(site, reply.certificate)
     _write(site, certificate)
-    return Standing("admitted", days_left(certificate), skew, generation)
+    return Admission("admitted", days_left(certificate), skew, generation)
 
 
 def _check(site: SiteFolder, pem: bytes) -> x509.Certificate:

@@ -52,7 +52,7 @@ _Key = TypeVar("_Key")
 
 @dataclass(frozen=True)
 class Joined:
-    """What a person is told after joining.
+    """The result of joining, as a person is told.
 
     Attributes:
         request: file to send to the coordinator.
@@ -212,7 +212,7 @@ def _trust(site: SiteFolder, invite: Invite, witness: PublicKey) -> None:
 
 
 def count_images(data: Path) -> int:
-    """How many cases, or else slides, a data folder has; opens none.
+    """Count the cases, or else slides, of a data folder; opens none.
 
     0 of an empty folder, and of one that cannot be counted: `cairn-site check` says why.
     """

@@ -1,4 +1,4 @@
-"""Does the federation's own server answer, and what does its clock say?
+"""Probes of the federation's own server: whether it answers, and what its clock says.
 
 Nothing is sent but a question for its health; no key is used and nothing is kept.
 """

@@ -113,8 +113,13 @@ class SiteFolder:
 
     @property
     def worker_status(self) -> Path:
-        """What the worker did last, for ``cairn-site status``."""
+        """File of what the worker did last, for ``cairn-site status``."""
         return self.worker / "status.json"
+
+    @property
+    def trouble(self) -> Path:
+        """Why an order failed for this site's data, in words; only the worker's folder has it."""
+        return self.worker / "trouble.json"
 
     @property
     def node_key(self) -> Path:

@@ -33,11 +33,11 @@ class Spool:
 
     @property
     def key_news(self) -> Path:
-        """What the courier last heard about the federation key."""
+        """File of what the courier last heard about the federation key."""
         return self.inbox / "federation-key.news"
 
     def keys_path(self, digest: str) -> Path:
-        """Where sealed keys appear that the door released."""
+        """Return the path where sealed keys appear that the door released."""
         return self.outbox / f"{digest}.keys"
 
     def sealed_keys(self) -> list[Path]:
@@ -80,7 +80,7 @@ class Spool:
         (self.inbox / f"{digest}.order").unlink(missing_ok=True)
 
     def reply_path(self, digest: str) -> Path:
-        """Where the reply to an order appears."""
+        """Return the path where the reply to an order appears."""
         return self.outbox / f"{digest}.reply"
 
     def read_reply(self, digest: str) -> bytes | None:

@@ -1,4 +1,4 @@
-"""What a site did last, from its own files; nothing is locked, changed or asked of anybody."""
+"""A site's last doings, from its own files; nothing is locked, changed or asked of anybody."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from common.crypto.certificates import days_left, read_certificate
 from common.errors import InputDataError
 from common.ledger.layout import Layout
 from common.ledger.records import parse_record
-from site_client.budget import Standing as BudgetStanding
-from site_client.budget import budget_or_none
+from site_client.budget import BudgetStanding, budget_or_none
 from site_client.decisions.standing import Standing
 from site_client.egress.history import History
 from site_client.keys.directory import directory_or_none
@@ -20,6 +19,7 @@ from site_client.keys.state import KeyState, read_key_state
 from site_client.plans.finding import plans_that_wait
 from site_client.site import SiteFolder
 from site_client.spool import Spool
+from site_client.trouble import Trouble, read_trouble
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class SiteStatus:
         certificate_days: until our certificate expires (negative: it has); None without one.
         plans: that wait for a person, first heard of first.
         budget: what is spent and left over all runs; None where the policy is out of sight.
+        trouble: the last order that failed for this site's data, and why; None without one.
     """
 
     site: str
@@ -56,6 +57,7 @@ class SiteStatus:
     certificate_days: int | None = None
     plans: tuple[dict[str, object], ...] = ()
     budget: BudgetStanding | None = None
+    trouble: Trouble | None = None
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -99,6 +101,7 @@ def read_status(site: SiteFolder) -> SiteStatus:
         certificate_days=_certificate_days(site),
         plans=tuple(plan.as_dict() for plan in plans_that_wait(site, standing)),
         budget=budget_or_none(site, history, datetime.now(UTC)),
+        trouble=read_trouble(site),
     )
 
 

@@ -112,7 +112,7 @@ class TestSite:
             round=round_,
             phase=phase,
             plan=plan.canonical().decode(),
-            deadline_s=60,
+            deadline_s=changes.get("deadline_s", 60),
             roster=tuple(changes.get("roster", self.roster)),
             sum=changes.get("sum", sum_digest(sums[max(sums)]) if sums else None),
             codec=changes.get("codec"),

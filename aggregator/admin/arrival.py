@@ -1,4 +1,4 @@
-"""Where the federation key has arrived, as far as the desk can know without opening anything.
+"""Arrival of the federation key, as far as the desk can know without opening anything.
 
 A courier asks the desk, hands what it is given to its worker, and asks again: who
 asks again has given it. That, and since when a site asks, is noted per site, so
@@ -23,7 +23,7 @@ COMING_S = 120.0
 
 
 class Asking(BaseModel):
-    """What a site's courier lets the desk know by asking.
+    """Knowledge that a site's courier gives the desk by asking.
 
     Attributes:
         generation: that was the newest when it began to ask.
@@ -38,29 +38,31 @@ class Asking(BaseModel):
     given: int = 0
 
 
-def note_asking(folder: FederationFolder, site: str, given: int, now: float | None = None) -> None:
-    """An admitted site asked how things stand.
+def note_asking(
+    folder: FederationFolder, site: str, generation: int, now: float | None = None
+) -> None:
+    """Note that an admitted site asked how things stand.
 
     Args:
         folder: the federation's.
         site: its name.
-        given: generation that it was handed before this; 0: none.
+        generation: generation that it was handed before this; 0: none.
         now: Unix time.
     """
-    newest, known = sealed.newest(folder).generation, _asking(folder, site)
+    newest, noted = sealed.newest(folder).generation, _asking(folder, site)
     since = time.time() if now is None else now
-    if known is not None:
-        given = max(given, known.given)
-        since = known.since if known.generation == newest else since
-    asking = Asking(generation=newest, since=since, given=given)
-    if asking != known:
+    if noted is not None:
+        generation = max(generation, noted.given)
+        since = noted.since if noted.generation == newest else since
+    asking = Asking(generation=newest, since=since, given=generation)
+    if asking != noted:
         replace_durably(_file(folder, site), asking.model_dump_json().encode())
 
 
 def coming_to(
     folder: FederationFolder, sites: Collection[str], now: float | None = None
 ) -> tuple[str, ...]:
-    """Those of ``sites`` to which the newest federation key is on its way, in order of name.
+    """List those of ``sites`` to which the newest federation key is on its way, by name.
 
     It is on its way to a site that asks the desk and has not been given it, for two
     minutes from the last thing that could bring it: the site began to ask, the key was
@@ -89,7 +91,7 @@ def _file(folder: FederationFolder, site: str) -> Path:
 
 
 def _asking(folder: FederationFolder, site: str) -> Asking | None:
-    """What is noted; what cannot be read is noted anew, for nothing but patience hangs on it."""
+    """Read what is noted; the unreadable is noted anew, for nothing but patience hangs on it."""
     try:
         return Asking.model_validate_json(_file(folder, site).read_bytes())
     except (OSError, ValidationError):

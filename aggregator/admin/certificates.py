@@ -29,14 +29,14 @@ RENEW_BELOW_DAYS = 60
 
 
 def authority(folder: FederationFolder) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    """The authority's key and certificate."""
+    """Return the authority's key and certificate."""
     return read_tls_key(folder.pki / "ca.key"), read_certificate(folder.pki / "ca.crt")
 
 
 def issue_to_site(
     folder: FederationFolder, request: JoinRequest, now: datetime | None = None
 ) -> bytes:
-    """A new certificate for the key that the site asked with; PEM.
+    """Make a new certificate for the key that the site asked with; PEM.
 
     Raises:
         InputDataError: the request asks for none.
@@ -61,7 +61,7 @@ def issue_to_site(
 
 
 def certificate_of(site: AdmittedSite) -> x509.Certificate | None:
-    """The newest certificate of a site, or None if it never asked for one."""
+    """Return the newest certificate of a site, or None if it never asked for one."""
     return _read(site.certificate_file)
 
 
@@ -70,7 +70,7 @@ def _read(path: Path) -> x509.Certificate | None:
 
 
 def valid_certificate(site: AdmittedSite, now: datetime | None = None) -> x509.Certificate:
-    """The certificate of a site that may use the desk.
+    """Return the certificate of a site that may use the desk.
 
     Raises:
         InputDataError: it never asked for one.
@@ -96,7 +96,7 @@ def valid_certificate(site: AdmittedSite, now: datetime | None = None) -> x509.C
 
 
 def renew(folder: FederationFolder, site: AdmittedSite, now: datetime | None = None) -> bytes:
-    """A certificate with its full time ahead: the current one while most of it is; PEM.
+    """Return a certificate with its full time ahead: the current one while most of it is; PEM.
 
     Raises:
         InputDataError: the site never asked for one.

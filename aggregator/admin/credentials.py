@@ -1,4 +1,4 @@
-"""Who may coordinate from another machine: one file per person, withdrawn by name.
+"""Coordinators on other machines: one file per person, withdrawn by name.
 
 A credential is a client certificate of the federation's own authority, with what
 is needed to use it. Being signed is not enough: the desk takes only certificates
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tomli_w
 from cryptography.hazmat.primitives import serialization
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aggregator.admin.certificates import authority
 from aggregator.admin.folder import FederationFolder
+from aggregator.admin.toml import as_toml
 from common.crypto.certificates import (
     certificate_fingerprint,
     certificate_to_pem,
@@ -35,10 +35,11 @@ from common.crypto.clients import (
     requested_key,
 )
 from common.crypto.files import read_secret, write_secret
-from common.enrolment import Address, FederationName
+from common.enrolment import Address
 from common.errors import InputDataError, RefusedError
 from common.ledger.durable import replace_durably
 from common.plan import describe_validation
+from common.wire.records import FederationName
 
 FIRST_COORDINATOR = "coordinator"
 
@@ -117,19 +118,19 @@ def withdraw_credential(folder: FederationFolder, name: str) -> None:
         InputDataError: no such coordinator.
     """
     with folder.locked():
-        known = coordinators(folder)
-        if name not in known:
+        credentials = coordinators(folder)
+        if name not in credentials:
             raise InputDataError(
                 "no such coordinator",
                 field="name",
-                expected=", ".join(known) or "a coordinator; there is none",
+                expected=", ".join(credentials) or "a coordinator; there is none",
                 got=name,
             )
         _file(folder, name).rename(folder.desk / f"{name}.withdrawn")
 
 
 def check_coordinator(folder: FederationFolder, certificate: bytes) -> str:
-    """Whose certificate this is; TLS has shown that the authority signed it.
+    """Name the owner of a certificate; TLS has shown that the authority signed it.
 
     Args:
         folder: the federation's.
@@ -171,8 +172,7 @@ def write_credential(path: Path, credential: Credential) -> None:
     Raises:
         InputDataError: the file exists already, or cannot be written.
     """
-    text = tomli_w.dumps(credential.model_dump(exclude_none=True), multiline_strings=True)
-    write_secret(path, text.encode())
+    write_secret(path, as_toml(credential.model_dump(exclude_none=True), multiline=True))
 
 
 def read_credential(path: Path) -> Credential:
@@ -195,15 +195,15 @@ def read_credential(path: Path) -> Credential:
         ) from error
     if credential.private_key is not None:
         return credential
-    beside = path.with_suffix(".key")
-    read_tls_key(beside)  # its mode and kind; the PEM itself is what TLS wants
-    key = read_secret(beside).decode("ascii")
+    key_file = path.with_suffix(".key")
+    read_tls_key(key_file)  # its mode and kind; the PEM itself is what TLS wants
+    key = read_secret(key_file).decode("ascii")
     return credential.model_copy(update={"private_key": key})
 
 
 @dataclass(frozen=True)
 class OwnRequest:
-    """What somebody makes who does not want to be handed a private key.
+    """A request of somebody who does not want to be handed a private key.
 
     Attributes:
         key: file with the private key; stays.
@@ -221,15 +221,15 @@ def make_signing_request(path: Path, name: str) -> OwnRequest:
         InputDataError: one of the files exists already, or not a name.
     """
     client, key = ClientName("coordinator", name), generate_client_key()
-    own = OwnRequest(path.with_suffix(".key"), path)
+    made = OwnRequest(path.with_suffix(".key"), path)
     pem = key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
     )
-    write_secret(own.key, pem)
+    write_secret(made.key, pem)
     replace_durably(path, create_signing_request(key, client.name))
-    return own
+    return made
 
 
 def _file(folder: FederationFolder, name: str) -> Path:

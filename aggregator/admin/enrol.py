@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import tomli_w
-
 from aggregator.admin.certificates import issue_to_site
 from aggregator.admin.credentials import FIRST_COORDINATOR, issue_credential, write_credential
 from aggregator.admin.folder import (
@@ -20,6 +18,7 @@ from aggregator.admin.folder import (
     FederationSettings,
     declared_samples,
 )
+from aggregator.admin.toml import as_toml
 from common.crypto.certificates import (
     create_authority,
     issue_server_certificate,
@@ -67,8 +66,7 @@ def create_federation(
     secret = folder.flower / "superexec.key"
     secret.touch(mode=0o600)
     secret.write_bytes(os.urandom(32).hex().encode())
-    text = tomli_w.dumps(settings.model_dump(exclude_none=True))
-    replace_durably(folder.settings_file, text.encode())
+    replace_durably(folder.settings_file, as_toml(settings.model_dump(exclude_none=True)))
     write_credential(
         folder.root / f"{FIRST_COORDINATOR}.toml", issue_credential(folder, FIRST_COORDINATOR)
     )
@@ -124,9 +122,9 @@ def admit_locked(folder: FederationFolder, request: JoinRequest, images: int | N
         RefusedError: a revoked name, or a name that has other keys.
     """
     site = folder.sites / request.site
-    known = site / "request.json"
+    request_file = site / "request.json"
     check_not_revoked(folder, request.site)
-    if known.exists() and not _same_site(read_request(known), request):
+    if request_file.exists() and not _same_site(read_request(request_file), request):
         raise RefusedError(
             "a site of this name was admitted with other keys",
             field="site",
@@ -143,7 +141,7 @@ def admit_locked(folder: FederationFolder, request: JoinRequest, images: int | N
         settle(counts, declared_samples(request) if images is None else images)
     if request.tls_csr is not None:
         issue_to_site(folder, request)
-    replace_durably(known, request.model_dump_json().encode())
+    replace_durably(request_file, request.model_dump_json().encode())
     (site / "waiting.json").unlink(missing_ok=True)
 
 
@@ -178,14 +176,14 @@ def settle(file: Path, images: int) -> None:
     replace_durably(file, f"{images}\n".encode())
 
 
-def _same_site(known: JoinRequest, request: JoinRequest) -> bool:
-    """Whether a request holds the known keys; one of an earlier release may have had fewer."""
-    fixed = (known.node_key, known.ledger_key) == (request.node_key, request.ledger_key)
+def _same_site(earlier: JoinRequest, request: JoinRequest) -> bool:
+    """Tell whether a request holds the known keys; an earlier release may have had fewer."""
+    fixed = (earlier.node_key, earlier.ledger_key) == (request.node_key, request.ledger_key)
     return fixed and all(
         before in (None, after)
         for before, after in (
-            (known.sealing_key, request.sealing_key),
-            (known.tls_csr, request.tls_csr),
+            (earlier.sealing_key, request.sealing_key),
+            (earlier.tls_csr, request.tls_csr),
         )
     )
 

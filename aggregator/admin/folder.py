@@ -13,11 +13,11 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.crypto.identity import PublicKey, SigningKey, read_signing_key
-from common.enrolment import Address, FederationName, JoinRequest, read_request
+from common.enrolment import Address, JoinRequest, read_request
 from common.errors import InputDataError, InternalError
 from common.plan import describe_validation
 from common.wire.bounds import MAX_IMAGES
-from common.wire.records import SiteName
+from common.wire.records import FederationName, SiteName
 
 _Port = Annotated[int, Field(ge=1, le=65535)]
 COUNTS_AS = "counts-as"
@@ -25,7 +25,7 @@ _LOOPBACK = ("127.", "localhost", "::1")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine itself can connect to a listener on ``host``."""
+    """Tell whether only this machine itself can connect to a listener on ``host``."""
     return host.startswith(_LOOPBACK)
 
 
@@ -96,7 +96,7 @@ class FederationSettings(BaseModel):
 
 
 def declared_samples(request: JoinRequest) -> int:
-    """What a site counts as by its own word; a site of unknown size counts as one image."""
+    """Count a site by its own word; a site of unknown size counts as one image."""
     return request.images or 1
 
 
@@ -120,7 +120,7 @@ class AdmittedSite:
 
     @property
     def samples_file(self) -> Path:
-        """What the site counts as, as the coordinator or the site's own word settled it."""
+        """File of what the site counts as, as the coordinator or the site's own word settled it."""
         return self.folder / COUNTS_AS
 
     @property
@@ -154,7 +154,7 @@ class AdmittedSite:
 
     @property
     def revoked(self) -> bool:
-        """Whether the coordinator has withdrawn the site's keys."""
+        """True if the coordinator has withdrawn the site's keys."""
         return (self.folder / "revoked").exists()
 
 
@@ -181,7 +181,7 @@ class FederationFolder:
 
     @property
     def invites(self) -> Path:
-        """What was promised to whom: one file per token, named by the token's digest."""
+        """Promises and to whom: one file per token, named by the token's digest."""
         return self.root / "invites"
 
     @property
@@ -191,7 +191,7 @@ class FederationFolder:
 
     @property
     def generation_file(self) -> Path:
-        """Which generation of the federation key is the newest; never the key."""
+        """File that says which generation of the federation key is the newest; never the key."""
         return self.root / "federation-key.json"
 
     @property
@@ -201,7 +201,7 @@ class FederationFolder:
 
     @property
     def flower(self) -> Path:
-        """What Flower's own programs keep: database, home, logs, shared secret."""
+        """Folder of Flower's own programs: database, home, logs, shared secret."""
         return self.root / "flower"
 
     def settings(self) -> FederationSettings:
@@ -244,7 +244,7 @@ class FederationFolder:
         return {name: site for name, site in self.known().items() if not site.revoked}
 
     def waiting(self) -> dict[str, JoinRequest]:
-        """Requests that came with a good token and wait for the coordinator, by site."""
+        """Return the requests that came with a good token and wait for the coordinator, by site."""
         return {
             path.parent.name: read_request(path)
             for path in sorted(self.sites.glob("*/waiting.json"))
@@ -259,7 +259,7 @@ class FederationFolder:
             yield
 
     def run(self, name: str) -> Path:
-        """The folder of a run.
+        """Return the folder of a run.
 
         Raises:
             InputDataError: there is no such run.

@@ -13,12 +13,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aggregator.admin.certificates import certificate_of, issue_to_site
 from aggregator.admin.enrol import admit_locked, check_keys, check_not_revoked, settle
 from aggregator.admin.folder import COUNTS_AS, AdmittedSite, FederationFolder
+from aggregator.admin.toml import as_toml
 from common.canonical import sha256_hex
 from common.crypto.certificates import certificate_fingerprint, certificate_to_pem, read_certificate
 from common.crypto.identity import read_public_key
@@ -33,7 +33,7 @@ _NEW_INVITE = "Ask the coordinator for a new invite"
 
 
 class Promise(BaseModel):
-    """What the aggregator keeps of an invite.
+    """The aggregator's half of an invite.
 
     Attributes:
         site: the name that the token is for.
@@ -54,7 +54,7 @@ class Promise(BaseModel):
 
 @dataclass(frozen=True)
 class Enrolled:
-    """How a site stands.
+    """A site's standing at enrolment.
 
     Attributes:
         state: admitted, or waiting for the coordinator.
@@ -76,7 +76,7 @@ def make_invite(
     images: int | None = None,
     now: datetime | None = None,
 ) -> Invite:
-    """The file that tells one site whom to trust, and lets its keys in once.
+    """Return the file that tells one site whom to trust, and lets its keys in once.
 
     Args:
         folder: the federation's.
@@ -129,19 +129,19 @@ def make_invite(
 
 
 def invite_toml(invite: Invite) -> bytes:
-    """An invite as a file."""
-    return tomli_w.dumps(invite.model_dump(), multiline_strings=True).encode()
+    """Return an invite as a file."""
+    return as_toml(invite.model_dump(), multiline=True)
 
 
 def open_invites(folder: FederationFolder, now: datetime | None = None) -> dict[str, str]:
-    """When the last unused token of each invited site ends (ISO 8601), by site."""
+    """Say when the last unused token of each invited site ends (ISO 8601), by site."""
     moment = now or datetime.now(UTC)
-    found: dict[str, str] = {}
+    ends: dict[str, str] = {}
     for path in folder.invites.glob("*.json"):
         promise = _read(path)
         if promise.used_by is None and parse_time(promise.expires) > moment:
-            found[promise.site] = max(found.get(promise.site, ""), promise.expires)
-    return found
+            ends[promise.site] = max(ends.get(promise.site, ""), promise.expires)
+    return ends
 
 
 def withdraw_invites(folder: FederationFolder, site: str) -> bool:
@@ -191,7 +191,7 @@ def enrol(
 
 
 def standing(folder: FederationFolder, request: JoinRequest) -> Enrolled:
-    """How the site of a request stands.
+    """Say how the site of a request stands.
 
     Raises:
         RefusedError: neither admitted nor waiting with these keys, or revoked.
@@ -213,13 +213,13 @@ def standing(folder: FederationFolder, request: JoinRequest) -> Enrolled:
 
 
 def site_that_asks(folder: FederationFolder, name: str) -> JoinRequest:
-    """The keys that a site is known by, whether admitted or waiting.
+    """Return the keys that a site is known by, whether admitted or waiting.
 
     Raises:
         RefusedError: not known, or revoked.
     """
-    known, waiting = folder.known(), folder.waiting()
-    if name not in known and name not in waiting:
+    sites, waiting = folder.known(), folder.waiting()
+    if name not in sites and name not in waiting:
         raise RefusedError(
             "no such site is known here",
             field="site",
@@ -228,11 +228,11 @@ def site_that_asks(folder: FederationFolder, name: str) -> JoinRequest:
             advice=_NEW_INVITE,
         )
     check_not_revoked(folder, name)
-    return known[name].request if name in known else waiting[name]
+    return sites[name].request if name in sites else waiting[name]
 
 
 def admitted_site(folder: FederationFolder, name: str) -> AdmittedSite:
-    """A site that is admitted.
+    """Return a site that is admitted.
 
     Raises:
         RefusedError: it waits, is not known, or was revoked.
@@ -299,13 +299,13 @@ def _check_time(promise: Promise, now: datetime) -> None:
 
 
 def _use(folder: FederationFolder, path: Path, promise: Promise, request: JoinRequest) -> None:
-    known = folder.known().get(request.site)
-    if known is not None and known.request == request:
+    known_site = folder.known().get(request.site)
+    if known_site is not None and known_site.request == request:
         # Seen again by a person who made a new invite: the same keys get a fresh certificate.
         issue_to_site(folder, request)
         if promise.images is not None:
-            settle(known.samples_file, promise.images)
-    elif promise.auto_admit or known is not None:
+            settle(known_site.samples_file, promise.images)
+    elif promise.auto_admit or known_site is not None:
         admit_locked(
             folder, request, promise.images
         )  # refuses other keys under a name that has some

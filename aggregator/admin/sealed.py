@@ -27,7 +27,7 @@ _KEY_ID = re.compile(r"[0-9a-f]{16}")
 
 
 class Generation(BaseModel):
-    """Which federation key is the newest; generation 0: none was sealed yet.
+    """The newest federation key; generation 0: none was sealed yet.
 
     Attributes:
         revoked_before: sites that were revoked when it was made. Whoever was revoked
@@ -71,13 +71,13 @@ class _File(BaseModel):
 
 
 def newest(folder: FederationFolder) -> Generation:
-    """The generation that all sites should have."""
+    """Return the generation that all sites should have."""
     path = folder.generation_file
     return _parse(path, Generation) if path.exists() else Generation()
 
 
 def must_renew(folder: FederationFolder) -> bool:
-    """Whether a site was revoked since the newest generation was made.
+    """Tell whether a site was revoked since the newest generation was made.
 
     Nothing is noted at the revocation itself, so that nothing can be forgotten in a crash.
     """
@@ -86,24 +86,24 @@ def must_renew(folder: FederationFolder) -> bool:
 
 
 def revoked_since(folder: FederationFolder) -> float:
-    """When a site was last revoked that may have the newest key, Unix time; 0 if none was."""
+    """Say when a site was last revoked that may have the newest key, Unix time; 0 if none was."""
     current = newest(folder)
     later = _revoked(folder) - set(current.revoked_before) if current.generation else set()
     return max((_written(folder.sites / name / "revoked") for name in later), default=0.0)
 
 
 def made_at(folder: FederationFolder) -> float:
-    """When the newest generation was first put here, Unix time; 0 before any was."""
+    """Say when the newest generation was first put here, Unix time; 0 before any was."""
     return _written(folder.generation_file)
 
 
 def sealed_at(folder: FederationFolder, site: str, generation: int) -> float:
-    """When a generation was last sealed to a site, Unix time; 0 if nobody has."""
+    """Say when a generation was last sealed to a site, Unix time; 0 if nobody has."""
     return _written(_file(folder, site, generation))
 
 
 def _written(path: Path) -> float:
-    """When a file was written last; 0 for none."""
+    """Say when a file was written last; 0 for none."""
     try:
         return path.stat().st_mtime
     except OSError:
@@ -149,20 +149,20 @@ def put(folder: FederationFolder, sender: str, keys: Sequence[Sealed]) -> int:
 
 
 def fetch(folder: FederationFolder, site: str, generation: int = 0) -> Sealed | None:
-    """What is sealed to a site: of one generation, or (0) of the newest it has; or None."""
+    """Fetch what is sealed to a site: of one generation, or (0) of the newest it has; or None."""
     files = sorted((folder.sites / site / "sealed").glob("*.json"))
     if generation:
         files = [path for path in files if path == _file(folder, site, generation)]
     if not files:
         return None
-    found = _parse(files[-1], _File)
+    parcel = _parse(files[-1], _File)
     return Sealed(
-        for_site=found.for_site,
-        from_site=found.from_site,
-        key_id=found.key_id,
-        generation=found.generation,
-        ciphertext=base64.b64decode(found.ciphertext),
-        signature=base64.b64decode(found.signature),
+        for_site=parcel.for_site,
+        from_site=parcel.from_site,
+        key_id=parcel.key_id,
+        generation=parcel.generation,
+        ciphertext=base64.b64decode(parcel.ciphertext),
+        signature=base64.b64decode(parcel.signature),
     )
 
 

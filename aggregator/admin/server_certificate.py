@@ -34,7 +34,7 @@ LOOK_S = 24 * 3600.0
 
 @dataclass(frozen=True)
 class ServerCertificate:
-    """How long the aggregator can still be connected to.
+    """The time for which the aggregator can still be connected to.
 
     Attributes:
         days: until its certificate expires; negative: it has.
@@ -65,10 +65,10 @@ def renew_server_certificate(folder: FederationFolder, now: datetime | None = No
             got=f"one that expired on {ca_certificate.not_valid_after_utc:%Y-%m-%d}",
             advice="Check this machine's clock; otherwise make a new federation and invite anew",
         )
-    own = read_certificate(folder.pki / "server.crt")
-    if _fits(folder, own) and days_left(own, now) >= _threshold(ca_certificate, own):
+    present = read_certificate(folder.pki / "server.crt")
+    if _fits(folder, present) and days_left(present, now) >= _threshold(ca_certificate, present):
         return None
-    key, certificate = issue_server_certificate(ca_key, ca_certificate, _names(own), now=now)
+    key, certificate = issue_server_certificate(ca_key, ca_certificate, _names(present), now=now)
     # First the key: whoever is interrupted in between finds a pair that does not fit.
     fresh = folder.pki / "server.key.new"
     fresh.unlink(missing_ok=True)
@@ -79,19 +79,19 @@ def renew_server_certificate(folder: FederationFolder, now: datetime | None = No
 
 
 def server_certificate(folder: FederationFolder, now: datetime | None = None) -> ServerCertificate:
-    """How the certificate stands that a running aggregator has.
+    """Look how the certificate stands that a running aggregator has.
 
     Raises:
         InputDataError: it is missing or malformed.
     """
-    own = read_certificate(folder.pki / "server.crt")
-    days = days_left(own, now)
+    certificate = read_certificate(folder.pki / "server.crt")
+    days = days_left(certificate, now)
     if days >= WARN_BELOW_DAYS:
         return ServerCertificate(days)
     says = f"The aggregator's certificate ends in {days} days"
     if days < 0:
         says = f"The aggregator's certificate ended {-days} days ago"
-    if _threshold(read_certificate(folder.pki / "ca.crt"), own) == 0:
+    if _threshold(read_certificate(folder.pki / "ca.crt"), certificate) == 0:
         return ServerCertificate(
             days, f"{says}, with the federation's authority: make a new federation and invite anew."
         )
@@ -115,21 +115,21 @@ def keep_warning(
             say(warning)
 
 
-def _fits(folder: FederationFolder, own: x509.Certificate) -> bool:
+def _fits(folder: FederationFolder, certificate: x509.Certificate) -> bool:
     try:
-        check_pair(read_tls_key(folder.pki / "server.key"), own)
+        check_pair(read_tls_key(folder.pki / "server.key"), certificate)
     except InputDataError:
         return False
     return True
 
 
-def _threshold(ca_certificate: x509.Certificate, own: x509.Certificate) -> int:
+def _threshold(ca_certificate: x509.Certificate, certificate: x509.Certificate) -> int:
     """None outlives the authority: one that ends with it cannot be renewed any further."""
-    ends_together = own.not_valid_after_utc >= ca_certificate.not_valid_after_utc
+    ends_together = certificate.not_valid_after_utc >= ca_certificate.not_valid_after_utc
     return 0 if ends_together else RENEW_BELOW_DAYS
 
 
-def _names(own: x509.Certificate) -> list[str]:
-    """The host names and addresses that a certificate is for."""
-    names = own.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+def _names(certificate: x509.Certificate) -> list[str]:
+    """Return the host names and addresses that a certificate is for."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return [str(name.value) for name in names]

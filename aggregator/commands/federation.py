@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -27,6 +28,8 @@ from common.cli import echo_json, json_option
 from common.crypto.certificates import certificate_fingerprint, read_certificate
 from common.crypto.files import write_secret
 from common.enrolment import read_request
+from common.errors import RefusedError
+from common.extras import require_extra
 from common.wire.bounds import MAX_IMAGES
 
 
@@ -62,6 +65,7 @@ def init(
 
     DIR/coordinator.toml lets the first coordinator work from another machine.
     """
+    require_extra("aggregator")
     folder = FederationFolder(root)
     host, _, public = address.rpartition(":")
     if not host or not public.isdigit():
@@ -91,6 +95,18 @@ def init(
     click.echo(f"      cairn-aggregator invite SITE --dir {root}")
 
 
+_REVOKED = (
+    "Nothing that it sends is accepted from now on, and its courier is disconnected.",
+    "The name and its keys never return: it can join again under a new name only.",
+    "It still has the federation key. The other sites make a new one among themselves, and the "
+    "next run uses it; a run that goes on keeps the old one. Where keys are carried by hand, "
+    "have a new one carried.",
+    "What it contributed to finished rounds stays in their sums.",
+)
+_WITHDRAWN = (
+    "Every open invite and its waiting request are withdrawn; no keys of it were admitted.",
+    "The name stays free: invite it again at any time.",
+)
 _images_option = click.option(
     "--images",
     type=click.IntRange(1, MAX_IMAGES),
@@ -165,12 +181,16 @@ def admit(desk: Desk, who: tuple[str, ...], images: int | None) -> None:
 
 @click.command()
 @click.argument("site")
+@click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can answer.")
 @with_desk
-def revoke(desk: Desk, site: str) -> None:
-    """Withdraw SITE: nothing it sends is accepted, and its key never returns.
+def revoke(desk: Desk, site: str, *, yes: bool) -> None:
+    """Withdraw SITE: nothing it sends is accepted, and its name and keys never return.
 
-    Of a site that was not admitted yet, its invites and its waiting request are withdrawn.
+    Asks first, with the site's fingerprint and what follows. Of a site that was not admitted
+    yet, its invites and its waiting request are withdrawn, and the name stays free.
     """
+    if not yes:
+        _ask_to_revoke(desk, site)
     done = desk.revoke(site)
     if not done.was_admitted:
         click.echo(f"Withdrew every invite of {site}; no keys of it were admitted.")
@@ -180,6 +200,28 @@ def revoke(desk: Desk, site: str) -> None:
     else:
         click.echo("The aggregator does not run now; the site is refused when it does.")
     click.echo(f"Revoked {site}. The name and its keys never return; invite under a new name.")
+
+
+def _ask_to_revoke(desk: Desk, site: str) -> None:
+    """Say whom this is about and what follows, and go on only with a yes.
+
+    Raises:
+        click.UsageError: nobody is there to answer.
+        RefusedError: the answer is no.
+    """
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"nobody can be asked here; to revoke {site} all the same: --yes")
+    line = next((line for line in desk.sites() if line.name == site), None)
+    if line is None or line.state == "revoked":
+        return  # the desk says what is wrong with it
+    told = (
+        f"fingerprint of its ledger key {line.ledger_sha256}" if line.ledger_sha256 else "no keys"
+    )
+    click.echo(f"{site}: {line.state}, {told}")
+    for follows in _REVOKED if line.state == "admitted" else _WITHDRAWN:
+        click.echo(f"  - {follows}")
+    if not click.confirm(f"Revoke {site}?"):
+        raise RefusedError("nothing was changed", expected="a yes", got="another answer")
 
 
 @click.command()
@@ -232,8 +274,8 @@ def coordinator(
     folder.settings()
     if withdraw:
         withdraw_credential(folder, name)
-        left = ", ".join(coordinators(folder)) or "nobody"
-        click.echo(f"{name} is refused from now on; still on the list: {left}")
+        remaining = ", ".join(coordinators(folder)) or "nobody"
+        click.echo(f"{name} is refused from now on; still on the list: {remaining}")
         return
     if output is None:
         raise click.UsageError("say where to write the credential: -o FILE")
@@ -252,6 +294,6 @@ def coordinator(
 @click.option("-o", "--output", type=NEW_FILE, help="Default: NAME.csr; the key goes to NAME.key.")
 def signing_request(name: str, output: Path | None) -> None:
     """Make a key here, and the request for a credential that NAME can use with it."""
-    own = make_signing_request(output or Path(f"{name}.csr"), name)
-    click.echo(f"Wrote {own.key} (stays here) and {own.signing_request} (send it).")
-    click.echo(f"There: cairn-aggregator coordinator {name} --csr FILE -o {own.key.stem}.toml")
+    made = make_signing_request(output or Path(f"{name}.csr"), name)
+    click.echo(f"Wrote {made.key} (stays here) and {made.signing_request} (send it).")
+    click.echo(f"There: cairn-aggregator coordinator {name} --csr FILE -o {made.key.stem}.toml")

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aggregator.commands.options import NEW_FILE, run_argument, warn_of, with_desk
-from aggregator.commands.rounds import follow_run
+from aggregator.commands.rounds import follow_run, strict_option
 from aggregator.desk.desk import Desk
 from aggregator.report.live import status_json, status_table
 from aggregator.report.state import fold
@@ -24,10 +24,14 @@ from common.ledger.durable import replace_durably
 @click.command("watch")
 @run_argument
 @with_desk
+@strict_option
 @click.pass_context
-def watch_(context: click.Context, desk: Desk, name: str) -> None:
-    """Show RUN (default: the newest) as it goes on; a line per event when not a terminal."""
-    context.exit(follow_run(desk, name))
+def watch_(context: click.Context, desk: Desk, name: str, *, strict: bool) -> None:
+    """Show RUN (default: the newest) as it goes on; a line per event when not a terminal.
+
+    Ends with the codes of `round start --watch`.
+    """
+    context.exit(follow_run(desk, name, strict=strict))
 
 
 @click.command()
@@ -35,7 +39,7 @@ def watch_(context: click.Context, desk: Desk, name: str) -> None:
 @with_desk
 @json_option
 def status(desk: Desk, name: str, *, as_json: bool) -> None:
-    """The sites of RUN (default: the newest), what they sent, and how it stands."""
+    """Show the sites of RUN (default: the newest), what they sent, and how it stands."""
     with desk.journal(name) as journal:
         state = fold(event for _, event in read_events(journal.path))
     certificate = desk.certificate()

@@ -54,7 +54,7 @@ def with_desk(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def desk_if_named(context: click.Context, root: Path, credential: Path | None) -> Desk | None:
-    """The desk that ``--dir``, ``--desk`` or their variables name; None when nothing names one.
+    """Find the desk that ``--dir``, ``--desk`` or their variables name; None when nothing does.
 
     Raises:
         InputDataError: the folder that is named is no federation's.

@@ -52,20 +52,20 @@ def explain(
     """  # noqa: D301 - \b is click's, and must not be an escape
     from aggregator.start import check_feasible
 
-    asked = read_plan(plan_file)
-    check_feasible(asked)
+    draft = read_plan(plan_file)
+    check_feasible(draft)
     desk = desk_if_named(context, root, credential)
-    facts = facts_of(asked) if desk is None else desk.facts(plan_file.read_bytes())
-    bounds = held_against(asked)
+    facts = facts_of(draft) if desk is None else desk.facts(plan_file.read_bytes())
+    bounds = held_against(draft)
     beyond = [each for each in bounds if not each.holds]
     if as_json:
-        told = all_words(asked)
-        told["facts"] = [{"name": name, "value": value} for name, value in facts]
-        told["bounds"] = [each.as_dict() for each in bounds]
-        echo_json(told)
+        words = all_words(draft)
+        words["facts"] = [{"name": name, "value": value} for name, value in facts]
+        words["bounds"] = [each.as_dict() for each in bounds]
+        echo_json(words)
         return
     show_facts(facts)
-    show_words(in_words(asked))
+    show_words(in_words(draft))
     show_bounds("Beside the policy that a site begins with", bounds)
     if beyond:
         click.echo(
@@ -74,5 +74,5 @@ def explain(
         )
     click.echo(
         "At each site a person approves it once, before or while a run waits:\n"
-        f"  cairn-site plans approve {asked.fingerprint[:12]}   (or the plan file itself)"
+        f"  cairn-site plans approve {draft.fingerprint[:12]}   (or the plan file itself)"
     )

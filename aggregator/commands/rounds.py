@@ -12,14 +12,20 @@ from rich.text import Text
 from aggregator.commands.options import FILE, run_argument, with_desk
 from aggregator.desk.desk import Desk, Started, StartOrder
 from aggregator.report.live import status_json, watch
+from aggregator.report.run import RunState
 from aggregator.rounds.embedding import CODEBOOK_FILE, GROUPS_FILE
-from aggregator.rounds.events import read_events
+from aggregator.rounds.events import RunFinished, read_events
 from aggregator.rounds.pixels import CODEC_FILE, KEYS_FILE
 from aggregator.rounds.store import APPROVAL_S, RunStore
 from aggregator.rounds.training import START_FILE
-from common.cli import echo_json, json_option
-from common.errors import InternalError
+from common.cli import echo_json, json_option, shown
+from common.errors import ExitCode, InternalError
 from common.plan import read_plan
+
+_follow_option = click.option("--watch", "follow", is_flag=True, help="Show the run until it ends.")
+strict_option = click.option(
+    "--strict", is_flag=True, help="End with 8 when the run is DEGRADED, not with 0."
+)
 
 
 @click.group("round")
@@ -54,7 +60,8 @@ def round_() -> None:
     type=FILE,
     help="What PLAN starts from (model.start); default: of the newest run that came to it.",
 )
-@click.option("--watch", "follow", is_flag=True, help="Show the run until it ends.")
+@_follow_option
+@strict_option
 @json_option
 @click.pass_context
 def start(
@@ -69,9 +76,25 @@ def start(
     model: Path | None,
     *,
     follow: bool,
+    strict: bool,
     as_json: bool,
 ) -> None:
-    """Validate PLAN, show what it will do, and start it."""
+    """Validate PLAN, show what it will do, and start it.
+
+    \b
+    Without --watch, 0 means that the run was started. With --watch the run is followed
+    to its end, and the exit code tells how it ended:
+      0  COMPLETED, or DEGRADED: every round counted, with its quorum. A degraded run says
+         on standard error, as its last line, which sites were missing or refused and
+         when; cron mails that, and what comes after `&&` goes on with a model that counts
+      8  DEGRADED, with --strict
+      5  FAILED: a round did not reach its quorum, or the aggregator went away; go on with
+         `round resume` once the sites are back
+      3  FAILED: what was asked is refused    4  FAILED: a sum or signature does not hold
+      6  FAILED: a document cannot be used    7  FAILED: see superexec.log
+      130  Ctrl-C: the run goes on; `cairn-aggregator watch` shows it again
+    Before anything is started: 2, 3, 5 and 6 as everywhere.
+    """  # noqa: D301 - \b is click's, and must not be an escape
     read_plan(plan_file)  # what is wrong with it is said here, before anybody is asked
     plan = plan_file.read_bytes()
     files = {CODEC_FILE: codec, CODEBOOK_FILE: book, START_FILE: model}
@@ -82,28 +105,75 @@ def start(
             table.add_row(Text(f"{name}  "), Text(value))
         Console().print(table)
     started = desk.start(StartOrder(plan, min_sites, wait_s, approval_s, attached))
-    _after_start(context, desk, started, follow=follow, as_json=as_json)
+    _after_start(context, desk, started, follow=follow, strict=strict, as_json=as_json)
 
 
 @round_.command("resume")
 @run_argument
 @with_desk
-@click.option("--watch", "follow", is_flag=True, help="Show the run until it ends.")
+@_follow_option
+@strict_option
 @json_option
 @click.pass_context
-def resume(context: click.Context, desk: Desk, name: str, *, follow: bool, as_json: bool) -> None:
-    """Go on with an interrupted RUN (default: the newest) after its last finished round."""
-    _after_start(context, desk, desk.resume(name), follow=follow, as_json=as_json)
+def resume(
+    context: click.Context, desk: Desk, name: str, *, follow: bool, strict: bool, as_json: bool
+) -> None:
+    """Go on with an interrupted RUN (default: the newest) after its last finished round.
+
+    Ends with the codes of `round start`.
+    """
+    started = desk.resume(name)
+    _after_start(context, desk, started, follow=follow, strict=strict, as_json=as_json)
 
 
-def exit_code_of(journal: Path) -> int:
-    """With which code a command that followed this journal ends."""
-    codes = [event.exit_code for _, event in read_events(journal) if event.event == "run_finished"]
-    return codes[-1] if codes else 0
+def end_with(end: RunFinished, *, strict: bool) -> int:
+    """With which code a command ends that followed a run; says on standard error why not COMPLETED.
+
+    Args:
+        end: the run's last event.
+        strict: a run that is DEGRADED does not end with 0.
+    """
+    if end.verdict == "COMPLETED":
+        return int(ExitCode.OK)
+    if end.verdict == "FAILED":
+        code = end.exit_code or int(ExitCode.INTERNAL)
+        click.echo(f"FAILED: {shown(end.reason)} (exit {code})", err=True)
+        return code
+    code = int(ExitCode.DEGRADED if strict else ExitCode.OK)
+    click.echo(
+        "DEGRADED: every round counted, but not every site was always there: "
+        f"{shown(end.reason)} (exit {code})",
+        err=True,
+    )
+    return code
+
+
+def _follow(desk: Desk, run: str, since: int, console: Console) -> tuple[RunState, RunFinished]:
+    """Show a run to its end; how it stands then, and its last event.
+
+    Raises:
+        InternalError: it can no longer be followed, and did not end.
+    """
+    with desk.journal(run, follow=True, since=since) as journal:
+        state = watch(journal.path, console, journal.over, since=since)
+        ends = [each for _, each in read_events(journal.path) if isinstance(each, RunFinished)]
+    if not state.verdict or not ends:
+        raise InternalError(
+            "the run can no longer be watched",
+            field=run,
+            advice="See `cairn-aggregator status`, and superexec.log in the flower folder",
+        )
+    return state, ends[-1]
 
 
 def _after_start(
-    context: click.Context, desk: Desk, started: Started, *, follow: bool, as_json: bool
+    context: click.Context,
+    desk: Desk,
+    started: Started,
+    *,
+    follow: bool,
+    strict: bool,
+    as_json: bool,
 ) -> None:
     """Name the run, or follow it to its end and exit with its verdict's code."""
     if not follow:
@@ -112,39 +182,28 @@ def _after_start(
         else:
             click.echo(f"Started {started.run}. Follow it: cairn-aggregator watch {desk.option}")
         return
-    with desk.journal(started.run, follow=True, since=started.since) as journal:
-        console = Console(stderr=as_json)
-        state = watch(journal.path, console, journal.over, since=started.since)
-        code = exit_code_of(journal.path)
-    if not state.verdict:
-        raise InternalError(
-            "the run can no longer be watched",
-            field=started.run,
-            advice="See `cairn-aggregator status`, and superexec.log in the flower folder",
-        )
+    state, end = _follow(desk, started.run, started.since, Console(stderr=as_json))
     if as_json:
         echo_json(status_json(state, desk.certificate()))
     else:
         _say_what_was_kept(Path(started.folder))
-    context.exit(code)
+    context.exit(end_with(end, strict=strict))
 
 
 def _say_what_was_kept(folder: Path) -> None:
-    """Where the documents of the last finished round lie, and what to do with them."""
+    """Say where the documents of the last finished round lie, and what to do with them."""
     if not folder.is_dir():
         return  # at another machine: its keeper has them
     store = RunStore(folder)
     finished = store.finished_rounds()
-    kept = store.round_folder(finished[-1]) if finished else store.folder
-    if (kept / KEYS_FILE).exists():
-        click.echo(f"Codec {kept / CODEC_FILE}; released keys {kept / KEYS_FILE}. Next:")
-        click.echo(f"cairn-aggregator codebook build {kept / KEYS_FILE} -o codebook.json")
-    if (kept / GROUPS_FILE).exists():
-        click.echo(f"Pixels per group and site: {kept / GROUPS_FILE}")
+    documents = store.round_folder(finished[-1]) if finished else store.folder
+    if (documents / KEYS_FILE).exists():
+        click.echo(f"Codec {documents / CODEC_FILE}; released keys {documents / KEYS_FILE}. Next:")
+        click.echo(f"cairn-aggregator codebook build {documents / KEYS_FILE} -o codebook.json")
+    if (documents / GROUPS_FILE).exists():
+        click.echo(f"Pixels per group and site: {documents / GROUPS_FILE}")
 
 
-def follow_run(desk: Desk, name: str) -> int:
+def follow_run(desk: Desk, name: str, *, strict: bool) -> int:
     """Show a run until it ends; returns the code to exit with."""
-    with desk.journal(name, follow=True) as journal:
-        watch(journal.path, Console(), journal.over)
-        return exit_code_of(journal.path)
+    return end_with(_follow(desk, name, 0, Console())[1], strict=strict)

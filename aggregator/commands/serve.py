@@ -4,18 +4,43 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 
 from aggregator.admin.folder import FederationFolder, FederationSettings, is_loopback
 from aggregator.commands.options import dir_option
+from common.extras import require_extra
+from common.screen import OWN, Screen
+
+_PROGRAMS = ("superlink", "superexec", "desk")
 
 
 @click.command()
 @dir_option
 def up(root: Path) -> None:
-    """Run the aggregator: what sites and coordinators connect to. Ends with Ctrl-C or SIGTERM."""
+    """Run the aggregator: what sites and coordinators connect to. Ends with Ctrl-C or SIGTERM.
+
+    A terminal shows a line for each program, and above them what happens; a file or
+    systemd's journal gets plain lines: time, program, message. Of the logs of Flower's
+    programs, DIR/flower/*.log, warnings and errors are shown too.
+    """
+    require_extra("aggregator")
+    folder = FederationFolder(root)
+    settings = folder.settings()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with Screen(_PROGRAMS) as screen:
+        _serve(folder, settings, stop, screen)
+
+
+def _serve(
+    folder: FederationFolder, settings: FederationSettings, stop: threading.Event, screen: Screen
+) -> None:
+    """Everything between the first line and the last."""
     from aggregator.admin.server_certificate import (
         keep_warning,
         renew_server_certificate,
@@ -24,45 +49,42 @@ def up(root: Path) -> None:
     from aggregator.desk.server import DeskServer
     from aggregator.service import Service
 
-    folder = FederationFolder(root)
-    settings = folder.settings()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    service, desk = Service(folder), DeskServer(folder)
-    _warn(settings)
+    say = partial(screen.say, OWN)
+    service, desk = Service(folder, screen.state), DeskServer(folder)
+    _warn(settings, say)
     days = renew_server_certificate(folder)
     if days is not None:
-        click.echo(f"The server certificate was renewed; good for {days} days.")
+        say(f"The server certificate was renewed; good for {days} days.")
     else:
-        own = server_certificate(folder)
-        click.echo(own.warning or f"The server certificate is good for {own.days} days.")
-    threading.Thread(target=keep_warning, args=(folder, stop, click.echo), daemon=True).start()
+        certificate = server_certificate(folder)
+        say(certificate.warning or f"The server certificate is good for {certificate.days} days.")
+    threading.Thread(target=keep_warning, args=(folder, stop, say), daemon=True).start()
     try:
         service.start()
         desk.start()
+        screen.state("desk", "answers sites that join, and coordinators")
         names = ", ".join(folder.admitted()) or "none admitted yet"
-        click.echo(f"Aggregator {settings.name} ready at {settings.address}; sites: {names}")
+        say(f"Aggregator {settings.name} ready at {settings.address}; sites: {names}")
         for what, (host, port) in settings.listeners().items():
-            click.echo(f"  {what:<12} {host}:{port}")
-        service.watch(stop, click.echo)
+            say(f"  {what:<12} {host}:{port}")
+        service.watch(stop, screen.say)
+        say("stopping")
     finally:
         desk.stop()
+        screen.state("desk", "ended")
         service.stop()
 
 
-def _warn(settings: FederationSettings) -> None:
+def _warn(settings: FederationSettings, say: Callable[[str], None]) -> None:
     """Say what whoever reaches the SuperLink's port could do without a proxy before it."""
     if settings.behind_proxy and not is_loopback(settings.bind_host):
-        click.echo(
+        say(
             f"Warning: behind_proxy is set, but bind_host {settings.bind_host} can be reached "
-            "past the proxy. Set bind_host to 127.0.0.1.",
-            err=True,
+            "past the proxy. Set bind_host to 127.0.0.1."
         )
     elif not settings.behind_proxy and not is_loopback(settings.bind_host):
-        click.echo(
+        say(
             f"Warning: the SuperLink listens on {settings.bind_host} without a proxy. It answers "
             "other machines under /v1/fleet/ and /health only, which it enforces itself; "
-            "a reverse proxy in front (behind_proxy = true) is the stronger wall.",
-            err=True,
+            "a reverse proxy in front (behind_proxy = true) is the stronger wall."
         )

@@ -1,4 +1,4 @@
-"""What every answer of the desk has in common: who asked, how it ended, what was told.
+"""Common to every answer of the desk: who asked, how it ended, what was told.
 
 A deliberate failure travels with all its fields; of an unexpected one only the
 type is told, because its text could quote anything. Each answer is counted.
@@ -46,14 +46,14 @@ def answering(method: str, context: grpc.ServicerContext, count: Count) -> Itera
 
 
 def coordinator_of(folder: FederationFolder, context: grpc.ServicerContext) -> str:
-    """The coordinator who asks.
+    """Return the coordinator who asks.
 
     Raises:
         RefusedError: a site, or a credential that was withdrawn.
         VerificationError: no client certificate, or nobody's.
     """
-    found = context.auth_context().get("x509_pem_cert", ())
-    presented = [found] if isinstance(found, bytes) else list(found)
+    certificates = context.auth_context().get("x509_pem_cert", ())
+    presented = [certificates] if isinstance(certificates, bytes) else list(certificates)
     if not presented:
         raise VerificationError(
             "no client certificate", field="certificate", expected="a coordinator's", got="none"

@@ -60,16 +60,16 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
         """Every site that was ever invited."""
         with answering("ListSites", context, self._count):
             self._who("ListSites", context)
-            own = self._desk.certificate()
+            certificate = self._desk.certificate()
             return pb.ListSitesReply(
                 federation=self._desk.folder.settings().name,
                 sites=[site_message(site) for site in self._desk.sites()],
-                server_certificate_days_left=None if own is None else own.days,
-                server_certificate_warning="" if own is None else own.warning,
+                server_certificate_days_left=None if certificate is None else certificate.days,
+                server_certificate_warning="" if certificate is None else certificate.warning,
             )
 
     def Invite(self, request: pb.InviteRequest, context: grpc.ServicerContext) -> pb.InviteReply:
-        """An invite with a token."""
+        """Return an invite with a token."""
         with answering("Invite", context, self._count):
             self._who("Invite", context)
             if request.days > MOST_DAYS:
@@ -156,7 +156,7 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
             return pb.StartRoundReply(run=started.run, folder=started.folder, since=started.since)
 
     def Status(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.StatusReply:
-        """How a run stands."""
+        """Say how a run stands."""
         with answering("Status", context, self._count):
             self._who("Status", context)
             name = self._desk.name(request.run)
@@ -187,7 +187,7 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
     def FetchReport(
         self, request: pb.FetchReportRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.Chunk]:
-        """A run as one HTML page."""
+        """Yield a run as one HTML page."""
         with answering("FetchReport", context, self._count):
             self._who("FetchReport", context)
             for piece in self._desk.report(request.run):

@@ -1,4 +1,4 @@
-"""What a coordinator can ask, without saying where the federation's folder lies."""
+"""Questions of a coordinator, whatever machine the federation's folder lies on."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Admitted:
 
 @dataclass(frozen=True)
 class Revoked:
-    """What a revocation ended.
+    """The effects of a revocation.
 
     Attributes:
         was_admitted: whether a site's keys were; else only invites and a waiting request.
@@ -130,16 +130,16 @@ class Desk(Protocol):
 
     @property
     def option(self) -> str:
-        """What to type to reach it again, e.g. ``--dir fed``."""
+        """The option to type to reach it again, e.g. ``--dir fed``."""
 
     def sites(self) -> list[SiteLine]:
         """Every site that was ever invited, in order of name."""
 
     def certificate(self) -> ServerCertificate | None:
-        """How long the aggregator's own certificate is good for; None if it cannot be read."""
+        """Time that the aggregator's own certificate is good for; None if it cannot be read."""
 
     def facts(self, plan: bytes) -> list[tuple[str, str]]:
-        """A plan (TOML) as a person reads it before it starts: name and value of each fact.
+        """Return a plan (TOML) as a person reads it before it starts: name and value of each fact.
 
         Raises:
             InputDataError: it is not valid, or every site's door would refuse it.
@@ -148,7 +148,7 @@ class Desk(Protocol):
     def invite(
         self, site: str, *, days: int, auto_admit: bool, by_mail: bool, images: int | None = None
     ) -> bytes:
-        """An invite (TOML); ``images``: what the site will count as, None: as it declares."""
+        """Make an invite (TOML); ``images``: what the site will count as, None: as it declares."""
 
     def admit(self, who: JoinRequest | str, images: int | None = None) -> Admitted:
         """Let in a site that waits, by name, or one whose request came by another way.
@@ -173,7 +173,7 @@ class Desk(Protocol):
     def journal(
         self, run: str, *, follow: bool = False, since: int = 0
     ) -> AbstractContextManager[Journal]:
-        """A run's events (run empty: the newest).
+        """Return a run's events (run empty: the newest).
 
         Args:
             run: its name.
@@ -182,4 +182,4 @@ class Desk(Protocol):
         """
 
     def report(self, run: str) -> Iterator[bytes]:
-        """A run as one HTML page, piece by piece."""
+        """Return a run as one HTML page, piece by piece."""

@@ -75,20 +75,20 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
     def Enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolReply:
         """Let keys in with a token."""
         with answering("Enrol", context, self._count):
-            asked = parse_request(request.join_request)
-            return self._stands(enrol(self._folder, request.token, asked))
+            join_request = parse_request(request.join_request)
+            return self._stands(enrol(self._folder, request.token, join_request))
 
     def EnrolStatus(
         self, request: pb.SignedRequest, context: grpc.ServicerContext
     ) -> pb.EnrolReply:
-        """How the site that asks stands."""
+        """Say how the site that asks stands."""
         with answering("EnrolStatus", context, self._count):
-            asked = self._asks("EnrolStatus", request)
+            site = self._asks("EnrolStatus", request)
             _body(pb.EnrolStatusBody, request)
-            return self._stands(standing(self._folder, asked))
+            return self._stands(standing(self._folder, site))
 
     def Renew(self, request: pb.SignedRequest, context: grpc.ServicerContext) -> pb.RenewReply:
-        """A certificate with its full time ahead."""
+        """Return a certificate with its full time ahead."""
         with answering("Renew", context, self._count):
             site = self._admitted("Renew", request, tls_key_will_do=True)
             _body(pb.RenewBody, request)
@@ -99,7 +99,7 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
     def ListPeers(
         self, request: pb.SignedRequest, context: grpc.ServicerContext
     ) -> pb.ListPeersReply:
-        """The admitted sites, with what each signed about its own keys."""
+        """Return the admitted sites, with what each signed about its own keys."""
         with answering("ListPeers", context, self._count):
             asks = self._admitted("ListPeers", request, tls_key_will_do=True).name
             _body(pb.ListPeersBody, request)
@@ -139,27 +139,27 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
     def GetSealedKey(
         self, request: pb.SignedRequest, context: grpc.ServicerContext
     ) -> pb.GetSealedKeyReply:
-        """What was sealed for the site that asks."""
+        """Hand over what was sealed for the site that asks."""
         with answering("GetSealedKey", context, self._count):
             site = self._admitted("GetSealedKey", request, tls_key_will_do=True)
-            wanted = _body(pb.GetSealedKeyBody, request).generation
-            found = sealed.fetch(self._folder, site.name, wanted)
+            generation = _body(pb.GetSealedKeyBody, request).generation
+            parcel = sealed.fetch(self._folder, site.name, generation)
             reply = pb.GetSealedKeyReply(federation_key=self._generation())
-            if found is not None:
-                reply.key.CopyFrom(pb.SealedKey(**vars(found)))
-                self._handed[site.name] = found.generation
+            if parcel is not None:
+                reply.key.CopyFrom(pb.SealedKey(**vars(parcel)))
+                self._handed[site.name] = parcel.generation
             return reply
 
     def _asks(self, method: str, request: pb.SignedRequest) -> JoinRequest:
-        """The site that signed a request with its ledger key, admitted or waiting."""
-        asked = site_that_asks(self._folder, request.site)
-        self._check(method, request, PublicKey.parse(asked.ledger_key), pb.REQUEST_KEY_LEDGER)
-        return asked
+        """Return the site that signed a request with its ledger key, admitted or waiting."""
+        site = site_that_asks(self._folder, request.site)
+        self._check(method, request, PublicKey.parse(site.ledger_key), pb.REQUEST_KEY_LEDGER)
+        return site
 
     def _admitted(
         self, method: str, request: pb.SignedRequest, *, tls_key_will_do: bool = False
     ) -> AdmittedSite:
-        """The admitted site that signed a request, whose certificate is valid."""
+        """Return the admitted site that signed a request, whose certificate is valid."""
         site = admitted_site(self._folder, request.site)
         if tls_key_will_do and request.key == pb.REQUEST_KEY_TLS:
             key = valid_certificate(site).public_key()

@@ -39,7 +39,7 @@ PIECE = 64 * 1024
 
 
 def parse_plan_toml(data: bytes) -> FederationPlan:
-    """A plan from its TOML bytes.
+    """Return a plan from its TOML bytes.
 
     Raises:
         InputDataError: TOML syntax, or an invalid field.
@@ -61,23 +61,23 @@ class LocalDesk:
 
     @property
     def option(self) -> str:
-        """What to type to reach it again."""
+        """The option to type to reach it again."""
         return f"--dir {self.folder.root}"
 
     def sites(self) -> list[SiteLine]:
         """Every site that was ever invited, in order of name."""
         self.folder.settings()
-        known, waiting, invited = (
+        sites, waiting, invited = (
             self.folder.known(),
             self.folder.waiting(),
             open_invites(self.folder),
         )
-        online = self._online(known)
+        online = self._online(sites)
         lines = []
-        for name in sorted({*known, *waiting, *invited}):
+        for name in sorted({*sites, *waiting, *invited}):
             expires = invited.get(name, "")
-            if name in known:
-                lines.append(_line(known[name], online, expires))
+            if name in sites:
+                lines.append(_line(sites[name], online, expires))
             elif name in waiting:
                 fingerprint = PublicKey.parse(waiting[name].ledger_key).fingerprint
                 lines.append(SiteLine(name, "waiting", fingerprint, invite_expires=expires))
@@ -88,7 +88,7 @@ class LocalDesk:
     def invite(
         self, site: str, *, days: int, auto_admit: bool, by_mail: bool, images: int | None = None
     ) -> bytes:
-        """An invite (TOML)."""
+        """Return an invite (TOML)."""
         self.folder.settings()
         if by_mail and images is not None:
             raise UsageError(
@@ -140,14 +140,14 @@ class LocalDesk:
         return [run_line(name, self.state(name)) for name in self.folder.run_names()]
 
     def certificate(self) -> ServerCertificate | None:
-        """How long the aggregator's own certificate is good for; None if it cannot be read."""
+        """Time that the aggregator's own certificate is good for; None if it cannot be read."""
         try:
             return server_certificate(self.folder)
         except InputDataError:
             return None
 
     def facts(self, plan: bytes) -> list[tuple[str, str]]:
-        """A plan as a person reads it before it starts."""
+        """Return a plan as a person reads it before it starts."""
         parsed = parse_plan_toml(plan)
         self.check(parsed)
         admitted = len(self.folder.admitted())
@@ -168,8 +168,8 @@ class LocalDesk:
         from aggregator.start import start_run
 
         plan = parse_plan_toml(order.plan)
-        wanted = order.min_sites or len(self.folder.admitted()) or 1
-        options = RunOptions(min_sites=wanted, wait_s=order.wait_s, approval_s=order.approval_s)
+        min_sites = order.min_sites or len(self.folder.admitted()) or 1
+        options = RunOptions(min_sites=min_sites, wait_s=order.wait_s, approval_s=order.approval_s)
         store, flower_run = start_run(self.folder, plan, options, order.attached)
         self._flower_runs[store.name] = flower_run
         return Started(store.name, str(store.folder))
@@ -193,7 +193,7 @@ class LocalDesk:
         follow: bool = False,
         since: int = 0,  # noqa: ARG002 - a journal that lies here needs no mirror that ends
     ) -> Iterator[Journal]:
-        """A run's events; a run that was started here is guarded while they are followed."""
+        """Follow a run's events; a run that was started here is guarded while they are followed."""
         name = self.name(run)
         stop, over = threading.Event(), threading.Event()
         if follow:
@@ -216,7 +216,7 @@ class LocalDesk:
             threading.Thread(target=guard, args=arguments, daemon=True).start()
 
     def report(self, run: str) -> Iterator[bytes]:
-        """A run as one HTML page, piece by piece."""
+        """Yield a run as one HTML page, piece by piece."""
         from aggregator.report.html import write_report
 
         state = self.state(self.name(run))
@@ -228,7 +228,7 @@ class LocalDesk:
             yield data[start : start + PIECE]
 
     def name(self, run: str) -> str:
-        """The name itself, or (empty) the newest run's.
+        """Return the name itself, or (empty) the newest run's.
 
         Raises:
             InputDataError: there is no such run, or none at all.
@@ -238,26 +238,26 @@ class LocalDesk:
         return self.folder.run(run or self.folder.latest_run()).name
 
     def journal_file(self, run: str) -> Path:
-        """Where a run's events lie."""
+        """Return the path of a run's events."""
         return self.folder.run(run) / JOURNAL_FILE
 
     def state(self, run: str) -> RunState:
-        """What a run's journal amounts to."""
+        """Fold a run's journal into its state."""
         return fold(event for _, event in read_events(self.journal_file(run)))
 
-    def _online(self, known: dict[str, AdmittedSite]) -> set[str] | None:
+    def _online(self, sites: dict[str, AdmittedSite]) -> set[str] | None:
         from aggregator.start import connect
 
         try:
             with connect(self.folder) as link:
-                keys = {n: parse_node_public_key(s.request.node_key) for n, s in known.items()}
+                keys = {n: parse_node_public_key(s.request.node_key) for n, s in sites.items()}
                 return link.online(keys)
         except UnreachableError:
             return None
 
 
 def run_line(name: str, state: RunState) -> RunLine:
-    """A run in a list."""
+    """Return a run in a list."""
     return RunLine(
         name=name,
         plan=state.plan_name,

@@ -19,7 +19,7 @@ _STANDINGS: Final = {number: name for name, number in _STATES.items()}
 
 
 def site_message(site: SiteLine) -> pb.Site:
-    """A site on the wire."""
+    """Return a site on the wire."""
     return pb.Site(
         name=site.name,
         state=_STATES[site.state],
@@ -32,7 +32,7 @@ def site_message(site: SiteLine) -> pb.Site:
 
 
 def site_line(message: pb.Site) -> SiteLine:
-    """A site from the wire; one in a state that this release does not know is `invited`."""
+    """Return a site from the wire; one in a state that this release does not know is `invited`."""
     has = message.HasField
     return SiteLine(
         name=message.name,
@@ -46,7 +46,7 @@ def site_line(message: pb.Site) -> SiteLine:
 
 
 def progress_message(run: str, state: RunState) -> pb.Progress:
-    """How a run stands, for tools that do not read our journal."""
+    """Say how a run stands, for tools that do not read our journal."""
     end = state.expected_end
     return pb.Progress(
         run=run,
@@ -76,7 +76,7 @@ def _site_progress(state: RunState, name: str) -> pb.SiteProgress:
 
 
 def run_line_of(message: pb.Progress) -> RunLine:
-    """A run of a list from the wire."""
+    """Return a run of a list from the wire."""
     return RunLine(
         name=message.run,
         plan=message.plan,

@@ -1,4 +1,4 @@
-"""What Prometheus may read: how the federation stands, and how the desk is used.
+"""Figures for Prometheus: how the federation stands, and how the desk is used.
 
 Read from the folder at every scrape, so that it is right after a restart. Site
 and run names are labels; nothing else of a site is.
@@ -72,10 +72,10 @@ class _Federation(Collector):
 
     def _sites(self) -> Iterator[Metric]:
         lines = self._desk.sites()
-        known = GaugeMetricFamily("cairn_sites", "Sites by their standing.", labels=("state",))
+        gauge = GaugeMetricFamily("cairn_sites", "Sites by their standing.", labels=("state",))
         for state in ("invited", "waiting", "admitted", "revoked"):
-            known.add_metric((state,), sum(line.state == state for line in lines))
-        yield known
+            gauge.add_metric((state,), sum(line.state == state for line in lines))
+        yield gauge
         online = GaugeMetricFamily(
             "cairn_site_online", "Whether a site's courier is connected.", labels=("site",)
         )
@@ -95,7 +95,7 @@ class _Federation(Collector):
 
 
 def _run(name: str, state: RunState) -> Iterator[Metric]:
-    """The newest run."""
+    """Yield the newest run's metrics."""
     for metric, text, value in (
         ("cairn_run_round", "Round of work that goes on, or the last one.", state.round),
         ("cairn_run_rounds", "Rounds of work that the plan has.", state.planned_rounds),

@@ -1,4 +1,4 @@
-"""What a coordinator reads beside a plan before it starts: which sites lack the federation key.
+"""Say beside a plan, before it starts, which sites lack the federation key.
 
 What the plan itself asks is said in ``common.words``, in the words that the sites read.
 """
@@ -11,7 +11,7 @@ from common.words.facts import few
 
 
 def key_fact(folder: FederationFolder) -> list[tuple[str, str]]:
-    """Which sites lack the newest federation key; nothing before there is one.
+    """Name the sites that lack the newest federation key; nothing before there is one.
 
     Every run needs it, one of public sketches, too: sums are proved under it. Sites whose
     key a person carries are not known here; round 0 asks all of them.

@@ -31,7 +31,7 @@ from aggregator.rounds.store import JOURNAL_FILE
 from aggregator.rounds.training import START_FILE
 from common.crypto.certificates import parse_certificate
 from common.desk import desk_pb2 as pb
-from common.desk.channel import CALL_S, Peer, connected
+from common.desk.channel import CALL_S, DeskAddress, connected
 from common.desk.desk_pb2_grpc import CoordinatorStub
 from common.enrolment import JoinRequest
 from common.errors import (
@@ -69,7 +69,7 @@ class RemoteDesk:
                 advice="Ask for a new one: cairn-aggregator coordinator NAME -o FILE",
             )
         self._file = file
-        self._peer = Peer(
+        self._peer = DeskAddress(
             credential.address,
             credential.ca_certificate.encode(),
             credential.certificate.encode(),
@@ -78,12 +78,12 @@ class RemoteDesk:
 
     @classmethod
     def from_file(cls, file: Path) -> RemoteDesk:
-        """The desk that a credential file names."""
+        """Return the desk that a credential file names."""
         return cls(read_credential(file), file)
 
     @property
     def option(self) -> str:
-        """What to type to reach it again."""
+        """The option to type to reach it again."""
         return f"--desk {self._file}"
 
     def sites(self) -> list[SiteLine]:
@@ -93,7 +93,7 @@ class RemoteDesk:
         return [site_line(site) for site in reply.sites]
 
     def certificate(self) -> ServerCertificate | None:
-        """How long the aggregator's own certificate is good for; None if it cannot be read."""
+        """Time that the aggregator's own certificate is good for; None if it cannot be read."""
         with self._stub() as stub:
             reply = stub.ListSites(pb.ListSitesRequest(), timeout=CALL_S)
         if not reply.HasField("server_certificate_days_left"):
@@ -103,7 +103,7 @@ class RemoteDesk:
         )
 
     def facts(self, plan: bytes) -> list[tuple[str, str]]:
-        """A plan as a person reads it before it starts."""
+        """Return a plan as a person reads it before it starts."""
         with self._stub() as stub:
             reply = stub.StartRound(
                 pb.StartRoundRequest(plan=plan, check_only=True), timeout=START_S
@@ -113,7 +113,7 @@ class RemoteDesk:
     def invite(
         self, site: str, *, days: int, auto_admit: bool, by_mail: bool, images: int | None = None
     ) -> bytes:
-        """An invite (TOML); one without a token is made where the folder is."""
+        """Return an invite (TOML); one without a token is made where the folder is."""
         if by_mail:
             raise UsageError(
                 "an invite without a token is made at the aggregator",
@@ -175,7 +175,7 @@ class RemoteDesk:
 
     @contextmanager
     def journal(self, run: str, *, follow: bool = False, since: int = 0) -> Iterator[Journal]:
-        """A run's events, mirrored; what goes wrong with the mirror is raised at the end.
+        """Follow a run's events, mirrored; what goes wrong with the mirror is raised at the end.
 
         Raises:
             CairnError: the desk refused, or was silent for a minute.
@@ -199,7 +199,7 @@ class RemoteDesk:
                 raise mirror.failure
 
     def report(self, run: str) -> Iterator[bytes]:
-        """A run as one HTML page, piece by piece."""
+        """Yield a run as one HTML page, piece by piece."""
         with self._stub() as stub:
             for chunk in stub.FetchReport(pb.FetchReportRequest(run=run), timeout=REPORT_S):
                 yield chunk.data
@@ -248,15 +248,15 @@ class _Mirror:
 
     def follow(self) -> None:
         """Until the run has ended; a desk that is silent is asked again for a minute."""
-        heard = time.monotonic()
+        last_contact = time.monotonic()
         try:
             while not self.stop.is_set():
                 before = self._position
                 try:
                     self.copy(follow=True)
                 except UnreachableError as error:
-                    heard = time.monotonic() if self._position > before else heard
-                    if time.monotonic() - heard > PATIENCE_S:
+                    last_contact = time.monotonic() if self._position > before else last_contact
+                    if time.monotonic() - last_contact > PATIENCE_S:
                         self.failure = error
                         return
                 else:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from aggregator.embedding.plane import PlaneSettings
+    from aggregator.embedding.plane import EmbeddingSettings
     from aggregator.embedding.profiles import Profiles
     from common.keys.codebook import Codebook
     from common.keys.key_counts import KeyCounts
@@ -49,7 +49,7 @@ _BANDS = click.option(
 )
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group()
 def codebook() -> None:
     """Make a codebook of tissues from released keys, and name its clusters.
 
@@ -108,11 +108,11 @@ def build(
     """
     from aggregator.embedding.clusters import ClusterMethod, make_codebook
     from aggregator.embedding.page import write_codebook_page
-    from aggregator.embedding.plane import PlaneSettings, embed
+    from aggregator.embedding.plane import EmbeddingSettings, embed
     from common.keys.key_counts import read_key_counts
 
     method = ClusterMethod.parse(clusters)
-    settings = PlaneSettings(seed=seed, neighbours=neighbours)
+    settings = EmbeddingSettings(seed=seed, neighbours=neighbours)
     if wait_s:
         _await(keys, settings, wait_s)
     released = read_key_counts(keys)
@@ -170,7 +170,7 @@ def label(file: Path, groups: tuple[str, ...], output: Path, as_json: bool) -> N
 @click.argument("file", metavar="CODEBOOK", type=_FILE)
 @json_option
 def show(file: Path, as_json: bool) -> None:
-    """The clusters and groups of CODEBOOK."""
+    """Show the clusters and groups of CODEBOOK."""
     book = _read(file)
     if as_json:
         echo_json(_document(book))
@@ -191,19 +191,19 @@ def page(
 ) -> None:
     """Draw CODEBOOK, e.g. once it is labelled, over KEYS; the build's seed gives its picture."""
     from aggregator.embedding.page import write_codebook_page
-    from aggregator.embedding.plane import PlaneSettings, embed
+    from aggregator.embedding.plane import EmbeddingSettings, embed
     from common.keys.key_counts import read_key_counts
 
     book, released = _read(file), read_key_counts(keys)
     profiles = _profiles(book, released, bands)
-    settings: PlaneSettings = PlaneSettings(seed=seed, neighbours=neighbours)
+    settings: EmbeddingSettings = EmbeddingSettings(seed=seed, neighbours=neighbours)
     with Console(stderr=True).status(f"Embedding {released.keys.size:,} keys"):
         embedding = embed(released, settings)
     write_codebook_page(output, book, embedding, profiles)
     click.echo(f"Wrote {output}")
 
 
-def _await(keys: Path, settings: PlaneSettings, seconds: float) -> None:
+def _await(keys: Path, settings: EmbeddingSettings, seconds: float) -> None:
     """Until KEYS is there, with everything loaded; who reads it says what is wrong with it."""
     from aggregator.embedding.plane import prepare
 
@@ -268,7 +268,7 @@ def _read(path: Path) -> Codebook:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """The file appears whole or not at all."""
+    """Write a file that appears whole or not at all."""
     draft = path.with_name(path.name + ".part")
     draft.write_bytes(data)
     draft.replace(path)

@@ -27,7 +27,7 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClusterMethod:
-    """How to cluster: ``kmeans`` into so many, or ``hdbscan`` of at least so many keys each.
+    """A way to cluster: ``kmeans`` into so many, or ``hdbscan`` of at least so many keys each.
 
     Attributes:
         kind: k-means gives every key a cluster; HDBSCAN finds their number itself and
@@ -87,10 +87,10 @@ def make_codebook(
             expected="the released keys",
             got="other keys",
         )
-    found = _kmeans(embedding, chosen) if chosen.kind == "kmeans" else _hdbscan(embedding, chosen)
-    held = found != _NOISE
-    clusters = _by_size(found[held], released.counts[held])
-    return Codebook.make(released.digits, released.keys[held], clusters, released.codec)
+    labels = _kmeans(embedding, chosen) if chosen.kind == "kmeans" else _hdbscan(embedding, chosen)
+    clustered = labels != _NOISE
+    clusters = _by_size(labels[clustered], released.counts[clustered])
+    return Codebook.make(released.digits, released.keys[clustered], clusters, released.codec)
 
 
 def _kmeans(embedding: Embedding, method: ClusterMethod) -> I64:
@@ -123,31 +123,31 @@ def _hdbscan(embedding: Embedding, method: ClusterMethod) -> I64:
             got=f"{embedding.keys.size}",
         )
     model = HDBSCAN(min_cluster_size=max(2, least), copy=True)
-    found = np.asarray(model.fit_predict(embedding.points.astype(np.float64)), np.int64)
-    if not 1 <= int(found.max()) + 1 <= MAX_CLUSTERS:
+    labels = np.asarray(model.fit_predict(embedding.points.astype(np.float64)), np.int64)
+    if not 1 <= int(labels.max()) + 1 <= MAX_CLUSTERS:
         raise InputDataError(
             "no clusters found",
             field="clusters",
             expected=f"1 to {MAX_CLUSTERS} crowds of at least {max(2, least)} keys",
-            got=f"{int(found.max()) + 1}",
+            got=f"{int(labels.max()) + 1}",
             advice="Ask for smaller clusters (hdbscan:KEYS), or for a number (kmeans:10)",
         )
-    return found
+    return labels
 
 
-def _by_size(found: I64, counts: I64) -> I64:
+def _by_size(labels: I64, counts: I64) -> I64:
     """Renumbered so that cluster 0 holds the most counts; of equals the earlier number first."""
-    held = np.zeros(int(found.max()) + 1, np.int64)
-    np.add.at(held, found, counts)
-    rank = np.empty_like(held)
-    rank[np.argsort(-held, kind="stable")] = np.arange(held.size)
-    return rank[found]
+    sizes = np.zeros(int(labels.max()) + 1, np.int64)
+    np.add.at(sizes, labels, counts)
+    rank = np.empty_like(sizes)
+    rank[np.argsort(-sizes, kind="stable")] = np.arange(sizes.size)
+    return rank[labels]
 
 
 def propose_groups(
     codebook: Codebook, embedding: Embedding, groups: int = PROPOSED_GROUPS
 ) -> tuple[int, ...]:
-    """A group for each cluster, by joining clusters that lie side by side in the plane.
+    """Return a group for each cluster, by joining clusters that lie side by side in the plane.
 
     A proposal for a person to look at; nothing labels a codebook by itself. Groups
     are numbered in the order of their largest cluster.

@@ -31,14 +31,14 @@ _DPI = 150  # of the embedded points
 _EDGE = 0.05  # free room around the points, of their extent
 
 
-def colour(at: int) -> str:
-    """A cluster's colour by its number; they repeat after twelve."""
-    return COLOURS[at % len(COLOURS)]
+def colour(number: int) -> str:
+    """Return a cluster's colour by its number; they repeat after twelve."""
+    return COLOURS[number % len(COLOURS)]
 
 
-def group_colour(at: int) -> str:
-    """A group's colour by its number; other colours than the largest clusters have."""
-    return colour(at + len(COLOURS) // 2)
+def group_colour(number: int) -> str:
+    """Return a group's colour by its number; other colours than the largest clusters have."""
+    return colour(number + len(COLOURS) // 2)
 
 
 def plane(
@@ -48,7 +48,7 @@ def plane(
     colours: tuple[str, ...],
     name: str,
 ) -> Markup:
-    """The keys in the plane, coloured and labelled directly.
+    """Return the keys in the plane, coloured and labelled directly.
 
     Args:
         embedding: of n keys.
@@ -75,22 +75,22 @@ def plane(
             points[order, 0],
             points[order, 1],
             s=3.0 + 60.0 * np.sqrt(share),
-            c=[colours[int(at)] for at in ids[order]],
+            c=[colours[int(number)] for number in ids[order]],
             alpha=0.6,
             linewidths=0,
             rasterized=True,
         )
-        for at, text in enumerate(names):
-            if (here := ids == at).any():
+        for number, text in enumerate(names):
+            if (here := ids == number).any():
                 _label(axes, points[here], text, count(int(np.count_nonzero(here))))
-        told = ", ".join(
+        description = ", ".join(
             f"{printable(t)} {np.count_nonzero(ids == n)}" for n, t in enumerate(names)
         )
-        return svg(figure, name, f"{ids.size} keys in the plane; keys of each: {told}.")
+        return svg(figure, name, f"{ids.size} keys in the plane; keys of each: {description}.")
 
 
 def _turned(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The points with their longest extent lying flat; the axes mean nothing anyway."""
+    """Return the points with their longest extent lying flat; the axes mean nothing anyway."""
     centred = points - points.mean(axis=0)
     _, directions = np.linalg.eigh(centred.T @ centred)
     directions = directions[:, ::-1] * np.sign(directions[:, ::-1].sum(axis=0) + 1e-12)
@@ -98,12 +98,12 @@ def _turned(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return turned
 
 
-def _label(axes: Axes, points: NDArray[np.float64], text: str, beside: str) -> None:
-    """A name and a number on the point of a crowd that is nearest to its middle."""
+def _label(axes: Axes, points: NDArray[np.float64], text: str, detail: str) -> None:
+    """Write a name and a number on the point of a crowd that is nearest to its middle."""
     middle = np.median(points, axis=0)
     x, y = points[int(((points - middle) ** 2).sum(axis=1).argmin())]
     name = TextArea(printable(text), textprops={"color": INK, "fontsize": 15, "fontweight": "bold"})
-    number = TextArea(beside, textprops={"color": MUTED, "fontsize": 11})
+    number = TextArea(detail, textprops={"color": MUTED, "fontsize": 11})
     box = VPacker(children=[name, number], align="center", pad=0, sep=1)
     back = {"boxstyle": "round,pad=0.15", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.82}
     axes.add_artist(AnnotationBbox(box, (x, y), frameon=True, pad=0.1, bboxprops=back))
@@ -153,7 +153,7 @@ def _column_order(value: Profiles) -> list[int]:
 
 
 def _cell(axes: Axes, x: int, y: int, contrast: float) -> None:
-    """A cell whose strength is the contrast: one colour above the mean, another below."""
+    """Colour a cell by its contrast: one colour above the mean, another below."""
     strength = min(abs(contrast) / FULL_CONTRAST, 1.0)
     axes.add_patch(
         Rectangle((x - 0.46, y - 0.43), 0.92, 0.86, facecolor="none", edgecolor=RULE, linewidth=0.6)

@@ -61,7 +61,7 @@ def write_codebook_page(
 
 
 def render(codebook: Codebook, embedding: Embedding, profiles: Profiles) -> str:
-    """The page as a string."""
+    """Return the page as a string."""
     if len(profiles.clusters) != codebook.cluster_count:
         raise InputDataError(
             "profiles of another codebook",
@@ -128,12 +128,12 @@ def _row(profiles: Profiles, cluster: int, group: str, number: int) -> _Row:
 
 
 def _group(profiles: Profiles, number: int, name: str, of: tuple[int, ...]) -> _Group:
-    held = [p for p in profiles.clusters if of[p.cluster] == number]
+    members = [p for p in profiles.clusters if of[p.cluster] == number]
     return _Group(
         name,
         drawings.group_colour(number),
-        ", ".join(str(p.cluster) for p in held),
-        sum(p.keys for p in held),
-        sum(p.count for p in held),
-        sum(p.share for p in held),
+        ", ".join(str(p.cluster) for p in members),
+        sum(p.keys for p in members),
+        sum(p.count for p in members),
+        sum(p.share for p in members),
     )

@@ -26,8 +26,8 @@ _SMALL: Final = 4096  # below, umap itself compares all pairs
 
 
 @dataclass(frozen=True)
-class PlaneSettings:
-    """What decides an embedding, beside the keys.
+class EmbeddingSettings:
+    """Settings of an embedding; beside the keys, nothing else decides it.
 
     Attributes:
         seed: of the layout.
@@ -51,7 +51,7 @@ class PlaneSettings:
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """Where each key lies.
+    """The place of each key.
 
     Attributes:
         keys: uint64[n], ascending.
@@ -63,10 +63,10 @@ class Embedding:
     keys: NDArray[np.uint64] = field(repr=False)
     counts: NDArray[np.int64] = field(repr=False)
     points: NDArray[np.float32] = field(repr=False)
-    settings: PlaneSettings
+    settings: EmbeddingSettings
 
 
-def embed(released: KeyCounts, settings: PlaneSettings | None = None) -> Embedding:
+def embed(released: KeyCounts, settings: EmbeddingSettings | None = None) -> Embedding:
     """Lay out every key by its nearest keys in digit space.
 
     Counts do not weigh: a key is a kind of pixel, however frequent. Neighbours are
@@ -75,7 +75,7 @@ def embed(released: KeyCounts, settings: PlaneSettings | None = None) -> Embeddi
     Raises:
         InputDataError: not more keys than neighbours.
     """
-    chosen = settings or PlaneSettings()
+    chosen = settings or EmbeddingSettings()
     count = released.keys.size
     if count <= chosen.neighbours:
         raise InputDataError(
@@ -89,17 +89,17 @@ def embed(released: KeyCounts, settings: PlaneSettings | None = None) -> Embeddi
     return Embedding(released.keys, released.counts, _layout(digits, chosen), chosen)
 
 
-def prepare(settings: PlaneSettings | None = None) -> None:
+def prepare(settings: EmbeddingSettings | None = None) -> None:
     """Load UMAP and have it compile what it compiles anew in every process: some ten seconds.
 
     Laying out keys is as before, only sooner done; no result depends on this.
     """
-    chosen = settings or PlaneSettings()
+    chosen = settings or EmbeddingSettings()
     rng = np.random.default_rng(0)
     _layout(rng.integers(0, 22, (chosen.neighbours + 14, 8)).astype(np.float32), chosen)
 
 
-def _layout(digits: NDArray[np.float32], settings: PlaneSettings) -> NDArray[np.float32]:
+def _layout(digits: NDArray[np.float32], settings: EmbeddingSettings) -> NDArray[np.float32]:
     with warnings.catch_warnings():
         # Of optional parts that we do not use, and of transforming further points.
         warnings.filterwarnings("ignore", category=ImportWarning)
@@ -108,19 +108,19 @@ def _layout(digits: NDArray[np.float32], settings: PlaneSettings) -> NDArray[np.
         from sklearn.neighbors import NearestNeighbors
         from threadpoolctl import threadpool_limits
 
-        known: tuple[NDArray[np.int64] | None, NDArray[np.float64] | None] = (None, None)
+        precomputed: tuple[NDArray[np.int64] | None, NDArray[np.float64] | None] = (None, None)
         with threadpool_limits(1):
             if digits.shape[0] >= _SMALL:
                 search = NearestNeighbors(n_neighbors=settings.neighbours).fit(digits)
                 distances, indices = search.kneighbors(digits)
-                known = (indices, distances)
+                precomputed = (indices, distances)
             plane = umap.UMAP(
                 n_neighbors=settings.neighbours,
                 min_dist=settings.min_dist,
                 random_state=settings.seed,
                 n_jobs=1,
                 init="pca",  # repeatable, and keeps what is far apart far apart
-                precomputed_knn=known,
+                precomputed_knn=precomputed,
             )
             points = plane.fit_transform(digits)
     return np.ascontiguousarray(points, np.float32)

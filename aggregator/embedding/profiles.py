@@ -1,4 +1,4 @@
-"""What the pixels of a cluster look like: its mean along each component or band.
+"""The looks of a cluster's pixels: its mean along each component or band.
 
 Means weigh each key by its count, so they are means over pixels. A projection
 leads from digits back to bands with names; without one the components speak.
@@ -74,7 +74,7 @@ class Projection:
 
 
 def read_projection(path: Path) -> Projection:
-    """The way back to bands from JSON: of a pixel codec, or any affine one.
+    """Return the way back to bands from JSON: of a pixel codec, or any affine one.
 
     Either the codec as the plan holds it (its ``as_dict``), or ``{"names":
     [...], "matrix": [[...]], "offset": [...]}`` with one row of ``matrix`` per digit

@@ -1,4 +1,4 @@
-"""What a single update cannot show by itself: how far it goes beyond the others, and before.
+"""Comparison of updates among each other: how far one goes beyond the others, and before.
 
 Pure. Only whole updates are left out, never coordinates of one: the sum of those that
 stay is what its sites have tagged. Direction says nothing here: honest updates of one
@@ -78,15 +78,15 @@ def oversized(
     broken = {site for site, norm in norms.items() if not (math.isfinite(norm) and norm >= 0)}
     whole = {site: norm for site, norm in norms.items() if site not in broken}
     limit, why = _limit(whole, [usual for usual in history[-ROUNDS:] if usual > 0], bound)
-    found = {site: _reason(n, limit, why) for site, n in whole.items() if n > limit}
-    if 2 * len(found) > len(whole):
+    reasons = {site: _reason(n, limit, why) for site, n in whole.items() if n > limit}
+    if 2 * len(reasons) > len(whole):
         # Whoever stays would be the mean alone.
-        found = dict.fromkeys(whole, _FEW) | found
-    return found | dict.fromkeys(sorted(broken), "its update has no length")
+        reasons = dict.fromkeys(whole, _FEW) | reasons
+    return reasons | dict.fromkeys(sorted(broken), "its update has no length")
 
 
 def reference(norms: Iterable[float]) -> float:
-    """The lower median of norms, 0 of none: what a round that counts leaves to ``history``.
+    """Return the lower median of norms, 0 of none: what a round that counts leaves to ``history``.
 
     Args:
         norms: of the updates that were added.

@@ -30,7 +30,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 @dataclass(frozen=True)
 class Sender:
-    """What the aggregator knows of a site before it reads a word of its reply."""
+    """The aggregator's knowledge of a site before it reads a word of its reply."""
 
     ledger_key: PublicKey
     last_seen: Checkpoint | None
@@ -103,8 +103,8 @@ def open_reply(parcel: bytes, sender: Sender, expected: Expected) -> Reply:
 
 def _open_envelopes(parts: Mapping[str, bytes]) -> dict[str, Envelope]:
     names = [name.removesuffix(ENVELOPE_SUFFIX) for name in parts if name.endswith(ENVELOPE_SUFFIX)]
-    wanted = {name + suffix for name in names for suffix in (ENVELOPE_SUFFIX, PROOF_SUFFIX)}
-    if not names or set(parts) != wanted:
+    expected_parts = {name + suffix for name in names for suffix in (ENVELOPE_SUFFIX, PROOF_SUFFIX)}
+    if not names or set(parts) != expected_parts:
         raise RefusedError(
             "a reply must be envelopes with their proofs", got=f"{len(parts)} other parts"
         )
@@ -138,7 +138,7 @@ def _verify(
         sender.last_seen,
     )
     recorded = verified.record
-    for field, wanted, found in (
+    for field, must, got in (
         ("run", expected.run, recorded.run),
         ("round", expected.round, recorded.round),
         ("record_type", name, recorded.record_type),
@@ -146,7 +146,7 @@ def _verify(
         ("bytes", len(parts[name + ENVELOPE_SUFFIX]), recorded.bytes),
         ("arrays", describe_arrays(envelope.arrays), _recorded_arrays(verified)),
     ):
-        if wanted != found:
+        if must != got:
             raise VerificationError(
                 "the site's ledger records something else than it sent",
                 field=f"{name}: {field}",
@@ -158,7 +158,7 @@ def _verify(
 
 
 def _recorded_arrays(verified: VerifiedRecord) -> tuple[ArrayDescription, ...]:
-    """The ledger's description of the arrays, in the envelope's terms."""
+    """Return the ledger's description of the arrays, in the envelope's terms."""
     return tuple(
         ArrayDescription(array.name, array.dtype, tuple(array.shape), array.sha256)
         for array in verified.record.arrays or ()
@@ -173,14 +173,14 @@ def _only(envelopes: Mapping[str, Envelope], kind: type[RecordT]) -> RecordT | N
 
 def _check_completeness(names: set[str], code: ReplyCode, expected: Expected) -> None:
     """All records of the phase, or the number of a failure alone."""
-    wanted = (
+    required = (
         {kind.__name__ for kind in ANSWERS[expected.phase]}
         if code is ReplyCode.OK
         else {RoundReport.__name__}
     )
-    if names != wanted:
+    if names != required:
         raise RefusedError(
             "a reply is not complete",
-            expected=", ".join(sorted(wanted)),
+            expected=", ".join(sorted(required)),
             got=", ".join(sorted(names)),
         )

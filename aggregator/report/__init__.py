@@ -1,4 +1,4 @@
-"""What a coordinator looks at: the state of a run, a live view, and a page to keep.
+"""Views for a coordinator: the state of a run, a live view, and a page to keep.
 
 ``state`` folds the run's journal into one value and does no I/O; ``live``
 shows it in a terminal; ``html`` writes it, with the figures of ``figures``,

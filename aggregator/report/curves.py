@@ -48,8 +48,8 @@ def learning(state: RunState, held_out: HeldOut | None) -> Markup | None:
     panels: list[tuple[str, list[_Line]]] = []
     if held_out is not None:
         panels.append((f"{held_out.subjects} held-out subjects", _held_out_lines(state, held_out)))
-    if own := _own_lines(state):
-        panels.append(("Each site’s own evaluation", own))
+    if site_lines := _own_lines(state):
+        panels.append(("Each site’s own evaluation", site_lines))
     if not panels:
         return None
     values = [v for _, lines in panels for line in lines for _, v in line.points]
@@ -63,8 +63,8 @@ def learning(state: RunState, held_out: HeldOut | None) -> Markup | None:
         figure.draw_without_rendering()  # lays the axes out, so that labels can be kept apart
         for axes, (_, lines) in zip(row, panels, strict=True):
             _end_labels(axes, lines)
-        told = "; ".join(f"{title}: {_told(lines)}" for title, lines in panels)
-        return svg(figure, "learning", f"Mean error in mm by training rounds. {told}.")
+        summary = "; ".join(f"{title}: {_told(lines)}" for title, lines in panels)
+        return svg(figure, "learning", f"Mean error in mm by training rounds. {summary}.")
 
 
 def _held_out_lines(state: RunState, held_out: HeldOut) -> list[_Line]:
@@ -80,7 +80,7 @@ def _held_out_lines(state: RunState, held_out: HeldOut) -> list[_Line]:
 
 
 def _own_lines(state: RunState) -> list[_Line]:
-    """The federated model on each site's cases; the prior's moves when the cases change."""
+    """Return the federated model on each site's cases; the prior's moves when the cases change."""
     lines = [
         _Line(f"at {site}", points, _colour(state, site))
         for site in state.sites
@@ -161,18 +161,18 @@ def _end_labels(axes: Axes, lines: Sequence[_Line]) -> None:
 
 
 def _end_label(line: _Line, newest: int) -> str:
-    """The name and last value; says so when the curve ends before the others."""
-    at, value = line.points[-1]
-    return f"{printable(line.label)} {mm(value)} mm" + (f" after {at}" if at < newest else "")
+    """Return the name and last value; says so when the curve ends before the others."""
+    x, value = line.points[-1]
+    return f"{printable(line.label)} {mm(value)} mm" + (f" after {x}" if x < newest else "")
 
 
-def spread(at: Sequence[float], gap: float) -> list[float]:
+def spread(positions: Sequence[float], gap: float) -> list[float]:
     """Ascending positions moved as little as needed to lie ``gap`` apart.
 
     Blocks of touching labels are placed around the mean of where they want to be.
     """
     blocks: list[tuple[float, list[float]]] = []
-    for position in at:
+    for position in positions:
         blocks.append((position, [position]))
         while len(blocks) > 1:
             (low, lower), (high, upper) = blocks[-2], blocks[-1]
@@ -195,12 +195,12 @@ def sketch(state: RunState) -> Markup | None:
     x = [r.round for r in rounds]
     with mpl.rc_context(style()):
         figure = sheet(WIDTH, 230)
-        left, right = figure.subplots(1, 2)
+        fill_axes, total_axes = figure.subplots(1, 2)
         fills = [100 * r.sketch_fill for r in rounds]
         totals = [float(r.sketch_total) for r in rounds]
         for axes, y, title in (
-            (left, fills, "Cells in use (%)"),
-            (right, totals, "Keys counted"),
+            (fill_axes, fills, "Cells in use (%)"),
+            (total_axes, totals, "Keys counted"),
         ):
             quiet(axes)
             axes.set_title(title)
@@ -209,10 +209,10 @@ def sketch(state: RunState) -> Markup | None:
             axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
             axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
             axes.set_xlabel("round")
-        right.yaxis.set_major_formatter(FuncFormatter(lambda v, _: count(int(v))))
+        total_axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: count(int(v))))
         for axes, y_last, label in (
-            (left, fills[-1], percent(rounds[-1].sketch_fill)),
-            (right, totals[-1], count(rounds[-1].sketch_total)),
+            (fill_axes, fills[-1], percent(rounds[-1].sketch_fill)),
+            (total_axes, totals[-1], count(rounds[-1].sketch_total)),
         ):
             axes.annotate(
                 label,

@@ -1,8 +1,8 @@
-"""What a report may show besides the journal. All optional; nothing is guessed when absent.
+"""Additions to a report besides the journal. All optional; nothing is guessed when absent.
 
 The values are made by whoever holds the material: an evaluation on held-out
 public subjects, ledgers that a site handed over, a note on overhead. No pixel
-of a site may be put in here: ``Trajectory`` is for public demo images.
+of a site may be put in here: ``DrawnSearch`` is for public demo images.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class HeldOut:
                 expected="at least one round and one landmark",
                 got="none",
             )
-        wanted = set(self.prior_mm)
-        told = [*(errors for _, errors in self.federated), *self.local_final.values()]
-        if any(set(errors) != wanted for errors in told):
+        landmarks = set(self.prior_mm)
+        tables = [*(errors for _, errors in self.federated), *self.local_final.values()]
+        if any(set(errors) != landmarks for errors in tables):
             raise InputDataError(
                 "a held-out evaluation is not over the same landmarks throughout",
                 field="held_out",
@@ -76,7 +76,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class LedgerVerdict:
-    """What an offline verification of one site's ledger said.
+    """The words of an offline verification of one site's ledger.
 
     Attributes:
         verdict: ``intact``, or what does not hold.
@@ -95,12 +95,12 @@ class LedgerVerdict:
 
     @property
     def intact(self) -> bool:
-        """Whether everything held; any other wording counts as trouble."""
+        """True if everything held; any other wording counts as trouble."""
         return self.verdict == "intact"
 
 
 @dataclass(frozen=True, eq=False)
-class Trajectory:
+class DrawnSearch:
     """One search on a public held-out image, drawn over one slice of it.
 
     Attributes:
@@ -150,7 +150,7 @@ class ReportExtras:
 
     held_out: HeldOut | None = None
     ledgers: tuple[LedgerVerdict, ...] = ()
-    trajectory: Trajectory | None = None
+    trajectory: DrawnSearch | None = None
     sketch_shape: tuple[int, int] | None = None
     overhead: str = ""
     machine: str = ""

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from aggregator.report.extras import Trajectory
+from aggregator.report.extras import DrawnSearch
 from aggregator.report.ink import (
     FAINT,
     INK,
@@ -27,7 +27,7 @@ from aggregator.report.ink import (
     style,
     svg,
 )
-from aggregator.report.run import RoundState, RunState, SiteRound
+from aggregator.report.run import RoundSummary, RunState, SiteRound
 from aggregator.report.text import duration, mm, printable, size
 
 
@@ -76,7 +76,7 @@ def bytes_out(state: RunState) -> Markup | None:
 
 
 def _short(value: int) -> str:
-    """A size for an axis, without idle zeros: 2 MB."""
+    """Return a size for an axis, without idle zeros: 2 MB."""
     number, unit = size(value).split()
     return f"{float(number):g} {unit}"
 
@@ -109,7 +109,7 @@ def _key(axes: Axes, state: RunState) -> None:
 
 
 def timeline(state: RunState) -> Markup | None:
-    """Who trained, worked otherwise and waited; the rounds one after another, in seconds."""
+    """Draw who trained, worked otherwise and waited; round after round, in seconds."""
     if not state.rounds or not state.sites:
         return None
     spans, end = [], 0.0
@@ -126,8 +126,8 @@ def timeline(state: RunState) -> Markup | None:
             _round_name(axes, r, begin, room=lasts / max(end, 1.0) * WIDTH * 0.9)
             for place, site in enumerate(state.sites):
                 if (part := r.of(site)) is not None:
-                    at = len(state.sites) - 1 - place
-                    _bars(axes, at, begin, lasts, part, site_colour(place))
+                    row = len(state.sites) - 1 - place
+                    _bars(axes, row, begin, lasts, part, site_colour(place))
         names = [printable(s) for s in reversed(state.sites)]
         axes.set_yticks(range(len(names)), names)
         axes.tick_params(axis="y", labelcolor=INK)
@@ -138,7 +138,7 @@ def timeline(state: RunState) -> Markup | None:
         return svg(figure, "timeline", alt)
 
 
-def _so_far(state: RunState, r: RoundState) -> float:
+def _so_far(state: RunState, r: RoundSummary) -> float:
     """Seconds of a round without an end: to the newest event, or to its last answer."""
     answered = max((part.seconds for part in r.sites), default=0.0)
     if r is not state.current or state.updated_at is None:
@@ -146,8 +146,8 @@ def _so_far(state: RunState, r: RoundState) -> float:
     return max(answered, (state.updated_at - r.started_at).total_seconds())
 
 
-def _round_name(axes: Axes, r: RoundState, begin: float, room: float) -> None:
-    """A round's name above its first moment, where there is room (pixels) for it."""
+def _round_name(axes: Axes, r: RoundSummary, begin: float, room: float) -> None:
+    """Write a round's name above its first moment, where there is room (pixels) for it."""
     name = {"begin": "start", "evaluate": "eval."}.get(r.phase, str(r.round))
     if room > 4 + 7 * len(name):
         axes.annotate(
@@ -161,11 +161,11 @@ def _round_name(axes: Axes, r: RoundState, begin: float, room: float) -> None:
         )
 
 
-def _bars(axes: Axes, at: int, begin: float, lasts: float, part: SiteRound, colour: str) -> None:
+def _bars(axes: Axes, row: int, begin: float, lasts: float, part: SiteRound, colour: str) -> None:
     """Full for training, pale for the rest of the site's work, a line for waiting."""
     if part.status in ("late", "rejected", "failed"):
         axes.barh(
-            at,
+            row,
             lasts,
             left=begin,
             height=0.5,
@@ -176,7 +176,7 @@ def _bars(axes: Axes, at: int, begin: float, lasts: float, part: SiteRound, colo
         )
         axes.annotate(
             part.status,
-            (begin + lasts / 2, at + 0.28),
+            (begin + lasts / 2, row + 0.28),
             xytext=(0, 1),
             textcoords="offset points",
             ha="center",
@@ -188,15 +188,15 @@ def _bars(axes: Axes, at: int, begin: float, lasts: float, part: SiteRound, colo
         return
     work = min(part.seconds or lasts, lasts)
     train = min(part.train_s, work)
-    axes.barh(at, train, left=begin, height=0.5, color=colour)
-    axes.barh(at, work - train, left=begin + train, height=0.5, color=colour, alpha=0.35)
-    axes.plot([begin + work, begin + lasts], [at, at], color=FAINT, linewidth=1.4)
+    axes.barh(row, train, left=begin, height=0.5, color=colour)
+    axes.barh(row, work - train, left=begin + train, height=0.5, color=colour, alpha=0.35)
+    axes.plot([begin + work, begin + lasts], [row, row], color=FAINT, linewidth=1.4)
 
 
 _LEVELS = ("#56b4e9", "#f0e442", "#ff8a3d", "#ffffff")  # on grey, whatever the page's paper
 
 
-def trajectory(value: Trajectory) -> Markup:
+def trajectory(value: DrawnSearch) -> Markup:
     """One search over one slice of a public image, coloured by level."""
     left, right, bottom, top = value.extent_mm
     high, wide = abs(top - bottom), abs(right - left)
@@ -244,6 +244,6 @@ def _level_colour(level: int) -> str:
     return _LEVELS[min(max(level, 0), len(_LEVELS) - 1)]
 
 
-def level_colours(value: Trajectory) -> tuple[tuple[int, str], ...]:
-    """The levels that occur, each with its colour, for the caption."""
+def level_colours(value: DrawnSearch) -> tuple[tuple[int, str], ...]:
+    """Return the levels that occur, each with its colour, for the caption."""
     return tuple((n, _level_colour(n)) for n in sorted({p[2] for p in value.path}))

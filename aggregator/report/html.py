@@ -20,8 +20,8 @@ from markupsafe import Markup
 from aggregator.report import curves, figures, text
 from aggregator.report.extras import LedgerVerdict, ReportExtras
 from aggregator.report.ink import SITES
-from aggregator.report.landmarks import LandmarkTable, landmark_table
-from aggregator.report.run import TRAINED, RoundState, RunState, rounds_of
+from aggregator.report.landmarks import ErrorTable, landmark_table
+from aggregator.report.run import TRAINED, RoundSummary, RunState, rounds_of
 from common.schedule import PHASES
 
 _TONES = {"COMPLETED": "good", "DEGRADED": "warn", "FAILED": "bad", "": "open"}
@@ -64,7 +64,7 @@ class _LedgerRow:
 
     @property
     def more(self) -> bool:
-        """Whether more arrived than the ledger says has left."""
+        """True if more arrived than the ledger says has left."""
         return self.arrived > self.ledger.bytes_out
 
 
@@ -80,12 +80,12 @@ def write_report(path: Path, state: RunState, extras: ReportExtras | None = None
 
 
 def render(state: RunState, extras: ReportExtras) -> str:
-    """The page as a string."""
+    """Return the page as a string."""
     return _environment().get_template("report.html.j2").render(_context(state, extras))
 
 
 def summary_json(state: RunState, extras: ReportExtras | None = None) -> dict[str, object]:
-    """The run in a few numbers, for scripts.
+    """Return the run in a few numbers, for scripts.
 
     Errors (mm) are those on held-out subjects when there are any, otherwise
     the sites' own evaluations; unknown ones are None. ``bytes_out`` has one
@@ -205,21 +205,23 @@ def _banner(state: RunState, extras: ReportExtras) -> _Banner:
 
 
 def _numbers(
-    state: RunState, extras: ReportExtras, errors: LandmarkTable | None
+    state: RunState, extras: ReportExtras, errors: ErrorTable | None
 ) -> tuple[_Number, ...]:
     if not state.run:
         return ()
     numbers = []
     if errors is not None:
         mean = errors.mean
-        beside = f"from {text.mm(mean.start)} mm at the start; constant prior {text.mm(mean.prior)}"
+        context = (
+            f"from {text.mm(mean.start)} mm at the start; constant prior {text.mm(mean.prior)}"
+        )
         numbers.append(
-            _Number("federated, mean error", f"{text.mm(mean.final)} mm", beside + " mm")
+            _Number("federated, mean error", f"{text.mm(mean.final)} mm", context + " mm")
         )
     if extras.held_out and (local := extras.held_out.local):
         best, worst = min(local.values()), max(local.values())
-        beside = f"the best site; the worst {text.mm(worst)} mm"
-        numbers.append(_Number("a site alone, mean error", f"{text.mm(best)} mm", beside))
+        context = f"the best site; the worst {text.mm(worst)} mm"
+        numbers.append(_Number("a site alone, mean error", f"{text.mm(best)} mm", context))
     sites = f"{len(state.sites)} site{'s' * (len(state.sites) != 1)}, quorum {state.quorum}"
     duration = text.duration(state.elapsed_s)
     numbers.append(
@@ -269,20 +271,20 @@ def _sketch_caption(state: RunState, extras: ReportExtras) -> str:
     )
 
 
-def _name(r: RoundState) -> str:
+def _name(r: RoundSummary) -> str:
     names = {"begin": f"{r.round}, agreement", "evaluate": f"{r.round}, evaluation"}
     names |= {phase: f"{r.round}, {phase}" for phase in PHASES if phase not in (*names, "train")}
     again = f" (attempt {r.attempts})" if r.attempts > 1 else ""
     return names.get(r.phase, str(r.round)) + again
 
 
-def _bytes_row(state: RunState, r: RoundState) -> _TableRow:
+def _bytes_row(state: RunState, r: RoundSummary) -> _TableRow:
     sizes = [part.bytes if (part := r.of(site)) else None for site in state.sites]
     cells = tuple("–" if size is None else text.count(size) for size in sizes)
     return _TableRow(_name(r), cells, total=sum(size or 0 for size in sizes))
 
 
-def _time_row(state: RunState, r: RoundState) -> _TableRow:
+def _time_row(state: RunState, r: RoundSummary) -> _TableRow:
     cells = []
     for site in state.sites:
         part = r.of(site)
@@ -323,10 +325,10 @@ def _facts(state: RunState, extras: ReportExtras) -> list[tuple[str, str, bool]]
 
 def _installed() -> dict[str, str]:
     """Versions of what computed the figures on this machine."""
-    found = {"Python": platform.python_version()}
+    versions = {"Python": platform.python_version()}
     for name in ("cairn-fl", "flwr", "numpy", "matplotlib"):
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

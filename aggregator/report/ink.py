@@ -69,20 +69,20 @@ WIDTH = 1000
 _PX = 1 / 72  # one SVG user unit is one pixel of the page at full width
 
 
-def site_colour(at: int) -> str:
-    """A site's colour by its place; beyond the palette sites share a neutral one."""
-    return SITES[at] if at < len(SITES) else FAINT
+def site_colour(place: int) -> str:
+    """Return a site's colour by its place; beyond the palette sites share a neutral one."""
+    return SITES[place] if place < len(SITES) else FAINT
 
 
 def sheet(width: int, height: int) -> Figure:
-    """An empty figure of so many pixels, without background; use inside ``style``."""
+    """Return an empty figure of so many pixels, without background; use inside ``style``."""
     figure = Figure(figsize=(width * _PX, height * _PX), dpi=72, layout="constrained")
     figure.patch.set_visible(False)
     return figure
 
 
 def style() -> dict[Any, Any]:
-    """The settings that hold while a figure is made, whatever the user's own are."""
+    """Return the settings that hold while a figure is made, whatever the user's own are."""
     base = {k: v for k, v in mpl.rcParamsDefault.items() if "backend" not in k}
     return {**base, **_STYLE}
 

@@ -10,7 +10,7 @@ from aggregator.report.run import RunState, landmarks_of, mean_mm, prior_mm
 
 
 @dataclass(frozen=True)
-class Row:
+class ErrorRow:
     """Errors of one landmark, or of all, mm."""
 
     landmark: str
@@ -22,7 +22,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class LandmarkTable:
+class ErrorTable:
     """One row per landmark and their mean.
 
     Attributes:
@@ -32,13 +32,13 @@ class LandmarkTable:
     """
 
     where: str
-    rows: tuple[Row, ...]
-    mean: Row
+    rows: tuple[ErrorRow, ...]
+    mean: ErrorRow
     local: bool
     far: tuple[tuple[str, float], ...] = ()
 
 
-def landmark_table(state: RunState, extras: ReportExtras) -> LandmarkTable | None:
+def landmark_table(state: RunState, extras: ReportExtras) -> ErrorTable | None:
     """Held-out errors when there are any, otherwise the sites' own evaluations."""
     if extras.held_out is not None:
         return _held_out_table(extras.held_out)
@@ -47,21 +47,21 @@ def landmark_table(state: RunState, extras: ReportExtras) -> LandmarkTable | Non
         return None
     first, last = rounds[0].errors, rounds[-1].errors
 
-    def row(name: str, landmark: str | None) -> Row:
-        return Row(
+    def row(name: str, landmark: str | None) -> ErrorRow:
+        return ErrorRow(
             name, mean_mm(first, landmark), mean_mm(last, landmark), prior_mm(last, landmark)
         )
 
     rows = tuple(row(name, name) for name in landmarks_of(state))
     where = "each site’s own evaluation, weighted by searches"
-    return LandmarkTable(where, rows, row("mean", None), local=False)
+    return ErrorTable(where, rows, row("mean", None), local=False)
 
 
-def _held_out_table(held_out: HeldOut) -> LandmarkTable:
+def _held_out_table(held_out: HeldOut) -> ErrorTable:
     first, last = held_out.federated[0][1], held_out.federated[-1][1]
     local = list(held_out.local_final.values())
     rows = tuple(
-        Row(
+        ErrorRow(
             name,
             first[name],
             last[name],
@@ -72,7 +72,7 @@ def _held_out_table(held_out: HeldOut) -> LandmarkTable:
         for name, prior in held_out.prior_mm.items()
     )
     means = list(held_out.local.values())
-    mean = Row(
+    mean = ErrorRow(
         "mean",
         fmean(first.values()),
         fmean(last.values()),
@@ -81,4 +81,4 @@ def _held_out_table(held_out: HeldOut) -> LandmarkTable:
         max(means, default=None),
     )
     where = f"on {held_out.subjects} held-out subjects that no site trained on"
-    return LandmarkTable(where, rows, mean, bool(local), tuple(held_out.over_10mm.items()))
+    return ErrorTable(where, rows, mean, bool(local), tuple(held_out.over_10mm.items()))

@@ -75,7 +75,7 @@ _VERDICTS = {"COMPLETED": "bold green", "DEGRADED": "bold yellow", "FAILED": "bo
 
 
 def utc_now() -> datetime:
-    """The clock on the wall."""
+    """Return the clock on the wall."""
     return datetime.now(UTC)
 
 
@@ -126,9 +126,9 @@ def _follow(
     state, position = RunState(), 0
     while True:
         last_look = stop.is_set()
-        found = list(read_events(journal, position))
-        position = found[-1][0] if found else position
-        events = [event for _, event in found]
+        new_events = list(read_events(journal, position))
+        position = new_events[-1][0] if new_events else position
+        events = [event for _, event in new_events]
         state = fold(events, state)
         show(events, state)
         if (state.verdict and position > since) or last_look:
@@ -207,7 +207,7 @@ def _fields(event: Event) -> dict[str, object]:
 
 
 def status_table(state: RunState, now: datetime | None = None) -> RenderableType:
-    """The run for a terminal; ``now`` adds elapsed time and ETA while the run goes on."""
+    """Return the run for a terminal; ``now`` adds elapsed time and ETA while the run goes on."""
     if not state.run:
         return Text("no run in this journal yet", style="dim")
     return Group(_header(state, now), "", _sites(state), "", _footer(state))
@@ -233,8 +233,8 @@ def _header(state: RunState, now: datetime | None) -> Text:
     if now is not None:
         text.append(f"  ·  {duration(state.elapsed_at(now))} so far")
         if state.expected_end is not None:
-            left = max(0.0, (state.expected_end - now).total_seconds())
-            text.append(f"  ·  about {duration(left)} left")
+            remaining_s = max(0.0, (state.expected_end - now).total_seconds())
+            text.append(f"  ·  about {duration(remaining_s)} left")
     return text
 
 
@@ -293,7 +293,7 @@ def _footer(state: RunState) -> Text:
 
 
 def status_json(state: RunState, certificate: ServerCertificate | None = None) -> dict[str, object]:
-    """The run for a script: plain JSON values, lengths in mm, times in seconds.
+    """Return the run for a script: plain JSON values, lengths in mm, times in seconds.
 
     Args:
         state: of the run.

@@ -1,4 +1,4 @@
-"""What a journal says about a run, as frozen values. No I/O, no clock, no decision.
+"""A run as its journal tells it, in frozen values. No I/O, no clock, no decision.
 
 Lengths are mm, times seconds, sizes bytes. What can be derived is derived
 (``RunState.site``, ``curve``, ``expected_end``), so that no two fields can
@@ -56,7 +56,7 @@ class SiteRound:
 
 
 @dataclass(frozen=True)
-class RoundState:
+class RoundSummary:
     """One round.
 
     Attributes:
@@ -83,7 +83,7 @@ class RoundState:
     sketch_total: int = 0
 
     def of(self, site: str) -> SiteRound | None:
-        """A site's part, None when it was not asked."""
+        """Return a site's part, None when it was not asked."""
         return next((s for s in self.sites if s.site == site), None)
 
     @property
@@ -93,7 +93,7 @@ class RoundState:
 
     @property
     def troubled(self) -> tuple[SiteRound, ...]:
-        """Who was late, rejected or failed, in any attempt."""
+        """The sites that were late, rejected or failed, in any attempt."""
         now = tuple(s for s in self.sites if s.status in ("late", "rejected", "failed"))
         return self.earlier + now
 
@@ -124,7 +124,7 @@ class Incident:
 
 @dataclass(frozen=True)
 class Waiting:
-    """What a run waits for before its first orders go out, and of whom.
+    """A run's wait before its first orders go out, and for whom.
 
     Attributes:
         sites: empty when it is not known who will come.
@@ -177,7 +177,7 @@ class RunState:
     started_at: datetime | None = None
     resumed_at: datetime | None = None
     updated_at: datetime | None = None
-    rounds: tuple[RoundState, ...] = ()
+    rounds: tuple[RoundSummary, ...] = ()
     verdict: Literal["", "COMPLETED", "DEGRADED", "FAILED"] = ""
     reason: str = ""
     seconds: float = 0.0
@@ -186,13 +186,13 @@ class RunState:
     final_model: str = field(default="", repr=False)
 
     @property
-    def current(self) -> RoundState | None:
+    def current(self) -> RoundSummary | None:
         """The round that began last."""
         return self.rounds[-1] if self.rounds else None
 
     @property
     def phase(self) -> Phase | Literal["waiting", "finished"]:
-        """What the run is doing."""
+        """The run's present phase."""
         if self.verdict:
             return "finished"
         return self.current.phase if self.current and not self._interrupted else "waiting"
@@ -211,7 +211,7 @@ class RunState:
 
     @property
     def _interrupted(self) -> bool:
-        """Whether the newest round began before the run was resumed."""
+        """Tell whether the newest round began before the run was resumed."""
         return (
             self.current is not None
             and self.resumed_at is not None
@@ -233,48 +233,48 @@ class RunState:
         return self.elapsed_at(self.updated_at)
 
     def elapsed_at(self, now: datetime) -> float:
-        """The same for a run that goes on, seen at ``now``."""
+        """Return the same for a run that goes on, seen at ``now``."""
         if self.resumed_at is None:
             return self.earlier_s
         return self.earlier_s + max(0.0, (now - self.resumed_at).total_seconds())
 
     @property
     def expected_end(self) -> datetime | None:
-        """When training will be done if the rounds to come last as long as those before.
+        """Time when training will be done if the rounds to come last as long as those before.
 
         The median of the finished training rounds, so that one late site does
         not move it; None before the first has finished and after the last. Rounds of
         other work have little in common, so nothing is expected of them.
         """
         seconds = [r.seconds for r in self.rounds if r.phase == "train" and r.seconds is not None]
-        left = self.planned_rounds - self.trained
-        if self.verdict or not seconds or left <= 0 or self.current is None:
+        rounds_left = self.planned_rounds - self.trained
+        if self.verdict or not seconds or rounds_left <= 0 or self.current is None:
             return None
         since = self.current.finished_at or self.current.started_at
         if self.resumed_at is not None:
             since = max(since, self.resumed_at)
-        return since + timedelta(seconds=left * median(seconds))
+        return since + timedelta(seconds=rounds_left * median(seconds))
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
-        """Who was late, rejected or failed, in order of rounds."""
+        """The sites that were late, rejected or failed, in order of rounds."""
         return tuple(
             Incident(r.round, s.site, s.status, s.detail) for r in self.rounds for s in r.troubled
         )
 
     def why(self, most: int = 3) -> tuple[str, ...]:
-        """The incidents in words, at most so many and how many more there are."""
-        told = [
+        """Return the incidents in words, at most so many and how many more there are."""
+        reasons = [
             f"round {i.round}: {i.site} {'was late' if i.kind == 'late' else i.kind}"
             + (f" ({i.why})" if i.why else "")
             for i in self.incidents
         ]
-        if len(told) > most:
-            told[most:] = [f"and {len(told) - most} more"]
-        return tuple(told)
+        if len(reasons) > most:
+            reasons[most:] = [f"and {len(reasons) - most} more"]
+        return tuple(reasons)
 
     def site(self, name: str) -> SiteState:
-        """A site as it stands now."""
+        """Return a site as it stands now."""
         parts = [part for r in self.rounds if (part := r.of(name))]
         now = self.current.of(name) if self.current and not self._interrupted else None
         status: Status = now.status if now else "waiting"
@@ -293,7 +293,7 @@ class RunState:
         )
 
     def _awaited_of(self, site: str) -> str:
-        """Why the run waits for a site; empty when it does not."""
+        """Say why the run waits for a site; empty when it does not."""
         if self.waiting is None or site not in self.waiting.sites or self.verdict:
             return ""
         return _AWAITED_OF[self.waiting.what]
@@ -312,13 +312,13 @@ class RunState:
                 points[r.trained] = mean
         return tuple(sorted(points.items()))
 
-    def evaluated(self) -> tuple[RoundState, ...]:
-        """The rounds in which any site told its errors."""
+    def evaluated(self) -> tuple[RoundSummary, ...]:
+        """Return the rounds in which any site told its errors."""
         return tuple(r for r in self.rounds if mean_mm(r.errors) is not None)
 
 
 def rounds_of(state: RunState) -> str:
-    """What a run's rounds of work are called."""
+    """Name a run's rounds of work."""
     return "training rounds" if state.kind in TRAINED else "rounds"
 
 
@@ -328,7 +328,7 @@ def mean_mm(errors: Iterable[LandmarkError], landmark: str | None = None) -> flo
 
 
 def prior_mm(errors: Iterable[LandmarkError], landmark: str | None = None) -> float | None:
-    """The constant mean-position predictor's error in mm on the same cases, weighted alike."""
+    """Average the mean-position predictor's errors in mm on the same cases, weighted alike."""
     return _weighted(errors, landmark, "prior_um")
 
 

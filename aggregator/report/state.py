@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from aggregator.report.run import RoundState, RunState, SiteRound, Status, Waiting
+from aggregator.report.run import RoundSummary, RunState, SiteRound, Status, Waiting
 from aggregator.rounds.events import (
     Event,
     RoundFinished,
@@ -30,7 +30,7 @@ __all__ = ["RunState", "fold"]
 
 
 def fold(events: Iterable[Event], start: RunState | None = None) -> RunState:
-    """The state after ``events``; ``start`` is the state that earlier events led to."""
+    """Return the state after ``events``; ``start`` is the state that earlier events led to."""
     state = start if start is not None else RunState()
     for event in events:
         state = replace(_step(state, event), updated_at=event.ts)
@@ -85,29 +85,29 @@ def _round_started(state: RunState, event: RoundStarted) -> RunState:
     before = next(
         (r for r in state.rounds if r.round == event.round and r.phase == event.phase), None
     )
-    asked = tuple(
+    parts = tuple(
         SiteRound(site, bytes=old.bytes, records=old.records)
         if before and (old := before.of(site))
         else SiteRound(site)
         for site in event.sites
     )
     others = tuple(s for s in before.sites if s.site not in event.sites) if before else ()
-    opened = RoundState(
+    opened = RoundSummary(
         event.round,
         event.phase,
         trained=before.trained if before else state.trained,
         started_at=event.ts,
         attempts=before.attempts + 1 if before else 1,
         earlier=before.troubled if before else (),
-        sites=asked + others,
+        sites=parts + others,
     )
-    known = tuple(dict.fromkeys((*state.sites, *event.sites)))
+    sites = tuple(dict.fromkeys((*state.sites, *event.sites)))
     rest = tuple(r for r in state.rounds if r is not before)
-    return replace(state, sites=known, rounds=(*rest, opened))
+    return replace(state, sites=sites, rounds=(*rest, opened))
 
 
 def _site_event(state: RunState, event: SiteReplied | SiteRejected | SiteLate) -> RunState:
-    at, round_ = _round_of(state, event.round, None, event.ts)
+    index, round_ = _round_of(state, event.round, None, event.ts)
     old = round_.of(event.site) or SiteRound(event.site)
     match event:
         case SiteReplied():
@@ -121,12 +121,14 @@ def _site_event(state: RunState, event: SiteReplied | SiteRejected | SiteLate) -
         sites = tuple(new if s.site == event.site else s for s in round_.sites)
     else:
         sites = (*round_.sites, new)
-    known = tuple(dict.fromkeys((*state.sites, event.site)))
-    return replace(state, sites=known, rounds=_put(state.rounds, at, replace(round_, sites=sites)))
+    named = tuple(dict.fromkeys((*state.sites, event.site)))
+    return replace(
+        state, sites=named, rounds=_put(state.rounds, index, replace(round_, sites=sites))
+    )
 
 
 def _replied(old: SiteRound, event: SiteReplied) -> SiteRound:
-    """An answer; one that came after the deadline and was not used leaves the site late."""
+    """Return an answer; one that came after the deadline and was not used leaves the site late."""
     records = dict(old.records)
     for name, size in event.records.items():
         records[name] = records.get(name, 0) + size
@@ -155,7 +157,7 @@ def _replied(old: SiteRound, event: SiteReplied) -> SiteRound:
 
 
 def _round_finished(state: RunState, event: RoundFinished) -> RunState:
-    at, round_ = _round_of(state, event.round, event.phase, event.ts)
+    index, round_ = _round_of(state, event.round, event.phase, event.ts)
     seconds = event.seconds or max(0.0, (event.ts - round_.started_at).total_seconds())
     done = replace(
         round_,
@@ -165,20 +167,22 @@ def _round_finished(state: RunState, event: RoundFinished) -> RunState:
         sketch_fill=event.sketch_fill,
         sketch_total=event.sketch_total,
     )
-    return replace(state, rounds=_put(state.rounds, at, done))
+    return replace(state, rounds=_put(state.rounds, index, done))
 
 
 def _round_of(
     state: RunState, number: int, phase: Phase | None, ts: datetime
-) -> tuple[int, RoundState]:
+) -> tuple[int, RoundSummary]:
     """Place and value of the newest such round; a round nobody announced is opened here."""
-    for at in reversed(range(len(state.rounds))):
-        found = state.rounds[at]
-        if found.round == number and phase in (None, found.phase):
-            return at, found
+    for index in reversed(range(len(state.rounds))):
+        summary = state.rounds[index]
+        if summary.round == number and phase in (None, summary.phase):
+            return index, summary
     guess: Phase = phase or ("begin" if number == 0 else "train")
-    return len(state.rounds), RoundState(number, guess, state.trained, ts, attempts=0)
+    return len(state.rounds), RoundSummary(number, guess, state.trained, ts, attempts=0)
 
 
-def _put(rounds: tuple[RoundState, ...], at: int, value: RoundState) -> tuple[RoundState, ...]:
-    return (*rounds[:at], value, *rounds[at + 1 :])
+def _put(
+    rounds: tuple[RoundSummary, ...], index: int, value: RoundSummary
+) -> tuple[RoundSummary, ...]:
+    return (*rounds[:index], value, *rounds[index + 1 :])

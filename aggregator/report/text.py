@@ -33,7 +33,7 @@ def duration(seconds: float) -> str:
 
 
 def mm(value: float | None) -> str:
-    """A distance without its unit, two decimals; an en dash when there is none."""
+    """Return a distance without its unit, two decimals; an en dash when there is none."""
     return "–" if value is None else f"{value:.2f}"
 
 
@@ -43,7 +43,7 @@ def count(value: int) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share of 1 as 12.3 %."""
+    """Return a share of 1 as 12.3 %."""
     return "–" if share is None else f"{100 * share:.1f} %"
 
 
@@ -53,12 +53,12 @@ def moment(value: datetime | None) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without anything that moves a cursor, breaks a line or turns the reading order."""
+    """Strip a text of all that moves a cursor, breaks a line or turns the reading order."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def word(value: str) -> str:
-    """A value for ``key=value`` lines: quoted when it is not one plain word, ASCII only."""
+    """Return a value for ``key=value`` lines: quoted when it is not one plain word, ASCII only."""
     clean = printable(value)
     plain = clean.isascii() and clean and not set(clean) & set(" \"'=\\")
     return clean if plain else json.dumps(clean)

@@ -1,4 +1,4 @@
-"""What the work of a run wants asked of the sites in a step, before it is written as an order."""
+"""A run's demands on the sites in a step, before they are written as an order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Ask:
-    """What an order holds beside run, round, phase, plan, roster and the last sum.
+    """The content of an order beside run, round, phase, plan, roster and the last sum.
 
     Attributes:
         codec: canonical JSON of the codec of pixels.

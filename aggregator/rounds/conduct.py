@@ -26,7 +26,7 @@ from aggregator.rounds.events import (
     SitesAwaited,
     read_events,
 )
-from aggregator.rounds.exchange import Exchange, Terms, pause
+from aggregator.rounds.exchange import SiteExchange, Terms, pause
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Transport
 from aggregator.rounds.work import Ask, make_work
@@ -61,7 +61,7 @@ class Conductor:
         self._work = make_work(self.store)
         self._roster = self._settle_roster()
         admitted = self.federation.admitted()
-        self._exchange = Exchange(
+        self._exchange = SiteExchange(
             self.store,
             self.transport,
             {e.site: admitted[e.site] for e in self._roster if e.site in admitted},
@@ -95,10 +95,10 @@ class Conductor:
         return self._finish(self._course.reason, ExitCode.OK)
 
     def _settle_roster(self) -> tuple[RosterEntry, ...]:
-        """Who may take part: every site admitted when the run began, in order of name."""
-        known = self.store.roster()
-        if known is not None:
-            return known
+        """Settle who may take part: every site admitted when the run began, in order of name."""
+        settled = self.store.roster()
+        if settled is not None:
+            return settled
         roster = tuple(
             RosterEntry(
                 site=name,
@@ -111,7 +111,7 @@ class Conductor:
         return roster
 
     def _recall(self) -> None:
-        """What an interrupted run had come to: its rounds that count, and its blemishes."""
+        """Recall what an interrupted run had come to: its rounds that count, and its blemishes."""
         self._course.finished = sorted(set(self.store.finished_rounds()))
         for _, event in read_events(self.store.journal):
             if isinstance(event, SiteRejected):
@@ -155,16 +155,16 @@ class Conductor:
         """Until who was wanted is online and has the federation key; a quorum when time is up."""
         options = self.store.options()
         began = self.clock()
-        told: tuple[str, tuple[str, ...]] | None = None
+        announced: tuple[str, tuple[str, ...]] | None = None
         while True:
             online = set(self.transport.nodes().values()) & set(self._exchange.sites)
             waited = self.clock() - began
             lacking = self._awaited(online, options.min_sites)
             if lacking is None or waited >= options.wait_s:
                 break
-            if lacking != told:
+            if lacking != announced:
                 self.store.record(SitesAwaited(what=lacking[0], sites=lacking[1]))
-                told = lacking
+                announced = lacking
             self.sleep(pause(waited))
         if len(online) < self._plan.rounds.quorum:
             raise UnreachableError(
@@ -174,9 +174,9 @@ class Conductor:
                 advice="Ask the sites to run `cairn-site check`",
             )
 
-    def _awaited(self, online: set[str], wanted: int) -> tuple[Awaited, tuple[str, ...]] | None:
-        """What is waited for, and of whom; None when the run may begin."""
-        if len(online) < wanted:
+    def _awaited(self, online: set[str], min_sites: int) -> tuple[Awaited, tuple[str, ...]] | None:
+        """Say what is waited for, and of whom; None when the run may begin."""
+        if len(online) < min_sites:
             return "online", tuple(sorted(set(self._exchange.sites) - online))
         if self._course.finished:
             return None  # the key that the run began with
@@ -200,7 +200,7 @@ class Conductor:
         return merged
 
     def _ask(self, step: Step, state: RoundState | None, ask: Ask) -> dict[str, Reply]:
-        """The accepted answers to a step's order."""
+        """Return the accepted answers to a step's order."""
         terms = Terms(
             self._first_link if state is None else state.link,
             state.agreement.key_id if state else None,
@@ -211,7 +211,7 @@ class Conductor:
         return self._exchange.ask(step, self._order(step, state, ask), terms)
 
     def _merge(self, step: Step, start: RoundState, replies: dict[str, Reply]) -> RoundState:
-        """What follows from a step's answers, and from their sum where they have one."""
+        """Merge a step's answers, by their sum where they have one."""
         kinds = [kind.__name__ for kind in SUMMED.get(step.phase, ())]
         if not kinds:
             return replace(self._work.merge(step, start, replies, None), link=start.link)
@@ -238,7 +238,7 @@ class Conductor:
         )
 
     def _is_the_sum_refused(self, replies: dict[str, Reply]) -> bool:
-        """Whether most of those who answered say that the sum they were sent does not hold."""
+        """Tell whether most of those who answered say that the sum they were sent does not hold."""
         refusing = len(self._exchange.refusing_the_sum())
         return refusing > len(replies)
 

@@ -31,7 +31,7 @@ Verdict = Literal["COMPLETED", "DEGRADED", "FAILED"]
 
 @dataclass(frozen=True)
 class Step:
-    """What to ask of the sites next."""
+    """The next request to the sites."""
 
     round: int
     phase: Phase
@@ -44,7 +44,7 @@ def schedule(plan: FederationPlan) -> list[Step]:
 
 @dataclass(frozen=True)
 class Agreement:
-    """What round 0 settled: the name of the federation key and of the quantiser."""
+    """The agreement of round 0: the name of the federation key and of the quantiser."""
 
     key_id: str
     codec: str
@@ -65,7 +65,7 @@ class Course:
     blemishes: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
     def step(self) -> Step | None:
-        """The next round, or None when the run is over."""
+        """Return the next round, or None when the run is over."""
         following = self.finished[-1] + 1 if self.finished else 0
         return next((step for step in schedule(self.plan) if step.round == following), None)
 
@@ -112,7 +112,7 @@ class Course:
             )
 
     def close(self, step: Step, accepted: int) -> None:
-        """A round is over and what it came to is on disk.
+        """Close a round of which the outcome is on disk.
 
         Raises:
             UnreachableError: as ``require_quorum``.
@@ -142,7 +142,7 @@ def _rounds(numbers: Sequence[int]) -> str:
 
 
 def agree(claims: dict[str, tuple[str | None, str | None]]) -> tuple[Agreement, set[str]]:
-    """What most sites say of their sketches, and the sites that say otherwise.
+    """Find what most sites say of their sketches, and the sites that say otherwise.
 
     Args:
         claims: (key id, codec) by site.

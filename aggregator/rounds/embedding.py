@@ -33,10 +33,10 @@ def check_attached(plan: FederationPlan, codec: bytes, codebook: bytes) -> None:
     Raises:
         InputDataError: another digest, no codec or codebook, or other groups.
     """
-    asked = plan.embed
+    section = plan.embed
     for name, data, digest in (
-        ("codec", codec, asked.codec),
-        ("codebook", codebook, asked.codebook),
+        ("codec", codec, section.codec),
+        ("codebook", codebook, section.codebook),
     ):
         if sha256_hex(data) != digest:
             raise InputDataError(
@@ -47,13 +47,13 @@ def check_attached(plan: FederationPlan, codec: bytes, codebook: bytes) -> None:
                 advice="Write the file's digest into the plan, or take the other file",
             )
     read_codec(codec.decode("utf-8", "replace"))
-    found = Codebook.from_bytes(codebook, codec=asked.codec).group_names
-    if found != asked.groups:
+    groups = Codebook.from_bytes(codebook, codec=section.codec).group_names
+    if groups != section.groups:
         raise InputDataError(
             "the codebook has other groups than the plan",
             field="embed.groups",
-            expected=", ".join(found) or "a labelled codebook",
-            got=", ".join(asked.groups),
+            expected=", ".join(groups) or "a labelled codebook",
+            got=", ".join(section.groups),
         )
 
 

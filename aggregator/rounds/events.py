@@ -129,7 +129,7 @@ class SiteLate(_Event):
 
 
 class RoundFinished(_Event):
-    """What a round came to is on disk.
+    """A round's outcome is on disk.
 
     Attributes:
         model_sha256: digest of the outcome: of the averaged weights, or of what a run

@@ -32,7 +32,7 @@ from common.ledger.notes import Checkpoint, parse_note
 from common.ledger.proof import cosign
 from common.model import weight_shapes
 from common.wire.codes import EXPLANATIONS, ReplyCode
-from common.wire.expected import Expected, Floors
+from common.wire.expected import Expected, RecordFloors
 from common.wire.orders import SIGNATURE_CONTEXT
 from common.wire.parcel import wrap
 from common.wire.transport import ORDER, RECEIPT, SIGNATURE, sum_part
@@ -43,7 +43,7 @@ SHORTEST_APPROVAL_S, LONGEST_APPROVAL_S = 1.0, 30.0
 
 @dataclass(frozen=True)
 class Terms:
-    """What round 0 and the run so far have settled; None where they have not yet.
+    """Terms that round 0 and the run so far have settled; None where they have not yet.
 
     Attributes:
         key_id: of the sites' sketches.
@@ -62,7 +62,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why an answer is not accepted, until it is known whether the site is asked again.
+    """The reason why an answer is not accepted, until the site may be asked again.
 
     Attributes:
         code: the site's or the courier's own number; None if the answer did not hold,
@@ -77,7 +77,7 @@ class Refusal:
 
 
 @dataclass
-class Exchange:
+class SiteExchange:
     """The sites of one run and the way to them.
 
     Attributes:
@@ -116,24 +116,24 @@ class Exchange:
         Raises:
             RefusedError: the sites' answers contradict each other and nobody can tell who is right.
         """
-        asked = set(self.sites) - self.excluded
+        addressed = set(self.sites) - self.excluded
         self._refused = {}
         self.store.record(
             RoundStarted(
                 round=step.round,
                 phase=step.phase,
                 order_bytes=len(order) + len(terms.state.sum if terms.state else b""),
-                sites=tuple(sorted(asked)),
+                sites=tuple(sorted(addressed)),
             )
         )
-        replies = self._gather(step, order, terms, asked)
-        if behind := self._said(ReplyCode.BEHIND):
-            for site in behind:
+        replies = self._gather(step, order, terms, addressed)
+        if lagging := self._said(ReplyCode.BEHIND):
+            for site in lagging:
                 self.answered.pop(site, None)
-            replies |= self._gather(step, order, terms, behind)
+            replies |= self._gather(step, order, terms, lagging)
         if step.phase == "begin":
             replies |= self._until_approved(step, order, terms)
-        self._note_the_rest(step, asked - replies.keys())
+        self._note_the_rest(step, addressed - replies.keys())
         for site, reason in self._odd(step, replies, terms).items():
             self.reject(step, site, reason)
             del replies[site]
@@ -148,12 +148,14 @@ class Exchange:
         self.store.record(SiteRejected(round=step.round, site=site, reason=reason, bytes=size))
         self.course.blemish(step.round, site, f"was rejected: {reason}")
 
-    def _gather(self, step: Step, order: bytes, terms: Terms, asked: set[str]) -> dict[str, Reply]:
+    def _gather(
+        self, step: Step, order: bytes, terms: Terms, addressed: set[str]
+    ) -> dict[str, Reply]:
         """One order out, and what came back and was accepted until the deadline."""
         began = self.clock()
-        for site in asked:
+        for site in addressed:
             self._refused.pop(site, None)
-        online = {n: site for n, site in self.transport.nodes().items() if site in asked}
+        online = {n: site for n, site in self.transport.nodes().items() if site in addressed}
         deadline = self.store.plan().rounds.deadline_s
         parcels = {n: self._parcel(step, order, s, terms.beside) for n, s in online.items()}
         self.transport.send(parcels, deadline)
@@ -172,18 +174,18 @@ class Exchange:
     def _until_approved(self, step: Step, order: bytes, terms: Terms) -> dict[str, Reply]:
         """Ask again, ever less often, where a person has to approve the plan."""
         began, replies = self.clock(), dict[str, Reply]()
-        told: set[str] = set()
+        announced: set[str] = set()
         while waiting := self._said(ReplyCode.PLAN_WAITS):
             waited = self.clock() - began
             if waited >= self.store.options().approval_s:
                 break
-            if waiting != told:
+            if waiting != announced:
                 sites = tuple(sorted(waiting))
                 self.store.record(SitesAwaited(what="approval", sites=sites))
-                told = waiting
+                announced = waiting
             self.sleep(approval_pause(waited))
             replies |= self._gather(step, order, terms, waiting)
-        if told:
+        if announced:
             self.store.record(SitesAwaited(what="approval", sites=()))
         return replies
 
@@ -212,8 +214,10 @@ class Exchange:
         rest = {site: reply for site, reply in replies.items() if site not in strayed}
         return strayed | self.work.odd(step, terms.state, rest)
 
-    def _parcel(self, step: Step, order: bytes, site: str, beside: Mapping[str, bytes]) -> bytes:
-        """An order for one site, with its newest receipt and the sums that it lacks."""
+    def _parcel(
+        self, step: Step, order: bytes, site: str, attachments: Mapping[str, bytes]
+    ) -> bytes:
+        """Return an order for one site, with its newest receipt and the sums that it lacks."""
         parts = {ORDER: order, SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order)}
         receipt = self.sites[site].checkpoint_file
         if receipt.exists():
@@ -222,12 +226,12 @@ class Exchange:
             total = self.store.sum_of(number)
             if total is not None:
                 parts[sum_part(number)] = total
-        return wrap({**parts, **beside})
+        return wrap({**parts, **attachments})
 
     def _take(
         self, step: Step, site: str, arrival: Arrival, terms: Terms, began: float
     ) -> Reply | None:
-        """What a node sent for its site, if it is accepted."""
+        """Take what a node sent for its site, if it is accepted."""
         seconds = self.clock() - began
         if arrival.parcel is None:
             self._refused[site] = Refusal(arrival.code, seconds=seconds)
@@ -267,7 +271,7 @@ class Exchange:
             phase=step.phase,
             plan=plan,
             shapes=weight_shapes(plan),
-            floors=Floors.of(plan),
+            floors=RecordFloors.of(plan),
             key_id=terms.key_id,
             codec=terms.codec,
             samples=self.caps[site],
@@ -307,7 +311,7 @@ class Exchange:
 
 
 def pause(waited: float) -> float:
-    """How long to wait before asking again: a tenth of the time waited so far, within bounds.
+    """Choose the wait before asking again: a tenth of the time waited so far, within bounds.
 
     Every question costs the SuperLink some 20 ms of processor time; asking five times a second
     through long rounds took more of a small machine than anything else here.
@@ -316,12 +320,12 @@ def pause(waited: float) -> float:
 
 
 def approval_pause(waited: float) -> float:
-    """How long until a site is asked again whether its people have approved the plan."""
+    """Choose the wait until a site is asked again whether its people have approved the plan."""
     return min(max(waited / 10, SHORTEST_APPROVAL_S), LONGEST_APPROVAL_S)
 
 
 def last_seen(site: AdmittedSite) -> Checkpoint | None:
-    """The newest checkpoint of a site that was cosigned, or None before the first."""
+    """Return the newest checkpoint of a site that was cosigned, or None before the first."""
     if not site.checkpoint_file.exists():
         return None
     return parse_note(site.checkpoint_file.read_bytes()).checkpoint

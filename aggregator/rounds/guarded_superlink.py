@@ -26,7 +26,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 def may_pass(path: str, client: str | None, server: str | None) -> bool:
-    """Whether a request is answered.
+    """Tell whether a request is answered.
 
     Args:
         path: of the request.
@@ -65,8 +65,8 @@ class SitesOnly:
 
 
 def _host(scope: Scope, end: str) -> str | None:
-    found = scope.get(end)
-    return str(found[0]) if found else None
+    address = scope.get(end)
+    return str(address[0]) if address else None
 
 
 def install() -> None:

@@ -110,7 +110,7 @@ class PixelWork:
         self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
     ) -> RoundState:
         """See ``Work``."""
-        asked = self._plan.pixels
+        section = self._plan.pixels
         if step.phase == "recover":
             return self._keep(step, state, replies)
         if total is None:
@@ -119,10 +119,10 @@ class PixelWork:
             return self._add(step, state, total.group(PixelSketches.__name__).summand)
         statistics = total.group(PixelStatistics.__name__).summand
         if step.phase == "survey":
-            codec = fit_survey(asked, survey_of(asked, statistics))
+            codec = fit_survey(section, survey_of(section, statistics))
         else:
             widest = read_component_codec(self._document(state))
-            codec = fit_ranges(asked, widest, ranges_of(widest, statistics))
+            codec = fit_ranges(section, widest, ranges_of(widest, statistics))
         return self._with_codec(step, state, codec_text(codec))
 
     def sketched(self, state: RoundState) -> tuple[float, int]:
@@ -136,7 +136,7 @@ class PixelWork:
         return RoundState(step.round, state.agreement, documents=documents, digest=sha256_hex(data))
 
     def _add(self, step: Step, state: RoundState, merged: Summand) -> RoundState:
-        """The merged tables lie in the round's sum; here stands what people ask of them."""
+        """Note what people ask of the merged tables, which lie in the round's sum."""
         facts = {
             COUNTED: merged.counts["pixels"],
             FILLED: int(np.count_nonzero(merged.arrays["full"])),
@@ -150,7 +150,7 @@ class PixelWork:
         )
 
     def _keep(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
-        """What the sites agree on, as the file that ``cairn-aggregator codebook build`` reads."""
+        """Write the sites' agreement as the file that ``cairn-aggregator codebook build`` reads."""
         first = replies[min(replies)].envelopes["HeavyHitters"]
         keys: NDArray[np.int64] = np.asarray(first.arrays["keys"], np.int64)
         if keys.size == 0:

@@ -82,9 +82,9 @@ class GridTransport:
         return arrivals
 
     def _push(self, parcels: Mapping[int, bytes]) -> None:
-        left = max(1.0, self._deadline - self._clock())
+        remaining_s = max(1.0, self._deadline - self._clock())
         messages = [
-            Message(_content(parcel), node, MESSAGE_TYPE, ttl=left)
+            Message(_content(parcel), node, MESSAGE_TYPE, ttl=remaining_s)
             for node, parcel in parcels.items()
         ]
         identifiers = list(self._grid.push_messages(messages))
@@ -114,7 +114,7 @@ def _content(parcel: bytes) -> RecordDict:
 
 
 def _arrival(node: int, message: Message) -> Arrival:
-    """A parcel, a courier's number, or what Flower says when it lost the message."""
+    """Return a parcel, a courier's number, or what Flower says when it lost the message."""
     if not message.has_content():
         return Arrival(node, None, ReplyCode.NO_ANSWER)
     arrays = message.content.array_records.get(RECORD)

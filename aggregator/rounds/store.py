@@ -36,7 +36,7 @@ APPROVAL_S = 3 * 86_400.0
 
 @dataclass(frozen=True)
 class RoundState:
-    """What the next round starts from.
+    """The state that the next round starts from.
 
     Attributes:
         round: that it is the outcome of.
@@ -59,7 +59,7 @@ class RoundState:
     sum: bytes = b""
 
     def below(self, file: str) -> dict[str, Array]:
-        """The arrays of one file, by name."""
+        """Return the arrays of one file, by name."""
         prefix = file + "/"
         return {
             n.removeprefix(prefix): array
@@ -74,7 +74,7 @@ def within(file: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
 
 
 class RunOptions(BaseModel):
-    """What the coordinator asked for beside the plan.
+    """The coordinator's wishes beside the plan.
 
     Attributes:
         min_sites: sites to wait for before round 0.
@@ -135,11 +135,11 @@ class RunStore:
         return cls(folder)
 
     def plan(self) -> FederationPlan:
-        """The run's plan."""
+        """Return the run's plan."""
         return parse_plan(json.loads((self.folder / "plan.json").read_bytes()))
 
     def options(self) -> RunOptions:
-        """What the coordinator asked for beside the plan."""
+        """Read the coordinator's wishes beside the plan."""
         return RunOptions.model_validate_json((self.folder / "options.json").read_bytes())
 
     def record(self, event: Event) -> None:
@@ -159,7 +159,7 @@ class RunStore:
             replace_durably(folder / f"{sha256_hex(data)}.{suffix}", data)
 
     def attached(self, name: str) -> bytes:
-        """A document that the run was made with.
+        """Return a document that the run was made with.
 
         Raises:
             InputDataError: it was made without.
@@ -230,19 +230,19 @@ class RunStore:
             ) from error
 
     def sum_of(self, round_: int) -> bytes | None:
-        """The sum of a finished round, for a site that missed it; None where it has none."""
+        """Return the sum of a finished round, for a site that missed it; None where it has none."""
         try:
             return (self.round_folder(round_) / SUM_FILE).read_bytes()
         except FileNotFoundError:
             return None
 
     def roster(self) -> tuple[RosterEntry, ...] | None:
-        """The sites that may take part, as the run began; None before that."""
+        """Return the sites that may take part, as the run began; None before that."""
         try:
-            found = json.loads((self.folder / ROSTER_FILE).read_bytes())
+            entries = json.loads((self.folder / ROSTER_FILE).read_bytes())
         except FileNotFoundError:
             return None
-        return tuple(RosterEntry.model_validate(entry) for entry in found)
+        return tuple(RosterEntry.model_validate(entry) for entry in entries)
 
     def save_roster(self, roster: Sequence[RosterEntry]) -> None:
         """Write who may take part; it does not change while the run lives."""
@@ -250,7 +250,7 @@ class RunStore:
         replace_durably(self.folder / ROSTER_FILE, canonical_json(entries))
 
     def finished_rounds(self) -> list[int]:
-        """Rounds that count, by the journal."""
+        """List the rounds that count, by the journal."""
         return [
             event.round
             for _, event in read_events(self.journal)
@@ -258,7 +258,7 @@ class RunStore:
         ]
 
     def model_file(self, round_: int) -> Path:
-        """The model after a round."""
+        """Return the model after a round."""
         return self.round_folder(round_) / MODEL_FILE
 
 

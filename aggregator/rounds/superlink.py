@@ -6,15 +6,12 @@ The only module here that uses internal modules of the pinned flwr release.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from functools import cache
 from types import TracebackType
 from typing import Self
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
-from flwr.cli.build import build_fab_from_disk
 from flwr.common.serde import fab_to_proto, user_config_to_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
@@ -28,15 +25,8 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
-from aggregator.rounds.app_digest import APP_FOLDER
+from aggregator.rounds.app_digest import app_bundle
 from common.errors import CairnError, RefusedError, UnreachableError
-
-
-@cache
-def app_bundle() -> tuple[bytes, str]:
-    """The app as Flower bundles it, and its SHA-256: constant for a release."""
-    bundle = build_fab_from_disk(APP_FOLDER)
-    return bundle, hashlib.sha256(bundle).hexdigest()
 
 
 class SuperLink:
@@ -75,7 +65,7 @@ class SuperLink:
         return {node.public_key: (node.node_id, node.status) for node in response.nodes_info}
 
     def online(self, keys: Mapping[str, ec.EllipticCurvePublicKey]) -> set[str]:
-        """Which of the named keys belong to a courier that is connected now."""
+        """Name the keys that belong to a courier that is connected now."""
         nodes = self.nodes()
         absent = (0, "")
         return {
@@ -121,7 +111,7 @@ class SuperLink:
             raise _explain(error) from error
 
     def has_ended(self, run_id: int) -> bool:
-        """Whether Flower holds a run to be over."""
+        """Tell whether Flower holds a run to be over."""
         try:
             response = self._client.ListRuns(ListRunsRequest(run_id=run_id))
         except httpx.HTTPError as error:

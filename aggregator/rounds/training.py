@@ -31,7 +31,7 @@ START_FILE: Final = "start.safetensors"
 
 
 def read_start(plan: FederationPlan, data: bytes) -> Weights:
-    """The weights of the model that a plan starts from.
+    """Return the weights of the model that a plan starts from.
 
     Raises:
         InputDataError: not the model that the plan names.
@@ -111,7 +111,7 @@ class TrainingWork:
     def merge(
         self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
     ) -> RoundState:
-        """What follows from a training round's sum; after an evaluation the same as before."""
+        """Apply a training round's sum; after an evaluation everything stays as before."""
         model, history = model_of(state), _history(state)
         if total is not None:
             model = advance(model, self._plan, total)
@@ -146,13 +146,13 @@ def _norms(replies: Mapping[str, Reply]) -> dict[str, float]:
 
 
 def _history(state: RoundState) -> list[float]:
-    """What the last rounds' updates were usually long, oldest first."""
+    """List how long the last rounds' updates usually were, oldest first."""
     names = sorted(name for name in state.facts if name.startswith(USUAL))
     return [float(state.facts[name]) for name in names]
 
 
 def model_of(state: RoundState) -> ModelState:
-    """The model of a state that ``TrainingWork`` made."""
+    """Return the model of a state that ``TrainingWork`` made."""
     table = state.arrays.get(TABLE)
     return ModelState(
         {n: np.asarray(a, np.float32) for n, a in state.below(MODEL).items()},

@@ -1,4 +1,4 @@
-"""How orders reach the couriers and replies come back, without saying by what."""
+"""The way of orders to the couriers and of replies back, without saying by what."""
 
 from __future__ import annotations
 
@@ -28,4 +28,4 @@ class Transport(Protocol):
         """Send one parcel to each node; earlier orders are no longer waited for."""
 
     def receive(self) -> Sequence[Arrival]:
-        """What has come back for the last orders since the last call; does not wait."""
+        """Return what has come back for the last orders since the last call; does not wait."""

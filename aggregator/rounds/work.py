@@ -1,4 +1,4 @@
-"""What a plan's kind does in a run: what it asks, what it merges, what it keeps.
+"""The work of a plan's kind in a run: what it asks, what it merges, what it keeps.
 
 One small module per kind behind one interface; the conductor knows no other
 difference between a run of training and one of pixels. None of them does I/O,
@@ -37,10 +37,10 @@ class Work(Protocol):
         """Digest of what the run starts from: of weights, or of how pixels become keys."""
 
     def start(self, agreement: Agreement) -> RoundState:
-        """The state after round 0."""
+        """Return the state after round 0."""
 
     def ask(self, step: Step, state: RoundState | None) -> Ask:
-        """What the order of a step holds."""
+        """Write what the order of a step holds."""
 
     def codec(self, step: Step, state: RoundState | None) -> str | None:
         """Identity that the sites' records must name; None before round 0 has settled it."""
@@ -57,7 +57,7 @@ class Work(Protocol):
     def merge(
         self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
     ) -> RoundState:
-        """The state after a step.
+        """Return the state after a step.
 
         Args:
             step: that was taken.
@@ -74,7 +74,7 @@ class Work(Protocol):
 
 
 def make_work(store: RunStore) -> Work:
-    """The work of a run's plan."""
+    """Return the work of a run's plan."""
     plan = store.plan()
     if plan.kind == "pixels":
         return PixelWork(plan)

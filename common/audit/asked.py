@@ -1,4 +1,4 @@
-"""What a site was asked, by whom it was agreed to, and beside whom: read from its ledger.
+"""A ledger's account of what a site was asked, by whom it was agreed to, and beside whom.
 
 Plans and orders lie in the ledger's archive under their SHA-256, so nothing here is
 believed that does not hash to what a verified record names. Reads only.
@@ -50,9 +50,9 @@ class Word:
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``; without what it is not about."""
-        found = {name: getattr(self, name) for name in ("seq", "event", "person", "ts")}
+        fields = {name: getattr(self, name) for name in ("seq", "event", "person", "ts")}
         about = {"peer": self.peer, "peer_key": self.peer_key}
-        return found | {name: value for name, value in about.items() if value is not None}
+        return fields | {name: value for name, value in about.items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class PlanAsked:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a ledger says of plans and people.
+class AskedAndAgreed:
+    """A ledger's plans and people.
 
     Attributes:
         plans: every plan named, first named first.
@@ -122,7 +122,9 @@ class Asked:
         }
 
 
-def what_was_asked(audited: Audited, chosen: Iterable[LedgerRecord] | None = None) -> Asked:
+def what_was_asked(
+    audited: Audited, chosen: Iterable[LedgerRecord] | None = None
+) -> AskedAndAgreed:
     """Plans and people of a ledger.
 
     Args:
@@ -134,11 +136,11 @@ def what_was_asked(audited: Audited, chosen: Iterable[LedgerRecord] | None = Non
     fingerprints = dict.fromkeys(r.plan_fingerprint for r in named if r.plan_fingerprint)
     plans = tuple(_plan(layout, fingerprint, records) for fingerprint in fingerprints)
     peers = tuple(_word(r) for r in records if r.event in ("CONFIRM", "FORGET"))
-    return Asked(plans, peers, _known(peers))
+    return AskedAndAgreed(plans, peers, _known(peers))
 
 
 def from_archive(layout: Layout, digest: str) -> bytes | None:
-    """Archived bytes with this SHA-256; None without a file.
+    """Read archived bytes with this SHA-256; None without a file.
 
     Raises:
         ValueError: other bytes lie under that name.
@@ -187,11 +189,11 @@ def _word(record: LedgerRecord) -> Word:
 
 
 def _known(words: Iterable[Word]) -> dict[str, str]:
-    """Who stands confirmed: the newest word about a site counts."""
-    known: dict[str, str] = {}
+    """Name the sites that stand confirmed: the newest word about a site counts."""
+    confirmed: dict[str, str] = {}
     for word in words:
         if word.event == "CONFIRM":
-            known[word.peer or ""] = word.peer_key or ""
+            confirmed[word.peer or ""] = word.peer_key or ""
         else:
-            known.pop(word.peer or "", None)
-    return known
+            confirmed.pop(word.peer or "", None)
+    return confirmed

@@ -17,7 +17,7 @@ from common.audit.order import read_order
 from common.audit.people import print_asked, print_order
 from common.audit.report import render_report
 from common.audit.table import print_records
-from common.cli import echo_json, json_option, run
+from common.cli import complete, echo_json, json_option, run
 from common.errors import ExitCode, InputDataError, UsageError
 from common.ledger.records import EVENTS
 
@@ -58,7 +58,7 @@ _CHECKPOINT = click.option(
 )
 
 
-@click.group()
+@click.group("cairn-audit")
 def cli() -> None:
     """Check what left a site, from its ledger and public keys alone.
 
@@ -175,8 +175,8 @@ def show(
     ]
     if as_json:
         records = [record.model_dump(mode="json", exclude_none=True) for record in chosen]
-        asked = what_was_asked(audited, chosen).as_dict()
-        echo_json({"verdict": verdict_dict(audited), "records": records} | asked)
+        agreed = what_was_asked(audited, chosen).as_dict()
+        echo_json({"verdict": verdict_dict(audited), "records": records} | agreed)
     else:
         print_records(audited.verdict.site or ledger.name, chosen)
         print_asked(what_was_asked(audited, chosen))
@@ -244,19 +244,22 @@ def _show_order(ctx: click.Context, audited: Audited, prefix: str, *, as_json: b
     _exit_unless_passed(ctx, audited)
 
 
+complete(cli)
+
+
 def main() -> NoReturn:
     """Entry point of ``cairn-audit``."""
     run(cli)
 
 
-def _one_each(given: tuple[Path, ...], ledgers: int, option: str) -> list[Path | None]:
-    if given and len(given) != ledgers:
+def _one_each(paths: tuple[Path, ...], ledgers: int, option: str) -> list[Path | None]:
+    if paths and len(paths) != ledgers:
         raise UsageError(
             f"{option} is given once for each ledger, in their order",
             expected=f"{ledgers}",
-            got=f"{len(given)}",
+            got=f"{len(paths)}",
         )
-    return list(given) if given else [None] * ledgers
+    return list(paths) if paths else [None] * ledgers
 
 
 def _single(keys: tuple[Path, ...]) -> Path | None:

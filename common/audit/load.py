@@ -36,7 +36,7 @@ class Key:
         return f"{self.public.fingerprint} ({origin})"
 
     def as_dict(self) -> dict[str, object]:
-        """The same for ``--json``."""
+        """Return the same for ``--json``."""
         return {"fingerprint": self.public.fingerprint, "from_ledger": self.from_ledger}
 
 
@@ -97,7 +97,7 @@ def audit(
 
 
 def verdict_line(audited: Audited) -> str:
-    """The verdict in one line: ``site-a: 412 records, chain intact, 3 rounds, 30.1 MB out``."""
+    """Put the verdict in a line: ``site-a: 412 records, chain intact, 3 rounds, 30.1 MB out``."""
     verdict = audited.verdict
     name = verdict.site or str(audited.folder)
     if verdict.broken is not None:
@@ -117,7 +117,7 @@ def verdict_line(audited: Audited) -> str:
 
 
 def detail_lines(audited: Audited) -> list[str]:
-    """What stands under the verdict: keys, receipts, payloads, warnings."""
+    """List the lines under the verdict: keys, receipts, payloads, warnings."""
     verdict = audited.verdict
     totals = verdict.totals
     lines = [f"key {audited.key.describe()}"]
@@ -147,7 +147,7 @@ def detail_lines(audited: Audited) -> list[str]:
 
 
 def verdict_dict(audited: Audited) -> dict[str, object]:
-    """The verdict for ``--json``."""
+    """Return the verdict for ``--json``."""
     verdict = audited.verdict
     totals = verdict.totals
     broken = verdict.broken
@@ -188,10 +188,10 @@ def verdict_dict(audited: Audited) -> dict[str, object]:
     }
 
 
-def _key(given: Path | None, own: Path) -> Key | None:
-    if given is not None:
-        return Key(read_public_key(given), from_ledger=False)
-    return Key(read_public_key(own), from_ledger=True) if own.exists() else None
+def _key(option: Path | None, default: Path) -> Key | None:
+    if option is not None:
+        return Key(read_public_key(option), from_ledger=False)
+    return Key(read_public_key(default), from_ledger=True) if default.exists() else None
 
 
 def _records(layout: Layout, believable: int) -> tuple[LedgerRecord, ...]:

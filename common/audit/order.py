@@ -48,7 +48,7 @@ class ArchivedOrder:
 
     @property
     def sound(self) -> bool:
-        """Whether it was signed by the aggregator and says what its records say."""
+        """True if it was signed by the aggregator and says what its records say."""
         return self.signature == "holds" and not self.disagreements
 
     def as_dict(self) -> dict[str, object]:
@@ -63,7 +63,7 @@ class ArchivedOrder:
 
 
 def read_order(audited: Audited, prefix: str) -> ArchivedOrder:
-    """The order whose digest begins with ``prefix``, from the archive.
+    """Return the order whose digest begins with ``prefix``, from the archive.
 
     Raises:
         UsageError: too few digits, or none or several orders begin like that.
@@ -98,15 +98,15 @@ def _find(audited: Audited, prefix: str) -> str:
             got="another word",
         )
     digests = dict.fromkeys(r.order_sha256 for r in audited.records if r.order_sha256)
-    found = [digest for digest in digests if digest.startswith(prefix)]
-    if len(found) != 1:
+    matches = [digest for digest in digests if digest.startswith(prefix)]
+    if len(matches) != 1:
         raise UsageError(
-            "no record answers such an order" if not found else "several orders begin like that",
+            "no record answers such an order" if not matches else "several orders begin like that",
             field="--order",
             expected="the beginning of exactly one order's digest",
-            got=f"{len(found)} orders",
+            got=f"{len(matches)} orders",
         )
-    return found[0]
+    return matches[0]
 
 
 def _bytes(audited: Audited, digest: str) -> bytes:
@@ -157,8 +157,8 @@ def _facts(
     facts.append(("deadline", f"{said.get('deadline_s')} s"))
     facts += _roster(said.get("roster"))
     facts.append(("sum", str(said.get("sum") or "none: this round begins from none")))
-    told = {"v", "message", "run", "round", "phase", "plan", "deadline_s", "roster", "sum"}
-    for name in sorted(said.keys() - told):
+    covered = {"v", "message", "run", "round", "phase", "plan", "deadline_s", "roster", "sum"}
+    for name in sorted(said.keys() - covered):
         value = said[name]
         spelt = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         cut = spelt if len(spelt) <= _LONGEST else f"{spelt[:_LONGEST]}… ({len(spelt):,} letters)"
@@ -184,12 +184,12 @@ def _roster(entries: object) -> list[tuple[str, str]]:
 
 def _signature(audited: Audited, naming: list[LedgerRecord], data: bytes) -> Signature:
     """Every signature that a record keeps of this order must hold, and there must be one."""
-    kept = {record.order_signature for record in naming if record.order_signature}
-    if not kept:
+    signatures = {record.order_signature for record in naming if record.order_signature}
+    if not signatures:
         return "unrecorded"
     if audited.witness is None:
         return "no witness key"
-    for signature in kept:
+    for signature in signatures:
         try:
             audited.witness.public.verify(bytes.fromhex(signature), SIGNATURE_CONTEXT + data)
         except VerificationError:
@@ -198,8 +198,8 @@ def _signature(audited: Audited, naming: list[LedgerRecord], data: bytes) -> Sig
 
 
 def _disagreements(said: dict[str, object], plan: bytes, naming: list[LedgerRecord]) -> list[str]:
-    """Where a record says another run, round, phase or plan than the order it names."""
-    found = []
+    """List where a record says another run, round, phase or plan than the order it names."""
+    disagreements = []
     for record in naming:
         values = {
             "run": (record.run, said.get("run")),
@@ -207,9 +207,9 @@ def _disagreements(said: dict[str, object], plan: bytes, naming: list[LedgerReco
             "phase": (record.phase, said.get("phase")),
             "plan": (record.plan_fingerprint, sha256_hex(plan)),
         }
-        found += [
+        disagreements += [
             f"record #{record.seq} says another {name} than the order"
             for name, (recorded, ordered) in values.items()
             if recorded is not None and recorded != ordered
         ]
-    return found
+    return disagreements

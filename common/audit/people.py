@@ -1,4 +1,4 @@
-"""What was asked and who agreed, for the terminal and for the page; both say the same."""
+"""Orders and agreements for the terminal and for the page; both say the same."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from html import escape
 
 import click
 
-from common.audit.asked import SAYS, Asked, PlanAsked, Word
+from common.audit.asked import SAYS, AskedAndAgreed, PlanAsked, Word
 from common.audit.load import Audited
 from common.audit.order import ArchivedOrder
 from common.cli import shown
@@ -24,9 +24,9 @@ SIGNATURES = {
 }
 
 
-def print_asked(asked: Asked) -> None:
+def print_asked(account: AskedAndAgreed) -> None:
     """Every plan in words, with who agreed to it, and whom people of the site know."""
-    for plan in asked.plans:
+    for plan in account.plans:
         click.echo(f"\nPlan {plan.says}")
         for line in decision_lines(plan.words):
             click.echo(f"  {line}")
@@ -35,15 +35,15 @@ def print_asked(asked: Asked) -> None:
         else:
             show_facts(facts_of(plan.plan))
             show_words(in_words(plan.plan))
-    if asked.peers:
+    if account.peers:
         click.echo("\nOther sites that people of this site know")
-        for line in peer_lines(asked):
+        for line in peer_lines(account):
             click.echo(f"  {line}")
     click.echo()
 
 
 def print_order(audited: Audited, order: ArchivedOrder) -> None:
-    """An order's words, its plan in words, and what its signature is worth."""
+    """Print an order's words, its plan in words, and what its signature is worth."""
     records = ", ".join(f"#{seq}" for seq in order.records)
     click.echo(f"Order {order.digest} of {audited.verdict.site}, named by records {records}")
     show_facts(order.facts)
@@ -57,7 +57,7 @@ def print_order(audited: Audited, order: ArchivedOrder) -> None:
 
 
 def decision_lines(words: Iterable[Word]) -> list[str]:
-    """Who said what about a plan, oldest first."""
+    """Tell who said what about a plan, oldest first."""
     lines = [
         f"{_DECIDED[word.event]} by {shown(word.person)}, {word.ts} (record #{word.seq})"
         for word in words
@@ -65,22 +65,22 @@ def decision_lines(words: Iterable[Word]) -> list[str]:
     return lines or [f"approved by {_NOBODY}"]
 
 
-def peer_lines(asked: Asked) -> list[str]:
-    """Who confirmed or forgot which site, oldest first, and who is known at the end."""
+def peer_lines(account: AskedAndAgreed) -> list[str]:
+    """Tell who confirmed or forgot which site, oldest first, and who is known at the end."""
     lines = []
-    for word in asked.peers:
+    for word in account.peers:
         did = "confirmed" if word.event == "CONFIRM" else "forgotten"
         key = "" if word.peer_key is None else f", ledger key {word.peer_key}"
         lines.append(
             f"{word.peer} {did} by {shown(word.person)}, {word.ts} (record #{word.seq}){key}"
         )
-    return [*lines, f"known now: {', '.join(sorted(asked.known)) or 'none'}"]
+    return [*lines, f"known now: {', '.join(sorted(account.known)) or 'none'}"]
 
 
-def asked_html(asked: Asked) -> str:
-    """The same as part of a page; everything from a ledger is escaped."""
-    parts = [_plan_html(plan) for plan in asked.plans]
-    people = "".join(f"<li>{escape(line)}</li>" for line in peer_lines(asked))
+def asked_html(account: AskedAndAgreed) -> str:
+    """Return the same as part of a page; everything from a ledger is escaped."""
+    parts = [_plan_html(plan) for plan in account.plans]
+    people = "".join(f"<li>{escape(line)}</li>" for line in peer_lines(account))
     return (
         ("".join(parts) or "<p>No record names a plan.</p>")
         + "<h2>Other sites that people of this site know</h2>"

@@ -74,7 +74,7 @@ _HEADINGS = (
 
 
 def render_report(audited: Audited, now: datetime) -> str:
-    """The whole page as text.
+    """Return the whole page as text.
 
     Args:
         audited: the ledger after its audit.

@@ -1,4 +1,4 @@
-"""What left a site, as a table for the terminal. Only records that verified come here."""
+"""A table for the terminal of what left a site. Only records that verified come here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def print_records(site: str, records: Iterable[LedgerRecord]) -> None:
 
 
 def record_cells(record: LedgerRecord) -> tuple[str, ...]:
-    """The nine cells of a record: the same in the terminal and in the report."""
+    """Return the nine cells of a record: the same in the terminal and in the report."""
     return (
         str(record.seq),
         record.ts,
@@ -50,7 +50,7 @@ def record_cells(record: LedgerRecord) -> tuple[str, ...]:
 
 
 def describe(record: LedgerRecord) -> str:
-    """What was asked, decided, sent or refused: a record in a few words."""
+    """Describe a record in a few words: asked, decided, sent or refused."""
     parts: list[str] = []
     if record.phase is not None:
         parts.append(record.phase)

@@ -35,7 +35,7 @@ _AUTHORITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 def create_authority(
     name: str, *, days: int = AUTHORITY_DAYS, now: datetime | None = None
 ) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    """A new certificate authority (EC P-256) that may sign servers and nothing below them.
+    """Make a new certificate authority (EC P-256) that may sign servers and nothing below them.
 
     Args:
         name: its common name, at most 64 plain characters.
@@ -73,7 +73,7 @@ def issue_server_certificate(
     days: int = SERVER_DAYS,
     now: datetime | None = None,
 ) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
-    """A server key (EC P-256) and its certificate, good for exactly ``host_names``.
+    """Return a server key (EC P-256) and its certificate, good for exactly ``host_names``.
 
     Args:
         ca_key: the authority's key.
@@ -150,12 +150,12 @@ def parse_certificate(data: bytes) -> x509.Certificate:
         InputDataError: none, or more than one.
     """
     try:
-        found = x509.load_pem_x509_certificates(data)
+        certificates = x509.load_pem_x509_certificates(data)
     except ValueError as error:
         raise _not_a("certificate", "one PEM certificate") from error
-    if len(found) != 1:
-        raise _not_a("certificate", "one PEM certificate", got=f"{len(found)}")
-    return found[0]
+    if len(certificates) != 1:
+        raise _not_a("certificate", "one PEM certificate", got=f"{len(certificates)}")
+    return certificates[0]
 
 
 def write_certificate(path: Path, certificate: x509.Certificate) -> None:
@@ -207,12 +207,12 @@ def read_tls_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def generate_node_key() -> ec.EllipticCurvePrivateKey:
-    """A courier's node key: EC P-384."""
+    """Return a courier's node key: EC P-384."""
     return ec.generate_private_key(ec.SECP384R1())
 
 
 def node_public_line(key: ec.EllipticCurvePrivateKey | ec.EllipticCurvePublicKey) -> str:
-    """The public half as one OpenSSH line, ``ecdsa-sha2-nistp384 AAAA…``, without a comment."""
+    """Write the public half as a line of OpenSSH, ``ecdsa-sha2-nistp384 AAAA…``, uncommented."""
     public = key.public_key() if isinstance(key, ec.EllipticCurvePrivateKey) else key
     return public.public_bytes(
         serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
@@ -278,7 +278,7 @@ def certificate_builder(
     now: datetime | None,
     no_later_than: datetime | None = None,
 ) -> x509.CertificateBuilder:
-    """What all certificates of a federation have in common; a serial number nobody can guess.
+    """Begin a certificate as all of a federation begin, with a serial number nobody can guess.
 
     Raises:
         InputDataError: an impossible validity, or an authority that has expired.

@@ -54,7 +54,7 @@ class ClientName:
 
 
 def generate_client_key() -> ec.EllipticCurvePrivateKey:
-    """A TLS client key (EC P-256)."""
+    """Return a TLS client key (EC P-256)."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
@@ -66,7 +66,7 @@ def create_signing_request(key: ec.EllipticCurvePrivateKey, name: str) -> bytes:
 
 
 def requested_key(signing_request: bytes) -> ec.EllipticCurvePublicKey:
-    """The public key of a signing request, whose sender holds the private half.
+    """Return the public key of a signing request, whose sender holds the private half.
 
     What else the request asks for is ignored: the authority decides it.
 
@@ -106,7 +106,7 @@ def issue_client_certificate(
     days: int,
     now: datetime | None = None,
 ) -> x509.Certificate:
-    """A certificate with which ``client`` may open connections, and nothing else.
+    """Return a certificate with which ``client`` may open connections, and nothing else.
 
     Args:
         ca_key: the authority's key.
@@ -146,10 +146,10 @@ def client_of(certificate: x509.Certificate) -> ClientName:
     """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        found = names.value.get_values_for_type(x509.UniformResourceIdentifier)
+        uris = names.value.get_values_for_type(x509.UniformResourceIdentifier)
     except x509.ExtensionNotFound:
-        found = []
-    match = _URN.fullmatch(found[0]) if len(found) == 1 else None
+        uris = []
+    match = _URN.fullmatch(uris[0]) if len(uris) == 1 else None
     if match is not None:
         for role in get_args(Role):
             if match[1] == role and _NAME.fullmatch(match[2]):
@@ -158,7 +158,7 @@ def client_of(certificate: x509.Certificate) -> ClientName:
         "not a client certificate of a federation",
         field="certificate",
         expected="one URI urn:cairn:ROLE:NAME",
-        got=f"{len(found)} other names",
+        got=f"{len(uris)} other names",
     )
 
 

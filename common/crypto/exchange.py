@@ -74,12 +74,12 @@ class OpeningKey:
 
     @classmethod
     def generate(cls) -> Self:
-        """A new key from the operating system's randomness."""
+        """Make a new key from the operating system's randomness."""
         return cls(X25519PrivateKey.generate())
 
     @property
     def public(self) -> SealingKey:
-        """What may be told to others."""
+        """The half that may be told to others."""
         return SealingKey(self.secret.public_key().public_bytes_raw())
 
 

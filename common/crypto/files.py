@@ -1,4 +1,4 @@
-"""How a secret lies on disk: written once, for its owner alone, refused when others can read it.
+"""Secrets on disk: written once, for their owner alone, refused when others can read them.
 
 Nothing here may overwrite a file, follow a half-written one, or quote a byte of
 a secret in an error.
@@ -74,7 +74,7 @@ def write_public(path: Path, data: bytes) -> None:
 
 
 def read_secret(path: Path) -> bytes:
-    """The bytes of a secret file.
+    """Return the bytes of a secret file.
 
     Raises:
         InputDataError: absent, not a plain file, too large, or open to group or others.
@@ -83,7 +83,7 @@ def read_secret(path: Path) -> bytes:
 
 
 def read_public(path: Path) -> bytes:
-    """The bytes of a public key or certificate file.
+    """Return the bytes of a public key or certificate file.
 
     Raises:
         InputDataError: absent, not a plain file, or too large.

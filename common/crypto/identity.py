@@ -119,12 +119,12 @@ class SigningKey:
 
     @classmethod
     def generate(cls) -> Self:
-        """A new identity from the operating system's randomness."""
+        """Make a new identity from the operating system's randomness."""
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
     def from_seed(cls, seed: bytes) -> Self:
-        """The identity of a 32-byte RFC 8032 seed; for frozen vectors and key ceremonies.
+        """Return the identity of a 32-byte RFC 8032 seed; for frozen vectors and key ceremonies.
 
         Raises:
             InputDataError: another length.
@@ -136,7 +136,7 @@ class SigningKey:
         return cls(Ed25519PrivateKey.from_private_bytes(seed))
 
     def sign(self, data: bytes) -> bytes:
-        """The 64-byte signature over ``data``; the same data gives the same signature."""
+        """Return the 64-byte signature over ``data``; the same data gives the same signature."""
         return self._secret.sign(data)
 
     def to_pem(self) -> bytes:

@@ -59,7 +59,7 @@ class FederationKey:
 
     @classmethod
     def generate(cls) -> Self:
-        """A new key from the operating system's randomness."""
+        """Make a new key from the operating system's randomness."""
         return cls(secrets.token_bytes(KEY_BYTES))
 
     @cached_property

@@ -30,7 +30,7 @@ _SIGN_CONTEXT = b"cairn federation key hand-over v1\n"
 
 @dataclass(frozen=True)
 class Label:
-    """What is written on a box, and what it opens under; nothing in it is secret.
+    """The words on a box, without which it does not open; none of them is secret.
 
     Attributes:
         federation: its name.
@@ -55,7 +55,7 @@ class Label:
 
 
 def seal(key: FederationKey, receiver: SealingKey, label: Label) -> bytes:
-    """A box of 64 bytes; never the same twice.
+    """Return a box of 64 bytes; never the same twice.
 
     Raises:
         VerificationError: the label names another key, or the receiver's key is no key.
@@ -69,7 +69,7 @@ def seal(key: FederationKey, receiver: SealingKey, label: Label) -> bytes:
 
 
 def open_box(box: bytes, opening: OpeningKey, label: Label) -> FederationKey:
-    """The key inside.
+    """Return the key inside.
 
     Raises:
         VerificationError: sealed to somebody else, under another label, changed on
@@ -90,7 +90,7 @@ def open_box(box: bytes, opening: OpeningKey, label: Label) -> FederationKey:
 
 
 def sign_box(box: bytes, label: Label, sender: SigningKey) -> bytes:
-    """The sender's signature over a box and its label, 64 bytes."""
+    """Return the sender's signature over a box and its label, 64 bytes."""
     return sender.sign(_signed(box, label))
 
 

@@ -36,8 +36,8 @@ _CERTIFICATE_PROBLEMS = {
 
 
 @dataclass(frozen=True)
-class Peer:
-    """Where a desk is, and what proves that it is the federation's.
+class DeskAddress:
+    """A desk's address, and what proves that it is the federation's.
 
     Attributes:
         address: host:port.
@@ -58,7 +58,7 @@ class Peer:
         return host.strip("[]"), int(port)
 
 
-def greet(peer: Peer) -> None:
+def greet(desk: DeskAddress) -> None:
     """Connect once over TLS 1.3 and hang up: is somebody there, and is it the federation?
 
     Raises:
@@ -67,14 +67,14 @@ def greet(peer: Peer) -> None:
         InputDataError: the authority is no certificate.
     """
     try:
-        context = ssl.create_default_context(cadata=peer.authority.decode("ascii"))
+        context = ssl.create_default_context(cadata=desk.authority.decode("ascii"))
     except (ssl.SSLError, UnicodeDecodeError, ValueError) as error:
         raise InputDataError(
             "not a certificate", field="authority", expected="PEM", got="another text"
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["h2"])
-    host, port = peer.host_and_port
+    host, port = desk.host_and_port
     try:
         with (
             socket.create_connection((host, port), timeout=CONNECT_S) as plain,
@@ -84,7 +84,7 @@ def greet(peer: Peer) -> None:
     except ssl.SSLCertVerificationError as error:
         raise VerificationError(
             "the server is not the federation's",
-            field=peer.address,
+            field=desk.address,
             expected="a certificate by the authority of the invite, for this host",
             got=_CERTIFICATE_PROBLEMS.get(error.verify_code, "a certificate by another authority"),
             advice="Compare address and CA fingerprint with the coordinator by telephone",
@@ -92,7 +92,7 @@ def greet(peer: Peer) -> None:
     except ssl.SSLError as error:
         raise VerificationError(
             "the server does not speak as the federation's does",
-            field=peer.address,
+            field=desk.address,
             expected="TLS 1.3",
             got=(error.reason or type(error).__name__).lower().replace("_", " "),
             advice="Check host and port with the coordinator",
@@ -100,7 +100,7 @@ def greet(peer: Peer) -> None:
     except (OSError, OverflowError, UnicodeError) as error:
         raise UnreachableError(
             "the aggregator cannot be reached",
-            field=peer.address,
+            field=desk.address,
             expected="an answer within 3 s",
             got=_why(error),
             advice="Check the address; outbound connections to it must be allowed",
@@ -108,24 +108,24 @@ def greet(peer: Peer) -> None:
 
 
 @contextmanager
-def connected(peer: Peer) -> Iterator[grpc.Channel]:
-    """A channel to a desk that was looked at first; closed at the end.
+def connected(desk: DeskAddress) -> Iterator[grpc.Channel]:
+    """Open a channel to a desk that was looked at first; closed at the end.
 
     What a call on it raises comes out as the error that the desk meant.
 
     Raises:
         CairnError: of ``greet``, or of the desk.
     """
-    greet(peer)
+    greet(desk)
     credentials = grpc.ssl_channel_credentials(
-        peer.authority, peer.key or None, peer.certificate or None
+        desk.authority, desk.key or None, desk.certificate or None
     )
-    with grpc.secure_channel(peer.address, credentials, options=_OPTIONS) as channel, told(peer):
+    with grpc.secure_channel(desk.address, credentials, options=_OPTIONS) as channel, told(desk):
         yield channel
 
 
 @contextmanager
-def told(peer: Peer) -> Iterator[None]:
+def told(desk: DeskAddress) -> Iterator[None]:
     """Turn what a call raises into the error that the desk meant.
 
     Raises:
@@ -134,7 +134,7 @@ def told(peer: Peer) -> Iterator[None]:
     try:
         yield
     except grpc.RpcError as failure:
-        raise error_of(failure, peer.address) from failure
+        raise error_of(failure, desk.address) from failure
 
 
 def _why(error: Exception) -> str:

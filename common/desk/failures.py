@@ -31,7 +31,7 @@ _STATUS: Final[dict[type[CairnError], grpc.StatusCode]] = {
 
 
 def status_of(error: CairnError) -> grpc.StatusCode:
-    """The nearest gRPC status. ``UNAVAILABLE`` is left to the network itself."""
+    """Return the nearest gRPC status. ``UNAVAILABLE`` is left to the network itself."""
     for cls in type(error).__mro__:
         if cls in _STATUS:
             return _STATUS[cls]
@@ -39,12 +39,12 @@ def status_of(error: CairnError) -> grpc.StatusCode:
 
 
 def metadata_of(error: CairnError) -> tuple[tuple[str, bytes], ...]:
-    """What travels beside the status."""
+    """List what travels beside the status."""
     return ((METADATA_KEY, json.dumps(error.as_dict()).encode()),)
 
 
 def error_of(failure: Exception, address: str) -> CairnError:
-    """The failure as the other end meant it; ``failure`` is what a call raised."""
+    """Return the failure as the other end meant it; ``failure`` is what a call raised."""
     if not isinstance(failure, grpc.Call):
         return InternalError("a call failed", field=address, got=type(failure).__name__)
     for key, value in failure.trailing_metadata() or ():
@@ -68,10 +68,10 @@ def error_of(failure: Exception, address: str) -> CairnError:
 
 def _rebuild(value: bytes, address: str) -> CairnError:
     try:
-        told = json.loads(value)
-        cls = _CLASSES[told["error"]]
-        words = {n: str(told.get(n, "")) for n in ("field", "expected", "got", "advice")}
-        return cls(str(told["problem"]), **words)
+        fields = json.loads(value)
+        cls = _CLASSES[fields["error"]]
+        words = {n: str(fields.get(n, "")) for n in ("field", "expected", "got", "advice")}
+        return cls(str(fields["problem"]), **words)
     except (ValueError, KeyError, TypeError, AttributeError):
         return InternalError(
             "the aggregator's desk answered with an unreadable error", field=address

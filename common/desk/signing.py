@@ -1,4 +1,4 @@
-"""How a site signs what it asks at the desk, and how the desk checks it.
+"""Signatures of sites on what they ask at the desk, and the desk's check of them.
 
 A signature names the federation, the method, the site, a moment and a nonce, so
 that it serves no other purpose and no second time. Signing proves who asks;
@@ -33,7 +33,7 @@ class RequestSigner(Protocol):
     kind: desk_pb2.RequestKey.ValueType
 
     def sign(self, data: bytes) -> bytes:
-        """The signature over ``data``."""
+        """Return the signature over ``data``."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class TlsSigner:
 
 
 def now_ms() -> int:
-    """This machine's clock, milliseconds since 1970."""
+    """Read this machine's clock, milliseconds since 1970."""
     return time.time_ns() // 1_000_000
 
 
@@ -77,7 +77,7 @@ def sign_request(
     *,
     unix_ms: int | None = None,
 ) -> desk_pb2.SignedRequest:
-    """A request that only this site can make, now.
+    """Return a request that only this site can make, now.
 
     Args:
         federation: its name.
@@ -99,7 +99,7 @@ def sign_request(
 
 
 def signed_bytes(federation: str, method: str, request: desk_pb2.SignedRequest) -> bytes:
-    """What the signature of ``request`` is over."""
+    """Return the bytes that the signature of ``request`` is over."""
     return CONTEXT + canonical_json(
         {
             "body_sha256": sha256_hex(request.body),

@@ -1,4 +1,4 @@
-"""Where background ends and tissue begins, found in the merged histogram of intensities.
+"""The border between background and tissue, found in the merged histogram of intensities.
 
 A histogram of all sites goes in, one number comes out; no pixel is seen here.
 """

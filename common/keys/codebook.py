@@ -79,7 +79,7 @@ class Codebook:
     def make(
         cls, digits: MixedRadix, keys: ArrayLike, clusters: ArrayLike, codec: str = ""
     ) -> Self:
-        """A codebook without groups, from keys in any order.
+        """Return a codebook without groups, from keys in any order.
 
         Args:
             digits: how a key is read.
@@ -98,12 +98,12 @@ class Codebook:
 
     @cached_property
     def cluster_count(self) -> int:
-        """How many clusters there are."""
+        """Number of clusters."""
         return int(self.clusters.max()) + 1
 
     @property
     def labelled(self) -> bool:
-        """Whether every cluster belongs to a named group."""
+        """True if every cluster belongs to a named group."""
         return bool(self.group_names)
 
     def __repr__(self) -> str:
@@ -117,7 +117,7 @@ class Codebook:
         return hash(self.digest)
 
     def label(self, groups: Mapping[int, str], order: Sequence[str] = ()) -> Self:
-        """The same codebook with every cluster in a named group.
+        """Return the same codebook with every cluster in a named group.
 
         Args:
             groups: name of each cluster's group; several clusters may share one.
@@ -174,20 +174,8 @@ class Codebook:
         """
         if not self.labelled:
             raise unusable("groups", "named", "clusters without groups", "Label it first")
-        found: NDArray[np.uint8] = np.array(self.group_of, np.uint8)[self.lookup(keys)]
-        return found
-
-    def indicator(self, keys: ArrayLike, group: str) -> NDArray[np.uint8]:
-        """1 where a key belongs to ``group``, else 0: the binary state, uint64[n] -> uint8[n].
-
-        Raises:
-            InputDataError: as ``groups``, or there is no such group.
-        """
-        if group not in self.group_names:
-            names = ", ".join(self.group_names) or "a labelled codebook"
-            raise unusable("group", names, "another name")
-        wanted = self.group_names.index(group)
-        return np.equal(self.groups(keys), wanted).astype(np.uint8)
+        groups: NDArray[np.uint8] = np.array(self.group_of, np.uint8)[self.lookup(keys)]
+        return groups
 
     def require_codec(self, identity: str) -> None:
         """Refuse to be used for keys of another codec.

@@ -1,4 +1,4 @@
-"""What a codebook must be to be one: every check, and the limits, in one place.
+"""The rules of a codebook: every check, and the limits, in one place.
 
 Called by ``codebook`` alone, when one is made or read and when keys are looked up. No
 codebook is made here, and a refusal never quotes a key.
@@ -27,7 +27,7 @@ I32 = NDArray[np.int32]
 
 
 def unusable(what: str, expected: str, got: str, advice: str = "") -> InputDataError:
-    """The refusal of a codebook: which part, and what it should be."""
+    """Return the refusal of a codebook: which part, and what it should be."""
     return InputDataError(
         "unusable codebook", field=what, expected=expected, got=got, advice=advice
     )
@@ -58,19 +58,19 @@ def checked_keys(digits: MixedRadix, keys: U64, clusters: ArrayLike) -> tuple[U6
     Raises:
         InputDataError: not ascending keys of the codec, or ids with a gap.
     """
-    known, ids = np.array(keys), np.array(clusters)
+    unique, ids = np.array(keys), np.array(clusters)
     if (
-        known.ndim != 1
-        or known.dtype != np.uint64
-        or ids.shape != known.shape
+        unique.ndim != 1
+        or unique.dtype != np.uint64
+        or ids.shape != unique.shape
         or ids.dtype.kind not in "ui"
     ):
-        raise unusable("keys and clusters", "uint64[n] and integers[n]", kinds(known, ids))
-    if not 1 <= known.size <= MAX_KEYS:
-        raise unusable("keys", f"1 to {MAX_KEYS} keys", f"{known.size} keys")
-    if not (known[1:] > known[:-1]).all():
+        raise unusable("keys and clusters", "uint64[n] and integers[n]", kinds(unique, ids))
+    if not 1 <= unique.size <= MAX_KEYS:
+        raise unusable("keys", f"1 to {MAX_KEYS} keys", f"{unique.size} keys")
+    if not (unique[1:] > unique[:-1]).all():
         raise unusable("keys", "ascending, each once", "repeats or another order")
-    if int(known[-1]) >= digits.size:
+    if int(unique[-1]) >= digits.size:
         raise unusable("keys", f"below {digits.size}", "a key of another codec")
     count = int(ids.max()) + 1
     if ids.min() < 0 or count > MAX_CLUSTERS or np.unique(ids).size != count:
@@ -80,8 +80,8 @@ def checked_keys(digits: MixedRadix, keys: U64, clusters: ArrayLike) -> tuple[U6
             f"{np.unique(ids).size} ids from {int(ids.min())} to {count - 1}",
         )
     fixed = ids.astype(np.int32)
-    known.flags.writeable = fixed.flags.writeable = False
-    return known, fixed
+    unique.flags.writeable = fixed.flags.writeable = False
+    return unique, fixed
 
 
 def check_groups(names: tuple[str, ...], of: tuple[int, ...], clusters: int) -> None:

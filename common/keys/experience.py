@@ -116,7 +116,7 @@ class ExperienceCodec:
         return self.digits.encode(np.concatenate(columns, axis=1))
 
     def decode(self, keys: ArrayLike) -> Experiences:
-        """The quantised experiences behind ``keys``; encoding them gives the same keys.
+        """Return the quantised experiences behind ``keys``; encoding them gives the same keys.
 
         Args:
             keys: uint64[n].

@@ -126,7 +126,7 @@ class KeyCounts:
 
 
 def read_key_counts(path: Path) -> KeyCounts:
-    """The keys and counts in a file.
+    """Return the keys and counts in a file.
 
     Raises:
         InputDataError: no such file, too large, or not of this form.
@@ -142,7 +142,7 @@ def read_key_counts(path: Path) -> KeyCounts:
 
 
 def _metadata(data: bytes) -> bytes:
-    """The one metadata entry, from the head of the file."""
+    """Return the one metadata entry, from the head of the file."""
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + min(length, 1 << 16)])
     return bytes(header["__metadata__"][KIND].encode("utf-8"))

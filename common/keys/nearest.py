@@ -1,4 +1,4 @@
-"""Where a key stands among known keys: at itself, or at the nearest in digit space, exactly.
+"""The place of a key among known keys: itself, or the nearest in digit space, exactly.
 
 The compiled part of codebooks. A hash table finds the known keys. For any other
 a balanced tree of boxes over the known points is searched, passing over boxes
@@ -54,9 +54,9 @@ class NearestKey:
         if absent:
             unseen = np.flatnonzero(places < 0)
             distinct, back = np.unique(keys[unseen], return_inverse=True)
-            found = self._search(distinct)
-            places[unseen] = found[back]
-            self._remember(distinct, found)
+            indices = self._search(distinct)
+            places[unseen] = indices[back]
+            self._remember(distinct, indices)
         return places
 
     def _search(self, keys: U64) -> I32:
@@ -64,11 +64,11 @@ class NearestKey:
             if self._tree is None:
                 self._tree = NearestPoint(self._digits.decode(self._known).astype(np.int32))
             tree = self._tree
-        found = np.empty(keys.size, np.int32)
+        indices = np.empty(keys.size, np.int32)
         for start in range(0, keys.size, _SEARCH):
             queries = self._digits.decode(keys[start : start + _SEARCH]).astype(np.int32)
-            found[start : start + _SEARCH] = tree.find(queries)
-        return found
+            indices[start : start + _SEARCH] = tree.find(queries)
+        return indices
 
     def _remember(self, keys: U64, places: I32) -> None:
         """Keep new answers, where they are many enough to be worth a new table."""
@@ -98,13 +98,13 @@ class _Table:
 
     def match(self, keys: U64) -> tuple[I32, int]:
         """Place of each key, -1 for the absent, and how many are absent."""
-        found = np.empty(keys.size, np.int32)
-        absent: int = _match(_plain(keys), self._slots, self._held, self._shift, found)
-        return found, absent
+        indices = np.empty(keys.size, np.int32)
+        absent: int = _match(_plain(keys), self._slots, self._held, self._shift, indices)
+        return indices, absent
 
 
 def _plain(keys: U64) -> U64:
-    """A read-only view or copy of one layout: one compiled kernel for every caller."""
+    """Return a read-only view or copy of one layout: one compiled kernel for every caller."""
     view = np.ascontiguousarray(keys).view()
     view.flags.writeable = False
     return view
@@ -196,15 +196,15 @@ def _find(
             gap = columns[i, spot] - point[i]
             best += gap * gap
         winner = order[spot]
-        stack[0], bounds[0], held = 0, 0, 1
-        while held > 0:
-            held -= 1
-            node = stack[held]
-            bound = bounds[held]
+        stack[0], bounds[0], depth = 0, 0, 1
+        while depth > 0:
+            depth -= 1
+            node = stack[depth]
+            bound = bounds[depth]
             if bound > best or (bound == best and first[node] >= winner):
                 continue
-            start, stop, left, right = nodes[node]
-            if right == 0:
+            start, stop, lower, upper = nodes[node]
+            if upper == 0:
                 count = stop - start
                 reach = near[:count]
                 reach[:] = 0
@@ -218,38 +218,38 @@ def _find(
                     if reach[j] < best or (reach[j] == best and order[start + j] < winner):
                         best, winner, spot = reach[j], order[start + j], int64(start + j)
                 continue
-            a = _outside(point, low[left], high[left])
-            b = _outside(point, low[right], high[right])
+            a = _outside(point, low[lower], high[lower])
+            b = _outside(point, low[upper], high[upper])
             if a <= b:  # the nearer box last, so that it is searched first
-                stack[held], bounds[held] = right, b
-                stack[held + 1], bounds[held + 1] = left, a
+                stack[depth], bounds[depth] = upper, b
+                stack[depth + 1], bounds[depth + 1] = lower, a
             else:
-                stack[held], bounds[held] = left, a
-                stack[held + 1], bounds[held + 1] = right, b
-            held += 2
+                stack[depth], bounds[depth] = lower, a
+                stack[depth + 1], bounds[depth + 1] = upper, b
+            depth += 2
         out[q] = winner
 
 
 @compiled
-def _fill(keys: U64, places: I32, slots: U64, held: I32, shift: np.uint64) -> None:
+def _fill(keys: U64, places: I32, slots: U64, slot_places: I32, shift: np.uint64) -> None:
     mask = U(slots.size - 1)
     for j in range(keys.size):
-        at = (keys[j] * U(0x9E3779B97F4A7C15)) >> shift
-        while held[at] >= 0:
-            at = (at + U(1)) & mask
-        slots[at] = keys[j]
-        held[at] = places[j]
+        slot = (keys[j] * U(0x9E3779B97F4A7C15)) >> shift
+        while slot_places[slot] >= 0:
+            slot = (slot + U(1)) & mask
+        slots[slot] = keys[j]
+        slot_places[slot] = places[j]
 
 
 @compiled
-def _match(keys: U64, slots: U64, held: I32, shift: np.uint64, out: I32) -> int:
+def _match(keys: U64, slots: U64, slot_places: I32, shift: np.uint64, out: I32) -> int:
     mask = U(slots.size - 1)
     absent = 0
     for j in range(keys.size):
-        at = (keys[j] * U(0x9E3779B97F4A7C15)) >> shift
-        while held[at] >= 0 and slots[at] != keys[j]:
-            at = (at + U(1)) & mask
-        out[j] = held[at]
-        if held[at] < 0:
+        slot = (keys[j] * U(0x9E3779B97F4A7C15)) >> shift
+        while slot_places[slot] >= 0 and slots[slot] != keys[j]:
+            slot = (slot + U(1)) & mask
+        out[j] = slot_places[slot]
+        if slot_places[slot] < 0:
             absent += 1
     return absent

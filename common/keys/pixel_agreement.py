@@ -1,4 +1,4 @@
-"""What the parties of a pixels plan must agree on, and how the numbers become a codec.
+"""The agreement of a pixels plan's parties, and how its numbers become a codec.
 
 Before there is a codec, sites agree on its family: bands, components, bins and the
 way pixels are summed. From the summed statistics everybody would fit the same
@@ -32,58 +32,58 @@ AnyCodec = PixelCodec | BandCodec
 
 def family(plan: FederationPlan) -> str:
     """Digest of how pixels will become keys; a site of another release has another one."""
-    asked = plan.pixels
+    section = plan.pixels
     common = {
-        "bands": list(asked.bands),
-        "codec": asked.codec,
+        "bands": list(section.bands),
+        "codec": section.codec,
         "intensity_bins": INTENSITY_BINS,
         "kind": "pixel-family",
-        "scale": asked.value_scale,
+        "scale": section.value_scale,
         "version": VERSION,
     }
-    if asked.codec == "all-bands":
-        return sha256_hex(canonical_json(common | {"levels": asked.levels}))
-    own = {"bins": asked.bins, "components": asked.components, "range_bins": RANGE_BINS}
-    return sha256_hex(canonical_json(common | own))
+    if section.codec == "all-bands":
+        return sha256_hex(canonical_json(common | {"levels": section.levels}))
+    reduced = {"bins": section.bins, "components": section.components, "range_bins": RANGE_BINS}
+    return sha256_hex(canonical_json(common | reduced))
 
 
-def fit_survey(asked: Pixels, survey: PixelSurvey) -> AnyCodec:
-    """The codec after the survey: final for all bands, to be narrowed for components.
+def fit_survey(section: Pixels, survey: PixelSurvey) -> AnyCodec:
+    """Return the codec after the survey: final for all bands, to be narrowed for components.
 
     Raises:
         InputDataError: as ``fit_widest``.
     """
-    if asked.codec == "all-bands":
-        return BandCodec.fit(survey, asked.levels, asked.floor or None)
-    return fit_widest(asked, survey)
+    if section.codec == "all-bands":
+        return BandCodec.fit(survey, section.levels, section.floor or None)
+    return fit_widest(section, survey)
 
 
-def fit_widest(asked: Pixels, survey: PixelSurvey) -> PixelCodec:
-    """The codec before its ranges are known: components as planned, ranges as wide as they get.
+def fit_widest(section: Pixels, survey: PixelSurvey) -> PixelCodec:
+    """Fit the codec before its ranges are known: components as planned, ranges as wide as they get.
 
     Args:
-        asked: the plan's.
+        section: the plan's.
         survey: of all sites together.
 
     Raises:
         InputDataError: fewer independent bands than components, or no tissue found.
     """
-    projection = PixelProjection.fit(survey, asked.components, asked.floor or None)
-    ends = (RANGE_UNITS,) * asked.components
-    return PixelCodec(projection, tuple(-end for end in ends), ends, asked.bins)
+    projection = PixelProjection.fit(survey, section.components, section.floor or None)
+    ends = (RANGE_UNITS,) * section.components
+    return PixelCodec(projection, tuple(-end for end in ends), ends, section.bins)
 
 
-def fit_ranges(asked: Pixels, widest: PixelCodec, ranges: ComponentRanges) -> PixelCodec:
-    """The codec with its ranges frozen.
+def fit_ranges(section: Pixels, widest: PixelCodec, ranges: ComponentRanges) -> PixelCodec:
+    """Return the codec with its ranges frozen.
 
     Raises:
         InputDataError: ranges of another projection, or of no pixels.
     """
-    return PixelCodec.fit(widest.projection, ranges, asked.bins, asked.tail)
+    return PixelCodec.fit(widest.projection, ranges, section.bins, section.tail)
 
 
 def codec_text(codec: AnyCodec) -> str:
-    """The codec as it travels: canonical JSON, whose SHA-256 is ``codec.identity``."""
+    """Return the codec as it travels: canonical JSON, whose SHA-256 is ``codec.identity``."""
     return canonical_json(codec.as_dict()).decode("utf-8")
 
 
@@ -131,7 +131,7 @@ def read_component_codec(text: str) -> PixelCodec:
     return codec
 
 
-def require_planned(codec: AnyCodec, asked: Pixels) -> None:
+def require_planned(codec: AnyCodec, section: Pixels) -> None:
     """Refuse a codec that is not of the plan's form.
 
     Raises:
@@ -142,10 +142,10 @@ def require_planned(codec: AnyCodec, asked: Pixels) -> None:
     else:
         kind, digits = "reduced", (len(codec.low), codec.bins)
     if (kind, codec.bands, codec.scale, digits) != (
-        asked.codec,
-        asked.bands,
-        asked.value_scale,
-        asked.digits,
+        section.codec,
+        section.bands,
+        section.value_scale,
+        section.digits,
     ):
         raise InputDataError(
             "not the codec of this plan",

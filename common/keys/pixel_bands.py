@@ -22,7 +22,7 @@ from common.keys.mixed_radix import MixedRadix
 from common.keys.pixel_projection import checked_pixels
 from common.keys.pixel_statistics import PixelSurvey, check_bands
 from common.keys.pixels import LEVELS, all_bands
-from common.keys.prefixes import band_ladder
+from common.plan.prefixes import band_ladder
 
 KIND: Final = "pixel-bands"
 VERSION: Final = 1
@@ -85,8 +85,8 @@ class BandCodec:
             for _ in range(levels - 2):
                 row.append(3 * row[-1])
             edges.append(tuple(row))
-        found = background_floor(survey.histogram) if floor is None else floor
-        return cls(survey.bands, survey.scale, found, tuple(edges))
+        threshold = background_floor(survey.histogram) if floor is None else floor
+        return cls(survey.bands, survey.scale, threshold, tuple(edges))
 
     @property
     def levels(self) -> int:

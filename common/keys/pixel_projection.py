@@ -84,13 +84,13 @@ class PixelProjection:
                 expected=f"1 to {independent}",
                 got=f"{components}",
             )
-        kept = vectors[:, :components].T
+        basis = vectors[:, :components].T
         # A vector and its opposite are both right: the largest entry shall be positive.
-        largest = np.abs(kept).argmax(axis=1)
-        kept = kept * np.sign(kept[np.arange(components), largest])[:, None]
-        weights = np.rint(kept * UNIT).astype(np.int32)
-        found = background_floor(survey.histogram) if floor is None else floor
-        return cls(survey.bands, survey.scale, weights, found)
+        largest = np.abs(basis).argmax(axis=1)
+        basis = basis * np.sign(basis[np.arange(components), largest])[:, None]
+        weights = np.rint(basis * UNIT).astype(np.int32)
+        threshold = background_floor(survey.histogram) if floor is None else floor
+        return cls(survey.bands, survey.scale, weights, threshold)
 
     def as_dict(self) -> dict[str, object]:
         """Integers and strings only, to be frozen into a plan."""
@@ -142,5 +142,5 @@ def checked_pixels(
 
 
 def wrong_codec(field: str, expected: str, got: str) -> InputDataError:
-    """The refusal of a codec or projection that contradicts itself."""
+    """Return the refusal of a codec or projection that contradicts itself."""
     return InputDataError("not a codec of pixels", field=field, expected=expected, got=got)

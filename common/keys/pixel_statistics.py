@@ -1,4 +1,4 @@
-"""What sites tell each other about their pixels before any key exists: sums, nothing else.
+"""Statistics that sites tell of their pixels before any key exists: sums, nothing else.
 
 Both statistics are integer sums over pixels, so those of several sites are
 added exactly and in any order, and may pass secure aggregation. No pixel is
@@ -92,7 +92,7 @@ def intensity_edges() -> tuple[I64, I64]:
 
 @dataclass(frozen=True, eq=False)
 class PixelSurvey:
-    """How bright pixels are and how bands go together, over all pixels of a site.
+    """Brightness of pixels and how bands go together, over all pixels of a site.
 
     Attributes:
         bands: names, in the order of the Gram matrix.
@@ -134,12 +134,12 @@ class PixelSurvey:
 
     @classmethod
     def empty(cls, bands: tuple[str, ...], scale: int = 1) -> PixelSurvey:
-        """The survey of no pixels, which changes nothing when added."""
+        """Return the survey of no pixels, which changes nothing when added."""
         b = len(bands)
         return cls(bands, scale, 0, np.zeros(INTENSITY_BINS, np.int64), np.zeros((b, b), np.int64))
 
     def __add__(self, other: PixelSurvey) -> PixelSurvey:
-        """The survey of both sites' pixels.
+        """Return the survey of both sites' pixels.
 
         Raises:
             InputDataError: other bands or scale, or sums beyond 63 bits.
@@ -166,7 +166,7 @@ class PixelSurvey:
 
 @dataclass(frozen=True, eq=False)
 class ComponentRanges:
-    """Where the components of foreground pixels lie once divided by intensity.
+    """Histograms of the components of foreground pixels, divided by intensity.
 
     Attributes:
         projection: identity of the projection that made the components.
@@ -195,11 +195,11 @@ class ComponentRanges:
 
     @classmethod
     def empty(cls, projection: str, components: int) -> ComponentRanges:
-        """The ranges of no pixels."""
+        """Return the ranges of no pixels."""
         return cls(projection, 0, np.zeros((components, RANGE_BINS), np.int64))
 
     def __add__(self, other: ComponentRanges) -> ComponentRanges:
-        """The ranges of both sites' pixels.
+        """Return the ranges of both sites' pixels.
 
         Raises:
             InputDataError: of another projection.

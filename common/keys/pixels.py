@@ -19,7 +19,7 @@ from common.canonical import canonical_json, sha256_hex
 from common.keys.mixed_radix import MixedRadix
 from common.keys.pixel_projection import COMPONENTS, VERSION, PixelProjection, wrong_codec
 from common.keys.pixel_statistics import RANGE_UNITS, ComponentRanges
-from common.keys.prefixes import component_ladder
+from common.plan.prefixes import component_ladder
 
 BINS: Final = 22  # 22**8 keys: 36 bits
 BANDS: Final = 35
@@ -29,7 +29,7 @@ F64 = NDArray[np.float64]
 
 
 def reduced_bands(components: int = COMPONENTS, bins: int = BINS) -> MixedRadix:
-    """A pixel as ``components`` principal components of ``bins`` bins each.
+    """Return a pixel as ``components`` principal components of ``bins`` bins each.
 
     Raises:
         InputDataError: does not fit into 64 bits.
@@ -38,7 +38,7 @@ def reduced_bands(components: int = COMPONENTS, bins: int = BINS) -> MixedRadix:
 
 
 def all_bands(bands: int = BANDS, levels: int = LEVELS) -> MixedRadix:
-    """A pixel as all of its ``bands``, ``levels`` grey levels each.
+    """Return a pixel as all of its ``bands``, ``levels`` grey levels each.
 
     Raises:
         InputDataError: does not fit into 64 bits.

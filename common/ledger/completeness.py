@@ -21,7 +21,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Completeness:
-    """What a journal of sent messages says about a ledger.
+    """A journal of sent messages held against a ledger.
 
     Attributes:
         sent: messages in the journal.
@@ -37,7 +37,7 @@ class Completeness:
 
     @property
     def complete(self) -> bool:
-        """Whether everything sent was declared."""
+        """True if everything sent was declared."""
         return not self.undeclared
 
 

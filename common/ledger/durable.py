@@ -23,7 +23,7 @@ class StorageError(CairnError):
 
 
 def storage_error(error: OSError, path: Path) -> StorageError:
-    """The error a person sees when the disk fails under ``path``."""
+    """Return the error a person sees when the disk fails under ``path``."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageError(
             "the disk is full",

@@ -1,4 +1,4 @@
-"""Where things lie in a ledger's folder, and how its text files are read.
+"""The files of a ledger's folder, and how its text files are read.
 
 ::
 
@@ -72,11 +72,11 @@ class Layout:
         return self.folder / "witness.pub"
 
     def payload(self, digest: str) -> Path:
-        """Where the payload with this SHA-256 lies."""
+        """Return the path of the payload with this SHA-256."""
         return self.payloads / digest
 
     def receipt(self, size: int) -> Path:
-        """Where the cosigned checkpoint of this size lies; names sort by size."""
+        """Return the path of the cosigned checkpoint of this size; names sort by size."""
         return self.receipts / f"{size:016d}.note"
 
     def receipt_files(self) -> list[Path]:
@@ -92,7 +92,7 @@ def history_line(checkpoint: Checkpoint, key: SigningKey) -> bytes:
 
 
 def parse_history(data: bytes, origin: str) -> Iterator[tuple[Checkpoint, bytes]]:
-    """The (checkpoint, signature) pairs of ``history``; the signatures are not checked here.
+    """Yield (checkpoint, signature) pairs of ``history``; no signature is checked here.
 
     Lines that a crash tore are passed over: the file only helps to name what an
     alteration hit, and proves nothing by its absence.
@@ -110,7 +110,7 @@ def parse_history(data: bytes, origin: str) -> Iterator[tuple[Checkpoint, bytes]
 
 
 def was_signed(checkpoint: Checkpoint, signature: bytes, key: PublicKey) -> bool:
-    """Whether the site really signed this line of its history."""
+    """Tell whether the site really signed this line of its history."""
     try:
         key.verify(signature, checkpoint.text())
     except VerificationError:
@@ -119,7 +119,7 @@ def was_signed(checkpoint: Checkpoint, signature: bytes, key: PublicKey) -> bool
 
 
 def read_bytes(path: Path, what: str) -> bytes:
-    """The content of a file of the ledger.
+    """Return the content of a file of the ledger.
 
     Raises:
         InputDataError: it cannot be read.

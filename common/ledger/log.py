@@ -173,7 +173,7 @@ class Ledger:
         return int(receipts[-1].stem) if receipts else 0
 
     def line(self, seq: int) -> bytes:
-        """The canonical bytes of record ``seq``.
+        """Return the canonical bytes of record ``seq``.
 
         Raises:
             InputDataError: no such record, or the ledger is closed.
@@ -193,7 +193,7 @@ class Ledger:
             yield parse_record(self.line(seq), f"record #{seq}")
 
     def find(self, payload_sha256: str, event: Event = "SEND") -> LedgerRecord | None:
-        """The newest record of this event about this payload, if any."""
+        """Return the newest record of this event about this payload, if any."""
         if self._digests is None:
             self._digests = {}
             for record in self.records():
@@ -202,7 +202,7 @@ class Ledger:
         return None if seq is None else parse_record(self.line(seq), f"record #{seq}")
 
     def payload(self, payload_sha256: str) -> bytes | None:
-        """A spooled payload, or ``None`` when it has expired or never was.
+        """Return a spooled payload, or ``None`` when it has expired or never was.
 
         Raises:
             VerificationError: the file is not what its name says.
@@ -226,7 +226,7 @@ class Ledger:
         return data
 
     def proof(self, seq: int, since: int) -> Proof:
-        """What convinces the aggregator that record ``seq`` is in this log for good.
+        """Prove to the aggregator that record ``seq`` is in this log for good.
 
         Several releases that go out together are all appended first and then all
         proven: their proofs share one tree, which the aggregator may see repeatedly.
@@ -313,8 +313,8 @@ class Ledger:
         self._pin(self._layout.witness_key, witness, "witness key")
         required = [ledger_key(self.origin, self.public_key), witness_key(witness)]
         checkpoint = open_note(note, required).checkpoint
-        known = checkpoint.size <= self.size
-        root = tree_root(self._hashes[: checkpoint.size]) if known else None
+        covered = checkpoint.size <= self.size
+        root = tree_root(self._hashes[: checkpoint.size]) if covered else None
         insist_on_root(checkpoint, root, "a receipt")
         path = self._layout.receipt(checkpoint.size)
         if path.exists():

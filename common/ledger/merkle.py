@@ -56,7 +56,7 @@ class Frontier:
         return root
 
     def copy(self) -> Frontier:
-        """An independent frontier at the same size."""
+        """Return an independent frontier at the same size."""
         twin = Frontier()
         twin.size = self.size
         twin._peaks = self._peaks.copy()

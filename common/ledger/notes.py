@@ -42,7 +42,7 @@ class Algorithm(IntEnum):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a tree looked like at one size.
+    """A tree at one size.
 
     Attributes:
         origin: name of the log, ``<site>/ledger``.
@@ -55,7 +55,7 @@ class Checkpoint:
     root: bytes
 
     def text(self) -> bytes:
-        """The bytes that are signed: origin, size and root, a line each."""
+        """Write the bytes that are signed: origin, size and root, a line each."""
         return f"{self.origin}\n{self.size}\n{_b64(self.root)}\n".encode()
 
 
@@ -82,7 +82,7 @@ class NoteSignature:
     signature: bytes
 
     def line(self) -> bytes:
-        """The line as it stands in the note."""
+        """Return the line as it stands in the note."""
         return f"{_DASH} {self.name} {_b64(self.key_id + self.signature)}\n".encode()
 
 
@@ -108,7 +108,7 @@ class OpenedNote:
 
 
 def ledger_origin(site: str) -> str:
-    """The name under which a site signs its checkpoints.
+    """Return the name under which a site signs its checkpoints.
 
     Raises:
         InputDataError: not a site name.
@@ -119,7 +119,7 @@ def ledger_origin(site: str) -> str:
 
 
 def site_of(origin: str) -> str:
-    """The site whose ledger ``origin`` names.
+    """Return the site whose ledger ``origin`` names.
 
     Raises:
         InputDataError: not of the form ``<site>/ledger``.
@@ -136,17 +136,17 @@ def site_of(origin: str) -> str:
 
 
 def ledger_key(origin: str, public: PublicKey) -> NoteKey:
-    """The requirement that the site signed."""
+    """Return the requirement that the site signed."""
     return NoteKey(origin, public, Algorithm.SIGNATURE)
 
 
 def witness_key(public: PublicKey) -> NoteKey:
-    """The requirement that the aggregator cosigned as witness."""
+    """Return the requirement that the aggregator cosigned as witness."""
     return NoteKey(WITNESS_NAME, public, Algorithm.COSIGNATURE)
 
 
 def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> bytes:
-    """A note over ``checkpoint``, signed by the log under its origin."""
+    """Return a note over ``checkpoint``, signed by the log under its origin."""
     text = checkpoint.text()
     identity = ledger_key(checkpoint.origin, key.public)
     signature = NoteSignature(identity.name, identity.key_id, key.sign(text))

@@ -150,25 +150,25 @@ def verify_proof(
         leaf_hash(proof.record), proof.seq, checkpoint.size, proof.inclusion, checkpoint.root
     )
     record = parse_record(proof.record, "proven record")
-    for field, expected, found in (
+    for field, expected, got in (
         ("seq", str(proof.seq), str(record.seq)),
         ("site", site_of(site_origin), record.site),
         ("event", "SEND", record.event),
         ("payload_sha256", payload_sha256, record.payload_sha256 or "nothing"),
     ):
-        if expected != found:
+        if expected != got:
             raise VerificationError(
                 "the ledger record is about something else",
                 field=field,
                 expected=expected,
-                got=found,
+                got=got,
             )
     _verify_continuation(proof, checkpoint, last_seen)
     return VerifiedRecord(record, checkpoint, proof.checkpoint)
 
 
 def cosign(checkpoint_note: bytes, witness_key: SigningKey, now: datetime) -> bytes:
-    """The witness's receipt: the note of a ``VerifiedRecord`` with our cosignature.
+    """Return the witness's receipt: the note of a ``VerifiedRecord`` with our cosignature.
 
     Cosign only what ``verify_proof`` returned, and store its checkpoint as last
     seen first: a cosignature says "I saw this, and nothing that contradicts it".

@@ -69,7 +69,7 @@ class ArrayRecord(Frozen):
 
 
 class RefusalDetail(Frozen):
-    """Which field was refused, what it had to be and what kind of thing it was.
+    """The field that was refused, what it had to be and what kind of thing it was.
 
     Attributes:
         field: name of what was refused.
@@ -83,7 +83,7 @@ class RefusalDetail(Frozen):
 
     @classmethod
     def of(cls, error: CairnError) -> Self:
-        """The detail of a refusal, in the ledger's small alphabet and cut to its length."""
+        """Return the detail of a refusal, in the ledger's small alphabet and cut to its length."""
         return cls(field=_safe(error.field), expected=_safe(error.expected), got=_safe(error.got))
 
 
@@ -106,7 +106,7 @@ class PrivacyRecord(Frozen):
 
 
 class RecordFields(TypedDict, total=False):
-    """What the writer of a record may say; the ledger adds v, seq, event, ts and site."""
+    """The writer's part of a record; the ledger adds v, seq, event, ts and site."""
 
     run: str | None
     round: int | None
@@ -117,7 +117,6 @@ class RecordFields(TypedDict, total=False):
     plan_fingerprint: str | None
     policy_sha256: str | None
     app_sha256: str | None
-    image_digest: str | None
     code: int | None
     detail: RefusalDetail | None
     dp: PrivacyRecord | None
@@ -185,7 +184,7 @@ class LedgerRecord(Frozen):
         payload_sha256: of the released bytes (RECEIPT: of the cosigned note).
         bytes: their number.
         arrays: the arrays inside.
-        plan_fingerprint, policy_sha256, app_sha256, image_digest: what was in force.
+        plan_fingerprint, policy_sha256, app_sha256: what was in force.
         code: number of the refusal or failure; texts stay in the site's log. A SEND has one
             when no more than a failure's number left.
         detail: field, expectation and kind of what was refused.
@@ -214,7 +213,6 @@ class LedgerRecord(Frozen):
     plan_fingerprint: Sha256 | None = None
     policy_sha256: Sha256 | None = None
     app_sha256: Sha256 | None = None
-    image_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
     code: Annotated[int, Field(ge=0, le=65_535)] | None = None
     detail: RefusalDetail | None = None
     dp: PrivacyRecord | None = None
@@ -245,7 +243,7 @@ class LedgerRecord(Frozen):
 
 
 def record_line(record: LedgerRecord) -> bytes:
-    """The canonical bytes of a record, without a line end."""
+    """Return the canonical bytes of a record, without a line end."""
     return canonical_json(record.model_dump(mode="json", exclude_none=True))
 
 

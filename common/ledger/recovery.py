@@ -1,4 +1,4 @@
-"""What counts after a crash: the rules by which a ledger is opened again. No I/O.
+"""The rules by which a ledger is opened again after a crash. No I/O.
 
 The signed checkpoint is the commit point.
 
@@ -22,7 +22,7 @@ from common.ledger.notes import Checkpoint, ledger_key, open_note
 def committed_lines(
     log: bytes, note: bytes, receipts: Mapping[str, bytes], origin: str, key: PublicKey
 ) -> list[bytes]:
-    """The records that count, without line ends; what follows them in ``log`` is to be cut.
+    """Return the records that count, without line ends; what follows them in ``log`` is to be cut.
 
     Args:
         log: all bytes of the log.

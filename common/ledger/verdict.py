@@ -1,4 +1,4 @@
-"""What an audit found: totals, warnings, and the first thing that is wrong.
+"""An audit's verdict: totals, warnings, and the first thing that is wrong.
 
 Values only; nothing here reads a file or checks a signature.
 """
@@ -30,7 +30,7 @@ class Breakage:
 
 @dataclass
 class Totals:
-    """What a ledger adds up to, over the records before any breakage.
+    """Totals of a ledger, over the records before any breakage.
 
     Attributes:
         events: records by event.
@@ -100,7 +100,7 @@ class Verdict:
 
     @property
     def intact(self) -> bool:
-        """Whether the chain holds; completeness is a question of its own."""
+        """True if the chain holds; completeness is a question of its own."""
         return self.broken is None
 
     @property

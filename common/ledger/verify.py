@@ -62,7 +62,7 @@ class _Anchor:
     unchecked: bytes | None = None
 
     def counts(self, site_key: PublicKey) -> bool:
-        """Whether the site really signed it."""
+        """Tell whether the site really signed it."""
         return self.unchecked is None or was_signed(self.checkpoint, self.unchecked, site_key)
 
 
@@ -131,11 +131,11 @@ class _Audit:
         self._agreed = 0  # up to this size the log matches something signed
         self._last_ts = ""
 
-    def run(self, known: tuple[bytes, ...], expected_origin: str | None) -> None:
+    def run(self, checkpoints: tuple[bytes, ...], expected_origin: str | None) -> None:
         """Check everything, each step resting on the ones before."""
         snapshot = read_snapshot(self.layout)
         signed = self._open_checkpoint(snapshot.checkpoint, expected_origin)
-        self._collect_anchors(signed, snapshot, known)
+        self._collect_anchors(signed, snapshot, checkpoints)
         lines = snapshot.log.split(b"\n")
         frontier = Frontier()
         self._check_anchors(frontier)
@@ -164,7 +164,7 @@ class _Audit:
         return signed
 
     def _collect_anchors(
-        self, signed: Checkpoint, snapshot: Snapshot, known: tuple[bytes, ...]
+        self, signed: Checkpoint, snapshot: Snapshot, checkpoints: tuple[bytes, ...]
     ) -> None:
         required: list[NoteKey] = [ledger_key(signed.origin, self.site_key)]
         if self.witness is None:
@@ -173,9 +173,11 @@ class _Audit:
             )
         else:
             required.append(witness_key(self.witness))
-        kept = {f"known checkpoint {number}": note for number, note in enumerate(known, start=1)}
+        notes = {
+            f"known checkpoint {number}": note for number, note in enumerate(checkpoints, start=1)
+        }
         received = {f"receipt {name}": note for name, note in snapshot.receipts.items()}
-        for name, note in (received | kept).items():
+        for name, note in (received | notes).items():
             try:
                 checkpoint = open_note(note, required).checkpoint
             except CairnError as error:
@@ -215,7 +217,7 @@ class _Audit:
             self._agreed = frontier.size
 
     def _check_end(self, size: int, signed_size: int, lines: list[bytes]) -> None:
-        """The log must reach as far as anything signed, and at most one torn record further."""
+        """Check that the log reaches as far as anything signed, at most one torn record further."""
         for longer in sorted(larger for larger in self._anchors if larger > size):
             for anchor in self._anchors[longer]:
                 if anchor.counts(self.site_key):
@@ -264,7 +266,7 @@ class _Audit:
         self.totals.payloads_present += 1
 
     def _check_asked(self, seq: int, record: LedgerRecord) -> None:
-        """What was asked lies in the archive beside what was answered, and may expire like it."""
+        """Check the archived orders beside what was answered; they may expire like it."""
         for what, digest in (("plan", record.plan_fingerprint), ("order", record.order_sha256)):
             if digest is None or digest in self._asked:
                 continue

@@ -5,7 +5,8 @@ everywhere by its fingerprint: the SHA-256 of its canonical JSON. Unknown keys
 are refused, so that a misspelt limit is an error and not a default.
 
 Lives here: the sections of each kind (``training``, ``pixels``, ``embed``), those of
-every plan (``limits``), the whole that holds them (``federation_plan``), ``reading``.
+every plan (``limits``), the whole that holds them (``federation_plan``), ``reading``,
+and what follows of a plan's keys (``prefixes``).
 May not: whatever depends on a machine. A new field or another default is another
 fingerprint, which sites and aggregators of an earlier release do not compute.
 """

@@ -13,7 +13,7 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Embed(Frozen):
-    """Which codebook the sites embed their slides with.
+    """The codebook that the sites embed their slides with.
 
     Attributes:
         codec, codebook: SHA-256 of their canonical JSON; the run hands both to the sites.

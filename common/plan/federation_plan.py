@@ -54,11 +54,11 @@ class FederationPlan(Frozen):
     @model_validator(mode="after")
     def _sections_are_its_kinds(self) -> Self:
         must, may = _OWN[self.kind]
-        given = self.model_fields_set & _SECTIONS
-        if not must <= given:
-            raise ValueError(f"a plan of kind {self.kind} with section {min(must - given)}")
-        if given - may:
-            raise ValueError(f"a plan of kind {self.kind} without section {min(given - may)}")
+        present = self.model_fields_set & _SECTIONS
+        if not must <= present:
+            raise ValueError(f"a plan of kind {self.kind} with section {min(must - present)}")
+        if present - may:
+            raise ValueError(f"a plan of kind {self.kind} without section {min(present - may)}")
         trained = {"training", "server_momentum"} & self.rounds.model_fields_set
         if self.kind in ("pixels", "embed") and trained:
             raise ValueError(f"a plan of kind {self.kind} without rounds.{min(trained)}")

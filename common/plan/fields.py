@@ -1,4 +1,4 @@
-"""What every section is made of: a frozen value without unknown keys, and common fields."""
+"""Common to all sections: a frozen value without unknown keys, and shared fields."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Rounds(Frozen):
 
 
 class Limits(Frozen):
-    """What a release must keep to, checked at the site's door and again at intake.
+    """Limits of every release, checked at the site's door and again at intake.
 
     Attributes:
         privacy_tier: 0 public sketch seeds, 1 keyed hashing unknown to the aggregator.

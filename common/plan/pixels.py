@@ -7,15 +7,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from common.keys.prefixes import band_ladder, component_ladder
 from common.plan.fields import Frozen
+from common.plan.prefixes import band_ladder, component_ladder
 
 BandName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _./+-]{0,63}$")]
 MAX_PREFIXES = 1 << 24
 
 
 class Pixels(Frozen):
-    """How the pixels of multi-band slides become keys, and which keys may be named.
+    """The way from pixels of multi-band slides to keys, and the keys that may be named.
 
     Attributes:
         bands: names as the slides have them; their order is that of the Gram matrix.
@@ -60,14 +60,14 @@ class Pixels(Frozen):
 
     @property
     def digits(self) -> tuple[int, int]:
-        """How many digits a key has, and the radix of each."""
+        """The number of digits of a key, and the radix of each."""
         if self.codec == "all-bands":
             return len(self.bands), self.levels
         return self.components, self.bins
 
     @property
     def keys(self) -> int:
-        """How many keys there could be."""
+        """Number of possible keys."""
         count, radix = self.digits
         return int(radix**count)
 
@@ -82,7 +82,7 @@ class Pixels(Frozen):
 
     @property
     def prefixes(self) -> int:
-        """How many short prefixes there are: cells of the prefix counts."""
+        """Number of short prefixes: cells of the prefix counts."""
         return int(self.digits[1] ** self.ladder[0])
 
     @property

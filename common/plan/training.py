@@ -12,7 +12,7 @@ LandmarkName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.+-]{0,63}
 
 
 class Task(Frozen):
-    """What the agents look for.
+    """The landmarks that the agents look for.
 
     Attributes:
         kind: the parametric task; a point in a volume.
@@ -56,7 +56,7 @@ class Model(Frozen):
 
 
 class Agent(Frozen):
-    """How a site trains; every default is visible here.
+    """A site's way of training; every default is visible here.
 
     Attributes:
         scales: sampling stride of the ROI per level, coarse to fine, in working voxels.

@@ -1,4 +1,4 @@
-"""How kernels are compiled: once per machine where a cache can be written, else once per process.
+"""Compilation of kernels: once per machine where a cache can be written, else per process.
 
 Nothing here compiles at import; numba compiles a kernel at its first call.
 """

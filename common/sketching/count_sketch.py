@@ -40,7 +40,7 @@ class CountSketch:
 
     @classmethod
     def from_table(cls, spec: SketchSpec, table: NDArray[np.int64]) -> Self:
-        """A sketch that holds a copy of ``table``, int64[rows, columns].
+        """Return a sketch that holds a copy of ``table``, int64[rows, columns].
 
         Raises:
             SketchError: another type or shape.
@@ -83,7 +83,7 @@ class CountSketch:
 
     @property
     def spec(self) -> SketchSpec:
-        """What this sketch must share with another to be added to it."""
+        """Everything that this sketch must share with another to be added to it."""
         return self._spec
 
     @property
@@ -162,7 +162,7 @@ class CountSketch:
     def select(
         self, keys: ArrayLike, threshold: float
     ) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
-        """Those of ``keys`` whose estimate is at least ``threshold``, and their estimates.
+        """Pick those of ``keys`` whose estimate is at least ``threshold``, with their estimates.
 
         Faster than ``estimate`` where most keys fall short. Keeps the order.
 
@@ -183,15 +183,6 @@ class CountSketch:
         """
         self._spec.require_same(other.spec, "other")
         self._table += other._table
-
-    def subtract(self, other: CountSketch) -> None:
-        """Take another sketch away, e.g. an earlier state of this one.
-
-        Raises:
-            SketchError: rows, columns, key id, domain or version differ.
-        """
-        self._spec.require_same(other.spec, "other")
-        self._table -= other._table
 
     def clear(self) -> None:
         """Back to the empty stream."""

@@ -1,8 +1,7 @@
 """Exact counts of the first distinct keys of a stream, in an open-addressed table.
 
-Grows up to a limit and then says it is full; what happens next is the caller's
-choice: spill into a sketch (``exact_first``) or purge small counts
-(``misra_gries``). Holds keys in the clear: it stays where the data is.
+Grows up to a limit and then says it is full: the caller moves what was counted into a
+sketch, clears the table and goes on. Holds keys in the clear: it stays where the data is.
 """
 
 from __future__ import annotations
@@ -48,7 +47,6 @@ class KeyDictionary:
     def clear(self) -> None:
         """Forget everything and give the memory back."""
         self._slots = np.zeros((_FIRST_SLOTS, 2), np.uint64)  # key, count; a count of 0 is empty
-        self._spare: U64 | None = None  # the other half of a purge, empty between purges
         self._used = 0
         self._taken = 0
         self._hot: HotKeys | None = None
@@ -65,9 +63,9 @@ class KeyDictionary:
         done = 0
         while done < keys.size:
             step = keys[done : done + STEP]
-            taken = self._sift(step)
-            done += taken
-            if taken < step.size:
+            counted = self._sift(step)
+            done += counted
+            if counted < step.size:
                 break
         return done
 
@@ -79,8 +77,8 @@ class KeyDictionary:
             self._hot, self._rest = HotKeys(), np.empty(STEP, np.uint64)
         if self._hot.skip(step.size):
             return self._count(step)
-        left, moved, counts = self._hot.sift(step, self._rest)
-        self._count(readonly(self._rest[:left]))
+        passed, moved, counts = self._hot.sift(step, self._rest)
+        self._count(readonly(self._rest[:passed]))
         self._add(moved, counts)
         if self._hot.full:
             self._settle()
@@ -101,10 +99,10 @@ class KeyDictionary:
         done = 0
         while True:
             room = self._room()
-            taken, self._used = kernels.count_keys(
+            counted, self._used = kernels.count_keys(
                 keys[done:], self._slots, self._salt, self._used, room
             )
-            done += taken
+            done += counted
             if done == keys.size or room == self.limit:
                 return done
             self._grow()
@@ -116,24 +114,7 @@ class KeyDictionary:
         used = kernels.collect(self._slots, keys, counts)
         return keys[:used], counts[:used]
 
-    def purge(self) -> int:
-        """Lower every count by the median count and drop what is left with none.
-
-        Returns the amount. At least half of the keys lose all of it, which bounds
-        the sum of all amounts by 2 / limit of the stream's length.
-        """
-        self._settle()
-        amount = kernels.small_median(self._slots, self._used)
-        if amount == 0:  # not a small one
-            counts = self._slots[:, 1][self._slots[:, 1] != 0]
-            amount = int(np.partition(counts, counts.size // 2)[counts.size // 2])
-        if self._spare is None or self._spare.shape != self._slots.shape:
-            self._spare = np.zeros_like(self._slots)
-        self._used = kernels.lower(self._slots, np.uint64(amount), self._spare, self._salt)
-        self._slots, self._spare = self._spare, self._slots
-        return amount
-
     def _grow(self) -> None:
         larger = np.zeros((2 * self._slots.shape[0], 2), np.uint64)
-        kernels.lower(self._slots, np.uint64(0), larger, self._salt)
+        kernels.move(self._slots, larger, self._salt)
         self._slots = larger

@@ -15,7 +15,7 @@ I64 = NDArray[np.int64]
 
 @inlined
 def _scatter(key: np.uint64, salt: np.uint64) -> np.uint64:
-    """The splitmix64 finaliser (Steele, Lea & Flood, OOPSLA 2014) over the salted key."""
+    """Return the splitmix64 finaliser (Steele, Lea & Flood, OOPSLA 2014) over the salted key."""
     x = key ^ salt
     x = (x ^ (x >> U(30))) * U(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> U(27))) * U(0x94D049BB133111EB)
@@ -34,26 +34,26 @@ def count_keys(keys: U64, slots: U64, salt: np.uint64, used: int, room: int) -> 
     """
     mask = U(slots.shape[0] - 1)
     places = np.empty(_BLOCK, np.uint64)
-    held = np.empty(_BLOCK, np.bool_)
+    hits = np.empty(_BLOCK, np.bool_)
     for start in range(0, keys.size, _BLOCK):
         block = keys[start : start + _BLOCK]
         for j in range(block.size):
             places[j] = _scatter(block[j], salt) & mask
         for j in range(block.size):
-            held[j] = (slots[places[j], 0] == block[j]) & (slots[places[j], 1] != 0)
+            hits[j] = (slots[places[j], 0] == block[j]) & (slots[places[j], 1] != 0)
         for j in range(block.size):
-            at = places[j]
-            if not held[j]:
+            slot = places[j]
+            if not hits[j]:
                 key = block[j]
-                while slots[at, 0] != key or slots[at, 1] == 0:
-                    if slots[at, 1] == 0:
+                while slots[slot, 0] != key or slots[slot, 1] == 0:
+                    if slots[slot, 1] == 0:
                         if used == room:
                             return start + j, used
-                        slots[at, 0] = key
+                        slots[slot, 0] = key
                         used += 1
                         break
-                    at = (at + U(1)) & mask
-            slots[at, 1] += U(1)
+                    slot = (slot + U(1)) & mask
+            slots[slot, 1] += U(1)
     return keys.size, used
 
 
@@ -63,12 +63,12 @@ def add_counts(keys: U64, counts: I64, slots: U64, salt: np.uint64) -> int:
     mask = U(slots.shape[0] - 1)
     new = 0
     for j in range(keys.size):
-        at = _scatter(keys[j], salt) & mask
-        while slots[at, 1] != 0 and slots[at, 0] != keys[j]:
-            at = (at + U(1)) & mask
-        new += slots[at, 1] == 0
-        slots[at, 0] = keys[j]
-        slots[at, 1] += U(counts[j])
+        slot = _scatter(keys[j], salt) & mask
+        while slots[slot, 1] != 0 and slots[slot, 0] != keys[j]:
+            slot = (slot + U(1)) & mask
+        new += slots[slot, 1] == 0
+        slots[slot, 0] = keys[j]
+        slots[slot, 1] += U(counts[j])
     return new
 
 
@@ -84,36 +84,14 @@ def collect(slots: U64, keys: U64, counts: I64) -> int:
 
 
 @compiled
-def small_median(slots: U64, used: int) -> int:
-    """The upper median of the ``used`` counts where it is below 256, else 0."""
-    tally = np.zeros(256, np.int64)
-    for i in range(slots.shape[0]):
-        tally[min(slots[i, 1], U(255))] += 1
-    below = 0
-    for count in range(1, 255):
-        below += tally[count]
-        if below > used // 2:
-            return count
-    return 0
-
-
-@compiled
-def lower(slots: U64, amount: np.uint64, into: U64, salt: np.uint64) -> int:
-    """Move what exceeds ``amount`` into the empty table ``into``; clear ``slots``.
-
-    Returns the number of keys moved.
-    """
+def move(slots: U64, into: U64, salt: np.uint64) -> None:
+    """Move what is held into the empty table ``into``, which has room for it."""
     mask = U(into.shape[0] - 1)
-    moved = 0
     for i in range(slots.shape[0]):
         key, count = slots[i, 0], slots[i, 1]
-        slots[i, 0] = U(0)
-        slots[i, 1] = U(0)
-        if count > amount:
-            at = _scatter(key, salt) & mask
-            while into[at, 1] != 0:
-                at = (at + U(1)) & mask
-            into[at, 0] = key
-            into[at, 1] = count - amount
-            moved += 1
-    return moved
+        if count > U(0):
+            slot = _scatter(key, salt) & mask
+            while into[slot, 1] != 0:
+                slot = (slot + U(1)) & mask
+            into[slot, 0] = key
+            into[slot, 1] = count

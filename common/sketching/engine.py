@@ -67,17 +67,17 @@ class Lane:
         if self._hot is None:
             self._hot = HotKeys()
             self._rest = np.empty(self._chunk + STEP, np.uint64)
-        at = 0
-        while at < keys.size:
-            if passing := self._hot.skip(keys.size - at):
-                self._count(keys[at : at + passing])
-                at += passing
+        start = 0
+        while start < keys.size:
+            if passing := self._hot.skip(keys.size - start):
+                self._count(keys[start : start + passing])
+                start += passing
                 continue
-            step = keys[at : at + STEP]
-            at += step.size
-            left, moved, counts = self._hot.sift(step, self._rest[self._waiting :])
+            step = keys[start : start + STEP]
+            start += step.size
+            passed, moved, counts = self._hot.sift(step, self._rest[self._waiting :])
             self._add(moved, counts)
-            self._waiting += left
+            self._waiting += passed
             if self._waiting >= self._chunk:
                 self._count_waiting()
             if self._hot.full:
@@ -92,7 +92,7 @@ class Lane:
         kernels.count(keys, self._counters(), self.table, *self._hashing(keys.size))
 
     def _add(self, keys: U64, weights: I64) -> None:
-        """A weight for every key; the first few do not repay clearing low counters."""
+        """Add a weight for every key; the first few do not repay clearing low counters."""
         if not keys.size:
             return
         hashing = self._hashing(keys.size)
@@ -189,10 +189,10 @@ def _share(
     jobs = [
         pool.submit(
             lane.take,
-            keys[at : at + step],
-            None if weights is None else weights[at : at + step],
+            keys[start : start + step],
+            None if weights is None else weights[start : start + step],
         )
-        for lane, at in zip(lanes, range(0, keys.size, max(step, 1)), strict=False)
+        for lane, start in zip(lanes, range(0, keys.size, max(step, 1)), strict=False)
     ]
     for job in jobs:
         job.result()
@@ -223,13 +223,13 @@ def estimate(
 def select(
     table: I64, functions: HashFunctions, keys: NDArray[np.integer], threshold: float
 ) -> tuple[U64, NDArray[np.float64]]:
-    """Those of the checked keys whose estimate reaches ``threshold``, with their estimates."""
+    """Pick those of the checked keys whose estimate reaches ``threshold``, with their estimates."""
     f = functions
-    found, estimates = np.empty(keys.size, np.uint64), np.empty(keys.size, np.float64)
+    selected, estimates = np.empty(keys.size, np.uint64), np.empty(keys.size, np.float64)
     mixed = np.empty(min(CHUNK, max(keys.size, 1)), np.uint64)
     count = 0
     for part, _ in pieces(keys, None):
-        room = (found[count:], estimates[count:])
+        room = (selected[count:], estimates[count:])
         shared = (f.k0, f.k1, f.a, f.b, f.cells, mixed)
         count += kernels.select(part, float(threshold), table, *shared, *room)
-    return found[:count].copy(), estimates[:count].copy()
+    return selected[:count].copy(), estimates[:count].copy()

@@ -41,7 +41,7 @@ _SETTLE: Final = 1 << 31  # keys, so that no 32-bit tally can wrap
 
 @compiled
 def _sift(
-    keys: U64, held: U64, tally: U32, missed: U32, rest: U64, moved: U64, counts: I64
+    keys: U64, hot: U64, tally: U32, missed: U32, rest: U64, moved: U64, counts: I64
 ) -> tuple[int, int]:
     """Tally the keys held, write the others to ``rest``; (how many, how many moved out).
 
@@ -49,31 +49,31 @@ def _sift(
     than its own repeats. One miss in four challenges: enough to follow a stream, and
     a quarter of the mispredicted branches. The first loop has none to mispredict.
     """
-    left = U(0)
+    passed = U(0)
     gone = 0
     for start in range(0, keys.size, _BLOCK):
         block = keys[start : start + _BLOCK]
-        before = left
+        before = passed
         for j in range(block.size):
             key = block[j]
-            at = (key * _GOLDEN) >> _SHIFT
-            hit = held[at] == key
-            tally[at] += uint32(hit)
-            rest[left] = key
-            left += U(not hit)
-        challengers = rest[before : before + (left - before + U(3)) // U(4)]
+            slot = (key * _GOLDEN) >> _SHIFT
+            hit = hot[slot] == key
+            tally[slot] += uint32(hit)
+            rest[passed] = key
+            passed += U(not hit)
+        challengers = rest[before : before + (passed - before + U(3)) // U(4)]
         for j in range(challengers.size):
-            at = (challengers[j] * _GOLDEN) >> _SHIFT
-            missed[at] += uint32(1)
-            if missed[at] > tally[at] + uint32(1):
-                if tally[at] != 0:
-                    moved[gone] = held[at]
-                    counts[gone] = tally[at]
+            slot = (challengers[j] * _GOLDEN) >> _SHIFT
+            missed[slot] += uint32(1)
+            if missed[slot] > tally[slot] + uint32(1):
+                if tally[slot] != 0:
+                    moved[gone] = hot[slot]
+                    counts[gone] = tally[slot]
                     gone += 1
-                held[at] = challengers[j]
-                tally[at] = 0
-                missed[at] = 0
-    return int(left), gone
+                hot[slot] = challengers[j]
+                tally[slot] = 0
+                missed[slot] = 0
+    return int(passed), gone
 
 
 class HotKeys:
@@ -101,7 +101,7 @@ class HotKeys:
         self._seen = 0
 
     def skip(self, available: int) -> int:
-        """How many of the ``available`` next keys should pass unseen; counts them as passed."""
+        """Pass over some of the ``available`` next keys unseen; returns how many."""
         passing = min(self._skip, available)
         self._skip -= passing
         return passing
@@ -117,21 +117,21 @@ class HotKeys:
             How many were written to ``rest``; keys no longer held, uint64[m], and
             how often each had come again, int64[m].
         """
-        left, gone = _sift(
+        passed, gone = _sift(
             keys, self._held, self._tally, self._missed, rest, self._moved, self._counts
         )
         self._seen += keys.size
-        if (keys.size - left) * _WORTH < keys.size:
+        if (keys.size - passed) * _WORTH < keys.size:
             self._skip = _SKIP
-        return left, readonly(self._moved[:gone]), readonly(self._counts[:gone])
+        return passed, readonly(self._moved[:gone]), readonly(self._counts[:gone])
 
     @property
     def full(self) -> bool:
-        """Whether ``settle`` must come before the next ``sift``."""
+        """True if ``settle`` must come before the next ``sift``."""
         return self._seen >= _SETTLE
 
     def settle(self) -> tuple[U64, I64]:
-        """The keys held, uint64[n], and how often each came again, int64[n]; forgets them."""
+        """Hand back the keys, uint64[n], and how often each came again, int64[n]; forgets them."""
         repeated = self._tally != 0
         keys, counts = self._held[repeated], self._tally[repeated].astype(np.int64)
         self._forget()

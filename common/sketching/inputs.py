@@ -1,4 +1,4 @@
-"""What may be fed to a sketch, and in which pieces: checked before any kernel sees it.
+"""Checks of everything that is fed to a sketch, and the pieces it is cut into for kernels.
 
 Kernels do not check: a wrong type would compile another kernel, a wrong length would
 read beyond an array.
@@ -23,7 +23,7 @@ _Word = TypeVar("_Word", np.uint64, np.int64)
 
 
 def readonly(array: NDArray[_Word]) -> NDArray[_Word]:
-    """A view nobody writes to: kernels are compiled once, for such keys."""
+    """Return a view nobody writes to: kernels are compiled once, for such keys."""
     view = array.view()
     view.flags.writeable = False
     return view
@@ -86,14 +86,14 @@ def checked_weights(values: ArrayLike, count: int) -> NDArray[np.integer]:
 
 
 def _plain(array: NDArray[np.integer], dtype: type[_Word]) -> NDArray[_Word]:
-    """A read-only, contiguous, aligned view or copy: one type, so one compiled kernel."""
+    """Return a read-only, contiguous, aligned view or copy: one type, so one compiled kernel."""
     return readonly(np.require(array, dtype=dtype, requirements=["C", "A"]))
 
 
 def pieces(
     keys: NDArray[np.integer], weights: NDArray[np.integer] | None, most: int | None = None
 ) -> Iterator[tuple[U64, I64 | None]]:
-    """The input in kernel types, at most ``most`` at a time.
+    """Yield the input in kernel types, at most ``most`` at a time.
 
     Input of other types is converted piece by piece, so that memory stays bounded.
     """

@@ -160,14 +160,14 @@ def add(
         amounts = weights[start : start + mixed.size]
         premix(chunk, mixed, k0, k1)
         for r in range(table.shape[0]):
-            for at in range(0, chunk.size, index.size):
-                block = mixed[at : min(at + index.size, chunk.size)]
+            for begin in range(0, chunk.size, index.size):
+                block = mixed[begin : min(begin + index.size, chunk.size)]
                 _row_cells(block, index, a[r], b[r], cells)
-                some = amounts[at : at + index.size]
+                part = amounts[begin : begin + index.size]
                 if low is None:
-                    _add_at_once(table[r], index, some, block.size)
+                    _add_at_once(table[r], index, part, block.size)
                 else:
-                    _add(low[r], table[r], index, some, block.size)
+                    _add(low[r], table[r], index, part, block.size)
 
 
 @compiled
@@ -204,11 +204,11 @@ def estimate(
                 cell = (((a[r] * mixed[j] + b[r]) >> U(32)) * cells) >> U(32)
                 negate = -int64(cell & U(1))
                 value = (table[r, cell >> U(1)] ^ negate) - negate
-                at = r
-                while at > 0 and values[at - 1] > value:
-                    values[at] = values[at - 1]
-                    at -= 1
-                values[at] = value
+                row = r
+                while row > 0 and values[row - 1] > value:
+                    values[row] = values[row - 1]
+                    row -= 1
+                values[row] = value
             low, high = values[(rows - 1) // 2], values[rows // 2]
             out[start + j] = 0.5 * float(low) + 0.5 * float(high)
 
@@ -224,12 +224,12 @@ def select(
     b: U64,
     cells: np.uint64,
     mixed: U64,
-    found: U64,
+    selected: U64,
     estimates: NDArray[np.float64],
 ) -> int:
     """Keys whose estimate reaches ``threshold``; gives up on a key once too many rows say no.
 
-    ``found`` and ``estimates`` have room for every key; returns how many were written.
+    ``selected`` and ``estimates`` have room for every key; returns how many were written.
     """
     rows = table.shape[0]
     spare = rows // 2  # rows that may stay below while the median still reaches
@@ -253,7 +253,7 @@ def select(
             values.sort()
             middle = 0.5 * float(values[(rows - 1) // 2]) + 0.5 * float(values[rows // 2])
             if middle >= threshold:
-                found[written] = chunk[j]
+                selected[written] = chunk[j]
                 estimates[written] = middle
                 written += 1
     return written

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.sketching.count_sketch import CountSketch
-from common.sketching.heavy_hitters import HeavyHitters, ranked
+from common.sketching.heavy_hitters import RankedKeys, ranked
 
 PASSES: Final = 2  # a third changes nothing that matters
 _MEDIAN: Final = math.sqrt(math.pi / 2)
@@ -35,7 +35,7 @@ class Peeled:
         rest: the sketch without them, as far as they are known.
     """
 
-    found: HeavyHitters
+    found: RankedKeys
     rest: CountSketch
 
 
@@ -61,7 +61,7 @@ def peel(sketch: CountSketch, keys: NDArray[np.uint64], passes: int = PASSES) ->
 
 
 def row_error(rest: CountSketch) -> float:
-    """Standard error of one row's estimate: ``sqrt(F2 / C)`` of what is in the table.
+    """Estimate one row's standard error: ``sqrt(F2 / C)`` of what is in the table.
 
     The second moment F2 is the median over rows of the sum of squares. The estimate,
     a median over rows, is better than one row: this bound is on the safe side.
@@ -73,7 +73,7 @@ def row_error(rest: CountSketch) -> float:
 
 
 def estimate_error(row: float, rows: int) -> float:
-    """Standard error of the median over ``rows`` rows of standard error ``row`` each."""
+    """Estimate the median's standard error over ``rows`` rows of standard error ``row`` each."""
     return row * _MEDIAN / math.sqrt(rows)
 
 

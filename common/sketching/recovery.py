@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from common.errors import SketchError
 from common.sketching.count_sketch import CountSketch
-from common.sketching.heavy_hitters import HeavyHitters, ranked
+from common.sketching.heavy_hitters import RankedKeys, ranked
 from common.sketching.inputs import CONVERT, checked_integers, checked_weights, pieces
 from common.sketching.peeling import Peeled, estimate_error, peel, row_error
 from common.sketching.spec import SketchSpec
@@ -162,7 +162,7 @@ class RecoverySketch:
             mine.merge(yours)
         self.histogram += other.histogram
 
-    def above(self, threshold: float, max_queries: int = MAX_QUERIES) -> HeavyHitters:
+    def above(self, threshold: float, max_queries: int = MAX_QUERIES) -> RankedKeys:
         """Keys whose estimate is at least 0.8 of ``threshold``, largest first.
 
         A key that occurred ``threshold`` times is missed only if a median is off
@@ -183,8 +183,8 @@ class RecoverySketch:
             keys, estimates = _descend(sketch, keys, fan, _SLACK * threshold)
         return ranked(keys, estimates)
 
-    def recover(self, top: int, floor: int = 1, max_queries: int = MAX_QUERIES) -> HeavyHitters:
-        """The ``top`` largest keys, by lowering the threshold until enough are found.
+    def recover(self, top: int, floor: int = 1, max_queries: int = MAX_QUERIES) -> RankedKeys:
+        """Return the ``top`` largest keys, by lowering the threshold until enough are found.
 
         Args:
             top: how many.
@@ -195,9 +195,9 @@ class RecoverySketch:
         Raises:
             SketchError: as ``above``.
         """
-        found = self.search(top, floor, max_queries).found
-        kept = min(top, int(np.count_nonzero(found.counts >= _SLACK * floor)))
-        return HeavyHitters(found.keys[:kept], found.counts[:kept])
+        ranking = self.search(top, floor, max_queries).found
+        count = min(top, int(np.count_nonzero(ranking.counts >= _SLACK * floor)))
+        return RankedKeys(ranking.keys[:count], ranking.counts[:count])
 
     def search(self, top: int, floor: int = 1, max_queries: int = MAX_QUERIES) -> Peeled:
         """As ``recover``, with all keys that were tried, and what is left without them.
@@ -205,17 +205,17 @@ class RecoverySketch:
         Raises:
             SketchError: as ``above``.
         """
-        found, threshold = self._lower(top, floor, max_queries)
-        first = peel(self.full, found.keys)
+        ranking, threshold = self._lower(top, floor, max_queries)
+        first = peel(self.full, ranking.keys)
         # Rarer keys disturb, too. They need not be complete, only likelier than noise.
-        cut = found.counts[top - 1] if found.keys.size >= top else threshold
+        cut = ranking.counts[top - 1] if ranking.keys.size >= top else threshold
         least = _SURE * estimate_error(row_error(first.rest), self.full.spec.rows)
         deeper = max(_DEEPER * cut, least / _SLACK, 1.0)
         if deeper >= threshold or not self._affordable(deeper, max_queries):
             return first
         return peel(self.full, self.above(deeper, max_queries).keys)
 
-    def _lower(self, top: int, floor: int, max_queries: int) -> tuple[HeavyHitters, float]:
+    def _lower(self, top: int, floor: int, max_queries: int) -> tuple[RankedKeys, float]:
         """Keys of the first threshold, falling, at which there are enough; and that threshold."""
         if top < 1 or floor < 1:
             raise SketchError(
@@ -224,17 +224,17 @@ class RecoverySketch:
         # The top-th largest of counts that sum up to N is at most N / top.
         threshold = max(floor, int(self.histogram.sum()) // top)
         while True:
-            found = self.above(threshold, max_queries)
-            reached = int(np.count_nonzero(found.counts >= threshold))
+            ranking = self.above(threshold, max_queries)
+            reached = int(np.count_nonzero(ranking.counts >= threshold))
             if reached >= top or threshold <= floor:
-                return found, threshold
+                return ranking, threshold
             # Counts fall with rank by a power near 1 in natural streams: aim a little
             # below where that would give enough, as each step costs more than the last.
             step = min(max((reached / top) ** 1.5, 0.125), 0.9)
             threshold = max(floor, int(threshold * step))
 
     def _affordable(self, threshold: float, max_queries: int) -> bool:
-        """Whether the first step down is; later steps keep fewer prefixes than there are keys."""
+        """Tell whether the first step down is; later ones keep fewer prefixes than keys."""
         return int(np.count_nonzero(self.histogram >= threshold)) * self._fans[0] <= max_queries
 
     def _afford(self, queries: int, max_queries: int) -> None:
@@ -263,7 +263,7 @@ def _descend(
         base = prefixes[start : start + step, None] * np.uint64(fan)
         for low in range(0, fan, _BATCH):
             digits = np.arange(low, min(low + _BATCH, fan), dtype=np.uint64)
-            found = sketch.select((base + digits).ravel(), threshold)
-            keys.append(found[0])
-            estimates.append(found[1])
+            selected = sketch.select((base + digits).ravel(), threshold)
+            keys.append(selected[0])
+            estimates.append(selected[1])
     return np.concatenate(keys), np.concatenate(estimates)

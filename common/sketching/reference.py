@@ -51,7 +51,7 @@ def siphash24(keys: NDArray[np.uint64], k0: np.uint64, k1: np.uint64) -> NDArray
 
 
 def cells(keys: NDArray[np.uint64], functions: HashFunctions) -> NDArray[np.int64]:
-    """The cell of every key in every row, int64[rows, n], 0 <= cell < 2C."""
+    """Return the cell of every key in every row, int64[rows, n], 0 <= cell < 2C."""
     mixed = siphash24(keys, functions.k0, functions.k1)
     spread = functions.a[:, None] * mixed[None, :] + functions.b[:, None]
     return (((spread >> _U(32)) * functions.cells) >> _U(32)).astype(np.int64)
@@ -60,7 +60,7 @@ def cells(keys: NDArray[np.uint64], functions: HashFunctions) -> NDArray[np.int6
 def table(
     spec: SketchSpec, keys: NDArray[np.uint64], weights: NDArray[np.int64] | None = None
 ) -> NDArray[np.int64]:
-    """The table of a stream, int64[rows, columns]."""
+    """Return the table of a stream, int64[rows, columns]."""
     result = np.zeros((spec.rows, spec.columns), np.int64)
     amounts = np.ones(keys.shape, np.int64) if weights is None else weights
     for row, cell in zip(result, cells(keys, hash_functions(spec)), strict=True):

@@ -43,7 +43,7 @@ def encode(spec: SketchSpec, table: NDArray[np.int64]) -> bytes:
 
 
 def decode(data: bytes, spec: SketchSpec) -> NDArray[np.int64]:
-    """The table in ``data``: a fresh int64[rows, columns].
+    """Return the table in ``data``: a fresh int64[rows, columns].
 
     Raises:
         SketchError: other dimensions, key, domain or version than ``spec``, or

@@ -1,4 +1,4 @@
-"""What two sketches must share before their tables may be added.
+"""The terms that two sketches must share before their tables may be added.
 
 The federation key is held here and nowhere printed: it is absent from the
 representation, the header and the comparison; its public name is ``key_id``.
@@ -32,7 +32,7 @@ def derive(key: bytes, info: bytes, length: int) -> bytes:
 
 
 def key_id(key: bytes) -> str:
-    """The public name of a federation key: 16 hex digits that tell nothing about it.
+    """Return the public name of a federation key: 16 hex digits that tell nothing about it.
 
     Raises:
         SketchError: the key is not 16 bytes.
@@ -104,16 +104,16 @@ class SketchSpec:
 
     @classmethod
     def public(cls, rows: int, columns: int, key_id: str, domain: str = "") -> Self:
-        """The spec of a party that merges tables but cannot query them."""
+        """Return the spec of a party that merges tables but cannot query them."""
         return cls(rows=rows, columns=columns, key=None, key_id=key_id, domain=domain)
 
     def without_key(self) -> Self:
-        """The same spec for a party without the key."""
+        """Return the same spec for a party without the key."""
         return type(self).public(self.rows, self.columns, self.key_id, self.domain)
 
     @property
     def can_query(self) -> bool:
-        """Whether this party holds the key and may update and estimate."""
+        """True if this party holds the key and may update and estimate."""
         return self.key is not None
 
     @property
@@ -122,7 +122,7 @@ class SketchSpec:
         return 8 * self.rows * self.columns
 
     def as_dict(self) -> dict[str, int | str]:
-        """The public fields: everything that must be equal, nothing that is secret."""
+        """Return the public fields: everything that must be equal, nothing that is secret."""
         return {
             "columns": self.columns,
             "domain": self.domain,

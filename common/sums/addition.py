@@ -48,7 +48,7 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """What a round came to.
+    """The outcome of a round.
 
     Attributes:
         run, round: whose.
@@ -60,7 +60,7 @@ class Sum:
     groups: Mapping[str, Group]
 
     def group(self, record_type: str) -> Group:
-        """The records of one type.
+        """Return the records of one type.
 
         Raises:
             RefusedError: there are none in this sum.
@@ -80,7 +80,7 @@ class _GroupHeader(BaseModel):
     tag: Tag
 
 
-class _Header(BaseModel):
+class _SumHeader(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     v: Literal[1] = 1
@@ -91,7 +91,7 @@ class _Header(BaseModel):
 
 
 def add_records(run: str, round_: int, answers: Mapping[str, Iterable[Envelope]]) -> Sum:
-    """The sum of what sites sent in a round.
+    """Return the sum of what sites sent in a round.
 
     Args:
         run: of the records.
@@ -130,8 +130,8 @@ def _add_group(envelopes: Mapping[str, Envelope]) -> Group:
 
 
 def encode_sum(total: Sum) -> bytes:
-    """The bytes that are named in an order, kept by sites, and chained."""
-    header = _Header(
+    """Encode the bytes that are named in an order, kept by sites, and chained."""
+    header = _SumHeader(
         run=total.run,
         round=total.round,
         groups={
@@ -159,26 +159,28 @@ def decode_sum(data: bytes) -> Sum:
     """
     metadata, arrays = unpack(data)
     try:
-        header = _Header.model_validate(metadata)
+        header = _SumHeader.model_validate(metadata)
     except ValidationError as error:
         raise _bad_sum(*describe_validation(error)) from error
     groups: dict[str, Group] = {}
-    for kind, found in header.groups.items():
-        if kind not in COUNTS or set(found.counts) != set(COUNTS[kind]):
+    for kind, group in header.groups.items():
+        if kind not in COUNTS or set(group.counts) != set(COUNTS[kind]):
             raise _bad_sum(kind, "a record type that is summed, with its counts", "another")
-        if list(found.members) != sorted(set(found.members)):
+        if list(group.members) != sorted(set(group.members)):
             raise _bad_sum(f"{kind}.members", "in order of name, each once", "not so")
         prefix = f"{kind}/"
-        own = {
+        group_arrays = {
             n.removeprefix(prefix): np.asarray(arrays.pop(n))
             for n in list(arrays)
             if n.startswith(prefix)
         }
-        if any(array.dtype != np.int64 for array in own.values()):
+        if any(array.dtype != np.int64 for array in group_arrays.values()):
             raise _bad_sum(kind, "int64", "another type")
-        vectors: dict[str, I64] = {name: np.asarray(a, np.int64) for name, a in own.items()}
-        counts = {name: found.counts[name] for name in COUNTS[kind]}
-        groups[kind] = Group(found.members, Summand(counts, vectors), int(found.tag, 16))
+        vectors: dict[str, I64] = {
+            name: np.asarray(a, np.int64) for name, a in group_arrays.items()
+        }
+        counts = {name: group.counts[name] for name in COUNTS[kind]}
+        groups[kind] = Group(group.members, Summand(counts, vectors), int(group.tag, 16))
     if arrays:
         raise _bad_sum("arrays", "of the sum's groups", f"{len(arrays)} others")
     return Sum(header.run, header.round, groups)
@@ -214,7 +216,7 @@ def magnitude(array: I64) -> int:
 
 
 def sum_digest(data: bytes) -> str:
-    """What names a sum's bytes in orders and in the chain."""
+    """Digest a sum's bytes, as orders and the chain name them."""
     return sha256_hex(data)
 
 

@@ -24,7 +24,7 @@ Deltas = dict[str, NDArray[np.float64]]
 
 
 def mean_delta(total: Summand) -> Deltas:
-    """The mean of the sites' deltas, each weighted by its samples.
+    """Return the mean of the sites' deltas, each weighted by its samples.
 
     Args:
         total: sum of ``ModelUpdate`` records.
@@ -54,7 +54,7 @@ def moved(weights: Mapping[str, Array], step: Deltas) -> Weights:
 def with_momentum(
     mean: Deltas, velocity: Mapping[str, Array], momentum: float
 ) -> tuple[Deltas, Weights]:
-    """The step of a round that goes on in the direction of those before it.
+    """Return the step of a round that goes on in the direction of those before it.
 
     Args:
         mean: of the round's deltas.
@@ -69,9 +69,9 @@ def with_momentum(
     Federated Visual Classification, 2019; Sutskever et al., ICML 2013.
     """
     step: Deltas = {}
-    kept: Weights = {}
+    velocity_t: Weights = {}
     for name, delta in mean.items():
         before = velocity[name] if name in velocity else np.zeros(delta.shape, np.float32)
-        kept[name] = (momentum * before.astype(np.float64) + delta).astype(np.float32)
-        step[name] = delta + momentum * kept[name].astype(np.float64)
-    return step, kept
+        velocity_t[name] = (momentum * before.astype(np.float64) + delta).astype(np.float32)
+        step[name] = delta + momentum * velocity_t[name].astype(np.float64)
+    return step, velocity_t

@@ -14,7 +14,7 @@ from common.wire.orders import RosterEntry
 
 
 def first_link(run: str, plan_fingerprint: str, roster: Sequence[RosterEntry], start: str) -> str:
-    """The link of round 0.
+    """Return the link of round 0.
 
     Args:
         run: its name.
@@ -34,11 +34,11 @@ def first_link(run: str, plan_fingerprint: str, roster: Sequence[RosterEntry], s
 
 
 def next_link(link: str, sum_sha256: str) -> str:
-    """The link after a round whose sum has this digest."""
+    """Return the link after a round whose sum has this digest."""
     return sha256_hex(canonical_json({"before": link, "sum": sum_sha256}))
 
 
 def tag_context(run: str, round_: int, record_type: str, link: str) -> str:
-    """What the tags of one kind of record in one round are made for; 64 hex digits."""
+    """Name what the tags of one kind of record in one round are made for; 64 hex digits."""
     about = {"link": link, "record": record_type, "round": round_, "run": run}
     return sha256_hex(canonical_json(about))

@@ -45,7 +45,7 @@ def to_fixed_point(delta: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArra
 
 
 def from_fixed_point(fixed: Mapping[str, NDArray[np.int32]]) -> dict[str, NDArray[np.float32]]:
-    """The difference as whoever receives it reads it: int32 arrays to float32."""
+    """Return the difference as whoever receives it reads it: int32 arrays to float32."""
     return {name: (array / UNIT).astype(np.float32) for name, array in fixed.items()}
 
 

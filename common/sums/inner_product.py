@@ -10,7 +10,7 @@ from numba import uint64
 from numpy.typing import NDArray
 
 from common.sketching.compiling import compiled, inlined
-from common.sums.tags import PRIME
+from common.sums.field import PRIME
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]

@@ -1,4 +1,4 @@
-"""Which codec of pixels follows from the sites' sums, and whether one that came is it.
+"""The codec of pixels that follows from the sites' sums, and the check of one that came.
 
 The aggregator fits a codec and every site checks it against the sums that it verified
 itself. Principal directions come out of an eigenvalue solver, whose last bits depend on
@@ -24,20 +24,24 @@ TOLERANCE: Final = UNIT // 10**6
 """Of a direction's entries, in units of the projection's fixed point."""
 
 
-def survey_of(asked: Pixels, total: Summand) -> PixelSurvey:
-    """The survey that a sum of ``PixelStatistics`` is.
+def survey_of(section: Pixels, total: Summand) -> PixelSurvey:
+    """Return the survey that a sum of ``PixelStatistics`` is.
 
     Raises:
         InputDataError: numbers that contradict each other.
     """
     arrays = total.arrays
     return PixelSurvey(
-        asked.bands, asked.value_scale, total.counts["pixels"], arrays["histogram"], arrays["gram"]
+        section.bands,
+        section.value_scale,
+        total.counts["pixels"],
+        arrays["histogram"],
+        arrays["gram"],
     )
 
 
 def ranges_of(codec: PixelCodec, total: Summand) -> ComponentRanges:
-    """The ranges that a sum of ``PixelStatistics`` is.
+    """Return the ranges that a sum of ``PixelStatistics`` is.
 
     Raises:
         InputDataError: numbers that contradict each other.
@@ -46,12 +50,14 @@ def ranges_of(codec: PixelCodec, total: Summand) -> ComponentRanges:
     return ComponentRanges(identity, total.counts["pixels"], total.arrays["histogram"])
 
 
-def require_fitted(codec: AnyCodec, asked: Pixels, survey: Summand, ranges: Summand | None) -> None:
+def require_fitted(
+    codec: AnyCodec, section: Pixels, survey: Summand, ranges: Summand | None
+) -> None:
     """Refuse a codec that does not follow from the sums.
 
     Args:
         codec: as it came with an order.
-        asked: the plan's.
+        section: the plan's.
         survey: verified sum of the survey.
         ranges: verified sum of the ranges, once there is one.
 
@@ -59,11 +65,11 @@ def require_fitted(codec: AnyCodec, asked: Pixels, survey: Summand, ranges: Summ
         RefusedError: another codec.
         InputDataError: sums from which none follows.
     """
-    own = fit_survey(asked, survey_of(asked, survey))
-    if not isinstance(own, PixelCodec) or not isinstance(codec, PixelCodec):
-        _require(codec_text(own) == codec_text(codec), "codec", "what follows from the survey")
+    widest = fit_survey(section, survey_of(section, survey))
+    if not isinstance(widest, PixelCodec) or not isinstance(codec, PixelCodec):
+        _require(codec_text(widest) == codec_text(codec), "codec", "what follows from the survey")
         return
-    theirs, ours = codec.projection, own.projection
+    theirs, ours = codec.projection, widest.projection
     fixed = (theirs.bands, theirs.scale, theirs.floor, theirs.weights.shape)
     _require(
         fixed == (ours.bands, ours.scale, ours.floor, ours.weights.shape),
@@ -72,8 +78,8 @@ def require_fitted(codec: AnyCodec, asked: Pixels, survey: Summand, ranges: Summ
     )
     apart = np.abs(theirs.weights.astype(np.int64) - ours.weights).max(initial=0)
     _require(int(apart) <= TOLERANCE, "codec.weights", "the survey's principal directions")
-    wanted = own if ranges is None else fit_ranges(asked, codec, ranges_of(codec, ranges))
-    ends = (wanted.low, wanted.high, wanted.bins)
+    expected = widest if ranges is None else fit_ranges(section, codec, ranges_of(codec, ranges))
+    ends = (expected.low, expected.high, expected.bins)
     _require((codec.low, codec.high, codec.bins) == ends, "codec.low, codec.high", "the ranges'")
 
 

@@ -1,4 +1,4 @@
-"""What one record adds to the sum of its kind: a few counts and int64 arrays, in one order.
+"""One record's part of the sum of its kind: a few counts and int64 arrays, in one order.
 
 The counts are coordinates of the sum like all others, so that nobody can add a site's
 table and leave out how many keys are behind it.
@@ -42,19 +42,19 @@ class Summand:
     arrays: Mapping[str, I64]
 
     def pieces(self) -> Iterator[I64]:
-        """The vector: the counts first, then the arrays by name, each flat."""
+        """Yield the vector: the counts first, then the arrays by name, each flat."""
         yield np.array(list(self.counts.values()), np.int64)
         for name in sorted(self.arrays):
             yield np.ascontiguousarray(self.arrays[name]).reshape(-1)
 
 
 def is_summed(record_type: str) -> bool:
-    """Whether records of this type are added up."""
+    """Tell whether records of this type are added up."""
     return record_type in COUNTS
 
 
 def summand_of(envelope: Envelope) -> Summand:
-    """What a record adds.
+    """Take from a record what it adds.
 
     A difference of weights counts as often as its samples: the sum is divided by the sum
     of the samples, and the mean is then weighted by them.

@@ -22,15 +22,15 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
 from common.crypto.keyed import FederationKey
+from common.sums.field import PRIME
 
-PRIME: Final = 2**61 - 1
 _CHUNK: Final = 1 << 16  # words of rho that are held at once: half a megabyte
 
 I64 = NDArray[np.int64]
 
 
 def make_tag(key: FederationKey, context: str, site: str, pieces: Iterable[I64]) -> int:
-    """The tag of one site's vector.
+    """Return the tag of one site's vector.
 
     Args:
         key: of the federation.
@@ -47,7 +47,7 @@ def make_tag(key: FederationKey, context: str, site: str, pieces: Iterable[I64])
 def holds(
     key: FederationKey, context: str, members: Iterable[str], pieces: Iterable[I64], tag: int
 ) -> bool:
-    """Whether ``pieces`` are the sum of the vectors of exactly these sites.
+    """Tell whether ``pieces`` are the sum of the vectors of exactly these sites.
 
     Args:
         key: of the federation.
@@ -61,7 +61,7 @@ def holds(
 
 
 def add_tags(tags: Iterable[int]) -> int:
-    """The sum of tags, for whoever has no key."""
+    """Return the sum of tags, for whoever has no key."""
     return sum(tags) % PRIME
 
 

@@ -1,4 +1,4 @@
-"""What a run of training has come to after a round: weights, velocity, merged experience."""
+"""The state of a run of training after a round: weights, velocity, merged experience."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from common.wire.records import ModelUpdate, SketchTable
 
 @dataclass(frozen=True, eq=False)
 class ModelState:
-    """What the next round starts from.
+    """The state that the next round starts from.
 
     Attributes:
         weights: of the model, float32 by name.
@@ -39,7 +39,7 @@ class ModelState:
 
 
 def advance(state: ModelState, plan: FederationPlan, total: Sum) -> ModelState:
-    """The state after a round of training.
+    """Return the state after a round of training.
 
     Args:
         state: before it.
@@ -73,8 +73,8 @@ def _added(merged: NDArray[np.int64], table: NDArray[np.int64]) -> NDArray[np.in
 def _require_shapes(
     arrays: Mapping[str, NDArray[np.int64]], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    found = {name: array.shape for name, array in arrays.items()}
-    if found != dict(shapes):
+    got = {name: array.shape for name, array in arrays.items()}
+    if got != dict(shapes):
         raise RefusedError(
             "a sum is not of the plan's form",
             field="arrays",

@@ -1,4 +1,4 @@
-"""What may cross between parties, and in which bytes.
+"""Messages that may cross between parties, and their bytes.
 
 ``codes`` numbers that may leave without text; ``records`` the closed set of
 record types; ``envelope`` one record as safetensors bytes; ``orders`` what the

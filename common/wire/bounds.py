@@ -1,4 +1,4 @@
-"""How much can stand behind a record at all, from the plan alone.
+"""The most that can stand behind a record at all, from the plan alone.
 
 Pure: no file, no socket, no clock. A site that says more than its plan lets it
 gather lies or is broken, whichever policy it has. Floors are the other end and
@@ -49,13 +49,13 @@ def most_pixels(slides: int) -> int:
     return min(slides * LARGEST_SLIDE, MAX_PIXELS)
 
 
-def most_present(asked: Pixels, pixels: int) -> int:
+def most_present(section: Pixels, pixels: int) -> int:
     """Most keys that can be present in so many pixels: each once, none rarer than the floor."""
-    return min(pixels // asked.presence_floor, asked.keys)
+    return min(pixels // section.presence_floor, section.keys)
 
 
 def samples_of(images: int, cap: int) -> int:
-    """How much a site's update counts in the average.
+    """Count a site's update in the average.
 
     Args:
         images: that it trained on, by its own word.

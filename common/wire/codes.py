@@ -1,4 +1,4 @@
-"""How a failure leaves a site: as a number, never as text.
+"""Failures as numbers: no text about one leaves a site.
 
 An exception's message can hold a path, a patient's name or a pixel. So the
 text stays in the site's own log and only one of these numbers crosses.
@@ -11,7 +11,7 @@ from enum import IntEnum
 
 
 class ReplyCode(IntEnum):
-    """What became of an order, as told to the aggregator."""
+    """The fate of an order, as told to the aggregator."""
 
     OK = 0
     NO_ANSWER = 1

@@ -96,7 +96,7 @@ def _metadata_text(data: bytes) -> str:
 
 
 def encode(envelope: Envelope) -> bytes:
-    """The bytes that are hashed, recorded, sent and archived."""
+    """Encode the bytes that are hashed, recorded, sent and archived."""
     return pack(envelope.record.model_dump(mode="json", exclude_none=True), envelope.arrays)
 
 
@@ -120,7 +120,7 @@ def decode(data: bytes) -> Envelope:
 
 @dataclass(frozen=True)
 class ArrayDescription:
-    """What the ledger keeps of an array."""
+    """The ledger's description of an array."""
 
     name: str
     dtype: str

@@ -1,4 +1,4 @@
-"""What a record is measured against, and the few sentences that every rule is made of.
+"""Everything a record is measured against, and the few sentences that every rule is made of.
 
 Pure: no file, no socket, no clock. None of what is expected comes from the record.
 A broken rule raises ``RefusedError`` naming the field and what was expected, never
@@ -20,7 +20,7 @@ from common.wire.envelope import Array
 
 
 @dataclass(frozen=True)
-class Floors:
+class RecordFloors:
     """Least that must stand behind a record."""
 
     images: int
@@ -31,21 +31,21 @@ class Floors:
     group_pixels: int = 1
 
     @classmethod
-    def of(cls, plan: FederationPlan) -> Floors:
-        """The plan's own floors."""
+    def of(cls, plan: FederationPlan) -> RecordFloors:
+        """Return the plan's own floors."""
         limits = plan.limits
         common = (limits.min_images, limits.min_transitions, limits.min_sketch_fill)
         if plan.kind == "pixels":
             return cls(*common, plan.pixels.min_slides, plan.pixels.min_pixels)
         if plan.kind == "embed":
-            asked = plan.embed
-            return cls(*common, asked.min_slides, asked.min_pixels, asked.group_pixels)
+            section = plan.embed
+            return cls(*common, section.min_slides, section.min_pixels, section.group_pixels)
         return cls(*common)
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a record is measured against; none of it comes from the record.
+    """Everything a record is measured against; none of it comes from the record.
 
     Attributes:
         site, run, round, phase, plan: of the order that is answered.
@@ -60,7 +60,7 @@ class Expected:
     phase: Phase
     plan: FederationPlan
     shapes: Mapping[str, tuple[int, ...]]
-    floors: Floors
+    floors: RecordFloors
     key_id: str | None = None
     codec: str | None = None
     samples: int = 1_000_000
@@ -81,8 +81,8 @@ def require_array(array: Array, field: str, dtype: str, shape: tuple[int, ...]) 
 
 def require_names(arrays: Mapping[str, Array], *names: str) -> None:
     """Refuse arrays of other names than these."""
-    known = f"exactly: {', '.join(names)}" if names else "none"
-    require(set(arrays) == set(names), "arrays", known, f"{len(arrays)} arrays")
+    allowed = f"exactly: {', '.join(names)}" if names else "none"
+    require(set(arrays) == set(names), "arrays", allowed, f"{len(arrays)} arrays")
 
 
 def require_within(value: int, field: str, least: int, most: int) -> None:

@@ -1,4 +1,4 @@
-"""What the aggregator asks of a site: one signed order per round, words only.
+"""The aggregator's order to a site: one a round, signed, words only.
 
 An order says run, round, phase and plan, which sites may take part, and names by its
 digest the sum that the last round came to. It carries no weights: a site computes those

@@ -44,7 +44,7 @@ def wrap(parts: Mapping[str, bytes]) -> bytes:
 
 
 def unwrap(data: bytes) -> dict[str, bytes]:
-    """The named parts of a parcel.
+    """Return the named parts of a parcel.
 
     Raises:
         RefusedError: a manifest that is not valid, names twice, or lengths and digests

@@ -1,4 +1,4 @@
-"""What records about pixels must satisfy under a plan, at the door and again at intake.
+"""Rules of records about pixels under a plan, for the door and again for intake.
 
 Pure, like ``rules``, which calls these. Sums must be sums: a histogram that adds up,
 a Gram matrix that some pixels of that many and that bright could have. Keys must be
@@ -39,15 +39,15 @@ I64 = NDArray[np.int64]
 def check_statistics(
     record: PixelStatistics, arrays: Mapping[str, Array], expected: Expected
 ) -> None:
-    """Sums over enough slides and pixels, of the plan's shape, which some pixels could have."""
-    asked = expected.plan.pixels
+    """Require sums over enough slides and pixels, of the plan's shape, that pixels could have."""
+    section = expected.plan.pixels
     subject = {"survey": "survey", "range": "ranges"}[expected.phase]
     require(record.subject == subject, "subject", subject, "another")
     _check_behind(record, expected)
     _check_codec(record.codec, expected)
     if subject == "ranges":
         require_names(arrays, "histogram")
-        rows = _counts(arrays, "histogram", (asked.components, RANGE_BINS))
+        rows = _counts(arrays, "histogram", (section.components, RANGE_BINS))
         for row in rows:
             require(
                 exact_sum(row) == record.pixels, "histogram", "each pixel once a row", "another sum"
@@ -56,46 +56,46 @@ def check_statistics(
     require_names(arrays, "gram", "histogram")
     histogram = _counts(arrays, "histogram", (INTENSITY_BINS,))
     require(exact_sum(histogram) == record.pixels, "histogram", "each pixel once", "another sum")
-    gram = _counts(arrays, "gram", (len(asked.bands), len(asked.bands)))
+    gram = _counts(arrays, "gram", (len(section.bands), len(section.bands)))
     _check_gram(gram, histogram, record.pixels)
 
 
 def check_sketches(record: PixelSketches, arrays: Mapping[str, Array], expected: Expected) -> None:
     """All views of one stream of enough keys, under the federation's key and codec."""
-    asked, limits = expected.plan.pixels, expected.plan.limits
-    shape = (asked.rows, asked.columns)
+    section, limits = expected.plan.pixels, expected.plan.limits
+    shape = (section.rows, section.columns)
     require((record.rows, record.columns) == shape, "rows, columns", "the plan's", "not")
     _check_behind(record, expected)
     _check_key(record.key_id, expected)
     _check_codec(record.codec, expected)
-    require_names(arrays, *asked.tables, "prefix_counts")
-    for name in ("full", *asked.prefix_tables):
+    require_names(arrays, *section.tables, "prefix_counts")
+    for name in ("full", *section.prefix_tables):
         require_table(np.asarray(arrays[name]), name, shape, record.pixels)
-    most = most_present(asked, record.pixels)
+    most = most_present(section, record.pixels)
     require_table(np.asarray(arrays["presence"]), "presence", shape, most)
     fill, cells = expected.floors.sketch_fill, limits.max_cells_per_input
     require_filled(np.asarray(arrays["full"]), "full", record.pixels, fill, cells)
-    counts = _counts(arrays, "prefix_counts", (asked.prefixes,))
+    counts = _counts(arrays, "prefix_counts", (section.prefixes,))
     total = exact_sum(counts)
     require(total == record.pixels, "prefix_counts", "each pixel once", "another sum")
 
 
 def check_hitters(record: HeavyHitters, arrays: Mapping[str, Array], expected: Expected) -> None:
     """Keys of the codec, each once and in order, none rarer than the plan lets be named."""
-    asked = expected.plan.pixels
+    section = expected.plan.pixels
     _check_key(record.key_id, expected)
     _check_codec(record.codec, expected)
-    require_within(record.threshold, "threshold", asked.key_pixels, MAX_PIXELS)
+    require_within(record.threshold, "threshold", section.key_pixels, MAX_PIXELS)
     require_names(arrays, "keys", "counts")
     size = arrays["keys"].size
-    require(size <= asked.top, "keys", f"at most {asked.top}", "more")
+    require(size <= section.top, "keys", f"at most {section.top}", "more")
     for name in ("keys", "counts"):
         require_array(arrays[name], name, "int64", (size,))
     keys = np.asarray(arrays["keys"]).view(np.uint64)
     require(bool((keys[1:] > keys[:-1]).all()), "keys", "ascending, each once", "another order")
     if size:
-        known = int(keys[-1]) < asked.keys
-        require(known, "keys", "keys of the codec", "a larger one")
+        in_range = int(keys[-1]) < section.keys
+        require(in_range, "keys", "keys of the codec", "a larger one")
         counts = np.asarray(arrays["counts"])
         require_within(int(counts.min()), "counts", record.threshold, MAX_PIXELS)
         require_within(int(counts.max()), "counts", record.threshold, MAX_PIXELS)
@@ -103,16 +103,16 @@ def check_hitters(record: HeavyHitters, arrays: Mapping[str, Array], expected: E
 
 def check_groups(record: GroupCounts, arrays: Mapping[str, Array], expected: Expected) -> None:
     """One count per group of the plan's codebook, none of a few pixels."""
-    asked = expected.plan.embed
+    section = expected.plan.embed
     _check_behind(record, expected)
     _check_codec(record.codec, expected)
-    require(record.codebook == asked.codebook, "codebook", "the plan's", "another")
+    require(record.codebook == section.codebook, "codebook", "the plan's", "another")
     require_names(arrays, "counts")
-    counts = _counts(arrays, "counts", (1 + len(asked.groups),))
+    counts = _counts(arrays, "counts", (1 + len(section.groups),))
     total, least = exact_sum(counts), expected.floors.group_pixels
     require(total <= record.pixels, "counts", "at most each pixel once", "more")
-    held = bool(((counts == 0) | (counts >= least)).all())
-    require(held, "counts", f"0 or at least {least} each", "a smaller count")
+    large_enough = bool(((counts == 0) | (counts >= least)).all())
+    require(large_enough, "counts", f"0 or at least {least} each", "a smaller count")
 
 
 def _check_behind(
@@ -123,17 +123,17 @@ def _check_behind(
 
 
 def _check_codec(codec: str, expected: Expected) -> None:
-    known = expected.codec is None or codec == expected.codec
-    require(known, "codec", "that of the order", "another")
+    agrees = expected.codec is None or codec == expected.codec
+    require(agrees, "codec", "that of the order", "another")
 
 
 def _check_key(key_id: str, expected: Expected) -> None:
-    known = expected.key_id is None or key_id == expected.key_id
-    require(known, "key_id", "that of the federation", "another")
+    agrees = expected.key_id is None or key_id == expected.key_id
+    require(agrees, "key_id", "that of the federation", "another")
 
 
 def _counts(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> I64:
-    """An array of counts: of the right shape, none negative."""
+    """Return an array of counts: of the right shape, none negative."""
     require_array(arrays[name], name, "int64", shape)
     counts: I64 = np.asarray(arrays[name])
     require(bool((counts >= 0).all()), name, "not negative", "a negative number")
@@ -141,7 +141,7 @@ def _counts(arrays: Mapping[str, Array], name: str, shape: tuple[int, ...]) -> I
 
 
 def _check_gram(gram: I64, histogram: I64, pixels: int) -> None:
-    """A sum of outer products of that many pixels of 16 bits, as bright as the histogram says."""
+    """Check a sum of outer products of that many 16-bit pixels, as bright as the histogram says."""
     require(np.array_equal(gram, gram.T), "gram", "symmetric", "not so")
     diagonal = [int(value) for value in gram.diagonal()]
     most = min(pixels * 65535**2, MAX_GRAM)
@@ -156,8 +156,8 @@ def _check_gram(gram: I64, histogram: I64, pixels: int) -> None:
     require(agrees, "gram", "as bright as the histogram", "another brightness")
 
 
-def most_bytes(asked: Pixels) -> int:
+def most_bytes(section: Pixels) -> int:
     """Array bytes of the largest record that the plan asks for."""
-    sketches = 8 * (len(asked.tables) * asked.rows * asked.columns + asked.prefixes)
-    statistics = 8 * (INTENSITY_BINS + len(asked.bands) ** 2 + asked.components * RANGE_BINS)
-    return max(sketches, statistics, 16 * asked.top)
+    sketches = 8 * (len(section.tables) * section.rows * section.columns + section.prefixes)
+    statistics = 8 * (INTENSITY_BINS + len(section.bands) ** 2 + section.components * RANGE_BINS)
+    return max(sketches, statistics, 16 * section.top)

@@ -17,6 +17,7 @@ from common.wire.codes import ReplyCode
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+FederationName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 SiteName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
 Count = Annotated[int, Field(ge=0, lt=2**53)]
@@ -32,7 +33,7 @@ class _Header(BaseModel):
 
 
 class _Common(_Header):
-    """What every record says.
+    """Fields of every record.
 
     Attributes:
         v: version of the format.
@@ -158,7 +159,7 @@ class HeavyHitters(_Common):
 
 
 class GroupCounts(_Common):
-    """How many pixels of a site's slides each group of a codebook has.
+    """Pixels of a site's slides in each group of a codebook.
 
     Arrays: ``counts`` int64[1 + groups]: background, then every group; 0 where fewer
     than the plan's least.

@@ -1,4 +1,4 @@
-"""What a record must satisfy under a plan: checked at the door and again at intake.
+"""Rules of every record under a plan: checked at the door and again at intake.
 
 Pure: no file, no socket, no clock. A broken rule raises ``RefusedError`` naming
 the field and what was expected, never a value. The site's door adds its own
@@ -94,7 +94,7 @@ def check_record(envelope: Envelope, expected: Expected) -> None:
 
 
 def check_origin(record: Record, expected: Expected) -> None:
-    """The right type of record, about this order and no other."""
+    """Require the right type of record, about this order and no other."""
     allowed = [kind.__name__ for kind in ANSWERS[expected.phase]]
     require(record.record_type in allowed, "record_type", " or ".join(allowed), record.record_type)
     values: dict[str, object] = {
@@ -158,8 +158,8 @@ def _check_report(record: RoundReport, arrays: Mapping[str, Array], expected: Ex
     for field, limit in bounds.items():
         require(getattr(record, field) <= limit, field, f"at most {limit}", "more")
     names = [error.landmark for error in record.errors]
-    known = set(names) <= set(expected.plan.task.landmarks) and len(set(names)) == len(names)
-    require(known, "errors.landmark", "landmarks of the plan, each once", "others")
+    in_plan = set(names) <= set(expected.plan.task.landmarks) and len(set(names)) == len(names)
+    require(in_plan, "errors.landmark", "landmarks of the plan, each once", "others")
     for error in record.errors:
         _check_error(error, record.images, expected.plan)
 
@@ -173,7 +173,7 @@ def _check_identity(record: SketchTable | RoundReport, expected: Expected) -> No
 
 
 def _check_error(error: LandmarkError, images: int, plan: FederationPlan) -> None:
-    """An error is a mean over enough images, and over no more searches than were asked for."""
+    """Require a mean over enough images, and over no more searches than were asked for."""
     limit = images * plan.agent.evaluation_starts
     require(1 <= error.searches <= limit, "errors.searches", f"1 to {limit}", "another count")
     require(error.over_10mm <= error.searches, "errors.over_10mm", "at most searches", "more")

@@ -20,11 +20,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.crypto.identity import SIGNATURE_BYTES
 from common.crypto.sealing import BOX_BYTES, Label
-from common.enrolment import FederationName
 from common.errors import RefusedError
 from common.plan import describe_validation
 from common.wire.envelope import ArrayDescription, describe_arrays, pack, unpack
-from common.wire.records import KeyId, SiteName
+from common.wire.records import FederationName, KeyId, SiteName
 
 WORDS = (BOX_BYTES + SIGNATURE_BYTES) // 8
 MOST_RECEIVERS = 256
@@ -65,7 +64,7 @@ class SealedBox:
 
 @dataclass(frozen=True)
 class SealedParcel:
-    """What was decoded.
+    """A parcel of sealed keys, decoded.
 
     Attributes:
         header: who sends which key.
@@ -79,7 +78,7 @@ class SealedParcel:
 
 
 def encode_sealed(boxes: Sequence[SealedBox]) -> bytes:
-    """The bytes that are checked, recorded, archived and sent.
+    """Encode the bytes that are checked, recorded, archived and sent.
 
     Args:
         boxes: of one sender, federation, generation and key; at least one.
@@ -136,8 +135,8 @@ def _words(sealed: SealedBox) -> NDArray[np.int64]:
 
 
 def _box(header: SealedKeys, name: str, array: object) -> SealedBox:
-    found = _RECEIVER.fullmatch(name)
-    if found is None:
+    match = _RECEIVER.fullmatch(name)
+    if match is None:
         raise _refused("receivers", "site:fingerprint", "another name")
     if not isinstance(array, np.ndarray) or array.dtype != np.int64 or array.shape != (WORDS,):
         raise _refused("box", f"int64[{WORDS}]", "another array")
@@ -147,8 +146,8 @@ def _box(header: SealedKeys, name: str, array: object) -> SealedBox:
         generation=header.generation,
         key_id=header.key_id,
         from_site=header.site,
-        for_site=found[1],
-        for_ledger_key=found[2],
+        for_site=match[1],
+        for_ledger_key=match[2],
     )
     return SealedBox(label, data[:BOX_BYTES], data[BOX_BYTES:])
 

@@ -1,4 +1,4 @@
-"""What the records of one answer must say alike: checked at the door and again at intake.
+"""Rules of an answer's records among each other: checked at the door and again at intake.
 
 Pure: no file, no socket, no clock. Each record was held against the plan before, by
 ``rules``; here they are held against each other, so that no count can be large where
@@ -51,7 +51,7 @@ def check_together(envelopes: Iterable[Envelope]) -> None:
 
 
 def _said(record: Record) -> Facts:
-    """What a record says that others may say too, under one name for all."""
+    """List what a record says that others may say too, under one name for all."""
     yield "plan_fingerprint", record.plan_fingerprint
     yield "site", record.site
     yield "run", record.run

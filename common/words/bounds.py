@@ -87,7 +87,7 @@ USUAL: Final[Mapping[str, object]] = {
 
 @dataclass(frozen=True)
 class _Rule:
-    """How one line of a policy bounds a plan.
+    """One line of a policy, and how it bounds a plan.
 
     Attributes:
         policy: dotted name in ``policy.toml``.
@@ -106,9 +106,10 @@ class _Rule:
 
 
 def _bytes_in_a_round(plan: FederationPlan) -> int:
-    found = leavings(plan)
+    records = leavings(plan)
     return max(
-        sum(each.array_bytes for each in found if phase in each.phases) for phase in schedule(plan)
+        sum(each.array_bytes for each in records if phase in each.phases)
+        for phase in schedule(plan)
     )
 
 
@@ -122,10 +123,10 @@ def _records(plan: FederationPlan) -> tuple[str, ...]:
 
 
 def _searches_behind(plan: FederationPlan) -> int:
-    """Searches that stand behind the first gradient."""
+    """Count the searches that stand behind the first gradient."""
     agent = plan.agent
-    held = min(agent.warmup, agent.replay_capacity)
-    return max(agent.searches, held // agent.episode_steps)
+    transitions = min(agent.warmup, agent.replay_capacity)
+    return max(agent.searches, transitions // agent.episode_steps)
 
 
 def _views(plan: FederationPlan) -> tuple[float, ...]:
@@ -215,9 +216,9 @@ def _held(rule: _Rule, plan: FederationPlan, says: Mapping[str, object]) -> Boun
     if bound is None:
         return Bounded(rule.asked, _shown(value), rule.policy, "not in the policy", holds=False)
     if rule.way == "among":
-        known = bound if isinstance(bound, tuple | list) else ()
-        asked = value if isinstance(value, tuple) else ()
-        holds = bound == "any" or set(asked) <= set(known)
+        choices = bound if isinstance(bound, tuple | list) else ()
+        values = value if isinstance(value, tuple) else ()
+        holds = bound == "any" or set(values) <= set(choices)
         words = "any" if bound == "any" else f"among {_shown(bound)}"
         return Bounded(rule.asked, _shown(value), rule.policy, words, holds)
     if rule.way == "within":
@@ -253,5 +254,5 @@ def _shown(value: object) -> str:
 
 
 def _short(name: str) -> str:
-    """A fingerprint's beginning; any other name whole."""
+    """Return a fingerprint's beginning; any other name whole."""
     return f"{name[:12]}…" if len(name) == 64 else name

@@ -35,17 +35,20 @@ def facts_of(plan: FederationPlan, admitted: int | None = None) -> list[tuple[st
 
 
 def about_kind(plan: FederationPlan) -> list[tuple[str, str]]:
-    """What the plan's own sections say, one line each."""
+    """Put the plan's own sections into words, one line each."""
     limits, tier = plan.limits, f"privacy tier {plan.limits.privacy_tier}"
     if plan.kind == "pixels":
-        asked = plan.pixels
-        count, radix = asked.digits
+        section = plan.pixels
+        count, radix = section.digits
         return [
-            ("bands", few(asked.bands)),
-            ("codec", f"{count} {DIGITS[asked.codec]} of {radix} {RADIX[asked.codec]}"),
+            ("bands", few(section.bands)),
+            ("codec", f"{count} {DIGITS[section.codec]} of {radix} {RADIX[section.codec]}"),
             ("rounds", ", ".join(schedule(plan)[1:])),
-            ("sketches", f"{len(asked.tables)} of {asked.rows} x {asked.columns} cells, {tier}"),
-            ("named", f"keys of {asked.key_pixels} pixels or more at {asked.key_sites} sites"),
+            (
+                "sketches",
+                f"{len(section.tables)} of {section.rows} x {section.columns} cells, {tier}",
+            ),
+            ("named", f"keys of {section.key_pixels} pixels or more at {section.key_sites} sites"),
         ]
     if plan.kind == "embed":
         return [

@@ -1,4 +1,4 @@
-"""What a plan has a site send: which records, how often, and how large at most.
+"""Records that a plan has a site send: which, how often, and how large at most.
 
 Sizes follow from the plan alone. They bound whole envelopes, header included, and
 none can exceed the plan's own ``limits.max_envelope_bytes``: the door refuses more.
@@ -74,9 +74,9 @@ def leavings(plan: FederationPlan) -> tuple[Leaving, ...]:
 
 def most_in_a_round(plan: FederationPlan) -> int:
     """Envelope bytes of the largest round."""
-    found = leavings(plan)
+    records = leavings(plan)
     return max(
-        sum(each.most_bytes for each in found if phase in each.phases) for phase in schedule(plan)
+        sum(each.most_bytes for each in records if phase in each.phases) for phase in schedule(plan)
     )
 
 
@@ -86,7 +86,7 @@ def most_in_a_run(plan: FederationPlan) -> int:
 
 
 def weights_of(plan: FederationPlan) -> int:
-    """How many weights the plan's network has."""
+    """Count the weights of the plan's network."""
     return sum(math.prod(shape) for shape in weight_shapes(plan).values())
 
 
@@ -113,21 +113,21 @@ def _leaving(plan: FederationPlan, name: str, rounds: tuple[Phase, ...]) -> Leav
 
 def _arrays(plan: FederationPlan, name: str) -> tuple[int, int]:
     """Bytes of a record's arrays at most, and how many arrays."""
-    asked = plan.pixels
+    section = plan.pixels
     match name:
         case "ModelUpdate":
             return WEIGHT_BYTES * weights_of(plan), len(weight_shapes(plan))
         case "SketchTable":
             return 8 * plan.experience.rows * plan.experience.columns, 1
         case "PixelStatistics":
-            survey = INTENSITY_BINS + len(asked.bands) ** 2
-            ranges = 0 if asked.codec == "all-bands" else asked.components * RANGE_BINS
+            survey = INTENSITY_BINS + len(section.bands) ** 2
+            ranges = 0 if section.codec == "all-bands" else section.components * RANGE_BINS
             return 8 * max(survey, ranges), 2
         case "PixelSketches":
-            cells = len(asked.tables) * asked.rows * asked.columns + asked.prefixes
-            return 8 * cells, len(asked.tables) + 1
+            cells = len(section.tables) * section.rows * section.columns + section.prefixes
+            return 8 * cells, len(section.tables) + 1
         case "HeavyHitters":
-            return 16 * asked.top, 2
+            return 16 * section.top, 2
         case "GroupCounts":
             return 8 * (1 + len(plan.embed.groups)), 1
         case _:
@@ -141,9 +141,9 @@ def _holds(plan: FederationPlan, name: str) -> str:
         case "SketchTable":
             return _HOLDS[name].format(rows=plan.experience.rows, columns=plan.experience.columns)
         case "PixelSketches":
-            asked = plan.pixels
+            section = plan.pixels
             return _HOLDS[name].format(
-                tables=len(asked.tables), rows=asked.rows, columns=asked.columns
+                tables=len(section.tables), rows=section.rows, columns=section.columns
             )
         case "HeavyHitters":
             return _HOLDS[name].format(top=plan.pixels.top)

@@ -1,4 +1,4 @@
-"""What a plan asks of a site, in sentences that a person can decide about.
+"""A plan's demands on a site, in sentences that a person can decide about.
 
 Complete by construction: a field that no sentence tells is listed, with its value, in
 the last passage, so that a field added later cannot go unsaid.
@@ -72,10 +72,10 @@ class Passage:
 
 def in_words(plan: FederationPlan) -> tuple[Passage, ...]:
     """Everything that a plan asks of a site, in passages that can be read one by one."""
-    found = leavings(plan)
+    records = leavings(plan)
     return (
         Passage("What a site is asked", (*_asked(plan), *_course(plan))),
-        Passage("What leaves it", tuple(_leaves(each) for each in found) + _together(plan)),
+        Passage("What leaves it", tuple(_leaves(each) for each in records) + _together(plan)),
         Passage("What must stand behind it", _floors(plan)),
         Passage("What the aggregator sees, and what not", _seen(plan)),
         Passage("What the other sites learn", _learnt(plan)),
@@ -115,11 +115,11 @@ def _asked(plan: FederationPlan) -> tuple[str, ...]:
         case "pixels":
             return _asked_pixels(plan)
         case "embed":
-            asked = plan.embed
+            section = plan.embed
             return (
-                f"Map the site's slides with the codebook {asked.codebook[:16]}… and the codec "
-                f"{asked.codec[:16]}…, which come with the run: every pixel gets the number of one "
-                f"of {counted(len(asked.groups), 'group')} ({', '.join(asked.groups)}).",
+                f"Map the site's slides with the codebook {section.codebook[:16]}… and the codec "
+                f"{section.codec[:16]}…, which come with the run: every pixel gets the number of "
+                f"one of {counted(len(section.groups), 'group')} ({', '.join(section.groups)}).",
                 "The maps stay at the site; how many pixels each group has leaves it.",
             )
 
@@ -163,16 +163,17 @@ _PHASES: Final = {
 
 
 def _asked_pixels(plan: FederationPlan) -> tuple[str, ...]:
-    asked = plan.pixels
-    count, radix = asked.digits
+    section = plan.pixels
+    count, radix = section.digits
     return (
-        f"Count the pixels of the site's slides of {counted(len(asked.bands), 'band')} "
-        f"({few(asked.bands)}). A pixel becomes a key: {count} {DIGITS[asked.codec]} of {radix} "
-        f"{RADIX[asked.codec]} each.",
+        f"Count the pixels of the site's slides of {counted(len(section.bands), 'band')} "
+        f"({few(section.bands)}). A pixel becomes a key: {count} {DIGITS[section.codec]} of "
+        f"{radix} {RADIX[section.codec]} each.",
         "Rounds of work: " + "; ".join(_PHASES[phase] for phase in schedule(plan)[1:]) + ".",
-        f"Named outside the site are only keys of {asked.key_pixels} pixels or more in the whole "
-        f"federation that are present at {asked.key_sites} sites or more, at most {asked.top:,}; "
-        f"present is a key with {counted(asked.presence_floor, 'pixel')} at a site.",
+        f"Named outside the site are only keys of {section.key_pixels} pixels or more in the whole "
+        f"federation that are present at {section.key_sites} sites or more, at most "
+        f"{section.top:,}; a key is present at a site with "
+        f"{counted(section.presence_floor, 'pixel')}.",
     )
 
 
@@ -205,17 +206,17 @@ def _together(plan: FederationPlan) -> tuple[str, ...]:
 def _floors(plan: FederationPlan) -> tuple[str, ...]:
     limits, stricter = plan.limits, "The site's policy may ask for more, never for less."
     if plan.kind == "pixels":
-        behind = plan.pixels
+        pixels = plan.pixels
         return (
-            f"{counted(behind.min_slides, 'slide')} and {behind.min_pixels:,} pixels at least; "
+            f"{counted(pixels.min_slides, 'slide')} and {pixels.min_pixels:,} pixels at least; "
             f"{100 * limits.min_sketch_fill:g} % of a sketch's cells in use.",
             stricter,
         )
     if plan.kind == "embed":
-        told = plan.embed
+        embed = plan.embed
         return (
-            f"{counted(told.min_slides, 'slide')} and {told.min_pixels:,} pixels at least; a group "
-            f"of fewer than {told.group_pixels:,} pixels is told as none.",
+            f"{counted(embed.min_slides, 'slide')} and {embed.min_pixels:,} pixels at least; a "
+            f"group of fewer than {embed.group_pixels:,} pixels is told as none.",
             stricter,
         )
     return (
@@ -277,20 +278,20 @@ def _learnt(plan: FederationPlan) -> tuple[str, ...]:
 
 
 def _rest(plan: FederationPlan) -> tuple[str, ...]:
-    told = _ALWAYS_TOLD | _TOLD_OF_RUNS | _TOLD[plan.kind]
-    left = [f"{name} = {value}" for name, value in fields_of(plan) if name not in told]
+    covered = _ALWAYS_TOLD | _TOLD_OF_RUNS | _TOLD[plan.kind]
+    rest = [f"{name} = {value}" for name, value in fields_of(plan) if name not in covered]
     return (
-        ("; ".join(left) + ".") if left else "Every field was told above.",
+        ("; ".join(rest) + ".") if rest else "Every field was told above.",
         f"Fingerprint: {plan.fingerprint}",
     )
 
 
 def fields_of(plan: FederationPlan) -> list[tuple[str, object]]:
     """Dotted name and value of every field of the plan's kind, defaults included."""
-    found: list[tuple[str, object]] = []
+    fields: list[tuple[str, object]] = []
     for name, value in plan.model_dump(mode="json").items():
         if isinstance(value, dict):
-            found += [(f"{name}.{field}", inner) for field, inner in value.items()]
+            fields += [(f"{name}.{field}", inner) for field, inner in value.items()]
         else:
-            found.append((name, value))
-    return found
+            fields.append((name, value))
+    return fields

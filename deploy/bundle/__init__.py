@@ -1,4 +1,4 @@
-"""What a machine without a network needs to install Cairn: locks, wheels, their list, an archive.
+"""Everything to install Cairn on a machine without a network: locks, wheels, a list, an archive.
 
 Fetching is pip's work, under whatever configuration pip has where this runs; no
 package host is named here or in anything written here. A file that its lock

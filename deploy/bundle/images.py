@@ -15,7 +15,7 @@ IGNORE = ROOT / ".containerignore"
 
 
 def image_name(role: str, tag: str) -> str:
-    """What a role's image is called on this machine."""
+    """Name a role's image on this machine."""
     return f"localhost/cairn-{role}:{tag}"
 
 

@@ -51,17 +51,17 @@ class Pin:
 
 
 def normalised(name: str) -> str:
-    """A distribution's name as indices compare it (PEP 503)."""
+    """Return a distribution's name as indices compare it (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def lock_file(role: str) -> Path:
-    """Where a role's lock lies."""
+    """Return the path of a role's lock."""
     return LOCKS / f"{role}.lock"
 
 
 def read_lock(path: Path) -> list[Pin]:
-    """The pins of a lock.
+    """Return the pins of a lock.
 
     Raises:
         InputDataError: unreadable, empty, or a line that is no pin with its digest.
@@ -107,7 +107,7 @@ def check_platform() -> None:
 
 
 def resolve(requirements: Sequence[str], constraints: Path | None) -> list[Pin]:
-    """What pip would install, wheels only; nothing is installed.
+    """List what pip would install, wheels only; nothing is installed.
 
     Raises:
         UnreachableError: pip could not resolve.

@@ -1,4 +1,4 @@
-"""What each role consists of, as CycloneDX: names, versions, licences, who needs whom.
+"""Lists of what each role consists of, as CycloneDX: names, versions, licences, dependencies.
 
 Read off a real environment that was installed from build/wheels by the role's
 lock, with no index to ask: the same list that an image carries in
@@ -21,7 +21,7 @@ SBOMS = ROOT / "build" / "sbom"
 
 
 def sbom_file(role: str) -> Path:
-    """Where the list of a role lies."""
+    """Return the path of a role's list."""
     return SBOMS / f"{role}.cdx.json"
 
 
@@ -49,7 +49,7 @@ def write_sboms(roles: Sequence[str] = ROLES) -> list[Path]:
 
 
 def _install(folder: Path, locks: list[Path]) -> None:
-    """An environment of exactly what the locks name, from build/wheels alone."""
+    """Install exactly what the locks name, from build/wheels alone."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
     for lock in locks:
         words = ["--python", str(folder / "bin" / "python"), "install", "--isolated", "--quiet"]

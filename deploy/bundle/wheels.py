@@ -38,7 +38,7 @@ def sha256_of(path: Path) -> str:
 
 
 def revision() -> str:
-    """The commit that is checked out, with ``-dirty`` when files differ from it; else unknown."""
+    """Name the commit that is checked out, ``-dirty`` when files differ from it; else unknown."""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="ascii", check=False)
     return done.stdout.strip() if done.returncode == 0 else "unknown"

@@ -1,4 +1,4 @@
-"""What an image's HEALTHCHECK asks: does this container still do its work? Exit 0 or 1, one line.
+"""An image's HEALTHCHECK: does this container still do its work? Exit 0 or 1, one line.
 
 Standard library only, no images, no keys. The courier and the aggregator are asked
 over the network as a site would ask; the worker by what only a living one does.
@@ -22,11 +22,11 @@ LONGEST_WAIT_S = float(os.environ.get("CAIRN_LONGEST_WAIT_S", "21600"))
 
 
 class SickError(Exception):
-    """What is wrong, in one line."""
+    """A failure of health, in one line."""
 
 
 def worker(site: Path) -> str:
-    """The ledger is held by a living worker, no order has waited too long, the disk has room."""
+    """Require a ledger held by a living worker, no order that waits too long, room on the disk."""
     lock = site / "worker" / "ledger" / "lock"
     try:
         inode = lock.stat().st_ino
@@ -46,14 +46,14 @@ def worker(site: Path) -> str:
 
 
 def courier(site: Path) -> str:
-    """The aggregator answers this container, with a certificate of the federation."""
+    """Return the aggregator answers this container, with a certificate of the federation."""
     address = tomllib.loads((site / "site.toml").read_text(encoding="utf-8"))["address"]
     host, _, port = str(address).rpartition(":")
     return answers(host.strip("[]"), int(port), site / "courier" / "ca.crt")
 
 
 def aggregator(federation: Path) -> str:
-    """The SuperLink answers on loopback, with the federation's certificate."""
+    """Return the SuperLink answers on loopback, with the federation's certificate."""
     settings = tomllib.loads((federation / "federation.toml").read_text(encoding="utf-8"))
     bound = str(settings["bind_host"])
     host = "127.0.0.1" if bound in ("0.0.0.0", "::") else bound  # noqa: S104 - compared, not bound

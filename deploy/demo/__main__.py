@@ -23,7 +23,7 @@ import click
 import numpy as np
 import tomli_w
 
-from aggregator.report.extras import HeldOut, LedgerVerdict, ReportExtras, Trajectory
+from aggregator.report.extras import DrawnSearch, HeldOut, LedgerVerdict, ReportExtras
 from aggregator.report.html import summary_json, write_report
 from aggregator.report.state import fold
 from aggregator.rounds.events import read_events
@@ -42,7 +42,7 @@ MARKER = ".cairn-demo"
 
 
 def clean_folder(folder: Path) -> None:
-    """An empty folder; only one that an earlier demonstration made is emptied.
+    """Make an empty folder; only one that an earlier demonstration made is emptied.
 
     Raises:
         InputDataError: it holds something else.
@@ -61,7 +61,7 @@ def clean_folder(folder: Path) -> None:
 
 
 def write_plan(source: Path, target: Path, seed: int | None) -> FederationPlan:
-    """The plan with the seed asked for."""
+    """Return the plan with the seed asked for."""
     data = tomllib.loads(source.read_text(encoding="utf-8"))
     if seed is not None:
         data["seed"] = seed
@@ -70,7 +70,7 @@ def write_plan(source: Path, target: Path, seed: int | None) -> FederationPlan:
 
 
 def write_demo_key(path: Path, seed: int) -> None:
-    """A federation key made from the seed, so that the same seed gives the same model.
+    """Write a federation key made from the seed, so that the same seed gives the same model.
 
     Sketches hash by the key, and rare-first replay asks the sketches. A hospital makes a
     random one instead: ``cairn-site join --new-federation-key``.
@@ -110,7 +110,7 @@ def enrol(processes: Processes, folder: Path, port: int, images: int) -> None:
 
 
 def told_fingerprint(said: str) -> str:
-    """The fingerprint of a site's ledger key, as ``join`` tells it for the telephone.
+    """Return the fingerprint of a site's ledger key, as ``join`` tells it for the telephone.
 
     Raises:
         InternalError: ``join`` tells none.
@@ -132,7 +132,7 @@ def acquaint(processes: Processes, fingerprints: Mapping[str, str]) -> None:
 
 
 def approve(processes: Processes, plan: str) -> None:
-    """A person at every site would read the plan (``cairn-site plans show``); here none does."""
+    """Approve the plan at every site, where a person would read it (``cairn-site plans show``)."""
     for site in SITES:
         processes.run("cairn-site", "plans", "approve", plan, "--by", PERSON, "--site-dir", site)
 
@@ -160,7 +160,7 @@ def start_baselines(processes: Processes) -> None:
     ]
     processes.start(
         "heldout",
-        *(sys.executable, "-m", "deploy.demo.heldout", "--plan", "plan.toml"),
+        *(sys.executable, "-P", "-m", "deploy.demo.heldout", "--plan", "plan.toml"),
         *("--heldout", "data/heldout", "--runs", "federation/runs", "-o", "heldout.json"),
         *sites,
         nice=True,
@@ -168,7 +168,7 @@ def start_baselines(processes: Processes) -> None:
 
 
 def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
-    """What an auditor finds in each site's ledger, with what its courier really sent."""
+    """Audit each site's ledger, with what its courier really sent."""
     verdicts = []
     for site in SITES:
         text = processes.run(
@@ -196,8 +196,8 @@ def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
     return tuple(verdicts)
 
 
-def held_out(result: dict[str, object]) -> tuple[HeldOut, Trajectory]:
-    """The held-out evaluation as the report wants it."""
+def held_out(result: dict[str, object]) -> tuple[HeldOut, DrawnSearch]:
+    """Return the held-out evaluation as the report wants it."""
     data = json.loads(json.dumps(result))
     drawn = data["trajectory"]
     image = np.frombuffer(base64.b64decode(drawn["image"]), np.uint8).reshape(drawn["shape"])
@@ -209,7 +209,7 @@ def held_out(result: dict[str, object]) -> tuple[HeldOut, Trajectory]:
         over_10mm=data["over_10mm"],
     )
     left, right, low, high = drawn["extent_mm"]
-    search = Trajectory(
+    search = DrawnSearch(
         image=image,
         extent_mm=(left, right, low, high),
         path=tuple((x, y, int(level)) for x, y, level in drawn["path"]),
@@ -222,7 +222,7 @@ def held_out(result: dict[str, object]) -> tuple[HeldOut, Trajectory]:
 
 
 def overhead_note(processes: Processes) -> str:
-    """What the federation's processes needed of memory and processor."""
+    """Report what the federation's processes needed of memory and processor."""
     peaks, spent = processes.peak_mb, processes.cpu_s
     training = sum(spent.get(f"{site}-worker", 0.0) for site in SITES)
     courier = max(peaks.get(f"{site}-courier", 0.0) for site in SITES)
@@ -261,9 +261,9 @@ def demo(folder: Path, plan_file: Path | None, seed: int | None, port: int) -> N
     with Processes(folder) as processes:
         narrate("Writing three hospitals' scans, and a federation to join", began)
         processes.start(
-            "data", sys.executable, "-m", "deploy.demo.data", "data", "--seed", str(plan.seed)
+            "data", sys.executable, "-P", "-m", "deploy.demo.data", "data", "--seed", str(plan.seed)
         )
-        processes.start("warmup", sys.executable, "-m", "deploy.demo.warmup", "plan.toml")
+        processes.start("warmup", sys.executable, "-P", "-m", "deploy.demo.warmup", "plan.toml")
         write_demo_key(folder / "federation.key", plan.seed)
         enrol(processes, folder, port, SUBJECTS)
         approve(processes, "plan.toml")

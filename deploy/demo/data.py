@@ -50,7 +50,7 @@ _HEAD_MM = 280.0
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a hospital scans.
+    """A hospital's way of scanning.
 
     Attributes:
         suffix: what BIDS calls the contrast.
@@ -80,7 +80,7 @@ PROTOCOLS = (
 
 @dataclass(frozen=True)
 class DemoData:
-    """What was written.
+    """The files that were written.
 
     Attributes:
         sites: each site's data folder.
@@ -94,7 +94,7 @@ class DemoData:
 
 
 def template_path() -> Path:
-    """The template inside nilearn's distribution, found without importing its code.
+    """Return the template inside nilearn's distribution, found without importing its code.
 
     Raises:
         InputDataError: nilearn is not installed, or no longer carries the file.
@@ -157,7 +157,7 @@ def write_demo_data(
 
 
 def draw_deformation(rng: np.random.Generator, template: RawImage) -> Deformation:
-    """A subject's head: turned, scaled and sheared a little, moved, and bent by up to 7 mm."""
+    """Draw a subject's head: turned, scaled and sheared a little, moved, and bent by up to 7 mm."""
     angles = np.deg2rad(rng.uniform(-8, 8, 3))
     affine = _rotation(*angles) @ np.diag(rng.uniform(0.88, 1.12, 3))
     affine += rng.uniform(-0.04, 0.04, (3, 3))
@@ -169,7 +169,7 @@ def draw_deformation(rng: np.random.Generator, template: RawImage) -> Deformatio
 def draw_grid(
     rng: np.random.Generator, protocol: Protocol, template: RawImage, deformation: Deformation
 ) -> Grid:
-    """A field of view around the subject's head, cut or widened by up to 12 mm on every side."""
+    """Draw a field of view around the head, cut or widened by up to 12 mm on every side."""
     last = np.array(template.grid.size) - 1.0
     corners = np.array(list(np.ndindex(2, 2, 2))) * last
     grid = template.grid

@@ -186,7 +186,7 @@ def usage(pid: int) -> tuple[float, float]:
 
 
 def environment() -> dict[str, str]:
-    """What every command of the demonstration sees: our programs first, one thread each."""
+    """Build the environment of every command here: our programs first, one thread each."""
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",

@@ -93,17 +93,17 @@ def run_plan(processes: Processes, folder: Path, *words: str) -> Path:
 
 
 def last_round(run: Path) -> Path:
-    """Where a run keeps what its last round came to."""
+    """Return the folder of what a run's last round came to."""
     return max((run / "rounds").iterdir(), key=lambda kept: kept.name)
 
 
 def shown(path: Path, folder: Path) -> str:
-    """A path as it is typed in the folder of the demonstration."""
+    """Return a path as it is typed in the folder of the demonstration."""
     return str(path.relative_to(folder))
 
 
 def start_codebook(processes: Processes, seed: int) -> None:
-    """The coordinator's part between the runs, begun early: UMAP compiles while sites join."""
+    """Begin the coordinator's part between the runs early: UMAP compiles while sites join."""
     processes.start(
         "codebook",
         *("cairn-aggregator", "codebook", "build", "keys.safetensors", "--wait", "600"),
@@ -122,7 +122,7 @@ def finish_codebook(processes: Processes, folder: Path, kept: Path) -> None:
 
 
 def write_maps_plan(folder: Path, codec: bytes, book: Codebook, seed: int) -> None:
-    """The follow-up plan with the digests and groups that now exist."""
+    """Write the follow-up plan with the digests and groups that now exist."""
     data = tomllib.loads((PLANS / "pixels-demo-maps.toml").read_text(encoding="utf-8"))
     data["seed"] = seed
     data["embed"] |= {
@@ -152,7 +152,7 @@ def name_clusters(processes: Processes, folder: Path, codec: bytes) -> Found:
 
 
 def collect_maps(folder: Path, found: Found, run: str) -> Labels:
-    """The sites' maps as kinds of ground, put together; checked against exact keys.
+    """Return the sites' maps as kinds of ground, put together; checked against exact keys.
 
     Raises:
         InternalError: a map is missing, or is not what the codebook says of its slide.
@@ -191,8 +191,8 @@ def demo(folder: Path, seed: int | None, port: int) -> None:
     click.echo(WHAT)
     with Processes(folder) as processes:
         narrate("Cutting the scene into three sites, and a federation to join", began)
-        processes.start("data", sys.executable, "-m", "deploy.demo_pixels.data", "data")
-        processes.start("warmup", sys.executable, "-m", "deploy.demo_pixels.warmup")
+        processes.start("data", sys.executable, "-P", "-m", "deploy.demo_pixels.data", "data")
+        processes.start("warmup", sys.executable, "-P", "-m", "deploy.demo_pixels.warmup")
         start_codebook(processes, plan.seed % 2**32)
         write_demo_key(folder / "federation.key", plan.seed)
         enrol(processes, folder, port, PARTS)

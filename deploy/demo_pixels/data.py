@@ -77,12 +77,12 @@ class Block:
         return f"block-{self.row}{self.column}"
 
     def cut(self, image: NDArray[np.generic]) -> NDArray[np.generic]:
-        """The block out of an image of the whole scene, a view."""
+        """Return the block out of an image of the whole scene, a view."""
         return image[slice(*self.rows), slice(*self.columns)]
 
 
 def blocks(height: int, width: int, sites: int = len(SITES)) -> tuple[Block, ...]:
-    """The scene in ``PARTS`` x ``PARTS`` blocks, dealt as in a Latin square.
+    """Return the scene in ``PARTS`` x ``PARTS`` blocks, dealt as in a Latin square.
 
     Every site has one block of each row and one of each column of blocks, so that no site
     has all of one corner; still, what grows on their fields differs.
@@ -105,7 +105,7 @@ def band_names(count: int = BANDS) -> tuple[str, ...]:
 
 
 def scene_folder() -> Path:
-    """Where the scene lies in tensorly's distribution, found without importing its code.
+    """Find the scene in tensorly's distribution, without importing its code.
 
     Raises:
         InputDataError: tensorly is not installed, or no longer carries the scene.
@@ -187,7 +187,7 @@ def write_sites(folder: Path, scene: Scene) -> tuple[Path, ...]:
 
 
 def slide_name(block: Block) -> str:
-    """What the block's slide is called at its site."""
+    """Name the block's slide at its site."""
     return block.name + (".ome.tif", "", ".npy")[block.site]
 
 

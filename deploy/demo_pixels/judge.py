@@ -1,4 +1,4 @@
-"""What the demonstration can know because it has everything: exact counts and the true labels.
+"""The demonstration's own knowledge, since it has everything: exact counts and true labels.
 
 No party of a real federation could compute any of this. Nothing here changes what the
 federation did; it names the clusters, as a person at the page would, and measures.
@@ -55,14 +55,14 @@ class Exact:
         return cls(keys, counts, of.reshape(scene.shape[:2]).astype(np.int64))
 
     def passing(self, asked: Pixels) -> NDArray[np.bool_]:
-        """Which keys a plan lets be named, were counts exact; bool[n]."""
+        """Mark the keys that a plan lets be named, were counts exact; bool[n]."""
         present = np.count_nonzero(self.counts >= asked.presence_floor, axis=1)
         frequent = self.counts.sum(axis=1) >= asked.key_pixels
         return np.asarray(frequent & (present >= asked.key_sites), np.bool_)
 
 
 def site_of(shape: tuple[int, ...]) -> I64:
-    """Number of the site that has each pixel, int64[rows, columns]."""
+    """Map each pixel to the number of its site, int64[rows, columns]."""
     owner = np.zeros(shape, np.int64)
     for block in blocks(*shape):
         block.cut(owner)[...] = block.site
@@ -71,7 +71,7 @@ def site_of(shape: tuple[int, ...]) -> I64:
 
 @dataclass(frozen=True)
 class Recovery:
-    """How well the federation found what it was allowed to find.
+    """The share that the federation found of what it was allowed to find.
 
     Attributes:
         keys: that were named.
@@ -119,7 +119,7 @@ def clusters_of(exact: Exact, book: Codebook) -> I64:
 
 
 def majority(clusters: I64, truth: Labels, count: int, where: NDArray[np.bool_]) -> I64:
-    """The commonest kind among a cluster's labelled pixels, int64[count].
+    """Return the commonest kind among a cluster's labelled pixels, int64[count].
 
     Args:
         clusters: of every pixel.
@@ -152,7 +152,7 @@ def agreement(kinds: I64, truth: Labels, where: NDArray[np.bool_]) -> float:
 
 
 def join_maps(shape: tuple[int, int], maps: dict[str, Path]) -> NDArray[np.uint8]:
-    """The sites' maps of their slides, put together as the scene was cut.
+    """Return the sites' maps of their slides, put together as the scene was cut.
 
     Args:
         shape: rows and columns of the scene.

@@ -25,7 +25,7 @@ NAMED_BY: Final = (
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What came of the federation, read from where its parties keep it.
+    """The results of the federation, read from where its parties keep them.
 
     Attributes:
         keys: released keys and their counts.
@@ -47,7 +47,7 @@ class Found:
 def measure(
     plan: FederationPlan, found: Found, verdicts: tuple[LedgerVerdict, ...]
 ) -> dict[str, object]:
-    """The summary's figures."""
+    """Return the summary's figures."""
     clusters = judge.clusters_of(found.exact, found.book)
     recovery = judge.judge_recovery(found.exact, found.keys, plan.pixels)
     owner, truth = judge.site_of(found.truth.shape), found.truth

@@ -25,7 +25,7 @@ BANDS = ("a", "b", "c", "d", "e", "f")
 
 
 def main() -> None:
-    """A whole run over one slide of noise, in memory."""
+    """Do a whole run over one slide of noise, in memory."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "noise.npy"

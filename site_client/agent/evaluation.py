@@ -1,4 +1,4 @@
-"""How far from the truth greedy searches end, beside a predictor that never looks.
+"""Distances from the truth at which greedy searches end, beside a predictor that never looks.
 
 Every search starts on the coarsest level. Summaries hold no case's name or number;
 the single searches behind them do, and stay where they are. Errors are given under
@@ -17,10 +17,9 @@ from torch import nn
 
 from common.errors import InternalError
 from site_client.agent.network import use_deterministic_torch
-from site_client.agent.search import Values, consensus, greedy_search
+from site_client.agent.search import Values, search_in_groups
 from site_client.agent.settings import EvaluationSettings
 from site_client.agent.task import MM, Situations, Task
-from site_client.agent.tasks.points import PointSearch
 
 FAR_MM = 10.0
 
@@ -82,7 +81,7 @@ class Searched:
 
 @dataclass(frozen=True)
 class EvaluationReport:
-    """What an evaluation found.
+    """The figures of an evaluation.
 
     Attributes:
         cases: cases evaluated.
@@ -189,31 +188,26 @@ def _search(
     prior: NDArray[np.floating] | None,
 ) -> Searched:
     """Run searches whose starts for one case, pose and head are adjacent."""
-    found = greedy_search(task, policy, starts, settings)
-    repeats = settings.starts
-    groups = len(found) // repeats
-    errors = task.errors(found)
-    places = task.parameters(found)
-    # The starts' axis goes next to the last, also when agents stand between.
-    stacked = np.moveaxis(places.reshape(groups, repeats, *places.shape[1:]), 1, -2)
-    agreed = found[::repeats].copy()
-    errors_of: Callable[[Situations], NDArray[np.float64]] = task.errors
-    if isinstance(task, PointSearch) and task.exchange is not None:
-        errors_of = task.agreed_errors
-    task.move_to(agreed, consensus(stacked, settings.outlier_mads).astype(np.float32))
+    found, agreed = search_in_groups(task, policy, starts, settings.starts, settings)
+    ended = found.reshape(-1)
+    errors = task.errors(ended)
+    # Of couples of landmarks, in the better of their two orders.
+    errors_of: Callable[[Situations], NDArray[np.float64]] = getattr(
+        task, "agreed_errors", task.errors
+    )
     prior_errors = None
     if prior is not None:
         constant = agreed.copy()
         task.move_to(constant, prior[constant["head"].astype(np.int64)].astype(np.float32))
         prior_errors = errors_of(constant)
-    further = task.report(found)
+    further = task.report(ended)
     return Searched(
-        found=found.reshape(groups, repeats),
-        errors=errors.reshape(groups, repeats, *errors.shape[1:]),
+        found=found,
+        errors=errors.reshape(*found.shape, *errors.shape[1:]),
         agreed=agreed,
         agreed_errors=errors_of(agreed),
         prior_errors=prior_errors,
-        further={name: value.reshape(groups, repeats) for name, value in further.items()},
+        further={name: value.reshape(found.shape) for name, value in further.items()},
     )
 
 
@@ -263,7 +257,7 @@ def _summaries(unit: str, labels: Sequence[str], searched: Searched) -> dict[str
 
 
 def _mark(unit: str) -> str:
-    """What an error's name in JSON ends with."""
+    """Return what an error's name in JSON ends with."""
     return "_mm" if unit == MM else ""
 
 

@@ -218,7 +218,7 @@ class SearchVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         }
 
     def _final(self, reached: Situations, done: NDArray[np.bool_]) -> Info:
-        """What the searches that are over saw last, as gymnasium's own vectors say it."""
+        """Collect what the searches that are over saw last, as gymnasium's own vectors say it."""
         last = _observe(self.task, reached[done])
         final = np.full(self.num_envs, None, dtype=object)
         for row, index in enumerate(np.flatnonzero(done)):

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from common.model import Weights
 from site_client.agent.networks.torch_files import read_torch_file
-from site_client.agent.settings import EvaluationSettings, NetworkSettings
+from site_client.agent.settings import EvaluationSettings, NetworkSettings, PoseSettings
 from site_client.agent.task import Situations
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark3d import Cases3D, Landmark3D
+from site_client.agent.tasks.poses import native_poses
+from site_client.agent.tasks.views import Views
 
 # Their actions are z+, y+, x+, x-, y-, z-; ours are x+, x-, y+, y-, z+, z-.
 _THEIR_ACTION = [2, 3, 1, 4, 0, 5]
@@ -120,6 +122,35 @@ def onto_voxels(task: Landmark3D, at: Situations) -> None:
     along = index * images.spacing_mm[case] + images.first_mm[case]
     native = np.einsum("nj,nij->ni", along, images.directions[case])
     task.move_to(at, native.astype(np.float32))
+
+
+class RlMedicalCube(Landmark3D):
+    """A search in cubes as rl-medical's agents knew it: voxel by voxel, nothing pooled.
+
+    Args:
+        cases: laid out as ours; they are turned here.
+        ladder, views, poses: see `Landmark3D`.
+    """
+
+    def __init__(self, cases: Cases3D, ladder: Ladder, views: Views, poses: PoseSettings) -> None:
+        super().__init__(as_rl_medical_saw(cases), ladder, views, poses, nearest=True)
+
+    def start_positions(self, rng: np.random.Generator, at: Situations) -> None:
+        """Draw evaluation starts; on a voxel where the image is as acquired."""
+        super().start_positions(rng, at)
+        straight = (at["pose"] == native_poses(1, 3)).all(axis=1)
+        if straight.any():
+            snapped = at[straight]
+            onto_voxels(self, snapped)
+            at[straight] = snapped
+
+    def world_mm(
+        self, case: NDArray[np.int64], positions: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        """Give float64[n, 3], LPS mm: where positions as acquired, float32[n, 3], are."""
+        at = np.zeros(len(case), self.situation)
+        at["case"], at["position"], at["pose"] = case, positions, native_poses(1, 3)
+        return in_the_world(self, at)
 
 
 def _arranged(theirs: Weights) -> Weights:

@@ -1,4 +1,4 @@
-"""What a transition is called where experience is counted; needs no torch.
+"""Names of transitions where experience is counted; needs no torch.
 
 The name is a key of common's experience codec: what is looked for, on which
 level, roughly where, what was done, what it earned, and roughly where it led.
@@ -71,7 +71,7 @@ class ExperienceKeys:
 
 
 class LocalCounts:
-    """How often each experience was met here, exactly; grows with what is met, never shrinks."""
+    """Exact counts of each experience met here; grows with what is met, never shrinks."""
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}

@@ -47,7 +47,7 @@ _UPDATES_PER_RECOUNT = 1000
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What one call of `Learner.train` did; numbers only.
+    """The figures of one call of `Learner.train`; numbers only.
 
     Attributes:
         updates: gradient steps of this call.
@@ -232,7 +232,7 @@ class Learner:
         return len(taken)
 
     def _count(self, taken: Situations, outcome: Outcome) -> NDArray[np.float64] | None:
-        """How often each of these experiences was met, if anybody wants to know."""
+        """Count how often each of these experiences was met, if anybody wants to know."""
         rare_first = self._replay.kind == "rare-first"
         if not (self._counts_keys or rare_first):
             return None
@@ -291,7 +291,7 @@ class Learner:
         return total, np.concatenate(errors)
 
     def _path_supervised(self) -> bool:
-        """Whether this update regresses the immediate rewards of all actions."""
+        """Tell whether this update regresses the immediate rewards of all actions."""
         settings = self._settings
         return settings.path_supervision_only or self._updates < settings.warm_start * self._planned
 

@@ -1,4 +1,4 @@
-"""What is done with any Q-network: weights in, weights out, values of situations.
+"""Common operations on any Q-network: weights in, weights out, values of situations.
 
 The networks themselves are in ``networks``; nothing here knows their insides.
 """

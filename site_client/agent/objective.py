@@ -1,4 +1,4 @@
-"""What values are regressed to: returns with a target network, or all rewards at once.
+"""Targets that values are regressed to: returns with a target network, or all rewards at once.
 
 DQN or Double DQN (whether the network duels is the network's affair) over a slow or
 a copied target network. Tasks know the rewards of all actions, so an update may

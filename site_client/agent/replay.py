@@ -97,7 +97,7 @@ class Replay:
 
     @property
     def bytes_per_transition(self) -> float:
-        """What one transition costs in memory, the sums over blocks included."""
+        """Memory that one transition costs, the sums over blocks included."""
         weights = 0 if self._weights is None else self._weights.values.nbytes
         return (self._ring.nbytes + weights) / self.capacity
 

@@ -1,4 +1,4 @@
-"""What changes while an agent learns: exploration and learning rate, over the planned updates."""
+"""Schedules of exploration and learning rate, over the planned updates."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _SAME_PLACE = 1e-3
 
 
 def action_values(task: Task, policy: nn.Module | Values, at: Situations) -> NDArray[np.float32]:
-    """float32[n[, agents], actions] of a network, or of anything else that knows them."""
+    """Give float32[n[, agents], actions] of a network, or of anything else that knows them."""
     return network_values(task, policy, at) if isinstance(policy, nn.Module) else policy(at)
 
 
@@ -83,9 +83,61 @@ def greedy_search(
     return at
 
 
+def search_in_groups(
+    task: Task,
+    policy: nn.Module | Values,
+    start: Situations,
+    repeats: int,
+    settings: EvaluationSettings,
+) -> tuple[Situations, Situations]:
+    """Run searches to their ends, and say what those of a group agree on.
+
+    Args:
+        task: what is searched for.
+        policy: a Q-network, or a function with its values.
+        start: groups of ``repeats`` rows that differ in nothing but their parameters.
+        repeats: searches in a group.
+        settings: steps and visits, and which searches are outliers.
+
+    Returns:
+        situations [groups, repeats] in which the searches ended, and situations [groups], moved
+        to what their searches agree on.
+    """
+    ended = greedy_search(task, policy, start, settings)
+    places = task.parameters(ended)
+    # The starts' axis goes next to the last, also when agents stand between.
+    stacked = np.moveaxis(places.reshape(-1, repeats, *places.shape[1:]), 1, -2)
+    agreed = ended[::repeats].copy()
+    task.move_to(agreed, consensus(stacked, settings.outlier_mads).astype(np.float32))
+    return ended.reshape(-1, repeats), agreed
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """One search, or that of one team, step by step.
+
+    Attributes:
+        steps: situations[t], the last is where it ended.
+        values: float32[t[, agents], actions], what each action promised.
+    """
+
+    steps: Situations
+    values: NDArray[np.float32]
+
+
+def follow(
+    task: Task, policy: nn.Module | Values, start: Situations, settings: EvaluationSettings
+) -> Followed:
+    """Follow the search that begins at one situation, to its end."""
+    visited: list[Situations] = [start.copy()]
+    ended = greedy_search(task, policy, start, settings, visited)
+    steps: Situations = np.concatenate([*visited, ended])
+    return Followed(steps, action_values(task, policy, steps))
+
+
 @dataclass
 class _Memory:
-    """Where each search was lately on its level; axes n, agents, slots, parameters."""
+    """The latest positions of each search on its level; axes n, agents, slots, parameters."""
 
     history: NDArray[np.float32]
     candidates: NDArray[np.float32]
@@ -139,7 +191,7 @@ class _Memory:
 
 
 def consensus(found: NDArray[np.floating], outlier_mads: float) -> NDArray[np.float64]:
-    """What several searches for the same thing agree on: outliers rejected, then the mean.
+    """Average several searches for the same thing, outliers rejected.
 
     Args:
         found: float[..., k, d], the parameters where k searches ended.

@@ -23,7 +23,7 @@ Kind = TypeVar("Kind", bound=Frozen)
 
 
 class NetworkSettings(Frozen):
-    """Which Q-network.
+    """The choice of a Q-network.
 
     Attributes:
         architecture: ``triplanar`` (three cuts), ``planar`` (images) and ``volume-light``
@@ -89,7 +89,7 @@ class PoseSettings(Frozen):
 
 
 class LearnerSettings(Frozen):
-    """How an agent learns.
+    """An agent's way of learning.
 
     Attributes:
         updates: gradient steps that are planned; every schedule runs over them.
@@ -164,7 +164,7 @@ class LearnerSettings(Frozen):
 
 
 class EvaluationSettings(Frozen):
-    """How greedy searches are run and summarised.
+    """The way greedy searches are run and summarised.
 
     Attributes:
         starts: searches per case, pose and head; their consensus is reported, too.
@@ -208,7 +208,7 @@ def parse_settings(kind: type[Kind], data: object, section: str = "") -> Kind:
 
 
 def learner_settings(plan: FederationPlan) -> LearnerSettings:
-    """What a federation's plan says of learning; its updates are those of all rounds."""
+    """Translate what a plan says of learning; its updates are those of all rounds."""
     agent = plan.agent
     rare = agent.rare_first > 0
     return LearnerSettings(

@@ -1,4 +1,4 @@
-"""What is alive in a training as plain arrays, and back: optimiser and random generator.
+"""The live state of a training as plain arrays, and back: optimiser and random generator.
 
 Everything is copied; nothing that is saved changes when training goes on.
 """
@@ -44,7 +44,7 @@ def load_optimizer(
 
 
 def under(prefix: str, state: Mapping[str, NDArray[np.generic]]) -> State:
-    """What of a state has names under a prefix, without it."""
+    """Select from a state what has names under a prefix, without it."""
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 

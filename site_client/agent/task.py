@@ -1,4 +1,4 @@
-"""What every search has in common: a parameter vector moved step by step towards a truth.
+"""Common to every search: a parameter vector moved step by step towards a truth.
 
 A point in a volume or an X-ray, a box around a lesion, a view plane, a rigid
 registration: they differ in what the parameters mean, in what is seen at them
@@ -31,7 +31,7 @@ MM: Final = "mm"
 
 
 class Outcome(NamedTuple):
-    """What one lockstep of the searches led to.
+    """The outcome of one lockstep of the searches.
 
     Attributes:
         reached: the situations after the action; the action field is meaningless there.

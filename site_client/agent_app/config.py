@@ -29,32 +29,16 @@ from site_client.agent.settings import (
     PoseSettings,
     parse_settings,
 )
-from site_client.agent_app.kinds import DEFAULTS, KINDS, NETWORKS, SPECIAL, Kind, sections_of
+from site_client.agent_app.registry import DEFAULT_KIND, KINDS, kinds_with, sections_of
 from site_client.agent_app.sections import (
     BoxSection,
     DataSettings,
     PlaneSection,
     RegistrationSection,
     RunSettings,
+    SearchSection,
     TaskSettings,
 )
-
-__all__ = [
-    "KINDS",
-    "NETWORKS",
-    "Config",
-    "DataSettings",
-    "Kind",
-    "RunSettings",
-    "TaskSettings",
-    "default_config",
-    "differences",
-    "parse_config",
-    "read_config",
-    "read_tables",
-    "render_config",
-    "with_paths",
-]
 
 
 class Config(Frozen):
@@ -74,17 +58,7 @@ class Config(Frozen):
 
 
 _SECTIONS: Final[Mapping[str, type[Frozen]]] = {
-    "data": DataSettings,
-    "task": TaskSettings,
-    "ladder": LadderSettings,
-    "box": BoxSection,
-    "plane": PlaneSection,
-    "registration": RegistrationSection,
-    "pose": PoseSettings,
-    "network": NetworkSettings,
-    "learner": LearnerSettings,
-    "evaluation": EvaluationSettings,
-    "run": RunSettings,
+    name: type(field.default) for name, field in Config.model_fields.items()
 }
 _INTRODUCTION: Final = """\
 A training run. Every setting stands here with its default; leave out what you do not
@@ -92,7 +66,7 @@ change. Train with:   cairn-site train --config train.toml --data FOLDER --outpu
 Go on after a stop:   cairn-site train --output run --resume"""
 
 
-def default_config(kind: Kind) -> Config:
+def default_config(kind: str) -> Config:
     """All defaults for one kind of task."""
     return parse_config({"task": {"kind": kind}})
 
@@ -136,8 +110,8 @@ def parse_config(data: Mapping[str, object]) -> Config:
     """
     _check_keys(data, _SECTIONS, "")
     task = data.get("task", {})
-    kind = task.get("kind", "landmark-3d") if isinstance(task, dict) else None
-    defaults = DEFAULTS.get(kind, {})
+    kind = task.get("kind", DEFAULT_KIND) if isinstance(task, dict) else None
+    defaults = KINDS[kind].defaults if isinstance(kind, str) and kind in KINDS else {}
     sections: dict[str, object] = {}
     for name, section in _SECTIONS.items():
         given = data.get(name, {})
@@ -149,14 +123,6 @@ def parse_config(data: Mapping[str, object]) -> Config:
         sections[name] = parse_settings(section, {**defaults.get(name, {}), **given}, name)
     config = parse_settings(Config, sections)
     _check_kind(config)
-    wanted = NETWORKS[config.task.kind]
-    if config.network.architecture not in wanted:
-        raise InputDataError(
-            "the settings are not valid",
-            field="network.architecture",
-            expected=f"{' or '.join(wanted)} for {config.task.kind}",
-            got=config.network.architecture,
-        )
     return config
 
 
@@ -166,21 +132,25 @@ def _check_kind(config: Config) -> None:
     Raises:
         InputDataError: names section and key.
     """
-    kind = config.task.kind
-    for name, kinds in SPECIAL.items():
-        if kind not in kinds and (given := getattr(config, name)) != type(given)():
+    kind, entry = config.task.kind, KINDS[config.task.kind]
+    for name in _SECTIONS:
+        values = getattr(config, name)
+        if name not in sections_of(kind, _SECTIONS) and values != type(values)():
             raise InputDataError(
                 "the settings are not valid",
                 field=name,
-                expected=f"left out for {kind}; it is for {', '.join(kinds)}",
+                expected=f"left out for {kind}; it is for {', '.join(kinds_with(section=name))}",
             )
-    if kind in SPECIAL["box"]:
-        config.box.search(config.task.roi)
-        config.box.detection()
-    elif kind in SPECIAL["plane"]:
-        config.plane.search(config.task.roi)
-    elif kind in SPECIAL["registration"]:
-        config.registration.search(config.task.roi)
+    search = getattr(config, entry.section)
+    if isinstance(search, SearchSection):
+        search.check(config.task.roi)
+    if config.network.architecture not in entry.networks:
+        raise InputDataError(
+            "the settings are not valid",
+            field="network.architecture",
+            expected=f"{' or '.join(entry.networks)} for {kind}",
+            got=config.network.architecture,
+        )
 
 
 def render_config(config: Config, *, comments: bool = True) -> str:
@@ -200,20 +170,6 @@ def render_config(config: Config, *, comments: bool = True) -> str:
             lines.append(f"{key} = {_toml(getattr(values, key))}")
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
-
-
-def with_paths(config: Config, data: Path | None, output: Path | None) -> Config:
-    """The configuration with what the command line says of data and output."""
-    changed = config
-    if data is not None:
-        changed = changed.model_copy(
-            update={"data": changed.data.model_copy(update={"images": str(data)})}
-        )
-    if output is not None:
-        changed = changed.model_copy(
-            update={"run": changed.run.model_copy(update={"output": str(output)})}
-        )
-    return changed
 
 
 def differences(one: Config, other: Config) -> list[str]:

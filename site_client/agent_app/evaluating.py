@@ -1,75 +1,75 @@
-"""Measure a checkpoint on images it has not seen, beside a predictor that never looks."""
+"""Measure a checkpoint on images it has not seen, beside an answer that never looks.
+
+Errors stand beside those of a constant: the mean true place of the training cases; for a
+registration, that nothing has moved.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from common.cli import counted
 from common.errors import InputDataError, InternalError
-from site_client.agent.evaluation import EvaluationReport, evaluate
+from site_client.agent.evaluation import evaluate
 from site_client.agent.network import set_weights
 from site_client.agent.networks import QNetwork
-from site_client.agent_app.cases import Cases, load
+from site_client.agent_app.cases import Cases
 from site_client.agent_app.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
 from site_client.agent_app.config import Config
-from site_client.agent_app.progress import Meter
-from site_client.agent_app.results import (
-    Errors,
-    Prediction,
-    Row,
-    errors_of,
-    mean_row,
-    predictions,
-    write_json,
-    write_predictions,
+from site_client.agent_app.kinds.kind import (
+    EVALUATION_SEED,
+    Built,
+    Measured,
+    Player,
+    TaskKind,
+    kind_of,
 )
-from site_client.agent_app.sources import find_source, training_sources
-from site_client.agent_app.tasks import Built, as_parameters, build, new_network
+from site_client.agent_app.networks import as_parameters, new_network
+from site_client.agent_app.progress import Meter
+from site_client.agent_app.sources import Wanted
+from site_client.agent_app.tables import Table, write_json
+from site_client.files import write_atomically
 
-# Draws poses and starts: equal for every evaluation, so that checkpoints compare.
-EVALUATION_SEED = 1
 METRICS_FILE, REPORT_FILE, PREDICTIONS = "metrics.json", "report.html", "predictions"
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What was measured.
+    """What was measured of which checkpoint.
 
     Attributes:
         checkpoint: what was measured.
         place: where it lies.
-        built: the task over the held-out cases.
-        posed, native: errors per landmark; native is empty where it was not asked for.
-        found: positions in the cases as acquired.
+        kind: of task.
+        measured: the task, the errors and what was found.
     """
 
     checkpoint: Checkpoint
     place: Path
-    built: Built
-    posed: tuple[Errors, ...]
-    native: tuple[Errors, ...]
-    found: tuple[Prediction, ...]
+    kind: TaskKind[Any, Any]
+    measured: Measured[Any, Any]
+
+    @property
+    def config(self) -> Config:
+        """Give the settings that it was measured with."""
+        return self.measured.config
 
     @property
     def cases(self) -> int:
-        """How many cases were searched."""
-        return len(self.built.cases)
+        """Count the cases that were searched."""
+        return len(self.measured.built.cases)
 
-    def tables(self) -> dict[str, list[Row]]:
-        """Rows under random poses and as acquired, the mean last."""
-        tables = {"posed": self.posed, "native": self.native}
-        return {
-            name: [*(rows := [e.row for e in errors]), mean_row(rows)]
-            for name, errors in tables.items()
-            if errors
-        }
+    def tables(self) -> dict[str, Table]:
+        """Lay out the errors under random poses and as acquired."""
+        return self.kind.tables(self.measured)
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
-        config, checkpoint = self.checkpoint.config, self.checkpoint
+        """Write it for JSON."""
+        config, checkpoint = self.config, self.checkpoint
         return {
             "checkpoint": str(self.place),
             "origin": checkpoint.origin,
@@ -79,50 +79,50 @@ class Evaluation:
             "starts": config.evaluation.starts,
             "poses": config.evaluation.poses,
             "seed": EVALUATION_SEED,
-            **{name: [row.as_dict() for row in rows] for name, rows in self.tables().items()},
+            **self.kind.summary(self.measured),
+            **self.measured.answers.further,
         }
 
 
-def open_checkpoint(given: Path) -> tuple[Path, Checkpoint]:
-    """The checkpoint that a path means.
+def open_checkpoint(path: Path) -> tuple[Path, Checkpoint]:
+    """Open the checkpoint that a path means.
 
     Raises:
         InputDataError: there is none, or it is damaged.
     """
-    place = find_checkpoint(given)
+    place = find_checkpoint(path)
     return place, read_checkpoint(place)
 
 
-def network_of(built: Built, checkpoint: Checkpoint, config: Config) -> QNetwork:
-    """The checkpoint's network.
+def network_of(built: Built[Any], checkpoint: Checkpoint, config: Config) -> QNetwork:
+    """Build the checkpoint's network.
 
     Raises:
         InputDataError: its weights are not those of its configuration.
     """
-    network = new_network(built, config)
+    network = new_network(built.task, config)
     set_weights(network, checkpoint.weights)
     return network
 
 
 def evaluation_cases(
-    config: Config, data: Path | None, landmarks: str, checkpoint: Checkpoint, meter: Meter
+    config: Config, data: Path | None, truth: str, checkpoint: Checkpoint, meter: Meter
 ) -> Cases:
-    """The cases to measure on: those given, or those that the run held out.
+    """Read the cases to measure on: those given, or those that the run held out.
 
     Raises:
         InputDataError: they cannot be used, or the run held none out.
     """
+    kind = kind_of(config)
     if data is not None:
-        kind, moving = config.task.kind, config.data.moving
-        source = find_source([data], landmarks, config.data, kind, moving=moving)
-    else:
-        held = training_sources(config)[1] if config.data.images else None
-        if held is None:
-            raise InputDataError(
-                "nothing to evaluate on", field="--data", expected="images with landmarks"
-            )
-        source = held
-    return load(source, checkpoint.landmarks, config, meter)
+        source = kind.find_files(Wanted((data,), truth, config.data.moving), config.data)
+        return kind.cases(source, checkpoint.landmarks, config, meter)
+    held_out = kind.training_files(config)[1] if config.data.images else None
+    if held_out is None:
+        raise InputDataError(
+            "nothing to evaluate on", field="--data", expected="images with landmarks"
+        )
+    return kind.cases(held_out, checkpoint.landmarks, config, meter)
 
 
 def measure(
@@ -134,33 +134,25 @@ def measure(
         place: where the checkpoint lies.
         checkpoint: what to measure.
         config: its configuration, perhaps with other settings of evaluation.
-        cases: with their landmarks.
+        cases: with what is known of them.
         meter: shows how far it is.
     """
-    built = build(cases, config)
-    network = network_of(built, checkpoint, config)
-    prior = checkpoint.prior_mm
-    constant = None if prior is None else as_parameters(built, prior)
+    kind = kind_of(config)
+    built = kind.build(cases, config)
+    network, task = network_of(built, checkpoint, config), built.task
+    prior = None if checkpoint.prior_mm is None else as_parameters(task, checkpoint.prior_mm)
     settings = config.evaluation.model_copy(update={"native": True})
     meter.say(
         f"searching {counted(len(cases), 'case')}, {settings.poses} poses, "
         f"{settings.starts} starts each"
     )
     torch.set_num_threads(config.run.threads)
-    report: EvaluationReport = evaluate(
-        built.task, network, settings, EVALUATION_SEED, prior=constant, names=built.labels
-    )
+    report = evaluate(task, network, settings, EVALUATION_SEED, prior=prior, names=built.labels)
     native = report.native_searches
     if native is None:
         raise InternalError("the cases as acquired were not searched")
-    return Evaluation(
-        checkpoint=checkpoint,
-        place=place,
-        built=built,
-        posed=tuple(errors_of(built, report.posed_searches)),
-        native=tuple(errors_of(built, native)) if config.evaluation.native else (),
-        found=tuple(predictions(built, native, settings.outlier_mads, truth=True)),
-    )
+    answers = kind.find(Player(built, network, config, meter.say), native)
+    return Evaluation(checkpoint, place, kind, Measured(config, built, report, answers))
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation, *, pictures: bool) -> None:
@@ -172,10 +164,13 @@ def write_evaluation(folder: Path, evaluation: Evaluation, *, pictures: bool) ->
         pictures: show slices of the cases on the page.
     """
     from site_client.agent_app.page import render_page
-    from site_client.files import write_atomically
 
     folder.mkdir(parents=True, exist_ok=True)
-    write_predictions(folder / PREDICTIONS, evaluation.found)
+    measured = evaluation.measured
+    names = [case.name for case in measured.built.cases.each]
+    evaluation.kind.write(folder / PREDICTIONS, names, measured.answers.findings)
     write_json(folder / METRICS_FILE, evaluation.as_dict())
-    page = render_page(evaluation, pictures=pictures)
+    page = render_page(
+        evaluation.kind, measured, evaluation.checkpoint, evaluation.place, pictures=pictures
+    )
     write_atomically(folder / REPORT_FILE, page.encode())

@@ -1,26 +1,70 @@
-"""Writing films of searches: what every kind of task draws, as GIF and as MP4."""
+"""Draw films of searches, step by step, and write them as GIF and as MP4.
+
+What is drawn is the kind's; levels, captions and what each action promises are the
+same for all. Nothing is known of a truth here. These pictures show a patient's image:
+they are written where a person asked for them, and nowhere else.
+"""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from PIL import Image
 
 from common.errors import InputDataError, UsageError
-from site_client.agent_app.pictures import FOUND, INK
+from site_client.agent.search import Followed
+from site_client.imaging.drawing import FOUND, INK, caption
 
 # Coarse to fine.
 LEVEL_COLOURS: Final = ((80, 170, 255), (190, 120, 255), (255, 210, 70), (110, 230, 180))
 MOST_FRAMES = 80
 _FRAME_MS, _LAST_MS = 140, 1800
 
+Colour = tuple[int, int, int]
+Draw = Callable[[int, int, Colour], Image.Image]
+"""Step, level and the level's colour to a picture."""
+
+
+def draw_frames(
+    followed: Followed,
+    draw: Draw,
+    rungs: Sequence[str],
+    actions: Sequence[str],
+    *,
+    label: str = "",
+    end: Colour | None = FOUND,
+) -> list[Image.Image]:
+    """Draw a search; of a long one some steps, the first and the last among them.
+
+    Args:
+        followed: the search; of a team the first agent's values are shown.
+        draw: makes the picture of a step.
+        rungs: what a step of each level is, in words.
+        actions: their names.
+        label: begins the caption.
+        end: colour of the last step; None keeps the level's.
+    """
+    last = len(followed.steps) - 1
+    values = followed.values.reshape(last + 1, -1, len(actions))[:, 0]
+    pictures: list[Image.Image] = []
+    for step in np.unique(np.linspace(0, last, MOST_FRAMES).astype(np.int64)):
+        level = int(followed.steps["level"][step])
+        colour = LEVEL_COLOURS[level % len(LEVEL_COLOURS)]
+        picture = draw(int(step), level, end if end is not None and step == last else colour)
+        line = f"step {step} of {last}   level {level + 1} of {len(rungs)}: {rungs[level]}"
+        values_of = [float(value) for value in values[step]]
+        text = f"{label}   {line}" if label else line
+        pictures.append(caption(picture, text, actions, values_of))
+    return pictures
+
 
 def require_ffmpeg() -> str:
-    """The ffmpeg program.
+    """Find the ffmpeg program.
 
     Raises:
         UsageError: there is none on the PATH.
@@ -82,7 +126,7 @@ def write_films(
     gif: bool,
     ffmpeg: str | None,
 ) -> list[Path]:
-    """Each film by its name, as ``.gif`` and ``.mp4``.
+    """Write each film by its name, as ``.gif`` and ``.mp4``.
 
     Returns:
         the files written.

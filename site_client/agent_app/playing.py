@@ -1,38 +1,25 @@
-"""Find landmarks in images of which nothing is known, and show how they were found.
+"""Search images of which nothing is known, and show how things were found in them.
 
-There is no truth here: what the cases hold as landmarks is a stand-in, and no
-error is ever computed from it. The spread of several searches is the only hint
-of how sure an answer is.
+There is no truth here: what stands in for one is none, and no error is ever computed
+from it. How far single searches are from what they agree on, and a box's score, are
+the only hints of how sure an answer is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from site_client.agent.evaluation import Searched
-from site_client.agent.networks import QNetwork
-from site_client.agent.search import action_values, greedy_search
-from site_client.agent.settings import EvaluationSettings
-from site_client.agent.task import Situations
-from site_client.agent_app.cases import Cases
+from site_client.agent.search import follow
+from site_client.agent_app.cases import Cases, Progress
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
-from site_client.agent_app.evaluating import EVALUATION_SEED, network_of
-from site_client.agent_app.films import LEVEL_COLOURS, MOST_FRAMES
-from site_client.agent_app.pictures import Overlay, caption, draw_case
-from site_client.agent_app.results import Prediction, predictions
-from site_client.agent_app.tasks import Built, build
-
-_ACTIONS: Final = {
-    2: ("right", "left", "down", "up"),
-    3: ("left", "right", "back", "front", "head", "foot"),
-}
+from site_client.agent_app.evaluating import network_of
+from site_client.agent_app.kinds.kind import Answers, Player, TaskKind, kind_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,106 +27,60 @@ class Played:
     """What was found.
 
     Attributes:
-        built: the task over the images.
-        network: what searched.
-        found: an answer per image and landmark, without errors.
+        kind: of task.
+        player: the network that searched, and the task over the images.
+        answers: what was found, without errors.
     """
 
-    built: Built
-    network: QNetwork
-    found: tuple[Prediction, ...]
+    kind: TaskKind[Any, Any]
+    player: Player[Any]
+    answers: Answers[Any]
+
+    @property
+    def names(self) -> list[str]:
+        """Name the images; of a registration the fixed and the moving one."""
+        cases = self.player.built.cases
+        return [case.name for case in (*cases.each, *cases.moving)]
+
+    def as_dict(self) -> dict[str, object]:
+        """Write it for JSON."""
+        return self.kind.as_dict(self.names, self.answers.findings)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write what was found; the files are given back."""
+        return self.kind.write(folder, self.names, self.answers.findings)
+
+    def films(self) -> Iterator[tuple[str, list[Image.Image]]]:
+        """Film one search for each thing that is looked for: name and pictures, one at a time."""
+        player = self.player
+        for start in self.kind.film_starts(player):
+            settings = player.config.evaluation
+            followed = follow(player.built.task, player.network, start, settings)
+            name = self.kind.film_name(player.built, start)
+            yield name, self.kind.frames(player, followed)
 
 
-@dataclass(frozen=True, eq=False)
-class Trace:
-    """One search, or that of one team, step by step.
+def cases_to_play(
+    images: Sequence[Path], checkpoint: Checkpoint, config: Config, progress: Progress
+) -> Cases:
+    """Read images of which nothing is known; of a registration the fixed and the moving one.
 
-    Attributes:
-        positions: float64[t, agents, d], given as landmarks are.
-        levels: int64[t].
-        values: float32[t, agents, actions], what each action promised.
+    Raises:
+        UsageError: a registration of another number of images than two.
+        InputDataError: an image cannot be used.
     """
-
-    positions: NDArray[np.float64]
-    levels: NDArray[np.int64]
-    values: NDArray[np.float32]
+    return kind_of(config).unknown_cases(images, checkpoint.landmarks, config, progress)
 
 
 def play(checkpoint: Checkpoint, config: Config, cases: Cases) -> Played:
-    """Search every landmark in every image, from several starts.
+    """Search for everything in every image, from several starts.
 
     Args:
         checkpoint: whose network searches.
         config: its configuration, perhaps with other settings of evaluation.
-        cases: from `without_truth`.
+        cases: from `cases_to_play`.
     """
-    built = build(cases, config)
-    network = network_of(built, checkpoint, config)
-    settings = config.evaluation
-    rng = np.random.Generator(np.random.PCG64(EVALUATION_SEED))
-    starts = built.task.starts(rng, settings.starts, posed=False)
-    ended = greedy_search(built.task, network, starts, settings)
-    found = ended.reshape(-1, settings.starts)
-    # Errors are those against the stand-ins: they are left out.
-    nothing = np.full(found.shape, np.nan)
-    searched = Searched(found, nothing, found[:, 0], nothing[:, 0], None, {})
-    answers = predictions(built, searched, settings.outlier_mads, truth=False)
-    return Played(built, network, tuple(answers))
-
-
-def trace(played: Played, case: int, head: int, settings: EvaluationSettings) -> Trace:
-    """Follow one search, from its start to its end."""
-    task = played.built.task
-    rng = np.random.Generator(np.random.PCG64(EVALUATION_SEED))
-    starts = task.starts(rng, 1, posed=False)
-    start = starts[(starts["case"] == case) & (starts["head"] == head)][:1]
-    visited: list[Situations] = [start.copy()]
-    ended = greedy_search(task, played.network, start, settings, visited)
-    steps: Situations = np.concatenate([*visited, ended])
-    values = action_values(task, played.network, steps)
-    return Trace(
-        positions=played.built.plane_mm(steps),
-        levels=steps["level"].astype(np.int64),
-        values=values.reshape(len(steps), -1, values.shape[-1]),
-    )
-
-
-def frames(played: Played, case: int, head: int, config: Config) -> list[Image.Image]:
-    """A search as pictures: slice, box of what is seen, path, level and values of the actions."""
-    steps = trace(played, case, head, config.evaluation)
-    each = played.built.cases.each[case]
-    labels = _labels(played.built, head)
-    chosen = np.unique(np.linspace(0, len(steps.levels) - 1, MOST_FRAMES).astype(np.int64))
-    pictures: list[Image.Image] = []
-    for step in chosen:
-        level = int(steps.levels[step])
-        stride = config.ladder.scales[level] * config.task.spacing_mm
-        overlay = Overlay(
-            middle=steps.positions[step, 0],
-            found=list(steps.positions[step]),
-            path=steps.positions[: step + 1, 0],
-            box_mm=stride * config.task.roi,
-            colour=LEVEL_COLOURS[level % len(LEVEL_COLOURS)],
-        )
-        line = (
-            f"{labels}   step {step} of {len(steps.levels) - 1}   level {level + 1} of "
-            f"{len(config.ladder.scales)}: {config.ladder.steps_mm[level]:g} mm steps"
-        )
-        values = [float(value) for value in steps.values[step, 0]]
-        names = _ACTIONS[steps.positions.shape[-1]]
-        pictures.append(caption(draw_case(each, overlay), line, names, values))
-    return pictures
-
-
-def films(played: Played, config: Config) -> Iterator[tuple[str, list[Image.Image]]]:
-    """One search per image and head: ``<case>_<landmark>`` and its pictures, one at a time."""
-    for case in range(len(played.built.cases)):
-        for head in range(len(played.built.teams)):
-            name = f"{played.built.cases.each[case].name}_{_labels(played.built, head)}"
-            yield name, frames(played, case, head, config)
-
-
-def _labels(built: Built, head: int) -> str:
-    """The landmarks of a head, for a caption or a file's name."""
-    names = dict.fromkeys(built.cases.landmarks[k] for k in built.teams[head])
-    return "+".join(names) if len(names) <= 3 else f"team{head + 1}"
+    kind = kind_of(config)
+    built = kind.build(cases, config, known=False)
+    player = Player(built, network_of(built, checkpoint, config), config)
+    return Played(kind, player, kind.find(player))

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from common.plan import Frozen, LandmarkName, Positive
-from site_client.agent_app.kinds import REGISTRATIONS, Kind
+from site_client.agent_app.registry import DEFAULT_KIND, KINDS, kinds_with
 
 if TYPE_CHECKING:
     # Printing settings needs no sampler and no torch.
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from site_client.agent.tasks.plane import PlaneSettings
     from site_client.agent.tasks.registration import RegistrationSettings
 
+
+def _known(kind: str) -> str:
+    """Refuse a kind that no entry of the registry has."""
+    if kind not in KINDS:
+        raise ValueError(f"one of {', '.join(KINDS)}")
+    return kind
+
+
+Kind = Annotated[str, AfterValidator(_known)]
 Text = Annotated[str, Field(max_length=4096)]
 Names = Annotated[tuple[LandmarkName, ...], Field(max_length=255, strict=False)]
 Couple = Annotated[tuple[LandmarkName, LandmarkName], Field(strict=False)]
@@ -96,7 +105,7 @@ class TaskSettings(Frozen):
         world: ``rl-medical`` shows cubes as that system's agents saw them, for its weights.
     """
 
-    kind: Kind = "landmark-3d"
+    kind: Kind = DEFAULT_KIND
     landmarks: Names = ()
     spacing_mm: Positive = 1.0
     roi: Annotated[int, Field(ge=9, le=129)] = 45
@@ -110,35 +119,45 @@ class TaskSettings(Frozen):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
+        for key, setting in type(self).model_fields.items():
+            kinds = kinds_with(setting=key)
+            # A setting that no kind names is for every kind.
+            if kinds and self.kind not in kinds and getattr(self, key) != setting.default:
+                few = f"{', '.join(kinds[:-1])} and {kinds[-1]}" if kinds[1:] else kinds[0]
+                raise ValueError(f"{key} is for {few}; leave it out")
         if len(set(self.landmarks)) != len(self.landmarks):
             raise ValueError("landmarks must differ from each other")
-        seeing = ("landmark-2d", "landmark-3d-cube", "multi-agent-3d")
-        if self.kind not in seeing and (self.zooms != (1.0,) or self.frames != 1):
-            raise ValueError("zooms and frames are for the other kinds; leave [1.0] and 1")
         coupled = [name for couple in self.interchangeable for name in couple]
-        if coupled and (self.kind not in seeing[:2] or self.world != "cairn"):
-            raise ValueError("interchangeable is for landmark-2d and landmark-3d-cube; leave []")
+        if coupled and self.world != "cairn":
+            raise ValueError(
+                "interchangeable is for landmark-3d-cube and landmark-2d in world cairn; leave []"
+            )
         if len(set(coupled)) != len(coupled):
             raise ValueError("interchangeable must be couples, each landmark in one at most")
         if self.landmarks and not set(coupled) <= set(self.landmarks):
             raise ValueError("interchangeable must be landmarks that are looked for")
-        if self.kind != "view-plane" and self.plane_landmarks:
-            raise ValueError("plane_landmarks is for view-plane; leave []")
-        few = len(set(self.plane_landmarks))
-        if few != len(self.plane_landmarks) or 0 < few < 3:
+        few_marks = len(set(self.plane_landmarks))
+        if few_marks != len(self.plane_landmarks) or 0 < few_marks < 3:
             raise ValueError("plane_landmarks must be three or more that differ from each other")
-        if self.kind not in REGISTRATIONS and self.recontrast:
-            raise ValueError("recontrast is for registration; leave false")
-        if self.kind in (*REGISTRATIONS, "view-plane") and self.landmarks:
-            raise ValueError("landmarks is for landmarks and boxes; leave []")
-        if self.kind != "multi-agent-3d" and self.agents_per_landmark != 1:
-            raise ValueError("agents_per_landmark is for multi-agent-3d; leave 1")
-        if self.world != "cairn" and self.kind not in ("landmark-3d-cube", "multi-agent-3d"):
-            raise ValueError("world rl-medical is for cubes; leave cairn")
         return self
 
 
-class BoxSection(Frozen):
+class SearchSection(Frozen):
+    """Settings of a search that can be inconsistent in themselves."""
+
+    def check(self, roi: int) -> None:
+        """Refuse a search that cannot be.
+
+        Args:
+            roi: samples along each side of what is seen.
+
+        Raises:
+            InputDataError: names the key.
+        """
+        raise NotImplementedError
+
+
+class BoxSection(SearchSection):
     """How boxes are looked for; their views have task.roi samples along each side.
 
     Attributes:
@@ -164,8 +183,13 @@ class BoxSection(Frozen):
     suppress_above: Annotated[float, Field(ge=0, le=1)] = 0.3
     least_score: Annotated[float, Field(ge=-10, le=10)] = 0.5
 
+    def check(self, roi: int) -> None:
+        """Refuse steps that do not fall, and starts that cannot be."""
+        self.search(roi)
+        self.detection()
+
     def search(self, roi: int) -> BoxSettings:
-        """The agent's settings.
+        """Build the agent's settings.
 
         Raises:
             InputDataError: steps that do not fall.
@@ -175,7 +199,7 @@ class BoxSection(Frozen):
         return BoxSettings(self.steps, self.contexts, roi, self.overlap, self.smallest_mm)
 
     def detection(self) -> DetectionSettings:
-        """How a whole image is searched."""
+        """Say how a whole image is searched."""
         from site_client.agent.tasks.detection import DetectionSettings
 
         return DetectionSettings(
@@ -183,7 +207,7 @@ class BoxSection(Frozen):
         )
 
 
-class PlaneSection(Frozen):
+class PlaneSection(SearchSection):
     """How view planes are looked for; their cuts have task.roi samples along each side.
 
     Attributes:
@@ -206,8 +230,12 @@ class PlaneSection(Frozen):
     reach_mm: Positive = 40.0
     lever_mm: Positive = 50.0
 
+    def check(self, roi: int) -> None:
+        """Refuse a search that cannot be; see `search`."""
+        self.search(roi)
+
     def search(self, roi: int) -> PlaneSettings:
-        """The agent's settings.
+        """Build the agent's settings.
 
         Raises:
             InputDataError: levels that differ in number, a normal of no length, too far a reach.
@@ -217,7 +245,7 @@ class PlaneSection(Frozen):
         return PlaneSettings(roi=roi, **self.model_dump())
 
 
-class RegistrationSection(Frozen):
+class RegistrationSection(SearchSection):
     """How images are registered; their views have task.roi samples along each side.
 
     Attributes:
@@ -246,8 +274,12 @@ class RegistrationSection(Frozen):
     contrasts: Annotated[int, Field(ge=0, le=255)] = 0
     start: Literal["world", "middle"] = "world"
 
+    def check(self, roi: int) -> None:
+        """Refuse a search that cannot be; see `search`."""
+        self.search(roi)
+
     def search(self, roi: int) -> RegistrationSettings:
-        """The agent's settings.
+        """Build the agent's settings.
 
         Raises:
             InputDataError: levels that differ in number, motions beyond the reach.

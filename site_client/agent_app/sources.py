@@ -1,4 +1,4 @@
-"""From a configuration to files: which images there are, what is known of each, who is held out.
+"""Find files: which images there are, what is known of each, which subjects are held out.
 
 No image is opened here, but landmark files, tables and label images are, for the
 names in them. A split never tears a subject apart.
@@ -6,15 +6,15 @@ names in them. A split never tears a subject apart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from common.errors import InputDataError
-from site_client.agent_app.config import Config, DataSettings
-from site_client.agent_app.kinds import BOXES, LANDMARKS, REGISTRATIONS, Kind
+from site_client.agent_app.config import Config
+from site_client.agent_app.sections import DataSettings
 from site_client.imaging.boxes import (
     LABEL_ENDINGS,
     BoxTable,
@@ -22,7 +22,6 @@ from site_client.imaging.boxes import (
     read_box_table,
     without_label_images,
 )
-from site_client.imaging.label_images import labels_in
 from site_client.imaging.landmark_tables import (
     LandmarkTable,
     read_landmark_table,
@@ -60,41 +59,45 @@ class Source:
     partners: Mapping[str, Path] = field(default_factory=dict)
 
     def only(self, subjects: set[str]) -> Source:
-        """The cases of some subjects."""
+        """Keep the cases of some subjects."""
         return replace(self, files=tuple(f for f in self.files if f.subject in subjects))
 
 
-def find_source(
-    images: Sequence[Path],
-    truth: str,
-    data: DataSettings,
-    kind: Kind,
-    *,
-    moving: str = "",
-    need_truth: bool = True,
-) -> Source:
-    """The cases of some images, with the configuration's way of reading what is known of them.
+@dataclass(frozen=True)
+class Wanted:
+    """Images, and where what is known of them is.
 
-    Args:
+    Attributes:
         images: folders, files, lists.
         truth: where landmarks or boxes are; "" looks beside the images.
-        data: how they are read.
-        kind: of task.
         moving: for registration, where the moving images are; "" for the images themselves.
-        need_truth: refuse images without landmarks or boxes.
+        need_truth: refuse images of which nothing is known.
+    """
+
+    images: tuple[Path, ...]
+    truth: str = ""
+    moving: str = ""
+    need_truth: bool = True
+
+    def place(self, known: str) -> Path | None:
+        """Give the place of the truths, if there is one of its own.
+
+        Raises:
+            InputDataError: it does not exist.
+        """
+        place = Path(self.truth) if self.truth else None
+        if place is not None and not place.exists():
+            raise InputDataError(f"no such {known}", field=str(place), got="nothing there")
+        return place
+
+
+def landmark_files(wanted: Wanted, data: DataSettings) -> Source:
+    """Find images and their landmarks, beside them, in a folder, a list or a table.
 
     Raises:
-        InputDataError: nothing there, nothing known, or a table that cannot be read.
+        InputDataError: nothing there, no landmarks, or a table that cannot be read.
     """
-    place = Path(truth) if truth else None
-    if place is not None and not place.exists():
-        what = "boxes" if kind in BOXES else "landmarks"
-        raise InputDataError(f"no such {what}", field=str(place), got="nothing there")
-    if kind in BOXES:
-        return _with_boxes(images, place, data, need_truth=need_truth)
-    if kind in REGISTRATIONS:
-        return _with_moving(images, moving, data)
-    table = None
+    place, table = wanted.place("landmarks"), None
     if place is not None and place.name.lower().endswith(TABLE_SUFFIX):
         table = read_landmark_table(
             place,
@@ -102,23 +105,27 @@ def find_source(
             frame=data.coordinate_system or None,
             names=data.names,
         )
-    files = find_files(images, place, subject=data.subject)
-    if need_truth and table is None:
+    files = find_files(wanted.images, place, subject=data.subject)
+    if wanted.need_truth and table is None:
         require_landmarks(files)
     return Source(tuple(files), table, data.names, data.pixel_mm or None)
 
 
-def _with_boxes(
-    images: Sequence[Path], place: Path | None, data: DataSettings, *, need_truth: bool
-) -> Source:
-    files = without_label_images(find_files(images, subject=data.subject))
+def box_files(wanted: Wanted, data: DataSettings) -> Source:
+    """Find images and their boxes: a label image of each, or one table.
+
+    Raises:
+        InputDataError: nothing there, images without boxes, or a table that cannot be read.
+    """
+    place = wanted.place("boxes")
+    files = without_label_images(find_files(wanted.images, subject=data.subject))
     source = Source(tuple(files), None, (), data.pixel_mm or None)
     if place is not None and place.name.lower().endswith(TABLE_SUFFIX):
         table = read_box_table(place, unit=data.unit or None, frame=data.coordinate_system or None)
         return replace(source, boxes=table)
     found = find_label_images(files, place)
     without = [case.name for case in files if case.name not in found]
-    if need_truth and without:
+    if wanted.need_truth and without:
         raise InputDataError(
             "images without boxes",
             field=str(place or files[0].image.parent),
@@ -129,8 +136,14 @@ def _with_boxes(
     return replace(source, partners=found)
 
 
-def _with_moving(images: Sequence[Path], moving: str, data: DataSettings) -> Source:
-    files = find_files(images, subject=data.subject)
+def image_pairs(wanted: Wanted, data: DataSettings) -> Source:
+    """Find images and the moving image of each; "" moves each image itself.
+
+    Raises:
+        InputDataError: nothing there, or an image without its partner.
+    """
+    wanted.place("landmarks")
+    files, moving = find_files(wanted.images, subject=data.subject), wanted.moving
     source = Source(tuple(files), None, (), data.pixel_mm or None)
     if not moving:
         return source
@@ -157,8 +170,11 @@ def _with_moving(images: Sequence[Path], moving: str, data: DataSettings) -> Sou
     return replace(source, partners=found)
 
 
-def training_sources(config: Config) -> tuple[Source, Source | None]:
-    """Training and validation cases; None where nothing is held out.
+Finder = Callable[[Wanted, DataSettings], Source]
+
+
+def training_sources(config: Config, find: Finder) -> tuple[Source, Source | None]:
+    """Find training and validation cases; None where nothing is held out.
 
     Raises:
         InputDataError: no data, a subject that does not exist, or too few to hold one out.
@@ -168,17 +184,11 @@ def training_sources(config: Config) -> tuple[Source, Source | None]:
         raise InputDataError(
             "no images to train on", field="data.images", expected="a folder, or --data"
         )
-    kind = config.task.kind
-    source = find_source([Path(data.images)], data.landmarks, data, kind, moving=data.moving)
+    source = find(Wanted((Path(data.images),), data.landmarks, data.moving), data)
     if data.validation:
-        held = find_source(
-            [Path(data.validation)],
-            data.validation_landmarks,
-            data,
-            kind,
-            moving=data.validation_moving,
-        )
-        both = {f.subject for f in source.files} & {f.subject for f in held.files}
+        place, truth = (Path(data.validation),), data.validation_landmarks
+        validation = find(Wanted(place, truth, data.validation_moving), data)
+        both = {f.subject for f in source.files} & {f.subject for f in validation.files}
         if both:
             raise InputDataError(
                 "subjects are both trained on and held out",
@@ -186,7 +196,7 @@ def training_sources(config: Config) -> tuple[Source, Source | None]:
                 expected="other subjects",
                 got=f"{len(both)} of both",
             )
-        return source, held
+        return source, validation
     held_out = _held_out(source, data, config.run.seed)
     if not held_out:
         return source, None
@@ -220,47 +230,24 @@ def _held_out(source: Source, data: DataSettings, seed: int) -> set[str]:
     return {subjects[k] for k in order[:count]}
 
 
-def names_of(source: Source, config: Config) -> tuple[str, ...]:
-    """What is looked for: as configured, or else everything that some case has.
-
-    Landmarks are in the order in which they are met, labels of label images in that of
-    their numbers. A plane's landmarks are its names; a registration has none.
+def names_in(
+    source: Source, of_case: Callable[[CaseFiles], list[str]], thing: str
+) -> tuple[str, ...]:
+    """List everything that some case has, in the order in which it is met.
 
     Raises:
-        InputDataError: a file cannot be read, nothing is there, or no plane was said.
+        InputDataError: a file cannot be read, or nothing is there.
     """
-    kind = config.task.kind
-    if kind in REGISTRATIONS:
-        return ()
-    if kind == "view-plane":
-        if not config.task.plane_landmarks:
-            raise InputDataError(
-                "no plane to look for",
-                field="task.plane_landmarks",
-                expected="three or more landmarks that lie in it",
-            )
-        return config.task.plane_landmarks
-    if config.task.landmarks:
-        return config.task.landmarks
     names: dict[str, None] = {}
     for files in source.files:
-        one = _names_of(files, source) if kind in LANDMARKS else _labels_of(files, source, kind)
-        names.update(dict.fromkeys(one))
+        names.update(dict.fromkeys(of_case(files)))
     if not names:
-        what = "landmarks" if kind in LANDMARKS else "boxes"
-        raise InputDataError(f"no {what} in any file", field="data.landmarks")
-    if kind in BOXES and source.boxes is None:
-        return tuple(sorted(names, key=int))
+        raise InputDataError(f"no {thing} in any file", field="data.landmarks")
     return tuple(names)
 
 
-def _labels_of(files: CaseFiles, source: Source, kind: Kind) -> list[str]:
-    if source.boxes is not None:
-        return [label for label, _ in source.boxes.of(files.name)]
-    return labels_in(source.partners[files.name], 2 if kind == "box-2d" else 3)
-
-
-def _names_of(files: CaseFiles, source: Source) -> list[str]:
+def landmarks_in(files: CaseFiles, source: Source) -> list[str]:
+    """List the landmarks that a case has."""
     if source.table is not None:
         return list(source.table.of(files.name))
     if files.landmarks is None:

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from site_client.agent.learner import Learner, TrainingReport
 from site_client.agent.network import use_deterministic_torch
 from site_client.agent.settings import EvaluationSettings
 from site_client.agent.task import MM
-from site_client.agent_app.cases import Cases, load
+from site_client.agent_app.cases import Cases
 from site_client.agent_app.checkpoint import (
     BEST,
     LATEST,
@@ -37,10 +37,10 @@ from site_client.agent_app.checkpoint import (
     write_checkpoint,
 )
 from site_client.agent_app.config import Config, differences, render_config
-from site_client.agent_app.kinds import FIGURES, REGISTRATIONS
+from site_client.agent_app.kinds.kind import Built, kind_of
+from site_client.agent_app.networks import as_parameters, new_network
 from site_client.agent_app.progress import Meter
-from site_client.agent_app.sources import names_of, training_sources
-from site_client.agent_app.tasks import Built, as_parameters, build, new_network, prior_of
+from site_client.agent_app.registry import KINDS
 from site_client.files import write_atomically
 
 CONFIG_FILE: Final = "config.toml"
@@ -185,22 +185,23 @@ def train(
         InputDataError: images or landmarks cannot be used, or are not those of the
             checkpoint.
     """
-    training, validation = training_sources(config)
-    names = names_of(training, config)
-    if config.task.kind not in ("view-plane", *REGISTRATIONS):
+    kind = kind_of(config)
+    training, validation = kind.training_files(config)
+    names = kind.names(training, config)
+    if "landmarks" in KINDS[config.task.kind].settings:
         config = _with_landmarks(config, names)
-    seen = load(training, names, config, meter)
-    held = None
+    seen = kind.cases(training, names, config, meter)
+    held_out = None
     if validation is not None:
-        held = load(validation, names, config, meter, "reading validation images")
-    run = _Run(config, output, seen, held, meter)
+        held_out = kind.cases(validation, names, config, meter, "reading validation images")
+    run = _Run(config, output, seen, held_out, meter)
     if resumed is not None:
         run.restore(resumed)
     output.mkdir(parents=True, exist_ok=True)
     write_atomically(output / CONFIG_FILE, render_config(config).encode())
     split = {"training": [c.name for c in seen.each], "validation": []}
-    if held is not None:
-        split["validation"] = [c.name for c in held.each]
+    if held_out is not None:
+        split["validation"] = [c.name for c in held_out.each]
     write_atomically(output / SPLIT_FILE, (json.dumps(split, indent=1) + "\n").encode())
     return run.go(stop)
 
@@ -209,17 +210,17 @@ class _Run:
     """One run in memory."""
 
     def __init__(
-        self, config: Config, output: Path, seen: Cases, held: Cases | None, meter: Meter
+        self, config: Config, output: Path, seen: Cases, held_out: Cases | None, meter: Meter
     ) -> None:
         use_deterministic_torch()
         self._config, self._output, self._meter = config, output, meter
-        self._built = build(seen, config)
-        self._held = None if held is None else build(held, config)
-        self._learner = Learner(
-            self._built.task, new_network(self._built, config), config.learner, config.run.seed
-        )
-        self._prior = prior_of(self._built)
-        self._digest = seen.digest() + ("" if held is None else held.digest())
+        self._kind = kind = kind_of(config)
+        self._built = kind.build(seen, config)
+        self._held_out = None if held_out is None else kind.build(held_out, config)
+        task = self._built.task
+        self._learner = Learner(task, new_network(task, config), config.learner, config.run.seed)
+        self._prior = kind.prior(self._built)
+        self._digest = seen.digest() + ("" if held_out is None else held_out.digest())
         self._validation: float | None = None
         self._prior_mm: float | None = None
         self._best: float | None = None
@@ -257,8 +258,8 @@ class _Run:
                 if done % every.log_every == 0 or last:
                     self._log(board, done, _summary(window))
                     window.clear()
-                if self._held is not None and (done % every.evaluate_every == 0 or last):
-                    self._validate(board, self._held)
+                if self._held_out is not None and (done % every.evaluate_every == 0 or last):
+                    self._validate(board, self._held_out)
                 if done % every.checkpoint_every == 0 and not last:
                     self._save(LATEST)
         self._save(LATEST)
@@ -272,7 +273,7 @@ class _Run:
             prior_mm=self._prior_mm,
             unit=self._built.task.unit,
             training_cases=len(self._built.cases),
-            validation_cases=0 if self._held is None else len(self._held.cases),
+            validation_cases=0 if self._held_out is None else len(self._held_out.cases),
         )
 
     def _note(self, window: list[TrainingReport]) -> str:
@@ -281,17 +282,17 @@ class _Run:
             return note
         return f"{note}, error {self._validation:.2f} {self._built.task.unit}"
 
-    def _validate(self, board: SummaryWriter, held: Built) -> None:
+    def _validate(self, board: SummaryWriter, held_out: Built[Any]) -> None:
         """Measure on the validation cases; keep the weights if they are the best so far."""
         settings = validation_settings(self._config)
         network = self._learner.network
         report = evaluate(
-            held.task,
+            held_out.task,
             network,
             settings,
             _VALIDATION_SEED,
-            prior=as_parameters(held, self._prior),
-            names=held.labels,
+            prior=as_parameters(held_out.task, self._prior),
+            names=held_out.labels,
         )
         torch.set_num_threads(self._config.run.threads)
         self._validation = report.mean
@@ -301,7 +302,7 @@ class _Run:
         figures[f"validation/mean{end}"] = report.mean
         if self._prior_mm is not None:
             figures[f"validation/prior{end}"] = self._prior_mm
-        for name in FIGURES.get(self._config.task.kind, ()):
+        for name in self._kind.figures:
             values = [s.further[name] for s in report.posed.values()]
             figures[f"validation/{name}"] = float(np.mean(values))
         self._log(board, self._learner.updates, figures)

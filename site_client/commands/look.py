@@ -1,4 +1,4 @@
-"""Looking at the site: check, status. Nothing here changes anything."""
+"""Looking at the site: check, status. Nothing here changes anything but the page one asks for."""
 
 from __future__ import annotations
 
@@ -8,28 +8,52 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from common.cli import echo_json, json_option, megabytes
+from common.cli import echo_json, json_option, megabytes, shown
+from common.errors import UsageError
 from common.plan import read_plan
 from site_client.commands.options import FILE, site_option
+from site_client.console import Reporter
+from site_client.files import write_atomically
 from site_client.site import SiteFolder
 
 if TYPE_CHECKING:
+    from common.plan import FederationPlan
+    from site_client.data_check.review import Review
     from site_client.facts import Fact
     from site_client.status import SiteStatus
 
 _MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "bad": "[red]BAD[/]"}
+_LEVELS = {"bad": "[red]BAD[/]", "look": "[yellow]look[/]", "note": "[dim]note[/]"}
+_SHOWN = 5
 
 
 @click.command()
 @site_option
 @click.option("--plan", "plan_file", type=FILE, help="Say also whether this plan may be served.")
+@click.option("--data", is_flag=True, help="Open every image, and say what is wrong with which.")
+@click.option("-o", "--page", type=FILE, help="With --data: write a page of every scan, too.")
 @json_option
 @click.pass_context
-def check(ctx: click.Context, root: Path, plan_file: Path | None, *, as_json: bool) -> None:
+def check(
+    ctx: click.Context,
+    root: Path,
+    plan_file: Path | None,
+    page: Path | None,
+    *,
+    data: bool,
+    as_json: bool,
+) -> None:
     """Say what is ready and what is not, one fact per line, each with what to do.
 
     Inside a container it looks at what that container has, and at what the kernel lets
     it do: `podman exec cairn-worker cairn-site check`.
+
+    With --data it opens every image as training would, and tells apart what is cut
+    short, unreadable, empty, misnamed, unlabelled, a duplicate, unlike the others in
+    spacing or orientation, and landmarks that lie outside, look mirrored, shifted,
+    exchanged, or of another frame or unit; with --plan, also names that the plan
+    misses. The page (-o) shows every scan with its landmarks on three cuts. It shows
+    patients, and stays at the site.
 
     \b
     --json, for monitoring; fields are added and never renamed:
@@ -37,39 +61,87 @@ def check(ctx: click.Context, root: Path, plan_file: Path | None, *, as_json: bo
        "facts": [{"name": "server",       what was looked at
                   "level": "ok",          or "warning" or "bad"
                   "says": "...",          what was found
-                  "fix": ""}]}            what to do; empty when nothing
+                  "fix": ""}],            what to do; empty when nothing
+       "data": {"takes": {...},           with --data only: kinds of files taken,
+                "leaves_out": [...],      what is not, and why
+                "scans": [{"name": ...,   every scan, with
+                           "faults": [    kind, level ("bad", "look", "note"), says
+                ...]}], ...}}
 
     Ends with 0 when ready, else with the code of the first bad fact.
     """  # noqa: D301 - \b is click's, and must not be an escape
     from site_client.checks import check_site
 
+    if page is not None and not data:
+        raise UsageError("a page needs --data", field="--page", expected="--data beside it")
     facts: list[Fact] = []
-    console = Console()
-    plan = None if plan_file is None else read_plan(plan_file)
-    for fact in check_site(SiteFolder(root), plan):
+    site, plan = SiteFolder(root), None if plan_file is None else read_plan(plan_file)
+    for fact in check_site(site, plan):
         facts.append(fact)
         if not as_json:
-            console.print(f"{_MARKS[fact.level]:>14} {fact.name}: ", end="")
-            console.print(fact.says, markup=False, highlight=False, soft_wrap=True)
-            if fact.fix:
-                console.print(f"       {fact.fix}", markup=False, highlight=False, soft_wrap=True)
+            _tell_fact(fact)
+    review = _review(site, plan) if data and all(f.level != "bad" for f in facts[:1]) else None
+    if review is not None:
+        facts.append(review.fact)
+        if page is not None:
+            _write_page(review, page)
+        if not as_json:
+            _tell_review(review, page)
     worst = next((fact for fact in facts if fact.level == "bad"), None)
     if as_json:
         names = ("name", "level", "says", "fix")
-        echo_json(
-            {
-                "ready": worst is None,
-                "facts": [{name: getattr(fact, name) for name in names} for fact in facts],
-            }
-        )
+        told: dict[str, object] = {
+            "ready": worst is None,
+            "facts": [{name: getattr(fact, name) for name in names} for fact in facts],
+        }
+        echo_json(told if review is None else told | {"data": review.as_dict()})
     ctx.exit(0 if worst is None else int(worst.exit_code))
+
+
+def _tell_fact(fact: Fact) -> None:
+    console = Console()
+    console.print(f"{_MARKS[fact.level]:>14} {fact.name}: ", end="")
+    console.print(fact.says, markup=False, highlight=False, soft_wrap=True)
+    if fact.fix:
+        console.print(f"       {fact.fix}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _review(site: SiteFolder, plan: FederationPlan | None) -> Review:
+    from site_client.checks import review_data
+
+    with Reporter() as progress:
+        return review_data(site, plan, progress)
+
+
+def _write_page(review: Review, page: Path) -> None:
+    """Write the page of a review, whole or not at all."""
+    from site_client.data_check.page import render_page
+
+    write_atomically(page, render_page(review).encode("utf-8", "replace"))
+
+
+def _tell_review(review: Review, page: Path | None) -> None:
+    """The fact, then every fault on a line, then what is taken and left."""
+    _tell_fact(review.fact)
+    console = Console()
+    for name, fault in review.named_faults:
+        console.print(f"{_LEVELS[fault.level]:>14} ", end="")
+        text = f"{name}: {fault.kind}: {fault.says}" if name else f"{fault.kind}: {fault.says}"
+        console.print(shown(text), markup=False, highlight=False, soft_wrap=True)
+    if review.inventory is not None:
+        takes = ", ".join(f"{count} {what}" for what, count in review.inventory.takes)
+        click.echo(shown(f"Taken: {takes}"))
+        for left in review.inventory.leaves:
+            click.echo(shown(f"Left out: {left.count} {left.what}: {left.why}"))
+    if page is not None:
+        click.echo(f"Pictures: {page}. It shows patients: it stays at this site")
 
 
 @click.command()
 @site_option
 @json_option
 def status(root: Path, *, as_json: bool) -> None:
-    """What this site did last: round, ledger, bytes out, last line of the log.
+    """Show what this site did last: round, ledger, bytes out, last line of the log.
 
     \b
     --json, for monitoring; fields are added and never renamed:
@@ -87,6 +159,8 @@ def status(root: Path, *, as_json: bool) -> None:
       plans             that wait for a person: [{fingerprint, plan, since, run, ...}]
       budget            null, or {days, runs, rounds, evaluations, bytes}; of each but days
                         {spent, most, left, frees}: frees is when there is more of it
+      trouble           null, or the last order that failed for the data here, with the
+                        problems [{where, says, fix}] and their count; never leaves
 
     Reads files only: it asks nobody, and works while worker and courier run.
     """  # noqa: D301 - \b is click's, and must not be an escape
@@ -100,7 +174,7 @@ def status(root: Path, *, as_json: bool) -> None:
 
 
 def _tell(found: SiteStatus) -> None:
-    """How a site stands, a line for each matter."""
+    """Print how a site stands, a line for each matter."""
     last = found.last
     click.echo(f"site      {found.site}")
     if last is None:
@@ -132,5 +206,13 @@ def _tell(found: SiteStatus) -> None:
         click.echo(f"peers     {found.peers['says']}")
     if found.certificate_days is not None:
         click.echo(f"ours      certificate good for {found.certificate_days} days")
+    if found.trouble is not None:
+        click.echo(f"DATA      {found.trouble.says}")
+        for problem in found.trouble.problems[:_SHOWN]:
+            click.echo(f"          {problem.says}")
+        if found.trouble.count > _SHOWN:
+            click.echo(
+                f"          and {found.trouble.count - _SHOWN} more: cairn-site check --data"
+            )
     click.echo(f"waiting   {found.waiting[0]} orders, {found.waiting[1]} replies")
     click.echo(f"log       {found.log or 'empty'}")

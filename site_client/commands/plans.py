@@ -217,7 +217,7 @@ def _only_after(ctx: click.Context) -> None:
 
 
 def _refusal(policy: Policy, plan: FederationPlan) -> RefusedError | None:
-    """What the worker would refuse the plan for, whoever approved it."""
+    """Find what the worker would refuse the plan for, whoever approved it."""
     try:
         check_plan(policy, plan, weights_bytes=weights_bytes(plan))
     except RefusedError as error:
@@ -258,7 +258,7 @@ def _list(known: tuple[KnownPlan, ...]) -> None:
 def _tell(
     known: KnownPlan, plan: FederationPlan, policy: Policy, refusal: RefusedError | None
 ) -> None:
-    """Where a plan stands, what it asks, and the bounds that it was held against."""
+    """Print where a plan stands, what it asks, and the bounds that it was held against."""
     match known.state, known.decided:
         case "waiting", _:
             click.echo(f"Waits since {known.since}, for run {known.run}.")

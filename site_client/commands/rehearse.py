@@ -77,7 +77,7 @@ def dry_run(
 
 
 def tell_rehearsal(rehearsal: Rehearsal) -> None:
-    """What would leave, as a table, its headers, and the sum."""
+    """Print what would leave, as a table, its headers, and the sum."""
     from site_client.worker.dry_run import NOISE
 
     table = Table(title=f"What a round of {rehearsal.plan} lets out")
@@ -106,7 +106,7 @@ def tell_rehearsal(rehearsal: Rehearsal) -> None:
 
 
 def _tell_exposure(exposure: Exposure) -> None:
-    """What known attacks read, beside what a guess gets, as a table; or why none was tried."""
+    """Print what known attacks read beside what a guess gets, as a table; or why none was tried."""
     if exposure.reason:
         click.echo(f"Known attacks: not applicable; {exposure.reason}.")
         return

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from functools import partial
 from pathlib import Path
 
 import click
 
+from common.extras import require_extra
+from common.screen import OWN, Screen
 from site_client.commands.options import site_option
 from site_client.console import Reporter, log_to, stop_on_signals
 from site_client.notify import notify
@@ -22,6 +25,7 @@ def worker(root: Path, *, once: bool) -> None:
 
     Ends on SIGTERM; an order in hand is then worked on again after the next start.
     """
+    require_extra("worker")
     from site_client.worker.loop import Worker
 
     site = SiteFolder(root)
@@ -44,6 +48,7 @@ def courier(root: Path) -> None:
     Beside that: renews the certificate, and carries the federation key as the worker
     sealed it.
     """
+    require_extra("courier")
     from site_client.courier import run_courier
 
     site = SiteFolder(root)
@@ -65,15 +70,26 @@ def courier(root: Path) -> None:
 @site_option
 @click.pass_context
 def up(ctx: click.Context, root: Path) -> None:
-    """Run worker and courier as two processes, and start again the one that dies."""
+    """Run worker and courier as two processes, and start again the one that dies.
+
+    A terminal shows a line for each, and above them what they say; a file or systemd's
+    journal gets plain lines: time, process, message. Ends with Ctrl-C or SIGTERM.
+
+    Exit codes: 0 stopped as asked; 2 or 4 a process found what no restart mends.
+    """
+    for extra in ("worker", "courier"):
+        require_extra(extra)
     from site_client.supervise import Child, commands, keep_running
 
     site = SiteFolder(root)
-    name = site.settings().site
-    stop = stop_on_signals()
-
-    def say(text: str) -> None:
-        click.echo(f"{name}: {text}", err=True)
-
-    children = [Child(kind, command, say) for kind, command in commands(site.root).items()]
-    ctx.exit(keep_running(children, stop, say))
+    settings = site.settings()
+    stop, lines = stop_on_signals(), commands(site.root)
+    with Screen(list(lines)) as screen:
+        say = partial(screen.say, OWN)
+        say(f"{settings.site} of {settings.federation}; its aggregator is {settings.address}")
+        children = [
+            Child(kind, line, say, partial(screen.state, kind), partial(screen.take, kind))
+            for kind, line in lines.items()
+        ]
+        code = keep_running(children, stop, say)
+    ctx.exit(code)

@@ -61,7 +61,7 @@ class Delivery:
 
 
 def parcel_of(message: Message) -> bytes:
-    """The bytes that an aggregator's message carries.
+    """Return the bytes that an aggregator's message carries.
 
     Raises:
         RefusedError: it is not one uint8 array.
@@ -76,13 +76,13 @@ def parcel_of(message: Message) -> bytes:
 
 
 def parcel_content(parcel: bytes) -> RecordDict:
-    """A released reply as Flower content."""
+    """Return a released reply as Flower content."""
     array = Array(np.frombuffer(parcel, dtype=np.uint8))
     return RecordDict({RECORD: ArrayRecord({PARCEL: array})})
 
 
 def code_content(code: ReplyCode) -> RecordDict:
-    """The only thing that a courier may say by itself."""
+    """Return the only thing that a courier may say by itself."""
     return RecordDict({RECORD: ConfigRecord({CODE: int(code)})})
 
 
@@ -132,7 +132,7 @@ class Courier:
             self._next_pull = now + min(max(quiet / 10, SHORTEST_PULL_S), LONGEST_PULL_S)
 
     def _take_in(self) -> None:
-        """The next order, if there is one; one of a run that is over costs nothing else."""
+        """Take in the next order, if there is one; one of a run that is over costs nothing else."""
         try:
             incoming = self._fleet.pull()
         except RunOverError as error:
@@ -218,7 +218,7 @@ class Courier:
 
 
 def node_id_file(folder: Path) -> Path:
-    """Where a courier remembers its node's id; there since the aggregator first took its key."""
+    """Return the file of a courier's node id; there since the aggregator first took its key."""
     return folder / "node-id"
 
 

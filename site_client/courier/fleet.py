@@ -74,7 +74,7 @@ _ADVICE = {
 
 
 class RunOverError(VerificationError):
-    """What was asked concerns a run that is no longer running; the connection is sound."""
+    """The run in question is no longer running; the connection is sound."""
 
 
 class UnknownKeyError(VerificationError):
@@ -96,13 +96,13 @@ class Incoming:
 
 
 def message_stub(message: Message) -> bytes:
-    """What must be kept to answer a message after a restart; holds no content."""
+    """Reduce a message to what answers it after a restart; holds no content."""
     stub: bytes = message_to_proto(remove_content_from_message(message)).SerializeToString()
     return stub
 
 
 def message_from_stub(data: bytes) -> Message:
-    """The message that ``message_stub`` kept."""
+    """Return the message that ``message_stub`` kept."""
     return message_from_proto(ProtoMessage.FromString(data))
 
 
@@ -179,7 +179,7 @@ class Fleet:
         return bool(response.success)
 
     def pull(self) -> Incoming | None:
-        """The next waiting message with its content, or None."""
+        """Return the next waiting message with its content, or None."""
         node = self._online()
         try:
             response = self._client.PullMessages(PullMessagesRequest(node=node))
@@ -290,7 +290,7 @@ def explain(error: httpx.HTTPError) -> CairnError:
 
 
 def _not_accepted(answer: httpx.Response) -> VerificationError:
-    """A signature that holds is refused for its key or for its time; the answer tells ours."""
+    """Explain a refused signature that holds: by its key, or by its time; the answer tells ours."""
     try:
         # The header counts whole seconds: on average half of one has passed.
         told = parsedate_to_datetime(answer.headers["date"]).timestamp() + 0.5

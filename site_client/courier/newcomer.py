@@ -20,7 +20,7 @@ LOG = logging.getLogger("cairn.courier")
 
 
 class Newcomer:
-    """Whether a refusal of our key may only be early.
+    """The doubt whether a refusal of our key may only be early.
 
     Args:
         accepted: exists once the aggregator has taken our key.

@@ -1,4 +1,4 @@
-"""What the courier says while nobody answers: little, and the less the longer it lasts.
+"""The courier's words while nobody answers: few, and the fewer the longer it lasts.
 
 In a terminal one line that is updated; in a log a line at the 1st, 2nd, 4th, 8th …
 failure and about once an hour, so that a night without the aggregator fills no disk.
@@ -54,7 +54,7 @@ class Outage:
             LOG.warning("%s", text)
 
     def over(self) -> None:
-        """It can be reached, or nobody tries any longer: what comes next has its own line."""
+        """End the outage: it can be reached, or nobody tries any longer."""
         if self._since is not None and self._stream.isatty():
             self._stream.write(_CLEAR)
             self._stream.flush()

@@ -57,7 +57,7 @@ class Decision(Frozen):
 
     @classmethod
     def made(cls, **words: object) -> Self:
-        """A decision from what a person typed.
+        """Return a decision from what a person typed.
 
         Raises:
             InputDataError: a name or a fingerprint is not of its form.

@@ -12,7 +12,7 @@ from site_client.site import SiteFolder
 
 @dataclass(frozen=True)
 class Decided:
-    """Who decided, and when (RFC 3339, UTC)."""
+    """A decision's author, and its time (RFC 3339, UTC)."""
 
     person: str
     ts: str
@@ -33,7 +33,7 @@ class KnownPeer:
 
 @dataclass
 class Standing:
-    """What holds now.
+    """The decisions that hold now.
 
     Attributes:
         peers: confirmed sites by name.
@@ -68,7 +68,7 @@ class Standing:
 
     @classmethod
     def of(cls, records: Iterable[LedgerRecord]) -> Standing:
-        """What holds after these records, oldest first."""
+        """Follow these records, oldest first."""
         standing = cls()
         for record in records:
             standing.take(record)
@@ -76,7 +76,7 @@ class Standing:
 
 
 def read_standing(site: SiteFolder) -> Standing:
-    """What holds at a site, from its ledger's file; nothing is locked or verified.
+    """Read what holds at a site from its ledger's file; nothing is locked or verified.
 
     Raises:
         VerificationError: a line that cannot be read.

@@ -16,7 +16,7 @@ from common.errors import RefusedError
 from common.plan import FederationPlan
 from common.schedule import Phase
 from common.wire.envelope import Envelope, decode
-from common.wire.expected import Expected, Floors
+from common.wire.expected import Expected, RecordFloors
 from common.wire.records import HeavyHitters, PixelSketches, RoundReport, SketchTable
 from common.wire.rules import check_record
 from common.wire.together import check_together
@@ -25,7 +25,7 @@ from site_client.egress.policy import Policy
 
 @dataclass(frozen=True)
 class Context:
-    """What a release is measured against; none of it comes from the release.
+    """Everything that a release is measured against; none of it comes from the release.
 
     Attributes:
         site, run, round, phase, plan: of the order that is answered.
@@ -52,8 +52,8 @@ class Context:
     samples: int = 1_000_000
 
     def expected(self) -> Expected:
-        """The rules of every site, with the stricter of the plan's and this site's floors."""
-        plan, own, pixels = Floors.of(self.plan), self.policy.floors, self.policy.pixels
+        """Unite the rules of every site with the stricter of the plan's and this site's floors."""
+        plan, own, pixels = RecordFloors.of(self.plan), self.policy.floors, self.policy.pixels
         return Expected(
             site=self.site,
             run=self.run,
@@ -61,7 +61,7 @@ class Context:
             phase=self.phase,
             plan=self.plan,
             shapes=self.shapes,
-            floors=Floors(
+            floors=RecordFloors(
                 images=max(plan.images, own.images),
                 transitions=max(plan.transitions, own.transitions),
                 sketch_fill=max(plan.sketch_fill, own.sketch_fill),
@@ -128,7 +128,7 @@ def _check_size(size: int, context: Context) -> None:
 
 
 def _check_policy(envelope: Envelope, context: Context) -> None:
-    """What this site asks for beyond the rules of every site."""
+    """Check what this site asks for beyond the rules of every site."""
     record, allowed = envelope.record, context.policy.records.allowed
     _require(record.record_type in allowed, "record_type", " or ".join(allowed), record.record_type)
     tier = max(context.plan.limits.privacy_tier, context.policy.privacy.least_tier)

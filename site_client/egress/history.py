@@ -1,4 +1,4 @@
-"""What this site has answered before, and what is therefore refused now.
+"""Answers that this site has given before, and what is therefore refused now.
 
 Fed with the ledger's records, and with nothing else: whoever restarts the worker,
 empties its folders or starts a hundred runs finds the same history. Pure: no file, no
@@ -77,7 +77,7 @@ class Spending:
 
     @property
     def left(self) -> int:
-        """How much is left; never negative."""
+        """Rest of the budget; never negative."""
         return max(0, self.most - self.spent)
 
     def as_dict(self) -> dict[str, object]:
@@ -88,14 +88,14 @@ class Spending:
 
 @dataclass(frozen=True)
 class _Answer:
-    """When a round was answered, and of what phase it was."""
+    """The time of a round's answer, and its phase."""
 
     at: datetime
     phase: Phase
 
 
 class History:
-    """What the ledger says was answered.
+    """The answers in a ledger.
 
     Args:
         records: the ledger's, oldest first.
@@ -175,7 +175,7 @@ class History:
                 _refuse(found, budget.days, wanted[item])
 
     def spending(self, item: Item, budget: Budget, now: datetime, wanted: int = 1) -> Spending:
-        """How one item stands; ``frees`` says when ``wanted`` of it can be had, or had next."""
+        """Say how one item stands; ``frees`` is when ``wanted`` of it can be had, or had next."""
         parts = sorted(
             (at, size) for at, size in self._parts(item) if self._in_window(at, budget, now)
         )
@@ -201,7 +201,7 @@ class History:
 
     @staticmethod
     def _in_window(at: datetime | None, budget: Budget, now: datetime) -> bool:
-        """What lies in the future counts: a clock that was set back frees nothing."""
+        """Tell whether it counts now. The future does: a clock that was set back frees nothing."""
         return at is not None and at > now - timedelta(days=budget.days)
 
 

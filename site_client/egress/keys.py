@@ -30,7 +30,7 @@ LOG = logging.getLogger("cairn.egress")
 
 @dataclass(frozen=True)
 class KeyContext:
-    """What sealed keys are measured against; none of it comes from them.
+    """Everything that sealed keys are measured against; none of it comes from them.
 
     Attributes:
         federation, site: ours.

@@ -1,4 +1,4 @@
-"""Which order is being answered, in the words that every record about it carries.
+"""The order that is being answered, in the words that every record about it carries.
 
 An answer is decided once and noted before it is recorded; the note holds what its
 records say, so that an answer that a crash cut short is completed with the same words.
@@ -23,7 +23,7 @@ _SIGNATURE_BYTES = 64
 
 @dataclass(frozen=True)
 class Question:
-    """Which order is being answered.
+    """The order that is being answered.
 
     Attributes:
         order_sha256: of the order's own bytes; stands in every record about it. It names
@@ -86,8 +86,8 @@ class Question:
             )
 
 
-class Asked(TypedDict):
-    """What was asked and what was in force, as a ledger record says it."""
+class OrderFields(TypedDict):
+    """A ledger record's fields of what was asked and what was in force."""
 
     phase: str
     order_sha256: str
@@ -96,10 +96,10 @@ class Asked(TypedDict):
     policy_sha256: str
 
 
-def asked(question: Question, context: Context) -> Asked:
-    """The words of every record about this order."""
+def order_fields(question: Question, context: Context) -> OrderFields:
+    """Return the words of every record about this order."""
     signed = len(question.signature) == _SIGNATURE_BYTES
-    return Asked(
+    return OrderFields(
         phase=context.phase,
         order_sha256=question.order_sha256,
         order_signature=question.signature.hex() if signed else None,
@@ -109,11 +109,11 @@ def asked(question: Question, context: Context) -> Asked:
 
 
 class Intent(Frozen):
-    """What was decided to leave; ``proofs`` once every record is committed.
+    """The decision of what leaves; ``proofs`` once every record is committed.
 
     Attributes:
         payloads: digests of the envelopes, which lie in the ledger's archive.
-        phase, order_sha256, order_signature, plan_fingerprint, policy_sha256: see ``Asked``.
+        phase, order_sha256, order_signature, plan_fingerprint, policy_sha256: see ``OrderFields``.
         proofs: one of every payload's record.
     """
 
@@ -127,14 +127,14 @@ class Intent(Frozen):
     proofs: Annotated[tuple[str, ...], Field(max_length=8, strict=False)] = ()
 
     @classmethod
-    def to_send(cls, payloads: tuple[str, ...], words: Asked) -> Self:
-        """The intent before anything is recorded."""
+    def to_send(cls, payloads: tuple[str, ...], words: OrderFields) -> Self:
+        """Return the intent before anything is recorded."""
         return cls(payloads=payloads, **words)
 
     @property
-    def asked(self) -> Asked:
+    def order_fields(self) -> OrderFields:
         """The words of every record of this answer."""
-        return Asked(
+        return OrderFields(
             phase=self.phase,
             order_sha256=self.order_sha256,
             order_signature=self.order_signature,

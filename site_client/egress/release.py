@@ -34,7 +34,7 @@ from common.wire.records import Record, RoundReport
 from site_client.egress.gate import Context, check_answer
 from site_client.egress.history import History, HistoryError
 from site_client.egress.outbox import put_reply
-from site_client.egress.question import Asked, Intent, Question, asked
+from site_client.egress.question import Intent, OrderFields, Question, order_fields
 from site_client.files import write_atomically
 from site_client.spool import Spool
 
@@ -189,7 +189,7 @@ class Door:
                 code=int(code),
                 detail=None if refusal is None else RefusalDetail.of(refusal),
                 app_sha256=self._app_sha256,
-                **asked(question, context),
+                **order_fields(question, context),
             ).record
         )
         report = RoundReport(
@@ -244,7 +244,7 @@ class Door:
         """Archive and note the intent of what the gate has passed; then record and hand over."""
         self._archive_what_was_asked(question, context)
         spooled = tuple(self._ledger.spool(payload) for payload in payloads)
-        answer = Intent.to_send(spooled, asked(question, context))
+        answer = Intent.to_send(spooled, order_fields(question, context))
         self._write(question, answer)
         self._complete(question, answer)
 
@@ -271,14 +271,14 @@ class Door:
             found = self._ledger.find(digest)
             # The same number may answer two orders of a round; each has its own record.
             if found is None or found.order_sha256 != answer.order_sha256:
-                found = self._append(digest, payload, envelope, answer.asked)
+                found = self._append(digest, payload, envelope, answer.order_fields)
             places.append(found.seq)
         since = self._ledger.witnessed_size
         proofs = (self._ledger.proof(seq, since).to_bytes().decode("utf-8") for seq in places)
         return answer.model_copy(update={"proofs": tuple(proofs)})
 
     def _append(
-        self, digest: str, payload: bytes, envelope: Envelope, words: Asked
+        self, digest: str, payload: bytes, envelope: Envelope, words: OrderFields
     ) -> LedgerRecord:
         record = envelope.record
         arrays = tuple(
@@ -329,7 +329,7 @@ class Door:
 
 
 def _failure(record: Record) -> int | None:
-    """The number of a failure, so that its report is not taken for an answer."""
+    """Return the number of a failure, so that its report is not taken for an answer."""
     if isinstance(record, RoundReport) and record.code is not ReplyCode.OK:
         return int(record.code)
     return None

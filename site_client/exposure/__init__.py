@@ -1,4 +1,4 @@
-"""What known attacks read out of a rehearsed release: the site attacks itself before others can.
+"""Known attacks on a rehearsed release: the site attacks itself before others can.
 
 The attacker of this room has what an aggregator has: the plan, the weights that were
 trained from and the difference that came back (``gradients``). ``slices`` takes every

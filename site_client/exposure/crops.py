@@ -19,7 +19,7 @@ class Crops(Protocol):
     """Crops by number; an array uint8[n, cuts, roi, roi] is one, too."""
 
     def __len__(self) -> int:
-        """How many."""
+        """Count the crops."""
 
     def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
         """uint8[n, cuts, roi, roi]: some of them."""

@@ -24,7 +24,7 @@ _STEP = "attacking the release"
 
 
 @dataclass(frozen=True, eq=False)
-class Release:
+class RehearsedRound:
     """A rehearsed round of training, and what only the site knows of it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Release:
     seed: int
 
 
-def examine(release: Release, progress: Progress | None = None) -> Exposure:
+def examine(release: RehearsedRound, progress: Progress | None = None) -> Exposure:
     """Try every attack on a rehearsed release; some seconds, and one more round of training.
 
     Raises:
@@ -66,7 +66,7 @@ def examine(release: Release, progress: Progress | None = None) -> Exposure:
     return Exposure(slices=from_neurons, imprint=from_neighbours, membership=told)
 
 
-def _membership(release: Release) -> MembershipFinding:
+def _membership(release: RehearsedRound) -> MembershipFinding:
     """Train on half of the cases and compare the halves, unless there are too few."""
     plan, cases = release.plan, release.cases
     if len(cases) < LEAST_CASES:

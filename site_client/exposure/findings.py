@@ -1,4 +1,4 @@
-"""What attacks on a rehearsed release got, as figures, beside what a guess would get.
+"""Results of attacks on a rehearsed release, as figures, beside what a guess would get.
 
 Figures may be printed and written as JSON. The one picture of each attack stands apart
 from them, in a class that no dict or JSON is made of; it is for the page at the site.
@@ -46,7 +46,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class ReadingFinding:
-    """What ``slices`` or ``imprint`` read.
+    """The pictures that ``slices`` or ``imprint`` read.
 
     Attributes:
         attack: which.
@@ -98,7 +98,7 @@ class ReadingFinding:
 
 @dataclass(frozen=True)
 class MembershipFinding:
-    """Whether the update tells cases that were trained on from others.
+    """The power of an update to tell cases that were trained on from others.
 
     Attributes:
         trained, others: cases compared.
@@ -137,7 +137,7 @@ class MembershipFinding:
 
 @dataclass(frozen=True)
 class Exposure:
-    """What known attacks got out of a rehearsed release, or why none was tried.
+    """The results of known attacks on a rehearsed release, or why none was tried.
 
     Attributes:
         reason: why no attack applies; empty where the findings are there.
@@ -174,7 +174,7 @@ class Exposure:
 
 
 def why_not(plan: FederationPlan) -> str:
-    """Why these attacks do not apply to a plan; empty where they do."""
+    """Say why these attacks do not apply to a plan; empty where they do."""
     match plan.kind:
         case "training":
             return "" if plan.agent.updates else "nothing is trained: the plan asks for 0 updates"

@@ -57,7 +57,7 @@ def estimated_gradients(
 
 
 def _before_adam(step: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The gradients whose first steps of Adam were these, in units of the rate."""
+    """Return the gradients whose first steps of Adam were these, in units of the rate."""
     size = np.minimum(np.abs(step), _SATURATED)
     return np.asarray(-np.sign(step) * ADAM_EPSILON * size / (1 - size))
 

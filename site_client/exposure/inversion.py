@@ -32,7 +32,7 @@ _TINY = 1e-12
 
 
 def affordable(weights: Mapping[str, NDArray[np.float32]], roi: int) -> int:
-    """How many pictures `invert` may seek within its bound on work; at least one."""
+    """Count the pictures that `invert` may seek within its bound on work; at least one."""
     each, side = 0, roi
     for name in _LAYERS:
         side = (side + 1) // 2

@@ -76,7 +76,7 @@ def imprint(
 
 
 def _features(plan: FederationPlan, before: Weights) -> int:
-    """How many inputs of the first dense layer are features; the others say the level."""
+    """Count the inputs of the first dense layer that are features; the others say the level."""
     return int(before["fc1.weight"].shape[1]) - len(plan.agent.scales)
 
 

@@ -1,4 +1,4 @@
-"""How much of the crops trained on an attack's pictures show, beside a guess that never looked.
+"""The share of the crops trained on that an attack's pictures show, beside a blind guess.
 
 Every picture is compared with every crop, cut by cut, and the best counts: an attacker
 who cannot tell his good pictures from his bad ones is flattered by that. Peak
@@ -25,7 +25,7 @@ _AT_ONCE = 2**24
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """How well every cut of every crop was hit.
+    """The scores of every cut of every crop.
 
     Attributes:
         found_db: float64[crops, cuts], by the best of the attack's pictures; 0 without any.
@@ -98,7 +98,7 @@ class Scoring:
             self._picture = pictures[pick[row]].copy()
 
     def scores(self) -> Scores:
-        """What was found until now."""
+        """Return the scores until now."""
         return Scores(
             found_db=decibels(self._error),
             unseen_db=decibels(self._unseen),
@@ -141,7 +141,7 @@ def _unseen_errors(crops: Crops, shape: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def _chunks(crops: Crops, shape: tuple[int, ...]) -> Iterable[tuple[int, NDArray[np.uint8]]]:
-    """(number of the first, uint8[n, cuts, roi, roi]) of all crops, some at a time."""
+    """Yield (number of the first, uint8[n, cuts, roi, roi]) of all crops, some at a time."""
     many = max(1, _AT_ONCE // int(np.prod(shape)))
     for begin in range(0, len(crops), many):
         yield begin, crops[begin : min(len(crops), begin + many)]

@@ -66,7 +66,7 @@ def unfold(
 
 
 def _taps_of_channels(weights: Mapping[str, NDArray[np.float32]]) -> list[list[_Tap]]:
-    """What each channel of the last convolution copies, heaviest first; empty if it mixes."""
+    """List what each channel of the last convolution copies, heaviest first; empty if it mixes."""
     traced: list[list[_Tap]] = [[_Tap(cut, 0, 0, 1.0)] for cut in range(_CUTS)]
     for name, apart in _LAYERS:
         kernels = np.asarray(weights[f"{name}.weight"], np.float64)
@@ -77,7 +77,7 @@ def _taps_of_channels(weights: Mapping[str, NDArray[np.float32]]) -> list[list[_
 
 
 def _trace(kernel: NDArray[np.float64], apart: int, inner: list[list[_Tap]]) -> list[_Tap]:
-    """The pixels behind one kernel [channels, k, k], given those behind its inputs."""
+    """Return the pixels behind one kernel [channels, k, k], given those behind its inputs."""
     largest = np.abs(kernel).max(initial=0.0)
     used = np.argwhere(np.abs(kernel) > _NEGLIGIBLE * largest) if largest else np.empty((0, 3), int)
     if not 0 < len(used) <= _MOST_TAPS:

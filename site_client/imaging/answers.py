@@ -1,4 +1,4 @@
-"""Found planes, boxes and motions as files of other programs: 3D Slicer Markups, ITK transforms.
+"""Found things as files of other programs: 3D Slicer Markups, ITK transforms, tables.
 
 Positions are LPS mm. What is written says where things lie in a patient: it stays
 where the person asked for it.
@@ -8,8 +8,10 @@ ITK's text transform (.tfm).
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +108,29 @@ def write_rigid_transform(
         sitk.WriteTransform(transform, str(path))
     except RuntimeError as error:
         raise InputDataError("cannot write the transform", field=str(path)) from error
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write positions in LPS mm as CSV that `read_box_table` and `read_landmark_table` read back.
+
+    Args:
+        path: the file.
+        columns: their names.
+        rows: texts, and numbers in mm; None is N/A.
+    """
+    text = io.StringIO()
+    text.write("# unit = mm\n# coordinateSystem = LPS\n")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(value) for value in row])
+    write_atomically(path, text.getvalue().encode())
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "N/A"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _point(number: int, label: str, position: NDArray[np.float64]) -> dict[str, object]:

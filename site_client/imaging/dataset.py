@@ -6,6 +6,7 @@ its name stays in the worker's memory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from common.plan import Task
-from site_client.imaging.folders import find_cases
+from site_client.imaging.faults import UnusableCasesError
+from site_client.imaging.folders import list_folder, usable_cases
 from site_client.imaging.landmark_tables import LandmarkTable, Positions, read_voxel_lines
 from site_client.imaging.landmarks import (
     landmarks_from_frame,
@@ -26,6 +28,7 @@ from site_client.imaging.listfiles import LIST_SUFFIX, CaseFiles
 from site_client.imaging.volumes import Volume, read_geometry, read_volume
 
 Progress = Callable[[int, int], None]
+LOG = logging.getLogger("cairn.imaging")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,26 +49,75 @@ class Case:
         return f"Case(size={self.volume.size.tolist()}, landmarks={len(self.landmarks_mm)})"
 
 
-def load_cases(folder: Path, task: Task, progress: Progress | None = None) -> list[Case]:
-    """Read every case of a folder, ordered by name.
+def load_cases(
+    folder: Path, task: Task, progress: Progress | None = None, *, least: int = 1
+) -> list[Case]:
+    """Read every labelled case of a folder, ordered by name.
+
+    Images that nobody labelled are left out, and how many they are is logged: a file
+    without landmarks teaches nothing. A labelled one that cannot be used is refused:
+    leaving it out would hide that something is wrong.
 
     Args:
         folder: the site's data folder.
         task: names the landmarks and the working spacing.
         progress: called with (cases read, cases in all) after each.
+        least: cases that must be left where unlabelled images were left out.
 
     Raises:
-        InputDataError: the first thing that cannot be used, by file and landmark name.
+        InputDataError: what cannot be used, by file and landmark name.
+        UnusableCasesError: the same of several.
     """
-    found = find_cases(folder)
+    listing = list_folder(folder)
+    found = usable_cases(listing, least)
+    unlabelled = [name for name, _ in listing.unlabelled]
     cases: list[Case] = []
-    for name, image, landmark_file in found:
-        volume = read_volume(image, task.working_spacing_mm)
-        landmarks = read_landmarks(landmark_file)
-        cases.append(Case(name, volume, place_landmarks(landmarks, task.landmarks, volume, name)))
+    unusable: list[InputDataError] = []
+    for number, (name, image, landmark_file) in enumerate(found, start=1):
+        try:
+            case = _load(name, image, landmark_file, task)
+        except InputDataError as error:
+            unusable.append(error)
+            cases.clear()  # nothing will be trained on: only the rest's faults are looked for
+        else:
+            if case is None:
+                unlabelled.append(name)
+            elif not unusable:
+                cases.append(case)
         if progress is not None:
-            progress(len(cases), len(found))
+            progress(number, len(found))
+    if unusable:
+        raise unusable[0] if len(unusable) == 1 else UnusableCasesError(folder, unusable)
+    _tell_left_out(folder, unlabelled, len(cases), least)
     return cases
+
+
+def _load(name: str, image: Path, landmark_file: Path, task: Task) -> Case | None:
+    """One case; None where nobody marked anything in it."""
+    landmarks = read_landmarks(landmark_file)
+    if not landmarks:
+        return None
+    volume = read_volume(image, task.working_spacing_mm)
+    return Case(name, volume, place_landmarks(landmarks, task.landmarks, volume, name))
+
+
+def _tell_left_out(folder: Path, unlabelled: Sequence[str], left: int, least: int) -> None:
+    """Log how many images are left out; refuse where too few remain.
+
+    Raises:
+        InputDataError: fewer than ``least``.
+    """
+    if not unlabelled:
+        return
+    if left < max(1, least):
+        raise InputDataError(
+            "too few images have landmarks",
+            field=str(folder),
+            expected=f"at least {max(1, least)}",
+            got=f"{left}, and {len(unlabelled)} without any",
+            advice="Mark more of them: cairn-site check --data lists them",
+        )
+    LOG.warning("%d images have no landmarks and are left out of %d", len(unlabelled), left)
 
 
 def read_cases(

@@ -116,7 +116,7 @@ def place_in_plane(
 
 
 def _advice(picture: Picture, outside: NDArray[np.float64]) -> str:
-    """What else the positions could have meant."""
+    """Say what else the positions could have meant."""
     if picture.contains(picture.from_pixels(outside)).all():
         return "Taken as pixels they lie inside: is the unit 'voxel'?"
     if picture.contains(-outside).all():

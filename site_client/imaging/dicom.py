@@ -7,6 +7,7 @@ error says what is wrong with the folder, in counts.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,8 @@ import SimpleITK as sitk  # noqa: N813  # its own documentation calls it so
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
+from site_client.imaging.contents import content_of
+from site_client.imaging.faults import CutShortError
 
 _POSITION: Final = "0020|0032"  # of the first pixel in the patient
 _ORIENTATION: Final = "0020|0037"  # of rows and columns
@@ -33,6 +36,7 @@ def series_files(folder: Path) -> tuple[str, ...]:
     Raises:
         InputDataError: no series, several, slices that are missing or doubled, or
             slices that are not parallel.
+        CutShortError: a file that should be a slice and cannot be read as one.
     """
     series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if len(series) != 1:
@@ -44,8 +48,35 @@ def series_files(folder: Path) -> tuple[str, ...]:
             advice="Put every series into a folder of its own",
         )
     files: tuple[str, ...] = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
+    lost = unread_slices(folder, files)
+    if lost:
+        raise CutShortError(
+            "files of the DICOM folder cannot be read",
+            field=f"{folder}: {', '.join(path.name for path in lost[:5])}"
+            + (" …" if len(lost) > 5 else ""),
+            expected="every file of the series",
+            got=f"{len(files)} of {len(files) + len(lost)} files",
+            advice="Export the series again",
+        )
     _check_stack(folder, files)
     return files
+
+
+def unread_slices(folder: Path, files: Sequence[str]) -> list[Path]:
+    """Files of a folder that are DICOM by their name or beginning, and not among ``files``.
+
+    A slice whose header was cut off belongs to no series; at an end of the stack no gap
+    would tell.
+    """
+    read = {Path(file).name for file in files}
+    others = (p for p in sorted(folder.iterdir()) if p.is_file() and p.name not in read)
+    return [
+        p for p in others if p.name != "DICOMDIR" and not p.name.startswith(".") and _is_dicom(p)
+    ]
+
+
+def _is_dicom(path: Path) -> bool:
+    return path.name.lower().endswith(DICOM_SUFFIX) or content_of(path) == "DICOM"
 
 
 def read_series(folder: Path) -> sitk.Image:

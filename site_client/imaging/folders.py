@@ -9,8 +9,9 @@ anatomical contrast, with landmarks in
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from common.errors import InputDataError
 
@@ -27,11 +28,30 @@ def image_stem(path: Path) -> str | None:
     return None
 
 
-def find_cases(folder: Path) -> list[tuple[str, Path, Path]]:
-    """(name, image, landmark file) of every case, ordered by name; opens no image.
+@dataclass(frozen=True)
+class Listing:
+    """What a data folder holds, by name alone.
+
+    Attributes:
+        folder: the folder.
+        layout: how it is laid out.
+        cases: (name, image, landmark file) of every labelled image, ordered by name.
+        unlabelled: (name, image) of every image beside which no landmark file stands.
+        twice: names that two images share.
+    """
+
+    folder: Path
+    layout: Literal["BIDS", "flat"]
+    cases: tuple[tuple[str, Path, Path], ...]
+    unlabelled: tuple[tuple[str, Path], ...]
+    twice: tuple[str, ...]
+
+
+def list_folder(folder: Path) -> Listing:
+    """Every image of a folder, labelled or not; opens none.
 
     Raises:
-        InputDataError: no such folder, no images, or images without landmarks (all are named).
+        InputDataError: no such folder, or no images.
     """
     if not folder.is_dir():
         raise InputDataError(
@@ -52,29 +72,62 @@ def find_cases(folder: Path) -> list[tuple[str, Path, Path]]:
             advice="Put images there, or name another folder",
         )
     cases: list[tuple[str, Path, Path]] = []
-    without: list[str] = []
+    without: list[tuple[str, Path]] = []
     for image in images:
         stem = image_stem(image) or image.name
         landmarks = _landmark_file(folder, image, stem, bids=bool(bids))
         if landmarks is None:
-            without.append(stem)
+            without.append((stem, image))
         else:
             cases.append((stem, image, landmarks))
-    if without:
+    names = [name for name, _, _ in cases] + [name for name, _ in without]
+    twice = tuple(sorted({name for name in names if names.count(name) > 1}))
+    layout: Literal["BIDS", "flat"] = "BIDS" if bids else "flat"
+    return Listing(folder, layout, tuple(sorted(cases)), tuple(sorted(without)), twice)
+
+
+def find_cases(folder: Path) -> list[tuple[str, Path, Path]]:
+    """(name, image, landmark file) of every labelled case, ordered by name; opens no image.
+
+    An image without landmarks is left out: see ``Listing.unlabelled``.
+
+    Raises:
+        InputDataError: no such folder, no images, none of them labelled (all are named), or
+            two that share a name.
+    """
+    return usable_cases(list_folder(folder))
+
+
+def usable_cases(listing: Listing, least: int = 1) -> list[tuple[str, Path, Path]]:
+    """The labelled cases of a listing.
+
+    Args:
+        listing: of a folder.
+        least: how many must be left once unlabelled images are left out.
+
+    Raises:
+        InputDataError: images were left out and too few are left, or two share a name.
+    """
+    if listing.unlabelled and len(listing.cases) < max(1, least):
+        names = ", ".join(name for name, _ in listing.unlabelled)
         raise InputDataError(
             "images without landmarks",
-            field=str(folder),
-            expected="one landmark file per image",
-            got=f"none for {', '.join(without)}",
+            field=str(listing.folder),
+            expected="one landmark file per image"
+            if least <= 1
+            else f"at least {least} images with landmarks",
+            got=f"none for {names}"
+            if not listing.cases
+            else f"{len(listing.cases)}, and none for {names}",
             advice="Mark them, or move these images away",
         )
-    names = [name for name, _, _ in cases]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
+    if listing.twice:
         raise InputDataError(
-            "two images share a name", field=str(folder), got=f"{', '.join(twice)} twice"
+            "two images share a name",
+            field=str(listing.folder),
+            got=f"{', '.join(listing.twice)} twice",
         )
-    return sorted(cases)
+    return list(listing.cases)
 
 
 def _is_anatomical(path: Path) -> bool:

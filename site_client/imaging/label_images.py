@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from site_client.imaging.dicom import read_series, without_header
+from site_client.imaging.wholeness import require_whole
 
 LabelledBox = tuple[str, NDArray[np.float64]]
 """A label, and the lower and upper corner of one of its components, float64[2, d]."""
@@ -77,6 +78,7 @@ def boxes_in_picture(path: Path, picture: Path, least_voxels: int = 1) -> list[L
 
 def _read(path: Path, dimension: int) -> sitk.Image:
     """A label image of whole numbers."""
+    require_whole(path)
     try:
         image = read_series(path) if path.is_dir() else without_header(sitk.ReadImage(str(path)))
     except RuntimeError as error:

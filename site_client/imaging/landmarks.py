@@ -140,7 +140,7 @@ def place_landmarks(
 
 
 def _advice(outside: NDArray[np.float64], volume: Volume) -> str:
-    """What else positions outside the image could have meant."""
+    """Say what else positions outside the image could have meant."""
     if volume.contains(outside * np.array(_TO_LPS["RAS"])).all():
         return (
             "With the signs of x and y reversed they lie inside: "

@@ -1,4 +1,4 @@
-"""Which image files there are and where their landmarks stand: folders, lists, single files.
+"""Image files and the places of their landmarks: folders, lists, single files.
 
 Nothing here opens an image. A source is a BIDS folder, a flat folder, one image, a
 DICOM folder, or a text file with one image path per line, as rl-medical has them
@@ -96,6 +96,18 @@ def require_landmarks(files: Sequence[CaseFiles]) -> None:
         )
 
 
+def labelled(files: Sequence[CaseFiles]) -> tuple[list[CaseFiles], list[str]]:
+    """The cases that have a landmark file, and the names of those that have none.
+
+    Raises:
+        InputDataError: none of them has one.
+    """
+    marked = [case for case in files if case.landmarks is not None]
+    if not marked:
+        require_landmarks(files)
+    return marked, [case.name for case in files if case.landmarks is None]
+
+
 def read_list(path: Path) -> list[Path]:
     """The paths of a list, one per line.
 
@@ -133,7 +145,7 @@ def read_list(path: Path) -> list[Path]:
 
 
 def is_list(path: Path) -> bool:
-    """Whether a source is a list of files."""
+    """Tell whether a source is a list of files."""
     return path.name.lower().endswith(LIST_SUFFIX)
 
 
@@ -250,7 +262,7 @@ def _is_flat(path: Path, landmarks: Path | None) -> bool:
 
 
 def _may_be_slice(path: Path) -> bool:
-    """Whether a file is DICOM by its name, which often has no suffix at all."""
+    """Tell whether a file is DICOM by its name, which often has no suffix at all."""
     return path.is_file() and path.suffix.lower() in ("", DICOM_SUFFIX)
 
 

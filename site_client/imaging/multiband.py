@@ -16,6 +16,7 @@ import SimpleITK as sitk  # noqa: N813  # its own documentation calls it so
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
+from site_client.imaging.wholeness import require_whole
 
 _DTYPES: Final = {
     sitk.sitkUInt8: np.uint8,
@@ -30,7 +31,7 @@ LABEL_SUFFIXES: Final = (".mha", ".nii", ".nii.gz")
 
 @dataclass(frozen=True)
 class BandImage:
-    """What the header of a multi-band image says.
+    """The header of a multi-band image.
 
     Attributes:
         path: the file.
@@ -65,8 +66,9 @@ def open_bands(path: Path) -> BandImage:
     """Read the header of a multi-band image.
 
     Raises:
-        InputDataError: unreadable, not one slice, or another pixel type.
+        InputDataError: unreadable, cut short, not one slice, or another pixel type.
     """
+    require_whole(path)
     reader = _reader(path)
     try:
         reader.ReadImageInformation()

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from site_client.imaging.dicom import DICOM_SUFFIX, pixel_spacing_mm, without_header
+from site_client.imaging.faults import EmptyImageError
 from site_client.imaging.listfiles import PICTURE_SUFFIXES
 from site_client.imaging.volumes import smooth_for
+from site_client.imaging.wholeness import require_whole
 
 _LARGEST = 1 << 28
 _MOST_CHANNELS = 16
@@ -86,7 +88,7 @@ class Picture:
         return np.asarray(index * self.file_spacing_mm)
 
     def contains(self, plane_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether positions float64[..., 2] lie within half a pixel of the image."""
+        """Tell whether positions float64[..., 2] lie within half a pixel of the image."""
         reach = np.maximum(self.spacing_mm, self.file_spacing_mm) / 2
         inside = (plane_mm >= -reach) & (plane_mm <= self.extent_mm + self.spacing_mm / 2 + reach)
         return np.asarray(inside.all(axis=-1))
@@ -126,6 +128,7 @@ def _read(path: Path, pixel_mm: float | None) -> tuple[sitk.Image, NDArray[np.fl
     """The image as it is, and its pixels' size along x and y."""
     if not path.exists():
         raise InputDataError("cannot read the image", field=str(path), got="no such file")
+    require_whole(path)
     try:
         image = without_header(sitk.ReadImage(str(path)))
     except RuntimeError as error:
@@ -163,7 +166,7 @@ def _read(path: Path, pixel_mm: float | None) -> tuple[sitk.Image, NDArray[np.fl
 
 
 def _place(image: sitk.Image) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Where the first pixel lies, and which way x and y go, in LPS."""
+    """Locate the first pixel, and which way x and y go, in LPS."""
     origin, axes, dimension = np.zeros(3), np.eye(3)[:, :2], image.GetDimension()
     origin[: min(dimension, 3)] = image.GetOrigin()[:3]
     direction = np.array(image.GetDirection()).reshape(dimension, dimension)
@@ -209,7 +212,7 @@ def _range(array: NDArray[np.float32], path: Path) -> tuple[float, float]:
     if not high > low:
         low, high = float(array.min()), float(array.max())
     if not high > low:
-        raise InputDataError(
+        raise EmptyImageError(
             "cannot use the image", field=str(path), expected="contrast", got="a constant image"
         )
     return low, high

@@ -117,7 +117,7 @@ class Pyramids:
     def fractions(
         self, native: NDArray[np.float64], case: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """Where in the image offsets float64[n, ..., d] are: 0..1 inside, beyond it outside."""
+        """Locate offsets float64[n, ..., d] in the image: 0..1 inside, beyond it outside."""
         lift = (len(case), *(1,) * (native.ndim - 2), self.dim)
         low, high = self.bounds[case, 0].reshape(lift), self.bounds[case, 1].reshape(lift)
         return np.asarray((self.index(native, case) - low) / (high - low))

@@ -196,7 +196,7 @@ def _arrays(
     case: NDArray[np.int64],
     *geometry: NDArray[np.float64],
 ) -> tuple[NDArray[np.generic], ...]:
-    """What the kernels take; contiguous, because every other layout would be compiled anew."""
+    """Return what the kernels take; contiguous, for every other layout would be compiled anew."""
     return (
         images.pixels,
         images.starts,

@@ -23,7 +23,7 @@ _INVERSE_TOLERANCE_MM = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where an image's voxels are.
+    """The places of an image's voxels.
 
     Attributes:
         size: voxels along the x, y, z index.

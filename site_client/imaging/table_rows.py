@@ -48,7 +48,7 @@ def read_text(path: Path) -> str:
 
 
 def read_rows(path: Path) -> tuple[dict[str, str], list[list[str]]]:
-    """What the comment lines say, and the rows of the table.
+    """Read the comment lines, and the rows of the table.
 
     Raises:
         InputDataError: unreadable.
@@ -88,7 +88,7 @@ def agreed(
 
 
 def column_of(header: Sequence[str], names: Sequence[str]) -> int | None:
-    """Where the first of some names stands in a header, whatever its case."""
+    """Find the first of some names in a header, whatever its case."""
     lower = [cell.lower() for cell in header]
     return next((lower.index(name) for name in names if name in lower), None)
 

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from site_client.imaging.dicom import read_series, without_header
+from site_client.imaging.faults import EmptyImageError
+from site_client.imaging.wholeness import require_whole
 
 _LARGEST_GRID = 1 << 30
 _PERCENTILE_STRIDE = 3
@@ -60,14 +62,14 @@ class Volume:
         return np.asarray(world + np.asarray(self.origin_mm))
 
     def contains(self, world_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether world positions float64[..., 3] lie within half a voxel of the grid."""
+        """Tell whether world positions float64[..., 3] lie within half a voxel of the grid."""
         index = self.world_to_index(world_mm)
         return np.asarray(((index >= -0.5) & (index <= self.size - 0.5)).all(axis=-1))
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Where a file's own voxels are, before any resampling.
+    """The places of a file's own voxels, before any resampling.
 
     Attributes:
         size: int64[3], voxels along the x, y, z index.
@@ -91,13 +93,13 @@ class Geometry:
         return np.asarray(((world_mm - self.origin_mm) @ self.direction) / self.spacing_mm)
 
     def contains(self, world_mm: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Whether world positions float64[..., 3] lie within half a voxel of the grid."""
+        """Tell whether world positions float64[..., 3] lie within half a voxel of the grid."""
         index = self.world_to_index(world_mm)
         return np.asarray(((index >= -0.5) & (index <= self.size - 0.5)).all(axis=-1))
 
 
 def read_geometry(path: Path) -> Geometry:
-    """Where the voxels of an image are, from its header alone.
+    """Read the places of an image's voxels, from its header alone.
 
     Raises:
         InputDataError: unreadable, or not three-dimensional.
@@ -159,6 +161,7 @@ def _read(path: Path) -> sitk.Image:
     """The image as float32, whatever the file holds."""
     if not path.exists():
         raise InputDataError("cannot read the image", field=str(path), got="no such file")
+    require_whole(path)
     try:
         image = read_series(path) if path.is_dir() else without_header(sitk.ReadImage(str(path)))
     except RuntimeError as error:
@@ -206,7 +209,7 @@ def _intensity_range(
     foreground = values[values > values.mean()] if by_foreground else values
     high = float(np.percentile(foreground, 99)) if foreground.size else low
     if not high > low:
-        raise InputDataError(
+        raise EmptyImageError(
             "cannot use the image", field=str(path), expected="contrast", got="a constant image"
         )
     return low, high

@@ -1,4 +1,4 @@
-"""How the federation key reaches this site, and leaves it for others: always sealed.
+"""The way of the federation key to this site, and from it to others: always sealed.
 
 The courier's half is ``carry`` (network, no secret but its TLS key); the worker's
 is ``keeper`` (secrets, no network), which settles what key this site has, over

@@ -22,12 +22,12 @@ def groups(fingerprint: str) -> str:
 
 
 def first_groups(fingerprint: str) -> str:
-    """What has to be read aloud at least: the first 64 bits, in groups."""
+    """Return what has to be read aloud at least: the first 64 bits, in groups."""
     return groups(fingerprint[:LEAST_DIGITS])
 
 
 def read_typed(text: str) -> str:
-    """The digits that a person typed, however they set them apart.
+    """Return the digits that a person typed, however they set them apart.
 
     Raises:
         UsageError: not hexadecimal, or fewer than 16 or more than 64 digits.
@@ -47,5 +47,5 @@ def read_typed(text: str) -> str:
 
 
 def agrees(digits: str, fingerprint: str) -> bool:
-    """Whether what was typed is how the fingerprint begins."""
+    """Tell whether what was typed is how the fingerprint begins."""
     return len(digits) >= LEAST_DIGITS and fingerprint.startswith(digits)

@@ -20,7 +20,7 @@ from site_client.keys.trust import Me, Peer
 
 
 def make_box(held: Held, peer: Peer, sealing: SealingKey, me: Me, ledger: SigningKey) -> SealedBox:
-    """A key of a generation, sealed to ``peer`` and signed for it with our ledger key."""
+    """Return a key of a generation, sealed to ``peer`` and signed for it with our ledger key."""
     label = Label(
         federation=me.federation,
         generation=held.generation,
@@ -36,7 +36,7 @@ def make_box(held: Held, peer: Peer, sealing: SealingKey, me: Me, ledger: Signin
 def open_news(
     sealed: SealedNews, newest: Newest, me: Me, allowed: Mapping[str, Peer], opening: OpeningKey
 ) -> tuple[FederationKey, Peer]:
-    """The key in a box that came, and who sealed it.
+    """Return the key in a box that came, and who sealed it.
 
     Raises:
         VerificationError: not ours, not the newest key, from a site that is not allowed,

@@ -35,7 +35,7 @@ LOG = logging.getLogger("cairn.keys")
 
 @dataclass(frozen=True)
 class Look:
-    """How things stand, as the desk says.
+    """The state of things, as the desk says.
 
     Attributes:
         generation: of the newest key; 0: none.
@@ -51,7 +51,7 @@ class Look:
 
 
 class Pace:
-    """How long to wait until the next look: a tenth of the time in which nothing has changed.
+    """The wait until the next look: a tenth of the time in which nothing has changed.
 
     A site that is away for months must not keep all others asking every second.
 
@@ -88,7 +88,7 @@ class KeyCarrier:
 
     @property
     def has_work(self) -> bool:
-        """Whether released keys wait."""
+        """Tell whether released keys wait."""
         return bool(self._spool.sealed_keys())
 
     def turn(self) -> Look:

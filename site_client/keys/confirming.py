@@ -1,4 +1,4 @@
-"""What a person typed after a telephone call, against what the aggregator has shown.
+"""A person's typing after a telephone call, against what the aggregator has shown.
 
 A site is confirmed by digits that its own staff read aloud, never by a yes. Pure:
 the words of the refusals are here, the record is made by ``site_client.decisions``.
@@ -59,7 +59,7 @@ def agree(
 
 
 def require_confirmed(names: Iterable[str], directory: Directory) -> list[str]:
-    """The names, if all of them can be forgotten.
+    """Return the names, if all of them can be forgotten.
 
     Raises:
         InputDataError: one is not confirmed here; whoever mistypes a name must learn it.
@@ -100,7 +100,7 @@ def _agree(
 
 
 def _unheard(name: str, typed: str | None, directory: Directory) -> str:
-    """A site that joined by mail, confirmed by all of its digits."""
+    """Return a site that joined by mail, confirmed by all of its digits."""
     digits = "" if typed is None else read_typed(typed)
     if len(digits) < WHOLE:
         heard = ", ".join(directory.peers) or "none yet"
@@ -116,7 +116,7 @@ def _unheard(name: str, typed: str | None, directory: Directory) -> str:
 
 
 def _again(peer: PeerEntry, confirmed: str, typed: str | None) -> str:
-    """Confirmed before: the same key is no news, another one is told loudly."""
+    """Answer for a site confirmed before: the same key is no news, another one is told loudly."""
     other = next((shown for shown in peer.shows if shown != confirmed), None)
     if typed is not None and not agrees(read_typed(typed), confirmed):
         other = read_typed(typed)

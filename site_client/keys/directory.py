@@ -70,13 +70,13 @@ class Directory:
 
     @property
     def enough(self) -> bool:
-        """Whether this site could take part, were all that were heard of in a run."""
+        """True if this site could take part, were all that were heard of in a run."""
         known = len(self.named("confirmed"))
         return known >= self.policy.peers.least_known and not self.named("changed")
 
     @property
     def says(self) -> str:
-        """How many are confirmed, and how many must be, in a line."""
+        """One line: how many are confirmed, and how many must be."""
         known, least = len(self.named("confirmed")), self.policy.peers.least_known
         changed = self.named("changed")
         loud = f"CHANGED KEY: {', '.join(changed)}; " if changed else ""
@@ -87,7 +87,7 @@ class Directory:
 
     @property
     def fix(self) -> str:
-        """What to do now; empty when nothing is."""
+        """The thing to do now; empty when there is none."""
         changed, unknown = self.named("changed"), self.named("unconfirmed")
         if changed:
             return (
@@ -161,7 +161,7 @@ def note_roster(site: SiteFolder, roster: Mapping[str, str]) -> None:
 
 
 def read_roster(site: SiteFolder) -> Mapping[str, str]:
-    """The sites of the newest order that came; none before the first.
+    """Return the sites of the newest order that came; none before the first.
 
     Raises:
         InputDataError: the note is damaged.
@@ -170,7 +170,7 @@ def read_roster(site: SiteFolder) -> Mapping[str, str]:
 
 
 def lost_promises(policy: Policy) -> list[str]:
-    """What this policy gives away of the promise that no image leaves, in plain words."""
+    """List what this policy gives away of the promise that no image leaves, in plain words."""
     found = []
     if policy.sharing.share == "admitted":
         found.append(
@@ -200,7 +200,7 @@ def lost_promises(policy: Policy) -> list[str]:
 
 
 def directory_or_none(site: SiteFolder, standing: Standing) -> Directory | None:
-    """The same where the policy may be out of sight, as in a courier's container."""
+    """Return the same where the policy may be out of sight, as in a courier's container."""
     try:
         return read_directory(site, standing)
     except InputDataError:

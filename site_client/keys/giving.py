@@ -32,7 +32,7 @@ LOG = logging.getLogger("cairn.keys")
 
 @dataclass(frozen=True)
 class Turn:
-    """What one look at the news goes by.
+    """Everything that one look at the news goes by.
 
     Attributes:
         confirmed: fingerprint by name, as people of this site confirmed them.
@@ -51,7 +51,7 @@ class Turn:
 
 
 class Giving:
-    """What this site has given to others, and may give next.
+    """This site's giving to others: what it has given, and may give next.
 
     Args:
         door: what it may leave through.
@@ -82,7 +82,7 @@ class Giving:
             self.give(turn, held, lacking)
 
     def may_renew(self, turn: Turn, generation: int, *, again: bool) -> bool:
-        """Whether we make the generation after this one now; one a minute at most.
+        """Tell whether we make the generation after this one now; one a minute at most.
 
         Args:
             turn: what is known.
@@ -131,7 +131,7 @@ class Giving:
         LOG.info("generation %d sealed to %s", held.generation, names)
 
     def _is_our_turn(self, what: str, turn: Turn, generation: int) -> bool:
-        """The first holder by name acts at once; each next one waits for it a while longer."""
+        """Let the first holder by name act at once; each next one waits for it a while longer."""
         before = sum(
             peer.generation >= generation and name < turn.me.site
             for name, peer in turn.allowed.items()

@@ -73,7 +73,7 @@ class KeyKeeper:
 
     @property
     def expects_key(self) -> bool:
-        """Whether a key, or a newer one, is on its way here without anybody's hands.
+        """True if a key, or a newer one, is on its way here without anybody's hands.
 
         Raises:
             InputDataError: the site's settings, its policy or a key cannot be read.
@@ -197,7 +197,7 @@ class KeyKeeper:
         self._ring.drop_proposal()
 
     def _adopt(self, turn: Turn, by_hand: Held | None) -> Held | None:
-        """The first key that the desk names: opened, or recognised as the one brought by hand."""
+        """Adopt the first key that the desk names: opened, or known as the one brought by hand."""
         newest = turn.news.newest
         if by_hand is None:
             return self._take(turn)
@@ -272,7 +272,7 @@ def _fell_back(generation: int, newest: Newest) -> VerificationError:
 
 
 def another_key(newest: Newest) -> VerificationError:
-    """The desk names another key than the one here, and nobody but a person can tell why."""
+    """Return the desk names another key than the one here, and nobody but a person can tell why."""
     return VerificationError(
         "the aggregator names another federation key than the one here",
         field=f"key id of generation {newest.generation}",

@@ -1,4 +1,4 @@
-"""What the courier heard about the federation key, as one file for the worker.
+"""The courier's news of the federation key, as one file for the worker.
 
 Public things and ciphertext for this site, exactly as the desk said them: nothing
 in here is believed before ``trust`` and ``keeper`` have verified it.
@@ -20,12 +20,12 @@ MAX_NEWS_BYTES = 8 * 1024 * 1024
 _Generation = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class _Part(BaseModel):
+class _News(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Newest(_Part):
-    """Which key the desk says is the newest.
+class Newest(_News):
+    """The newest key, by the desk's word.
 
     Attributes:
         generation: 0: no site has sealed a key yet.
@@ -37,7 +37,7 @@ class Newest(_Part):
     renew: bool = False
 
 
-class PeerNews(_Part):
+class PeerNews(_News):
     """A site that the desk says is admitted.
 
     Attributes:
@@ -50,8 +50,8 @@ class PeerNews(_Part):
     generation: _Generation
 
 
-class SealedNews(_Part):
-    """What the desk says was sealed to us; box and signature in hex."""
+class SealedNews(_News):
+    """A key that the desk says was sealed to us; box and signature in hex."""
 
     for_site: SiteName
     from_site: SiteName
@@ -61,7 +61,7 @@ class SealedNews(_Part):
     signature: Annotated[str, Field(pattern=r"^[0-9a-f]{128}$")]
 
 
-class KeyNews(_Part):
+class KeyNews(_News):
     """One look at the desk."""
 
     v: Literal[1] = 1
@@ -75,7 +75,7 @@ class KeyNews(_Part):
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """What ``put`` wrote.
+        """Read what ``put`` wrote.
 
         Raises:
             InputDataError: it is something else.

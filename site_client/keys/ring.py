@@ -49,7 +49,7 @@ class KeyRing:
         self._by_hand = site.federation_key
 
     def newest(self) -> Held | None:
-        """The key of the highest generation, else the one brought by hand, else None.
+        """Return the key of the highest generation, else the one brought by hand, else None.
 
         Raises:
             InputDataError: a file is no key, or open to others.
@@ -81,12 +81,12 @@ class KeyRing:
         self._write(path, key)
 
     def proposal(self) -> Held | None:
-        """The key that this site has made and the desk has not settled, if any."""
+        """Return the key that this site has made and the desk has not settled, if any."""
         found = self._files(_PROPOSAL)
         return Held(max(found), read_federation_key(found[max(found)])) if found else None
 
     def propose(self, generation: int) -> FederationKey:
-        """The key that this site would have as the next; made once, kept until it is settled."""
+        """Propose the next key that this site would have; made once, kept until it is settled."""
         known = self.proposal()
         if known is not None and known.generation == generation:
             return known.key
@@ -101,7 +101,7 @@ class KeyRing:
             path.unlink(missing_ok=True)
 
     def of_run(self, run: str) -> FederationKey | None:
-        """The key that ``run`` began with, or for a new run the newest."""
+        """Return the key that ``run`` began with, or for a new run the newest."""
         pin = self._pin()
         if pin is not None and pin.run == run:
             for path in [*self._files(_KEY).values(), self._by_hand]:

@@ -161,6 +161,6 @@ def _require_summands(holds: bool, expected: str, got: str) -> None:
 
 
 def _names(names: list[str]) -> str:
-    """The first few of them, and how many more there are."""
+    """Return the first few of them, and how many more there are."""
     more = len(names) - MOST_NAMED
     return ", ".join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")

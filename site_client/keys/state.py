@@ -1,4 +1,4 @@
-"""Where the federation key stands at this site: what `check`, `status` and `join` show.
+"""The standing of the federation key at this site: what `check`, `status` and `join` show.
 
 The worker notes it beside the keys after every look; no secret is in it, and
 nothing is decided by it.
@@ -18,7 +18,7 @@ _FILE = "status.json"
 
 @dataclass(frozen=True)
 class KeyState:
-    """Where the federation key stands, for ``check`` and ``status``; written beside the keys.
+    """The standing of the federation key, for ``check`` and ``status``; written beside the keys.
 
     Attributes:
         generation: of the newest key here; 0: none, or one brought by hand.
@@ -72,7 +72,7 @@ def note_key_state(site: SiteFolder, state: KeyState) -> None:
 
 
 def read_key_state(site: SiteFolder) -> KeyState | None:
-    """What the worker noted last, or None when it noted nothing yet."""
+    """Read what the worker noted last; None when it noted nothing yet."""
     try:
         value = json.loads((site.key_ring / _FILE).read_text(encoding="utf-8"))
         return KeyState(**value)

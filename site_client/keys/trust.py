@@ -1,4 +1,4 @@
-"""Who the other sites are: only what each has signed about itself, and never two for a name.
+"""The other sites: only what each has signed about itself, and never two for a name.
 
 The aggregator hands out the list and could lie. It cannot sign for a site whose
 key it does not have, nor exchange the key of a site that we dealt with before or
@@ -45,7 +45,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Me:
-    """What we know of ourselves."""
+    """Our knowledge of ourselves."""
 
     federation: str
     site: str
@@ -118,7 +118,7 @@ class Acquaintances:
 def verify_peers(
     news: Iterable[PeerNews], me: Me, known: Mapping[str, str]
 ) -> tuple[dict[str, Peer], list[CairnError]]:
-    """The sites that are who they say, we ourselves among them, and what is wrong with the rest.
+    """Find the sites that are who they say, ourselves included, and what is wrong with the rest.
 
     Args:
         news: what the desk said.
@@ -172,7 +172,7 @@ def _not_a_peer(site: str, expected: str, got: str) -> VerificationError:
 
 
 def follow_confirmed(site: SiteFolder) -> Callable[[], Mapping[str, str]]:
-    """Who is confirmed here, read from the ledger whenever it has grown.
+    """Follow who is confirmed here, read from the ledger whenever it has grown.
 
     For a caller that does not hold the ledger itself.
 

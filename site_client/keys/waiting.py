@@ -1,4 +1,4 @@
-"""What keeps the federation key from coming here, in our own words.
+"""Reasons that keep the federation key from coming here, in our own words.
 
 Says whether it comes by itself or a person of this site has to confirm somebody
 first: an order may wait for the one, and not for the other. Decides nothing.
@@ -15,7 +15,7 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Awaited:
-    """What is waited for.
+    """The key that is waited for.
 
     Attributes:
         says: empty when nothing is.
@@ -27,7 +27,7 @@ class Awaited:
 
 
 def await_newest(turn: Turn) -> Awaited:
-    """Who could give us the newest key, and what stands between."""
+    """Say who could give us the newest key, and what stands between."""
     generation, sealed = turn.news.newest.generation, turn.news.sealed
     others = {name: peer for name, peer in turn.verified.items() if name != turn.me.site}
     givers = sorted(name for name, peer in others.items() if peer.generation >= generation)

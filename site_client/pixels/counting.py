@@ -29,7 +29,7 @@ from common.sketching.inputs import checked_threads
 from common.sketching.recovery import RecoverySketch
 from site_client.pixels.encode import PixelEncoder
 from site_client.pixels.reading import read_ahead
-from site_client.pixels.statistics import Pixels, Progress, require_bands
+from site_client.pixels.statistics import PixelSource, Progress, require_bands
 
 PRESENCE_FLOOR: Final = 10
 DISTINCT: Final = 1 << 20  # keys in the dictionary: at most 48 MiB
@@ -42,7 +42,7 @@ I64 = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class PixelTables:
-    """What a site tells of its keys: views that add up across sites.
+    """A site's word about its keys: views that add up across sites.
 
     Attributes:
         views: full sketch, sketches of key prefixes, exact histogram of short prefixes.
@@ -151,7 +151,7 @@ class PixelCounter:
         self.pixels += keys.size
 
     def tables(self) -> PixelTables:
-        """The tables of everything counted; the counter is empty afterwards."""
+        """Return the tables of everything counted; the counter is empty afterwards."""
         self._flush(last=True)
         self._exact.clear()
         self._seen = None
@@ -176,7 +176,7 @@ class PixelCounter:
 
 
 class _Seen:
-    """Which keys were here before, in fixed memory: a Bloom filter, keyed.
+    """The keys that were here before, in fixed memory: a Bloom filter, keyed.
 
     A key that was here is always known; a new one is mistaken for an old one with a
     probability that stays below 1 in 1,000 for 10 million keys.
@@ -188,7 +188,7 @@ class _Seen:
         self._salt = salt
 
     def fresh(self, keys: U64) -> U64:
-        """Those of the different ``keys`` that are new; from now on they are old."""
+        """Pick those of the different ``keys`` that are new; from now on they are old."""
         x = keys ^ self._salt  # then the splitmix64 finaliser
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -209,7 +209,7 @@ class _Seen:
 
 
 def keys_of(
-    slide: Pixels,
+    slide: PixelSource,
     codec: AnyCodec,
     progress: Progress | None = None,
     threads: int = 1,
@@ -256,7 +256,7 @@ def _encoder(codec: AnyCodec) -> PixelEncoder | BandCodec:
 
 
 def count_slides(
-    slides: Iterable[Pixels],
+    slides: Iterable[PixelSource],
     counter: PixelCounter,
     codec: AnyCodec,
     progress: Callable[[int, int], None] | None = None,

@@ -25,7 +25,7 @@ Labels = NDArray[np.uint8]
 def embed(
     slide: Slide, codec: AnyCodec, codebook: Codebook, progress: Progress | None = None
 ) -> Labels:
-    """The group of every pixel.
+    """Return the group of every pixel.
 
     Args:
         slide: with the codec's bands.
@@ -76,7 +76,7 @@ def write_map(path: Path, labels: Labels, spacing_mm: float = 1.0) -> None:
 
 
 def as_channels(maps: Sequence[Labels], label: int | None = None) -> Labels:
-    """Maps of consecutive slices as the channels of one image, for an agent to search.
+    """Stack maps of consecutive slices as the channels of one image, for an agent to search.
 
     Four slices are the state of the founding paper's agent (section IV).
 

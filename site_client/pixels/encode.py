@@ -58,7 +58,7 @@ class PixelEncoder:
         self._origin = np.empty(BLOCK, np.int64)
 
     def _margins(self) -> NDArray[np.float64]:
-        """How near to an edge, in bins, float32 may be on the wrong side of it.
+        """Bound how near to an edge, in bins, float32 may be on the wrong side of it.
 
         A sum of B products is off by at most B + 1 roundings of the sum of their
         absolute values (in any order of adding, with or without fused operations),

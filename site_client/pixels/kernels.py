@@ -109,7 +109,7 @@ def weighed_digits(
 
 @compiled
 def add_pairs(values: U64, out: U64) -> None:
-    """Sums of neighbours: values uint64[2n] -> uint64[n]. May write over its input."""
+    """Add neighbours: values uint64[2n] -> uint64[n]. May write over its input."""
     for j in range(out.size):
         out[j] = values[2 * j] + values[2 * j + 1]
 
@@ -195,7 +195,7 @@ def settle(
 def exact_key(
     row: Raw, squared: np.uint64, weights: NDArray[np.int64], low: F64, step: F64, bins: int
 ) -> np.uint64:
-    """The definition, for one foreground pixel."""
+    """Return the definition, for one foreground pixel."""
     length = math.sqrt(float(squared)) * 1073741824.0
     key: np.uint64 = uint64(0)
     for c in range(weights.shape[0] - 1, -1, -1):

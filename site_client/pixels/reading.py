@@ -17,7 +17,7 @@ _Item = TypeVar("_Item")
 
 
 def read_ahead(items: Iterable[_Item], depth: int = _AHEAD) -> Generator[_Item, None, None]:
-    """The same items, fetched by a thread of their own, at most ``depth`` ahead.
+    """Yield the same items, fetched by a thread of their own, at most ``depth`` ahead.
 
     What goes wrong while fetching is raised here, in its turn. Leaving early stops
     the thread.

@@ -1,4 +1,4 @@
-"""Which keys of the merged tables may be named: recovery at a site, then the gate.
+"""Keys of the merged tables that may be named: recovery at a site, then the gate.
 
 Pure functions: nothing here opens, sends or logs. A key passes only when it is
 frequent, clear of the sketch's own error and present at several sites; keys that
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from common.errors import RefusedError
 from common.sketching import CountSketch
-from common.sketching.heavy_hitters import HeavyHitters
+from common.sketching.heavy_hitters import RankedKeys
 from common.sketching.peeling import estimate_error, peel, row_error
 from site_client.pixels.counting import PixelTables
 
@@ -29,7 +29,7 @@ F64 = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ReleaseRule:
-    """What a key must reach to be named outside the sites.
+    """The conditions for naming a key outside the sites.
 
     Attributes:
         pixels: fewest pixels in the whole federation.
@@ -69,7 +69,7 @@ class ReleaseRule:
 
 
 @dataclass(frozen=True, eq=False)
-class Release:
+class NamedKeys:
     """Keys that may be named, most frequent first.
 
     Attributes:
@@ -85,7 +85,7 @@ class Release:
     sigma: float
 
 
-def release(tables: PixelTables, rule: ReleaseRule, top: int = TOP) -> Release:
+def release(tables: PixelTables, rule: ReleaseRule, top: int = TOP) -> NamedKeys:
     """Recover the ``top`` keys of the merged tables and let pass of them what the rule allows.
 
     Args:
@@ -100,15 +100,15 @@ def release(tables: PixelTables, rule: ReleaseRule, top: int = TOP) -> Release:
     peeled = tables.views.search(top, floor=rule.pixels)
     keys, counts = peeled.found.keys[:top], peeled.found.counts[:top]
     likely = counts >= rule.pixels
-    found = HeavyHitters(keys[likely], counts[likely])
+    found = RankedKeys(keys[likely], counts[likely])
     sigma = row_error(peeled.rest)
     error = estimate_error(sigma, peeled.rest.spec.rows)
     sites = present_at(tables.presence, found.keys)
     return gate(found, sites, sigma, error, rule)
 
 
-def gate(found: HeavyHitters, sites: F64, sigma: float, error: float, rule: ReleaseRule) -> Release:
-    """The rule itself.
+def gate(found: RankedKeys, sites: F64, sigma: float, error: float, rule: ReleaseRule) -> NamedKeys:
+    """Return the rule itself.
 
     Args:
         found: keys and their estimates.
@@ -125,7 +125,7 @@ def gate(found: HeavyHitters, sites: F64, sigma: float, error: float, rule: Rele
     least = max(float(rule.pixels), rule.pixels - 1 + rule.margin * error)
     threshold = max(least, rule.sigmas * sigma)
     passed = (found.counts >= threshold) & (sites >= rule.sites - 0.5)
-    return Release(found.keys[passed], found.counts[passed], threshold, sigma)
+    return NamedKeys(found.keys[passed], found.counts[passed], threshold, sigma)
 
 
 def present_at(presence: CountSketch, keys: U64) -> F64:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from common.keys.pixel_statistics import check_bands
+from site_client.imaging.faults import CutShortError
 
 if TYPE_CHECKING:
     from site_client.imaging.multiband import BandImage
@@ -29,7 +30,7 @@ TIFF_SUFFIXES: Final = (".tif", ".tiff")
 SIDECAR: Final = "bands.txt"
 
 
-class Source(Protocol):
+class SlideFile(Protocol):
     """A file, or several, that hold one slide.
 
     Attributes:
@@ -60,7 +61,7 @@ class Slide:
         dtype: uint8, uint16 or float32.
     """
 
-    def __init__(self, source: Source, pick: Sequence[int], bands: tuple[str, ...]) -> None:
+    def __init__(self, source: SlideFile, pick: Sequence[int], bands: tuple[str, ...]) -> None:
         self._source = source
         self._pick = tuple(pick)
         self.bands: Final = bands
@@ -93,6 +94,17 @@ class Slide:
                 yield np.ascontiguousarray(block.reshape(-1, len(self.bands)))
 
 
+def open_every_band(path: Path) -> Slide:
+    """Open a slide with all of its bands, in the file's order; reads headers only.
+
+    Raises:
+        InputDataError: as ``open_slide``.
+    """
+    source = _usable(path)
+    names = source.names or tuple(f"band {k + 1}" for k in range(source.shape[2]))
+    return Slide(source, _match(names, source, path), names)
+
+
 def open_slide(path: Path, bands: Sequence[str]) -> Slide:
     """Open a slide; reads headers only.
 
@@ -110,6 +122,16 @@ def open_slide(path: Path, bands: Sequence[str]) -> Slide:
     """
     wanted = tuple(bands)
     check_bands(wanted)
+    source = _usable(path)
+    return Slide(source, _match(wanted, source, path), wanted)
+
+
+def _usable(path: Path) -> SlideFile:
+    """Open a file whose bands can be read.
+
+    Raises:
+        InputDataError: no such file, another format, or no pixels.
+    """
     source = _source(path)
     if source.dtype.name not in DTYPES:
         raise InputDataError(
@@ -122,10 +144,10 @@ def open_slide(path: Path, bands: Sequence[str]) -> Slide:
         raise InputDataError(
             "cannot use the slide", field=str(path), expected="pixels", got="none at all"
         )
-    return Slide(source, _match(wanted, source, path), wanted)
+    return source
 
 
-def _source(path: Path) -> Source:
+def _source(path: Path) -> SlideFile:
     from site_client.imaging.folders import IMAGE_SUFFIXES
     from site_client.imaging.multiband import open_bands
     from site_client.pixels import tiff
@@ -149,7 +171,7 @@ def _source(path: Path) -> Source:
     )
 
 
-def _match(wanted: tuple[str, ...], source: Source, path: Path) -> list[int]:
+def _match(wanted: tuple[str, ...], source: SlideFile, path: Path) -> list[int]:
     """Index in the file of every wanted band."""
     names = source.names
     if names is None:
@@ -235,7 +257,7 @@ class NpySource:
         self.names = sidecar_names(path)
 
     def blocks(self, rows: int, pick: Sequence[int]) -> Iterator[NDArray[np.generic]]:
-        """See ``Source``."""
+        """See ``SlideFile``."""
         height, width, bands = self.shape
         every = list(pick) == list(range(bands))
         with self._path.open("rb", buffering=0) as file:
@@ -257,7 +279,7 @@ class _ItkSource:
         self.names = names
 
     def blocks(self, rows: int, pick: Sequence[int]) -> Iterator[NDArray[np.generic]]:
-        """See ``Source``."""
+        """See ``SlideFile``."""
         for start in range(0, self.shape[0], rows):
             block = self._image.rows(start, min(start + rows, self.shape[0]))
             yield block[..., list(pick)]
@@ -269,7 +291,13 @@ def _fill(file: FileIO, block: NDArray[np.generic], path: Path) -> None:
     while len(view):
         got = file.readinto(view)
         if not got:
-            raise _unreadable(path, "as many pixels as its header says")
+            raise CutShortError(
+                "the slide is cut short",
+                field=str(path),
+                expected="as many pixels as its header says",
+                got="an early end",
+                advice="Copy it again from where it came",
+            )
         view = view[got:]
 
 

@@ -29,8 +29,8 @@ Progress = Callable[[int], None]
 """Called with the number of pixels done after every chunk; may raise to stop."""
 
 
-class Pixels(Protocol):
-    """What is summed: a `Slide`, or anything else that yields a slide's pixels."""
+class PixelSource(Protocol):
+    """The source of what is summed: a `Slide`, or anything else that yields a slide's pixels."""
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -42,8 +42,8 @@ class Pixels(Protocol):
         ...
 
 
-def survey(slide: Pixels, scale: int = 1, progress: Progress | None = None) -> PixelSurvey:
-    """How bright pixels are and how bands go together.
+def survey(slide: PixelSource, scale: int = 1, progress: Progress | None = None) -> PixelSurvey:
+    """Sum how bright pixels are and how bands go together.
 
     Args:
         slide: of uint8, uint16 or float32.
@@ -83,9 +83,9 @@ def survey(slide: Pixels, scale: int = 1, progress: Progress | None = None) -> P
 
 
 def component_ranges(
-    slide: Pixels, projection: PixelProjection, progress: Progress | None = None
+    slide: PixelSource, projection: PixelProjection, progress: Progress | None = None
 ) -> ComponentRanges:
-    """Where the components of the slide's foreground lie, divided by intensity.
+    """Sum where the components of the slide's foreground lie, divided by intensity.
 
     Args:
         slide: with the projection's bands.
@@ -113,7 +113,7 @@ def component_ranges(
     return ComponentRanges(projection.identity, foreground, counts.reshape(components, RANGE_BINS))
 
 
-def require_bands(slide: Pixels, bands: tuple[str, ...]) -> None:
+def require_bands(slide: PixelSource, bands: tuple[str, ...]) -> None:
     """Refuse a slide that was opened with other bands than ``bands``, or in another order.
 
     Raises:

@@ -121,7 +121,7 @@ class _Plane:
         return row
 
     def _segment(self, index: int) -> Array | None:
-        """Decoded pixels[1, height, width, samples]; None where the file leaves them out."""
+        """Decode pixels[1, height, width, samples]; None where the file leaves them out."""
         page = self._page
         file = page.parent.filehandle
         try:
@@ -162,7 +162,7 @@ class TiffSource:
                 )
 
     def _pages(self, tif: tifffile.TiffFile) -> list[Any]:
-        """The full-resolution pages of the first image, one per band."""
+        """Return the full-resolution pages of the first image, one per band."""
         try:
             series = tif.series[0]
             level = series.levels[0]
@@ -184,7 +184,7 @@ class TiffSource:
         return pages
 
     def blocks(self, rows: int, pick: Sequence[int]) -> Iterator[Array]:
-        """See ``Source``."""
+        """See ``SlideFile``."""
         with _open(self._path) as tif:
             planes = _planes(self._pages(tif), self._path)
             yield from _blocks(planes, self.shape, self.dtype, rows, pick)
@@ -223,7 +223,7 @@ class FolderSource:
         self.dtype = first.dtype
 
     def blocks(self, rows: int, pick: Sequence[int]) -> Iterator[Array]:
-        """See ``Source``."""
+        """See ``SlideFile``."""
         with ExitStack() as stack:
             planes = []
             for path in (self._paths[i] for i in pick):

@@ -1,4 +1,4 @@
-"""Whether a plan may be served: the rule, apart from the worker that keeps to it.
+"""The rule by which a plan may be served, apart from the worker that keeps to it.
 
 Pure: the policy, the decisions that hold, the plan; no file and no clock. The bounds
 of the policy are checked before this, and by others; nobody's approval lifts one.

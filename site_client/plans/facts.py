@@ -1,4 +1,4 @@
-"""What ``cairn-site check`` says of plans and people. Reads only."""
+"""Facts of plans and people for ``cairn-site check``. Reads only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FEW = 5
 
 
 def waiting_fact(site: SiteFolder) -> Fact:
-    """Which plans wait for a person, and whether one is asked at all.
+    """Say which plans wait for a person, and whether one is asked at all.
 
     Raises:
         InputDataError: the policy cannot be read.
@@ -38,7 +38,7 @@ def waiting_fact(site: SiteFolder) -> Fact:
 
 
 def approval_fact(site: SiteFolder, plan: FederationPlan) -> Fact:
-    """Whether a person here has approved this plan.
+    """Say whether a person here has approved this plan.
 
     Raises:
         CairnError: as ``waiting_fact``.

@@ -84,7 +84,7 @@ def known_plans(site: SiteFolder, standing: Standing | None = None) -> tuple[Kno
 
 
 def plans_that_wait(site: SiteFolder, standing: Standing | None = None) -> tuple[KnownPlan, ...]:
-    """Those for which a person is asked now, first heard of first.
+    """List the plans for which a person is asked now, first heard of first.
 
     Raises:
         VerificationError: a line of the ledger cannot be read.
@@ -93,7 +93,7 @@ def plans_that_wait(site: SiteFolder, standing: Standing | None = None) -> tuple
 
 
 def find_plan(site: SiteFolder, word: str) -> KnownPlan:
-    """The plan that a person means: a file, or the beginning of a known fingerprint.
+    """Return the plan that a person means: a file, or the beginning of a known fingerprint.
 
     Raises:
         UsageError: neither; too few digits; or several plans begin like that.
@@ -134,7 +134,7 @@ def _begins_with(known: Sequence[KnownPlan], word: str) -> KnownPlan:
 
 
 def text_of(known: KnownPlan) -> FederationPlan:
-    """The plan itself.
+    """Return the plan itself.
 
     Raises:
         InputDataError: only a decision is left of it here.
@@ -159,7 +159,7 @@ def _decided(standing: Standing, fingerprint: str) -> tuple[State, Decided | Non
 
 
 def _asks_people(site: SiteFolder) -> bool:
-    """Whether a person is asked at all; of a policy that cannot be read, yes."""
+    """Tell whether a person is asked at all; of a policy that cannot be read, yes."""
     try:
         return read_policy(site.policy_file).plans.approval == "each"
     except InputDataError:
@@ -167,7 +167,7 @@ def _asks_people(site: SiteFolder) -> bool:
 
 
 def _archived(site: SiteFolder, fingerprint: str) -> FederationPlan | None:
-    """The plan as it lies in the ledger's archive since it was served."""
+    """Return the plan as it lies in the ledger's archive since it was served."""
     try:
         text = Layout(site.ledger).payload(fingerprint).read_bytes()
         return plan_of(text) if sha256_hex(text) == fingerprint else None

@@ -93,11 +93,6 @@ def kept_plans(site: SiteFolder) -> tuple[KeptPlan, ...]:
     return tuple(sorted(found, key=lambda kept: (kept.since, kept.plan.fingerprint)))
 
 
-def forget_waiting(site: SiteFolder, fingerprint: str) -> None:
-    """Let a plan's text go; harmless when there is none."""
-    _path(site, fingerprint).unlink(missing_ok=True)
-
-
 def _write(
     site: SiteFolder, plan: FederationPlan, now: datetime, run: str | None, order: str | None
 ) -> None:
@@ -144,7 +139,7 @@ def _read(path: Path) -> KeptPlan | None:
 
 
 def plan_of(text: bytes) -> FederationPlan:
-    """A plan from its canonical text.
+    """Return a plan from its canonical text.
 
     Raises:
         VerificationError: not canonical JSON.

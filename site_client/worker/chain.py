@@ -1,4 +1,4 @@
-"""What this site itself computed a run has come to, round by round, from sums it verified.
+"""The outcome of a run by this site's own computation, from sums it verified, round by round.
 
 The only way from an order to weights, a codec or merged tables. A sum is believed when
 every group of it holds under the federation key, in this run, round and history
@@ -38,7 +38,7 @@ CheckMembers = Callable[[tuple[str, ...]], None]
 
 @dataclass(frozen=True, eq=False)
 class Derived:
-    """What a run has come to after a round, by this site's own computation.
+    """The state of a run after a round, by this site's own computation.
 
     Attributes:
         round: that it is the outcome of; 0 before the first sum.
@@ -58,12 +58,12 @@ class Derived:
 
 
 def trains(plan: FederationPlan) -> bool:
-    """Whether a run of this plan has a model."""
+    """Tell whether a run of this plan has a model."""
     return plan.kind in ("training", "no-op")
 
 
 def begin(plan: FederationPlan, header: OrderHeader, start: Weights | None) -> Derived:
-    """Where a run begins.
+    """Derive the state that a run begins with.
 
     Args:
         plan: of the run.
@@ -117,7 +117,7 @@ def follow(
 
 
 def _rounds_before(plan: FederationPlan, round_: int) -> int:
-    """How many sums come before an order of this round: every phase but the ends has one."""
+    """Count the sums before an order of this round: every phase but the ends has one."""
     return sum(phase in SUMMED for phase in schedule(plan)[:round_])
 
 
@@ -155,7 +155,7 @@ def _take(
 
 
 def _apply(derived: Derived, plan: FederationPlan, total: Sum) -> Derived:
-    """What follows from a sum that holds."""
+    """Derive what follows from a sum that holds."""
     if derived.model is not None:
         return replace(derived, model=advance(derived.model, plan, total))
     phase = schedule(plan)[total.round]

@@ -1,4 +1,4 @@
-"""What a run has come to, on the worker's disk: one file, whole or absent.
+"""The derived state of a run on the worker's disk: one file, whole or absent.
 
 A worker that was killed goes on from here with the next order's sum; a site that was
 away for rounds needs the sums from here on and no others. Merged tables of pixels are
@@ -25,13 +25,13 @@ from common.wire.orders import OrderHeader
 from common.wire.records import Count, Digest
 from site_client.files import write_atomically
 from site_client.worker.chain import Derived
-from site_client.worker.failures import ChangedRosterError
+from site_client.worker.failures import ChangedRunError
 
 FILE = "chain.safetensors"
 _SUMMANDS = ("survey", "ranges")
 
 
-class _Header(BaseModel):
+class _ChainHeader(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     v: Literal[1] = 1
@@ -74,7 +74,7 @@ class ChainFile:
             if summand is not None:
                 arrays |= {f"{name}/{n}": a for n, a in summand.arrays.items()}
                 counts[name] = dict(summand.counts)
-        header = _Header(
+        header = _ChainHeader(
             plan=self._plan,
             roster=self._roster,
             round=derived.round,
@@ -87,23 +87,24 @@ class ChainFile:
         write_atomically(self._path, pack(header.model_dump(mode="json"), arrays))
 
     def load(self) -> Derived | None:
-        """What was kept, or None where nothing was.
+        """Read what was kept; None where nothing was.
 
         Raises:
-            ChangedRosterError: the run had other sites then.
-            InternalError: the file is damaged, or of another plan.
+            ChangedRunError: the run had another plan, or other sites then.
+            InternalError: the file is damaged.
         """
         try:
             metadata, arrays = unpack(self._path.read_bytes())
-            header = _Header.model_validate(metadata)
+            header = _ChainHeader.model_validate(metadata)
         except FileNotFoundError:
             return None
         except (CairnError, ValidationError) as error:
             raise _unusable(self._path, "what was written", "something else") from error
+        # The ledger knows only runs of which something was answered; this file knows of all.
         if header.plan != self._plan:
-            raise _unusable(self._path, "of this plan", "another plan's")
+            raise ChangedRunError("plan", "the plan that the run began with", "another")
         if header.roster != self._roster:
-            raise ChangedRosterError("roster", "the sites that the run began with", "others")
+            raise ChangedRunError("roster", "the sites that the run began with", "others")
         weights = _below("weights", arrays)
         model = None
         if weights:

@@ -41,7 +41,7 @@ from site_client.worker.chain import Derived
 from site_client.worker.chain import begin as begin_chain
 from site_client.worker.embedding import Brought, read_brought
 from site_client.worker.models import Models
-from site_client.worker.setup import Asked, Progress, make_context, make_study, read_shared_key
+from site_client.worker.setup import OrderTerms, Progress, make_context, make_study, read_shared_key
 from site_client.worker.study import Assignment, Study, check_order, weights_bytes
 from site_client.worker.tagging import tagged
 from site_client.worker.training import TrainingStudy
@@ -91,7 +91,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a round of a plan would let out of this site.
+    """The releases that a round of a plan would let out of this site.
 
     Attributes:
         plan, plan_fingerprint, policy_sha256: what was in force.
@@ -114,7 +114,7 @@ class Rehearsal:
 
     @property
     def allowed(self) -> bool:
-        """Whether everything may leave."""
+        """True if everything may leave."""
         return bool(self.findings) and not any(finding.refusal for finding in self.findings)
 
     def as_dict(self) -> dict[str, object]:
@@ -164,13 +164,14 @@ def rehearse(
     """
     policy, key = read_policy(site.policy_file), read_shared_key(site)
     check_plan(policy, plan, weights_bytes=weights_bytes(plan))
-    begin = Asked(site.settings().site, RUN, 0, "begin", plan)
+    begin = OrderTerms(site.settings().site, RUN, 0, "begin", plan)
     embeds = plan.kind == "embed"
     brought = read_brought(plan.embed, codebook, codec, site.worker) if embeds else None
     unasked = why_not(plan) or ("" if attacks else NOT_ASKED)
     watched: list[Situations] = []
     watch = None if unasked else watched.append
-    study = make_study(begin, key, site.data(), progress, watch=watch)
+    least = policy.floors.images
+    study = make_study(begin, key, site.data(), progress, watch=watch, least=least)
     findings: list[Finding] = []
     orders = _orders(begin, brought)
     order = next(orders)
@@ -199,18 +200,18 @@ def rehearse(
 def _expose(
     study: Study, plan: FederationPlan, watched: list[Situations], progress: Progress | None
 ) -> Exposure:
-    """What known attacks read out of the round that a study has just trained."""
-    from site_client.exposure.examine import Release, examine
+    """Examine what known attacks read out of the round that a study has just trained."""
+    from site_client.exposure.examine import RehearsedRound, examine
 
     last = study.last_update if isinstance(study, TrainingStudy) else None
     if last is None:
         return Exposure("no round was trained")
-    release = Release(plan, last.before, last.delta, last.cases, watched, last.seed)
+    release = RehearsedRound(plan, last.before, last.delta, last.cases, watched, last.seed)
     return examine(release, progress)
 
 
-def _orders(begin: Asked, brought: Brought | None) -> Generator[Order, list[Envelope], None]:
-    """What the aggregator would ask; takes the answer to each order and gives the next."""
+def _orders(begin: OrderTerms, brought: Brought | None) -> Generator[Order, list[Envelope], None]:
+    """Yield what the aggregator would ask; takes the answer to each order and gives the next."""
     yield _order(begin)
     if brought is not None:
         asked = replace(begin, round=1, phase="embed", codec=brought.codec)
@@ -228,8 +229,8 @@ def _orders(begin: Asked, brought: Brought | None) -> Generator[Order, list[Enve
             text = _codec_after(asked, summand_of(sums[0]))
 
 
-def _codec_after(asked: Asked, sums: Summand) -> str:
-    """The codec that the aggregator would fit if this site were the only one."""
+def _codec_after(asked: OrderTerms, sums: Summand) -> str:
+    """Return the codec that the aggregator would fit if this site were the only one."""
     plan = asked.plan.pixels
     if asked.codec is None:
         return codec_text(fit_survey(plan, survey_of(plan, sums)))
@@ -238,7 +239,7 @@ def _codec_after(asked: Asked, sums: Summand) -> str:
 
 
 def _as_if_alone(derived: Derived, answer: list[Envelope]) -> Derived:
-    """What a run of pixels would have come to if this site's sums were everybody's."""
+    """Derive what a run of pixels would have come to if this site's sums were everybody's."""
     for envelope in answer:
         match envelope.record:
             case PixelStatistics(subject="survey"):
@@ -253,14 +254,14 @@ def _as_if_alone(derived: Derived, answer: list[Envelope]) -> Derived:
 
 
 def _start(site: SiteFolder, plan: FederationPlan, policy: Policy) -> Weights | None:
-    """The model that a plan starts from, if it names one; it must be kept here."""
+    """Return the model that a plan starts from, if it names one; it must be kept here."""
     if plan.model.start is None:
         return None
     return Models(site.worker / "models").start_of(plan, policy, None)
 
 
-def _order(asked: Asked) -> Order:
-    """What the aggregator would ask, if this site were the only one of the run."""
+def _order(asked: OrderTerms) -> Order:
+    """Write what the aggregator would ask, if this site were the only one of the run."""
     header = OrderHeader(
         run=asked.run,
         round=asked.round,

@@ -116,7 +116,7 @@ class EmbedStudy:
 
 @dataclass(frozen=True)
 class MapFile:
-    """What is written of slides that are embedded alone.
+    """The file written of slides that are embedded alone.
 
     Attributes:
         path: ends in .mha, .nii or .nii.gz.
@@ -185,7 +185,7 @@ def embed_alone(
 
 @dataclass(frozen=True)
 class Brought:
-    """What the order of an embedding run brings along.
+    """The codec and codebook that the order of an embedding run brings along.
 
     Attributes:
         codec: canonical JSON of the codec.
@@ -199,7 +199,7 @@ class Brought:
 def read_brought(
     asked: Embed, codebook_file: Path | None, codec_file: Path | None, kept: Path
 ) -> Brought:
-    """The same from files, for a rehearsal.
+    """Return the same from files, for a rehearsal.
 
     Args:
         asked: the plan's.
@@ -236,7 +236,7 @@ def read_brought(
 
 
 def _codec_text(codec_file: Path | None, kept: Path, identity: str) -> str:
-    """A codec as it travels: from the file, else the one that a run of pixels left."""
+    """Return a codec as it travels: from the file, else the one that a run of pixels left."""
     place = codec_file or kept / CODECS / f"{identity}.json"
     return _read(place, MAX_CODEC_BYTES, "codec").decode("utf-8", "replace")
 

@@ -39,7 +39,7 @@ def experience_spec(plan: FederationPlan, key: FederationKey | None) -> SketchSp
 
 
 def sketch_secret(plan: FederationPlan, key: FederationKey | None, label: str) -> bytes:
-    """The 16 bytes that key a plan's sketches: public in tier 0, the sites' own in tier 1.
+    """Return the 16 bytes that key a plan's sketches: public in tier 0, the sites' own in tier 1.
 
     Raises:
         InputDataError: the plan asks for a secret key and the site has none.
@@ -63,7 +63,7 @@ def public_key_id() -> str:
 
 
 class Frequencies:
-    """How often each experience was met in the federation: estimates, plus our own exact counts.
+    """Frequency of each experience in the federation: estimates, plus our own exact counts.
 
     The merged sketch knows every site's earlier rounds; what this site meets now
     is not in it yet and is counted exactly.
@@ -80,7 +80,7 @@ class Frequencies:
         self._own = LocalCounts()
 
     def __call__(self, keys: NDArray[np.uint64]) -> NDArray[np.float64]:
-        """Counts float64[n], at least 1, of keys uint64[n], which are counted from now on."""
+        """Count keys uint64[n] and return their counts float64[n], at least 1."""
         if self._replay_first:
             self._replay_first = False
         else:
@@ -91,5 +91,5 @@ class Frequencies:
         return np.maximum(own, 1.0)
 
     def expect_replay(self) -> None:
-        """The next call asks about held transitions again; used between local rounds."""
+        """Expect the next call to ask about held transitions again; used between local rounds."""
         self._replay_first = True

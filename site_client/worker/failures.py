@@ -1,4 +1,4 @@
-"""Which number stands for which failure.
+"""Numbers of failures: one for each.
 
 The text of an exception can hold a path, a name or a value. It goes into the
 worker's own log; only the number goes on. Nothing here looks into a text except
@@ -63,11 +63,11 @@ class UnknownStartError(_NumberedError):
     problem_text = "the plan starts from a model that is not known here"
 
 
-class ChangedRosterError(_NumberedError):
-    """The run had other sites when this one first heard of it."""
+class ChangedRunError(_NumberedError):
+    """The run had another plan, or other sites, when this one first heard of it."""
 
     code = ReplyCode.CHANGED_PLAN
-    problem_text = "the sites of a run cannot change"
+    problem_text = "the plan and the sites of a run cannot change"
 
 
 class StoppedError(Exception):
@@ -75,7 +75,7 @@ class StoppedError(Exception):
 
 
 def code_of(error: BaseException) -> ReplyCode:
-    """The number under which a failure leaves the site."""
+    """Return the number under which a failure leaves the site."""
     if isinstance(numbered := getattr(error, "code", None), ReplyCode):
         return numbered
     if isinstance(error, BadOrderError):
@@ -101,7 +101,7 @@ def code_of(error: BaseException) -> ReplyCode:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """An error and what caused it, at most ten deep."""
+    """Return an error and what caused it, at most ten deep."""
     chain = [error]
     while len(chain) < 10 and chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)

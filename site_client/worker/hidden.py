@@ -24,7 +24,7 @@ I64 = NDArray[np.int64]
 
 
 def hide(counts: I64, spec: SketchSpec) -> I64:
-    """``counts``, shuffled: what may leave.
+    """Shuffle ``counts``: what may leave.
 
     Args:
         counts: int64[prefixes].
@@ -48,7 +48,7 @@ def show(hidden: I64, spec: SketchSpec) -> I64:
 
 
 def _order(spec: SketchSpec, cells: int) -> I64:
-    """A permutation of the cells: they are sorted by the words of a keyed stream.
+    """Return a permutation of the cells: they are sorted by the words of a keyed stream.
 
     Source: SHAKE256 (FIPS 202) with a secret prefix is a pseudo-random function.
     """

@@ -35,7 +35,7 @@ EVALUATION_SEED = 1
 
 @dataclass(frozen=True)
 class LocalRound:
-    """What one round of local training did."""
+    """The outcome of one round of local training."""
 
     round: int
     training: TrainingReport
@@ -77,7 +77,7 @@ def train_alone(
 
 
 def read_weights(path: Path, plan: FederationPlan) -> Weights:
-    """A network's weights from a safetensors file.
+    """Return a network's weights from a safetensors file.
 
     Raises:
         InputDataError: unreadable, or not this plan's network.

@@ -17,7 +17,7 @@ from typing import Self
 
 from common.canonical import canonical_json
 from common.crypto.keyed import FederationKey
-from common.errors import CairnError, RefusedError, VerificationError
+from common.errors import CairnError, InputDataError, RefusedError, VerificationError
 from common.ledger.durable import StorageError
 from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
@@ -39,6 +39,7 @@ from site_client.plans.approval import PlanWaitsError, require_approved
 from site_client.plans.waiting import note_waiting
 from site_client.site import SiteFolder
 from site_client.spool import Spool
+from site_client.trouble import clear_trouble, note_trouble
 from site_client.worker.chain import Derived, begin, follow, require_codec_follows
 from site_client.worker.chain_file import ChainFile
 from site_client.worker.failures import (
@@ -52,8 +53,8 @@ from site_client.worker.failures import (
 from site_client.worker.models import Models
 from site_client.worker.order import Opened, open_order
 from site_client.worker.patience import KeyPatience
-from site_client.worker.setup import Asked, Progress, make_context, make_study, read_keys
-from site_client.worker.state import RunState
+from site_client.worker.setup import OrderTerms, Progress, make_context, make_study, read_keys
+from site_client.worker.state import SavedStates
 from site_client.worker.study import Assignment, Study, check_order, weights_bytes
 from site_client.worker.tagging import tagged
 
@@ -193,6 +194,8 @@ class Worker:
             # What was refused may be broken inside, too: the next round starts before it.
             self._forget_study()
             self._states(order).forget(order.header.round)
+        elif order.plan.kind != "no-op":  # which opens no image, and so proves nothing of them
+            clear_trouble(self._site, order.plan.kind)
         return code
 
     def _fail(self, opened: Opened, context: Context, error: Exception) -> ReplyCode:
@@ -201,6 +204,8 @@ class Worker:
         numbered = isinstance(getattr(error, "code", None), ReplyCode)
         own = numbered or isinstance(error, PolicyError | RefusedError)
         code = code_of(error)
+        if code is ReplyCode.BAD_DATA and isinstance(error, InputDataError):
+            self._note_trouble(opened.order, error)
         # Asked again and again while a person thinks it over, one answer serves, and one record.
         waits = code is ReplyCode.PLAN_WAITS
         try:
@@ -215,7 +220,7 @@ class Worker:
         return code
 
     def _trust(self, opened: Opened) -> None:
-        """The order is the aggregator's, and so is the receipt that came with it.
+        """Verify that the order is the aggregator's, and so is the receipt that came with it.
 
         Raises:
             UntrustedError: one of them is not.
@@ -234,7 +239,7 @@ class Worker:
         self._admit(opened, context)
         key = self._key_of(header.run)
         derived = self._derive(order, key, context.policy)
-        study = self._ready_study(order, key)
+        study = self._ready_study(order, key, context.policy)
         answer = study.answer(Assignment(header, derived, order.codebook))
         if header.phase == "train":
             # Before the release: a crash between the two must not lose the round's state.
@@ -277,7 +282,7 @@ class Worker:
             raise
 
     def _key_of(self, run: str) -> FederationKey:
-        """The federation key with which a run is finished once it has begun.
+        """Return the federation key with which a run is finished once it has begun.
 
         Raises:
             NoKeyError: none has come to this site.
@@ -289,7 +294,7 @@ class Worker:
         return key
 
     def _derive(self, order: Order, key: FederationKey, policy: Policy) -> Derived:
-        """What the run has come to, from what is known here and the sums beside the order.
+        """Derive what the run has come to, from what is known here and the sums beside the order.
 
         Raises:
             ForgedSumError, BehindError, UnknownPeersError, UnknownStartError: nothing can
@@ -320,8 +325,8 @@ class Worker:
             file.save(derived)
         return derived
 
-    def _ready_study(self, order: Order, key: FederationKey) -> Study:
-        """The study of this run, standing where the last recorded round left it."""
+    def _ready_study(self, order: Order, key: FederationKey, policy: Policy) -> Study:
+        """Return the study of this run, standing where the last recorded round left it."""
         states, round_ = self._states(order), order.header.round
         run = (order.header.run, order.plan.fingerprint)
         behind = states.last_before(round_) if order.header.phase == "train" else None
@@ -331,11 +336,12 @@ class Worker:
         self._forget_study()
         states.forget_other_runs()
         study = make_study(
-            self._asked(order),
+            self._terms(order),
             key,
             self._site.data(),
             self._report_progress,
             self._site.worker,
+            least=policy.floors.images,
         )
         found = states.load_before(round_)
         if found is not None:
@@ -347,13 +353,13 @@ class Worker:
     def _forget_study(self) -> None:
         self._study = self._studied = None
 
-    def _states(self, order: Order) -> RunState:
-        return RunState(self._site.worker / "state", order.header.run, order.plan.fingerprint)
+    def _states(self, order: Order) -> SavedStates:
+        return SavedStates(self._site.worker / "state", order.header.run, order.plan.fingerprint)
 
-    def _asked(self, order: Order) -> Asked:
+    def _terms(self, order: Order) -> OrderTerms:
         header = order.header
         own = order.roster.get(self._settings.site)
-        return Asked(
+        return OrderTerms(
             self._settings.site,
             header.run,
             header.round,
@@ -365,7 +371,7 @@ class Worker:
 
     def _context(self, order: Order) -> Context:
         policy = read_policy(self._site.policy_file)
-        return make_context(self._asked(order), policy, self._ring.of_run(order.header.run))
+        return make_context(self._terms(order), policy, self._ring.of_run(order.header.run))
 
     def _supersede(self) -> None:
         """Of several waiting orders of one run only the latest round is worked on."""
@@ -386,7 +392,7 @@ class Worker:
             latest[run] = (round_, digest) if older is None else max(older, (round_, digest))
 
     def _peek(self, digest: str) -> Order | None:
-        """A waiting order, if its signature holds."""
+        """Return a waiting order, if its signature holds."""
         try:
             opened = open_order(self._spool.read_order(digest), self._keys.witness)
         except (BadOrderError, RefusedError):
@@ -394,7 +400,7 @@ class Worker:
         return None if opened.fault is not None else opened.order
 
     def _record_decisions(self) -> None:
-        """What a person decided meanwhile becomes a record, and counts from now on."""
+        """Record what a person decided meanwhile; it counts from now on."""
         for record in record_decisions(self._site, self._ledger):
             self._standing.take(record)
             LOG.info("%s by %s is recorded", record.event, record.person)
@@ -405,6 +411,15 @@ class Worker:
         self._record_decisions()
         if self._progress is not None:
             self._progress(what, done, total)
+
+    def _note_trouble(self, order: Order, error: InputDataError) -> None:
+        """Tell this site's people why; a full disk must not keep the number from leaving."""
+        header = order.header
+        about = (header.run, header.round, header.phase, order.plan.name, order.plan.kind)
+        try:
+            note_trouble(self._site, error, about, datetime.now(UTC))
+        except OSError as problem:
+            LOG.warning("%s: no note of it could be written: %s", _name(order), problem)
 
     def _note_status(self, order: Order, code: ReplyCode, seconds: float) -> None:
         header = order.header

@@ -36,17 +36,16 @@ class Models:
     def keep(self, weights: Weights) -> str:
         """Keep what a run ended with, and of the older ones only the newest; its digest."""
         digest = weights_digest(weights)
-        path = self._path(digest)
-        if not path.exists():
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_atomically(path, safetensors.numpy.save(dict(weights)))
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Written again, too: what a run came to anew is new, and whole whatever lay there.
+        write_atomically(self._path(digest), safetensors.numpy.save(dict(weights)))
         files = sorted(self._folder.glob("*.safetensors"), key=lambda p: p.stat().st_mtime_ns)
         for old in files[:-KEPT]:
             old.unlink()
         return digest
 
     def start_of(self, plan: FederationPlan, policy: Policy, brought: bytes | None) -> Weights:
-        """The weights of the model that a plan starts from.
+        """Return the weights of the model that a plan starts from.
 
         Args:
             plan: names the model.

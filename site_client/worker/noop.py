@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.wire.bounds import samples_of
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.records import ModelUpdate, RoundReport
@@ -56,7 +57,7 @@ class NoOpStudy:
         update = ModelUpdate(
             **about,
             images=images,
-            samples=min(images, subject.samples),
+            samples=samples_of(images, subject.samples),
             transitions=len(keys),
             updates=0,
         )

@@ -80,7 +80,7 @@ def _is_known(name: str) -> bool:
 
 
 def _wrong_codebook(order: Order, found: bytes | None) -> CairnError | None:
-    """The codebook lies beside the order; the signed plan says which one it must be."""
+    """Check the codebook that lies beside the order; the signed plan says which one it must be."""
     wanted = order.plan.embed.codebook if order.header.phase == "embed" else None
     if (None if found is None else sha256_hex(found)) == wanted:
         return None

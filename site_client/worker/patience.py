@@ -1,4 +1,4 @@
-"""How long a run's first order may wait in the inbox for a federation key that is on its way.
+"""Patience of a run's first order in the inbox with a federation key that is on its way.
 
 A site that has just joined is asked a second or two before another site's sealed
 key has reached it. Saying so would leave it out of the whole run, so the order
@@ -18,7 +18,7 @@ LONGEST_S = 20.0
 
 
 class KeyPatience:
-    """Which of the waiting orders wait on.
+    """The choice of which waiting orders wait on.
 
     Args:
         keeper: knows whether a key is on its way.
@@ -31,7 +31,7 @@ class KeyPatience:
         self._until: dict[str, float] = {}
 
     def ready(self, waiting: Iterable[str], look: Callable[[str], Order | None]) -> str | None:
-        """The first order that may be worked on now, or None.
+        """Return the first order that may be worked on now, or None.
 
         Args:
             waiting: digests of the waiting orders, oldest first.

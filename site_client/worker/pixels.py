@@ -42,7 +42,7 @@ _SUFFIXES: Final = (".npy", ".tif", ".tiff", ".mha", ".mhd", ".nrrd", ".nhdr", "
 
 
 def find_slides(folder: Path) -> list[Path]:
-    """The slides of a data folder by name: files, and folders of single-band TIFFs; opens none.
+    """Find a data folder's slides by name: files, and folders of single-band TIFFs; opens none.
 
     Raises:
         InputDataError: no such folder, or no slides.
@@ -104,7 +104,7 @@ class Slides:
             before += slide.pixels
 
     def count(self) -> int:
-        """How many there are, every header read.
+        """Count the slides, every header read.
 
         Raises:
             InputDataError: as ``open``.
@@ -278,7 +278,7 @@ class PixelStudy:
 def read_tables(
     codec: AnyCodec, spec: SketchSpec, merged: Summand, names: tuple[str, ...]
 ) -> PixelTables:
-    """The merged tables, by the plan's names, with the key to query them.
+    """Return the merged tables, by the plan's names, with the key to query them.
 
     Raises:
         SketchError: another shape.

@@ -29,7 +29,7 @@ _BELOW, _PAPER, _ABOVE = np.array(((0, 90, 158), (250, 250, 248), (178, 60, 0)),
 
 
 @dataclass(frozen=True)
-class _Picture:
+class _InlinePicture:
     url: str
     height: int
 
@@ -38,7 +38,7 @@ class _Picture:
 class _Shown:
     finding: Finding
     header: str
-    pictures: tuple[_Picture, ...]
+    pictures: tuple[_InlinePicture, ...]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class _Attack:
     got: str
     guess: str
     verdict: str
-    picture: _Picture | None
+    picture: _InlinePicture | None
     caption: str
 
 
@@ -55,7 +55,7 @@ class RehearsalPage:
     """Collects pictures while a rehearsal goes on, then becomes a page."""
 
     def __init__(self) -> None:
-        self._pictures: list[dict[str, _Picture]] = []
+        self._pictures: list[dict[str, _InlinePicture]] = []
 
     def draw(self, envelope: Envelope) -> None:
         """Keep a picture of every array of an envelope; the arrays themselves are let go."""
@@ -64,7 +64,7 @@ class RehearsalPage:
         )
 
     def render(self, rehearsal: Rehearsal) -> str:
-        """The page; call it after every envelope of the rehearsal was drawn."""
+        """Return the page; call it after every envelope of the rehearsal was drawn."""
         environment = Environment(
             loader=PackageLoader("site_client.worker"), autoescape=True, undefined=StrictUndefined
         )
@@ -97,7 +97,7 @@ def draw_pair(pair: Pair) -> NDArray[np.uint8]:
 
 
 def _attacks(rehearsal: Rehearsal) -> list[_Attack]:
-    """What each attack got, with its picture if it made any."""
+    """Show what each attack got, with its picture if it made any."""
     exposure = rehearsal.exposure
     pairs: dict[str, Pair | None] = {found.attack: found.best for found in exposure.readings}
     shown: list[_Attack] = []
@@ -149,9 +149,9 @@ def _largest(values: NDArray[np.float64], most: int) -> NDArray[np.float64]:
     return np.asarray(np.take_along_axis(blocks, pick, axis=1)[:, 0])
 
 
-def _as_picture(dots: NDArray[np.uint8]) -> _Picture:
+def _as_picture(dots: NDArray[np.uint8]) -> _InlinePicture:
     out = io.BytesIO()
     Image.fromarray(dots).save(out, "PNG", optimize=True)
     data = base64.b64encode(out.getvalue()).decode("ascii")
     # As wide as the page and no taller than drawn, so that few values do not become a wall.
-    return _Picture(f"data:image/png;base64,{data}", len(dots))
+    return _InlinePicture(f"data:image/png;base64,{data}", len(dots))

@@ -1,4 +1,4 @@
-"""What a worker needs before it can answer: keys, the gate's context, a study for a plan.
+"""Everything a worker needs before it can answer: keys, the gate's context, a study for a plan.
 
 Shared by the loop and by ``dry_run``, so that a rehearsal is measured by exactly
 what an answer would be measured by.
@@ -46,14 +46,14 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Keys:
-    """What the worker holds beside the federation's keys; the ledger key never leaves it."""
+    """The worker's keys beside the federation's; the ledger key never leaves it."""
 
     ledger: SigningKey
     witness: PublicKey
 
 
 def read_keys(site: SiteFolder) -> Keys:
-    """The keys in ``worker/``.
+    """Return the keys in ``worker/``.
 
     Raises:
         InputDataError: absent, malformed, or open to others.
@@ -65,7 +65,7 @@ def read_keys(site: SiteFolder) -> Keys:
 
 
 def read_shared_key(site: SiteFolder) -> FederationKey | None:
-    """The newest federation key, or None where none has come yet.
+    """Return the newest federation key, or None where none has come yet.
 
     Raises:
         InputDataError: malformed, or open to others.
@@ -75,7 +75,7 @@ def read_shared_key(site: SiteFolder) -> FederationKey | None:
 
 
 @dataclass(frozen=True)
-class Asked:
+class OrderTerms:
     """The words of an order that decide what its answer is measured by.
 
     Attributes:
@@ -93,7 +93,7 @@ class Asked:
 
     @property
     def identity(self) -> str:
-        """What the answer's records must name as their codec."""
+        """The codec that the answer's records must name."""
         match self.plan.kind:
             case "pixels":
                 text = self.codec
@@ -104,8 +104,8 @@ class Asked:
                 return experience_codec(self.plan).identity
 
 
-def make_context(asked: Asked, policy: Policy, key: FederationKey | None) -> Context:
-    """What the gate measures an answer against.
+def make_context(asked: OrderTerms, policy: Policy, key: FederationKey | None) -> Context:
+    """Collect what the gate measures an answer against.
 
     A site that lacks the key has no key id, so that no sketch of its can pass; its
     number still can.
@@ -147,14 +147,15 @@ def sketch_spec(plan: FederationPlan, key: FederationKey | None) -> SketchSpec:
 
 
 def make_study(
-    asked: Asked,
+    asked: OrderTerms,
     key: FederationKey | None,
     data: Path,
     progress: Progress | None = None,
     kept: Path | None = None,
     watch: Watch | None = None,
+    least: int = 1,
 ) -> Study:
-    """A fresh study; for a training plan this reads every image.
+    """Make a fresh study; for a training plan this reads every image.
 
     Args:
         asked: what the order is about.
@@ -163,6 +164,7 @@ def make_study(
         progress: told what is being done.
         kept: folder of the worker for what a study leaves at the site; None in a rehearsal.
         watch: shown the transitions of every gradient step; None but in a rehearsal.
+        least: labelled images that must be left where others are left out.
 
     Raises:
         InputDataError: the images, the landmarks or the federation key cannot be used.
@@ -177,7 +179,7 @@ def make_study(
         return EmbedStudy(subject, data, kept, progress)
     from site_client.imaging.dataset import load_cases
 
-    cases = load_cases(data, asked.plan.task, _named(progress, "reading images"))
+    cases = load_cases(data, asked.plan.task, _named(progress, "reading images"), least=least)
     return TrainingStudy(subject, cases, _named(progress, "training"), watch)
 
 

@@ -1,4 +1,4 @@
-"""What a worker keeps of a run between rounds, so that a killed one goes on bit for bit.
+"""A worker's state of a run between rounds, so that a killed one goes on bit for bit.
 
 One safetensors file per trained round under ``worker/state/<run>/``, whole or
 absent. The last two are kept: the state *before* a round must survive until the
@@ -25,7 +25,7 @@ _FINGERPRINT = "plan/fingerprint"
 
 
 @dataclass(frozen=True)
-class RunState:
+class SavedStates:
     """The states of one run.
 
     Attributes:
@@ -40,7 +40,7 @@ class RunState:
 
     @property
     def folder(self) -> Path:
-        """Where this run's files lie."""
+        """Folder of this run's files."""
         return self.root / self.run
 
     def save(self, round_: int, state: dict[str, NDArray[np.generic]]) -> None:
@@ -53,11 +53,11 @@ class RunState:
             self._path(old).unlink()
 
     def last_before(self, round_: int) -> int:
-        """The newest round before ``round_`` of which a state is kept; 0 without any."""
+        """Return the newest round before ``round_`` of which a state is kept; 0 without any."""
         return max((number for number in self._rounds() if number < round_), default=0)
 
     def load_before(self, round_: int) -> tuple[int, dict[str, NDArray[np.generic]]] | None:
-        """The newest state from before ``round_``, as (its round, state).
+        """Return the newest state from before ``round_``, as (its round, state).
 
         Raises:
             InternalError: the file is damaged or of another plan.
@@ -80,7 +80,7 @@ class RunState:
         self._path(round_).unlink(missing_ok=True)
 
     def forget_other_runs(self) -> None:
-        """A new run starts fresh, and old ones are not kept."""
+        """Forget the states of other runs: a new run starts fresh, and old ones are not kept."""
         if self.root.is_dir():
             for folder in self.root.iterdir():
                 if folder.is_dir() and folder.name != self.run:

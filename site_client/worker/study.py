@@ -31,7 +31,7 @@ State = dict[str, NDArray[np.generic]]
 
 
 class About(TypedDict):
-    """What every record of an answer says."""
+    """The fields of every record of an answer."""
 
     plan_fingerprint: str
     site: str
@@ -41,7 +41,7 @@ class About(TypedDict):
 
 @dataclass(frozen=True)
 class Subject:
-    """What a study's records are about; equal in every record of an order.
+    """The subject of a study's records; equal in every record of an order.
 
     Attributes:
         site, run: who answers, for which run.
@@ -63,13 +63,13 @@ class Subject:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
     def about(self, round_: int) -> About:
-        """The words that every record begins with."""
+        """Return the words that every record begins with."""
         return About(
             plan_fingerprint=self.plan.fingerprint, site=self.site, run=self.run, round=round_
         )
 
     def table(self, round_: int, keys: NDArray[np.uint64]) -> Envelope:
-        """The count sketch of ``keys`` as a record."""
+        """Return the count sketch of ``keys`` as a record."""
         sketch = CountSketch(self.spec)
         sketch.update(keys)
         record = SketchTable(
@@ -120,7 +120,7 @@ class Study(Protocol):
         """The last round trained; 0 before the first."""
 
     def answer(self, asked: Assignment) -> list[Envelope]:
-        """The records that answer an order, without their tags.
+        """Return the records that answer an order, without their tags.
 
         Raises:
             InputDataError: the site's data cannot be used.

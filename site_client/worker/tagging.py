@@ -16,7 +16,7 @@ from common.wire.envelope import Envelope
 
 
 def tagged(envelopes: Iterable[Envelope], key: FederationKey, link: str) -> list[Envelope]:
-    """The same records, each that is summed with its tag.
+    """Return the same records, each that is summed with its tag.
 
     Args:
         envelopes: of one answer.

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from common.errors import InternalError
 from common.sketching import CountSketch
 from common.sums.fixed_point import from_fixed_point, to_fixed_point
+from common.wire.bounds import samples_of
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.records import LandmarkError, ModelUpdate, RoundReport
@@ -124,7 +125,7 @@ class TrainingStudy:
         update = ModelUpdate(
             **subject.about(round_),
             images=training.images,
-            samples=min(training.images, subject.samples),
+            samples=samples_of(training.images, subject.samples),
             transitions=training.transitions,
             updates=training.updates,
         )
@@ -186,7 +187,7 @@ class TrainingStudy:
 
 
 def landmark_error(name: str, summary: ErrorSummary) -> LandmarkError:
-    """An evaluation's figures in whole micrometres, as a report may carry them.
+    """Return an evaluation's figures in whole micrometres, as a report may carry them.
 
     Raises:
         InternalError: errors in another unit than mm, which no report has a place for.

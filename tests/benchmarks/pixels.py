@@ -29,8 +29,8 @@ from threadpoolctl import threadpool_limits
 
 from common.keys.pixel_projection import PixelProjection
 from common.keys.pixels import PixelCodec
-from common.sketching import SketchSpec
-from common.sketching.heavy_hitters import ExactFirstCounter
+from common.sketching import CountSketch, SketchSpec
+from common.sketching.dictionary import KeyDictionary
 from site_client.pixels import kernels
 from site_client.pixels.counting import PixelCounter, count_slides, keys_of
 from site_client.pixels.encode import BLOCK, PixelEncoder
@@ -196,17 +196,22 @@ def read_only(path):
 
 def sketched(path, codec, threads):
     """(seconds, CPU seconds, distinct keys, foreground) from the file into one count sketch."""
-    counter = ExactFirstCounter(SPEC)
+    sketch, exact, distinct = CountSketch(SPEC), KeyDictionary(1 << 19, np.uint64(1)), 0
     slide = open_slide(path, BANDS)
     start, cpu = time.perf_counter(), time.process_time()
     pixels = 0
     for keys, _ in keys_of(slide, codec, threads=threads):
-        counter.update(keys)
         pixels += keys.size
-    sketch = counter.sketch()
+        while (done := exact.count(keys)) < keys.size:
+            keys = keys[done:]
+            distinct = max(distinct, len(exact))
+            sketch.update(*exact.items())
+            exact.clear()
+    distinct = max(distinct, len(exact))
+    sketch.update(*exact.items())
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     assert sketch.table.any()
-    return seconds, cpu, counter.heavy_hitters().keys.size, pixels / slide.pixels
+    return seconds, cpu, distinct, pixels / slide.pixels
 
 
 def all_tables(path, codec):

@@ -31,8 +31,8 @@ import torch
 from numba import njit, uint32
 
 from common.sketching import CountSketch, SketchSpec, kernels, reference
+from common.sketching.dictionary import KeyDictionary
 from common.sketching.hashing import hash_functions
-from common.sketching.heavy_hitters import ExactFirstCounter
 
 KEY = bytes(range(16))
 PROFILE = Path(__file__).parents[1] / "vectors" / "sketch_profile.json"
@@ -164,9 +164,14 @@ class Peers:
         return sketch.table
 
     def exact_first(self, keys):
-        counter = ExactFirstCounter(self.spec)
-        counter.update(keys)
-        return counter.sketch().table
+        """Count as the pixel counter does: exactly while there is room."""
+        sketch, exact = CountSketch(self.spec), KeyDictionary(1 << 19, self.f.k0)
+        while (done := exact.count(keys)) < keys.size:
+            keys = keys[done:]
+            sketch.update(*exact.items())
+            exact.clear()
+        sketch.update(*exact.items())
+        return sketch.table
 
 
 def implementations(peers, n):

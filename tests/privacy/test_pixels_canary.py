@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from common.keys.pixel_agreement import codec_text, fit_ranges, fit_widest
-from common.keys.pixel_statistics import ComponentRanges, PixelSurvey
 from common.plan import parse_plan
+from common.sums.addition import decode_sum
+from common.sums.pixels import ranges_of, survey_of
 from common.wire.codes import ReplyCode
 from common.wire.envelope import decode
 from common.wire.parcel import unwrap
 from site_client.egress.policy import default_policy_text
 from site_client.worker.loop import Worker
+from tests.aggregated import as_if_of
+from tests.conftest import loosen
 
 PERSON, FOLDER = "CANARY-DOE-JANE-19700101", "CANARY-FOLDER-ST-ELSEWHERE"
 BANDS = ("dna", "keratin", "cd3")
@@ -44,6 +47,7 @@ def planted(make_site, tmp_path, new_scanner):
     (data / "bands.txt").write_text("\n".join(BANDS))
     text = default_policy_text().replace('"RoundReport"]', RECORDS).replace("10_000", "500")
     site.folder.policy_file.write_text(text.replace('"no-op"]', '"no-op", "pixels"]'))
+    loosen(site.folder)
     # As stored, with bands side by side, and every band as an image by itself.
     images = [slide.reshape(48, -1), *np.moveaxis(slide, -1, 0)]
     return site, new_scanner([PERSON, FOLDER], images)
@@ -61,22 +65,25 @@ def part(data: bytes, kind: str):
     return decode(unwrap(data)[f"{kind}.envelope"])
 
 
+def came_to(site, data: bytes, kind: str):
+    """The sum of what the site sent and another one that has the same slide."""
+    sent = [part(data, kind)]
+    total = site.past().add({"north": sent, "east": as_if_of("east", sent)})
+    return decode_sum(total).group(kind).summand
+
+
 def test_no_answer_of_a_pixels_run_holds_a_name_a_folder_or_a_run_of_pixels(planted):
     site, scanner = planted
     asked = site.plan.pixels
     answers = [reply(site, site.order()), reply(site, site.order(1, "survey"))]
-    sums = part(answers[-1], "PixelStatistics")
-    widest = fit_widest(asked, PixelSurvey(BANDS, 1, sums.record.pixels, **dict(sums.arrays)))
+    survey = came_to(site, answers[-1], "PixelStatistics")
+    widest = fit_widest(asked, survey_of(asked, survey))
     answers.append(reply(site, site.order(2, "range", codec=codec_text(widest))))
-    sums = part(answers[-1], "PixelStatistics")
-    ranges = ComponentRanges(
-        widest.projection.identity, sums.record.pixels, sums.arrays["histogram"]
-    )
-    text = codec_text(fit_ranges(asked, widest, ranges))
+    ranges = came_to(site, answers[-1], "PixelStatistics")
+    text = codec_text(fit_ranges(asked, widest, ranges_of(widest, ranges)))
     answers.append(reply(site, site.order(3, "sketch", codec=text)))
-    tables = part(answers[-1], "PixelSketches").arrays
-    twice = {name: 2 * array for name, array in tables.items()}
-    answers.append(reply(site, site.order(4, "recover", codec=text, tables=twice)))
+    came_to(site, answers[-1], "PixelSketches")
+    answers.append(reply(site, site.order(4, "recover", codec=text)))
     for answer in answers:
         assert part(answer, "RoundReport").record.code is ReplyCode.OK
         assert scanner.findings(answer) == []

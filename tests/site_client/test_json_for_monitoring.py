@@ -27,6 +27,7 @@ STATUS = {
     "certificate_days": type(None),
     "plans": list,
     "budget": dict,
+    "trouble": type(None),
 }
 LAST = {
     "run": "r1",
@@ -46,6 +47,7 @@ FACTS = [
     "federation key",
     "peers",
     "images",
+    "data",
     "ledger",
     "budget",
     "plans",

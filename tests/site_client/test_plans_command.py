@@ -28,7 +28,6 @@ from site_client.plans.approval import (
 from site_client.plans.finding import plans_that_wait
 from site_client.plans.waiting import (
     MOST_KEPT,
-    forget_waiting,
     kept_plans,
     note_waiting,
     waiting_plans,
@@ -101,9 +100,6 @@ def test_a_waiting_plan_is_kept_once_and_since_its_first_order(site):
     assert kept.plan == site.plan
     assert (kept.since, kept.run) == ("2026-03-04T12:00:00Z", "run-2")
     assert [path.name for path in site.folder.waiting_plans.iterdir()] == [f"{fingerprint}.json"]
-    forget_waiting(site.folder, fingerprint)
-    forget_waiting(site.folder, fingerprint)
-    assert waiting_plans(site.folder) == ()
 
 
 def test_noting_the_same_again_writes_nothing(site):
@@ -384,7 +380,7 @@ def test_a_waiting_plan_is_shown_in_words_with_its_bounds_and_its_dry_run(cairn,
     code, out, _ = cairn("plans", "show", fingerprint[:8], "-o", page)
     assert code == 0
     assert "Waits since 2026-03-04T12:00:00Z, for run run-1" in out
-    assert "4 rounds of training, each of 10 updates on 8 transitions" in " ".join(out.split())
+    assert "4 rounds of training, each of 10 updates on 16 transitions" in " ".join(out.split())
     assert "privacy.least_tier" in out
     assert "ModelUpdate" in out
     assert "Nothing was sent or recorded" in out
@@ -404,7 +400,7 @@ def test_the_dry_run_of_a_waiting_plan_is_that_of_the_file(cairn, site, tmp_path
     assert told["rehearsal"]["plan_fingerprint"] == alone["plan_fingerprint"] == fingerprint
     assert told["state"] == "waiting"
     assert told["refusal"] is None
-    assert told["fields"]["agent.batch"] == 8
+    assert told["fields"]["agent.batch"] == 16
     assert {bound["policy"] for bound in told["bounds"]} >= {"plans.kinds", "bytes.per_run"}
 
 

@@ -73,7 +73,7 @@ def test_systemd_is_told_once_by_one_process_and_the_stop_takes_no_longer_than_i
             systemd.recv(4096)
     assert up.returncode == 0, said
     assert time.monotonic() - began < GRACE_S + 10
-    assert "site-a: stopping" in said
+    assert " up      stopping" in said
     assert "was killed" not in said, "both end by themselves when they are asked to"
     assert "Traceback" not in said
 

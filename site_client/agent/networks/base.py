@@ -1,4 +1,4 @@
-"""What every Q-network shares: one forward signature, how it is run, where it starts from.
+"""Common to every Q-network: one forward signature, how it is run, where it starts from.
 
 Initial values come from a generator that is passed in and from nothing else. A
 network knows neither images nor tasks, only the sizes of what it is shown and
@@ -35,7 +35,7 @@ class Spaces(Protocol):
 
     @property
     def heads(self) -> int:
-        """How many different things are looked for."""
+        """Number of different things that are looked for."""
 
     @property
     def levels(self) -> int:
@@ -43,7 +43,7 @@ class Spaces(Protocol):
 
     @property
     def agents(self) -> int:
-        """How many agents search together."""
+        """Number of agents that search together."""
 
 
 class QNetwork(nn.Module):

@@ -1,4 +1,4 @@
-"""How a network computes: precision, memory layout, and what becomes of freed memory.
+"""Execution of a network: precision, memory layout, and what becomes of freed memory.
 
 None of it changes what is computed beyond rounding; all of it changes how long it
 takes. On a processor with 16-bit matrix instructions a 3D network learns more than
@@ -19,7 +19,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 @dataclass(frozen=True)
 class Execution:
-    """How a network computes.
+    """A network's way of computing.
 
     Attributes:
         channels_last: keep the channels of a voxel side by side, which the

@@ -54,7 +54,7 @@ class Table(dict[object, object]):
 
 @dataclass(frozen=True)
 class Storage:
-    """What the pickle says about a storage; its bytes are elsewhere in the file."""
+    """The pickle's word about a storage; its bytes are elsewhere in the file."""
 
     key: str
     kind: str

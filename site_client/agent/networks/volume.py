@@ -118,7 +118,7 @@ class Network3D(QNetwork):
         return values if self.state is None else duel(values, self.state(last, branch))
 
     def shared(self, x: Tensor, layer: int) -> Tensor:  # noqa: ARG002
-        """What the dense layer number `layer` is given: here each agent's own features."""
+        """Return the input of the dense layer number `layer`: here each agent's own features."""
         return x
 
     def initialise(self, generator: torch.Generator) -> None:

@@ -42,7 +42,7 @@ _AROUND_COARSE, _AROUND_FINE = 0.5, 0.75
 
 @dataclass(frozen=True)
 class BoxSettings:
-    """How boxes are looked for.
+    """The way boxes are looked for.
 
     Attributes:
         steps: share of the box's size that one action moves or (as a logarithm) resizes it,

@@ -23,7 +23,7 @@ from site_client.agent.tasks.boxes import overlaps_of_corners
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """How a whole image is searched.
+    """The way a whole image is searched.
 
     Attributes:
         per_axis: starts along each axis.

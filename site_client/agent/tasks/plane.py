@@ -63,7 +63,7 @@ class PlaneCase:
 
 @dataclass(frozen=True)
 class PlaneSettings:
-    """How planes are looked for.
+    """The way planes are looked for.
 
     Attributes:
         normal: reference normal along LPS axes; ``(1, 0, 0)`` for sagittal planes.

@@ -54,7 +54,7 @@ class PairCase:
 
 @dataclass(frozen=True)
 class RegistrationSettings:
-    """How images are registered.
+    """The way images are registered.
 
     Attributes:
         translations_mm, rotations_deg: steps per level, coarse to fine.

@@ -1,4 +1,4 @@
-"""What is seen of an image at a position: how much, how finely, and how far back.
+"""The view of an image at a position: how much, how finely, and how far back.
 
 Numbers only: nothing here knows an image, a search or a network.
 """
@@ -14,7 +14,7 @@ from common.errors import InputDataError
 
 @dataclass(frozen=True)
 class Views:
-    """What is seen of an image at a position.
+    """The view of an image at a position.
 
     Attributes:
         roi: samples along each side.

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from common.cli import counted, echo_json, json_option
 from site_client.agent_app.commands.changes import changed
 from site_client.agent_app.commands.options import ANY, FOLDER, checkpoint_option, set_option
-from site_client.agent_app.kinds import LANDMARKS
 
 if TYPE_CHECKING:
     from site_client.agent_app.evaluating import Evaluation
+
+_TITLES: Final = {"posed": "under random poses", "native": "as acquired"}
 
 
 @click.command()
@@ -65,20 +63,14 @@ def evaluate(
         write_evaluation,
     )
     from site_client.agent_app.progress import Meter
-    from site_client.agent_app.results import plain
+    from site_client.agent_app.tables import plain
 
     place, checkpoint = open_checkpoint(checkpoint_path)
     config = changed(checkpoint.config, changes)
     keep_freed_memory()
-    beside = "" if landmarks is None else str(landmarks)
+    truth = "" if landmarks is None else str(landmarks)
     with Meter() as meter:
-        cases = evaluation_cases(config, data, beside, checkpoint, meter)
-        if config.task.kind not in LANDMARKS:
-            from site_client.agent_app.commands.searches import evaluate_search, tell_evaluation
-
-            searched = evaluate_search(place, checkpoint, config, cases, meter, output)
-            tell_evaluation(searched, output, as_json=as_json)
-            return
+        cases = evaluation_cases(config, data, truth, checkpoint, meter)
         evaluation = measure(place, checkpoint, config, cases, meter)
         if output is not None:
             write_evaluation(output, evaluation, pictures=pictures)
@@ -91,28 +83,9 @@ def evaluate(
 
 
 def _tell(evaluation: Evaluation) -> None:
-    """Errors on landmarks, a table each for random poses and for images as acquired."""
-    console = Console()
-    titles = {"posed": "under random poses", "native": "as acquired"}
-    for name, rows in evaluation.tables().items():
-        table = Table(
-            title=f"{counted(evaluation.cases, 'case')} {titles[name]}, errors in mm",
-            title_justify="left",
-            box=None,
-            pad_edge=False,
-            header_style="dim",
-        )
-        table.add_column("landmark", overflow="fold")
-        for head in ("prior", "mean ± std", "median", "≤2", "≤2.5", "≤3", "≤4", ">10", "agreed"):
-            table.add_column(head, justify="right", no_wrap=True)
-        for row in rows:
-            cells = [
-                "unknown" if row.prior_mm is None else f"{row.prior_mm:.2f}",
-                f"{row.mean_mm:.2f} ± {row.std_mm:.2f}",
-                f"{row.median_mm:.2f}",
-                *(f"{share:.0%}" for share in row.within),
-                f"{row.far:.0%}",
-                f"{row.consensus_mm:.2f}",
-            ]
-            table.add_row(Text(row.landmark), *cells)
-        console.print(table)
+    """Print errors, a table each for random poses and for images as acquired."""
+    unit, cases = evaluation.measured.report.unit, counted(evaluation.cases, "case")
+    for name, table in evaluation.tables().items():
+        table.print(f"{cases} {_TITLES[name]}, errors in {unit}")
+    for extra in evaluation.measured.answers.extras:
+        extra.table.print(extra.said)

@@ -6,15 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from common.cli import echo_json, json_option
 from common.errors import UsageError
 from site_client.agent_app.commands.changes import changed
 from site_client.agent_app.commands.options import ANY, FOLDER, checkpoint_option, set_option
-from site_client.agent_app.kinds import LANDMARKS
 
 if TYPE_CHECKING:
     from site_client.agent_app.playing import Played
@@ -56,14 +52,12 @@ def play(
     onto FIXED wants it). All of them also as predictions.json.
     """  # noqa: D301 - \b is click's, and must not be an escape
     from site_client.agent.networks import keep_freed_memory
-    from site_client.agent_app.cases import without_truth
     from site_client.agent_app.evaluating import open_checkpoint
     from site_client.agent_app.films import require_ffmpeg, write_films
-    from site_client.agent_app.playing import films
+    from site_client.agent_app.playing import cases_to_play
     from site_client.agent_app.playing import play as search
     from site_client.agent_app.progress import Meter
-    from site_client.agent_app.results import write_predictions
-    from site_client.agent_app.sources import find_source
+    from site_client.agent_app.tables import plain
 
     if (gif or mp4) and output is None:
         raise UsageError("films need a folder", expected="-o DIR")
@@ -71,24 +65,13 @@ def play(
     _, checkpoint = open_checkpoint(checkpoint_path)
     config = changed(checkpoint.config, changes)
     keep_freed_memory()
-    if config.task.kind not in LANDMARKS:
-        from site_client.agent_app.commands.searches import play_command
-
-        play_command(images, checkpoint, config, output, gif=gif, ffmpeg=ffmpeg, as_json=as_json)
-        return
     with Meter() as meter:
-        source = find_source(images, "", config.data, config.task.kind, need_truth=False)
-        cases = without_truth(source, checkpoint.landmarks, config, meter)
-        played = search(checkpoint, config, cases)
-        written: list[Path] = []
-        if output is not None:
-            written += write_predictions(output, played.found)
+        played = search(checkpoint, config, cases_to_play(images, checkpoint, config, meter))
+        written = [] if output is None else played.write(output)
         if output is not None and (gif or mp4):
-            written += write_films(output, films(played, config), gif=gif, ffmpeg=ffmpeg)
+            written += write_films(output, played.films(), gif=gif, ffmpeg=ffmpeg)
     if as_json:
-        echo_json(
-            {"found": [e.as_dict() for e in played.found], "files": [str(p) for p in written]}
-        )
+        echo_json(plain({**played.as_dict(), "files": [str(path) for path in written]}))
         return
     _tell(played)
     for path in written:
@@ -96,11 +79,14 @@ def play(
 
 
 def _tell(played: Played) -> None:
-    """Positions in a table; an error is known of none."""
-    table = Table("case", "landmark", title="Positions in LPS mm")
-    for head in ("x", "y", "z", "spread", "error"):
-        table.add_column(head, justify="right")
-    for entry in played.found:
-        numbers = [f"{value:.2f}" for value in (*entry.world_mm, entry.spread_mm)]
-        table.add_row(Text(entry.name), Text(entry.landmark), *numbers, "N/A")
-    Console().print(table)
+    """Print what was found in a table; an error is known of nothing."""
+    from site_client.agent_app.tables import print_texts
+
+    findings = played.answers.findings
+    if not findings:
+        click.echo(played.kind.nothing)
+        return
+    rows = [played.kind.row(finding) for finding in findings]
+    texts = [list(row.values()) for row in rows]
+    title = played.kind.title.format(count=len(findings))
+    print_texts(title, list(rows[0]), texts, names=played.kind.texts)

@@ -10,7 +10,7 @@ import click
 from common.cli import INTERRUPTED, counted, echo_json, json_option
 from site_client.agent_app.commands.changes import configuration
 from site_client.agent_app.commands.options import ANY, FILE, FOLDER, set_option
-from site_client.agent_app.kinds import KINDS
+from site_client.agent_app.registry import KINDS
 
 if TYPE_CHECKING:
     from site_client.agent_app.training import Outcome
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--task",
     "kind",
-    type=click.Choice(KINDS),
+    type=click.Choice(list(KINDS)),
     help="Kind of task, for its defaults; a configuration names its own.",
 )
 @click.option("--data", type=ANY, help="Images: a BIDS or flat folder, or a list of files.")

@@ -1,4 +1,4 @@
-"""Which field of a plan is bounded by which field of the policy, and the refusal.
+"""Bounds of a plan's fields by fields of the policy, and the refusal.
 
 ``BOUNDED`` and ``HARMLESS`` together hold every field of a plan, each once; a test walks
 the plan's schema, so that a field added to it cannot slip past. ``TOGETHER`` holds the
@@ -28,7 +28,7 @@ _ALL: Final = _HAS_A_MODEL | _PIXELS | _EMBEDS
 
 
 class Judged(NamedTuple):
-    """Whether a plan keeps to a rule; what the rule allows; what the plan asks for."""
+    """A rule's verdict on a plan: kept or not, what the rule allows, what the plan asks for."""
 
     holds: bool
     expected: str
@@ -58,7 +58,7 @@ def _say(number: float | None) -> str:
 
 
 def _within(path: str, name: str, kinds: frozenset[Kind] = _TRAINS, *, count: bool = False) -> Rule:
-    """A field, or each of its values, or their number, within ``bounds.<name>``."""
+    """Return a field, or each of its values, or their number, within ``bounds.<name>``."""
 
     def judge(policy: Policy, plan: FederationPlan) -> Judged:
         least, most = getattr(policy.bounds, name)
@@ -73,7 +73,7 @@ def _within(path: str, name: str, kinds: frozenset[Kind] = _TRAINS, *, count: bo
 
 
 def _at_least(path: str, by: str, kinds: frozenset[Kind]) -> Rule:
-    """A field that may not be below the policy's."""
+    """Return a field that may not be below the policy's."""
 
     def judge(policy: Policy, plan: FederationPlan) -> Judged:
         # What is not there serves no such plan, which ``kind`` says.
@@ -284,7 +284,7 @@ def check_plan(policy: Policy, plan: FederationPlan, *, weights_bytes: int = 0) 
 
 
 def _check_bytes(policy: Policy, plan: FederationPlan, weights_bytes: int) -> None:
-    """What a round and a run are bound to send must fit the caps, headers not counted."""
+    """Check that what a round and a run are bound to send fits the caps, headers not counted."""
     if plan.kind in ("pixels", "embed"):
         largest = most_bytes(plan.pixels) if plan.kind == "pixels" else 0
         whole, what, how_often = largest, "pixels", "pixels"

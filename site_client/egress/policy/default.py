@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def default_policy_text() -> str:
-    """The commented file that ``cairn-site join`` writes."""
+    """Return the commented file that ``cairn-site join`` writes."""
     return _DEFAULT
 
 

@@ -104,7 +104,7 @@ class KeySharing(Frozen):
         return self
 
     def allows(self, site: str, fingerprint: str, confirmed: Mapping[str, str]) -> bool:
-        """Whether the key may go to, or come from, the site with this ledger key.
+        """Tell whether the key may go to, or come from, the site with this ledger key.
 
         Args:
             site: its name.

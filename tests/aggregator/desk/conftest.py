@@ -14,7 +14,7 @@ from aggregator.admin.invites import make_invite
 from aggregator.desk.remote import RemoteDesk
 from aggregator.desk.server import DeskServer
 from common.enrolment import Invite, JoinRequest, read_request
-from site_client.enrol import Standing, send_request
+from site_client.enrol import Admission, send_request
 from site_client.join import join
 from site_client.site import SiteFolder
 from tests.programs import free_ports
@@ -56,7 +56,7 @@ class Served:
     def request(self, site: SiteFolder) -> JoinRequest:
         return read_request(site.request_file)
 
-    def send(self, invite: Invite, site: SiteFolder) -> Standing:
+    def send(self, invite: Invite, site: SiteFolder) -> Admission:
         return send_request(invite, site)
 
 

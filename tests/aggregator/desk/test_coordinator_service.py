@@ -43,7 +43,7 @@ from aggregator.rounds.events import (
 from aggregator.rounds.store import RunOptions, RunStore
 from common.crypto.files import read_secret
 from common.desk import desk_pb2 as pb
-from common.desk.channel import Peer, connected, told
+from common.desk.channel import DeskAddress, connected, told
 from common.desk.desk_pb2_grpc import CoordinatorStub
 from common.enrolment import read_invite
 from common.errors import (
@@ -123,7 +123,7 @@ def cairn(*words) -> str:
 
 def stub_call(served, certificate: bytes, key: bytes):
     """ListSites with any certificate, as any client could make it."""
-    peer = Peer(
+    peer = DeskAddress(
         served.settings.public_desk,
         (served.folder.pki / "ca.crt").read_bytes(),
         certificate,
@@ -445,8 +445,8 @@ def test_both_listeners_say_that_they_serve(served, service):
     credential = read_credential(served.folder.root / "coordinator.toml")
     mine = (credential.certificate.encode(), credential.private_key.encode())
     for peer in (
-        Peer(served.settings.public_enrolment, authority),
-        Peer(served.settings.public_desk, authority, *mine),
+        DeskAddress(served.settings.public_enrolment, authority),
+        DeskAddress(served.settings.public_desk, authority, *mine),
     ):
         with connected(peer) as channel:
             stub = health_pb2_grpc.HealthStub(channel)

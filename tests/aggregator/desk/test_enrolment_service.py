@@ -27,7 +27,7 @@ from common.crypto.clients import ClientName, client_of
 from common.crypto.identity import SigningKey, read_signing_key
 from common.crypto.sealing import Label, sign_box
 from common.desk import desk_pb2 as pb
-from common.desk.channel import Peer, connected
+from common.desk.channel import DeskAddress, connected
 from common.desk.desk_pb2_grpc import EnrolmentStub
 from common.desk.signing import LedgerSigner, TlsSigner, now_ms, sign_request
 from common.enrolment import parse_request
@@ -46,7 +46,9 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 def call(served, method: str, request):
     """One call at the enrolment desk, as any client could make it."""
-    peer = Peer(served.settings.public_enrolment, (served.folder.pki / "ca.crt").read_bytes())
+    peer = DeskAddress(
+        served.settings.public_enrolment, (served.folder.pki / "ca.crt").read_bytes()
+    )
     with connected(peer) as channel:
         return getattr(EnrolmentStub(channel), method)(request, timeout=10)
 

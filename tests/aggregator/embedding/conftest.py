@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aggregator.embedding.plane import PlaneSettings, embed
+from aggregator.embedding.plane import EmbeddingSettings, embed
 from common.keys import reduced_bands
 from common.keys.key_counts import KeyCounts
 
@@ -32,7 +32,7 @@ def tissues():
 
 @pytest.fixture(scope="session")
 def settings():
-    return PlaneSettings(seed=4, neighbours=12)
+    return EmbeddingSettings(seed=4, neighbours=12)
 
 
 @pytest.fixture(scope="session")

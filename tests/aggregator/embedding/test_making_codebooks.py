@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aggregator.embedding.clusters import ClusterMethod, make_codebook, propose_groups
-from aggregator.embedding.plane import Embedding, PlaneSettings, embed
+from aggregator.embedding.plane import Embedding, EmbeddingSettings, embed
 from common.errors import InputDataError
 from common.keys import MixedRadix, reduced_bands
 from common.keys.key_counts import KeyCounts
@@ -20,7 +20,7 @@ def test_the_same_seed_gives_the_same_plane_and_another_seed_another(tissues, se
     assert np.array_equal(again.points, embedding.points)
     assert np.isfinite(embedding.points).all()
     assert embedding.points.shape == (240, 2)
-    other = embed(tissues[0], PlaneSettings(seed=5, neighbours=12))
+    other = embed(tissues[0], EmbeddingSettings(seed=5, neighbours=12))
     assert not np.array_equal(other.points, embedding.points)
 
 
@@ -32,10 +32,10 @@ def test_the_global_random_state_is_neither_read_nor_moved(tissues, settings, em
 
 def test_too_few_keys_are_refused(tissues):
     with pytest.raises(InputDataError, match="fewer neighbours"):
-        embed(tissues[0], PlaneSettings(neighbours=240))
+        embed(tissues[0], EmbeddingSettings(neighbours=240))
     for bad in ({"seed": -1}, {"neighbours": 1}, {"min_dist": 2.0}, {"min_dist": float("nan")}):
         with pytest.raises(InputDataError):
-            PlaneSettings(**bad)
+            EmbeddingSettings(**bad)
 
 
 @pytest.mark.parametrize("method", ["kmeans:3", "hdbscan:20"])
@@ -54,7 +54,7 @@ def placed(points, counts=None):
     keys = np.arange(points.shape[0], dtype=np.uint64)
     counts = np.ones(keys.size, np.int64) if counts is None else np.asarray(counts)
     released = KeyCounts(MixedRadix([4096], ["x"]), keys, counts)
-    return released, Embedding(released.keys, released.counts, points, PlaneSettings())
+    return released, Embedding(released.keys, released.counts, points, EmbeddingSettings())
 
 
 def test_stragglers_of_hdbscan_follow_their_nearest_key():

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.report.curves import spread
-from aggregator.report.extras import HeldOut, LedgerVerdict, ReportExtras, Trajectory
+from aggregator.report.extras import DrawnSearch, HeldOut, LedgerVerdict, ReportExtras
 from aggregator.report.html import render, summary_json, write_report
 from aggregator.report.state import RunState, fold
 from common.errors import InputDataError
@@ -79,7 +79,7 @@ class Page(HTMLParser):
 def trajectory():
     image = (np.arange(60 * 80, dtype=np.int64) % 251).astype(np.uint8).reshape(60, 80)
     path = ((-30.0, 20.0, 0), (-21.0, 20.0, 0), (-18.0, 17.0, 1), (-17.0, 17.0, 2))
-    return Trajectory(image, (-40, 40, -30, 30), path, (-16.5, 17.2), "AC", 0.84, "public atlas")
+    return DrawnSearch(image, (-40, 40, -30, 30), path, (-16.5, 17.2), "AC", 0.84, "public atlas")
 
 
 def held_out():

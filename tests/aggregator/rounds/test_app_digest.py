@@ -10,8 +10,7 @@ import pytest
 
 from aggregator.admin.folder import FederationFolder
 from aggregator.rounds import app_digest as module
-from aggregator.rounds.app_digest import APP_FOLDER, MEMORY, app_digest
-from aggregator.rounds.superlink import app_bundle
+from aggregator.rounds.app_digest import APP_FOLDER, MEMORY, app_bundle, app_digest
 
 
 @pytest.fixture

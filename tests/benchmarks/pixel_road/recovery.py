@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from common.sketching.heavy_hitters import HeavyHitters
+from common.sketching.heavy_hitters import RankedKeys
 from common.sketching.peeling import estimate_error, row_error
 from site_client.pixels.release import ReleaseRule, gate, present_at
 from tests.benchmarks.pixel_road.federation import TOP, encode, federate, fit, plan_of, pool
@@ -105,7 +105,7 @@ def let_through(grain, codec_name, seed, per_site):
     tables = federate(fields, codec, asked, seed)
     began = time.process_time()
     peeled = tables.views.search(TOP, floor=rule.pixels)
-    found = HeavyHitters(peeled.found.keys[:TOP], peeled.found.counts[:TOP])
+    found = RankedKeys(peeled.found.keys[:TOP], peeled.found.counts[:TOP])
     row = row_error(peeled.rest)
     error = estimate_error(row, asked.rows)
     sites = present_at(tables.presence, found.keys)

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from aggregator.embedding.clusters import ClusterMethod, make_codebook
-from aggregator.embedding.plane import PlaneSettings, embed
+from aggregator.embedding.plane import EmbeddingSettings, embed
 from common.keys.key_counts import KeyCounts
 from site_client.pixels.release import ReleaseRule, release
 from tests.benchmarks.pixel_road.federation import TOP, encode, federate, fit, plan_of, pool
@@ -92,7 +92,7 @@ def of_one_site(tissue, site, seed):
 
 def _make(codec, keys, counts, seed, encoded):
     released = KeyCounts.of(codec.digits, keys, counts, codec.identity)
-    layout = embed(released, PlaneSettings(seed=seed))
+    layout = embed(released, EmbeddingSettings(seed=seed))
     books = {n: make_codebook(released, layout, ClusterMethod("kmeans", n)) for n in CLUSTERS}
     return Made(encoded, books, released, layout)
 

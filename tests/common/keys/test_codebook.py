@@ -141,8 +141,6 @@ def test_groups_come_from_labels_and_number_alphabetically():
     keys = np.array([9, 2, 15, 9], np.uint64)
     assert book.groups(keys).tolist() == [1, 0, 0, 1]
     assert book.groups(keys).dtype == np.uint8
-    assert book.indicator(keys, "tumour").tolist() == [1, 0, 0, 1]
-    assert book.indicator(keys, "other").tolist() == [0, 1, 1, 0]
 
 
 def test_groups_can_be_given_an_order():
@@ -165,8 +163,6 @@ def test_labelling_again_replaces_the_groups_and_changes_nothing_else():
 def test_an_unlabelled_codebook_has_no_groups_to_give():
     with pytest.raises(InputDataError, match="Label it first"):
         small().groups(np.array([1], np.uint64))
-    with pytest.raises(InputDataError, match="labelled codebook"):
-        small().indicator(np.array([1], np.uint64), "tumour")
 
 
 @pytest.mark.parametrize(

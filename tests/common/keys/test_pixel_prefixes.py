@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.keys.prefixes import band_ladder, component_ladder
+from common.plan.prefixes import band_ladder, component_ladder
 
 
 @pytest.mark.parametrize(

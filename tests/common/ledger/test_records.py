@@ -69,7 +69,7 @@ def test_a_line_reads_back_as_the_record_it_was_written_from():
         ("payload_sha256", DIGEST + "\n"),
         ("bytes", 2**53),
         ("run", "a b"),
-        ("image_digest", DIGEST),
+        ("app_sha256", DIGEST[1:]),
         ("masked", 1),
         ("note", "free text"),
         ("detail", {"field": "x", "got": "Müller, Hans"}),

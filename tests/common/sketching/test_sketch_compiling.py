@@ -11,7 +11,7 @@ from common.sketching import compiling
 PROGRAM = """
 import numpy as np
 from common.sketching import CountSketch, SketchSpec
-from common.sketching.heavy_hitters import ExactFirstCounter, MisraGries
+from common.sketching.dictionary import KeyDictionary
 from common.sketching.recovery import RecoverySketch
 long = np.arange(600_000, dtype=np.uint64)
 keys = long[:200_000]
@@ -21,9 +21,10 @@ for columns in (50, 70_000):
     sketch.update(long, threads=2)
     sketch.update(keys[:9], np.ones(9, np.int64))
     sketch.estimate(keys[:9])
-ExactFirstCounter(SketchSpec(3, 50, bytes(16)), limit=9).update(keys)
-ExactFirstCounter(SketchSpec(3, 50, bytes(16))).update(long)
-MisraGries(slots=9).update(keys)
+for limit, some in ((9, keys), (1 << 19, long)):
+    exact = KeyDictionary(limit, np.uint64(1))
+    exact.count(some)
+    exact.items()
 views = RecoverySketch(SketchSpec(3, 50, bytes(16)), [60, 60, 60], 2, 1)
 views.update(keys)
 views.above(10_000)

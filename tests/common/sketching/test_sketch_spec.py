@@ -148,8 +148,6 @@ def test_counters_wrap_so_that_addition_is_exact_modulo_two_to_the_64():
     b = CountSketch.from_table(spec, np.array([[1]]))
     a.merge(b)
     assert a.table[0, 0] == -(2**63)
-    a.subtract(b)
-    assert a.table[0, 0] == 2**63 - 1
 
 
 def test_a_party_that_only_adds_tables_never_imports_numba():
@@ -157,7 +155,7 @@ def test_a_party_that_only_adds_tables_never_imports_numba():
         "import sys, numpy as np; from common.sketching import CountSketch, SketchSpec\n"
         "spec = SketchSpec.public(2, 3, '0' * 16)\n"
         "a = CountSketch.from_table(spec, np.ones((2, 3), np.int64))\n"
-        "a.merge(CountSketch.from_bytes(a.to_bytes(), spec)); a.subtract(a); a.clear()\n"
+        "a.merge(CountSketch.from_bytes(a.to_bytes(), spec)); a.clear()\n"
         "sys.exit('numba' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-W", "error", "-c", program]).returncode == 0

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from common.crypto.keyed import FederationKey
 from common.errors import CairnError, RefusedError
 from common.sums.addition import add_records, decode_sum, encode_sum, verify_sum
+from common.sums.field import PRIME
 from common.sums.summand import Summand
-from common.sums.tags import PRIME, add_tags, holds, make_tag
+from common.sums.tags import add_tags, holds, make_tag
 from common.wire.envelope import Envelope, pack, unpack
 from tests.common.sums.conftest import KEY, LINK, SITES, records, tag
 

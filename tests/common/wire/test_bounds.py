@@ -23,7 +23,7 @@ from common.wire.bounds import (
 )
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
-from common.wire.expected import Expected, Floors, require_table
+from common.wire.expected import Expected, RecordFloors, require_table
 from common.wire.records import LandmarkError, ModelUpdate, Record, RoundReport, SketchTable
 from common.wire.rules import check_record
 
@@ -45,7 +45,7 @@ EXPECTED = Expected(
     phase="train",
     plan=PLAN,
     shapes={"w": (2,)},
-    floors=Floors.of(PLAN),
+    floors=RecordFloors.of(PLAN),
     key_id=KEY_ID,
     codec=CODEC,
     samples=3,

@@ -11,7 +11,7 @@ from common.errors import RefusedError
 from common.keys.pixel_statistics import INTENSITY_BINS, RANGE_BINS, intensity_bins
 from common.plan import parse_plan
 from common.wire.envelope import Envelope
-from common.wire.expected import Expected, Floors
+from common.wire.expected import Expected, RecordFloors
 from common.wire.pixel_rules import MAX_GRAM, most_bytes
 from common.wire.records import GroupCounts, HeavyHitters, PixelSketches, PixelStatistics
 from common.wire.rules import ANSWERS, check_record
@@ -62,7 +62,7 @@ def expected(phase, plan=PLAN):
         phase=phase,
         plan=plan,
         shapes={},
-        floors=Floors.of(plan),
+        floors=RecordFloors.of(plan),
         key_id=KEY_ID,
         codec=CODEC,
     )
@@ -393,7 +393,9 @@ def test_counts_of_other_groups_than_the_plans_are_refused(groups):
 def test_a_group_of_a_few_pixels_is_refused(groups):
     few = np.array([60, 19, 21], np.int64)
     refuse(bent(groups, {"counts": few}), "embed", "counts", "0 or at least 20", EMBED)
-    strict = replace(expected("embed", EMBED), floors=replace(Floors.of(EMBED), group_pixels=41))
+    strict = replace(
+        expected("embed", EMBED), floors=replace(RecordFloors.of(EMBED), group_pixels=41)
+    )
     with pytest.raises(RefusedError, match="0 or at least 41"):
         check_record(groups, strict)
 

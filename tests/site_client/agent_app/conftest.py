@@ -9,7 +9,7 @@ import SimpleITK as sitk  # noqa: N813
 from click.testing import CliRunner
 
 from site_client.cli import cli
-from site_client.imaging.landmarks import write_landmarks
+from site_client.imaging.landmarks import read_landmarks, write_landmarks
 
 PIXEL_MM = 0.5
 LANDMARKS = ("spot", "corner")
@@ -125,6 +125,65 @@ def volumes(tmp_path):
             filled.CopyInformation(image)
             sitk.WriteImage(filled, str(place / f"head{k}.nii.gz"))
             write_landmarks(place / f"head{k}.mrk.json", {"AC": spot, "PC": other})
+        return place
+
+    return make
+
+
+@pytest.fixture
+def lesions(tmp_path):
+    """Three PNG with one or two bright lesions, and their label images beside them."""
+
+    def make(folder="lesions", count=3):
+        rng = np.random.default_rng(4)
+        place = tmp_path / folder
+        place.mkdir()
+        for k in range(count):
+            pixels = rng.integers(20, 60, (60, 70))
+            labels = np.zeros((60, 70), np.uint8)
+            for n, (x, y) in enumerate(((8, 10), (44, 30))[: 1 + k % 2 + 1]):
+                wide, tall = rng.integers(12, 20, 2)
+                labels[y : y + tall, x : x + wide] = 1 + n
+                pixels[y : y + tall, x : x + wide] += 150
+            sitk.WriteImage(
+                sitk.GetImageFromArray(pixels.astype(np.uint8)), str(place / f"case{k}.png")
+            )
+            sitk.WriteImage(sitk.GetImageFromArray(labels), str(place / f"case{k}_label.png"))
+        return place
+
+    return make
+
+
+@pytest.fixture
+def marked(volumes):
+    """Volumes with a third landmark, so that they define a plane."""
+
+    def make(**kwargs):
+        place = volumes(**kwargs)
+        for path in sorted(place.glob("*.mrk.json")):
+            marks = read_landmarks(path)
+            marks["top"] = marks["AC"] + np.array([1.0, 2.0, 6.0])
+            write_landmarks(path, marks)
+        return place
+
+    return make
+
+
+@pytest.fixture
+def labelled(volumes):
+    """Volumes with a label image beside each: a ball around its first landmark."""
+
+    def make(**kwargs):
+        place = volumes(**kwargs)
+        for path in sorted(place.glob("*.nii.gz")):
+            image = sitk.ReadImage(str(path))
+            spot = read_landmarks(path.with_name(path.name.replace(".nii.gz", ".mrk.json")))["AC"]
+            x, y, z = image.TransformPhysicalPointToContinuousIndex(spot.tolist())
+            k, j, i = np.indices(image.GetSize()[::-1])
+            ball = (i - x) ** 2 + (j - y) ** 2 + (k - z) ** 2 < 12
+            labels = sitk.GetImageFromArray(ball.astype(np.uint8))
+            labels.CopyInformation(image)
+            sitk.WriteImage(labels, str(path.with_name(path.name.replace(".nii", "_label.nii"))))
         return place
 
     return make

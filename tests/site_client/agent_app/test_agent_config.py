@@ -10,15 +10,13 @@ from hypothesis import strategies as st
 
 from common.errors import InputDataError
 from site_client.agent_app.config import (
-    KINDS,
-    NETWORKS,
     Config,
     default_config,
     parse_config,
     read_config,
     render_config,
 )
-from site_client.agent_app.kinds import SPECIAL
+from site_client.agent_app.registry import KINDS, sections_of
 
 NAMES = st.lists(
     st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 _.+-]{0,12}", fullmatch=True), max_size=4, unique=True
@@ -37,7 +35,7 @@ def test_every_setting_is_visible_with_what_it_means(kind):
     text = render_config(default_config(kind))
     lines = text.splitlines()
     for name, field in Config.model_fields.items():
-        if kind not in SPECIAL.get(name, KINDS):
+        if name not in sections_of(kind, Config.model_fields):
             assert f"[{name}]" not in lines
             continue
         assert f"[{name}]" in lines
@@ -82,7 +80,7 @@ def test_any_valid_configuration_survives_toml(names, share, seed, path):
         ({"task": 3}, "task", "a table"),
         ({"task": {"landmarks": ["AC", "AC"]}}, "task", "differ"),
         ({"task": {"kind": "landmark-4d"}}, "task.kind", "landmark-3d"),
-        ({"task": {"frames": 4}}, "task", "other kinds"),
+        ({"task": {"frames": 4}}, "task", "landmark-2d"),
         ({"network": {"architecture": "paper2d"}}, "network.architecture", "triplanar"),
         ({"box": {"overlap": 0.7}}, "box", "box-2d"),
         ({"task": {"kind": "box-2d"}, "ladder": {"scales": [1.0]}}, "ladder", "same length"),
@@ -90,7 +88,7 @@ def test_any_valid_configuration_survives_toml(names, share, seed, path):
         ({"task": {"kind": "view-plane", "plane_landmarks": ["AC", "PC"]}}, "task", "three"),
         ({"task": {"plane_landmarks": ["AC", "PC", "x"]}}, "task", "view-plane"),
         ({"task": {"recontrast": True}}, "task", "registration"),
-        ({"task": {"kind": "registration-2d", "landmarks": ["AC"]}}, "task", "boxes"),
+        ({"task": {"kind": "registration-2d", "landmarks": ["AC"]}}, "task", "box-2d"),
     ],
 )
 def test_what_is_wrong_is_named_with_what_is_right(tables, field, expected):
@@ -109,6 +107,5 @@ def test_a_file_that_is_no_toml_is_refused_by_its_line(tmp_path):
 
 
 def test_every_kind_has_a_network_that_fits_it():
-    assert set(NETWORKS) == set(KINDS)
-    for kind in KINDS:
-        assert default_config(kind).network.architecture in NETWORKS[kind]
+    for kind, entry in KINDS.items():
+        assert default_config(kind).network.architecture in entry.networks

@@ -34,45 +34,6 @@ DETECTING = ("--set", "box.per_axis=2", "--set", "box.sizes_mm=[8.0]")
 ANYTHING = (*DETECTING, "--set", "box.least_score=-10.0")
 
 
-@pytest.fixture
-def lesions(tmp_path):
-    """Three PNG with one or two bright lesions, and their label images beside them."""
-
-    def make(folder="lesions", count=3):
-        rng = np.random.default_rng(4)
-        place = tmp_path / folder
-        place.mkdir()
-        for k in range(count):
-            pixels = rng.integers(20, 60, (60, 70))
-            labels = np.zeros((60, 70), np.uint8)
-            for n, (x, y) in enumerate(((8, 10), (44, 30))[: 1 + k % 2 + 1]):
-                wide, tall = rng.integers(12, 20, 2)
-                labels[y : y + tall, x : x + wide] = 1 + n
-                pixels[y : y + tall, x : x + wide] += 150
-            sitk.WriteImage(
-                sitk.GetImageFromArray(pixels.astype(np.uint8)), str(place / f"case{k}.png")
-            )
-            sitk.WriteImage(sitk.GetImageFromArray(labels), str(place / f"case{k}_label.png"))
-        return place
-
-    return make
-
-
-@pytest.fixture
-def marked(volumes):
-    """Volumes with a third landmark, so that they define a plane."""
-
-    def make(**kwargs):
-        place = volumes(**kwargs)
-        for path in sorted(place.glob("*.mrk.json")):
-            marks = read_landmarks(path)
-            marks["top"] = marks["AC"] + np.array([1.0, 2.0, 6.0])
-            write_landmarks(path, marks)
-        return place
-
-    return make
-
-
 def weights_of(run):
     return sha256_hex((run / "latest" / "model.safetensors").read_bytes())
 

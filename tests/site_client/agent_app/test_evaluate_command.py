@@ -11,7 +11,7 @@ import torch
 
 from common.errors import InputDataError, UsageError
 from site_client.agent_app.checkpoint import read_checkpoint, write_checkpoint
-from site_client.agent_app.results import Row, mean_row
+from site_client.agent_app.kinds.landmark_errors import LandmarkRow, mean_row
 from site_client.imaging.landmark_tables import read_landmark_table
 from site_client.imaging.landmarks import read_landmarks, write_landmarks
 
@@ -201,7 +201,7 @@ def test_an_agent_that_is_worse_than_the_constant_is_called_so(tmp_path, cairn, 
 
 def test_every_landmark_counts_equally_in_the_mean():
     def row(name, searches, mean, prior):
-        return Row(name, searches, mean, 0.0, mean, (0.0,) * 4, 0.0, mean, prior, None)
+        return LandmarkRow(name, searches, mean, 0.0, mean, (0.0,) * 4, 0.0, mean, prior, None)
 
     mean = mean_row([row("a", 1000, 1.0, 4.0), row("b", 2, 3.0, None)])
     assert (mean.mean_mm, mean.prior_mm, mean.searches) == (2.0, 4.0, 1002)

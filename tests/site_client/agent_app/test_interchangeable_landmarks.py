@@ -13,8 +13,8 @@ from site_client.agent.evaluation import evaluate
 from site_client.agent.settings import EvaluationSettings
 from site_client.agent_app.cases import Cases
 from site_client.agent_app.config import default_config, parse_config, render_config
-from site_client.agent_app.results import predictions
-from site_client.agent_app.tasks import build
+from site_client.agent_app.kinds.kind import kind_of
+from site_client.agent_app.kinds.landmarks import found_landmarks
 from site_client.imaging.dataset import Case
 from site_client.imaging.landmarks import read_landmarks, write_landmarks
 from site_client.imaging.volumes import Volume
@@ -82,10 +82,11 @@ def test_a_couple_is_found_on_both_sides_and_in_order():
     marks = np.array([[5.0, 15.0, 15.0], [25.0, 15.0, 15.0]])
     case = Case("x", Volume(voxels, 1.0, (0.0, 0.0, 0.0), np.eye(3)), marks)
     config = parse_config({"task": {"kind": "landmark-3d-cube", "roi": 9, "interchangeable": ENDS}})
-    built = build(Cases(("one end", "other end"), volumes=(case,)), config)
+    cases = Cases(("one end", "other end"), volumes=(case,))
+    built = kind_of(config).build(cases, config)
     settings = EvaluationSettings(starts=4, poses=1)
     report = evaluate(built.task, built.task.rewards_of_all, settings, seed=0)
-    one, other = predictions(built, report.native_searches, 3.0, truth=True)
+    one, other = found_landmarks(built, report.native_searches, 3.0, known=True)
     assert max(one.error_mm, other.error_mm) < 1.0
     assert max(one.spread_mm, other.spread_mm) < 1.5
     assert [round(found.position[0] / 5) for found in (one, other)] == [1, 5]
@@ -100,9 +101,9 @@ def test_without_couples_the_setting_is_empty_and_survives_printing():
 @pytest.mark.parametrize(
     ("task", "says"),
     [
-        ({"kind": "landmark-3d"}, "landmark-2d and landmark-3d-cube"),
-        ({"kind": "multi-agent-3d"}, "landmark-2d and landmark-3d-cube"),
-        ({"kind": "landmark-3d-cube", "world": "rl-medical"}, "landmark-2d and landmark-3d-cube"),
+        ({"kind": "landmark-3d"}, "landmark-3d-cube and landmark-2d"),
+        ({"kind": "multi-agent-3d"}, "landmark-3d-cube and landmark-2d"),
+        ({"kind": "landmark-3d-cube", "world": "rl-medical"}, "landmark-3d-cube and landmark-2d"),
         ({"kind": "landmark-2d", "landmarks": ["one end"]}, "looked for"),
         ({"kind": "landmark-2d", "interchangeable": [["a", "b"], ["b", "c"]]}, "in one at most"),
         ({"kind": "landmark-2d", "interchangeable": [["a", "b", "c"]]}, "interchangeable"),

@@ -9,15 +9,19 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
+from site_client.agent import search
 from site_client.agent.settings import EvaluationSettings, PoseSettings
 from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.landmark3d import raster_of
 from site_client.agent.tasks.plane import PlaneCase, PlaneSearch
 from site_client.agent.tasks.registration import PairCase, Registration
-from site_client.agent_app import search_films
-from site_client.agent_app.pictures import FOUND
+from site_client.agent_app import films
+from site_client.agent_app.kinds.boxes import box_frames
+from site_client.agent_app.kinds.plane import plane_frames
+from site_client.agent_app.kinds.registration import motion_frames
 from site_client.imaging.dataset import Case
+from site_client.imaging.drawing import FOUND, Overlay, draw_case, panels
 from site_client.imaging.landmarks import read_landmarks, write_landmarks
 from site_client.imaging.volumes import Volume
 
@@ -43,7 +47,7 @@ def head():
 
 def follow(task, start):
     """A search that always knows what pays, and thinks that stopping there is worth most."""
-    return search_films.follow(task, lambda at: task.rewards_of_all(at), start, SETTINGS)
+    return search.follow(task, lambda at: task.rewards_of_all(at), start, SETTINGS)
 
 
 def colours(picture):
@@ -61,7 +65,7 @@ def test_a_box_is_followed_to_where_it_ends(head):
     followed = follow(task, start)
     assert np.array_equal(followed.steps[0], start[0])
     assert task.overlaps(followed.steps)[-1] > max(0.5, task.overlaps(start)[0])
-    pictures = search_films.box_frames(task, head, followed)
+    pictures = box_frames(task, head, followed)
     assert len({picture.size for picture in pictures}) == 1
     assert shows(pictures[-1], FOUND) > shows(pictures[0], FOUND) + 50
 
@@ -73,15 +77,13 @@ def test_a_plane_is_shown_as_its_cut_and_as_lines(head):
     start = task.starts(np.random.Generator(np.random.PCG64(1)), 1, posed=False)
     followed = follow(task, start)
     assert task.errors(followed.steps)[-1] < min(2.5, task.errors(start)[0])
-    pictures = search_films.plane_frames(task, head, followed)
+    pictures = plane_frames(task, head, followed)
     assert len({picture.size for picture in pictures}) == 1
     assert shows(pictures[-1], FOUND) > 100
 
 
 def test_the_line_of_a_plane_lies_in_the_plane(head):
     """Where x is 10 mm everywhere, the line stands upright at that column of the slice."""
-    from site_client.agent_app.pictures import Overlay, draw_case, panels
-
     plane = np.array([[10.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     bare, drawn = (
         np.asarray(draw_case(head, Overlay(np.zeros(3), plane=which), 192))
@@ -105,13 +107,13 @@ def test_of_a_motion_both_images_agree_once_it_is_undone(head):
     views = task.look(followed.steps, np.full(len(followed.steps), 1.0), 101).astype(int)
     gap = np.abs(views[:, :3] - views[:, 3:]).mean(axis=(1, 2, 3))
     assert gap[-1] < 0.3 * gap[0]
-    pictures = search_films.motion_frames(task, head, followed)
+    pictures = motion_frames(task, head, followed)
     assert len({picture.size for picture in pictures}) == 1
     assert np.abs(colours(pictures[0]) - colours(pictures[-1])).max() > 50
 
 
 def test_long_searches_are_thinned_and_keep_both_ends(head, monkeypatch):
-    monkeypatch.setattr(search_films, "MOST_FRAMES", 3)
+    monkeypatch.setattr(films, "MOST_FRAMES", 3)
     raster = raster_of(head.volume)
     task = Registration(
         [PairCase("head", raster, raster, np.zeros(3), np.zeros((1, 3)))], poses=STILL
@@ -119,7 +121,7 @@ def test_long_searches_are_thinned_and_keep_both_ends(head, monkeypatch):
     start = task.starts(np.random.Generator(np.random.PCG64(2)), 1, posed=False)
     followed = follow(task, start)
     assert len(followed.steps) > 6
-    assert len(search_films.motion_frames(task, head, followed)) == 3
+    assert len(motion_frames(task, head, followed)) == 3
 
 
 def films_in(folder):
@@ -147,9 +149,9 @@ def test_play_films_the_search_for_each_label(tmp_path, cairn):
     words = ("--task", "box-2d", "--set", "data.pixel_mm=0.5", *TINY)
     cairn("train", *words, "--data", data, "-o", run)
     told = cairn("play", "--checkpoint", run, data / "scan.png", "-o", out, "--gif", "--json")
-    films = films_in(out)
-    assert list(films) == ["scan_1.gif"]
-    assert films["scan_1.gif"][0] >= 2
+    shown = films_in(out)
+    assert list(shown) == ["scan_1.gif"]
+    assert shown["scan_1.gif"][0] >= 2
     assert str(out / "scan_1.gif") in json.loads(told.stdout)["files"]
 
 

@@ -288,7 +288,7 @@ def test_an_audit_notices_that_what_was_asked_was_altered_in_the_archive(site, a
     path.chmod(0o600)
     path.write_bytes(path.read_bytes() + b" ")
     verdict = verify_ledger(site.root / "ledger", site.key.public, None)
-    assert f"its {what} {digest[:16]} was altered" in str(verdict.broken)
+    assert f"the {what} {digest[:16]} that it names was altered" in str(verdict.broken)
 
 
 def test_nothing_is_recorded_about_an_order_whose_bytes_are_anothers(site, answer):

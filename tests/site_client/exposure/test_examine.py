@@ -10,7 +10,7 @@ import pytest
 from common.model import initial_weights
 from common.plan import parse_plan
 from site_client.agent.federated import planned_learner
-from site_client.exposure.examine import Release, examine
+from site_client.exposure.examine import RehearsedRound, examine
 from site_client.exposure.findings import Exposure, why_not
 from tests.conftest import SMALL_PLAN
 from tests.crafted import textured_cases
@@ -33,7 +33,7 @@ def release():
     learner.load(before)
     learner.train(PLAN.agent.updates)
     delta = {name: value - before[name] for name, value in learner.weights().items()}
-    return Release(PLAN, before, delta, cases, watched, 3)
+    return RehearsedRound(PLAN, before, delta, cases, watched, 3)
 
 
 def test_all_three_attacks_are_tried_and_told_in_json_without_a_pixel(release):
@@ -50,7 +50,9 @@ def test_all_three_attacks_are_tried_and_told_in_json_without_a_pixel(release):
 
 def test_an_update_that_ran_away_is_not_attacked(release):
     broken = {**release.delta, "fc1.bias": np.full(256, np.nan, np.float32)}
-    exposure = examine(Release(PLAN, release.before, broken, release.cases, release.watched, 3))
+    exposure = examine(
+        RehearsedRound(PLAN, release.before, broken, release.cases, release.watched, 3)
+    )
     assert "not finite" in exposure.reason
     assert exposure.lines() == []
 

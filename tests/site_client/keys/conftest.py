@@ -24,7 +24,7 @@ from common.errors import UnreachableError
 from common.ledger.records import LedgerRecord, parse_record
 from common.ledger.verdict import Verdict
 from common.ledger.verify import verify_ledger
-from site_client.decisions.making import Decision, decide, record_decisions
+from site_client.decisions.making import Decision, decide
 from site_client.files import write_atomically
 from site_client.join import join
 from site_client.keys import carry
@@ -107,7 +107,7 @@ class Site:
         """As a person's command does, whether or not the worker runs."""
 
         def turn(_: float) -> None:
-            record_decisions(self.folder, self.worker._ledger)
+            self.worker._record_decisions()
 
         made = [Decision.made(event=event, person="M. Curie", **words)]
         decide(self.folder, made) if self._worker is None else decide(self.folder, made, turn)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from common.errors import RefusedError, SketchError
 from common.sketching import CountSketch, SketchSpec
-from common.sketching.heavy_hitters import HeavyHitters
+from common.sketching.heavy_hitters import RankedKeys
 from site_client.pixels.counting import PixelCounter, PixelTables
 from site_client.pixels.release import ReleaseRule, gate, present_at, release
 
@@ -27,7 +27,7 @@ numbers = st.one_of(st.floats(-10, 500), st.just(float("nan")))
 )
 def test_no_key_passes_without_count_certainty_and_sites(rows, sigma, error, margin, sites):
     counts, present = np.array(rows, np.float64).reshape(-1, 2).T
-    found = HeavyHitters(np.arange(len(rows), dtype=np.uint64), counts)
+    found = RankedKeys(np.arange(len(rows), dtype=np.uint64), counts)
     rule = ReleaseRule(pixels=50, sites=sites, sigmas=5.0, margin=margin)
     passed = gate(found, present, sigma, error, rule)
     expected = [

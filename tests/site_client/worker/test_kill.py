@@ -58,3 +58,32 @@ def test_a_killed_worker_gives_the_update_of_an_unkilled_one(make_site, tmp_path
     assert all(np.array_equal(first[name], second[name]) for name in first)
     assert [record.event for record in records(killed)] == ["GENESIS", "SEND", "SEND", "SEND"]
     assert killed.spool.orders() == []
+
+
+@pytest.mark.parametrize("line", ["reading images: 3 of 3", "training: 10 of 40"])
+def test_a_worker_killed_in_a_later_round_goes_on_from_the_chain_on_its_disk(
+    make_site, tmp_path, line
+):
+    """What came of the rounds before is kept before a round is trained, and needs no other sum."""
+    straight, killed = (make_site(root=tmp_path / name) for name in ("straight", "killed"))
+    agent = straight.plan.agent.model_dump(mode="json") | {"updates": 40}
+    plan = straight.with_plan(agent=agent)
+    for site in (straight, killed):
+        site.put(site.order(1, "train", plan=plan))
+        work_off(site)
+    replies = []
+    for site in (straight, killed):
+        sums = site.past(plan).until(3)
+        second = {1: sums[1]}
+        site.put(site.order(2, "train", plan=plan, sums=second))
+        if site is killed:
+            run_until(site, line, 0.0)
+        work_off(site)
+        third = site.put(site.order(3, "train", plan=plan, sums={2: sums[2]}))
+        work_off(site)
+        replies.append(site.reply(third))
+    first, second = (reply["ModelUpdate"].arrays for reply in replies)
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    reports = [reply["RoundReport"].record for reply in replies]
+    assert reports[0].weights_sha256 == reports[1].weights_sha256
+    assert [record.event for record in records(killed)] == ["GENESIS", *["SEND"] * 9]

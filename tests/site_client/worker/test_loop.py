@@ -1,21 +1,27 @@
 """The worker answers orders with records or numbers, and goes on bit for bit after a kill."""
 
 import errno
+import json
 import logging
 import threading
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
-from common.canonical import sha256_hex
+from common.canonical import canonical_json, sha256_hex
 from common.crypto.identity import SigningKey
 from common.errors import InputDataError, VerificationError
 from common.ledger.log import Ledger
 from common.model import initial_weights, weights_digest
 from common.wire import parcel
 from common.wire.codes import EXPLANATIONS, ReplyCode
+from common.wire.orders import SIGNATURE_CONTEXT
 from site_client.worker import loop
+from site_client.worker.experience import public_key_id
 from site_client.worker.loop import Worker
+from tests.aggregated import OTHERS
+from tests.conftest import loosen
 
 
 @pytest.fixture
@@ -72,14 +78,22 @@ def test_an_evaluation_order_is_answered_with_a_report_alone(worker, site):
     assert reply["RoundReport"].record.transitions == 0
 
 
-def test_the_merged_sketch_of_an_order_changes_what_is_trained_on(make_site, tmp_path):
-    sketch = np.random.default_rng(1).integers(-500, 500, (3, 64), dtype=np.int64)
-    updates = []
-    for table in (None, sketch):
-        site = make_site(root=tmp_path / str(len(updates)))
+def test_the_merged_sketch_of_a_sum_changes_what_is_trained_on(make_site, tmp_path):
+    told, updates = [], []
+    for scale in (1, 100):
+        site = make_site(root=tmp_path / str(scale))
         with Worker(site.folder, threading.Event()) as worker:
-            order = site.order(1, "train", sketch=table)
-            updates.append(answer(worker, site, order)["ModelUpdate"].arrays)
+            told.append(answer(worker, site, site.order(1, "train")))
+            past = site.past()
+            sent = {name: past.training_records(name, 1) for name in OTHERS}
+            for _, sketch in sent.values():
+                sketch.arrays["table"][:] *= scale
+            past.add(sent)
+            told.append(answer(worker, site, site.order(2, "train")))
+            updates.append(told[-1]["ModelUpdate"].arrays)
+    first, again = (reply["RoundReport"].record for reply in (told[1], told[3]))
+    assert first.weights_sha256 == again.weights_sha256
+    same([told[0]["ModelUpdate"].arrays], [told[2]["ModelUpdate"].arrays])
     assert any(not np.array_equal(updates[0][n], updates[1][n]) for n in updates[0])
 
 
@@ -95,17 +109,16 @@ def test_the_same_seed_gives_the_same_update_and_another_site_gives_another(make
     assert any(not np.array_equal(a[name], c[name]) for name in a)
 
 
-def weights_after(site, updates):
-    weights = initial_weights(site.plan)
-    for update in updates:
-        weights = {n: w + update[n] for n, w in weights.items()}
-    return weights
+def tell(site, number, reply, updates):
+    """What the site sent becomes part of what the round came to."""
+    past = site.past()
+    past.add({"north": reply.values(), "east": past.training_records("east", number)})
+    updates.append(reply["ModelUpdate"].arrays)
 
 
 def rounds(site, worker, numbers, updates):
     for number in numbers:
-        order = site.order(number, "train", weights=weights_after(site, updates))
-        updates.append(answer(worker, site, order)["ModelUpdate"].arrays)
+        tell(site, number, answer(worker, site, site.order(number, "train")), updates)
 
 
 @pytest.fixture
@@ -129,7 +142,8 @@ def test_a_worker_restarted_between_rounds_goes_on_bit_for_bit(make_site, straig
         with Worker(site.folder, threading.Event()) as worker:
             rounds(site, worker, (number,), updates)
     same(updates, straight)
-    assert len(list((site.folder.worker / "state" / "run-1").iterdir())) == 2
+    kept = sorted(path.name for path in (site.folder.worker / "state" / "run-1").iterdir())
+    assert kept == ["chain.safetensors", "round-000002.safetensors", "round-000003.safetensors"]
 
 
 def test_a_worker_killed_before_the_release_repeats_the_round_bit_for_bit(
@@ -138,7 +152,7 @@ def test_a_worker_killed_before_the_release_repeats_the_round_bit_for_bit(
     site, updates = make_site(root=tmp_path / "broken"), []
     with Worker(site.folder, threading.Event()) as worker:
         rounds(site, worker, (1,), updates)
-        digest = site.put(site.order(2, "train", weights=weights_after(site, updates)))
+        digest = site.put(site.order(2, "train"))
 
         def die(*_):
             raise KeyboardInterrupt
@@ -149,7 +163,7 @@ def test_a_worker_killed_before_the_release_repeats_the_round_bit_for_bit(
     assert site.reply(digest) is None
     with Worker(site.folder, threading.Event()) as worker:
         assert worker.turn()
-        updates.append(site.reply(digest)["ModelUpdate"].arrays)
+        tell(site, 2, site.reply(digest), updates)
         rounds(site, worker, (3,), updates)
     same(updates, straight)
 
@@ -170,7 +184,7 @@ def test_a_worker_asked_to_stop_leaves_the_order_and_repeats_it_later(
     assert site.reply(digest) is None
     with Worker(site.folder, threading.Event()) as worker:
         assert worker.turn()
-        updates.append(site.reply(digest)["ModelUpdate"].arrays)
+        tell(site, 1, site.reply(digest), updates)
         rounds(site, worker, (2, 3), updates)
     same(updates, straight)
 
@@ -208,9 +222,8 @@ def test_a_second_different_order_for_a_round_is_refused_before_it_is_trained(
 ):
     answer(worker, site, site.order(1, "train"))
     monkeypatch.setattr(worker, "_ready_study", None)
-    other = {n: w * np.float32(0.5) for n, w in initial_weights(site.plan).items()}
-    reply = answer(worker, site, site.order(1, "train", weights=other))
-    assert code_of(reply) is ReplyCode.REFUSED_AT_DOOR
+    reply = answer(worker, site, site.order(1, "train", deadline_s=61))
+    assert code_of(reply) is ReplyCode.BACKWARDS
 
 
 def test_a_receipt_is_kept_and_the_next_proof_begins_there(worker, site):
@@ -258,24 +271,44 @@ def test_an_unreadable_order_is_recorded_and_nothing_leaves(worker, site, junk):
     assert events(worker)[-1] == ("REFUSE", int(ReplyCode.BAD_ORDER))
 
 
-def test_weights_of_another_network_make_the_order_bad(worker, site):
-    weights = initial_weights(site.plan)
-    weights["fc1.bias"] = weights["fc1.bias"][:-1]
-    reply = answer(worker, site, site.order(1, "train", weights=weights))
-    assert code_of(reply) is ReplyCode.BAD_ORDER
+def of_another_network(weights):
+    return weights | {"fc1.bias": weights["fc1.bias"][:-1]}
 
 
-def test_weights_that_are_not_finite_make_the_order_bad(worker, site):
-    weights = initial_weights(site.plan)
-    weights["fc1.bias"][0] = np.nan
-    reply = answer(worker, site, site.order(1, "train", weights=weights))
-    assert code_of(reply) is ReplyCode.BAD_ORDER
+def not_finite(weights):
+    return weights | {"fc1.bias": np.full_like(weights["fc1.bias"], np.nan)}
 
 
-def test_a_merged_sketch_of_another_form_makes_the_order_bad(worker, site):
-    sketch = np.zeros((3, 65), np.int64)
-    reply = answer(worker, site, site.order(1, "train", sketch=sketch))
-    assert code_of(reply) is ReplyCode.BAD_ORDER
+@pytest.mark.parametrize("bend", [dict, of_another_network, not_finite])
+@pytest.mark.parametrize("name", ["weights", "model", "sum-1", "sum-00001x"])
+def test_weights_beside_an_order_make_it_bad(worker, site, monkeypatch, bend, name):
+    monkeypatch.setattr(worker, "_work", None)
+    data = safetensors.numpy.save(bend(initial_weights(site.plan)))
+    assert answer(worker, site, site.order(1, "train", beside={name: data})) is None
+    assert events(worker)[-1] == ("REFUSE", int(ReplyCode.BAD_ORDER))
+
+
+@pytest.mark.parametrize("field", ["weights", "weights_sha256", "sketch", "tables"])
+def test_an_order_has_no_word_for_weights_or_tables(worker, site, monkeypatch, field):
+    monkeypatch.setattr(worker, "_work", None)
+    words = json.loads(parcel.unwrap(site.order(1, "train"))["order"])
+    body = canonical_json(words | {field: "00" * 32})
+    signed = {"order": body, "signature": site.witness.sign(SIGNATURE_CONTEXT + body)}
+    assert answer(worker, site, parcel.wrap(signed)) is None
+    assert events(worker)[-1] == ("REFUSE", int(ReplyCode.BAD_ORDER))
+
+
+def test_weights_where_a_start_model_would_lie_are_not_looked_at(make_site, tmp_path):
+    """The plan begins at its seed: what lies beside the order changes nothing."""
+    updates = []
+    for name in ("honest", "bent"):
+        site = make_site(root=tmp_path / name)
+        weights = safetensors.numpy.save(not_finite(initial_weights(site.plan)))
+        beside = {} if name == "honest" else {"start": weights}
+        with Worker(site.folder, threading.Event()) as worker:
+            order = site.order(1, "train", beside=beside)
+            updates.append(answer(worker, site, order)["ModelUpdate"].arrays)
+    same(updates[:1], updates[1:])
 
 
 def test_the_largest_plan_that_can_be_written_is_refused_by_number_too(worker, site):
@@ -337,7 +370,8 @@ def test_an_update_beyond_the_norm_is_refused_and_its_state_is_not_built_on(make
     with Worker(site.folder, threading.Event()) as worker:
         reply = answer(worker, site, site.order(1, "train"))
     assert code_of(reply) is ReplyCode.REFUSED_AT_DOOR
-    assert list((site.folder.worker / "state" / "run-1").iterdir()) == []
+    kept = [path.name for path in (site.folder.worker / "state" / "run-1").iterdir()]
+    assert kept == ["chain.safetensors"], "what the sites came to stays, what was trained does not"
 
 
 @pytest.mark.parametrize(
@@ -372,13 +406,18 @@ def test_a_site_without_the_federation_key_says_so_by_number(site):
     assert "has not come" in EXPLANATIONS[code_of(reply)]
 
 
-def test_a_plan_of_public_sketches_needs_no_federation_key(make_site):
+def test_a_plan_of_public_sketches_needs_the_federation_key_too_for_its_sums(make_site):
     site = make_site(limits={"privacy_tier": 0})
+    key = site.folder.federation_key.read_bytes()
     site.folder.federation_key.unlink()
-    policy = site.folder.policy_file
-    policy.write_text(policy.read_text().replace("least_tier = 1", "least_tier = 0"))
+    loosen(site.folder, least_tier="0")
     with Worker(site.folder, threading.Event()) as worker:
-        assert code_of(answer(worker, site, site.order())) is ReplyCode.OK
+        assert code_of(answer(worker, site, site.order())) is ReplyCode.NO_FEDERATION_KEY
+    site.folder.federation_key.write_bytes(key)
+    site.folder.federation_key.chmod(0o600)
+    with Worker(site.folder, threading.Event()) as worker:
+        report = answer(worker, site, site.order(run="run-2"))["RoundReport"].record
+    assert (report.code, report.key_id) == (ReplyCode.OK, public_key_id())
 
 
 def test_a_failure_is_repeated_to_its_own_parcel_and_worked_on_anew_in_the_next(site, worker):

@@ -2,7 +2,6 @@
 
 import json
 import threading
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,11 +12,11 @@ from hypothesis import strategies as st
 from common.canonical import sha256_hex
 from common.errors import InputDataError, RefusedError, SketchError
 from common.keys.codebook import Codebook
-from common.keys.pixel_agreement import codec_text, family, fit_ranges, fit_widest, read_codec
-from common.keys.pixel_statistics import ComponentRanges, PixelSurvey
+from common.keys.pixel_agreement import codec_text, family, read_codec
 from common.plan import parse_plan
 from common.sketching import SketchSpec
 from common.wire.codes import ReplyCode
+from common.wire.envelope import Envelope
 from site_client.cli import cli
 from site_client.egress.policy import (
     check_plan,
@@ -30,81 +29,17 @@ from site_client.worker.dry_run import rehearse
 from site_client.worker.hidden import hide, show
 from site_client.worker.loop import Worker
 from site_client.worker.pixels import find_slides
-
-BANDS = ("dna", "keratin", "cd3", "cd20")
-KINDS = np.array([[9, 1, 1, 1], [1, 9, 1, 1], [1, 2, 9, 3], [3, 1, 2, 9]], np.float64)
-SECTION = {
-    "bands": BANDS,
-    "components": 3,
-    "bins": 6,
-    "rows": 3,
-    "columns": 64,
-    "floor": 10_000,
-    "min_pixels": 500,
-    "top": 50,
-}
-RECORDS = '"RoundReport", "PixelStatistics", "PixelSketches", "HeavyHitters", "GroupCounts"]'
-
-
-def pixel_plan(**changes):
-    return parse_plan({"name": "tissue", "seed": 1, "kind": "pixels", "pixels": SECTION | changes})
-
-
-def allow(site, **bounds):
-    text = default_policy_text().replace('"RoundReport"]', RECORDS)
-    text = text.replace('"no-op"]', '"no-op", "pixels", "embed"]').replace("10_000", "500")
-    for old, new in bounds.items():
-        text = text.replace(old, new)
-    site.folder.policy_file.write_text(text)
-
-
-@pytest.fixture
-def slides(make_site):
-    """A site with two slides, allowed to serve plans about them."""
-    site = replace(make_site(images=0), plan=pixel_plan())
-    data = site.folder.data()
-    (data / "bands.txt").write_text("\n".join(BANDS))
-    for number in range(2):
-        rng = np.random.default_rng(number)
-        image = rng.integers(1, 9, (40, 30, 4)).astype(np.float64)
-        kind = KINDS[rng.integers(0, 4, (20, 30))]
-        image[:20] = kind * rng.integers(30, 300, (20, 30, 1))
-        np.save(data / f"CANARY-{number}.npy", image.astype(np.uint16))
-    allow(site)
-    return site
-
-
-def answer(site, order):
-    digest = site.put(order)
-    with Worker(site.folder, threading.Event()) as worker:
-        assert worker.turn()
-    return site.reply(digest)
-
-
-def code(reply):
-    assert set(reply) == {"RoundReport"}
-    return reply["RoundReport"].record.code
-
-
-@pytest.fixture
-def codec(slides):
-    """The codec that an aggregator would make of this site's sums."""
-    asked = slides.plan.pixels
-    sums = answer(slides, slides.order(1, "survey"))["PixelStatistics"]
-    survey = PixelSurvey(BANDS, 1, sums.record.pixels, **dict(sums.arrays))
-    widest = fit_widest(asked, survey)
-    order = slides.order(2, "range", codec=codec_text(widest))
-    sums = answer(slides, order)["PixelStatistics"]
-    ranges = ComponentRanges(
-        widest.projection.identity, sums.record.pixels, sums.arrays["histogram"]
-    )
-    return fit_ranges(asked, widest, ranges)
-
-
-@pytest.fixture
-def tables(slides, codec):
-    order = slides.order(3, "sketch", codec=codec_text(codec))
-    return answer(slides, order)["PixelSketches"]
+from tests.aggregated import as_if_of
+from tests.site_client.worker.asking import refusals
+from tests.site_client.worker.conftest import (
+    BANDS,
+    KINDS,
+    allow,
+    answer,
+    code,
+    instead,
+    pixel_plan,
+)
 
 
 def test_a_begin_order_is_answered_with_the_family_and_the_number_of_slides(slides):
@@ -149,18 +84,18 @@ def pixels_key(site):
     return read_federation_key(site.folder.federation_key).derive("pixel sketch", 16)
 
 
-def test_a_single_sites_tables_sent_back_as_everybodys_name_no_key(slides, codec, tables):
-    order = slides.order(4, "recover", codec=codec_text(codec), tables=dict(tables.arrays))
-    found = answer(slides, order)["HeavyHitters"]
+def test_keys_that_a_single_site_has_are_not_named(slides, codec, tables):
+    nothing = {name: np.zeros_like(array) for name, array in tables.arrays.items()}
+    others = as_if_of("east", [Envelope(tables.record, nothing)])
+    instead(slides, 3, {"north": [tables], "east": others})
+    found = answer(slides, slides.order(4, "recover", codec=codec_text(codec)))["HeavyHitters"]
     assert found.arrays["keys"].size == 0
     kept = slides.folder.worker / "codecs" / f"{codec.identity}.json"
     assert read_codec(kept.read_text()).identity == codec.identity
 
 
 def test_two_sites_tables_name_the_frequent_keys_of_both(slides, codec, tables):
-    twice = {name: 2 * array for name, array in tables.arrays.items()}
-    order = slides.order(4, "recover", codec=codec_text(codec), tables=twice)
-    found = answer(slides, order)["HeavyHitters"]
+    found = answer(slides, slides.order(4, "recover", codec=codec_text(codec)))["HeavyHitters"]
     named = dict(zip(found.arrays["keys"].tolist(), found.arrays["counts"].tolist(), strict=True))
     assert len(named) >= 4
     assert min(named.values()) >= 50
@@ -173,9 +108,8 @@ def test_the_same_order_again_gets_the_same_bytes_and_a_different_one_none(slide
     assert np.array_equal(
         first["PixelSketches"].arrays["full"], again["PixelSketches"].arrays["full"]
     )
-    other = replace(codec, high=tuple(end + 1 for end in codec.high))
-    second = slides.order(3, "sketch", codec=codec_text(other))
-    assert code(answer(slides, second)) is ReplyCode.REFUSED_AT_DOOR
+    second = slides.order(3, "sketch", codec=codec_text(codec), deadline_s=61)
+    assert code(answer(slides, second)) is ReplyCode.BACKWARDS
 
 
 # What makes an order bad.
@@ -183,8 +117,8 @@ def test_the_same_order_again_gets_the_same_bytes_and_a_different_one_none(slide
 
 def test_a_phase_out_of_its_place_makes_the_order_bad(slides):
     for round_, phase in ((0, "survey"), (2, "survey"), (1, "begin"), (5, "recover"), (1, "train")):
-        reply = answer(slides, slides.order(round_, phase, weights={}))
-        assert code(reply) is ReplyCode.BAD_ORDER
+        order = slides.order(round_, phase, sums={})
+        assert code(answer(slides, order)) is ReplyCode.BAD_ORDER
 
 
 def test_a_codec_that_is_missing_or_not_the_plans_makes_the_order_bad(slides, codec):
@@ -196,27 +130,11 @@ def test_a_codec_that_is_missing_or_not_the_plans_makes_the_order_bad(slides, co
     assert code(answer(slides, slides.order(1, "survey", codec=text))) is ReplyCode.BAD_ORDER
 
 
-def test_tables_that_are_not_the_plans_make_the_order_bad(slides, codec, tables):
-    good, text = dict(tables.arrays), codec_text(codec)
-    bad = [
-        {},
-        {name: array for name, array in good.items() if name != "presence"},
-        good | {"more": good["full"]},
-        good | {"full": good["full"][:, :9]},
-        good | {"prefix_counts": -good["prefix_counts"]},
-        good | {"prefix": good["prefix"].astype(np.float32)},
-    ]
-    for arrays in bad:
-        order = slides.order(4, "recover", codec=text, tables=arrays)
-        assert code(answer(slides, order)) is ReplyCode.BAD_ORDER
-    early = slides.order(3, "sketch", codec=text, tables=good)
-    assert code(answer(slides, early)) is ReplyCode.BAD_ORDER
-
-
-def test_weights_in_an_order_about_pixels_make_it_bad(slides):
-    weights = {"fc.bias": np.zeros(2, np.float32)}
-    reply = answer(slides, slides.order(1, "survey", weights=weights))
-    assert code(reply) is ReplyCode.BAD_ORDER
+def test_weights_or_tables_beside_an_order_about_pixels_make_it_bad(slides):
+    for name in ("weights", "tables", "full"):
+        order = slides.order(1, "survey", beside={name: b"whatever it is"})
+        assert answer(slides, order) is None
+        assert refusals(slides)[-1].code == ReplyCode.BAD_ORDER
 
 
 def test_slides_that_lack_a_band_are_bad_data_and_their_names_stay(slides, caplog):
@@ -401,8 +319,7 @@ def test_a_slide_is_mapped_by_hand_and_nothing_is_recorded(slides, codebook, tmp
 def test_a_slide_is_mapped_with_the_codec_that_a_run_left(
     slides, codec, tables, codebook, tmp_path
 ):
-    twice = {name: 2 * array for name, array in tables.arrays.items()}
-    order = slides.order(4, "recover", codec=codec_text(codec), tables=twice)
+    order = slides.order(4, "recover", codec=codec_text(codec))
     words = ["embed", str(slides.folder.data() / "CANARY-0.npy"), "--codebook", str(codebook[0])]
     words += ["-o", str(tmp_path / "map.mha"), "--site-dir", str(slides.folder.root)]
     with pytest.raises(InputDataError, match="cannot read the codec"):

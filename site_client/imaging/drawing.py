@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from site_client.agent_app.cases import AnyCase
+from site_client.imaging.cases import AnyCase
 from site_client.imaging.dataset import Case
 from site_client.imaging.datasets2d import PictureCase
 
@@ -60,7 +60,7 @@ class Panel:
         return max(1, round(width * self.zoom)), max(1, round(height * self.zoom))
 
     def at(self, index: NDArray[np.float64]) -> tuple[float, float]:
-        """Where a continuous index falls, pixels from the panel's corner."""
+        """Place a continuous index, in pixels from the panel's corner."""
         down = float(index[self.vertical])
         if self.upwards:
             down = self.pixels.shape[0] - 1 - down
@@ -92,7 +92,7 @@ class Overlay:
 
 
 def panels(case: AnyCase, middle: NDArray[np.float64], side: int = _SIDE) -> list[Panel]:
-    """The slices of a case through a point."""
+    """Cut a case through a point."""
     if isinstance(case, PictureCase):
         pixels = case.picture.pixels
         zoom = 1.6 * side / max(pixels.shape)
@@ -110,7 +110,7 @@ def panels(case: AnyCase, middle: NDArray[np.float64], side: int = _SIDE) -> lis
 
 
 def draw_case(case: AnyCase, overlay: Overlay, side: int = _SIDE) -> Image.Image:
-    """The slices of a case beside each other, with an overlay."""
+    """Draw the slices of a case beside each other, with an overlay."""
     shown = []
     for panel in panels(case, overlay.middle, side):
         image = as_picture(panel.pixels).resize(panel.size, Image.Resampling.BILINEAR)
@@ -120,19 +120,19 @@ def draw_case(case: AnyCase, overlay: Overlay, side: int = _SIDE) -> Image.Image
 
 
 def as_picture(pixels: NDArray[np.uint8]) -> Image.Image:
-    """Grey pixels uint8[y, x] as a picture that can be drawn on in colour."""
+    """Make a picture that can be drawn on in colour from grey pixels uint8[y, x]."""
     return Image.fromarray(np.ascontiguousarray(pixels)).convert("RGB")
 
 
 def titled(picture: Image.Image, title: str) -> Image.Image:
-    """The picture itself, with a title in its corner if there is one."""
+    """Write a title into the corner of a picture, if there is one."""
     if title:
         ImageDraw.Draw(picture).text((4, 2), title, fill=FAINT)
     return picture
 
 
 def beside(pictures: Sequence[Image.Image], *, below: bool = False) -> Image.Image:
-    """Pictures in a row, or in a column, with a gap between them."""
+    """Lay pictures in a row, or in a column, with a gap between them."""
     along = 1 if below else 0
     lengths = [picture.size[along] for picture in pictures]
     size = [max(picture.size[axis] for picture in pictures) for axis in (0, 1)]
@@ -175,7 +175,7 @@ def _draw_crossing(
     overlay: Overlay,
     plane: NDArray[np.float64],
 ) -> None:
-    """The line in which a plane crosses a slice through the overlay's middle."""
+    """Draw the line in which a plane crosses a slice through the overlay's middle."""
     point, normal = plane
     through = 3 - panel.horizontal - panel.vertical
     axis = case.volume.direction[:, through]
@@ -191,7 +191,7 @@ def _draw_crossing(
 
 
 def _index(case: AnyCase, position: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Continuous index of a position given as the case's landmarks are."""
+    """Give the continuous index of a position given as the case's landmarks are."""
     if isinstance(case, PictureCase):
         return np.asarray(position / case.picture.spacing_mm)
     return case.volume.world_to_index(position)
@@ -200,7 +200,7 @@ def _index(case: AnyCase, position: NDArray[np.float64]) -> NDArray[np.float64]:
 def caption(
     picture: Image.Image, line: str, names: Sequence[str], values: Iterable[float]
 ) -> Image.Image:
-    """A picture with a line of text below and a bar for every action's value."""
+    """Add a line of text below a picture, and a bar for every action's value."""
     bars = list(zip(names, values, strict=True))
     strip = 64 if bars else 22
     whole = Image.new("RGB", (max(picture.width, 300), picture.height + strip), PAPER)

@@ -1,4 +1,4 @@
-"""Which prefixes of a key the sites count, so that frequent keys can be found without a list.
+"""Prefixes of a key that the sites count, so that frequent keys are found without a list.
 
 The highest digits are counted exactly; every rung of the ladder above them is a sketch of
 a longer prefix. From rung to rung a prefix has some hundred extensions: few enough to try
@@ -31,13 +31,13 @@ def band_ladder(digits: int, radix: int) -> tuple[int, ...]:
         radix: of every digit.
     """
     counted = min(_most(radix, _COUNTED), digits - 2)
-    left = digits - counted
-    steps = max(2, -(-left // _most(radix, _TRIED)))
-    return tuple(counted + step * left // steps for step in range(steps))
+    rest = digits - counted
+    steps = max(2, -(-rest // _most(radix, _TRIED)))
+    return tuple(counted + step * rest // steps for step in range(steps))
 
 
 def _most(radix: int, limit: int) -> int:
-    """How many digits have at most ``limit`` values together; at least one digit."""
+    """Count the digits that have at most ``limit`` values together; at least one digit."""
     count = 1
     while radix ** (count + 1) <= limit:
         count += 1

@@ -1,0 +1,417 @@
+"""Say what a kind of task is: all that training, evaluation, films and pages ask of one.
+
+Where nothing is known of an image (it is played, not measured), a stand-in takes the
+truth's place: no error against it may be computed or shown.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from site_client.agent.evaluation import EvaluationReport, Searched, mean_parameters
+from site_client.agent.networks import QNetwork
+from site_client.agent.search import Followed, search_in_groups
+from site_client.agent.task import Situations, Task
+from site_client.agent.tasks.landmark3d import raster_of
+from site_client.agent_app.cases import Cases, Progress, read_images, without_truth
+from site_client.agent_app.config import Config
+from site_client.agent_app.registry import KINDS
+from site_client.agent_app.sections import DataSettings
+from site_client.agent_app.sources import Source, Wanted, training_sources
+from site_client.agent_app.tables import (
+    Column,
+    Section,
+    Table,
+    error_digits,
+    errors_table,
+    write_json,
+)
+from site_client.imaging.cases import AnyCase
+from site_client.imaging.datasets2d import PictureCase
+from site_client.imaging.pyramids import Raster
+
+# Draws poses and starts: equal for every evaluation, so that checkpoints compare.
+EVALUATION_SEED: Final = 1
+PREDICTIONS_FILE: Final = "predictions.json"
+
+T = TypeVar("T", bound=Task)
+
+
+class Found(Protocol):
+    """One thing that was found in one case."""
+
+    @property
+    def name(self) -> str:
+        """Name the case."""
+
+    def as_dict(self) -> dict[str, object]:
+        """Write it for JSON."""
+
+
+F = TypeVar("F", bound=Found)
+
+
+@dataclass(frozen=True, eq=False)
+class Built(Generic[T]):
+    """A task over some cases.
+
+    Attributes:
+        task: what is searched.
+        cases: the cases, numbered as in the task.
+        labels: a name for every agent of every head.
+        teams: int64[heads, agents], which landmark or label each agent of each head looks for.
+    """
+
+    task: T
+    cases: Cases
+    labels: tuple[str, ...]
+    teams: NDArray[np.int64]
+
+    @staticmethod
+    def of(task: T, cases: Cases, labels: tuple[str, ...]) -> Built[T]:
+        """Name the heads of a task of one agent."""
+        return Built(task, cases, labels, np.arange(len(labels))[:, None])
+
+
+@dataclass(frozen=True, eq=False)
+class Player(Generic[T]):
+    """A network that searches some cases.
+
+    Attributes:
+        built: the task over the cases.
+        network: what searches.
+        config: settings of the search.
+        say: is told what is being done.
+    """
+
+    built: Built[T]
+    network: QNetwork
+    config: Config
+    say: Callable[[str], None] = lambda _: None
+
+
+@dataclass(frozen=True)
+class Extra:
+    """A table that only some kinds have.
+
+    Attributes:
+        name: of its part of the page, for links.
+        said: over it on a terminal.
+        title, note: over it on a page.
+        table: the numbers.
+    """
+
+    name: str
+    said: str
+    title: str
+    note: str
+    table: Table
+
+
+@dataclass(frozen=True, eq=False)
+class Answers(Generic[F]):
+    """What searches of the cases as acquired have found.
+
+    Attributes:
+        findings: by case.
+        further: what else a measurement says, for JSON.
+        extras: the same for people.
+    """
+
+    findings: tuple[F, ...]
+    further: Mapping[str, object] = field(default_factory=dict)
+    extras: tuple[Extra, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Measured(Generic[T, F]):
+    """What an evaluation has measured, as a kind is asked to show it.
+
+    Attributes:
+        config: with the settings that it was measured with.
+        built: the task over the cases.
+        report: errors of single searches.
+        answers: what was found.
+    """
+
+    config: Config
+    built: Built[T]
+    report: EvaluationReport
+    answers: Answers[F]
+
+
+class TaskKind(ABC, Generic[T, F]):
+    """One kind of task, from files to figures.
+
+    Attributes:
+        known: what is known of its cases, in words.
+        figures: the names of the task's own figures.
+        meaning: what an error is, in a sentence.
+        rival, constant: the answer that never looks, in a headline and in a sentence.
+        over: what the mean error is over, in a sentence; "" where there is nothing to say.
+        no_prior: why there may be no such answer, in a sentence.
+        better: the headline of an agent that is better.
+        title, nothing: what stands over a table of findings, and in the place of an empty one.
+        texts: columns of that table, from the first, that hold no numbers.
+    """
+
+    known: ClassVar[str] = "landmarks"
+    figures: ClassVar[tuple[str, ...]] = ()
+    meaning: ClassVar[str] = ""
+    rival: ClassVar[str] = "NOT LOOKING"
+    constant: ClassVar[str] = "an answer that never looks gives"
+    over: ClassVar[str] = ""
+    no_prior: ClassVar[str] = ""
+    better: ClassVar[str] = "BETTER THAN {rival}"
+    title: ClassVar[str] = "{count} found, mm"
+    nothing: ClassVar[str] = "Nothing was found."
+    texts: ClassVar[int] = 9
+
+    # --- cases ---------------------------------------------------------------------------
+
+    @abstractmethod
+    def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
+        """Find images and what is known of them.
+
+        Args:
+            wanted: which images.
+            data: how what is known of them is read.
+
+        Raises:
+            InputDataError: nothing there, nothing known, or a table that cannot be read.
+        """
+
+    def training_files(self, config: Config) -> tuple[Source, Source | None]:
+        """Find training and validation cases; None where nothing is held out.
+
+        Raises:
+            InputDataError: no data, a subject that does not exist, or too few to hold one out.
+        """
+        return training_sources(config, self.find_files)
+
+    @abstractmethod
+    def names(self, source: Source, config: Config) -> tuple[str, ...]:
+        """List what is looked for: as configured, or else everything that some case has.
+
+        Raises:
+            InputDataError: a file cannot be read, or nothing is there.
+        """
+
+    def cases(
+        self,
+        source: Source,
+        names: Sequence[str],
+        config: Config,
+        progress: Progress,
+        what: str = "reading images",
+    ) -> Cases:
+        """Read images and what is known of them.
+
+        Args:
+            source: the files.
+            names: of what is looked for.
+            config: says spacing and how to read.
+            progress: called with (what, images read, images in all).
+            what: is being done, in words.
+
+        Raises:
+            InputDataError: the first thing that cannot be used, by case and name.
+        """
+        return read_images(source, source.files, names, config, progress, what)
+
+    def unknown_cases(
+        self, images: Sequence[Path], names: Sequence[str], config: Config, progress: Progress
+    ) -> Cases:
+        """Read images of which nothing is known.
+
+        Args:
+            images: files or folders.
+            names: of what the network looks for.
+            config: says spacing and how to read.
+            progress: see `cases`.
+
+        Raises:
+            InputDataError: an image cannot be used.
+        """
+        source = self.find_files(Wanted(tuple(images), need_truth=False), config.data)
+        return without_truth(source, names, config, progress)
+
+    # --- task ----------------------------------------------------------------------------
+
+    @abstractmethod
+    def build(self, cases: Cases, config: Config, *, known: bool = True) -> Built[T]:
+        """Build the task over some cases.
+
+        Args:
+            cases: with what is known of them.
+            config: says what is looked for.
+            known: false where nothing is: stand-ins take the place of truths.
+
+        Raises:
+            InputDataError: the cases or the settings do not fit each other.
+        """
+
+    def prior(self, built: Built[T]) -> NDArray[np.float64]:
+        """Give float64[heads, agents, d]: the answer that never looks, of training cases."""
+        return mean_parameters(built.task)[:, None]
+
+    def starts(self, built: Built[T], repeats: int) -> Situations:
+        """Draw starts in the cases as acquired, those of a case and head adjacent."""
+        rng = np.random.Generator(np.random.PCG64(EVALUATION_SEED))
+        return built.task.starts(rng, repeats, posed=False)
+
+    def search(self, player: Player[T]) -> Searched:
+        """Search the cases as acquired; of errors nothing is known."""
+        task, settings = player.built.task, player.config.evaluation
+        start = self.starts(player.built, settings.starts)
+        ended, agreed = search_in_groups(task, player.network, start, settings.starts, settings)
+        nothing = np.full(ended.shape, np.nan)
+        return Searched(ended, nothing, agreed, nothing[:, 0], None, {})
+
+    @abstractmethod
+    def find(self, player: Player[T], searched: Searched | None = None) -> Answers[F]:
+        """Say what searches find in the cases as acquired.
+
+        Args:
+            player: what searches, and over which cases.
+            searched: the searches, where truths are known; None searches, and says no error.
+        """
+
+    # --- figures -------------------------------------------------------------------------
+
+    def summary(self, measured: Measured[T, F]) -> dict[str, object]:
+        """Write the errors for JSON."""
+        whole = measured.report.as_dict()
+        native = measured.config.evaluation.native
+        return {key: value for key, value in whole.items() if native or key != "native"}
+
+    def tables(self, measured: Measured[T, F]) -> dict[str, Table]:
+        """Lay out the errors under random poses ("posed") and as acquired ("native")."""
+        report = measured.report
+        heads = {"posed": report.posed}
+        if measured.config.evaluation.native:
+            heads["native"] = report.native
+        digits = error_digits(report.unit)
+        further = (
+            Column("agreed", "consensus", digits, digits),
+            *(Column(name, name, ".2f", ".2f") for name in self.figures),
+            Column("", "searches", "d", "d"),
+        )
+        return {
+            name: errors_table(
+                "what",
+                report.unit,
+                [
+                    (
+                        label,
+                        (s.prior, s.mean, s.std, s.median),
+                        (s.consensus, *(s.further[f] for f in self.figures), s.searches),
+                    )
+                    for label, s in summaries.items()
+                ],
+                further,
+            )
+            for name, summaries in heads.items()
+        }
+
+    def headline(self, measured: Measured[T, F]) -> str:
+        """Say in a few words what was looked for."""
+        return measured.config.task.kind
+
+    def numbers(self, measured: Measured[T, F]) -> list[tuple[str, str, str]]:
+        """Choose the numbers that head the page: name, number and remark."""
+        _ = measured
+        return []
+
+    def facts(self, config: Config) -> list[tuple[str, str]]:
+        """Say what else was set, for the end of the page."""
+        _ = config
+        return []
+
+    def sections(self, measured: Measured[T, F], *, pictures: bool) -> list[Section]:
+        """Lay out the page of an evaluation.
+
+        Args:
+            measured: what it shows.
+            pictures: show slices of the cases, if the kind has such pictures.
+        """
+        _ = pictures
+        tables = self.tables(measured)
+        note = (
+            f"{self.meaning} “Prior” is the error of an answer that never looks, on the same "
+            "poses. “Consensus” is what the starts of a case agree on."
+        )
+        posed = Section("posed", "Single searches, under random poses", note, tables["posed"])
+        shown = [posed]
+        if "native" in tables:
+            shown.append(Section("native", "Single searches, as acquired", "", tables["native"]))
+        for extra in measured.answers.extras:
+            shown.append(Section(extra.name, extra.title, extra.note, extra.table))
+        return shown
+
+    # --- what is shown and written -------------------------------------------------------
+
+    @abstractmethod
+    def row(self, finding: F) -> dict[str, str]:
+        """Write a finding as a row of a table, by column."""
+
+    def as_dict(self, names: Sequence[str], findings: Sequence[F]) -> dict[str, object]:
+        """Write findings for JSON.
+
+        Args:
+            names: of the cases, also of those in which nothing was found.
+            findings: in all cases.
+        """
+        return {"cases": list(names), "found": [each.as_dict() for each in findings]}
+
+    def write(self, folder: Path, names: Sequence[str], findings: Sequence[F]) -> list[Path]:
+        """Write findings as files.
+
+        Args:
+            folder: where; made when missing.
+            names: of the cases, also of those in which nothing was found.
+            findings: in all cases.
+
+        Returns:
+            the files written.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / PREDICTIONS_FILE, self.as_dict(names, findings))
+        return [folder / PREDICTIONS_FILE]
+
+    def film_starts(self, player: Player[T]) -> list[Situations]:
+        """Choose the searches to film: one for each thing that is looked for in each case."""
+        start = self.starts(player.built, 1)
+        return [start[k : k + 1] for k in range(len(start))]
+
+    def film_name(self, built: Built[T], start: Situations) -> str:
+        """Name the film of a search."""
+        case = built.cases.each[int(start["case"][0])]
+        return f"{case.name}_{built.labels[int(start['head'][0])]}"
+
+    @abstractmethod
+    def frames(self, player: Player[T], followed: Followed) -> list[Image.Image]:
+        """Draw a search, step by step."""
+
+
+def kind_of(config: Config) -> TaskKind[Any, Any]:
+    """Look up what a configuration's kind of task is; the only dispatch there is."""
+    room = importlib.import_module(KINDS[config.task.kind].room)
+    kind: TaskKind[Any, Any] = room.KIND
+    return kind
+
+
+def raster(case: AnyCase) -> Raster:
+    """Lay an image out as the pyramids take it."""
+    if isinstance(case, PictureCase):
+        return Raster(case.picture.channels, (case.picture.spacing_mm,) * 2, np.eye(2))
+    return raster_of(case.volume)

@@ -1,0 +1,425 @@
+"""Landmarks in volumes and pictures, by one agent or by several that search together.
+
+What is found becomes a position in the patient's world (LPS), which is what every file
+that is written holds. Files name cases: they stay where they were asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from common.errors import InputDataError
+from site_client.agent.evaluation import Searched
+from site_client.agent.import_weights import RlMedicalCube
+from site_client.agent.search import Followed, consensus
+from site_client.agent.task import Situations, Task
+from site_client.agent.tasks.geometry import Ladder
+from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
+from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
+from site_client.agent.tasks.multi_agent import MultiAgent
+from site_client.agent.tasks.points import PointSearch
+from site_client.agent.tasks.triplanar import TriplanarLandmark
+from site_client.agent.tasks.views import Views
+from site_client.agent_app.cases import Cases
+from site_client.agent_app.config import Config
+from site_client.agent_app.films import Colour, draw_frames
+from site_client.agent_app.kinds.kind import Answers, Built, Measured, Player, TaskKind
+from site_client.agent_app.kinds.landmark_errors import (
+    Errors,
+    LandmarkRow,
+    errors_of,
+    mean_row,
+    table_of,
+)
+from site_client.agent_app.sections import DataSettings
+from site_client.agent_app.sources import Source, Wanted, landmark_files, landmarks_in, names_in
+from site_client.agent_app.tables import Section, Table, written
+from site_client.imaging.answers import write_table
+from site_client.imaging.cases import middle_of
+from site_client.imaging.datasets2d import PictureCase
+from site_client.imaging.drawing import Overlay, draw_case
+from site_client.imaging.landmarks import write_landmarks
+
+_ACTIONS: Final = {
+    2: ("right", "left", "down", "up"),
+    3: ("left", "right", "back", "front", "head", "foot"),
+}
+_MOST_PICTURES: Final = 8
+
+
+@dataclass(frozen=True, eq=False)
+class FoundLandmark:
+    """Where a landmark was found in a case as acquired.
+
+    Attributes:
+        case: number of the case.
+        name: the case's name.
+        landmark: its name.
+        position: float64[d], as the case's landmarks are given.
+        world_mm: float64[3], LPS mm.
+        spread_mm: mean distance of the single searches from what they agree on.
+        error_mm: distance to the truth, of interchangeable landmarks in the better of their
+            two orders; None where there is none.
+    """
+
+    case: int
+    name: str
+    landmark: str
+    position: NDArray[np.float64]
+    world_mm: NDArray[np.float64]
+    spread_mm: float
+    error_mm: float | None
+
+    def as_dict(self) -> dict[str, object]:
+        """Write it for JSON."""
+        return {
+            "case": self.name,
+            "landmark": self.landmark,
+            "position_lps_mm": [round(float(value), 4) for value in self.world_mm],
+            "spread_mm": round(self.spread_mm, 4),
+            "error_mm": None if self.error_mm is None else round(self.error_mm, 4),
+        }
+
+
+class LandmarkKind(TaskKind[Any, FoundLandmark]):
+    """Points, one head of the network per landmark or team."""
+
+    rival = "A CONSTANT"
+    constant = "always answering the mean training position gives"
+    over = " over the landmarks,"
+    no_prior = "The checkpoint does not know the mean position in its training cases."
+    better = "{ratio:.1f} TIMES CLOSER THAN {rival}"
+    title = "Positions in LPS mm"
+    texts = 2
+
+    def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
+        """Find images and their landmarks."""
+        return landmark_files(wanted, data)
+
+    def names(self, source: Source, config: Config) -> tuple[str, ...]:
+        """List the landmarks."""
+        of_case = partial(landmarks_in, source=source)
+        return config.task.landmarks or names_in(source, of_case, self.known)
+
+    def build(self, cases: Cases, config: Config, *, known: bool = True) -> Built[Any]:  # noqa: ARG002
+        """Build a search for landmarks; stand-ins are landmarks like others."""
+        settings, pose = config.task, config.pose
+        heads = np.arange(len(cases.landmarks))[:, None]
+        if settings.kind == "landmark-3d":
+            roi, spacing = settings.roi, settings.spacing_mm
+            flat = TriplanarLandmark(
+                cases.volumes, config.ladder, pose, roi=roi, spacing_mm=spacing
+            )
+            return Built.of(flat, cases, cases.landmarks)
+        strides = tuple(scale * settings.spacing_mm for scale in config.ladder.scales)
+        ladder = Ladder(strides, config.ladder.steps_mm)
+        views = Views(settings.roi, settings.zooms, settings.frames)
+        finest = min(strides) * min(settings.zooms)
+        couples = _couples(cases.landmarks, settings.interchangeable)
+        if settings.kind == "landmark-2d":
+            pictures = build_cases_2d((_case_2d(case) for case in cases.pictures), finest)
+            task = Landmark2D(pictures, ladder, views, pose, couples)
+            return Built.of(task, cases, cases.landmarks)
+        volumes = build_cases_3d(cases.volumes, finest)
+        if settings.world == "rl-medical":
+            cube: Landmark3D = RlMedicalCube(volumes, ladder, views, pose)
+        else:
+            cube = Landmark3D(volumes, ladder, views, pose, interchangeable=couples)
+        if settings.kind == "landmark-3d-cube":
+            return Built.of(cube, cases, cases.landmarks)
+        together = settings.agents_per_landmark
+        if len(heads) * together == 1:
+            raise InputDataError(
+                "one agent is no team",
+                field="task.agents_per_landmark",
+                expected="several landmarks, or several agents for one",
+                advice="landmark-3d-cube searches alone",
+            )
+        teams = heads.T if together == 1 else np.repeat(heads, together, axis=1)
+        labels = _labels(cases.landmarks, teams)
+        return Built(MultiAgent(cube, teams.tolist()), cases, labels, teams)
+
+    def prior(self, built: Built[Any]) -> NDArray[np.float64]:
+        """Average the positions in the cases as acquired, from their middles.
+
+        NaN where no case has the landmark.
+        """
+        cases = built.cases
+        offsets = np.stack([c.landmarks_mm for c in cases.each]) - _middles(cases)[:, None]
+        counts = np.isfinite(offsets).all(axis=2).sum(axis=0)
+        total = np.nansum(offsets, axis=0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = total / counts[:, None]
+        mean[counts == 0] = np.nan
+        return np.asarray(mean[built.teams])
+
+    def find(self, player: Player[Any], searched: Searched | None = None) -> Answers[FoundLandmark]:
+        """Give what searches agree on, by case and landmark."""
+        known, outliers = searched is not None, player.config.evaluation.outlier_mads
+        searched = searched or self.search(player)
+        return Answers(tuple(found_landmarks(player.built, searched, outliers, known=known)))
+
+    def summary(self, measured: Measured[Any, FoundLandmark]) -> dict[str, object]:
+        """Write the errors of each landmark for JSON, the mean last."""
+        return {
+            name: [row.as_dict() for row in [*(e.row for e in errors), _mean(errors)]]
+            for name, errors in _measured_errors(measured).items()
+        }
+
+    def tables(self, measured: Measured[Any, FoundLandmark]) -> dict[str, Table]:
+        """Lay out the errors of each landmark, the mean last."""
+        return {
+            name: table_of([*(e.row for e in errors), _mean(errors)])
+            for name, errors in _measured_errors(measured).items()
+        }
+
+    def headline(self, measured: Measured[Any, FoundLandmark]) -> str:
+        """Say what was looked for, and how many of them."""
+        return f"{super().headline(measured)}, {len(measured.built.cases.landmarks)} landmarks"
+
+    def numbers(self, measured: Measured[Any, FoundLandmark]) -> list[tuple[str, str, str]]:
+        """Choose the errors of all landmarks together."""
+        mean = _mean(_measured_errors(measured)["posed"])
+        prior = written(mean.prior_mm, ".2f")
+        return [
+            ("mean error", f"{mean.mean_mm:.2f} mm", f"± {mean.std_mm:.2f}, every search"),
+            ("median error", f"{mean.median_mm:.2f} mm", "mean of the landmarks’ medians"),
+            ("consensus", f"{mean.consensus_mm:.2f} mm", "what the starts agree on"),
+            ("constant prior", f"{prior} mm", "never looks"),
+            ("over 10 mm", f"{mean.far:.1%}", f"of {mean.searches:,} searches"),
+        ]
+
+    def facts(self, config: Config) -> list[tuple[str, str]]:
+        """Say how large the steps are."""
+        steps = ", ".join(f"{step:g}" for step in config.ladder.steps_mm)
+        return [("steps", f"{steps} mm, coarse to fine")]
+
+    def sections(self, measured: Measured[Any, FoundLandmark], *, pictures: bool) -> list[Section]:
+        """Lay out the page: errors, success, and the cases with the largest errors."""
+        from site_client.agent_app.kinds.landmark_page import landmark_sections
+
+        errors = _measured_errors(measured)
+        worst = _worst_cases(measured) if pictures else []
+        return landmark_sections(self.tables(measured), errors["posed"], worst)
+
+    def row(self, finding: FoundLandmark) -> dict[str, str]:
+        """Write a landmark as a row of a table; an error is known of none."""
+        x, y, z = (f"{value:.2f}" for value in finding.world_mm)
+        spread = f"{finding.spread_mm:.2f}"
+        names = {"case": finding.name, "landmark": finding.landmark}
+        return {**names, "x": x, "y": y, "z": z, "spread": spread, "error": "N/A"}
+
+    def as_dict(self, names: Sequence[str], findings: Sequence[FoundLandmark]) -> dict[str, object]:
+        """Write findings for JSON; every case has all of them."""
+        return {"found": super().as_dict(names, findings)["found"]}
+
+    def write(
+        self,
+        folder: Path,
+        names: Sequence[str],  # noqa: ARG002 - every case has findings
+        findings: Sequence[FoundLandmark],
+    ) -> list[Path]:
+        """Write one ``.mrk.json`` per case (LPS, for 3D Slicer), and a table of all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        written: list[Path] = []
+        for name in dict.fromkeys(entry.name for entry in findings):
+            written.append(folder / f"{name}.mrk.json")
+            marks = {e.landmark: e.world_mm for e in findings if e.name == name}
+            write_landmarks(written[-1], marks)
+        written.append(folder / "predictions.csv")
+        write_table(
+            written[-1],
+            ["case", "landmark", "x_mm", "y_mm", "z_mm", "spread_mm", "error_mm"],
+            ([e.name, e.landmark, *e.world_mm, e.spread_mm, e.error_mm] for e in findings),
+        )
+        return written
+
+    def film_name(self, built: Built[Any], start: Situations) -> str:
+        """Name the film of a search by its case and its landmarks."""
+        case = built.cases.each[int(start["case"][0])]
+        return f"{case.name}_{_landmarks_of(built, int(start['head'][0]))}"
+
+    def frames(self, player: Player[Any], followed: Followed) -> list[Image.Image]:
+        """Draw slices, the box of what is seen, and the path so far."""
+        steps, built, config = followed.steps, player.built, player.config
+        case = built.cases.each[int(steps["case"][0])]
+        positions = positions_mm(built, steps)
+        ladder, spacing = config.ladder, config.task.spacing_mm
+
+        def draw(step: int, level: int, colour: Colour) -> Image.Image:
+            overlay = Overlay(
+                middle=positions[step, 0],
+                found=list(positions[step]),
+                path=positions[: step + 1, 0],
+                box_mm=ladder.scales[level] * spacing * config.task.roi,
+                colour=colour,
+            )
+            return draw_case(case, overlay)
+
+        rungs = [f"{step:g} mm steps" for step in ladder.steps_mm]
+        label = _landmarks_of(built, int(steps["head"][0]))
+        actions = _ACTIONS[positions.shape[-1]]
+        return draw_frames(followed, draw, rungs, actions, label=label, end=None)
+
+
+def positions_mm(built: Built[Any], at: Situations) -> NDArray[np.float64]:
+    """Give float64[n, agents, d]: positions of situations as acquired, as landmarks are given.
+
+    LPS mm in volumes; mm from the first pixel in pictures.
+    """
+    places = built.task.parameters(at).astype(np.float64)
+    places = places.reshape(len(at), len(built.teams[0]), -1)
+    search = _one_search(built.task)
+    if isinstance(search, RlMedicalCube):
+        case = np.repeat(at["case"].astype(np.int64), places.shape[1])
+        flat = places.reshape(-1, 3).astype(np.float32)
+        return search.world_mm(case, flat).reshape(places.shape)
+    return np.asarray(places + _middles(built.cases)[at["case"].astype(np.int64)][:, None])
+
+
+def found_landmarks(
+    built: Built[Any], searched: Searched, outlier_mads: float, *, known: bool
+) -> list[FoundLandmark]:
+    """Give what searches of the cases as acquired agree on, by case and landmark.
+
+    Args:
+        built: the task.
+        searched: its searches, without poses.
+        outlier_mads: see `site_client.agent.search.consensus`.
+        known: whether the cases' landmarks are true; otherwise errors are None.
+    """
+    votes: dict[tuple[int, int], list[NDArray[np.float64]]] = {}
+    answers: dict[tuple[int, int], NDArray[np.float64]] = {}
+    for group in searched.found:
+        case, head = int(group[0]["case"]), int(group[0]["head"])
+        places, team = positions_mm(built, group), built.teams[head]
+        for landmark in np.unique(team).tolist():
+            of_team = places[:, team == landmark].reshape(-1, places.shape[-1])
+            answers[case, landmark] = consensus(of_team, outlier_mads)
+        for agent, landmark in enumerate(team.tolist()):
+            votes.setdefault((case, landmark), []).append(places[:, agent])
+    found: list[FoundLandmark] = []
+    for (case, landmark), position in sorted(answers.items(), key=lambda item: item[0]):
+        each = built.cases.each[case]
+        other = _partner(built, case, landmark)
+        cloud = np.concatenate(votes[case, landmark])
+        # In the better of a couple's two orders.
+        ends = np.stack([position, answers[case, other]])
+        marks = each.landmarks_mm[[landmark, other]]
+        straight, crossed = (np.linalg.norm(ends - m, axis=1) for m in (marks, marks[::-1]))
+        gap = float(min(straight, crossed, key=lambda gaps: gaps.sum())[0])
+        world = each.picture.to_world(position) if isinstance(each, PictureCase) else position
+        found.append(
+            FoundLandmark(
+                case=case,
+                name=each.name,
+                landmark=built.cases.landmarks[landmark],
+                position=position,
+                world_mm=world,
+                spread_mm=float(np.linalg.norm(cloud - position, axis=1).mean()),
+                error_mm=gap if known else None,
+            )
+        )
+    return found
+
+
+def _measured_errors(measured: Measured[Any, FoundLandmark]) -> dict[str, list[Errors]]:
+    """Collect the errors under random poses, and as acquired where that is wanted."""
+    report = measured.report
+    errors = {"posed": errors_of(measured.built, report.posed_searches)}
+    if measured.config.evaluation.native and report.native_searches is not None:
+        errors["native"] = errors_of(measured.built, report.native_searches)
+    return errors
+
+
+def _mean(errors: Sequence[Errors]) -> LandmarkRow:
+    return mean_row([each.row for each in errors])
+
+
+def _worst_cases(measured: Measured[Any, FoundLandmark]) -> list[tuple[Image.Image, str]]:
+    """Draw the cases with the largest errors, volumes cut through their worst landmark."""
+    by_case: dict[int, list[FoundLandmark]] = {}
+    for entry in measured.answers.findings:
+        by_case.setdefault(entry.case, []).append(entry)
+    ordered = sorted(by_case.items(), key=lambda item: -max(e.error_mm or 0.0 for e in item[1]))
+    cases, shown = measured.built.cases, []
+    for case, entries in ordered[:_MOST_PICTURES]:
+        each = cases.each[case]
+        top = max(entries, key=lambda entry: entry.error_mm or 0.0)
+        # A volume is cut through one landmark; marks of others would float beside the slice.
+        marked = entries if len(top.position) == 2 else [top]
+        truth = [each.landmarks_mm[cases.landmarks.index(entry.landmark)] for entry in marked]
+        positions = [entry.position for entry in marked]
+        overlay = Overlay(truth[marked.index(top)], found=positions, truth=truth)
+        text = f"{each.name}: largest error {top.error_mm:.1f} mm, {top.landmark}"
+        shown.append((draw_case(each, overlay), text))
+    return shown
+
+
+def _one_search(task: Task) -> Task:
+    """Give the search of one agent of a team, or of the only one."""
+    return task.task if isinstance(task, MultiAgent) else task
+
+
+def _partner(built: Built[Any], case: int, landmark: int) -> int:
+    """Give the landmark that is interchangeable with one and known in the case, or itself."""
+    search = built.task
+    if not isinstance(search, PointSearch) or search.exchange is None:
+        return landmark
+    other = int(search.exchange.partner[landmark])
+    marked = np.isfinite(built.cases.each[case].landmarks_mm[other]).all()
+    return other if marked else landmark
+
+
+def _labels(names: tuple[str, ...], teams: NDArray[np.int64]) -> tuple[str, ...]:
+    """Name every agent of every team; with numbers where several look for the same."""
+    labels: list[str] = []
+    for team in teams:
+        alone = len(set(team.tolist())) == len(team)
+        labels += [names[k] if alone else f"{names[k]} #{a + 1}" for a, k in enumerate(team)]
+    return tuple(labels)
+
+
+def _landmarks_of(built: Built[Any], head: int) -> str:
+    """Name the landmarks of a head, for a caption or a file's name."""
+    names = dict.fromkeys(built.cases.landmarks[k] for k in built.teams[head])
+    return "+".join(names) if len(names) <= 3 else f"team{head + 1}"
+
+
+def _couples(
+    names: tuple[str, ...], couples: tuple[tuple[str, str], ...]
+) -> tuple[tuple[int, int], ...]:
+    """Number the landmarks of couples.
+
+    Raises:
+        InputDataError: a landmark that is not there.
+    """
+    for name in (name for couple in couples for name in couple):
+        if name not in names:
+            raise InputDataError(
+                "an interchangeable landmark is not among those looked for",
+                field=f"task.interchangeable: {name}",
+                expected=", ".join(names),
+            )
+    return tuple((names.index(first), names.index(second)) for first, second in couples)
+
+
+def _middles(cases: Cases) -> NDArray[np.float64]:
+    """Give float64[cases, d]: the middle of each image, given as landmarks are."""
+    return np.stack([middle_of(case) for case in cases.each])
+
+
+def _case_2d(case: PictureCase) -> Case2D:
+    spacing = (case.picture.spacing_mm,) * 2
+    return Case2D(case.name, case.picture.channels, spacing, case.landmarks_mm)
+
+
+KIND: Final = LandmarkKind()

@@ -1,0 +1,200 @@
+"""View planes: the plane that a case's landmarks lie in, looked for in a volume.
+
+A plane is a point in millimetres of the patient (LPS) and a normal. Files name cases:
+they stay where they were asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from common.errors import InputDataError
+from site_client.agent.evaluation import Searched
+from site_client.agent.search import Followed
+from site_client.agent.task import Situations
+from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, fit_plane
+from site_client.agent_app.cases import Cases
+from site_client.agent_app.config import Config
+from site_client.agent_app.films import Colour, draw_frames
+from site_client.agent_app.kinds.kind import Answers, Built, Player, TaskKind
+from site_client.agent_app.sections import DataSettings
+from site_client.agent_app.sources import Source, Wanted, landmark_files
+from site_client.imaging.answers import write_plane_markups
+from site_client.imaging.cases import extent_of
+from site_client.imaging.dataset import Case
+from site_client.imaging.drawing import Overlay, as_picture, beside, draw_case, titled
+
+_ACTIONS: Final = ("turn+", "turn-", "tilt+", "tilt-", "off+", "off-")
+_SIDE_MM: Final = 150.0
+_VIEW: Final = 190  # samples along each side of a cut that is drawn
+
+
+@dataclass(frozen=True, eq=False)
+class FoundPlane:
+    """The plane that the searches in a case agree on.
+
+    Attributes:
+        name: the case's.
+        point_mm: float64[3], LPS mm, the point of it nearest to the volume's middle.
+        normal: float64[3], of length 1.
+        spread_deg: mean angle of the single searches with what they agree on.
+        figures: angle, offset and landmarks' distance to the truth; empty without one.
+    """
+
+    name: str
+    point_mm: NDArray[np.float64]
+    normal: NDArray[np.float64]
+    spread_deg: float
+    figures: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, object]:
+        """Write it for JSON."""
+        return {
+            "case": self.name,
+            "point_lps_mm": np.round(self.point_mm, 4).tolist(),
+            "normal_lps": np.round(self.normal, 6).tolist(),
+            "spread_deg": round(self.spread_deg, 4),
+            **{name: round(value, 4) for name, value in self.figures.items()},
+        }
+
+
+class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
+    """The plane of some landmarks in a volume."""
+
+    figures = ("angle_deg", "offset_mm", "landmark_to_plane_mm")
+    meaning = (
+        "The error is the distance of two angles and an offset from the true ones in mm, "
+        "a degree weighed by the lever; angle, offset and the landmarks’ distance stand beside."
+    )
+
+    def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
+        """Find images and their landmarks."""
+        return landmark_files(wanted, data)
+
+    def names(self, source: Source, config: Config) -> tuple[str, ...]:  # noqa: ARG002
+        """List the landmarks that lie in the plane."""
+        if not config.task.plane_landmarks:
+            raise InputDataError(
+                "no plane to look for",
+                field="task.plane_landmarks",
+                expected="three or more landmarks that lie in it",
+            )
+        return config.task.plane_landmarks
+
+    def build(self, cases: Cases, config: Config, *, known: bool = True) -> Built[PlaneSearch]:
+        """Build a search for the plane of each case's landmarks."""
+        settings = config.plane.search(config.task.roi)
+        each: list[PlaneCase] = []
+        for case in cases.volumes:
+            if known:
+                plane, marks = _plane_of(case, cases.landmarks), case.landmarks_mm
+            else:
+                plane = np.stack([case.volume.centre_mm, np.array(settings.normal)])
+                marks = np.full((1, 3), np.nan)
+            each.append(PlaneCase(case.name, case.volume, plane[None], marks[None]))
+        return Built.of(PlaneSearch(each, settings, config.pose), cases, ("plane",))
+
+    def find(
+        self, player: Player[PlaneSearch], searched: Searched | None = None
+    ) -> Answers[FoundPlane]:
+        """Give the plane of each case."""
+        built, task = player.built, player.built.task
+        figures = {} if searched is None else task.report(searched.agreed)
+        searched = searched or self.search(player)
+        planes: list[FoundPlane] = []
+        for k, at in enumerate(searched.agreed):
+            case = built.cases.volumes[int(at["case"])]
+            point, normal = plane_in_world(task, searched.agreed[k : k + 1], case)
+            each = task.native_planes(searched.found[k])[:, 1]
+            # More exact at small angles than the arc cosine.
+            apart = np.clip(np.linalg.norm(each - normal, axis=1) / 2, 0, 1)
+            planes.append(
+                FoundPlane(
+                    name=case.name,
+                    point_mm=point,
+                    normal=normal,
+                    spread_deg=float(np.rad2deg(2 * np.arcsin(apart)).mean()),
+                    figures={name: float(value[k]) for name, value in figures.items()},
+                )
+            )
+        return Answers(tuple(planes))
+
+    def row(self, finding: FoundPlane) -> dict[str, str]:
+        """Write a plane as a row of a table."""
+        return {
+            "case": finding.name,
+            "point": ", ".join(f"{value:.1f}" for value in finding.point_mm),
+            "normal": ", ".join(f"{value:.3f}" for value in finding.normal),
+            "spread (deg)": f"{finding.spread_deg:.2f}",
+        }
+
+    def write(
+        self, folder: Path, names: Sequence[str], findings: Sequence[FoundPlane]
+    ) -> list[Path]:
+        """Write planes as JSON and as plane markups."""
+        written = super().write(folder, names, findings)
+        for plane in findings:
+            written.append(folder / f"{plane.name}.mrk.json")
+            write_plane_markups(written[-1], "plane", plane.point_mm, plane.normal, _SIDE_MM)
+        return written
+
+    def frames(self, player: Player[PlaneSearch], followed: Followed) -> list[Image.Image]:
+        """Draw the cut and where it crosses the slices."""
+        case = player.built.cases.volumes[int(followed.steps["case"][0])]
+        return plane_frames(player.built.task, case, followed)
+
+
+def plane_frames(task: PlaneSearch, case: Case, followed: Followed) -> list[Image.Image]:
+    """Draw the cut in the plane, and where it crosses the slices through its nearest point."""
+    strides = np.full(len(followed.steps), extent_of(case) / _VIEW)
+    cuts = task.look(followed.steps, strides, _VIEW)[:, 1]
+    settings = task.settings
+    if abs(settings.normal[2]) < max(np.abs(settings.normal)):
+        # The rows of an upright plane run towards the head.
+        cuts = cuts[:, ::-1]
+
+    def draw(step: int, level: int, colour: Colour) -> Image.Image:  # noqa: ARG001
+        plane = plane_in_world(task, followed.steps[step : step + 1], case)
+        slices = draw_case(case, Overlay(plane[0], plane=plane, colour=colour), _VIEW)
+        return beside([titled(as_picture(cuts[step]), "in the plane"), slices])
+
+    rungs = [
+        f"{angle:g} deg or {offset:g} mm a step"
+        for angle, offset in zip(settings.angles_deg, settings.offsets_mm, strict=True)
+    ]
+    return draw_frames(followed, draw, rungs, _ACTIONS)
+
+
+def plane_in_world(task: PlaneSearch, at: Situations, case: Case) -> NDArray[np.float64]:
+    """Give float64[2, 3]: a point (LPS mm) and the unit normal of situations[1] as acquired."""
+    point, normal = task.native_planes(at)[0]
+    return np.stack([point + case.volume.centre_mm, normal])
+
+
+def _plane_of(case: Case, names: tuple[str, ...]) -> NDArray[np.float64]:
+    """Fit the plane of a case's landmarks.
+
+    Raises:
+        InputDataError: names the case and the landmarks that it lacks.
+    """
+    try:
+        return fit_plane(case.landmarks_mm)
+    except InputDataError as error:
+        marked = [bool(np.isfinite(mark).all()) for mark in case.landmarks_mm]
+        missing = [name for name, there in zip(names, marked, strict=True) if not there]
+        raise InputDataError(
+            "the landmarks of a case do not define a plane",
+            field=f"{case.name}: task.plane_landmarks",
+            expected=error.expected,
+            got=f"without {', '.join(missing)}" if missing else "all on one line",
+        ) from error
+
+
+KIND: Final = PlaneKind()

@@ -1,0 +1,337 @@
+"""Rigid motions: where points of a fixed image lie in a moving one.
+
+Motions are in millimetres of the patient (LPS; in pictures from the middle of the first
+pixel). Files name cases: they stay where they were asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from common.errors import UsageError
+from site_client.agent.evaluation import Searched
+from site_client.agent.search import Followed
+from site_client.agent.task import Situations
+from site_client.agent.tasks.contrasts import recontrasted
+from site_client.agent.tasks.poses import rotations
+from site_client.agent.tasks.registration import PairCase, Registration
+from site_client.agent_app.cases import Cases, Progress, read_images, without_truth
+from site_client.agent_app.config import Config
+from site_client.agent_app.films import Colour, draw_frames
+from site_client.agent_app.kinds.kind import Answers, Built, Player, TaskKind, raster
+from site_client.agent_app.sections import DataSettings
+from site_client.agent_app.sources import Source, Wanted, image_pairs
+from site_client.imaging.answers import write_rigid_transform
+from site_client.imaging.cases import AnyCase, extent_of, half_of, middle_of
+from site_client.imaging.drawing import as_picture, beside, titled
+from site_client.imaging.pyramids import Raster
+
+_ACTIONS: Final = {
+    2: ("x+", "x-", "y+", "y-", "r+", "r-"),
+    3: ("x+", "x-", "y+", "y-", "z+", "z-", "rx+", "rx-", "ry+", "ry-", "rz+", "rz-"),
+}
+# Of views that are drawn: samples along each side, and squares along that of the comparison.
+_VIEW, _SQUARES = 190, 6
+# Where the spread is measured: so far from the middle along each axis.
+_AROUND_MM: Final = 40.0
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Where points of the fixed image lie in the moving one: ``R (x - centre) + centre + t``.
+
+    Attributes:
+        rotation: float64[d, d].
+        translation_mm: float64[d].
+        centre_mm: float64[d], the fixed image's middle: in volumes LPS mm, in pictures mm
+            from the middle of the first pixel (of the fixed, and so of the moving picture).
+    """
+
+    rotation: NDArray[np.float64]
+    translation_mm: NDArray[np.float64]
+    centre_mm: NDArray[np.float64]
+
+    def of(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Move points float64[n, d] of the fixed image to where they lie in the moving one."""
+        turned = (points_mm - self.centre_mm) @ self.rotation.T
+        return np.asarray(turned + self.centre_mm + self.translation_mm)
+
+    @property
+    def angle_deg(self) -> float:
+        """Give the angle by which it turns."""
+        half = np.linalg.norm(self.rotation - np.eye(len(self.rotation))) / np.sqrt(8)
+        return float(np.rad2deg(2 * np.arcsin(min(half, 1.0))))
+
+    def as_dict(self) -> dict[str, object]:
+        """Write it for JSON."""
+        return {
+            "rotation": np.round(self.rotation, 8).tolist(),
+            "translation_mm": np.round(self.translation_mm, 4).tolist(),
+            "centre_mm": np.round(self.centre_mm, 4).tolist(),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class FoundMotion:
+    """The motion that the searches of a pair agree on.
+
+    Attributes:
+        name: the case's (of the fixed image).
+        moving: the moving image's, where there are two; "" where one was moved.
+        motion: where points of the fixed image lie in the moving one.
+        spread_mm: mean distance of where single searches put points of the middle of the image
+            from where what they agree on puts them.
+        true: the motion that was drawn; None where none was.
+        figures: registration error and rotation between the two; empty without one.
+    """
+
+    name: str
+    moving: str
+    motion: Motion
+    spread_mm: float
+    true: Motion | None
+    figures: Mapping[str, float]
+
+    def as_dict(self) -> dict[str, object]:
+        """Write it for JSON."""
+        return {
+            "case": self.name,
+            **self.motion.as_dict(),
+            "angle_deg": round(self.motion.angle_deg, 4),
+            "spread_mm": round(self.spread_mm, 4),
+            **({} if self.true is None else {"true": self.true.as_dict()}),
+            **{name: round(value, 4) for name, value in self.figures.items()},
+        }
+
+
+class RegistrationKind(TaskKind[Registration, FoundMotion]):
+    """The rigid motion between two images, or between an image and itself."""
+
+    figures = ("tre_mm", "rotation_deg")
+    meaning = (
+        "The error is the distance of translation and rotation from the drawn ones in mm, "
+        "a degree weighed by the lever; the target registration error stands beside."
+    )
+
+    def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
+        """Find fixed and moving images."""
+        return image_pairs(wanted, data)
+
+    def names(self, source: Source, config: Config) -> tuple[str, ...]:  # noqa: ARG002
+        """List nothing: a motion needs no name."""
+        return ()
+
+    def cases(
+        self,
+        source: Source,
+        names: Sequence[str],
+        config: Config,
+        progress: Progress,
+        what: str = "reading images",
+    ) -> Cases:
+        """Read fixed images, and moving ones where there are any."""
+        fixed = super().cases(source, names, config, progress, what)
+        if not source.partners:
+            return fixed
+        files = [replace(f, image=source.partners[f.name]) for f in source.files]
+        moving = read_images(source, files, (), config, progress, "reading moving images")
+        return replace(fixed, moving=moving.each)
+
+    def unknown_cases(
+        self,
+        images: Sequence[Path],
+        names: Sequence[str],  # noqa: ARG002 - a motion has none
+        config: Config,
+        progress: Progress,
+    ) -> Cases:
+        """Read the fixed and the moving image, each from its own path: both may have one name.
+
+        Raises:
+            UsageError: another number of images than two.
+        """
+        refusal = "a registration is of two images"
+        if len(images) != 2:
+            raise UsageError(refusal, expected="FIXED MOVING", got=f"{len(images)} paths")
+        sources = [
+            self.find_files(Wanted((path,), need_truth=False), config.data) for path in images
+        ]
+        each = [without_truth(source, (), config, progress) for source in sources]
+        count = sum(len(cases) for cases in each)
+        if count != 2:
+            raise UsageError(refusal, expected="FIXED MOVING", got=f"{count} images")
+        return replace(each[0], moving=each[1].each)
+
+    def build(self, cases: Cases, config: Config, *, known: bool = True) -> Built[Registration]:
+        """Build a registration of each case with its moving image, or with itself.
+
+        Where nothing is known, a search begins where ``registration.start`` says.
+        """
+        each: list[PairCase] = []
+        for k, case in enumerate(cases.each):
+            fixed = raster(case)
+            if cases.moving:
+                other = cases.moving[k]
+                moving = raster(other)
+                begin = middle_of(other) if known else _start_of(case, other, config)
+                offset = begin - middle_of(case)
+            else:
+                pixels = recontrasted(fixed.pixels) if config.task.recontrast else fixed.pixels
+                moving = Raster(pixels, fixed.spacing_mm, fixed.direction)
+                offset = np.zeros(len(fixed.spacing_mm))
+            each.append(PairCase(case.name, fixed, moving, offset, _points_of(case)))
+        task = Registration(each, config.registration.search(config.task.roi), config.pose)
+        return Built.of(task, cases, ("motion",))
+
+    def prior(self, built: Built[Registration]) -> NDArray[np.float64]:
+        """Answer that nothing has moved; its error is that before the images are registered."""
+        return np.zeros((1, 1, built.task.size))
+
+    def starts(self, built: Built[Registration], repeats: int) -> Situations:
+        """Draw starts; nothing was displaced: what is found is the motion between the files."""
+        at = super().starts(built, repeats)
+        at["truth"] = 0
+        return at
+
+    def find(
+        self, player: Player[Registration], searched: Searched | None = None
+    ) -> Answers[FoundMotion]:
+        """Give the motion of each pair."""
+        known, cases, config = searched is not None, player.built.cases, player.config
+        figures = {} if searched is None else player.built.task.report(searched.agreed)
+        searched = searched or self.search(player)
+        motions: list[FoundMotion] = []
+        for k, at in enumerate(searched.agreed):
+            number = int(at["case"])
+            case, shift, moving = cases.each[number], None, ""
+            if not known:
+                other = cases.moving[number]
+                moving = other.name
+                shift = middle_of(other) - _start_of(case, other, config)
+            motion = _motion_of(at["motion"], case, shift)
+            axes = np.eye(len(motion.centre_mm))
+            points = motion.centre_mm + _AROUND_MM * np.concatenate([axes, -axes])
+            places = [
+                _motion_of(one["motion"], case, shift).of(points) for one in searched.found[k]
+            ]
+            gap = np.linalg.norm(np.stack(places) - motion.of(points), axis=2)
+            motions.append(
+                FoundMotion(
+                    name=case.name,
+                    moving=moving,
+                    motion=motion,
+                    spread_mm=float(gap.mean()),
+                    true=_motion_of(at["truth"], case) if known else None,
+                    figures={name: float(value[k]) for name, value in figures.items()},
+                )
+            )
+        return Answers(tuple(motions))
+
+    def row(self, finding: FoundMotion) -> dict[str, str]:
+        """Write a motion as a row of a table."""
+        return {
+            "fixed": finding.name,
+            "moving": finding.moving,
+            "translation": ", ".join(f"{value:.1f}" for value in finding.motion.translation_mm),
+            "turn (deg)": f"{finding.motion.angle_deg:.2f}",
+            "spread (mm)": f"{finding.spread_mm:.2f}",
+        }
+
+    def write(
+        self, folder: Path, names: Sequence[str], findings: Sequence[FoundMotion]
+    ) -> list[Path]:
+        """Write motions as JSON, and those of two images as ``.tfm``, which ITK opens."""
+        written = super().write(folder, names, findings)
+        for each in findings:
+            if each.moving:
+                written.append(folder / f"{each.name}_{each.moving}.tfm")
+                motion = each.motion
+                write_rigid_transform(
+                    written[-1], motion.rotation, motion.translation_mm, motion.centre_mm
+                )
+        return written
+
+    def film_name(self, built: Built[Registration], start: Situations) -> str:
+        """Name the film of a pair by both images."""
+        case = int(start["case"][0])
+        return f"{built.cases.each[case].name}_{built.cases.moving[case].name}"
+
+    def frames(self, player: Player[Registration], followed: Followed) -> list[Image.Image]:
+        """Draw both images as the guess lays them on each other."""
+        case = player.built.cases.each[int(followed.steps["case"][0])]
+        return motion_frames(player.built.task, case, followed)
+
+
+def motion_frames(task: Registration, case: AnyCase, followed: Followed) -> list[Image.Image]:
+    """Draw the fixed image, the moving one with the guess undone, and both in squares.
+
+    Edges that go on from square to square are right.
+    """
+    strides = np.full(len(followed.steps), extent_of(case) / _VIEW)
+    views = task.look(followed.steps, strides, _VIEW)
+    half = views.shape[1] // 2
+    side = np.arange(_VIEW) * _SQUARES // _VIEW
+    squares = (side[:, None] + side) % 2 == 0
+
+    def draw(step: int, level: int, colour: Colour) -> Image.Image:  # noqa: ARG001
+        fixed, moving = views[step, :half], views[step, half:]
+        both = np.where(squares, fixed, moving)
+        rows = [
+            _row(each, title, upright=task.dim == 3)
+            for each, title in ((fixed, "fixed"), (moving, "moving, undone"), (both, "both"))
+        ]
+        if half == 1:
+            return beside([row[0] for row in rows])
+        return beside([beside(row) for row in rows], below=True)
+
+    settings = task.settings
+    rungs = [
+        f"{move:g} mm or {turn:g} deg a step"
+        for move, turn in zip(settings.translations_mm, settings.rotations_deg, strict=True)
+    ]
+    return draw_frames(followed, draw, rungs, _ACTIONS[task.dim])
+
+
+def _row(views: NDArray[np.uint8], title: str, *, upright: bool) -> list[Image.Image]:
+    """Make pictures of views, the first with a title; cuts that hold the body's axis head up."""
+    shown = [view[::-1] if upright and k < 2 else view for k, view in enumerate(views)]
+    return [titled(as_picture(view), title if k == 0 else "") for k, view in enumerate(shown)]
+
+
+def _motion_of(
+    parameters: NDArray[np.floating], fixed: AnyCase, shift_mm: NDArray[np.float64] | None = None
+) -> Motion:
+    """Turn a found motion into millimetres of the patient.
+
+    Args:
+        parameters: float[3 or 6], translation (mm), then rotation (degrees), of a situation
+            as acquired.
+        fixed: the image whose middle it turns about.
+        shift_mm: float64[d], what the start has moved the moving image by.
+    """
+    centre = middle_of(fixed)
+    d = len(centre)
+    turn = rotations(parameters[None, d:])[0]
+    translation = parameters[:d].astype(np.float64)
+    return Motion(turn, translation if shift_mm is None else translation + shift_mm, centre)
+
+
+def _start_of(fixed: AnyCase, moving: AnyCase, config: Config) -> NDArray[np.float64]:
+    """Say where the middle of the moving image is taken to be, in the fixed one's coordinates."""
+    return middle_of(fixed if config.registration.start == "middle" else moving)
+
+
+def _points_of(case: AnyCase) -> NDArray[np.float64]:
+    """Give float64[2^d, d]: where the registration error is measured: corners of half the image."""
+    corners = half_of(case)
+    d = corners.shape[1]
+    return np.asarray(corners[np.array(list(np.ndindex(*[2] * d))), np.arange(d)])
+
+
+KIND: Final = RegistrationKind()

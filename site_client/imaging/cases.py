@@ -1,0 +1,43 @@
+"""Cases of two and of three dimensions by one name: their middles, corners and pixels.
+
+Positions are given as a case's landmarks are: LPS mm in volumes, mm from the middle
+of the first pixel in pictures.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from site_client.imaging.dataset import Case
+from site_client.imaging.datasets2d import PictureCase
+
+AnyCase = Case | PictureCase
+
+
+def middle_of(case: AnyCase) -> NDArray[np.float64]:
+    """Give float64[d], mm: the middle of an image."""
+    return case.picture.extent_mm / 2 if isinstance(case, PictureCase) else case.volume.centre_mm
+
+
+def first_of(case: AnyCase) -> NDArray[np.float64]:
+    """Give float64[d], mm: the first pixel of an image."""
+    return np.zeros(2) if isinstance(case, PictureCase) else np.array(case.volume.origin_mm)
+
+
+def half_of(case: AnyCase) -> NDArray[np.float64]:
+    """Give float64[2, d], mm from the middle: corners of half the image along each axis."""
+    extent = 2 * (middle_of(case) - first_of(case))
+    return np.stack([-extent / 4, extent / 4])
+
+
+def extent_of(case: AnyCase) -> float:
+    """Give the longest side of an image, mm."""
+    if isinstance(case, Case):
+        return float(case.volume.size.max() * case.volume.spacing_mm)
+    return float(case.picture.extent_mm.max())
+
+
+def pixels_of(case: AnyCase) -> NDArray[np.uint8]:
+    """Give the pixels of an image, uint8[z, y, x] or uint8[channels, y, x]."""
+    return case.volume.voxels if isinstance(case, Case) else case.picture.channels
