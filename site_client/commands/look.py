@@ -23,13 +23,22 @@ _MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]look[/]", "bad": "[red]BAD[/
 @click.command()
 @site_option
 @click.option("--plan", "plan_file", type=FILE, help="Say also whether this plan may be served.")
+@click.option(
+    "--confinement",
+    is_flag=True,
+    help="Look only at what the kernel lets this process do; for units that must not start "
+    "without it.",
+)
 @json_option
 @click.pass_context
-def check(ctx: click.Context, root: Path, plan_file: Path | None, *, as_json: bool) -> None:
+def check(
+    ctx: click.Context, root: Path, plan_file: Path | None, *, confinement: bool, as_json: bool
+) -> None:
     """Say what is ready and what is not, one fact per line, each with what to do.
 
     Inside a container it looks at what that container has, and at what the kernel lets
-    it do: `podman exec cairn-worker cairn-site check`.
+    it do: `podman exec cairn-worker cairn-site check`. The units of deploy/systemd run it
+    before they start: `journalctl --unit cairn-worker`.
 
     \b
     --json, for monitoring; fields are added and never renamed:
@@ -41,12 +50,16 @@ def check(ctx: click.Context, root: Path, plan_file: Path | None, *, as_json: bo
 
     Ends with 0 when ready, else with the code of the first bad fact.
     """  # noqa: D301 - \b is click's, and must not be an escape
-    from site_client.checks import check_site
+    from site_client.checks import check_confinement, check_site
+    from site_client.confinement import ROLE_VARIABLE, role
 
+    if confinement and role() is None:
+        raise click.UsageError(f"{ROLE_VARIABLE} has to say which one this is: worker or courier")
     facts: list[Fact] = []
     console = Console()
     plan = None if plan_file is None else read_plan(plan_file)
-    for fact in check_site(SiteFolder(root), plan):
+    site = SiteFolder(root)
+    for fact in check_confinement(site) if confinement else check_site(site, plan):
         facts.append(fact)
         if not as_json:
             console.print(f"{_MARKS[fact.level]:>14} {fact.name}: ", end="")
