@@ -1,4 +1,4 @@
-"""What Flower's programs write into their logs that whoever runs the aggregator should see.
+"""Troubles in the logs of Flower's programs that whoever runs the aggregator should see.
 
 Their warnings and errors, a line each; all else stays in the files. Reads only.
 """

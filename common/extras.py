@@ -1,4 +1,4 @@
-"""What is installed here: the version, and which extra brings a module that is not here.
+"""The installed release: its version, and which extra brings a module that is not here.
 
 A site's courier needs no torch, and a hospital that audits needs neither role. So the
 programs are installed with extras, and a command that lacks one says which, with the line
@@ -128,7 +128,7 @@ def _installed() -> Distribution | None:
 
 
 def _belongs(module: str, brought: str) -> bool:
-    """Whether a module is the one that is brought, lies in it, or is the package around it."""
+    """Tell whether a module is the one that is brought, lies in it, or is the package around it."""
     return module == brought or module.startswith(f"{brought}.") or brought.startswith(f"{module}.")
 
 

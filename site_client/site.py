@@ -118,7 +118,7 @@ class SiteFolder:
 
     @property
     def trouble(self) -> Path:
-        """Why an order failed for this site's data, in words; only the worker's folder has it."""
+        """File of why an order failed for this site's data; only the worker's folder has it."""
         return self.worker / "trouble.json"
 
     @property

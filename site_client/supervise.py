@@ -129,7 +129,7 @@ class Child:
         return process
 
     def _hear_out(self) -> None:
-        """What it said last, before anybody says that it ended."""
+        """Hear what it said last, before anybody says that it ended."""
         if self._listener is not None:
             self._listener.join(LAST_WORDS_S)
 
