@@ -92,7 +92,14 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
             yield Fact(name, "bad", error.diagnosis, error.advice, error.exit_code)
             if name == "settings":
                 return
-    yield from confinement_facts(who, look(site.data()))
+    yield from check_confinement(site)
+
+
+def check_confinement(site: SiteFolder) -> Iterator[Fact]:
+    """What the kernel lets this process do, and nothing else."""
+    who = role()
+    other = site.courier if who == "worker" else site.worker
+    yield from confinement_facts(who, look(site.data(), other=other))
 
 
 def _settings(site: SiteFolder) -> Fact:
@@ -288,7 +295,7 @@ def _authority(site: SiteFolder) -> Fact:
 
 
 def _certificate(site: SiteFolder) -> Fact:
-    if not site.tls_certificate.exists():
+    if not site.has_certificate:
         return Fact("certificate", "ok", "none; this site joined by mail and needs none")
     certificate = read_certificate(site.tls_certificate)
     fact = _expiry("certificate", certificate, "ours", "Renew it: cairn-site renew")
@@ -375,7 +382,7 @@ def _admission(site: SiteFolder) -> Fact:
     """Ask, as the courier would, whether the desk knows this site and did not revoke it."""
     if site.settings().enrolment is None:
         return Fact("admission", "ok", "not asked: this site joined by mail")
-    if not site.tls_certificate.exists():
+    if not site.has_certificate:
         advice = "The coordinator has to admit it: cairn-aggregator admit"
         return Fact("admission", "warning", "this site waits", advice)
     from site_client.enrol import list_peers

@@ -173,7 +173,7 @@ def certificate_days(site: SiteFolder, now: datetime | None = None) -> int | Non
     Raises:
         InputDataError: the file is not one certificate.
     """
-    if not site.tls_certificate.exists():
+    if not site.has_certificate:
         return None
     return days_left(read_certificate(site.tls_certificate), now)
 

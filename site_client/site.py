@@ -137,6 +137,14 @@ class SiteFolder:
         return self.courier / "tls.crt"
 
     @property
+    def has_certificate(self) -> bool:
+        """Whether our certificate is here; False where the courier's folder is out of sight."""
+        try:
+            return self.tls_certificate.exists()
+        except PermissionError:
+            return False
+
+    @property
     def authority(self) -> Path:
         """Certificate of the federation's own authority."""
         return self.courier / "ca.crt"

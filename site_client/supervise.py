@@ -73,7 +73,8 @@ class Child:
             if now >= self._next:
                 self._process = self._start()
                 self._since = now
-                self._tell(f"started (process {self._process.pid})")
+                self._say(f"{self.name} started (process {self._process.pid})")
+                self._set(f"runs (process {self._process.pid})")
             return None
         code = self._process.poll()
         if code is None:
@@ -93,13 +94,13 @@ class Child:
     def ask_to_stop(self) -> None:
         """SIGTERM."""
         if self._process is not None and self._process.poll() is None:
+            self._set("stopping")
             self._process.terminate()
 
     def wait(self, deadline: float) -> None:
         """Wait until ``deadline`` (monotonic), then SIGKILL."""
         if self._process is None:
             return
-        self._set("stopping")
         try:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:

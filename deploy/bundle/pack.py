@@ -19,7 +19,7 @@ from deploy.bundle.sbom import sbom_file, write_sboms
 from deploy.bundle.wheels import OWN_LOCK, WHEELS, fetch, revision, sha256_of, version
 
 CHECKSUMS = "SHA256SUMS"
-SITE_FILES = ("containers", "quadlet", "nftables", "proxy", "plans", "helm")
+SITE_FILES = ("containers", "quadlet", "systemd", "nftables", "proxy", "plans", "helm")
 DOCUMENTS = ("README.md", "EGRESS.md")
 
 

@@ -32,6 +32,12 @@ _SHOWN = 5
 @click.option("--plan", "plan_file", type=FILE, help="Say also whether this plan may be served.")
 @click.option("--data", is_flag=True, help="Open every image, and say what is wrong with which.")
 @click.option("-o", "--page", type=FILE, help="With --data: write a page of every scan, too.")
+@click.option(
+    "--confinement",
+    is_flag=True,
+    help="Look only at what the kernel lets this process do; for units that must not start "
+    "without it.",
+)
 @json_option
 @click.pass_context
 def check(
@@ -41,12 +47,14 @@ def check(
     page: Path | None,
     *,
     data: bool,
+    confinement: bool,
     as_json: bool,
 ) -> None:
     """Say what is ready and what is not, one fact per line, each with what to do.
 
     Inside a container it looks at what that container has, and at what the kernel lets
-    it do: `podman exec cairn-worker cairn-site check`.
+    it do: `podman exec cairn-worker cairn-site check`. The units of deploy/systemd run it
+    before they start: `journalctl --unit cairn-worker`.
 
     With --data it opens every image as training would, and tells apart what is cut
     short, unreadable, empty, misnamed, unlabelled, a duplicate, unlike the others in
@@ -70,13 +78,21 @@ def check(
 
     Ends with 0 when ready, else with the code of the first bad fact.
     """  # noqa: D301 - \b is click's, and must not be an escape
-    from site_client.checks import check_site
+    from site_client.checks import check_confinement, check_site
+    from site_client.confinement import ROLE_VARIABLE, role
 
     if page is not None and not data:
         raise UsageError("a page needs --data", field="--page", expected="--data beside it")
+    if confinement and role() is None:
+        raise UsageError(
+            "it is not known what to look for",
+            field=ROLE_VARIABLE,
+            expected="worker or courier",
+            got="nothing",
+        )
     facts: list[Fact] = []
     site, plan = SiteFolder(root), None if plan_file is None else read_plan(plan_file)
-    for fact in check_site(site, plan):
+    for fact in check_confinement(site) if confinement else check_site(site, plan):
         facts.append(fact)
         if not as_json:
             _tell_fact(fact)
