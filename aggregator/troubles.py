@@ -43,7 +43,7 @@ class Troubles:
             match = _TROUBLE.match(_COLOURS.sub("", line))
             if match is None or match[2].startswith(_EXPECTED):
                 continue
-            told = f"{match[1]} {match[2]}"
-            if told != self._last:
-                self._last = told
-                yield told
+            line_shown = f"{match[1]} {match[2]}"
+            if line_shown != self._last:
+                self._last = line_shown
+                yield line_shown

@@ -112,12 +112,12 @@ class Child:
 
     def _start(self) -> subprocess.Popen[bytes]:
         # Only this process speaks to systemd: it alone knows when both run.
-        own = {name: value for name, value in os.environ.items() if name != VARIABLE}
+        environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
         if self._hear is None:
-            return subprocess.Popen(self._command, env=own)
+            return subprocess.Popen(self._command, env=environment)
         process = subprocess.Popen(
             self._command,
-            env=own | {SCREEN: "1"},
+            env=environment | {SCREEN: "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -168,14 +168,14 @@ def keep_running(children: Sequence[Child], stop: threading.Event, say: Say) -> 
     Returns:
         The exit code to end with.
     """
-    final, told = int(ExitCode.OK), False
+    final, announced = int(ExitCode.OK), False
     while not stop.is_set():
         codes = [code for code in [child.look() for child in children] if code is not None]
         if codes:
             final = codes[0]
             break
-        if not told and all(child.pid is not None for child in children):
-            told = True
+        if not announced and all(child.pid is not None for child in children):
+            announced = True
             notify(ready=True, status="worker and courier run")
         stop.wait(POLL_S)
     notify(stopping=True, status="an order in hand is finished or left for the next start")

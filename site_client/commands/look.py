@@ -147,8 +147,8 @@ def _tell_review(review: Review, page: Path | None) -> None:
     if review.inventory is not None:
         takes = ", ".join(f"{count} {what}" for what, count in review.inventory.takes)
         click.echo(shown(f"Taken: {takes}"))
-        for left in review.inventory.leaves:
-            click.echo(shown(f"Left out: {left.count} {left.what}: {left.why}"))
+        for leftover in review.inventory.leaves:
+            click.echo(shown(f"Left out: {leftover.count} {leftover.what}: {leftover.why}"))
     if page is not None:
         click.echo(f"Pictures: {page}. It shows patients: it stays at this site")
 
@@ -182,17 +182,17 @@ def status(root: Path, *, as_json: bool) -> None:
     """  # noqa: D301 - \b is click's, and must not be an escape
     from site_client.status import read_status
 
-    found = read_status(SiteFolder(root))
+    state = read_status(SiteFolder(root))
     if as_json:
-        echo_json(found.as_dict())
+        echo_json(state.as_dict())
         return
-    _tell(found)
+    _tell(state)
 
 
-def _tell(found: SiteStatus) -> None:
+def _tell(state: SiteStatus) -> None:
     """Print how a site stands, a line for each matter."""
-    last = found.last
-    click.echo(f"site      {found.site}")
+    last = state.last
+    click.echo(f"site      {state.site}")
     if last is None:
         click.echo("last      no order yet")
     else:
@@ -201,34 +201,34 @@ def _tell(found: SiteStatus) -> None:
             f"{last['meaning']}, {last['seconds']} s, {last['at']}"
         )
     click.echo(
-        f"ledger    {found.records} records, {found.refusals} refusals, "
-        f"witnessed to {found.witnessed}"
+        f"ledger    {state.records} records, {state.refusals} refusals, "
+        f"witnessed to {state.witnessed}"
     )
-    click.echo(f"out       {megabytes(found.bytes_out)}")
-    if found.budget is not None:
-        click.echo(f"budget    {found.budget.says}")
-    for item in () if found.budget is None else found.budget.spent:
+    click.echo(f"out       {megabytes(state.bytes_out)}")
+    if state.budget is not None:
+        click.echo(f"budget    {state.budget.says}")
+    for item in () if state.budget is None else state.budget.spent:
         when = "for good" if item.frees is None else f"until {item.frees:%Y-%m-%d %H:%M} UTC"
         click.echo(f"SPENT     {item.item}: orders are refused {when}")
-    click.echo(f"key       {'nothing heard yet' if found.key is None else found.key.says}")
-    if found.key is not None and found.key.trouble:
-        click.echo(f"REFUSED   {found.key.trouble}")
-    for plan in found.plans:
+    click.echo(f"key       {'nothing heard yet' if state.key is None else state.key.says}")
+    if state.key is not None and state.key.trouble:
+        click.echo(f"REFUSED   {state.key.trouble}")
+    for plan in state.plans:
         click.echo(
             f"PLAN      {plan['plan']} waits since {plan['since']} for a person: "
             f"cairn-site plans show {str(plan['fingerprint'])[:12]}"
         )
-    if found.peers is not None:
-        click.echo(f"peers     {found.peers['says']}")
-    if found.certificate_days is not None:
-        click.echo(f"ours      certificate good for {found.certificate_days} days")
-    if found.trouble is not None:
-        click.echo(f"DATA      {found.trouble.says}")
-        for problem in found.trouble.problems[:_SHOWN]:
+    if state.peers is not None:
+        click.echo(f"peers     {state.peers['says']}")
+    if state.certificate_days is not None:
+        click.echo(f"ours      certificate good for {state.certificate_days} days")
+    if state.trouble is not None:
+        click.echo(f"DATA      {state.trouble.says}")
+        for problem in state.trouble.problems[:_SHOWN]:
             click.echo(f"          {problem.says}")
-        if found.trouble.count > _SHOWN:
+        if state.trouble.count > _SHOWN:
             click.echo(
-                f"          and {found.trouble.count - _SHOWN} more: cairn-site check --data"
+                f"          and {state.trouble.count - _SHOWN} more: cairn-site check --data"
             )
-    click.echo(f"waiting   {found.waiting[0]} orders, {found.waiting[1]} replies")
-    click.echo(f"log       {found.log or 'empty'}")
+    click.echo(f"waiting   {state.waiting[0]} orders, {state.waiting[1]} replies")
+    click.echo(f"log       {state.log or 'empty'}")

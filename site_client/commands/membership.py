@@ -130,9 +130,9 @@ def _left_to_type(site: SiteFolder, *, online: bool) -> str:
         f"cairn-site up{where}": "leave it running",
     }
     width = max(map(len, lines))
-    told = [f"  {line:<{width}}   {why}" for line, why in lines.items()]
+    commands = [f"  {line:<{width}}   {why}" for line, why in lines.items()]
     return "\n".join(
-        ["Left to type:", *told, f"What is missing, at any time: cairn-site check{where}"]
+        ["Left to type:", *commands, f"What is missing, at any time: cairn-site check{where}"]
     )
 
 
