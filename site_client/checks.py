@@ -266,9 +266,10 @@ def _scans(site: SiteFolder) -> Fact:
     everywhere, anywhere = set.intersection(*names), set.union(*names)
     says = f"{len(cases)} scans, {len(everywhere)} landmarks in every one"
     if listing.unlabelled:
-        says += f"; {len(listing.unlabelled)} without landmarks are left out"
-    least = read_policy(site.policy_file).floors.images
-    if len(cases) < least:
+        first = ", ".join(name for name, _ in listing.unlabelled[:5])
+        more = " …" if len(listing.unlabelled) > 5 else ""
+        says += f"; {len(listing.unlabelled)} without landmarks are left out: {first}{more}"
+    if len(cases) < (least := _least_images(site)):
         fix = f"Add scans, or lower floors.images in {site.policy_file}"
         return Fact("images", "warning", f"{says}; nothing leaves below {least} scans", fix)
     if everywhere == anywhere:
@@ -286,6 +287,14 @@ def _scans(site: SiteFolder) -> Fact:
         f"{says}; {'; '.join(lacking[:5])}" + (" …" if len(lacking) > 5 else ""),
         "A plan can only ask for landmarks that every scan has",
     )
+
+
+def _least_images(site: SiteFolder) -> int:
+    """Read how few images nothing leaves below; an unreadable policy has a line of its own."""
+    try:
+        return read_policy(site.policy_file).floors.images
+    except InputDataError:
+        return 1
 
 
 def _authority(site: SiteFolder) -> Fact:
