@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.cli import counted
 from common.errors import InputDataError
 from common.plan import Task
 from site_client.imaging.faults import UnusableCasesError
@@ -117,7 +118,8 @@ def _tell_left_out(folder: Path, unlabelled: Sequence[str], left: int, least: in
             got=f"{left}, and {len(unlabelled)} without any",
             advice="Mark more of them: cairn-site check --data lists them",
         )
-    LOG.warning("%d images have no landmarks and are left out of %d", len(unlabelled), left)
+    without, used = counted(len(unlabelled), "image"), counted(left, "image")
+    LOG.warning("%s without landmarks left out; %s used", without, used)
 
 
 def read_cases(
