@@ -264,9 +264,9 @@ def _scans(site: SiteFolder) -> Fact:
     everywhere, anywhere = set.intersection(*names), set.union(*names)
     says = f"{len(cases)} scans, {len(everywhere)} landmarks in every one"
     if listing.unlabelled:
-        names = ", ".join(name for name, _ in listing.unlabelled[:5])
+        first = ", ".join(name for name, _ in listing.unlabelled[:5])
         more = ", …" if len(listing.unlabelled) > 5 else ""
-        says += f"; {len(listing.unlabelled)} without landmarks are left out ({names}{more})"
+        says += f"; {len(listing.unlabelled)} without landmarks are left out ({first}{more})"
     least = read_policy(site.policy_file).floors.images
     if len(cases) < least:
         fix = f"Add scans, or lower floors.images in {site.policy_file}"
