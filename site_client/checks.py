@@ -23,7 +23,7 @@ from common.crypto.certificates import (
     read_node_key,
 )
 from common.crypto.identity import read_public_key, read_signing_key
-from common.errors import CairnError, ExitCode, InputDataError, UnreachableError
+from common.errors import CairnError, ExitCode, InputDataError, UnreachableError, UsageError
 from common.ledger.layout import Layout
 from common.ledger.notes import ledger_origin
 from common.ledger.verify import verify_ledger
@@ -229,7 +229,12 @@ def review_data(
 
     Raises:
         InputDataError: not a site folder.
+        UsageError: in a courier's container, which sees no image.
     """
+    if role() == "courier":
+        raise UsageError(
+            "the courier sees no image", advice="Look at the data in the worker's container"
+        )
     from site_client.data_check.review import Review, empty_review, review_scans
     from site_client.data_check.slides import review_slides
 
@@ -267,8 +272,8 @@ def _scans(site: SiteFolder) -> Fact:
     says = f"{len(cases)} scans, {len(everywhere)} landmarks in every one"
     if listing.unlabelled:
         first = ", ".join(name for name, _ in listing.unlabelled[:5])
-        more = " …" if len(listing.unlabelled) > 5 else ""
-        says += f"; {len(listing.unlabelled)} without landmarks are left out: {first}{more}"
+        more = ", …" if len(listing.unlabelled) > 5 else ""
+        says += f"; {len(listing.unlabelled)} without landmarks are left out ({first}{more})"
     if len(cases) < (least := _least_images(site)):
         fix = f"Add scans, or lower floors.images in {site.policy_file}"
         return Fact("images", "warning", f"{says}; nothing leaves below {least} scans", fix)

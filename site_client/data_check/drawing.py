@@ -24,6 +24,7 @@ from site_client.imaging.opening import Cut, Scan
 _SCALE: Final = 2  # of the drawing: pixels of the page for each of the thumbnail's
 NEAR_MM: Final = 6.0
 _FEW: Final = 12
+_SHORT: Final = 4
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,13 @@ class Mark:
     """A landmark as the list beside the pictures has it.
 
     Attributes:
-        number: by which the pictures name it.
+        label: by which the pictures name it: a short name itself, else its number.
         name: of the landmark.
         from_mean_mm: None where it was not compared.
         tone: ``near``, ``far`` or ``outside``.
     """
 
-    number: int
+    label: str
     name: str
     from_mean_mm: float | None
     tone: str
@@ -55,7 +56,7 @@ def marks_of(scan: Scan, judgement: Judgement) -> tuple[Mark, ...]:
         tone = "far" if away is not None and away > limit else "near"
         if scan.geometry is not None and not bool(scan.geometry.contains(point)):
             tone = "outside"
-        marks.append(Mark(number, name, away, tone))
+        marks.append(Mark(name if len(name) <= _SHORT else str(number), name, away, tone))
     return tuple(marks)
 
 
@@ -121,7 +122,8 @@ def _mark(
     if not told:
         return f"<g>{title}{shape}</g>"
     shift, anchor = (6, "start") if x < width - 22 else (-6, "end")
-    text = f'<text x="{x + shift:.0f}" y="{y + 4:.0f}" text-anchor="{anchor}">{mark.number}</text>'
+    where = f'x="{x + shift:.0f}" y="{y + 4:.0f}" text-anchor="{anchor}"'
+    text = f"<text {where}>{escape(mark.label)}</text>"
     return f"<g>{title}{shape}{text}</g>"
 
 

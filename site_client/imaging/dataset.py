@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.cli import counted
 from common.errors import InputDataError
 from common.plan import Task
 from site_client.imaging.faults import UnusableCasesError
@@ -117,7 +118,8 @@ def _tell_left_out(folder: Path, unlabelled: Sequence[str], used: int, least: in
             got=f"{used}, and {len(unlabelled)} without any",
             advice="Mark more of them: cairn-site check --data lists them",
         )
-    LOG.warning("%d images have no landmarks and are left out of %d", len(unlabelled), used)
+    without, rest = counted(len(unlabelled), "image"), counted(used, "image")
+    LOG.warning("%s without landmarks left out; %s used", without, rest)
 
 
 def read_cases(

@@ -82,11 +82,18 @@ def test_a_missing_data_folder_is_bad_input(plan, tmp_path):
     assert "no data folder" in done.stderr
 
 
-def test_an_image_without_landmarks_is_named(plan, data, tmp_path):
-    (data / "case1.mrk.json").unlink()
+def test_images_without_landmarks_are_refused_by_name_where_none_has_any(plan, data, tmp_path):
+    for path in data.glob("*.mrk.json"):
+        path.unlink()
     done = train(plan, data, tmp_path / "out")
     assert done.returncode == 6
     assert "case1" in done.stderr
+
+
+def test_an_image_without_landmarks_is_left_out_and_counted(plan, data, tmp_path):
+    (data / "case1.mrk.json").unlink()
+    done = train(plan, data, tmp_path / "out")
+    assert "1 image without landmarks left out" in done.stderr
 
 
 def test_a_landmark_outside_its_image_is_named_with_its_case(plan, data, tmp_path):

@@ -13,6 +13,7 @@ from common.wire.codes import ReplyCode
 from site_client import checks
 from site_client.cli import cli
 from site_client.imaging import opening
+from site_client.imaging.landmarks import read_landmarks, write_landmarks
 from site_client.trouble import MOST_PROBLEMS, note_trouble, read_trouble
 from site_client.worker.loop import Worker
 from tests.conftest import write_case
@@ -102,6 +103,16 @@ def test_unlabelled_images_are_counted_without_opening_any(site):
     fact = {f.name: f for f in checks.check_site(site.folder)}["images"]
     assert "2 scans" in fact.says
     assert "1 without landmarks are left out" in fact.says
+
+
+def test_unlabelled_images_and_lacking_landmarks_are_told_together(site):
+    write_case(site.folder.data(), "case-3", 3)
+    (site.folder.data() / "case-2.mrk.json").unlink()
+    path = site.folder.data() / "case-1.mrk.json"
+    write_landmarks(path, {"A": read_landmarks(path)["A"]})
+    fact = {f.name: f for f in checks.check_site(site.folder)}["images"]
+    assert "case-1 lacks 1" in fact.says
+    assert "left out (case-2)" in fact.says
 
 
 def test_a_folder_that_is_gone_is_a_fault_and_no_traceback(site):

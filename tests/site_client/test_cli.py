@@ -242,14 +242,20 @@ def test_each_missing_piece_is_one_bad_line_with_its_remedy(cairn, site):
     folder.ledger_key.chmod(0o644)
     folder.policy_file.write_text("version = 1")
     folder.federation_key.unlink()
-    (folder.root.parent / "images/case-1.mrk.json").unlink()
     code, _, facts = facts_of(cairn, site)
     assert code == 6
     assert "chmod 600" in facts["ledger key"]["fix"]
     assert "records" in facts["policy"]["says"]
     assert facts["federation key"]["level"] == "warning"
     assert "never from the aggregator" in facts["federation key"]["fix"]
-    assert "case-1" in facts["images"]["says"]
+
+
+def test_an_image_without_landmarks_is_named_and_left_out(cairn, site):
+    (site.folder.root.parent / "images/case-1.mrk.json").unlink()
+    fact = facts_of(cairn, site)[2]["images"]
+    assert fact["level"] == "warning"
+    assert "2 scans" in fact["says"]
+    assert "1 without landmarks are left out (case-1)" in fact["says"]
 
 
 def test_scans_that_lack_a_landmark_are_counted(cairn, site):

@@ -29,7 +29,7 @@ def test_an_unlabelled_image_is_left_out_and_how_many_is_told(folder, caplog):
     with caplog.at_level(logging.WARNING, "cairn.imaging"):
         cases = load_cases(folder, TASK)
     assert [case.name for case in cases] == ["case-0", "case-2", "case-3"]
-    assert "1 images have no landmarks and are left out of 3" in caplog.text
+    assert "1 image without landmarks left out; 3 images used" in caplog.text
     assert [name for name, _, _ in find_cases(folder)] == ["case-0", "case-2", "case-3"]
     assert [name for name, _ in list_folder(folder).unlabelled] == ["case-1"]
 
