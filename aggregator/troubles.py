@@ -1,4 +1,4 @@
-"""What Flower's programs write into their logs that whoever runs the aggregator should see.
+"""Troubles in the logs of Flower's programs that whoever runs the aggregator should see.
 
 Their warnings and errors, a line each; all else stays in the files. Reads only.
 """
@@ -43,7 +43,7 @@ class Troubles:
             match = _TROUBLE.match(_COLOURS.sub("", line))
             if match is None or match[2].startswith(_EXPECTED):
                 continue
-            told = f"{match[1]} {match[2]}"
-            if told != self._last:
-                self._last = told
-                yield told
+            line_shown = f"{match[1]} {match[2]}"
+            if line_shown != self._last:
+                self._last = line_shown
+                yield line_shown

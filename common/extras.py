@@ -1,4 +1,4 @@
-"""What is installed here: the version, and which extra brings a module that is not here.
+"""The installed release: its version, and which extra brings a module that is not here.
 
 A site's courier needs no torch, and a hospital that audits needs neither role. So the
 programs are installed with extras, and a command that lacks one says which, with the line
@@ -44,16 +44,16 @@ class MissingExtraError(UsageError):
 
 def version() -> str:
     """Return the installed version; ``unknown`` for source files that nobody installed."""
-    found = _installed()
-    return "unknown" if found is None else found.version
+    distribution = _installed()
+    return "unknown" if distribution is None else distribution.version
 
 
 @cache
 def extras() -> dict[str, tuple[str, ...]]:
     """Return the modules that each extra brings; empty for files that nobody installed."""
-    found = _installed()
+    distribution = _installed()
     brought: dict[str, list[str]] = {}
-    for line in (found.requires or []) if found is not None else []:
+    for line in (distribution.requires or []) if distribution is not None else []:
         if (match := _REQUIREMENT.match(line)) is not None:
             name = match[1].lower().replace("_", "-").replace(".", "-")
             module = _MODULES.get(name, match[1].replace("-", "_"))
@@ -73,8 +73,8 @@ def missing_extra(module: str, program: str = "") -> MissingExtraError | None:
         for extra, modules in extras().items()
         if any(_belongs(module, brought) and not _is_here(brought) for brought in modules)
     ]
-    meant = [extra for extra in _OF_PROGRAM.get(program, ()) if extra in bringing]
-    extra = next(iter(meant or bringing), None)
+    candidates = [extra for extra in _OF_PROGRAM.get(program, ()) if extra in bringing]
+    extra = next(iter(candidates or bringing), None)
     return None if extra is None else _error(module, extra)
 
 
@@ -97,11 +97,11 @@ def install_command(extra: str, *, prefix: Path | None = None, checkout: Path | 
         prefix: the environment; this process's when omitted.
         checkout: the folder of the source files, for an editable installation.
     """
-    own = Path(sys.prefix) if prefix is None else prefix
+    environment = Path(sys.prefix) if prefix is None else prefix
     # As deploy/bundle/install.sh lays environments out: one for each role, from one archive.
-    if own.parent.name == "releases" and checkout is None:
-        return f"sh install.sh {extra} {shlex.quote(str(own.parent.parent))}"
-    pip = f"{shlex.quote(str(own / 'bin' / 'python'))} -m pip install"
+    if environment.parent.name == "releases" and checkout is None:
+        return f"sh install.sh {extra} {shlex.quote(str(environment.parent.parent))}"
+    pip = f"{shlex.quote(str(environment / 'bin' / 'python'))} -m pip install"
     if checkout is None:
         return f"{pip} '{DISTRIBUTION}[{extra}]'"
     return f"cd {shlex.quote(str(checkout))} && {pip} -e '.[{extra}]'"
@@ -109,8 +109,8 @@ def install_command(extra: str, *, prefix: Path | None = None, checkout: Path | 
 
 def checkout_folder() -> Path | None:
     """Return the folder of the source files when they are what runs (``pip install -e``)."""
-    found = _installed()
-    text = None if found is None else found.read_text("direct_url.json")
+    distribution = _installed()
+    text = None if distribution is None else distribution.read_text("direct_url.json")
     try:
         origin = json.loads(text or "{}")
     except ValueError:
@@ -128,7 +128,7 @@ def _installed() -> Distribution | None:
 
 
 def _belongs(module: str, brought: str) -> bool:
-    """Whether a module is the one that is brought, lies in it, or is the package around it."""
+    """Tell whether a module is the one that is brought, lies in it, or is the package around it."""
     return module == brought or module.startswith(f"{brought}.") or brought.startswith(f"{module}.")
 
 

@@ -1,4 +1,4 @@
-"""What ``up`` shows of the processes it keeps: a line for each, and above them what they say.
+"""The screen of ``up``: a line for each process that it keeps, and above them what they say.
 
 A terminal gets one line per process that changes in place; everything else (a file, a
 pipe, systemd's journal) gets plain lines ``time process message``. Only this process
@@ -49,7 +49,7 @@ class Progress:
 
 
 def is_shown() -> bool:
-    """Whether somebody shows what this process writes."""
+    """Tell whether somebody shows what this process writes."""
     return os.environ.get(VARIABLE, "") == "1"
 
 
@@ -70,13 +70,13 @@ def read_progress(line: str) -> Progress | None:
 
 
 class Tenths:
-    """Which steps of progress are worth a line of their own: every tenth."""
+    """The steps of progress that are worth a line of their own: every tenth."""
 
     def __init__(self) -> None:
         self._last: dict[str, int] = {}
 
     def passed(self, progress: Progress) -> bool:
-        """Whether another tenth of ``progress.what`` is done since the last call."""
+        """Tell whether another tenth of ``progress.what`` is done since the last call."""
         last = self._last.get(progress.what, 0)
         self._last[progress.what] = progress.tenth
         return progress.tenth > last

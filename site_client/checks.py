@@ -92,7 +92,14 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
             yield Fact(name, "bad", error.diagnosis, error.advice, error.exit_code)
             if name == "settings":
                 return
-    yield from confinement_facts(who, look(site.data()))
+    yield from check_confinement(site)
+
+
+def check_confinement(site: SiteFolder) -> Iterator[Fact]:
+    """What the kernel lets this process do, and nothing else."""
+    who = role()
+    other = site.courier if who == "worker" else site.worker
+    yield from confinement_facts(who, look(site.data(), other=other))
 
 
 def _settings(site: SiteFolder) -> Fact:
@@ -259,9 +266,10 @@ def _scans(site: SiteFolder) -> Fact:
     everywhere, anywhere = set.intersection(*names), set.union(*names)
     says = f"{len(cases)} scans, {len(everywhere)} landmarks in every one"
     if listing.unlabelled:
-        says += f"; {len(listing.unlabelled)} without landmarks are left out"
-    least = read_policy(site.policy_file).floors.images
-    if len(cases) < least:
+        first = ", ".join(name for name, _ in listing.unlabelled[:5])
+        more = " …" if len(listing.unlabelled) > 5 else ""
+        says += f"; {len(listing.unlabelled)} without landmarks are left out: {first}{more}"
+    if len(cases) < (least := _least_images(site)):
         fix = f"Add scans, or lower floors.images in {site.policy_file}"
         return Fact("images", "warning", f"{says}; nothing leaves below {least} scans", fix)
     if everywhere == anywhere:
@@ -281,6 +289,14 @@ def _scans(site: SiteFolder) -> Fact:
     )
 
 
+def _least_images(site: SiteFolder) -> int:
+    """Read how few images nothing leaves below; an unreadable policy has a line of its own."""
+    try:
+        return read_policy(site.policy_file).floors.images
+    except InputDataError:
+        return 1
+
+
 def _authority(site: SiteFolder) -> Fact:
     certificate = read_certificate(site.authority)
     says = f"fingerprint {certificate_fingerprint(certificate)[:16]}…"
@@ -288,7 +304,7 @@ def _authority(site: SiteFolder) -> Fact:
 
 
 def _certificate(site: SiteFolder) -> Fact:
-    if not site.tls_certificate.exists():
+    if not site.has_certificate:
         return Fact("certificate", "ok", "none; this site joined by mail and needs none")
     certificate = read_certificate(site.tls_certificate)
     fact = _expiry("certificate", certificate, "ours", "Renew it: cairn-site renew")
@@ -375,7 +391,7 @@ def _admission(site: SiteFolder) -> Fact:
     """Ask, as the courier would, whether the desk knows this site and did not revoke it."""
     if site.settings().enrolment is None:
         return Fact("admission", "ok", "not asked: this site joined by mail")
-    if not site.tls_certificate.exists():
+    if not site.has_certificate:
         advice = "The coordinator has to admit it: cairn-aggregator admit"
         return Fact("admission", "warning", "this site waits", advice)
     from site_client.enrol import list_peers

@@ -1,8 +1,9 @@
 """A look whether worker and courier are really separated, here, in this process.
 
 Asks the kernel and believes no configuration: what a process cannot do is what
-confines it. Run it inside the container (``podman exec``); outside of one the two
-processes are kept apart by their programs alone, which is said and not hidden.
+confines it. Run it inside the container (``podman exec``), or in the unit of
+deploy/systemd, which does so before it starts; outside of both the two processes are
+kept apart by their programs alone, which is said and not hidden.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Confinement:
         interfaces: network interfaces that are up, loopback aside.
         routes: whether there is a route to anywhere.
         writable_data: whether the data folder can be written, or None if it is absent.
+        other_half: whether the folder of the site's other process is here.
     """
 
     uid: int
@@ -47,21 +49,28 @@ class Confinement:
     interfaces: tuple[str, ...]
     routes: bool
     writable_data: bool | None
+    other_half: bool = False
 
 
 def role() -> Role | None:
-    """The container that this is, as its image says; None outside of one."""
+    """Say which of the two this is, as its image or unit says; None outside of both."""
     value = os.environ.get(ROLE_VARIABLE, "")
     return value if value in ("worker", "courier") else None  # type: ignore[return-value]
 
 
-def look(data: Path, proc: Path = Path("/proc"), net: Path = Path("/sys/class/net")) -> Confinement:
+def look(
+    data: Path,
+    proc: Path = Path("/proc"),
+    net: Path = Path("/sys/class/net"),
+    other: Path | None = None,
+) -> Confinement:
     """Read it.
 
     Args:
         data: the site's data folder.
         proc: where the kernel tells of processes; another place in tests.
         net: where it tells of network interfaces; another place in tests.
+        other: the folder of the site's other process.
     """
     status = dict(
         line.split(":\t", 1)
@@ -74,20 +83,22 @@ def look(data: Path, proc: Path = Path("/proc"), net: Path = Path("/sys/class/ne
         no_new_privileges=status.get("NoNewPrivs") == "1",
         seccomp=status.get("Seccomp", "0") != "0",
         read_only_root=bool(os.statvfs("/").f_flag & os.ST_RDONLY),
-        interfaces=tuple(sorted(_up(net))),
+        interfaces=tuple(sorted(_up(proc, net))),
         routes=_has_routes(proc),
-        writable_data=os.access(data, os.W_OK) if data.exists() else None,
+        writable_data=os.access(data, os.W_OK) if _is_there(data) else None,
+        other_half=other is not None and _is_there(other),
     )
 
 
 def confinement_facts(who: Role | None, found: Confinement) -> Iterator[Fact]:
-    """The facts of a container, or the one fact that there is none."""
+    """The facts of a container or unit, or the one fact that there is none."""
     if who is None:
         yield Fact(
             "confinement",
             "warning",
             "worker and courier are two ordinary processes of this machine",
-            "Their programs keep them apart; containers make the kernel do it: deploy/README.md",
+            "Their programs keep them apart; containers, or the units of deploy/systemd, make "
+            "the kernel do it: deploy/README.md",
         )
         return
     yield _fact(
@@ -104,6 +115,9 @@ def confinement_facts(who: Role | None, found: Confinement) -> Iterator[Fact]:
     )
     yield _network(who, found)
     yield _images(who, found)
+    other = "courier" if who == "worker" else "worker"
+    says = f"the {other}'s folder is {'HERE' if found.other_half else 'absent'}"
+    yield _fact("other half", ok=not found.other_half, says=says)
 
 
 def _network(who: Role, found: Confinement) -> Fact:
@@ -112,7 +126,9 @@ def _network(who: Role, found: Confinement) -> Fact:
         return _fact(
             "network", ok=not found.interfaces and not found.routes, says=f"{reach}; none is wanted"
         )
-    return _fact("network", ok=bool(found.interfaces), says=f"{reach}; firewall: see nftables")
+    return _fact(
+        "network", ok=bool(found.interfaces), says=f"{reach}; what it may reach: deploy/README.md"
+    )
 
 
 def _images(who: Role, found: Confinement) -> Fact:
@@ -132,16 +148,36 @@ def _fact(name: str, *, ok: bool, says: str) -> Fact:
     return Fact(name, level, says, _ADVICE, ExitCode.VERIFICATION_FAILED)
 
 
-def _up(net: Path) -> Iterator[str]:
-    if not net.is_dir():
-        return
-    for interface in net.iterdir():
-        try:
-            flags = int((interface / "flags").read_text(encoding="ascii"), 16)
-        except (OSError, ValueError):
-            continue
-        if flags & _IFF_UP and interface.name not in _HARMLESS:
-            yield interface.name
+def _is_there(folder: Path) -> bool:
+    """Whether a folder is in sight; one that may not even be looked for is not."""
+    try:
+        return folder.exists()
+    except PermissionError:
+        return False
+
+
+def _up(proc: Path, net: Path) -> Iterator[str]:
+    """Interfaces that are up, of those that this process's own network has.
+
+    ``net`` may show another network: it is the one of whoever mounted it, e.g. the
+    machine's in a unit of an older systemd. What it does not know counts as up.
+    """
+    table = proc / "self" / "net" / "dev"
+    if table.exists():
+        lines = table.read_text(encoding="ascii").splitlines()
+        own = [line.partition(":")[0].strip() for line in lines if ":" in line]
+    else:
+        own = [interface.name for interface in net.iterdir()] if net.is_dir() else []
+    for name in own:
+        if name not in _HARMLESS and _is_up(net / name / "flags"):
+            yield name
+
+
+def _is_up(flags: Path) -> bool:
+    try:
+        return bool(int(flags.read_text(encoding="ascii"), 16) & _IFF_UP)
+    except (OSError, ValueError):
+        return True
 
 
 def _has_routes(proc: Path) -> bool:

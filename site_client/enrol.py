@@ -141,9 +141,9 @@ def renew_if_due(site: SiteFolder, now: datetime | None = None) -> int | None:
     Raises:
         CairnError: as ``renew_certificate``.
     """
-    left = certificate_days(site, now)
-    if left is None or left >= RENEW_BELOW_DAYS:
-        return left
+    days = certificate_days(site, now)
+    if days is None or days >= RENEW_BELOW_DAYS:
+        return days
     return renew_certificate(site)
 
 
@@ -159,9 +159,9 @@ def keep_renewed(site: SiteFolder, stop: Event, say: Callable[[str], None]) -> N
     while not stop.is_set():
         try:
             before = certificate_days(site)
-            left = renew_if_due(site)
-            if left is not None and left != before:
-                say(f"certificate renewed; good for {left} days")
+            days = renew_if_due(site)
+            if days is not None and days != before:
+                say(f"certificate renewed; good for {days} days")
         except CairnError as error:
             say(f"certificate not renewed: {error}")
         stop.wait(LOOK_S)
@@ -173,7 +173,7 @@ def certificate_days(site: SiteFolder, now: datetime | None = None) -> int | Non
     Raises:
         InputDataError: the file is not one certificate.
     """
-    if not site.tls_certificate.exists():
+    if not site.has_certificate:
         return None
     return days_left(read_certificate(site.tls_certificate), now)
 

@@ -78,8 +78,8 @@ def check_invite(invite: Invite) -> PublicKey:
         VerificationError: the certificate is not the one the digest names.
         InputDataError: no certificate, or no key.
     """
-    found = certificate_fingerprint(parse_certificate(invite.ca_certificate.encode("utf-8")))
-    if found != invite.ca_sha256:
+    digest = certificate_fingerprint(parse_certificate(invite.ca_certificate.encode("utf-8")))
+    if digest != invite.ca_sha256:
         raise VerificationError(
             "the invite contradicts itself",
             field="ca_certificate",
@@ -158,13 +158,13 @@ def join_again(invite: Invite, site: SiteFolder, data: Path, images: int | None 
         InputDataError: another folder of images than before.
         VerificationError: the invite contradicts itself, or names another authority.
     """
-    witness, known = check_invite(invite), site.settings()
-    if (known.federation, known.site) != (invite.federation, invite.site):
+    witness, settings = check_invite(invite), site.settings()
+    if (settings.federation, settings.site) != (invite.federation, invite.site):
         raise RefusedError(
             "this folder is another site's",
             field=str(site.settings_file),
             expected=f"{invite.site} of {invite.federation}",
-            got=f"{known.site} of {known.federation}",
+            got=f"{settings.site} of {settings.federation}",
             advice="Choose another --site-dir",
         )
     if site.data() != data.resolve():
@@ -178,7 +178,7 @@ def join_again(invite: Invite, site: SiteFolder, data: Path, images: int | None 
     _trust(site, invite, witness)
     ledger_key = _make_keys_and_request(site, invite, data, images)
     now = _settings(invite, site, data)
-    if known.model_copy(update={"data": now.data}) != now:
+    if settings.model_copy(update={"data": now.data}) != now:
         write_atomically(site.settings_file, _settings_text(now))
     return _joined(site, invite, witness, ledger_key)
 

@@ -39,12 +39,12 @@ def probe(address: str, authority: str) -> float | None:
             secure.sendall(f"GET /health HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
             return _ahead(secure)
     except ssl.SSLError as error:
-        found = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
+        reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
         raise VerificationError(
             "the server is not the federation's",
             field=address,
             expected="a valid certificate by the federation's own authority",
-            got=found or (error.reason or type(error).__name__).lower().replace("_", " "),
+            got=reason or (error.reason or type(error).__name__).lower().replace("_", " "),
             advice="Compare the authority's fingerprint with the coordinator by telephone",
         ) from error
     except (OSError, OverflowError) as error:
@@ -72,8 +72,8 @@ def _ahead(connection: ssl.SSLSocket) -> float | None:
         if name.strip().lower() == b"date":
             try:
                 # The header counts whole seconds: on average half of one has passed.
-                told = parsedate_to_datetime(value.decode("ascii")).timestamp() + 0.5
-                return time.time() - told
+                their_time = parsedate_to_datetime(value.decode("ascii")).timestamp() + 0.5
+                return time.time() - their_time
             except ValueError:
                 return None
     return None

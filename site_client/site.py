@@ -118,7 +118,7 @@ class SiteFolder:
 
     @property
     def trouble(self) -> Path:
-        """Why an order failed for this site's data, in words; only the worker's folder has it."""
+        """File of why an order failed for this site's data; only the worker's folder has it."""
         return self.worker / "trouble.json"
 
     @property
@@ -135,6 +135,14 @@ class SiteFolder:
     def tls_certificate(self) -> Path:
         """Our certificate for the enrolment desk; renewed in place, always for the same key."""
         return self.courier / "tls.crt"
+
+    @property
+    def has_certificate(self) -> bool:
+        """Whether our certificate is here; False where the courier's folder is out of sight."""
+        try:
+            return self.tls_certificate.exists()
+        except PermissionError:
+            return False
 
     @property
     def authority(self) -> Path:

@@ -73,7 +73,8 @@ class Child:
             if now >= self._next:
                 self._process = self._start()
                 self._since = now
-                self._tell(f"started (process {self._process.pid})")
+                self._say(f"{self.name} started (process {self._process.pid})")
+                self._set(f"runs (process {self._process.pid})")
             return None
         code = self._process.poll()
         if code is None:
@@ -93,13 +94,13 @@ class Child:
     def ask_to_stop(self) -> None:
         """SIGTERM."""
         if self._process is not None and self._process.poll() is None:
+            self._set("stopping")
             self._process.terminate()
 
     def wait(self, deadline: float) -> None:
         """Wait until ``deadline`` (monotonic), then SIGKILL."""
         if self._process is None:
             return
-        self._set("stopping")
         try:
             self._process.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
@@ -111,12 +112,12 @@ class Child:
 
     def _start(self) -> subprocess.Popen[bytes]:
         # Only this process speaks to systemd: it alone knows when both run.
-        own = {name: value for name, value in os.environ.items() if name != VARIABLE}
+        environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
         if self._hear is None:
-            return subprocess.Popen(self._command, env=own)
+            return subprocess.Popen(self._command, env=environment)
         process = subprocess.Popen(
             self._command,
-            env=own | {SCREEN: "1"},
+            env=environment | {SCREEN: "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -128,7 +129,7 @@ class Child:
         return process
 
     def _hear_out(self) -> None:
-        """What it said last, before anybody says that it ended."""
+        """Hear what it said last, before anybody says that it ended."""
         if self._listener is not None:
             self._listener.join(LAST_WORDS_S)
 
@@ -167,14 +168,14 @@ def keep_running(children: Sequence[Child], stop: threading.Event, say: Say) -> 
     Returns:
         The exit code to end with.
     """
-    final, told = int(ExitCode.OK), False
+    final, announced = int(ExitCode.OK), False
     while not stop.is_set():
         codes = [code for code in [child.look() for child in children] if code is not None]
         if codes:
             final = codes[0]
             break
-        if not told and all(child.pid is not None for child in children):
-            told = True
+        if not announced and all(child.pid is not None for child in children):
+            announced = True
             notify(ready=True, status="worker and courier run")
         stop.wait(POLL_S)
     notify(stopping=True, status="an order in hand is finished or left for the next start")

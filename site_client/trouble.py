@@ -1,4 +1,4 @@
-"""Why an order failed for this site's data, in words, for the people of this site.
+"""Reasons why an order failed for this site's data, in words, for the people of this site.
 
 What leaves is a number (``ReplyCode.BAD_DATA``). The words go into a note in the
 worker's folder, which neither the courier nor an auditor gets, and from there to
@@ -74,7 +74,7 @@ class Trouble:
 
 
 def problems_of(error: InputDataError) -> tuple[Problem, ...]:
-    """What an error says is wrong, item by item."""
+    """List what an error says is wrong, item by item."""
     return tuple(Problem(one.field, one.diagnosis[:_LONGEST], one.advice) for one in each_of(error))
 
 
@@ -117,7 +117,7 @@ def read_trouble(site: SiteFolder) -> Trouble | None:
 
 
 def trouble_fact(site: SiteFolder) -> Fact:
-    """Whether an order failed for this site's data, and why, for ``cairn-site check``."""
+    """Say whether an order failed for this site's data, and why, for ``cairn-site check``."""
     trouble = read_trouble(site)
     if trouble is None:
         return Fact("data", "ok", "no order failed for the data here")

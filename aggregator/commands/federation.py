@@ -214,10 +214,10 @@ def _ask_to_revoke(desk: Desk, site: str) -> None:
     line = next((line for line in desk.sites() if line.name == site), None)
     if line is None or line.state == "revoked":
         return  # the desk says what is wrong with it
-    told = (
+    question = (
         f"fingerprint of its ledger key {line.ledger_sha256}" if line.ledger_sha256 else "no keys"
     )
-    click.echo(f"{site}: {line.state}, {told}")
+    click.echo(f"{site}: {line.state}, {question}")
     for follows in _REVOKED if line.state == "admitted" else _WITHDRAWN:
         click.echo(f"  - {follows}")
     if not click.confirm(f"Revoke {site}?"):

@@ -66,7 +66,7 @@ def _serve(
         names = ", ".join(folder.admitted()) or "none admitted yet"
         say(f"Aggregator {settings.name} ready at {settings.address}; sites: {names}")
         for what, (host, port) in settings.listeners().items():
-            say(f"  {what:<12} {host}:{port}")
+            say(f"listens for {what} at {host}:{port}")
         service.watch(stop, screen.say)
         say("stopping")
     finally:

@@ -32,9 +32,9 @@ def lock() -> None:
 @cli.command()
 def wheels() -> None:
     """Fetch the wheels that the locks name into build/wheels, and build Cairn's own."""
-    found = fetch()
-    size = sum(path.stat().st_size for path in found) / 1e6
-    click.echo(f"{len(found)} wheels, {size:.0f} MB, in {found[0].parent}")
+    fetched = fetch()
+    size = sum(path.stat().st_size for path in fetched) / 1e6
+    click.echo(f"{len(fetched)} wheels, {size:.0f} MB, in {fetched[0].parent}")
 
 
 @cli.command()

@@ -35,8 +35,13 @@ def build_images(
         InternalError: the engine failed; it has said why.
     """
     fetch()
-    own = read_lock(WHEELS / OWN_LOCK)[0].sha256
-    told = {"BASE": base, "VERSION": version(), "REVISION": revision(), "CAIRN_SHA256": own}
+    wheel_sha256 = read_lock(WHEELS / OWN_LOCK)[0].sha256
+    arguments = {
+        "BASE": base,
+        "VERSION": version(),
+        "REVISION": revision(),
+        "CAIRN_SHA256": wheel_sha256,
+    }
     names = []
     for role in roles:
         name = image_name(role, tag)
@@ -44,7 +49,7 @@ def build_images(
         if engine == "podman":
             # The OCI format has no place for a health check.
             command += ["--format", "docker", "--ignorefile", str(IGNORE)]
-        for key, value in told.items():
+        for key, value in arguments.items():
             command += ["--build-arg", f"{key}={value}"]
         done = subprocess.run([*command, *options, str(ROOT)], check=False)
         if done.returncode:

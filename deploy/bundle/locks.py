@@ -73,12 +73,12 @@ def read_lock(path: Path) -> list[Pin]:
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     pins = []
     for first, second in zip(lines[::2], lines[1::2], strict=False):
-        found = _ENTRY.match(f"{first}\n{second}")
-        if found is None:
+        entry = _ENTRY.match(f"{first}\n{second}")
+        if entry is None:
             raise InputDataError(
                 "not a lock", field=path.name, expected="name==version and one --hash", got=first
             )
-        pins.append(Pin(found["name"], found["version"], found["sha256"]))
+        pins.append(Pin(entry["name"], entry["version"], entry["sha256"]))
     if not pins or len(lines) != 2 * len(pins):
         raise InputDataError("not a lock", field=path.name, expected="pins", got="a loose line")
     return pins
@@ -179,10 +179,13 @@ def make_locks() -> list[Path]:
         pins = resolve([f".[{role}]"], CONSTRAINTS)
         for pin in pins:
             # A local part (+cpu) says how it was built; the constraint names the release.
-            wanted = constraints.get(pin.name)
-            if wanted is not None and wanted != pin.version.partition("+")[0]:
+            constraint = constraints.get(pin.name)
+            if constraint is not None and constraint != pin.version.partition("+")[0]:
                 raise VerificationError(
-                    "pip chose another version", field=pin.name, expected=wanted, got=pin.version
+                    "pip chose another version",
+                    field=pin.name,
+                    expected=constraint,
+                    got=pin.version,
                 )
         written.append(write_lock(role, pins))
     written.append(write_lock(TOOLS, resolve(TOOL_REQUIREMENTS, None)))

@@ -19,7 +19,7 @@ from deploy.bundle.sbom import sbom_file, write_sboms
 from deploy.bundle.wheels import OWN_LOCK, WHEELS, fetch, revision, sha256_of, version
 
 CHECKSUMS = "SHA256SUMS"
-SITE_FILES = ("containers", "quadlet", "nftables", "proxy", "plans", "helm")
+SITE_FILES = ("containers", "quadlet", "systemd", "nftables", "proxy", "plans", "helm")
 DOCUMENTS = ("README.md", "EGRESS.md")
 
 
@@ -62,10 +62,10 @@ def gather(folder: Path, roles: Sequence[str] = ROLES) -> None:
     wheels, locks, sboms = folder / "wheels", folder / "locks", folder / "sbom"
     for place in (wheels, locks, sboms):
         place.mkdir()
-    wanted = {pin.sha256 for role in roles for pin in read_lock(lock_file(role))}
-    wanted |= {pin.sha256 for pin in read_lock(WHEELS / OWN_LOCK)}
+    digests = {pin.sha256 for role in roles for pin in read_lock(lock_file(role))}
+    digests |= {pin.sha256 for pin in read_lock(WHEELS / OWN_LOCK)}
     for path in sorted(WHEELS.glob("*.whl")):
-        if sha256_of(path) in wanted:
+        if sha256_of(path) in digests:
             (wheels / path.name).hardlink_to(path)
     for role in roles:
         shutil.copy(lock_file(role), locks)

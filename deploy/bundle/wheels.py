@@ -47,10 +47,10 @@ def revision() -> str:
 def version() -> str:
     """Cairn's own version, from pyproject.toml."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    found = re.search(r'^version = "([^"]+)"$', text, re.M)
-    if found is None:
+    match = re.search(r'^version = "([^"]+)"$', text, re.M)
+    if match is None:
         raise InternalError("pyproject.toml names no version")
-    return found[1]
+    return match[1]
 
 
 def fetch(folder: Path = WHEELS) -> list[Path]:
@@ -62,15 +62,15 @@ def fetch(folder: Path = WHEELS) -> list[Path]:
     """
     check_platform()
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = {pin.sha256: pin for role in (*ROLES, TOOLS) for pin in read_lock(lock_file(role))}
+    pins = {pin.sha256: pin for role in (*ROLES, TOOLS) for pin in read_lock(lock_file(role))}
     here = _digests(folder)
-    missing = sorted(pin for digest, pin in wanted.items() if digest not in here)
+    missing = sorted(pin for digest, pin in pins.items() if digest not in here)
     for batch in batches(missing):
         _download(batch, folder)
     for digest, path in _digests(folder).items():
-        if digest not in wanted:
+        if digest not in pins:
             path.unlink()
-    absent = [pin for digest, pin in wanted.items() if digest not in _digests(folder)]
+    absent = [pin for digest, pin in pins.items() if digest not in _digests(folder)]
     if absent:
         raise VerificationError(
             "pip fetched another file than the lock names",

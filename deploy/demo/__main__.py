@@ -115,10 +115,10 @@ def told_fingerprint(said: str) -> str:
     Raises:
         InternalError: ``join`` tells none.
     """
-    found = re.search(r"ledger key\s+([0-9a-f]{64})", said)
-    if found is None:
+    match = re.search(r"ledger key\s+([0-9a-f]{64})", said)
+    if match is None:
         raise InternalError("join does not tell the ledger key's fingerprint")
-    return found[1]
+    return match[1]
 
 
 def acquaint(processes: Processes, fingerprints: Mapping[str, str]) -> None:
@@ -181,16 +181,16 @@ def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
             ),
             *("--sent", f"{site}/courier/sent.jsonl"),
         )
-        found = json.loads(text)["ledgers"][0]
+        ledger = json.loads(text)["ledgers"][0]
         verdicts.append(
             LedgerVerdict(
                 site=site,
-                records=found["records"],
-                verdict="intact" if found["passed"] else "broken",
-                bytes_out=found["bytes_out"],
-                rounds=found["rounds"],
-                receipts=found["receipts"],
-                fingerprint=found["key"]["fingerprint"],
+                records=ledger["records"],
+                verdict="intact" if ledger["passed"] else "broken",
+                bytes_out=ledger["bytes_out"],
+                rounds=ledger["rounds"],
+                receipts=ledger["receipts"],
+                fingerprint=ledger["key"]["fingerprint"],
             )
         )
     return tuple(verdicts)

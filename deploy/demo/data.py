@@ -141,13 +141,13 @@ def write_demo_data(
     for place, (name, count) in enumerate(plans):
         for subject in range(count):
             # One stream per subject: adding a site changes no other site's subjects.
-            held = name == "heldout"
-            stream = [seed, 0 if held else place + 1, subject]
+            held_out = name == "heldout"
+            stream = [seed, 0 if held_out else place + 1, subject]
             rng = np.random.Generator(np.random.PCG64(stream))
-            protocol = PROTOCOLS[(subject if held else place) % len(PROTOCOLS)]
-            stretch = (0.8, 1.3) if held else (0.95, 1.05)
-            jitter = 12.0 if held else 4.0
-            number = f"{'h' if held else place + 1}{subject + 1:02d}"
+            protocol = PROTOCOLS[(subject if held_out else place) % len(PROTOCOLS)]
+            stretch = (0.8, 1.3) if held_out else (0.95, 1.05)
+            jitter = 12.0 if held_out else 4.0
+            number = f"{'h' if held_out else place + 1}{subject + 1:02d}"
             _write_subject(folder / name, number, template, protocol, rng, stretch, jitter)
             written += 1
             if progress is not None:

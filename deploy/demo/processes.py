@@ -160,10 +160,10 @@ class Processes:
         while not self._done.wait(SAMPLE_S):
             total = 0.0
             for name, process in list(self._running.items()):
-                size, spent = usage(process.pid)
+                size, cpu_s = usage(process.pid)
                 total += size
                 self.peak_mb[name] = max(size, self.peak_mb.get(name, 0.0))
-                self.cpu_s[name] = max(spent, self.cpu_s.get(name, 0.0))
+                self.cpu_s[name] = max(cpu_s, self.cpu_s.get(name, 0.0))
             self.peak_mb["all"] = max(total, self.peak_mb.get("all", 0.0))
 
 
@@ -174,15 +174,15 @@ def usage(pid: int) -> tuple[float, float]:
         family = [parent, *parent.children(recursive=True)]
     except psutil.Error:
         return 0.0, 0.0
-    size, spent = 0, 0.0
+    size, cpu_s = 0, 0.0
     for process in family:
         try:
             size += process.memory_info().rss
             times = process.cpu_times()
-            spent += times.user + times.system
+            cpu_s += times.user + times.system
         except psutil.Error:
             continue
-    return size / 1e6, spent
+    return size / 1e6, cpu_s
 
 
 def environment() -> dict[str, str]:

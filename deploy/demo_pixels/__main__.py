@@ -49,7 +49,7 @@ from deploy.demo_pixels.data import (
     slide_name,
 )
 from deploy.demo_pixels.picture import write_picture
-from deploy.demo_pixels.summary import WHAT, Found, measure
+from deploy.demo_pixels.summary import WHAT, FederationResults, measure
 
 PLANS: Final = Path(__file__).resolve().parent.parent / "plans"
 CLUSTERS: Final = 24
@@ -94,7 +94,7 @@ def run_plan(processes: Processes, folder: Path, *words: str) -> Path:
 
 def last_round(run: Path) -> Path:
     """Return the folder of what a run's last round came to."""
-    return max((run / "rounds").iterdir(), key=lambda kept: kept.name)
+    return max((run / "rounds").iterdir(), key=lambda folder: folder.name)
 
 
 def shown(path: Path, folder: Path) -> str:
@@ -113,10 +113,10 @@ def start_codebook(processes: Processes, seed: int) -> None:
     )
 
 
-def finish_codebook(processes: Processes, folder: Path, kept: Path) -> None:
+def finish_codebook(processes: Processes, folder: Path, round_folder: Path) -> None:
     """Give it the run's keys, whole."""
     part = folder / "keys.safetensors.part"
-    part.write_bytes((kept / "keys.safetensors").read_bytes())
+    part.write_bytes((round_folder / "keys.safetensors").read_bytes())
     part.replace(folder / "keys.safetensors")
     processes.wait("codebook", 300)
 
@@ -133,7 +133,7 @@ def write_maps_plan(folder: Path, codec: bytes, book: Codebook, seed: int) -> No
     (folder / "maps.toml").write_text(tomli_w.dumps(data), encoding="utf-8")
 
 
-def name_clusters(processes: Processes, folder: Path, codec: bytes) -> Found:
+def name_clusters(processes: Processes, folder: Path, codec: bytes) -> FederationResults:
     """Name the clusters by the labels, since nobody sits at the page; maps come later."""
     scene, truth = read_scene()
     exact = judge.Exact.of_scene(scene, read_component_codec(codec.decode("utf-8")))
@@ -148,10 +148,10 @@ def name_clusters(processes: Processes, folder: Path, codec: bytes) -> Found:
     )
     labelled = Codebook.from_bytes((folder / "labelled.json").read_bytes())
     keys = KeyCounts.from_bytes((folder / "keys.safetensors").read_bytes())
-    return Found(keys, exact, labelled, kinds, np.zeros_like(truth), truth)
+    return FederationResults(keys, exact, labelled, kinds, np.zeros_like(truth), truth)
 
 
-def collect_maps(folder: Path, found: Found, run: str) -> Labels:
+def collect_maps(folder: Path, results: FederationResults, run: str) -> Labels:
     """Return the sites' maps as kinds of ground, put together; checked against exact keys.
 
     Raises:
@@ -162,12 +162,12 @@ def collect_maps(folder: Path, found: Found, run: str) -> Labels:
         home = folder / SITES[block.site] / "worker" / "maps" / run
         return home / f"{slide_name(block)}.mha"
 
-    shape = (found.truth.shape[0], found.truth.shape[1])
+    shape = (results.truth.shape[0], results.truth.shape[1])
     joined = judge.join_maps(shape, {block.name: place(block) for block in blocks(*shape)})
-    expected = found.book.groups(found.exact.keys)[found.exact.of] + np.uint8(1)
+    expected = results.book.groups(results.exact.keys)[results.exact.of] + np.uint8(1)
     if not np.array_equal(joined, expected):
         raise InternalError("a site's map is not what the codebook says of its slide")
-    numbers = np.array([0, *(CLASSES.index(name) for name in found.book.group_names)], np.uint8)
+    numbers = np.array([0, *(CLASSES.index(name) for name in results.book.group_names)], np.uint8)
     return numbers[joined]
 
 
@@ -203,28 +203,33 @@ def demo(folder: Path, seed: int | None, port: int) -> None:
         narrate("Starting a worker and a courier at each site", began)
         start_sites(processes)
         narrate("The coordinator starts the plan: sums, ranges, sketches, frequent keys", began)
-        kept = last_round(run_plan(processes, folder, "plan.toml"))
+        round_folder = last_round(run_plan(processes, folder, "plan.toml"))
         narrate("Keys become clusters, then groups", began)
-        finish_codebook(processes, folder, kept)
-        codec = (kept / "codec.json").read_bytes()
-        found = name_clusters(processes, folder, codec)
+        finish_codebook(processes, folder, round_folder)
+        codec = (round_folder / "codec.json").read_bytes()
+        results = name_clusters(processes, folder, codec)
         narrate("The codebook goes back: every site turns its slides into maps", began)
-        write_maps_plan(folder, codec, found.book, plan.seed)
+        write_maps_plan(folder, codec, results.book, plan.seed)
         approve(processes, "maps.toml")
-        documents = ("--codec", shown(kept, folder) + "/codec.json", "--codebook", "labelled.json")
+        documents = (
+            "--codec",
+            shown(round_folder, folder) + "/codec.json",
+            "--codebook",
+            "labelled.json",
+        )
         run = run_plan(processes, folder, "maps.toml", *documents)
-        found.ground[...] = collect_maps(folder, found, run.name)
+        results.ground[...] = collect_maps(folder, results, run.name)
         narrate("The auditor checks what left each site", began)
         verdicts = audit(processes)
     used = {name: round(value, 1) for name, value in sorted(processes.cpu_s.items())}
     (folder / "logs" / "processor-seconds.json").write_text(json.dumps(used, indent=2))
-    conclude(folder, plan, found, verdicts, began)
+    conclude(folder, plan, results, verdicts, began)
 
 
 def conclude(
     folder: Path,
     plan: FederationPlan,
-    found: Found,
+    results: FederationResults,
     verdicts: tuple[LedgerVerdict, ...],
     began: float,
 ) -> None:
@@ -233,16 +238,22 @@ def conclude(
     Raises:
         InternalError: a ledger is not intact.
     """
-    summary = measure(plan, found, verdicts)
+    summary = measure(plan, results, verdicts)
     points = np.load(folder / "points.npy", allow_pickle=False)
-    kinds = found.kinds[found.book.lookup(found.keys.keys)]
+    kinds = results.kinds[results.book.lookup(results.keys.keys)]
     caption = (
-        f"Indian Pines (AVIRIS), three sites a, b, c; {found.keys.keys.size} keys of at least "
+        f"Indian Pines (AVIRIS), three sites a, b, c; {results.keys.keys.size} keys of at least "
         f"{plan.pixels.key_pixels} pixels at {plan.pixels.key_sites} sites left them. "
         f"Clusters were named by the commonest label. Remote sensing, not tissue."
     )
     write_picture(
-        folder / "map.png", points, found.keys.counts, kinds, found.ground, found.truth, caption
+        folder / "map.png",
+        points,
+        results.keys.counts,
+        kinds,
+        results.ground,
+        results.truth,
+        caption,
     )
     summary["seconds"] = round(time.monotonic() - began, 1)
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")

@@ -54,11 +54,11 @@ class Exact:
         np.add.at(counts, (of.ravel(), owner), 1)
         return cls(keys, counts, of.reshape(scene.shape[:2]).astype(np.int64))
 
-    def passing(self, asked: Pixels) -> NDArray[np.bool_]:
+    def passing(self, section: Pixels) -> NDArray[np.bool_]:
         """Mark the keys that a plan lets be named, were counts exact; bool[n]."""
-        present = np.count_nonzero(self.counts >= asked.presence_floor, axis=1)
-        frequent = self.counts.sum(axis=1) >= asked.key_pixels
-        return np.asarray(frequent & (present >= asked.key_sites), np.bool_)
+        present = np.count_nonzero(self.counts >= section.presence_floor, axis=1)
+        frequent = self.counts.sum(axis=1) >= section.key_pixels
+        return np.asarray(frequent & (present >= section.key_sites), np.bool_)
 
 
 def site_of(shape: tuple[int, ...]) -> I64:
@@ -90,7 +90,7 @@ class Recovery:
     largest_error: int
 
 
-def judge_recovery(exact: Exact, released: KeyCounts, asked: Pixels) -> Recovery:
+def judge_recovery(exact: Exact, released: KeyCounts, section: Pixels) -> Recovery:
     """Compare what was named with what exact counting would name.
 
     Raises:
@@ -100,14 +100,14 @@ def judge_recovery(exact: Exact, released: KeyCounts, asked: Pixels) -> Recovery
     place = np.minimum(place, exact.keys.size - 1)
     if not np.array_equal(exact.keys[place], released.keys):
         raise InternalError("a key was named that no pixel of the scene has")
-    passing = exact.passing(asked)
+    passing = exact.passing(section)
     totals = exact.counts.sum(axis=1)
-    found = int(np.count_nonzero(passing[place]))
+    recovered = int(np.count_nonzero(passing[place]))
     return Recovery(
         keys=int(released.keys.size),
         passing=int(np.count_nonzero(passing)),
-        recall=found / max(1, int(np.count_nonzero(passing))),
-        wrong=int(released.keys.size) - found,
+        recall=recovered / max(1, int(np.count_nonzero(passing))),
+        wrong=int(released.keys.size) - recovered,
         coverage=float(totals[place].sum() / totals.sum()),
         largest_error=int(np.abs(released.counts - totals[place]).max()),
     )
@@ -132,8 +132,8 @@ def majority(clusters: I64, truth: Labels, count: int, where: NDArray[np.bool_])
         smallest number.
     """
     votes = np.zeros((count, len(CLASSES)), np.int64)
-    known = where & (truth != UNLABELLED)
-    np.add.at(votes, (clusters[known], truth[known]), 1)
+    labelled = where & (truth != UNLABELLED)
+    np.add.at(votes, (clusters[labelled], truth[labelled]), 1)
     return np.asarray(votes.argmax(axis=1), np.int64)
 
 
@@ -147,8 +147,8 @@ def group_words(kinds: I64) -> list[str]:
 
 def agreement(kinds: I64, truth: Labels, where: NDArray[np.bool_]) -> float:
     """Share of the labelled pixels among ``where`` whose kind is right."""
-    known = where & (truth != UNLABELLED)
-    return float(np.mean(kinds[known] == truth[known]))
+    labelled = where & (truth != UNLABELLED)
+    return float(np.mean(kinds[labelled] == truth[labelled]))
 
 
 def join_maps(shape: tuple[int, int], maps: dict[str, Path]) -> NDArray[np.uint8]:

@@ -32,7 +32,7 @@ def write_picture(
     points: NDArray[np.float32],
     counts: NDArray[np.int64],
     kinds: NDArray[np.int64],
-    found: Labels,
+    maps: Labels,
     truth: Labels,
     caption: str,
 ) -> None:
@@ -43,7 +43,7 @@ def write_picture(
         points: float32[n, 2], released keys in the plane.
         counts: int64[n], their pixels.
         kinds: int64[n], the kind of ground that each was named.
-        found: kind of every pixel by the sites' maps.
+        maps: kind of every pixel by the sites' maps.
         truth: what it is; 0 where nobody labelled it.
         caption: one line below.
     """
@@ -51,7 +51,7 @@ def write_picture(
         figure = Figure(figsize=(17.0, 6.6), dpi=_DPI, facecolor="white")
         left, middle, right = figure.subplots(1, 3, gridspec_kw={"width_ratios": [1.05, 1, 1]})
         _plane(left, points, counts, kinds)
-        _ground(middle, found, "The federation's map, put together from three sites")
+        _ground(middle, maps, "The federation's map, put together from three sites")
         _ground(right, truth, "Ground truth (grey: nobody labelled it)")
         used = sorted(set(np.unique(truth).tolist()) | set(np.unique(kinds).tolist()))
         figure.legend(

@@ -24,7 +24,7 @@ NAMED_BY: Final = (
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class FederationResults:
     """The results of the federation, read from where its parties keep them.
 
     Attributes:
@@ -45,19 +45,19 @@ class Found:
 
 
 def measure(
-    plan: FederationPlan, found: Found, verdicts: tuple[LedgerVerdict, ...]
+    plan: FederationPlan, results: FederationResults, verdicts: tuple[LedgerVerdict, ...]
 ) -> dict[str, object]:
     """Return the summary's figures."""
-    clusters = judge.clusters_of(found.exact, found.book)
-    recovery = judge.judge_recovery(found.exact, found.keys, plan.pixels)
-    owner, truth = judge.site_of(found.truth.shape), found.truth
+    clusters = judge.clusters_of(results.exact, results.book)
+    recovery = judge.judge_recovery(results.exact, results.keys, plan.pixels)
+    owner, truth = judge.site_of(results.truth.shape), results.truth
     everywhere = np.ones(truth.shape, np.bool_)
     alone = {}
     for number, site in enumerate(SITES):
-        own = owner == number
-        kinds = judge.majority(clusters, truth, found.book.cluster_count, own)
-        alone[site] = round(judge.agreement(kinds[clusters], truth, ~own), 4)
-    known = truth[truth != 0]
+        at_site = owner == number
+        kinds = judge.majority(clusters, truth, results.book.cluster_count, at_site)
+        alone[site] = round(judge.agreement(kinds[clusters], truth, ~at_site), 4)
+    labelled = truth[truth != 0]
     return {
         "data": WHAT,
         "coverage": round(recovery.coverage, 4),
@@ -66,18 +66,18 @@ def measure(
             "released": recovery.keys,
             "allowed_by_exact_counts": recovery.passing,
             "released_but_not_allowed": recovery.wrong,
-            "in_the_scene": int(found.exact.keys.size),
+            "in_the_scene": int(results.exact.keys.size),
             "largest_error_pixels": recovery.largest_error,
         },
         "clusters": {
-            "count": found.book.cluster_count,
+            "count": results.book.cluster_count,
             "named_by": NAMED_BY,
-            "purity": round(judge.agreement(found.kinds[clusters], truth, everywhere), 4),
+            "purity": round(judge.agreement(results.kinds[clusters], truth, everywhere), 4),
             "maps_agree_with_labels": round(
-                judge.agreement(found.ground.astype(np.int64), truth, everywhere), 4
+                judge.agreement(results.ground.astype(np.int64), truth, everywhere), 4
             ),
-            "largest_kind_alone": round(float(np.bincount(known).max() / known.size), 4),
-            "kinds_named": len(found.book.group_names),
+            "largest_kind_alone": round(float(np.bincount(labelled).max() / labelled.size), 4),
+            "kinds_named": len(results.book.group_names),
             "named_by_one_site_right_at_the_others": alone,
         },
         "bytes_out": {verdict.site: verdict.bytes_out for verdict in verdicts},

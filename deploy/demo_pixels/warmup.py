@@ -35,8 +35,8 @@ def main() -> None:
         codec = PixelCodec.fit(projection, component_ranges(slide, projection), bins=4)
         counter = PixelCounter(codec, SketchSpec(3, 4096, bytes(16)), presence_floor=1)
         count_slides([slide], counter, codec)
-        found = release(counter.tables(), ReleaseRule(pixels=2, sites=1), top=100)
-        keys = found.keys[:10]
+        named = release(counter.tables(), ReleaseRule(pixels=2, sites=1), top=100)
+        keys = named.keys[:10]
         book = Codebook.make(codec.digits, keys, np.arange(keys.size) % 2, codec.identity)
         embed(slide, codec, book.label({0: "one", 1: "other"}))
 

@@ -171,9 +171,9 @@ def mean_parameters(task: Task) -> NDArray[np.float64]:
 
     A head that no case has is NaN.
     """
-    at = task.starts(np.random.Generator(np.random.PCG64(0)), 1, posed=False)
-    targets = task.targets(at)
-    heads = at["head"].astype(np.int64)
+    situations = task.starts(np.random.Generator(np.random.PCG64(0)), 1, posed=False)
+    targets = task.targets(situations)
+    heads = situations["head"].astype(np.int64)
     mean = np.full((task.heads, *targets.shape[1:]), np.nan)
     for head in np.unique(heads):
         mean[head] = targets[heads == head].mean(axis=0)
@@ -188,8 +188,8 @@ def _search(
     prior: NDArray[np.floating] | None,
 ) -> Searched:
     """Run searches whose starts for one case, pose and head are adjacent."""
-    found, agreed = search_in_groups(task, policy, starts, settings.starts, settings)
-    ended = found.reshape(-1)
+    last, agreed = search_in_groups(task, policy, starts, settings.starts, settings)
+    ended = last.reshape(-1)
     errors = task.errors(ended)
     # Of couples of landmarks, in the better of their two orders.
     errors_of: Callable[[Situations], NDArray[np.float64]] = getattr(
@@ -202,12 +202,12 @@ def _search(
         prior_errors = errors_of(constant)
     further = task.report(ended)
     return Searched(
-        found=found,
-        errors=errors.reshape(*found.shape, *errors.shape[1:]),
+        found=last,
+        errors=errors.reshape(*last.shape, *errors.shape[1:]),
         agreed=agreed,
         agreed_errors=errors_of(agreed),
         prior_errors=prior_errors,
-        further={name: value.reshape(found.shape) for name, value in further.items()},
+        further={name: value.reshape(last.shape) for name, value in further.items()},
     )
 
 
@@ -217,14 +217,14 @@ def _labels(task: Task, names: Sequence[str] | None) -> list[str]:
     Raises:
         InternalError: too few or too many.
     """
-    wanted = task.heads * task.agents
+    heads = task.heads * task.agents
     if names is None:
-        return [str(k) for k in range(wanted)]
-    if len(names) == wanted:
+        return [str(k) for k in range(heads)]
+    if len(names) == heads:
         return list(names)
     if len(names) == task.heads:
         return [f"{name} #{k + 1}" for name in names for k in range(task.agents)]
-    raise InternalError("names do not fit the task", expected=f"{wanted}", got=str(len(names)))
+    raise InternalError("names do not fit the task", expected=f"{heads}", got=str(len(names)))
 
 
 def _summaries(unit: str, labels: Sequence[str], searched: Searched) -> dict[str, ErrorSummary]:

@@ -165,11 +165,11 @@ def trace_search(
     use_deterministic_torch()
     task = planned_task(plan, [case])
     rng = np.random.Generator(np.random.PCG64(seed))
-    at = task.starts(rng, 1, posed=False)
-    at = at[at["head"] == landmark]
-    visited: list[Situations] = [at.copy()]
+    situations = task.starts(rng, 1, posed=False)
+    situations = situations[situations["head"] == landmark]
+    visited: list[Situations] = [situations.copy()]
     network = planned_network(plan, weights)
-    visited.append(greedy_search(task, network, at, evaluation_settings(plan), visited))
+    visited.append(greedy_search(task, network, situations, evaluation_settings(plan), visited))
     path = np.concatenate(visited)
     return Trajectory(
         positions_mm=task.world_mm(path, case.volume.centre_mm[None]),

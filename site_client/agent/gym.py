@@ -43,11 +43,11 @@ def action_space(task: Task) -> spaces.Space[Any]:
     return spaces.MultiDiscrete([task.actions] * task.agents)
 
 
-def _observe(task: Task, at: Situations) -> Observation:
+def _observe(task: Task, situations: Situations) -> Observation:
     return {
-        "image": task.observe(at),
-        "level": at["level"].astype(np.int64),
-        "head": at["head"].astype(np.int64),
+        "image": task.observe(situations),
+        "level": situations["level"].astype(np.int64),
+        "head": situations["head"].astype(np.int64),
     }
 
 
@@ -109,9 +109,9 @@ class SearchEnv(gymnasium.Env[Observation, Any]):
         Raises:
             gymnasium.error.ResetNeeded: no episode has begun.
         """
-        at = self._situation()
-        at["action"] = action
-        reached, rewards, ended = self.task.step(at)
+        situations = self._situation()
+        situations["action"] = action
+        reached, rewards, ended = self.task.step(situations)
         self._at = reached
         self._age += 1
         terminated = bool(ended[0])
@@ -211,9 +211,9 @@ class SearchVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         seen = _observe(self.task, self._at)
         return seen, _over_agents(self.task, rewards), ended.copy(), truncated, info
 
-    def _info(self, at: Situations) -> Info:
+    def _info(self, situations: Situations) -> Info:
         return {
-            "error": _over_agents(self.task, self.task.errors(at)),
+            "error": _over_agents(self.task, self.task.errors(situations)),
             "_error": np.ones(self.num_envs, dtype=bool),
         }
 

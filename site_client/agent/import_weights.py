@@ -108,20 +108,20 @@ def as_rl_medical_saw(cases: Cases3D) -> Cases3D:
     )
 
 
-def in_the_world(task: Landmark3D, at: Situations) -> NDArray[np.float64]:
+def in_the_world(task: Landmark3D, situations: Situations) -> NDArray[np.float64]:
     """float64[n, 3]: where agents in `as_rl_medical_saw` cases ended, LPS mm."""
-    offsets = (task.native(at) + _WINDOW_SHIFT_MM) * AXES
-    return np.asarray(offsets + task.cases.middles_mm[at["case"]])
+    offsets = (task.native(situations) + _WINDOW_SHIFT_MM) * AXES
+    return np.asarray(offsets + task.cases.middles_mm[situations["case"]])
 
 
-def onto_voxels(task: Landmark3D, at: Situations) -> None:
+def onto_voxels(task: Landmark3D, situations: Situations) -> None:
     """Move situations as acquired to the nearest voxel, in place: its agents stood nowhere else."""
-    case = at["case"].astype(np.int64)
+    case = situations["case"].astype(np.int64)
     images = task.images
-    index = np.rint(images.index(task.native(at), case))
+    index = np.rint(images.index(task.native(situations), case))
     along = index * images.spacing_mm[case] + images.first_mm[case]
     native = np.einsum("nj,nij->ni", along, images.directions[case])
-    task.move_to(at, native.astype(np.float32))
+    task.move_to(situations, native.astype(np.float32))
 
 
 class RlMedicalCube(Landmark3D):
@@ -135,22 +135,26 @@ class RlMedicalCube(Landmark3D):
     def __init__(self, cases: Cases3D, ladder: Ladder, views: Views, poses: PoseSettings) -> None:
         super().__init__(as_rl_medical_saw(cases), ladder, views, poses, nearest=True)
 
-    def start_positions(self, rng: np.random.Generator, at: Situations) -> None:
+    def start_positions(self, rng: np.random.Generator, situations: Situations) -> None:
         """Draw evaluation starts; on a voxel where the image is as acquired."""
-        super().start_positions(rng, at)
-        straight = (at["pose"] == native_poses(1, 3)).all(axis=1)
+        super().start_positions(rng, situations)
+        straight = (situations["pose"] == native_poses(1, 3)).all(axis=1)
         if straight.any():
-            snapped = at[straight]
+            snapped = situations[straight]
             onto_voxels(self, snapped)
-            at[straight] = snapped
+            situations[straight] = snapped
 
     def world_mm(
         self, case: NDArray[np.int64], positions: NDArray[np.float32]
     ) -> NDArray[np.float64]:
         """Give float64[n, 3], LPS mm: where positions as acquired, float32[n, 3], are."""
-        at = np.zeros(len(case), self.situation)
-        at["case"], at["position"], at["pose"] = case, positions, native_poses(1, 3)
-        return in_the_world(self, at)
+        situations = np.zeros(len(case), self.situation)
+        situations["case"], situations["position"], situations["pose"] = (
+            case,
+            positions,
+            native_poses(1, 3),
+        )
+        return in_the_world(self, situations)
 
 
 def _arranged(theirs: Weights) -> Weights:

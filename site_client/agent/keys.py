@@ -49,20 +49,20 @@ class ExperienceKeys:
         self._task = task
         self._codec = codec
 
-    def __call__(self, taken: Situations, outcome: Outcome) -> NDArray[np.uint64]:
+    def __call__(self, situations: Situations, outcome: Outcome) -> NDArray[np.uint64]:
         """uint64[n]: keys of situations with their actions, and where these led.
 
         Of several agents that search together, the first one's action and the mean
         reward stand for all.
         """
-        action, rewards = taken["action"].astype(np.int64), outcome.rewards.astype(np.float64)
+        action, rewards = situations["action"].astype(np.int64), outcome.rewards.astype(np.float64)
         if self._task.agents > 1:
             action, rewards = action[:, 0], rewards.mean(axis=1)
         keys: NDArray[np.uint64] = self._codec.encode(
-            taken["head"].astype(np.int64),
-            taken["level"].astype(np.int64),
+            situations["head"].astype(np.int64),
+            situations["level"].astype(np.int64),
             # The codec names its digits z, y, x, as arrays are indexed.
-            self._task.fractions(taken)[:, ::-1],
+            self._task.fractions(situations)[:, ::-1],
             action,
             rewards,
             self._task.fractions(outcome.reached)[:, ::-1],

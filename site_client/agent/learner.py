@@ -213,30 +213,30 @@ class Learner:
 
     def _keys_held(self) -> NDArray[np.uint64]:
         """uint64[size]: keys of the transitions in the replay."""
-        held = self._replay.transitions
-        return self._keys(held, self._task.step(held))
+        transitions = self._replay.transitions
+        return self._keys(transitions, self._task.step(transitions))
 
     @torch.no_grad()
     def _collect(self, epsilon: float) -> int:
         """One epsilon-greedy step of every search; returns the transitions gathered."""
-        at, rng = self._searches.at, self._rng
-        actions = rng.integers(0, self._task.actions, at["action"].shape)
+        situations, rng = self._searches.at, self._rng
+        actions = rng.integers(0, self._task.actions, situations["action"].shape)
         exploits = rng.random(actions.shape) >= epsilon
-        rows = np.flatnonzero(exploits.reshape(len(at), -1).any(axis=1))
+        rows = np.flatnonzero(exploits.reshape(len(situations), -1).any(axis=1))
         if rows.size:
-            chosen = at[rows]
+            chosen = situations[rows]
             best = self._online(*to_tensors(self._task.observe(chosen), chosen)).argmax(dim=-1)
             actions[rows] = np.where(exploits[rows], best.numpy(), actions[rows])
-        taken, outcome = self._searches.advance(actions)
-        self._replay.add(taken, self._count(taken, outcome))
-        return len(taken)
+        transitions, outcome = self._searches.advance(actions)
+        self._replay.add(transitions, self._count(transitions, outcome))
+        return len(transitions)
 
-    def _count(self, taken: Situations, outcome: Outcome) -> NDArray[np.float64] | None:
+    def _count(self, situations: Situations, outcome: Outcome) -> NDArray[np.float64] | None:
         """Count how often each of these experiences was met, if anybody wants to know."""
         rare_first = self._replay.kind == "rare-first"
         if not (self._counts_keys or rare_first):
             return None
-        keys = self._keys(taken, outcome)
+        keys = self._keys(situations, outcome)
         if self._counts_keys:
             self._new_keys.append(keys)
         if self._frequencies is not None:
@@ -278,11 +278,11 @@ class Learner:
         total, errors = 0.0, []
         for begin in range(0, n, at_once):
             part = slice(begin, begin + at_once)
-            some = drawn.transitions[part]
+            batch = drawn.transitions[part]
             if self._path_supervised():
-                losses, gaps = self._objective.of_all_rewards(some)
+                losses, gaps = self._objective.of_all_rewards(batch)
             else:
-                losses, gaps = self._objective.of_returns(some)
+                losses, gaps = self._objective.of_returns(batch)
             weighed = losses * torch.from_numpy(drawn.importance[part])
             loss = weighed.mean() if at_once >= n else weighed.sum() / n
             loss.backward()  # type: ignore[no-untyped-call]
@@ -329,8 +329,8 @@ class Learner:
         self._updates = int(state["updates"])
         self._new_keys = [np.array(state["new_keys"], dtype=np.uint64)]
         for prefix, network in (("online/", self._online), ("target/", self._objective.target)):
-            found = under(prefix, state)
-            set_weights(network, {k: np.asarray(v, np.float32) for k, v in found.items()})
+            part = under(prefix, state)
+            set_weights(network, {k: np.asarray(v, np.float32) for k, v in part.items()})
         load_optimizer(self._optimizer, self._online, state)
 
     def _restored_searches(self, raw: NDArray[np.uint8]) -> Situations:
@@ -339,15 +339,15 @@ class Learner:
         Raises:
             InternalError: other searches, or over other cases.
         """
-        dtype, wanted = self._task.situation, self._settings.searches
+        dtype, searches = self._task.situation, self._settings.searches
         count, rest = divmod(raw.size, dtype.itemsize)
-        at: Situations = np.frombuffer(raw.tobytes(), np.uint8)[: count * dtype.itemsize].view(
-            dtype
-        )
-        if rest or count != wanted or int(at["case"].max()) >= len(self._task):
+        situations: Situations = np.frombuffer(raw.tobytes(), np.uint8)[
+            : count * dtype.itemsize
+        ].view(dtype)
+        if rest or count != searches or int(situations["case"].max()) >= len(self._task):
             raise InternalError(
                 "the saved state does not fit",
-                expected=f"{wanted} searches over {len(self._task)} cases",
+                expected=f"{searches} searches over {len(self._task)} cases",
                 got=f"{count} searches",
             )
-        return at.copy()
+        return situations.copy()

@@ -29,17 +29,17 @@ def use_deterministic_torch(threads: int = 1) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def to_tensors(crops: NDArray[np.uint8], at: Situations) -> tuple[Tensor, Tensor, Tensor]:
+def to_tensors(crops: NDArray[np.uint8], situations: Situations) -> tuple[Tensor, Tensor, Tensor]:
     """Observations uint8[n[, agents], *shape] and their situations as a network's inputs."""
     pixels = torch.from_numpy(crops).to(torch.float32).mul_(1 / 255)
-    level = torch.from_numpy(at["level"].astype(np.int64))
-    return pixels, level, torch.from_numpy(at["head"].astype(np.int64))
+    level = torch.from_numpy(situations["level"].astype(np.int64))
+    return pixels, level, torch.from_numpy(situations["head"].astype(np.int64))
 
 
 @torch.no_grad()
-def network_values(task: Task, network: nn.Module, at: Situations) -> NDArray[np.float32]:
+def network_values(task: Task, network: nn.Module, situations: Situations) -> NDArray[np.float32]:
     """float32[n[, agents], actions] of situations, in chunks that fit the processor's cache."""
-    parts = [at[i : i + _CHUNK] for i in range(0, len(at), _CHUNK)]
+    parts = [situations[i : i + _CHUNK] for i in range(0, len(situations), _CHUNK)]
     return np.concatenate([network(*to_tensors(task.observe(p), p)).numpy() for p in parts])
 
 
@@ -55,7 +55,7 @@ def set_weights(network: nn.Module, weights: Mapping[str, NDArray[np.float32]]) 
     Raises:
         InputDataError: missing or extra names, another shape or type, a value not finite.
     """
-    own = network.state_dict()
-    check_shapes(weights, {k: tuple(v.shape) for k, v in own.items()}, "the network")
-    for name, parameter in own.items():
+    state = network.state_dict()
+    check_shapes(weights, {k: tuple(v.shape) for k, v in state.items()}, "the network")
+    for name, parameter in state.items():
         parameter.copy_(torch.from_numpy(np.array(weights[name])))

@@ -90,16 +90,16 @@ class Objective:
         for target, online in pairs:
             target.lerp_(online, share)
 
-    def _values(self, at: Situations) -> Tensor:
-        values: Tensor = self._online(*to_tensors(self._task.observe(at), at))
+    def _values(self, situations: Situations) -> Tensor:
+        values: Tensor = self._online(*to_tensors(self._task.observe(situations), situations))
         return values
 
-    def _losses(self, found: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    def _losses(self, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if self._settings.loss == "huber":
-            losses = functional.smooth_l1_loss(found, wanted, reduction="none")
+            losses = functional.smooth_l1_loss(values, targets, reduction="none")
         else:
-            losses = functional.mse_loss(found, wanted, reduction="none")
-        errors = (found.detach() - wanted).abs()
+            losses = functional.mse_loss(values, targets, reduction="none")
+        errors = (values.detach() - targets).abs()
         if losses.ndim > 1:
             losses, errors = losses.flatten(1).mean(dim=1), errors.flatten(1).mean(dim=1)
         return losses, errors

@@ -61,11 +61,11 @@ class BlockSums:
     def draw(self, rng: np.random.Generator, n: int) -> NDArray[np.int64]:
         """int64[n]: slots drawn in proportion to their weights, never one of weight 0."""
         total = np.cumsum(self._sums)
-        wanted = rng.random(n) * total[-1]
+        points = rng.random(n) * total[-1]
         # `right`: a draw of exactly a boundary belongs to the next block, never to an empty one.
-        block = np.searchsorted(total, wanted, side="right")
+        block = np.searchsorted(total, points, side="right")
         block = np.minimum(block, np.flatnonzero(self._sums)[-1])
-        rest = wanted - (total[block] - self._sums[block])
+        rest = points - (total[block] - self._sums[block])
         inside = np.cumsum(self.values.reshape(-1, _BLOCK)[block], axis=1, dtype=np.float64)
         # Rounding may leave the rest a hair outside of its block.
         rest = np.clip(rest, 0.0, np.nextafter(inside[:, -1], 0.0))
@@ -101,26 +101,26 @@ class Replay:
         weights = 0 if self._weights is None else self._weights.values.nbytes
         return (self._ring.nbytes + weights) / self.capacity
 
-    def add(self, taken: Situations, frequencies: NDArray[np.float64] | None = None) -> None:
+    def add(self, situations: Situations, frequencies: NDArray[np.float64] | None = None) -> None:
         """Store transitions, overwriting the oldest.
 
         Args:
-            taken: situations with their actions.
+            situations: situations with their actions.
             frequencies: for ``rare-first``, how often each was counted; once unless told.
                 A prioritised transition is drawn as if its error were the largest seen.
         """
-        slots = (self._next + np.arange(len(taken))) % self.capacity
-        self._ring[slots] = taken
+        slots = (self._next + np.arange(len(situations))) % self.capacity
+        self._ring[slots] = situations
         if self._weights is not None:
             if self.kind == "prioritised":
-                weights = np.full(len(taken), self._largest, np.float32)
+                weights = np.full(len(situations), self._largest, np.float32)
             else:
                 weights = self._rarities(
-                    np.ones(len(taken)) if frequencies is None else frequencies
+                    np.ones(len(situations)) if frequencies is None else frequencies
                 )
             self._weights.set(slots, weights)
-        self._next = int((self._next + len(taken)) % self.capacity)
-        self.size = min(self.capacity, self.size + len(taken))
+        self._next = int((self._next + len(situations)) % self.capacity)
+        self.size = min(self.capacity, self.size + len(situations))
 
     def set_frequencies(self, counts: NDArray[np.float64]) -> None:
         """Set how often each held transition was counted: float64[size], ring order.
@@ -205,17 +205,17 @@ class Replay:
         """
         raw = np.asarray(state["transitions"], np.uint8)
         weights = np.asarray(state["weights"], np.float32)
-        held, rest = divmod(raw.size, self._ring.itemsize)
-        if rest or held > self.capacity or len(weights) != (0 if self._weights is None else held):
+        size, rest = divmod(raw.size, self._ring.itemsize)
+        if rest or size > self.capacity or len(weights) != (0 if self._weights is None else size):
             raise InternalError(
                 "the saved replay does not fit",
                 expected=f"at most {self.capacity} transitions of {self.kind} replay",
-                got=f"{held} and {len(weights)} weights",
+                got=f"{size} and {len(weights)} weights",
             )
-        self.size = held
-        self._ring[:held] = np.frombuffer(raw.tobytes(), self._ring.dtype)
+        self.size = size
+        self._ring[:size] = np.frombuffer(raw.tobytes(), self._ring.dtype)
         if self._weights is not None:
             self._weights = BlockSums(self.capacity)
-            self._weights.set(np.arange(held), weights)
+            self._weights.set(np.arange(size), weights)
         self._next = int(np.asarray(state["next"]))
         self._largest = float(np.asarray(state["largest"]))

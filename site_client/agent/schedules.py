@@ -18,12 +18,12 @@ def learning_rate(settings: LearnerSettings, progress: float) -> float:
     done, end = min(1.0, progress), settings.learning_rate_end
     match settings.learning_rate_schedule:
         case "constant":
-            left = 1.0
+            factor = 1.0
         case "linear":
-            left = 1 - (1 - end) * done
+            factor = 1 - (1 - end) * done
         case "cosine":
-            left = end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
+            factor = end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
         case "step":
             parts = settings.learning_rate_steps
-            left = end ** (min(parts - 1, int(parts * done)) / (parts - 1))
-    return settings.learning_rate * left
+            factor = end ** (min(parts - 1, int(parts * done)) / (parts - 1))
+    return settings.learning_rate * factor

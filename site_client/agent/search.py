@@ -29,9 +29,15 @@ _CANDIDATES = 4
 _SAME_PLACE = 1e-3
 
 
-def action_values(task: Task, policy: nn.Module | Values, at: Situations) -> NDArray[np.float32]:
+def action_values(
+    task: Task, policy: nn.Module | Values, situations: Situations
+) -> NDArray[np.float32]:
     """Give float32[n[, agents], actions] of a network, or of anything else that knows them."""
-    return network_values(task, policy, at) if isinstance(policy, nn.Module) else policy(at)
+    return (
+        network_values(task, policy, situations)
+        if isinstance(policy, nn.Module)
+        else policy(situations)
+    )
 
 
 def greedy_search(
@@ -54,33 +60,33 @@ def greedy_search(
         the situations in which the searches ended, in the order of ``start``.
     """
     settings = settings or EvaluationSettings()
-    at = start.copy()
-    memory = _Memory.of(task, at)
-    alive = np.arange(len(at))
+    situations = start.copy()
+    memory = _Memory.of(task, situations)
+    alive = np.arange(len(situations))
     for step in range(settings.most_steps):
         if not alive.size:
             break
-        here = at[alive]
+        here = situations[alive]
         values = action_values(task, policy, here)
         memory.keep_candidates(step, alive, values.max(axis=-1), task.parameters(here))
         here["action"] = values.argmax(axis=-1)
         reached, _, ended = task.step(here)
-        at[alive] = reached
+        situations[alive] = reached
         oscillates = memory.visit(step, alive, task.parameters(reached), settings.visits)
         turning = alive[oscillates & ~ended]
         if turning.size:
-            back = at[turning]
+            back = situations[turning]
             task.move_to(back, memory.least_promising(turning))
             last = back["level"] == task.levels - 1
             back["level"][~last] += 1
-            at[turning] = back
+            situations[turning] = back
             memory.forget(turning)
             ended = ended.copy()
             ended[np.searchsorted(alive, turning[last])] = True
         alive = alive[~ended]
         if visited is not None:
-            visited.append(at[alive].copy())
-    return at
+            visited.append(situations[alive].copy())
+    return situations
 
 
 def search_in_groups(
@@ -146,9 +152,9 @@ class _Memory:
     agents: int
 
     @classmethod
-    def of(cls, task: Task, at: Situations) -> _Memory:
-        size = task.parameters(at).shape[-1]
-        shape = (len(at), task.agents)
+    def of(cls, task: Task, situations: Situations) -> _Memory:
+        size = task.parameters(situations).shape[-1]
+        shape = (len(situations), task.agents)
         return cls(
             history=np.full((*shape, _MEMORY, size), np.inf, np.float32),
             candidates=np.zeros((*shape, _CANDIDATES, size), np.float32),
@@ -182,28 +188,28 @@ class _Memory:
     def least_promising(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """float32[rows[, agents], d]: of each one's last places, where least is left to gain."""
         slot = self.promise[rows].argmin(axis=2)[:, :, None, None]
-        found = np.take_along_axis(self.candidates[rows], slot, axis=2)[:, :, 0]
-        return np.asarray(found if self.agents > 1 else found[:, 0])
+        places = np.take_along_axis(self.candidates[rows], slot, axis=2)[:, :, 0]
+        return np.asarray(places if self.agents > 1 else places[:, 0])
 
     def forget(self, rows: NDArray[np.int64]) -> None:
         """A new level begins."""
         self.history[rows], self.promise[rows], self.turned[rows] = np.inf, np.inf, False
 
 
-def consensus(found: NDArray[np.floating], outlier_mads: float) -> NDArray[np.float64]:
+def consensus(parameters: NDArray[np.floating], outlier_mads: float) -> NDArray[np.float64]:
     """Average several searches for the same thing, outliers rejected.
 
     Args:
-        found: float[..., k, d], the parameters where k searches ended.
+        parameters: float[..., k, d], the parameters where k searches ended.
         outlier_mads: searches further from the coordinate-wise median than this many
             times the median of these distances are outliers.
 
     Returns:
         float64[..., d]; at least half of the searches take part.
     """
-    middle = np.median(found, axis=-2, keepdims=True)
-    distance = np.linalg.norm(found - middle, axis=-1)
+    middle = np.median(parameters, axis=-2, keepdims=True)
+    distance = np.linalg.norm(parameters - middle, axis=-1)
     scale = np.median(distance, axis=-1, keepdims=True)
-    kept = distance <= np.maximum(outlier_mads, 1.0) * scale + _SAME_PLACE
-    total = np.where(kept[..., None], found, 0.0).sum(axis=-2, dtype=np.float64)
-    return np.asarray(total / kept.sum(axis=-1, keepdims=True))
+    agreeing = distance <= np.maximum(outlier_mads, 1.0) * scale + _SAME_PLACE
+    total = np.where(agreeing[..., None], parameters, 0.0).sum(axis=-2, dtype=np.float64)
+    return np.asarray(total / agreeing.sum(axis=-1, keepdims=True))

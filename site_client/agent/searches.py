@@ -46,12 +46,12 @@ class Searches:
         Searches that ended or timed out start anew, after their last step was taken.
         """
         self.at["action"] = actions
-        taken = self.at
-        outcome = self._task.step(taken)
+        transitions = self.at
+        outcome = self._task.step(transitions)
         self.at = outcome.reached.copy()
         self.age += 1
         done = outcome.ended | (self.age >= self._episode_steps)
         if done.any():
             self.at[done] = self._task.draw(self._rng, int(done.sum()))
             self.age[done] = 0
-        return Moves(taken, outcome)
+        return Moves(transitions, outcome)

@@ -80,29 +80,29 @@ class Task(Protocol):
             posed: under a random pose; otherwise as acquired.
         """
 
-    def observe(self, at: Situations) -> NDArray[np.uint8]:
+    def observe(self, situations: Situations) -> NDArray[np.uint8]:
         """uint8[n[, agents], *shape]: what is seen in each situation."""
 
-    def step(self, at: Situations) -> Outcome:
+    def step(self, situations: Situations) -> Outcome:
         """Take each situation's action."""
 
-    def rewards_of_all(self, at: Situations) -> NDArray[np.float32]:
+    def rewards_of_all(self, situations: Situations) -> NDArray[np.float32]:
         """float32[n[, agents], actions]: the reward each action would earn."""
 
-    def parameters(self, at: Situations) -> NDArray[np.float32]:
+    def parameters(self, situations: Situations) -> NDArray[np.float32]:
         """float32[n[, agents], d]: where each search is; two equal rows are the same place."""
 
-    def move_to(self, at: Situations, parameters: NDArray[np.float32]) -> None:
+    def move_to(self, situations: Situations, parameters: NDArray[np.float32]) -> None:
         """Put situations at float32[n[, agents], d] of `parameters`, in place."""
 
-    def targets(self, at: Situations) -> NDArray[np.float64]:
+    def targets(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n[, agents], d]: the parameters each situation should have."""
 
-    def errors(self, at: Situations) -> NDArray[np.float64]:
+    def errors(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n[, agents]]: how far from the truth, in the task's unit; 0 is perfect."""
 
-    def fractions(self, at: Situations) -> NDArray[np.float64]:
+    def fractions(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 3] in 0..1: coarse place in the image, for the experience sketch's key."""
 
-    def report(self, at: Situations) -> dict[str, NDArray[np.float64]]:
+    def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Further figures of found situations by name with its unit, float64[n]; e.g. iou."""

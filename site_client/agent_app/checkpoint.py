@@ -113,21 +113,21 @@ def write_checkpoint(place: Path, checkpoint: Checkpoint) -> None:
         ) from error
 
 
-def find_checkpoint(given: Path) -> Path:
+def find_checkpoint(path: Path) -> Path:
     """The checkpoint that a path means: itself, or a run's best one, or else its latest.
 
     Raises:
         InputDataError: there is none.
     """
-    for place in (given, given / BEST, given / LATEST):
-        found = _whole(place)
-        if found is not None:
-            return found
+    for place in (path, path / BEST, path / LATEST):
+        whole = _whole(place)
+        if whole is not None:
+            return whole
     raise InputDataError(
         "no checkpoint",
-        field=str(given),
+        field=str(path),
         expected="a folder that cairn-site train or import-weights wrote",
-        got="another folder" if given.is_dir() else "nothing there",
+        got="another folder" if path.is_dir() else "nothing there",
     )
 
 

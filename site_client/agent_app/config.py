@@ -114,13 +114,13 @@ def parse_config(data: Mapping[str, object]) -> Config:
     defaults = KINDS[kind].defaults if isinstance(kind, str) and kind in KINDS else {}
     sections: dict[str, object] = {}
     for name, section in _SECTIONS.items():
-        given = data.get(name, {})
-        if not isinstance(given, dict):
+        values = data.get(name, {})
+        if not isinstance(values, dict):
             raise InputDataError(
                 "the settings are not valid", field=name, expected="a table", got="another value"
             )
-        _check_keys(given, section.model_fields, name)
-        sections[name] = parse_settings(section, {**defaults.get(name, {}), **given}, name)
+        _check_keys(values, section.model_fields, name)
+        sections[name] = parse_settings(section, {**defaults.get(name, {}), **values}, name)
     config = parse_settings(Config, sections)
     _check_kind(config)
     return config
@@ -174,27 +174,27 @@ def render_config(config: Config, *, comments: bool = True) -> str:
 
 def differences(one: Config, other: Config) -> list[str]:
     """``section.key`` of every setting that differs."""
-    found = []
+    changes = []
     for name, section in _SECTIONS.items():
         first, second = getattr(one, name), getattr(other, name)
-        found += [
+        changes += [
             f"{name}.{key}"
             for key in section.model_fields
             if getattr(first, key) != getattr(second, key)
         ]
-    return found
+    return changes
 
 
-def _check_keys(given: Mapping[str, object], known: Mapping[str, object], section: str) -> None:
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+def _check_keys(keys: Mapping[str, object], allowed: Mapping[str, object], section: str) -> None:
+    for key in keys:
+        if key not in allowed:
+            near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
             # Sections are few enough to be told; a guess at one misleads.
             guess = f"{section}.{near[0]}" if section and near else ""
             raise InputDataError(
                 "an unknown key in the configuration" if section else "an unknown section",
                 field=f"{section}.{key}" if section else key,
-                expected=guess or f"one of {', '.join(known)}",
+                expected=guess or f"one of {', '.join(allowed)}",
                 advice="cairn-site train --print-config shows all of them",
             )
 
@@ -203,13 +203,15 @@ def _descriptions(section: type[Frozen]) -> dict[str, str]:
     """What the section's docstring says of each attribute."""
     text = inspect.getdoc(section) or ""
     _, _, attributes = text.partition("Attributes:\n")
-    found: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for entry in re.split(r"\n(?=    \w)", attributes):
         names, colon, about = entry.partition(": ")
         if colon:
             # The first of several names carries what is said of all.
-            found[names.split(",")[0].strip()] = re.sub(r"\s+", " ", about).replace("``", '"')
-    return found
+            descriptions[names.split(",")[0].strip()] = re.sub(r"\s+", " ", about).replace(
+                "``", '"'
+            )
+    return descriptions
 
 
 def _commented(text: str) -> str:

@@ -61,10 +61,10 @@ def render_page(
 def _verdict(kind: TaskKind[Any, Any], report: EvaluationReport) -> tuple[str, str, str]:
     """Say whether the agent is better than an answer that never looks: tone, headline, sentence."""
     digits = error_digits(report.unit)
-    found = f"{report.mean:{digits}} {report.unit} on average{kind.over} under random poses"
+    verdict = f"{report.mean:{digits}} {report.unit} on average{kind.over} under random poses"
     if report.prior is None or not np.isfinite(report.prior):
-        return "warn", "NO PRIOR TO COMPARE WITH", f"{found}. {kind.no_prior}".rstrip()
-    sentence = f"{found}; {kind.constant} {report.prior:{digits}} {report.unit}."
+        return "warn", "NO PRIOR TO COMPARE WITH", f"{verdict}. {kind.no_prior}".rstrip()
+    sentence = f"{verdict}; {kind.constant} {report.prior:{digits}} {report.unit}."
     if report.mean >= report.prior:
         return "warn", f"NO BETTER THAN {kind.rival}", sentence
     ratio = report.prior / report.mean if report.mean > 0 else np.inf

@@ -74,10 +74,10 @@ class Meter:
         if done < total and now - self._said.setdefault(what, now) < _SECONDS_BETWEEN_LINES:
             return
         self._said[what] = now
-        left = ""
+        remaining = ""
         if first < done < total:
-            left = f", {duration((now - since) / (done - first) * (total - done))} left"
-        click.echo(f"{what}: {done} of {total}{left}{', ' + note if note else ''}", err=True)
+            remaining = f", {duration((now - since) / (done - first) * (total - done))} left"
+        click.echo(f"{what}: {done} of {total}{remaining}{', ' + note if note else ''}", err=True)
 
     def say(self, text: str) -> None:
         """A line of its own."""

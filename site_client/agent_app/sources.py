@@ -123,8 +123,8 @@ def box_files(wanted: Wanted, data: DataSettings) -> Source:
     if place is not None and place.name.lower().endswith(TABLE_SUFFIX):
         table = read_box_table(place, unit=data.unit or None, frame=data.coordinate_system or None)
         return replace(source, boxes=table)
-    found = find_label_images(files, place)
-    without = [case.name for case in files if case.name not in found]
+    label_images = find_label_images(files, place)
+    without = [case.name for case in files if case.name not in label_images]
     if wanted.need_truth and without:
         raise InputDataError(
             "images without boxes",
@@ -133,7 +133,7 @@ def box_files(wanted: Wanted, data: DataSettings) -> Source:
             "or a table of all",
             got=f"none for {', '.join(without)}",
         )
-    return replace(source, partners=found)
+    return replace(source, partners=label_images)
 
 
 def image_pairs(wanted: Wanted, data: DataSettings) -> Source:
@@ -158,8 +158,8 @@ def image_pairs(wanted: Wanted, data: DataSettings) -> Source:
             )
         pairs = {a.name: b.image for a, b in zip(files, others, strict=True)}
         return replace(source, partners=pairs)
-    found = {case.name: case.image for case in others}
-    without = [case.name for case in files if case.name not in found]
+    images = {case.name: case.image for case in others}
+    without = [case.name for case in files if case.name not in images]
     if without:
         raise InputDataError(
             "images without a moving image",
@@ -167,7 +167,7 @@ def image_pairs(wanted: Wanted, data: DataSettings) -> Source:
             expected="a folder with the same names, or a list line by line with the images",
             got=f"none for {', '.join(without)}",
         )
-    return replace(source, partners=found)
+    return replace(source, partners=images)
 
 
 Finder = Callable[[Wanted, DataSettings], Source]

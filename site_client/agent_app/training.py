@@ -120,9 +120,9 @@ def begin_or_resume(
     place = output or (Path(config.run.output) if config and config.run.output else None)
     if place is None:
         raise UsageError("no folder for the run", expected="--output, or run.output")
-    found = latest_checkpoint(place)
+    latest = latest_checkpoint(place)
     if not resume:
-        if found is not None or (place / METRICS_FILE).exists():
+        if latest is not None or (place / METRICS_FILE).exists():
             raise UsageError(
                 "the folder holds a run already",
                 field=str(place),
@@ -132,18 +132,18 @@ def begin_or_resume(
         if config is None:
             raise UsageError("no configuration", expected="--config, or --resume")
         return _settled(config, data, place), place, None
-    if found is None:
+    if latest is None:
         raise UsageError(
             "nothing to go on from", field=str(place / LATEST), expected="a checkpoint"
         )
-    checkpoint = read_checkpoint(found, with_state=True)
+    checkpoint = read_checkpoint(latest, with_state=True)
     if config is not None:
-        wanted = _settled(config, data, place)
-        if not wanted.task.landmarks:
-            wanted = _with_landmarks(wanted, checkpoint.config.task.landmarks)
+        settled = _settled(config, data, place)
+        if not settled.task.landmarks:
+            settled = _with_landmarks(settled, checkpoint.config.task.landmarks)
         # Where the same cases lie is free; their digest is compared once they are read.
         free = ("run.output", *(f"data.{key}" for key in _PATHS))
-        differing = [key for key in differences(wanted, checkpoint.config) if key not in free]
+        differing = [key for key in differences(settled, checkpoint.config) if key not in free]
         if differing:
             raise InputDataError(
                 "the configuration is not that of the run",
@@ -152,7 +152,7 @@ def begin_or_resume(
                 got="another value",
                 advice="Leave --config out, or start anew in another folder",
             )
-        return wanted, place, checkpoint
+        return settled, place, checkpoint
     return _settled(checkpoint.config, data, place), place, checkpoint
 
 
@@ -356,11 +356,11 @@ def _forget_after(path: Path, updates: int) -> None:
     """Drop the lines of metrics that a resumed run will write again."""
     if not path.exists():
         return
-    kept = []
+    lines = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
             if json.loads(line)["updates"] <= updates:
-                kept.append(line)
+                lines.append(line)
         except (ValueError, KeyError, TypeError):
             continue  # a line that the death of a machine cut short
-    write_atomically(path, "".join(line + "\n" for line in kept).encode())
+    write_atomically(path, "".join(line + "\n" for line in lines).encode())

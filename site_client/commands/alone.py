@@ -154,9 +154,9 @@ def embed(
     """
     from site_client.worker.embedding import MapFile, embed_alone
 
-    kept, written = SiteFolder(root).worker, MapFile(output, group, pixel_mm)
+    worker_folder, written = SiteFolder(root).worker, MapFile(output, group, pixel_mm)
     with Reporter() as progress:
-        counts = embed_alone(slides, book, codec, kept, written, progress)
+        counts = embed_alone(slides, book, codec, worker_folder, written, progress)
     if as_json:
         echo_json({"output": str(output), "pixels": counts})
         return

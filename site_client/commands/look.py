@@ -32,6 +32,12 @@ _SHOWN = 5
 @click.option("--plan", "plan_file", type=FILE, help="Say also whether this plan may be served.")
 @click.option("--data", is_flag=True, help="Open every image, and say what is wrong with which.")
 @click.option("-o", "--page", type=FILE, help="With --data: write a page of every scan, too.")
+@click.option(
+    "--confinement",
+    is_flag=True,
+    help="Look only at what the kernel lets this process do; for units that must not start "
+    "without it.",
+)
 @json_option
 @click.pass_context
 def check(
@@ -41,12 +47,14 @@ def check(
     page: Path | None,
     *,
     data: bool,
+    confinement: bool,
     as_json: bool,
 ) -> None:
     """Say what is ready and what is not, one fact per line, each with what to do.
 
     Inside a container it looks at what that container has, and at what the kernel lets
-    it do: `podman exec cairn-worker cairn-site check`.
+    it do: `podman exec cairn-worker cairn-site check`. The units of deploy/systemd run it
+    before they start: `journalctl --unit cairn-worker`.
 
     With --data it opens every image as training would, and tells apart what is cut
     short, unreadable, empty, misnamed, unlabelled, a duplicate, unlike the others in
@@ -70,13 +78,21 @@ def check(
 
     Ends with 0 when ready, else with the code of the first bad fact.
     """  # noqa: D301 - \b is click's, and must not be an escape
-    from site_client.checks import check_site
+    from site_client.checks import check_confinement, check_site
+    from site_client.confinement import ROLE_VARIABLE, role
 
     if page is not None and not data:
         raise UsageError("a page needs --data", field="--page", expected="--data beside it")
+    if confinement and role() is None:
+        raise UsageError(
+            "it is not known what to look for",
+            field=ROLE_VARIABLE,
+            expected="worker or courier",
+            got="nothing",
+        )
     facts: list[Fact] = []
     site, plan = SiteFolder(root), None if plan_file is None else read_plan(plan_file)
-    for fact in check_site(site, plan):
+    for fact in check_confinement(site) if confinement else check_site(site, plan):
         facts.append(fact)
         if not as_json:
             _tell_fact(fact)
@@ -131,8 +147,8 @@ def _tell_review(review: Review, page: Path | None) -> None:
     if review.inventory is not None:
         takes = ", ".join(f"{count} {what}" for what, count in review.inventory.takes)
         click.echo(shown(f"Taken: {takes}"))
-        for left in review.inventory.leaves:
-            click.echo(shown(f"Left out: {left.count} {left.what}: {left.why}"))
+        for leftover in review.inventory.leaves:
+            click.echo(shown(f"Left out: {leftover.count} {leftover.what}: {leftover.why}"))
     if page is not None:
         click.echo(f"Pictures: {page}. It shows patients: it stays at this site")
 
@@ -166,17 +182,17 @@ def status(root: Path, *, as_json: bool) -> None:
     """  # noqa: D301 - \b is click's, and must not be an escape
     from site_client.status import read_status
 
-    found = read_status(SiteFolder(root))
+    state = read_status(SiteFolder(root))
     if as_json:
-        echo_json(found.as_dict())
+        echo_json(state.as_dict())
         return
-    _tell(found)
+    _tell(state)
 
 
-def _tell(found: SiteStatus) -> None:
+def _tell(state: SiteStatus) -> None:
     """Print how a site stands, a line for each matter."""
-    last = found.last
-    click.echo(f"site      {found.site}")
+    last = state.last
+    click.echo(f"site      {state.site}")
     if last is None:
         click.echo("last      no order yet")
     else:
@@ -185,34 +201,34 @@ def _tell(found: SiteStatus) -> None:
             f"{last['meaning']}, {last['seconds']} s, {last['at']}"
         )
     click.echo(
-        f"ledger    {found.records} records, {found.refusals} refusals, "
-        f"witnessed to {found.witnessed}"
+        f"ledger    {state.records} records, {state.refusals} refusals, "
+        f"witnessed to {state.witnessed}"
     )
-    click.echo(f"out       {megabytes(found.bytes_out)}")
-    if found.budget is not None:
-        click.echo(f"budget    {found.budget.says}")
-    for item in () if found.budget is None else found.budget.spent:
+    click.echo(f"out       {megabytes(state.bytes_out)}")
+    if state.budget is not None:
+        click.echo(f"budget    {state.budget.says}")
+    for item in () if state.budget is None else state.budget.spent:
         when = "for good" if item.frees is None else f"until {item.frees:%Y-%m-%d %H:%M} UTC"
         click.echo(f"SPENT     {item.item}: orders are refused {when}")
-    click.echo(f"key       {'nothing heard yet' if found.key is None else found.key.says}")
-    if found.key is not None and found.key.trouble:
-        click.echo(f"REFUSED   {found.key.trouble}")
-    for plan in found.plans:
+    click.echo(f"key       {'nothing heard yet' if state.key is None else state.key.says}")
+    if state.key is not None and state.key.trouble:
+        click.echo(f"REFUSED   {state.key.trouble}")
+    for plan in state.plans:
         click.echo(
             f"PLAN      {plan['plan']} waits since {plan['since']} for a person: "
             f"cairn-site plans show {str(plan['fingerprint'])[:12]}"
         )
-    if found.peers is not None:
-        click.echo(f"peers     {found.peers['says']}")
-    if found.certificate_days is not None:
-        click.echo(f"ours      certificate good for {found.certificate_days} days")
-    if found.trouble is not None:
-        click.echo(f"DATA      {found.trouble.says}")
-        for problem in found.trouble.problems[:_SHOWN]:
+    if state.peers is not None:
+        click.echo(f"peers     {state.peers['says']}")
+    if state.certificate_days is not None:
+        click.echo(f"ours      certificate good for {state.certificate_days} days")
+    if state.trouble is not None:
+        click.echo(f"DATA      {state.trouble.says}")
+        for problem in state.trouble.problems[:_SHOWN]:
             click.echo(f"          {problem.says}")
-        if found.trouble.count > _SHOWN:
+        if state.trouble.count > _SHOWN:
             click.echo(
-                f"          and {found.trouble.count - _SHOWN} more: cairn-site check --data"
+                f"          and {state.trouble.count - _SHOWN} more: cairn-site check --data"
             )
-    click.echo(f"waiting   {found.waiting[0]} orders, {found.waiting[1]} replies")
-    click.echo(f"log       {found.log or 'empty'}")
+    click.echo(f"waiting   {state.waiting[0]} orders, {state.waiting[1]} replies")
+    click.echo(f"log       {state.log or 'empty'}")

@@ -79,7 +79,7 @@ def join(
     steps.append(_call(joined))
     if not online:
         steps.append(f"Send {joined.request} (public keys, and how many images you have).")
-    if site.tls_certificate.exists() and online:
+    if site.has_certificate and online:
         from site_client.keys.first import key_step
 
         steps.append(key_step(site))
@@ -130,9 +130,9 @@ def _left_to_type(site: SiteFolder, *, online: bool) -> str:
         f"cairn-site up{where}": "leave it running",
     }
     width = max(map(len, lines))
-    told = [f"  {line:<{width}}   {why}" for line, why in lines.items()]
+    commands = [f"  {line:<{width}}   {why}" for line, why in lines.items()]
     return "\n".join(
-        ["Left to type:", *told, f"What is missing, at any time: cairn-site check{where}"]
+        ["Left to type:", *commands, f"What is missing, at any time: cairn-site check{where}"]
     )
 
 
@@ -166,7 +166,7 @@ def renew(root: Path, *, as_json: bool) -> None:
 
     site, state = SiteFolder(root), "admitted"
     days: int | None = None
-    if site.tls_certificate.exists():
+    if site.has_certificate:
         days = renew_certificate(site)
     else:
         standing = ask_standing(site)

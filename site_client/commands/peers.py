@@ -58,13 +58,13 @@ def peers(ctx: click.Context, root: Path, *, as_json: bool) -> None:
     from site_client.keys.first import hear
 
     site = SiteFolder(root)
-    own = read_signing_key(site.ledger_key).public.fingerprint
+    fingerprint = read_signing_key(site.ledger_key).public.fingerprint
     unasked = hear(site)
     directory = read_directory(site)
     if as_json:
-        echo_json(_as_dict(directory, own, unasked))
+        echo_json(_as_dict(directory, fingerprint, unasked))
     else:
-        _tell(directory, own, unasked)
+        _tell(directory, fingerprint, unasked)
 
 
 @peers.command()
@@ -95,9 +95,9 @@ def confirm(ctx: click.Context, names: tuple[str, ...], person: str | None, root
     from site_client.keys.first import hear
 
     site, by = _folder(ctx, root), person or _login()
-    own = read_signing_key(site.ledger_key).public.fingerprint
+    fingerprint = read_signing_key(site.ledger_key).public.fingerprint
     hear(site)
-    agreed = agree(names, read_directory(site), own, _ask)
+    agreed = agree(names, read_directory(site), fingerprint, _ask)
     decisions = [
         Decision.made(event="CONFIRM", person=by, peer=one.site, peer_key=one.fingerprint)
         for one in agreed
@@ -209,10 +209,10 @@ def _tell_how_it_stands(directory: Directory) -> None:
         click.echo(f"Next: {directory.fix}")
 
 
-def _as_dict(directory: Directory, own: str, unasked: str) -> dict[str, object]:
+def _as_dict(directory: Directory, fingerprint: str, unasked: str) -> dict[str, object]:
     return {
         "site": directory.site,
-        "fingerprint": own,
+        "fingerprint": fingerprint,
         "confirmed": len(directory.named("confirmed")),
         "needed": directory.policy.peers.least_known,
         "says": directory.says,

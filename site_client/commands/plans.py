@@ -65,12 +65,12 @@ def plans(ctx: click.Context, root: Path, *, as_json: bool) -> None:
 
     site = SiteFolder(root)
     site.settings()
-    known = known_plans(site)
-    waiting = [each for each in known if each.state == "waiting"]
+    entries = known_plans(site)
+    waiting = [each for each in entries if each.state == "waiting"]
     if as_json:
-        echo_json({"waiting": len(waiting), "plans": [each.as_dict() for each in known]})
+        echo_json({"waiting": len(waiting), "plans": [each.as_dict() for each in entries]})
         return
-    _list(known)
+    _list(entries)
     if waiting:
         short = waiting[0].fingerprint[:12]
         click.echo(f"Read it: cairn-site plans show {short}")
@@ -110,20 +110,20 @@ def show(
         raise click.UsageError("a page shows a rehearsal: leave out --no-rehearsal")
     site = SiteFolder(root)
     site.settings()
-    known = find_plan(site, word)
-    plan, policy = text_of(known), read_policy(site.policy_file)
+    entry = find_plan(site, word)
+    plan, policy = text_of(entry), read_policy(site.policy_file)
     refusal = _refusal(policy, plan)
     if not as_json:
-        _tell(known, plan, policy, refusal)
+        _tell(entry, plan, policy, refusal)
     rehearsal = None
     if refusal is None and not no_rehearsal:
         rehearsal = _rehearse(site, plan, codebook, codec, page)
     if as_json:
         bounds = [each.as_dict() for each in held_against(plan, _flat(policy))]
-        told = all_words(plan) | known.as_dict() | {"bounds": bounds}
-        told["refusal"] = None if refusal is None else refusal.as_dict()
-        told["rehearsal"] = None if rehearsal is None else rehearsal.as_dict()
-        echo_json(told)
+        words = all_words(plan) | entry.as_dict() | {"bounds": bounds}
+        words["refusal"] = None if refusal is None else refusal.as_dict()
+        words["rehearsal"] = None if rehearsal is None else rehearsal.as_dict()
+        echo_json(words)
     elif rehearsal is not None:
         from site_client.commands.rehearse import tell_rehearsal
 
@@ -131,7 +131,7 @@ def show(
         tell_rehearsal(rehearsal)
         if page is not None:
             click.echo(f"Pictures: {page}")
-    if not as_json and known.state == "waiting" and refusal is None:
+    if not as_json and entry.state == "waiting" and refusal is None:
         short = plan.fingerprint[:12]
         click.echo(f"Decide: cairn-site plans approve {short}   (or: refuse {short})")
     allowed = refusal is None and (rehearsal is None or rehearsal.allowed)
@@ -152,11 +152,11 @@ def approve(word: str, root: Path, person: str | None, *, as_json: bool) -> None
 
     site = SiteFolder(root)
     site.settings()
-    known = find_plan(site, word)
-    refusal = _refusal(read_policy(site.policy_file), text_of(known))
+    entry = find_plan(site, word)
+    refusal = _refusal(read_policy(site.policy_file), text_of(entry))
     if refusal is not None:
         raise refusal
-    _record(site, known, "APPROVE", person, as_json=as_json)
+    _record(site, entry, "APPROVE", person, as_json=as_json)
 
 
 @plans.command()
@@ -178,7 +178,7 @@ def refuse(word: str, root: Path, person: str | None, *, as_json: bool) -> None:
 
 def _record(
     site: SiteFolder,
-    known: KnownPlan,
+    entry: KnownPlan,
     event: Literal["APPROVE", "DECLINE"],
     person: str | None,
     *,
@@ -189,16 +189,16 @@ def _record(
     from site_client.plans.waiting import note_brought
 
     who = _login() if person is None else person
-    decision = Decision.made(event=event, person=who, plan_fingerprint=known.fingerprint)
-    if known.plan is not None:
-        note_brought(site, known.plan, datetime.now(UTC))
+    decision = Decision.made(event=event, person=who, plan_fingerprint=entry.fingerprint)
+    if entry.plan is not None:
+        note_brought(site, entry.plan, datetime.now(UTC))
     decide(site, [decision])
     word = "approved" if event == "APPROVE" else "declined"
     if as_json:
-        echo_json({"fingerprint": known.fingerprint, "state": word, "person": who})
+        echo_json({"fingerprint": entry.fingerprint, "state": word, "person": who})
         return
-    name = f"{known.name} " if known.name else ""
-    about = f"{name}{known.fingerprint[:12]}"
+    name = f"{entry.name} " if entry.name else ""
+    about = f"{name}{entry.fingerprint[:12]}"
     click.echo(f"Plan {about} is {word} by {shown(who)}; the ledger says so.")
 
 
@@ -236,11 +236,11 @@ def _flat(policy: Policy) -> dict[str, object]:
     }
 
 
-def _list(known: tuple[KnownPlan, ...]) -> None:
+def _list(entries: tuple[KnownPlan, ...]) -> None:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in ("plan", "fingerprint", "state", "since", "run", "by"):
         table.add_column(column, no_wrap=column != "by")
-    for each in known:
+    for each in entries:
         decided = each.decided
         cells = (
             each.name or "?",
@@ -252,16 +252,16 @@ def _list(known: tuple[KnownPlan, ...]) -> None:
         )
         table.add_row(*(Text(cell) for cell in cells))
     empty = Text("no plan was asked for, approved or declined yet", style="dim")
-    Console().print(table if known else empty, soft_wrap=True)
+    Console().print(table if entries else empty, soft_wrap=True)
 
 
 def _tell(
-    known: KnownPlan, plan: FederationPlan, policy: Policy, refusal: RefusedError | None
+    entry: KnownPlan, plan: FederationPlan, policy: Policy, refusal: RefusedError | None
 ) -> None:
     """Print where a plan stands, what it asks, and the bounds that it was held against."""
-    match known.state, known.decided:
+    match entry.state, entry.decided:
         case "waiting", _:
-            click.echo(f"Waits since {known.since}, for run {known.run}.")
+            click.echo(f"Waits since {entry.since}, for run {entry.run}.")
         case state, decided if decided is not None:
             click.echo(f"{state.capitalize()} by {shown(decided.person)}, {decided.ts}.")
         case _:
@@ -286,9 +286,9 @@ def _rehearse(
 
     pictures = RehearsalPage()
     with Reporter() as progress:
-        found = rehearse(
+        rehearsal = rehearse(
             site, plan, progress, codebook, codec, None if page is None else pictures.draw
         )
     if page is not None:
-        write_atomically(page, pictures.render(found).encode("utf-8"))
-    return found
+        write_atomically(page, pictures.render(rehearsal).encode("utf-8"))
+    return rehearsal

@@ -83,21 +83,21 @@ def tell_rehearsal(rehearsal: Rehearsal) -> None:
     table = Table(title=f"What a round of {rehearsal.plan} lets out")
     for column in ("order", "record", "bytes", "arrays", "L2 norm", "fill", "door"):
         table.add_column(column, justify="right" if column == "bytes" else "left")
-    for found in rehearsal.findings:
-        arrays = "\n".join(f"{a.name} {a.dtype}{list(a.shape)}" for a in found.arrays)
+    for finding in rehearsal.findings:
+        arrays = "\n".join(f"{a.name} {a.dtype}{list(a.shape)}" for a in finding.arrays)
         cells = (
-            found.phase,
-            found.record_type,
-            f"{found.bytes:,}",
+            finding.phase,
+            finding.record_type,
+            f"{finding.bytes:,}",
             arrays or "none",
-            "" if found.l2 is None else f"{found.l2:.4g}",
-            "" if found.fill is None else f"{found.fill:.1%}",
-            found.refusal or "may leave",
+            "" if finding.l2 is None else f"{finding.l2:.4g}",
+            "" if finding.fill is None else f"{finding.fill:.1%}",
+            finding.refusal or "may leave",
         )
         table.add_row(*(Text(cell) for cell in cells))
     Console().print(table)
-    for found in rehearsal.findings:
-        click.echo(f"{found.phase} {found.record_type}: {json.dumps(found.header)}")
+    for finding in rehearsal.findings:
+        click.echo(f"{finding.phase} {finding.record_type}: {json.dumps(finding.header)}")
     _tell_exposure(rehearsal.exposure)
     click.echo(
         f"{megabytes(rehearsal.bytes)} in all; policy {rehearsal.policy_sha256[:12]}, "

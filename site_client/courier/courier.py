@@ -108,8 +108,8 @@ class Courier:
     def go_online(self) -> None:
         """Activate, remembering the node's id for the next start."""
         memory = node_id_file(self._folder)
-        known = int(memory.read_text()) if memory.exists() else None
-        node_id = self._fleet.activate(known)
+        remembered = int(memory.read_text()) if memory.exists() else None
+        node_id = self._fleet.activate(remembered)
         write_atomically(memory, f"{node_id}".encode())
         self._next_heartbeat = time.monotonic() + HEARTBEAT_S / 2
 
@@ -205,16 +205,18 @@ class Courier:
 
     def _recall(self) -> list[Delivery]:
         """Orders that were in flight when the courier last stopped."""
-        found = []
+        messages = []
         for path in sorted(self._inflight.glob("*.json")):
             try:
                 note = json.loads(path.read_text(encoding="utf-8"))
                 message = message_from_stub(base64.b64decode(note["stub"], validate=True))
-                found.append(Delivery(path.stem, message, float(note["expires"]), time.monotonic()))
+                messages.append(
+                    Delivery(path.stem, message, float(note["expires"]), time.monotonic())
+                )
             except (ValueError, KeyError, binascii.Error):
                 path.unlink()
                 LOG.warning("forgot an unreadable note of an order in flight")
-        return found
+        return messages
 
 
 def node_id_file(folder: Path) -> Path:

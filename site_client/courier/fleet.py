@@ -293,10 +293,10 @@ def _not_accepted(answer: httpx.Response) -> VerificationError:
     """Explain a refused signature that holds: by its key, or by its time; the answer tells ours."""
     try:
         # The header counts whole seconds: on average half of one has passed.
-        told = parsedate_to_datetime(answer.headers["date"]).timestamp() + 0.5
+        their_time = parsedate_to_datetime(answer.headers["date"]).timestamp() + 0.5
     except (KeyError, ValueError):
         return _unknown_key()
-    ahead = time.time() - told
+    ahead = time.time() - their_time
     if abs(ahead) <= LARGEST_SKEW_S:
         return _unknown_key()
     return VerificationError(

@@ -23,7 +23,7 @@ _TONES: Final = ("bad", "look", "fine", "fine")
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _DrawnScan:
     """A scan as the template wants it."""
 
     name: str
@@ -51,7 +51,7 @@ def render_page(review: Review, most_bytes: int = MOST_BYTES) -> str:
         spent += size
         marks = marks_of(scan, review.judgement)
         tone = _TONES[gravest(scan.faults)]
-        shown.append(_Shown(scan.name, tone, scan.faults, _facts(scan), cuts, marks))
+        shown.append(_DrawnScan(scan.name, tone, scan.faults, _facts(scan), cuts, marks))
     environment = Environment(
         loader=PackageLoader("site_client.data_check"), autoescape=True, undefined=StrictUndefined
     )

@@ -23,7 +23,7 @@ _LEVELS: Final[tuple[Level, ...]] = ("bad", "look", "note")
 
 @dataclass(frozen=True, eq=False)
 class Review:
-    """What was found in a data folder.
+    """The findings in a data folder.
 
     Attributes:
         folder: the folder.
@@ -157,7 +157,7 @@ def thumbnail_side(scans: int) -> int:
 
 
 def _of_folder(listing: Listing, inventory: Inventory) -> tuple[Fault, ...]:
-    """What is wrong with names: nothing of it needs an image opened."""
+    """List what is wrong with names: nothing of it needs an image opened."""
     faults = [
         Fault("wrong suffix", "look", f"{path} is {content} by its content: call it {better}")
         for path, content, better in inventory.misnamed

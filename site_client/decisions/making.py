@@ -49,9 +49,9 @@ class Decision(Frozen):
     @model_validator(mode="after")
     def _is_about_something(self) -> Self:
         about_plan = self.event in ("APPROVE", "DECLINE")
-        given = (self.plan_fingerprint, self.peer, self.peer_key)
-        wanted = (about_plan, not about_plan, self.event == "CONFIRM")
-        if tuple(value is not None for value in given) != wanted:
+        subjects = (self.plan_fingerprint, self.peer, self.peer_key)
+        required = (about_plan, not about_plan, self.event == "CONFIRM")
+        if tuple(value is not None for value in subjects) != required:
             raise ValueError(f"what {self.event} is about, and nothing else")
         return self
 

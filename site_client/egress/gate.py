@@ -53,7 +53,7 @@ class Context:
 
     def expected(self) -> Expected:
         """Unite the rules of every site with the stricter of the plan's and this site's floors."""
-        plan, own, pixels = RecordFloors.of(self.plan), self.policy.floors, self.policy.pixels
+        plan, floors, pixels = RecordFloors.of(self.plan), self.policy.floors, self.policy.pixels
         return Expected(
             site=self.site,
             run=self.run,
@@ -62,9 +62,9 @@ class Context:
             plan=self.plan,
             shapes=self.shapes,
             floors=RecordFloors(
-                images=max(plan.images, own.images),
-                transitions=max(plan.transitions, own.transitions),
-                sketch_fill=max(plan.sketch_fill, own.sketch_fill),
+                images=max(plan.images, floors.images),
+                transitions=max(plan.transitions, floors.transitions),
+                sketch_fill=max(plan.sketch_fill, floors.sketch_fill),
                 slides=max(plan.slides, pixels.slides if pixels else 1),
                 pixels=max(plan.pixels, pixels.pixels if pixels else 1),
                 group_pixels=max(plan.group_pixels, pixels.group_pixels if pixels else 1),

@@ -115,15 +115,15 @@ class History:
         run, round_ = record.run, record.round
         if record.event != "SEND" or run is None or round_ is None:
             return
-        at = parse_timestamp(record.ts)
-        self._bytes.append((at, record.bytes or 0))
+        time = parse_timestamp(record.ts)
+        self._bytes.append((time, record.bytes or 0))
         if record.code:
             return  # only the number of a failure left
         self._plans.setdefault(run, record.plan_fingerprint or "")
         self._latest[run] = max(round_, self._latest.get(run, round_))
-        phase = next((known for known in PHASES if known == record.phase), _UNKNOWN)
-        self._answers.setdefault((run, round_), _Answer(at, phase))
-        self._runs[run] = max(at, self._runs.get(run, at))
+        phase = next((each for each in PHASES if each == record.phase), _UNKNOWN)
+        self._answers.setdefault((run, round_), _Answer(time, phase))
+        self._runs[run] = max(time, self._runs.get(run, time))
 
     def require_new(self, run: str, round_: int, plan_fingerprint: str) -> None:
         """Refuse what does not go forwards, or not with the run's plan.
@@ -165,33 +165,33 @@ class History:
         Raises:
             BudgetError: names the item, what is spent of how much, and when there is more.
         """
-        wanted: dict[Item, int] = {"bytes": size}
-        wanted["runs"] = int(not self._in_window(self._runs.get(run), budget, now))
-        wanted["rounds"] = int(is_work(phase))
-        wanted["evaluations"] = int(phase == "evaluate")
+        amounts: dict[Item, int] = {"bytes": size}
+        amounts["runs"] = int(not self._in_window(self._runs.get(run), budget, now))
+        amounts["rounds"] = int(is_work(phase))
+        amounts["evaluations"] = int(phase == "evaluate")
         for item in ITEMS:
-            found = self.spending(item, budget, now, wanted[item])
-            if wanted[item] and found.spent + wanted[item] > found.most:
-                _refuse(found, budget.days, wanted[item])
+            spending = self.spending(item, budget, now, amounts[item])
+            if amounts[item] and spending.spent + amounts[item] > spending.most:
+                _refuse(spending, budget.days, amounts[item])
 
-    def spending(self, item: Item, budget: Budget, now: datetime, wanted: int = 1) -> Spending:
-        """Say how one item stands; ``frees`` is when ``wanted`` of it can be had, or had next."""
+    def spending(self, item: Item, budget: Budget, now: datetime, amount: int = 1) -> Spending:
+        """Say how one item stands; ``frees`` is when ``amount`` of it can be had, or had next."""
         parts = sorted(
-            (at, size) for at, size in self._parts(item) if self._in_window(at, budget, now)
+            (time, size) for time, size in self._parts(item) if self._in_window(time, budget, now)
         )
-        most, spent = getattr(budget, item), sum(size for _, size in parts)
-        left_over, frees = spent, None
-        for at, size in parts:
+        most, total = getattr(budget, item), sum(size for _, size in parts)
+        left_over, frees = total, None
+        for time, size in parts:
             left_over -= size
-            if left_over + wanted <= most:
-                frees = at + timedelta(days=budget.days)
+            if left_over + amount <= most:
+                frees = time + timedelta(days=budget.days)
                 break
-        return Spending(item, spent, most, frees)
+        return Spending(item, total, most, frees)
 
     def _parts(self, item: Item) -> Iterable[tuple[datetime, int]]:
         match item:
             case "runs":
-                return [(at, 1) for at in self._runs.values()]
+                return [(time, 1) for time in self._runs.values()]
             case "rounds":
                 return [(a.at, 1) for a in self._answers.values() if is_work(a.phase)]
             case "evaluations":
@@ -200,18 +200,18 @@ class History:
                 return self._bytes
 
     @staticmethod
-    def _in_window(at: datetime | None, budget: Budget, now: datetime) -> bool:
+    def _in_window(time: datetime | None, budget: Budget, now: datetime) -> bool:
         """Tell whether it counts now. The future does: a clock that was set back frees nothing."""
-        return at is not None and at > now - timedelta(days=budget.days)
+        return time is not None and time > now - timedelta(days=budget.days)
 
 
-def _refuse(found: Spending, days: int, wanted: int) -> None:
-    when = "never" if found.frees is None else format_timestamp(found.frees)
-    more = f", {wanted} more are wanted" if wanted > 1 else ""
+def _refuse(spending: Spending, days: int, amount: int) -> None:
+    when = "never" if spending.frees is None else format_timestamp(spending.frees)
+    more = f", {amount} more are wanted" if amount > 1 else ""
     raise BudgetError(
         "the site's budget over all runs is spent",
-        field=f"budget.{found.item}",
-        expected=f"at most {found.most} in {days} days",
-        got=f"{found.spent}{more}; room from {when} on",
+        field=f"budget.{spending.item}",
+        expected=f"at most {spending.most} in {days} days",
+        got=f"{spending.spent}{more}; room from {when} on",
         advice="Wait until then, or let the site's owner decide in policy.toml",
     )

@@ -61,25 +61,29 @@ def check_keys(data: bytes, context: KeyContext) -> SealedParcel:
         VerificationError: a box without this site's signature for its receiver.
     """
     parcel = decode_sealed(data)
-    header, own = parcel.header, context
-    _require((header.federation, header.site) == (own.federation, own.site), "site", "our own")
+    header = parcel.header
     _require(
-        (header.generation, header.key_id) == (own.generation, own.key_id), "key_id", "our key's"
+        (header.federation, header.site) == (context.federation, context.site), "site", "our own"
+    )
+    _require(
+        (header.generation, header.key_id) == (context.generation, context.key_id),
+        "key_id",
+        "our key's",
     )
     for box in parcel.boxes:
         label = box.label
-        known = own.receivers.get(label.for_site) == label.for_ledger_key
-        _require(known, "receiver", "a site whose keys were verified")
-        sharing = own.policy.sharing
-        allowed = label.for_site == own.site or sharing.allows(
-            label.for_site, label.for_ledger_key, own.confirmed
+        is_receiver = context.receivers.get(label.for_site) == label.for_ledger_key
+        _require(is_receiver, "receiver", "a site whose keys were verified")
+        sharing = context.policy.sharing
+        allowed = label.for_site == context.site or sharing.allows(
+            label.for_site, label.for_ledger_key, context.confirmed
         )
         _require(
             allowed and sharing.share != "never",
             "receiver",
             "one that policy.toml or a person here allows",
         )
-        check_box(box.box, box.signature, label, own.ledger_key)
+        check_box(box.box, box.signature, label, context.ledger_key)
     return parcel
 
 

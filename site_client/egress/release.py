@@ -104,8 +104,8 @@ class Door:
                 got="something else",
                 advice="Remove the file; the order is then worked on anew",
             ) from error
-        found = self._ledger.find(answer.payloads[0])
-        if found is None or (not answer.proofs and found.order_sha256 != answer.order_sha256):
+        record = self._ledger.find(answer.payloads[0])
+        if record is None or (not answer.proofs and record.order_sha256 != answer.order_sha256):
             # The crash came before the commit point: nothing had been decided. The same bytes
             # may have answered another order since; this one is then judged like any other.
             return False
@@ -268,11 +268,11 @@ class Door:
         """One SEND record for every payload that has none, and the proofs of all."""
         places: list[int] = []
         for digest, payload, envelope in zip(answer.payloads, payloads, envelopes, strict=True):
-            found = self._ledger.find(digest)
+            record = self._ledger.find(digest)
             # The same number may answer two orders of a round; each has its own record.
-            if found is None or found.order_sha256 != answer.order_sha256:
-                found = self._append(digest, payload, envelope, answer.order_fields)
-            places.append(found.seq)
+            if record is None or record.order_sha256 != answer.order_sha256:
+                record = self._append(digest, payload, envelope, answer.order_fields)
+            places.append(record.seq)
         since = self._ledger.witnessed_size
         proofs = (self._ledger.proof(seq, since).to_bytes().decode("utf-8") for seq in places)
         return answer.model_copy(update={"proofs": tuple(proofs)})

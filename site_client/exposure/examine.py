@@ -61,9 +61,9 @@ def examine(release: RehearsedRound, progress: Progress | None = None) -> Exposu
     _tell(progress, 1)
     from_neighbours = imprint(before, delta, plan, trained, release.seed)
     _tell(progress, 2)
-    told = _membership(release)
+    membership = _membership(release)
     _tell(progress, _ATTACKS)
-    return Exposure(slices=from_neurons, imprint=from_neighbours, membership=told)
+    return Exposure(slices=from_neurons, imprint=from_neighbours, membership=membership)
 
 
 def _membership(release: RehearsedRound) -> MembershipFinding:

@@ -123,8 +123,8 @@ class MembershipFinding:
     def verdict(self) -> str:
         """One plain sentence."""
         if self.auc is None or self.low is None or self.high is None:
-            held = self.trained + self.others
-            return f"Too few cases to tell: {held} of at least {LEAST_CASES}."
+            cases = self.trained + self.others
+            return f"Too few cases to tell: {cases} of at least {LEAST_CASES}."
         figure = f"AUC {self.auc:.2f} (95 % {self.low:.2f} to {self.high:.2f})"
         if self.low > self.unseen_auc:
             return f"Cases trained on are told from others better than by a coin: {figure}."
@@ -152,25 +152,27 @@ class Exposure:
     @property
     def readings(self) -> tuple[ReadingFinding, ...]:
         """The findings that have pictures."""
-        return tuple(found for found in (self.slices, self.imprint) if found is not None)
+        return tuple(finding for finding in (self.slices, self.imprint) if finding is not None)
 
     def lines(self) -> list[tuple[str, str, str, str]]:
         """(attack, what it got, what a guess gets, verdict) of each, in words."""
-        found: list[tuple[str, str, str, str]] = []
+        lines: list[tuple[str, str, str, str]] = []
         for read in self.readings:
             got = "nothing" if read.best_db is None else f"{read.best_db:.1f} dB"
-            found.append((read.attack, got, f"{read.unseen_db:.1f} dB", read.verdict))
-        if (told := self.membership) is not None:
-            got = "too few cases" if told.auc is None else f"AUC {told.auc:.2f}"
-            found.append(("membership", got, f"AUC {told.unseen_auc:.2f}", told.verdict))
-        return found
+            lines.append((read.attack, got, f"{read.unseen_db:.1f} dB", read.verdict))
+        if (membership := self.membership) is not None:
+            got = "too few cases" if membership.auc is None else f"AUC {membership.auc:.2f}"
+            lines.append(
+                ("membership", got, f"AUC {membership.unseen_auc:.2f}", membership.verdict)
+            )
+        return lines
 
     def as_dict(self) -> dict[str, object]:
         """For JSON: figures only."""
         if self.reason:
             return {"applicable": False, "reason": self.reason}
-        found = {"slices": self.slices, "imprint": self.imprint, "membership": self.membership}
-        return {"applicable": True} | {k: v.as_dict() for k, v in found.items() if v is not None}
+        findings = {"slices": self.slices, "imprint": self.imprint, "membership": self.membership}
+        return {"applicable": True} | {k: v.as_dict() for k, v in findings.items() if v is not None}
 
 
 def why_not(plan: FederationPlan) -> str:

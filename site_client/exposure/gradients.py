@@ -62,29 +62,29 @@ def _before_adam(step: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(-np.sign(step) * ADAM_EPSILON * size / (1 - size))
 
 
-def features_of_neurons(found: Gradients, inputs: int) -> NDArray[np.float64]:
+def features_of_neurons(gradients: Gradients, inputs: int) -> NDArray[np.float64]:
     """float64[n, inputs]: each neuron taken for the picture of one crop, the likeliest first.
 
     Args:
-        found: gradients.
+        gradients: of the first dense layer.
         inputs: how many of a neuron's inputs are features; the others say the level.
     """
-    return _quotients(found.weights, found.biases, inputs)
+    return _quotients(gradients.weights, gradients.biases, inputs)
 
 
 def features_of_neighbours(
-    found: Gradients, thresholds: NDArray[np.float32], inputs: int
+    gradients: Gradients, thresholds: NDArray[np.float32], inputs: int
 ) -> NDArray[np.float64]:
     """float64[n, inputs]: what neurons were shown that their neighbours by bias were not.
 
     Args:
-        found: gradients.
+        gradients: of the first dense layer.
         thresholds: float32[neurons], the biases that were trained from.
         inputs: as for `features_of_neurons`.
     """
     order = np.argsort(-thresholds, kind="stable")
-    weights = -np.diff(found.weights[order], axis=0)
-    return _quotients(weights, -np.diff(found.biases[order]), inputs)
+    weights = -np.diff(gradients.weights[order], axis=0)
+    return _quotients(weights, -np.diff(gradients.biases[order]), inputs)
 
 
 def _quotients(

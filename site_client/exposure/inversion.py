@@ -67,7 +67,7 @@ def invert(
     use_deterministic_torch()
     layers = _convolutions(weights)
     cuts = layers[0][0].shape[1]
-    wanted = torch.from_numpy(np.maximum(values, 0.0).astype(np.float32))
+    targets = torch.from_numpy(np.maximum(values, 0.0).astype(np.float32))
     generator = torch.Generator().manual_seed(seed)
     start = 0.1 * torch.randn((len(values), cuts, roi, roi), generator=generator)
     logits = start.requires_grad_()
@@ -76,7 +76,7 @@ def invert(
         optimizer.zero_grad()
         pictures = torch.sigmoid(logits)
         # Each picture has a loss of its own; their sum keeps them apart.
-        losses = _apart(_look(layers, pictures), wanted) + smooth * _roughness(pictures)
+        losses = _apart(_look(layers, pictures), targets) + smooth * _roughness(pictures)
         losses.sum().backward()
         optimizer.step()
     return np.asarray(255 * torch.sigmoid(logits).detach().numpy())
@@ -102,10 +102,10 @@ def _look(layers: list[tuple[Tensor, Tensor]], pictures: Tensor) -> Tensor:
     return x.flatten(1)
 
 
-def _apart(found: Tensor, wanted: Tensor) -> Tensor:
+def _apart(features: Tensor, targets: Tensor) -> Tensor:
     """float32[n]: how far features are from the wanted ones, in direction and in size."""
-    size, aim = found.norm(dim=1) + _TINY, wanted.norm(dim=1) + _TINY
-    direction = 1 - (found * wanted).sum(dim=1) / (size * aim)
+    size, aim = features.norm(dim=1) + _TINY, targets.norm(dim=1) + _TINY
+    direction = 1 - (features * targets).sum(dim=1) / (size * aim)
     apart: Tensor = direction + _SIZE * (size.log() - aim.log()).square()
     return apart
 

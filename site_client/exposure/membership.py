@@ -139,20 +139,20 @@ def gains_by_case(
         set_weights(network, before)
         objective = Objective(task, network, settings)
         # Equal draws for every case: what differs is the case.
-        at = task.draw(np.random.default_rng([_PROBE, seed]), _SITUATIONS)
-        at["action"] = np.arange(len(at)) % task.actions
+        situations = task.draw(np.random.default_rng([_PROBE, seed]), _SITUATIONS)
+        situations["action"] = np.arange(len(situations)) % task.actions
         losses = []
         for weights in (before, after):
             set_weights(network, weights)
-            losses.append(_loss(objective, at, rewards=settings.warm_start > 0))
+            losses.append(_loss(objective, situations, rewards=settings.warm_start > 0))
         gains[number] = losses[0] - losses[1]
     return gains
 
 
 @torch.no_grad()
-def _loss(objective: Objective, at: NDArray[np.void], *, rewards: bool) -> float:
+def _loss(objective: Objective, situations: NDArray[np.void], *, rewards: bool) -> float:
     """Mean loss of situations, of the kind that the plan's first updates minimise."""
-    parts = [at[begin : begin + _CHUNK] for begin in range(0, len(at), _CHUNK)]
+    parts = [situations[begin : begin + _CHUNK] for begin in range(0, len(situations), _CHUNK)]
     losses = objective.of_all_rewards if rewards else objective.of_returns
     return float(torch.cat([losses(part)[0] for part in parts]).double().mean())
 

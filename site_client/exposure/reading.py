@@ -50,7 +50,9 @@ def slices(
     check_weights(dict(before), plan)
     inputs = _features(plan, before)
     scoring, began = Scoring(trained), time.monotonic()
-    _try_all(before, delta, plan, scoring, seed, lambda found: features_of_neurons(found, inputs))
+    _try_all(
+        before, delta, plan, scoring, seed, lambda gradients: features_of_neurons(gradients, inputs)
+    )
     return _finding("slices", trained, scoring.scores(), time.monotonic() - began)
 
 
@@ -70,7 +72,7 @@ def imprint(
         plan,
         scoring,
         seed,
-        lambda found: features_of_neighbours(found, thresholds, inputs),
+        lambda gradients: features_of_neighbours(gradients, thresholds, inputs),
     )
     return _finding("imprint", trained, scoring.scores(), time.monotonic() - began)
 
@@ -91,13 +93,13 @@ def _try_all(
     """Unfold and invert the features that every estimate of the gradients gives."""
     roi = plan.model.roi
     at_rest = features_of(before, np.zeros((1, 3, roi, roi), np.float32))[0]
-    picked = [pick(found) for found in estimated_gradients(delta, plan)]
+    picked = [pick(gradients) for gradients in estimated_gradients(delta, plan)]
     picked = [values for values in picked if len(values)]
     for values in picked:
         scoring.add(unfold(before, roi, values, at_rest))
     for values in picked:
-        some = values[: max(1, affordable(before, roi) // len(picked))]
-        scoring.add(invert(before, roi, some, seed))
+        candidates = values[: max(1, affordable(before, roi) // len(picked))]
+        scoring.add(invert(before, roi, candidates, seed))
 
 
 def _finding(

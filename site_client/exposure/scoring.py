@@ -125,18 +125,18 @@ def _unseen_errors(crops: Crops, shape: tuple[int, ...]) -> NDArray[np.float64]:
     """float64[crops, cuts]: mean squared errors of the better guess that never looked."""
     n = len(crops)
     total = sum(
-        (some.sum(axis=0, dtype=np.float64) for _, some in _chunks(crops, shape)),
+        (part.sum(axis=0, dtype=np.float64) for _, part in _chunks(crops, shape)),
         start=np.zeros(shape),
     )
     errors = np.empty((n, shape[0]))
-    for begin, some in _chunks(crops, shape):
-        truth = some.astype(np.float32)
+    for begin, part in _chunks(crops, shape):
+        truth = part.astype(np.float32)
         flat = truth.var(axis=(2, 3), dtype=np.float64)
         if n > 1:
             # The mean without the crop itself, which it would otherwise have looked at.
             apart = (truth - (total / n).astype(np.float32)) * np.float32(n / (n - 1))
             flat = np.minimum(flat, np.square(apart).mean(axis=(2, 3), dtype=np.float64))
-        errors[begin : begin + len(some)] = flat
+        errors[begin : begin + len(part)] = flat
     return errors
 
 

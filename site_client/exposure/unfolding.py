@@ -57,11 +57,11 @@ def unfold(
     for channel, taps in enumerate(_taps_of_channels(weights)):
         _unpack(cells[:, channel], taps, pictures)
     for picture in pictures.reshape(-1, roi, roi):
-        known = np.isfinite(picture)
-        if known.mean() < _READ:
+        finite = np.isfinite(picture)
+        if finite.mean() < _READ:
             picture[:] = np.nan
-        elif not known.all():
-            picture[~known] = picture[known].mean()
+        elif not finite.all():
+            picture[~finite] = picture[finite].mean()
     return np.clip(pictures, 0, _GREY_LEVELS)
 
 
@@ -85,9 +85,9 @@ def _trace(kernel: NDArray[np.float64], apart: int, inner: list[list[_Tap]]) -> 
     middle = kernel.shape[-1] // 2
     taps: list[_Tap] = []
     for channel, y, x in used.tolist():
-        behind = inner[channel]
+        inner_taps = inner[channel]
         weight = float(kernel[channel, y, x])
-        if not behind or weight <= 0:  # a negative copy does not get through the ReLU
+        if not inner_taps or weight <= 0:  # a negative copy does not get through the ReLU
             return []
         taps += [
             _Tap(
@@ -96,7 +96,7 @@ def _trace(kernel: NDArray[np.float64], apart: int, inner: list[list[_Tap]]) -> 
                 tap.right + apart * (x - middle),
                 tap.weight * weight,
             )
-            for tap in behind
+            for tap in inner_taps
         ]
     return taps if len(taps) <= _MOST_TAPS else []
 

@@ -112,9 +112,9 @@ def read_box_table(path: Path, *, unit: Unit | None = None, frame: Frame | None 
         m[1] + m[2]: (k, m[3]) for k, h in enumerate(header) if (m := _CORNER.match(h.lower()))
     }
     axes = "xyz" if "z0" in corners else "xy"
-    wanted = [axis + end for end in "01" for axis in axes]
+    columns = [axis + end for end in "01" for axis in axes]
     units = {word for _, word in corners.values()}
-    if case_at is None or label_at is None or set(corners) != set(wanted) or len(units) != 1:
+    if case_at is None or label_at is None or set(corners) != set(columns) or len(units) != 1:
         raise InputDataError(
             "the table's columns are not understood",
             field=str(path),
@@ -133,10 +133,10 @@ def read_box_table(path: Path, *, unit: Unit | None = None, frame: Frame | None 
     for row in rows[1:]:
         check_width(path, header, row)
         case, label = case_of(row[case_at]), row[label_at].strip()
-        held = cases.setdefault(case, [])
-        cells = [row[corners[name][0]].strip() for name in wanted]
+        boxes = cases.setdefault(case, [])
+        cells = [row[corners[name][0]].strip() for name in columns]
         if any(cells):
-            held.append((label, _corners(cells, f"{path}: case {case}, label {label}", unit)))
+            boxes.append((label, _corners(cells, f"{path}: case {case}, label {label}", unit)))
     return BoxTable(path, unit, frame, cases)
 
 
@@ -176,16 +176,18 @@ def find_label_images(files: Sequence[CaseFiles], place: Path | None) -> dict[st
                 got=str(len(images)),
             )
         return {case.name: image for case, image in zip(files, images, strict=True)}
-    found: dict[str, Path] = {}
+    label_images: dict[str, Path] = {}
     for case in files:
         folder = case.image.parent if place is None else place
-        own = stem(case.image) or case.image.name
-        names = [own + ending for ending in LABEL_ENDINGS] + ([own] if place is not None else [])
-        choices = {stem(path): path for path in sorted(folder.glob(f"{_literal(own)}*"))}
+        case_stem = stem(case.image) or case.image.name
+        names = [case_stem + ending for ending in LABEL_ENDINGS] + (
+            [case_stem] if place is not None else []
+        )
+        choices = {stem(path): path for path in sorted(folder.glob(f"{_literal(case_stem)}*"))}
         image = next((choices[name] for name in names if name in choices), None)
         if image is not None:
-            found[case.name] = image
-    return found
+            label_images[case.name] = image
+    return label_images
 
 
 def without_label_images(files: Sequence[CaseFiles]) -> list[CaseFiles]:
@@ -235,12 +237,12 @@ def boxes_of_picture(
         InputDataError: unreadable, or a box outside the picture; names case and label.
     """
     if isinstance(truth, BoxTable):
-        found = truth.of(case.name)
+        boxes = truth.of(case.name)
         pixels = truth.unit == "voxel"
     else:
-        found, pixels = boxes_in_picture(truth, case.image, least_voxels), True
+        boxes, pixels = boxes_in_picture(truth, case.image, least_voxels), True
     placed: list[LabelledBox] = []
-    for label, box in found:
+    for label, box in boxes:
         flat = box[:, :2]
         placed.append((label, picture.from_pixels(flat) if pixels else flat))
         if not picture.contains(placed[-1][1].mean(axis=0)):

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, whatever it is called.
+"""Kinds of files by their first bytes, whatever they are called.
 
 At most a few hundred bytes of a file are read here, nothing is decoded, and
 nothing but the format's name is said of them.
@@ -61,8 +61,8 @@ def content_of(path: Path) -> Content | None:
     if head[:2] == b"\x1f\x8b":
         inner = read_head(path, inflate=True)
         return "gzipped NIfTI" if _nifti(inner) == "NIfTI" else "gzip"
-    if (found := _nifti(head)) is not None:
-        return found
+    if (nifti := _nifti(head)) is not None:
+        return nifti
     if head[128:132] == b"DICM":
         return "DICOM"
     for begins, name in _MAGIC:

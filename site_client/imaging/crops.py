@@ -53,15 +53,15 @@ def _trilinear(
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _narrow(first, last, at, step, limit):
+def _narrow(first, last, origin, step, limit):
     """The part of the samples first..last for which 0 <= at + s * step <= limit."""
     if step > 1e-12:
-        first = max(first, int(np.ceil(-at / step - 1e-9)))
-        last = min(last, int(np.floor((limit - at) / step + 1e-9)))
+        first = max(first, int(np.ceil(-origin / step - 1e-9)))
+        last = min(last, int(np.floor((limit - origin) / step + 1e-9)))
     elif step < -1e-12:
-        first = max(first, int(np.ceil((limit - at) / step - 1e-9)))
-        last = min(last, int(np.floor(-at / step + 1e-9)))
-    elif at < -1e-9 or at > limit + 1e-9:
+        first = max(first, int(np.ceil((limit - origin) / step - 1e-9)))
+        last = min(last, int(np.floor(-origin / step + 1e-9)))
+    elif origin < -1e-9 or origin > limit + 1e-9:
         last = first - 1
     return first, last
 

@@ -69,11 +69,11 @@ def load_cases(
         UnusableCasesError: the same of several.
     """
     listing = list_folder(folder)
-    found = usable_cases(listing, least)
+    usable = usable_cases(listing, least)
     unlabelled = [name for name, _ in listing.unlabelled]
     cases: list[Case] = []
     unusable: list[InputDataError] = []
-    for number, (name, image, landmark_file) in enumerate(found, start=1):
+    for number, (name, image, landmark_file) in enumerate(usable, start=1):
         try:
             case = _load(name, image, landmark_file, task)
         except InputDataError as error:
@@ -85,7 +85,7 @@ def load_cases(
             elif not unusable:
                 cases.append(case)
         if progress is not None:
-            progress(number, len(found))
+            progress(number, len(usable))
     if unusable:
         raise unusable[0] if len(unusable) == 1 else UnusableCasesError(folder, unusable)
     _tell_left_out(folder, unlabelled, len(cases), least)
@@ -101,7 +101,7 @@ def _load(name: str, image: Path, landmark_file: Path, task: Task) -> Case | Non
     return Case(name, volume, place_landmarks(landmarks, task.landmarks, volume, name))
 
 
-def _tell_left_out(folder: Path, unlabelled: Sequence[str], left: int, least: int) -> None:
+def _tell_left_out(folder: Path, unlabelled: Sequence[str], used: int, least: int) -> None:
     """Log how many images are left out; refuse where too few remain.
 
     Raises:
@@ -109,15 +109,15 @@ def _tell_left_out(folder: Path, unlabelled: Sequence[str], left: int, least: in
     """
     if not unlabelled:
         return
-    if left < max(1, least):
+    if used < max(1, least):
         raise InputDataError(
             "too few images have landmarks",
             field=str(folder),
             expected=f"at least {max(1, least)}",
-            got=f"{left}, and {len(unlabelled)} without any",
+            got=f"{used}, and {len(unlabelled)} without any",
             advice="Mark more of them: cairn-site check --data lists them",
         )
-    LOG.warning("%d images have no landmarks and are left out of %d", len(unlabelled), left)
+    LOG.warning("%d images have no landmarks and are left out of %d", len(unlabelled), used)
 
 
 def read_cases(

@@ -69,7 +69,7 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Overlay:
-    """What is drawn over a case, positions given as its landmarks are (mm).
+    """The marks drawn over a case, positions given as its landmarks are (mm).
 
     Attributes:
         middle: the point that volumes are cut through.
@@ -138,10 +138,10 @@ def beside(pictures: Sequence[Image.Image], *, below: bool = False) -> Image.Ima
     size = [max(picture.size[axis] for picture in pictures) for axis in (0, 1)]
     size[along] = sum(lengths) + _GAP * (len(pictures) - 1)
     whole = Image.new("RGB", (size[0], size[1]), PAPER)
-    at = 0
+    column = 0
     for picture, length in zip(pictures, lengths, strict=True):
-        whole.paste(picture, (0, at) if below else (at, 0))
-        at += length + _GAP
+        whole.paste(picture, (0, column) if below else (column, 0))
+        column += length + _GAP
     return whole
 
 

@@ -1,4 +1,4 @@
-"""What can be wrong with a site's images, told apart by type. Opens nothing, imports nothing heavy.
+"""Faults of a site's images, told apart by type. Opens nothing, imports nothing heavy.
 
 The words of these errors name files and landmarks and count bytes. They stay at the
 site: what leaves is a number.

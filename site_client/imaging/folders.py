@@ -30,7 +30,7 @@ def image_stem(path: Path) -> str | None:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a data folder holds, by name alone.
+    """The content of a data folder, by name alone.
 
     Attributes:
         folder: the folder.

@@ -46,15 +46,15 @@ class Judgement:
     typical_mm: float = float("nan")
 
 
-def judge(scans: Sequence[Scan], wanted: Sequence[str] = ()) -> Judgement:
+def judge(scans: Sequence[Scan], planned: Sequence[str] = ()) -> Judgement:
     """Add to every scan what only shows beside the others.
 
     Args:
         scans: opened.
-        wanted: landmarks that a plan asks for; empty compares names with the folder's own.
+        planned: landmarks that a plan asks for; empty compares names with the folder's own.
     """
     more: dict[str, list[Fault]] = {scan.name: [] for scan in scans}
-    _judge_names(scans, wanted, more)
+    _judge_names(scans, planned, more)
     _judge_headers(scans, more)
     _judge_copies(scans, more)
     norm = _norm(scans)
@@ -80,7 +80,7 @@ def judge(scans: Sequence[Scan], wanted: Sequence[str] = ()) -> Judgement:
 
 
 def _norm(scans: Sequence[Scan]) -> Norm | None:
-    """Where landmarks usually lie, without the scans that it shows to be odd.
+    """Find where landmarks usually lie, without the scans that it shows to be odd.
 
     Leaving these out makes the norm narrower and may show more; it ends where nothing
     new is shown, or where fewer than half of the scans would be left to go by.
@@ -113,11 +113,11 @@ def _outside(scan: Scan) -> list[str]:
 
 def _far_off(scan: Scan, norm: Norm) -> list[Fault]:
     """Single landmarks that lie elsewhere than in the others, the scan as a whole taken out."""
-    own = norm.offsets(scan)
-    if len(own) < 3:
+    offsets = norm.offsets(scan)
+    if len(offsets) < 3:
         return []
-    middle = np.median(np.array(list(own.values())), axis=0)
-    away = {name: float(np.linalg.norm(offset - middle)) for name, offset in own.items()}
+    middle = np.median(np.array(list(offsets.values())), axis=0)
+    away = {name: float(np.linalg.norm(offset - middle)) for name, offset in offsets.items()}
     far = [n for n, mm in away.items() if mm > max(_FAR * norm.usual_mm[n], norm.floor_mm)]
     if not far:
         return []
@@ -125,18 +125,18 @@ def _far_off(scan: Scan, norm: Norm) -> list[Fault]:
     words = [f"'{n}' by {away[n]:.0f} mm (usual {norm.usual_mm[n]:.1f})" for n in far[:5]]
     more = f" and {len(far) - 5} more" if len(far) > 5 else ""
     says = f"elsewhere than in the other scans: {', '.join(words)}{more}"
-    if 2 * len(far) > len(own):
+    if 2 * len(far) > len(offsets):
         says += "; so many that the image itself may be of another size, age or kind"
     return [Fault("far off", "look", says)]
 
 
 def _judge_names(
-    scans: Sequence[Scan], wanted: Sequence[str], more: dict[str, list[Fault]]
+    scans: Sequence[Scan], planned: Sequence[str], more: dict[str, list[Fault]]
 ) -> None:
     labelled = [scan for scan in scans if scan.landmarks]
     counts = Counter(name for scan in labelled for name in scan.landmarks)
-    level: Level = "bad" if wanted else "look"
-    usual = list(wanted) or [name for name, count in counts.items() if 2 * count > len(labelled)]
+    level: Level = "bad" if planned else "look"
+    usual = list(planned) or [name for name, count in counts.items() if 2 * count > len(labelled)]
     for scan in labelled:
         lacking = [name for name in usual if name not in scan.landmarks]
         if not lacking:
@@ -145,7 +145,7 @@ def _judge_names(
         words = [f"'{name}'{_instead(name, spare)}" for name in lacking[:8]]
         if len(lacking) > 8:
             words.append(f"{len(lacking) - 8} more")
-        who = "the plan asks for" if wanted else "the other scans have"
+        who = "the plan asks for" if planned else "the other scans have"
         says = f"lacks what {who}: {', '.join(words)}"
         more[scan.name].append(Fault("names", level, says))
 
@@ -158,8 +158,8 @@ def _instead(name: str, spare: Sequence[str]) -> str:
 def nearest_name(name: str, choices: Sequence[str]) -> str | None:
     """The choice that is spelt most like a name, or None; case and punctuation do not count."""
     plain = {re.sub(r"[\W_]+", "", choice).casefold(): choice for choice in reversed(choices)}
-    found = difflib.get_close_matches(re.sub(r"[\W_]+", "", name).casefold(), plain, 1, 0.6)
-    return plain[found[0]] if found else None
+    matches = difflib.get_close_matches(re.sub(r"[\W_]+", "", name).casefold(), plain, 1, 0.6)
+    return plain[matches[0]] if matches else None
 
 
 def _judge_headers(scans: Sequence[Scan], more: dict[str, list[Fault]]) -> None:
@@ -172,13 +172,13 @@ def _judge_headers(scans: Sequence[Scan], more: dict[str, list[Fault]]) -> None:
     codes = [orientation(geometry.direction) for _, geometry in opened]
     most, count = Counter(codes).most_common(1)[0]
     for (scan, _), spacing, extent, code in zip(opened, spacings, extents, codes, strict=True):
-        for what, own, usual in (
+        for what, value, usual in (
             ("spacing", spacing, np.median(spacings, axis=0)),
             ("extent", extent, np.median(extents, axis=0)),
         ):
-            ratio = own / usual
+            ratio = value / usual
             if (ratio > _WILD).any() or (ratio < 1 / _WILD).any():
-                says = f"{what} {_by(own)} mm; the others have about {_by(usual)} mm"
+                says = f"{what} {_by(value)} mm; the others have about {_by(usual)} mm"
                 more[scan.name].append(Fault(what, "look", says))
         if code != most and 2 * count > len(codes):
             says = (
@@ -189,7 +189,7 @@ def _judge_headers(scans: Sequence[Scan], more: dict[str, list[Fault]]) -> None:
 
 
 def orientation(direction: NDArray[np.float64]) -> str:
-    """Where the x, y and z index grow to, as letters: ``LPS`` for the identity."""
+    """Name where the x, y and z index grow to, as letters: ``LPS`` for the identity."""
     letters = ""
     for column in np.asarray(direction).T:
         axis = int(np.abs(column).argmax())

@@ -37,11 +37,11 @@ def boxes_in_volume(path: Path, least_voxels: int = 1) -> list[LabelledBox]:
     direction = np.array(image.GetDirection()).reshape(3, 3)
     spacing = np.array(image.GetSpacing())
     reach = np.abs(direction) @ spacing / 2
-    found: list[LabelledBox] = []
+    boxes: list[LabelledBox] = []
     for label, index in _components(image, path, least_voxels):
         centres = (index * spacing) @ direction.T + np.array(image.GetOrigin())
-        found.append((label, np.stack([centres.min(axis=0) - reach, centres.max(axis=0) + reach])))
-    return found
+        boxes.append((label, np.stack([centres.min(axis=0) - reach, centres.max(axis=0) + reach])))
+    return boxes
 
 
 def boxes_in_picture(path: Path, picture: Path, least_voxels: int = 1) -> list[LabelledBox]:
@@ -128,7 +128,7 @@ def _components(
             got=str(len(labels)),
             advice="Is it the image itself?",
         )
-    found: list[tuple[str, NDArray[np.int64]]] = []
+    components: list[tuple[str, NDArray[np.int64]]] = []
     for label in labels:
         split = sitk.ConnectedComponent(sitk.Equal(image, float(label)), True)
         where = sitk.GetArrayViewFromImage(split)
@@ -139,8 +139,8 @@ def _components(
         bounds = np.flatnonzero(np.diff(which[order])) + 1
         for rows in np.split(order, bounds):
             if len(rows) >= least_voxels:
-                found.append((str(int(label)), index[rows][:, ::-1].astype(np.int64)))
-    return found
+                components.append((str(int(label)), index[rows][:, ::-1].astype(np.int64)))
+    return components
 
 
 def labels_in(path: Path, dimension: int) -> list[str]:

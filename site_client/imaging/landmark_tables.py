@@ -65,15 +65,15 @@ class LandmarkTable:
         Raises:
             InputDataError: the table does not have it.
         """
-        found = self.cases.get(case)
-        if found is None:
+        positions = self.cases.get(case)
+        if positions is None:
             raise InputDataError(
                 "an image is not in the table of landmarks",
                 field=f"{self.path}: {case}",
                 expected="a row of that name",
                 got=f"{len(self.cases)} other images",
             )
-        return found
+        return positions
 
 
 def read_voxel_lines(path: Path, names: Sequence[str] = ()) -> Positions:
@@ -174,12 +174,12 @@ def _long(
         check_width(path, header, row)
         case, name = case_of(row[case_at]), row[name_at].strip()
         where = f"{path}: case {case}, landmark {name}"
-        held = cases.setdefault(case, {})
-        if name in held:
+        landmarks = cases.setdefault(case, {})
+        if name in landmarks:
             raise InputDataError("a landmark stands twice in the table", field=where)
         position = _position([row[k] for k in columns], where)
         if np.isfinite(position).all():
-            held[name] = position
+            landmarks[name] = position
     return cases, units.pop()
 
 

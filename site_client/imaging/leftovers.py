@@ -1,4 +1,4 @@
-"""What of a data folder is taken, what is left lying, and what is an image under a wrong name.
+"""The parts of a data folder that are taken, left lying, or images under a wrong name.
 
 Beginnings of files are read to know a format; no image is opened and nothing is
 changed. Names of files stay at the site.
@@ -48,7 +48,7 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Inventory:
-    """What a folder holds.
+    """The content of a folder.
 
     Attributes:
         takes: (ending or kind, how many), most first.
@@ -69,7 +69,7 @@ def take_inventory(listing: Listing) -> Inventory:
     """Sort every file below a data folder."""
     images = [image for _, image, _ in listing.cases] + [image for _, image in listing.unlabelled]
     used = {*images, *(marks for *_, marks in listing.cases)}
-    left: dict[tuple[str, str], list[str]] = {}
+    leftovers: dict[tuple[str, str], list[str]] = {}
     misnamed: list[tuple[str, Content, str]] = []
     orphans: list[str] = []
     seen = 0
@@ -90,12 +90,12 @@ def take_inventory(listing: Listing) -> Inventory:
         if better is not None:
             misnamed.append((below, content, better))
         else:
-            left.setdefault(_reason(listing, path, content), []).append(below)
+            leftovers.setdefault(_reason(listing, path, content), []).append(below)
     return Inventory(
         takes=tuple(Counter(_kind(listing, image) for image in images).most_common()),
         leaves=tuple(
             LeftOut(what, len(paths), why, tuple(paths[:_EXAMPLES]))
-            for (what, why), paths in sorted(left.items())
+            for (what, why), paths in sorted(leftovers.items())
         ),
         misnamed=tuple(misnamed),
         orphans=tuple(orphans),

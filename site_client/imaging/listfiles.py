@@ -68,16 +68,16 @@ def find_files(
         InputDataError: no such source, no images in it, names that are not unique.
     """
     key = _subject_key(subject)
-    found: list[CaseFiles] = []
+    case_files: list[CaseFiles] = []
     for source in sources:
-        found += _of_source(source, landmarks, key)
-    names = [files.name for files in found]
+        case_files += _of_source(source, landmarks, key)
+    names = [files.name for files in case_files]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputDataError(
             "two images share a name", field=str(sources[0]), got=f"{', '.join(twice)} twice"
         )
-    return found
+    return case_files
 
 
 def require_landmarks(files: Sequence[CaseFiles]) -> None:
@@ -123,7 +123,7 @@ def read_list(path: Path) -> list[Path]:
         raise InputDataError(
             "cannot read the list of files", field=str(path), got=type(error).__name__
         ) from error
-    found: list[Path] = []
+    paths: list[Path] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
@@ -138,10 +138,10 @@ def read_list(path: Path) -> list[Path]:
                 expected="a path from the list's folder, one above it, or the current one",
                 advice=f"Looked for {entry}",
             )
-        found.append(there)
-    if not found:
+        paths.append(there)
+    if not paths:
         raise InputDataError("the list of files is empty", field=str(path))
-    return found
+    return paths
 
 
 def is_list(path: Path) -> bool:

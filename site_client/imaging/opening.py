@@ -195,7 +195,7 @@ def _bright_centre(volume: Volume) -> NDArray[np.float64]:
 
 
 def _blank(volume: Volume) -> list[Fault]:
-    """Whether a large part at one end of the image is one value: a copy filled up, or a mask."""
+    """Tell whether a large part at one end of the image is one value: a filled copy, or a mask."""
     faults: list[Fault] = []
     for axis, (low, high) in zip((2, 1, 0), (("R", "L"), ("A", "P"), ("I", "S")), strict=True):
         moved = np.moveaxis(volume.voxels, axis, 0).reshape(volume.voxels.shape[axis], -1)

@@ -1,4 +1,4 @@
-"""Where a folder's landmarks usually lie, and what would bring a scan's odd ones there.
+"""The usual places of a folder's landmarks, and what would bring a scan's odd ones there.
 
 A scan whose landmarks lie elsewhere is tried with the slips that people make: the
 other frame (RAS for LPS), voxel indices for millimetres, another unit, a mirrored
@@ -32,7 +32,7 @@ Points = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Norm:
-    """Where landmarks lie in most scans of a folder.
+    """The places of landmarks in most scans of a folder.
 
     Attributes:
         mean_mm: by landmark, float64[3], LPS mm from the reference point.
@@ -74,11 +74,11 @@ class Norm:
         away: list[float] = []
         single: dict[str, list[float]] = {name: [] for name in mean}
         for scan in scans:
-            own = bare.offsets(scan)
-            if own:
-                away.append(_rms(np.array(list(own.values()))))
-                middle = np.median(np.array(list(own.values())), axis=0)
-                for name, offset in own.items():
+            offsets = bare.offsets(scan)
+            if offsets:
+                away.append(_rms(np.array(list(offsets.values()))))
+                middle = np.median(np.array(list(offsets.values())), axis=0)
+                for name, offset in offsets.items():
                     single[name].append(float(np.linalg.norm(offset - middle)))
         usual = {name: float(np.median(values)) for name, values in single.items()}
         return cls(mean, by_image, float(np.median(away)), usual, bare.floor_mm, len(scans))
@@ -97,11 +97,11 @@ class Norm:
         }
 
     def distances(self, scan: Scan) -> dict[str, float]:
-        """How far every known landmark lies from the folder's mean, mm."""
+        """Measure how far every known landmark lies from the folder's mean, mm."""
         return {name: float(np.linalg.norm(way)) for name, way in self.offsets(scan).items()}
 
     def placed(self, scan: Scan) -> dict[str, Points]:
-        """Where the folder's mean would put each landmark in a scan, LPS mm."""
+        """Put each landmark in a scan where the folder's mean would have it, LPS mm."""
         if scan.geometry is None:
             return {}
         return {name: mean + self.reference(scan) for name, mean in self.mean_mm.items()}
@@ -125,7 +125,7 @@ class _Try:
 
 
 def explain(scan: Scan, norm: Norm | None, outside: Sequence[str]) -> Fault | None:
-    """Why a scan's landmarks lie outside its image, or elsewhere than in the others.
+    """Explain why a scan's landmarks lie outside its image, or elsewhere than in the others.
 
     Returns:
         The likely reason; None where nothing is odd, or nothing explains it.
@@ -188,9 +188,9 @@ def _order(scan: Scan, norm: Norm, names: Sequence[str], likely: _Try) -> str:
             for a, b in combinations(names, 2)
         ]
         gap, a, b = max(pairs, key=lambda pair: abs(pair[0]))
-        own = float(scan.landmarks[a][axis] - scan.landmarks[b][axis])
-        if abs(gap) > norm.floor_mm and own * gap < 0:
-            here, there = _SIDES[axis] if own > 0 else _SIDES[axis][::-1]
+        difference = float(scan.landmarks[a][axis] - scan.landmarks[b][axis])
+        if abs(gap) > norm.floor_mm and difference * gap < 0:
+            here, there = _SIDES[axis] if difference > 0 else _SIDES[axis][::-1]
             return f"; '{a}' lies {here} '{b}' here, {there} it in the others"
     return ""
 
@@ -213,7 +213,7 @@ def _shifted(ways: Points, away: float, fine: float, outside: Sequence[str]) -> 
 
 
 def _by_field_of_view(scan: Scan, outside: Sequence[str]) -> Fault | None:
-    """What landmarks outside the image could mean where there is no folder to compare with."""
+    """Explain landmarks outside the image where there is no folder to compare with."""
     geometry = scan.geometry
     if geometry is None or not outside:
         return None

@@ -37,15 +37,15 @@ def _contrast(gamma, table):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _narrow(first, last, at, step, low, high):
+def _narrow(first, last, origin, step, low, high):
     """The part of the samples first..last for which low <= at + s * step <= high."""
     if step > 1e-12:
-        first = max(first, int(np.ceil((low - at) / step - 1e-9)))
-        last = min(last, int(np.floor((high - at) / step + 1e-9)))
+        first = max(first, int(np.ceil((low - origin) / step - 1e-9)))
+        last = min(last, int(np.floor((high - origin) / step + 1e-9)))
     elif step < -1e-12:
-        first = max(first, int(np.ceil((high - at) / step - 1e-9)))
-        last = min(last, int(np.floor((low - at) / step + 1e-9)))
-    elif at < low - 1e-9 or at > high + 1e-9:
+        first = max(first, int(np.ceil((high - origin) / step - 1e-9)))
+        last = min(last, int(np.floor((low - origin) / step + 1e-9)))
+    elif origin < low - 1e-9 or origin > high + 1e-9:
         last = first - 1
     return first, last
 
@@ -67,9 +67,9 @@ _HALF_2D, _HALF_3D = 1 << (_BITS_2D - 1), 1 << (_BITS_3D - 1)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _fixed(at, step, shrink, first):
+def _fixed(origin, step, shrink, first):
     """(position of sample `first`, step) on a level of the pyramid, from level 0's index."""
-    begin = (at + first * step + 0.5) * shrink - 0.5
+    begin = (origin + first * step + 0.5) * shrink - 0.5
     unit = 2.0**_POSITION
     return np.int64(np.floor(begin * unit + 0.5)), np.int64(np.floor(step * shrink * unit + 0.5))
 

@@ -107,18 +107,18 @@ class Deformation:
         Raises:
             InternalError: the bend folds space, so that there is no inverse.
         """
-        found = []
-        for wanted in template_mm:
-            bent = wanted.copy()
+        points = []
+        for target in template_mm:
+            bent = target.copy()
             for _ in range(200):
-                miss = wanted - np.array(self._bend.TransformPoint(bent.tolist()))
+                miss = target - np.array(self._bend.TransformPoint(bent.tolist()))
                 bent += miss
                 if np.abs(miss).max() < _INVERSE_TOLERANCE_MM:
                     break
             else:
                 raise InternalError("a deformation cannot be inverted", expected="no folds")
-            found.append(self._back.TransformPoint(bent.tolist()))
-        return np.array(found, dtype=np.float64)
+            points.append(self._back.TransformPoint(bent.tolist()))
+        return np.array(points, dtype=np.float64)
 
     def warp(self, template: RawImage, grid: Grid) -> NDArray[np.float32]:
         """float32[z, y, x]: the template as this subject, sampled linearly on a grid; 0 outside."""

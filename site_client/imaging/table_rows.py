@@ -66,7 +66,7 @@ def read_rows(path: Path) -> tuple[dict[str, str], list[list[str]]]:
 
 
 def agreed(
-    in_file: str | None, told: _Word | None, where: str, known: Mapping[str, _Word]
+    in_file: str | None, stated: _Word | None, where: str, words: Mapping[str, _Word]
 ) -> _Word | None:
     """One answer of the file and of the reader, None when neither says.
 
@@ -74,15 +74,15 @@ def agreed(
         InputDataError: an unknown word, or they differ.
     """
     if in_file is None:
-        return told
-    read = known.get(in_file if in_file in known else in_file.lower())
+        return stated
+    read = words.get(in_file if in_file in words else in_file.lower())
     if read is None:
         raise InputDataError(
-            "an unknown word in the table", field=where, expected=" or ".join(sorted(known))
+            "an unknown word in the table", field=where, expected=" or ".join(sorted(words))
         )
-    if told is not None and told != read:
+    if stated is not None and stated != read:
         raise InputDataError(
-            "the table says something else than the option", field=where, expected=told, got=read
+            "the table says something else than the option", field=where, expected=stated, got=read
         )
     return read
 

@@ -1,4 +1,4 @@
-"""How long a TIFF file must be: the farthest byte that any of its pages points to.
+"""The length that a TIFF file must have: the farthest byte that any of its pages points to.
 
 Only the tables of pages are read. A page that was cut off takes its pixels along
 without a trace in libtiff's answer, so the chain of pages is followed here.
@@ -28,17 +28,17 @@ def tiff_extent(file: BinaryIO, size: int) -> int:
         return 17
     order = "<" if head[:2] == b"II" else ">"
     big = struct.unpack_from(f"{order}H", head, 2)[0] == 43
-    at = struct.unpack_from(f"{order}Q", head, 8)[0] if big else _long(order, head, 4)
+    offset = struct.unpack_from(f"{order}Q", head, 8)[0] if big else _long(order, head, 4)
     reader, needed, seen = _Pages(file, size, order, big=big), 16, set[int]()
-    while at and at not in seen and len(seen) < _MOST_PAGES and needed <= size:
-        seen.add(at)
-        at, reached = reader.page(at)
+    while offset and offset not in seen and len(seen) < _MOST_PAGES and needed <= size:
+        seen.add(offset)
+        offset, reached = reader.page(offset)
         needed = max(needed, reached)
     return needed
 
 
-def _long(order: str, data: bytes, at: int) -> int:
-    return int(struct.unpack_from(f"{order}I", data, at)[0])
+def _long(order: str, data: bytes, offset: int) -> int:
+    return int(struct.unpack_from(f"{order}I", data, offset)[0])
 
 
 class _Pages:
@@ -49,25 +49,25 @@ class _Pages:
         self._count, self._entry, self._word = (8, 20, "Q") if big else (2, 12, "I")
         self._value = 12 if big else 8
 
-    def page(self, at: int) -> tuple[int, int]:
+    def page(self, offset: int) -> tuple[int, int]:
         """(where the next page's table is, the farthest byte that this page needs)."""
         counter = f"{self._order}{'Q' if self._count == 8 else 'H'}"
-        first = self._read(at, self._count)
+        first = self._read(offset, self._count)
         if first is None:
-            return 0, at + self._count
+            return 0, offset + self._count
         entries = min(int(struct.unpack(counter, first)[0]), 1 << 16)
         length, tail = entries * self._entry, struct.calcsize(f"{self._order}{self._word}")
-        table = self._read(at + self._count, length + tail)
-        reached = at + self._count + length + tail
+        table = self._read(offset + self._count, length + tail)
+        reached = offset + self._count + length + tail
         if table is None:
             return 0, reached
-        found: dict[int, tuple[int, ...]] = {}
+        tags: dict[int, tuple[int, ...]] = {}
         for k in range(entries):
             tag, values, end = self._field(table[k * self._entry : (k + 1) * self._entry])
             reached = max(reached, end)
-            found[tag] = values
+            tags[tag] = values
         for offsets, counts in zip(_OFFSETS, _COUNTS, strict=True):
-            pairs = zip(found.get(offsets, ()), found.get(counts, ()), strict=False)
+            pairs = zip(tags.get(offsets, ()), tags.get(counts, ()), strict=False)
             reached = max([reached, *(begin + length for begin, length in pairs if length)])
         return int(struct.unpack_from(f"{self._order}{self._word}", table, length)[0]), reached
 
@@ -86,9 +86,9 @@ class _Pages:
             return tag, (), end
         return tag, struct.unpack(f"{self._order}{count}{_NUMBERS[kind]}", data), end
 
-    def _read(self, at: int, count: int) -> bytes | None:
+    def _read(self, offset: int, count: int) -> bytes | None:
         """These bytes, or None where the file ends before them."""
-        if at + count > self._size:
+        if offset + count > self._size:
             return None
-        self._file.seek(at)
+        self._file.seek(offset)
         return self._file.read(count)

@@ -1,4 +1,4 @@
-"""Is a file all there? What its header declares, measured against the bytes that came.
+"""A file's completeness: what its header declares, measured against the bytes that came.
 
 A copy that was interrupted still has its header, and image libraries fill what is
 missing with zeros or grey without a word: SimpleITK opens a NIfTI file of which
@@ -71,19 +71,19 @@ def require_whole(path: Path) -> None:
         ) from error
 
 
-def _cut_short(path: Path, promised: str, came: str) -> CutShortError:
+def _cut_short(path: Path, promised: str, arrived: str) -> CutShortError:
     return CutShortError(
         "the image file is cut short",
         field=str(path),
         expected=promised,
-        got=came,
+        got=arrived,
         advice="Copy it again from where it came; until then move it away",
     )
 
 
-def _compare(path: Path, promised: int, came: int, what: str = "bytes") -> None:
-    if came < promised:
-        raise _cut_short(path, f"{promised:,} {what}", f"{came:,} ({came / promised:.0%})")
+def _compare(path: Path, promised: int, arrived: int, what: str = "bytes") -> None:
+    if arrived < promised:
+        raise _cut_short(path, f"{promised:,} {what}", f"{arrived:,} ({arrived / promised:.0%})")
 
 
 def _inflate(file: BinaryIO, path: Path, size: int, promised: int | None) -> int:
@@ -95,12 +95,12 @@ def _inflate(file: BinaryIO, path: Path, size: int, promised: int | None) -> int
         size: of the file, for errors.
         promised: bytes that the image needs, for errors.
     """
-    came, begun, unpacker = 0, True, zlib.decompressobj(_GZIP)
+    inflated, begun, unpacker = 0, True, zlib.decompressobj(_GZIP)
     try:
         while block := file.read(_BLOCK):
             while block:
                 begun = True
-                came += len(unpacker.decompress(block, _BLOCK))
+                inflated += len(unpacker.decompress(block, _BLOCK))
                 block = unpacker.unconsumed_tail
                 if unpacker.eof:
                     # Several streams may follow one another, and padding the last.
@@ -108,7 +108,7 @@ def _inflate(file: BinaryIO, path: Path, size: int, promised: int | None) -> int
                     if len(block) < 2:
                         block += file.read(_BLOCK)
                     if block[:2] != b"\x1f\x8b":
-                        return came
+                        return inflated
                     unpacker = zlib.decompressobj(_GZIP)
     except zlib.error as error:
         raise InputDataError(
@@ -121,7 +121,7 @@ def _inflate(file: BinaryIO, path: Path, size: int, promised: int | None) -> int
     if begun:
         what = "" if promised is None else f" of {promised:,} bytes of image"
         raise _cut_short(path, f"a compressed file{what} with its end", f"none in {size:,} bytes")
-    return came
+    return inflated
 
 
 def _check_nifti(path: Path, size: int) -> None:
@@ -136,9 +136,9 @@ def _check_nifti(path: Path, size: int) -> None:
 def _check_gzipped(path: Path, size: int) -> None:
     promised = nifti_bytes(read_head(path, inflate=True))
     with path.open("rb") as file:
-        came = _inflate(file, path, size, promised)
+        inflated = _inflate(file, path, size, promised)
     if promised is not None:
-        _compare(path, promised, came, "bytes after decompression")
+        _compare(path, promised, inflated, "bytes after decompression")
 
 
 def nifti_bytes(head: bytes) -> int | None:
@@ -185,9 +185,9 @@ def _check_metaimage(path: Path, size: int) -> None:
         return
     data = fields["ElementDataFile"]
     if data.upper() != "LOCAL":
-        beside = path.parent / data
-        if "/" not in data and beside.is_file():
-            _compare(beside, promised, beside.stat().st_size)
+        data_file = path.parent / data
+        if "/" not in data and data_file.is_file():
+            _compare(data_file, promised, data_file.stat().st_size)
         return
     _compare(path, start + promised, size)
 
@@ -208,13 +208,13 @@ def _check_nrrd(path: Path, size: int) -> None:
             return
         encoding = fields.get("encoding", "").lower()
         if encoding in ("gzip", "gz"):
-            came = _inflate(file, path, size, promised)
+            arrived = _inflate(file, path, size, promised)
         elif encoding == "raw":
-            came = size - file.tell()
+            arrived = size - file.tell()
         else:
             return
     if promised is not None:
-        _compare(path, promised, came, "bytes of voxels")
+        _compare(path, promised, arrived, "bytes of voxels")
 
 
 def _nrrd_promise(fields: Mapping[str, str]) -> int | None:
@@ -230,33 +230,33 @@ def _nrrd_promise(fields: Mapping[str, str]) -> int | None:
 def _check_png(path: Path, size: int) -> None:
     """Walk the chunks to the one that ends the file."""
     with path.open("rb") as file:
-        at = 8
-        while at + 12 <= size:
-            file.seek(at)
+        offset = 8
+        while offset + 12 <= size:
+            file.seek(offset)
             length, name = struct.unpack(">I4s", file.read(8))
-            at += 12 + length
-            if name == b"IEND" and at <= size:
+            offset += 12 + length
+            if name == b"IEND" and offset <= size:
                 return
     raise _cut_short(path, "its last chunk", f"an end after {size:,} bytes")
 
 
 def _check_jpeg(path: Path, size: int) -> None:
     """Walk the segments to the end marker; a preview inside has one of its own."""
-    data, at = path.read_bytes(), 2
-    while at + 4 <= size:
-        if data[at] != 0xFF:
+    data, offset = path.read_bytes(), 2
+    while offset + 4 <= size:
+        if data[offset] != 0xFF:
             break
-        code = data[at + 1]
+        code = data[offset + 1]
         if code == 0xD9:
             return
         if code in (0xFF, 0x01) or 0xD0 <= code <= 0xD8:
-            at += 1 if code == 0xFF else 2
+            offset += 1 if code == 0xFF else 2
             continue
-        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        offset += 2 + int.from_bytes(data[offset + 2 : offset + 4], "big")
         if code == 0xDA:
-            found = _JPEG_MARKER.search(data, at)
-            at = size if found is None else found.start()
-    if data[at : at + 2] != b"\xff\xd9":
+            marker = _JPEG_MARKER.search(data, offset)
+            offset = size if marker is None else marker.start()
+    if data[offset : offset + 2] != b"\xff\xd9":
         raise _cut_short(path, "an end marker", f"none in {size:,} bytes")
 
 

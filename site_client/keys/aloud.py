@@ -18,7 +18,9 @@ _APART = re.compile(r"[\s:\-]+")
 
 def groups(fingerprint: str) -> str:
     """``4f3a 91c2 …``: all of it, in groups."""
-    return " ".join(fingerprint[at : at + _GROUP] for at in range(0, len(fingerprint), _GROUP))
+    return " ".join(
+        fingerprint[start : start + _GROUP] for start in range(0, len(fingerprint), _GROUP)
+    )
 
 
 def first_groups(fingerprint: str) -> str:

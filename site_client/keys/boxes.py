@@ -19,17 +19,19 @@ from site_client.keys.ring import Held
 from site_client.keys.trust import Me, Peer
 
 
-def make_box(held: Held, peer: Peer, sealing: SealingKey, me: Me, ledger: SigningKey) -> SealedBox:
+def make_box(
+    shared: Held, peer: Peer, sealing: SealingKey, me: Me, ledger: SigningKey
+) -> SealedBox:
     """Return a key of a generation, sealed to ``peer`` and signed for it with our ledger key."""
     label = Label(
         federation=me.federation,
-        generation=held.generation,
-        key_id=held.key.key_id,
+        generation=shared.generation,
+        key_id=shared.key.key_id,
         from_site=me.site,
         for_site=peer.site,
         for_ledger_key=peer.ledger.fingerprint,
     )
-    box = seal(held.key, sealing, label)
+    box = seal(shared.key, sealing, label)
     return SealedBox(label, box, sign_box(box, label, ledger))
 
 

@@ -108,9 +108,9 @@ class KeyCarrier:
             self._given = sealed.key.generation
             # Who asks again has given it to the worker; a run may be waiting for that.
             list_peers(self._site)
-        behind = frozenset(p.site for p in peers.peers if p.generation < newest.generation)
-        lacking = newest.generation == 0 or self._site.settings().site in behind
-        return Look(newest.generation, newest.renew, behind, lacking)
+        unserved = frozenset(p.site for p in peers.peers if p.generation < newest.generation)
+        lacking = newest.generation == 0 or self._site.settings().site in unserved
+        return Look(newest.generation, newest.renew, unserved, lacking)
 
     def _deliver(self, path: Path) -> None:
         """Hand released keys to the desk; whatever it says of them, they were sent."""
@@ -146,7 +146,7 @@ class KeyCarrier:
     @staticmethod
     def _news(peers: pb.ListPeersReply, sealed: pb.GetSealedKeyReply | None) -> KeyNews:
         newest = peers.federation_key
-        found = sealed.key if sealed is not None and sealed.HasField("key") else None
+        key = sealed.key if sealed is not None and sealed.HasField("key") else None
         try:
             return KeyNews(
                 newest=Newest(
@@ -161,14 +161,14 @@ class KeyCarrier:
                     for peer in peers.peers
                 ),
                 sealed=None
-                if found is None
+                if key is None
                 else SealedNews(
-                    for_site=found.for_site,
-                    from_site=found.from_site,
-                    key_id=found.key_id,
-                    generation=found.generation,
-                    box=found.ciphertext.hex(),
-                    signature=found.signature.hex(),
+                    for_site=key.for_site,
+                    from_site=key.from_site,
+                    key_id=key.key_id,
+                    generation=key.generation,
+                    box=key.ciphertext.hex(),
+                    signature=key.signature.hex(),
                 ),
             )
         except ValueError as error:

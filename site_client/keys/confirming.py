@@ -43,19 +43,19 @@ def agree(
         InputDataError: nobody has heard of the name.
         UsageError: too few digits; our own name; a name twice.
     """
-    found: dict[str, Agreed] = {}
+    confirmed: dict[str, Agreed] = {}
     owners = {own_key: directory.site} | {
         peer.confirmed.ledger_key: name for name, peer in directory.peers.items() if peer.confirmed
     }
     for word in words:
         name, colon, digits = word.partition(":")
-        if name in found:
+        if name in confirmed:
             raise UsageError("a site is named twice", field=name, expected="once")
         agreed = _agree(name, digits if colon else None, directory, ask)
         _require_own_key(agreed, owners)
         owners[agreed.fingerprint] = name
-        found[name] = agreed
-    return list(found.values())
+        confirmed[name] = agreed
+    return list(confirmed.values())
 
 
 def require_confirmed(names: Iterable[str], directory: Directory) -> list[str]:
@@ -67,11 +67,11 @@ def require_confirmed(names: Iterable[str], directory: Directory) -> list[str]:
     names = list(dict.fromkeys(names))
     for name in names:
         if name not in directory.peers or directory.peers[name].confirmed is None:
-            known = [n for n, peer in directory.peers.items() if peer.confirmed is not None]
+            confirmed = [n for n, peer in directory.peers.items() if peer.confirmed is not None]
             raise InputDataError(
                 "this site is not confirmed here; nothing was recorded",
                 field=name,
-                expected=" or ".join(known) or "a confirmed site, and there is none",
+                expected=" or ".join(confirmed) or "a confirmed site, and there is none",
                 got="another name",
             )
     return names
@@ -103,11 +103,11 @@ def _unheard(name: str, typed: str | None, directory: Directory) -> str:
     """Return a site that joined by mail, confirmed by all of its digits."""
     digits = "" if typed is None else read_typed(typed)
     if len(digits) < WHOLE:
-        heard = ", ".join(directory.peers) or "none yet"
+        names = ", ".join(directory.peers) or "none yet"
         raise InputDataError(
             "nobody here has heard of this site",
             field=name,
-            expected=f"one that `cairn-site peers` lists ({heard})",
+            expected=f"one that `cairn-site peers` lists ({names})",
             got=f"a name with {len(digits)} digits" if digits else "another name",
             advice=f"Check how its name is spelt. Where no desk tells of others, type all {WHOLE} "
             f"digits: cairn-site peers confirm {name}:FINGERPRINT",

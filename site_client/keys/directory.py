@@ -71,19 +71,19 @@ class Directory:
     @property
     def enough(self) -> bool:
         """True if this site could take part, were all that were heard of in a run."""
-        known = len(self.named("confirmed"))
-        return known >= self.policy.peers.least_known and not self.named("changed")
+        confirmed = len(self.named("confirmed"))
+        return confirmed >= self.policy.peers.least_known and not self.named("changed")
 
     @property
     def says(self) -> str:
         """One line: how many are confirmed, and how many must be."""
-        known, least = len(self.named("confirmed")), self.policy.peers.least_known
+        confirmed, least = len(self.named("confirmed")), self.policy.peers.least_known
         changed = self.named("changed")
         loud = f"CHANGED KEY: {', '.join(changed)}; " if changed else ""
         needed = f"at least {least} {'is' if least == 1 else 'are'} needed"
         if not self.peers:
             return f"no other site was heard of yet; {needed}"
-        return f"{loud}{known} of {len(self.peers)} other sites confirmed; {needed}"
+        return f"{loud}{confirmed} of {len(self.peers)} other sites confirmed; {needed}"
 
     @property
     def fix(self) -> str:
@@ -138,7 +138,7 @@ def read_directory(site: SiteFolder, standing: Standing | None = None) -> Direct
     roster = read_roster(site)
     entries = {}
     for name in sorted((set(desk) | set(roster) | set(confirmed)) - {settings.site}):
-        shows = dict.fromkeys(heard[name] for heard in (desk, roster) if name in heard)
+        shows = dict.fromkeys(source[name] for source in (desk, roster) if name in source)
         strayed = name in (state.changed or {})
         entries[name] = PeerEntry(name, tuple(shows), confirmed.get(name), strayed)
     return Directory(settings.site, settings.federation, entries, policy)
@@ -171,32 +171,32 @@ def read_roster(site: SiteFolder) -> Mapping[str, str]:
 
 def lost_promises(policy: Policy) -> list[str]:
     """List what this policy gives away of the promise that no image leaves, in plain words."""
-    found = []
+    lost = []
     if policy.sharing.share == "admitted":
-        found.append(
+        lost.append(
             'share = "admitted": an aggregator that invents a site is handed the federation key, '
             "can forge sums, and then read images"
         )
     match policy.peers.least_known:
         case 0:
-            found.append(
+            lost.append(
                 "peers.least_known = 0: all others of a run may be invented by the aggregator, "
                 "which then reads this site's own part out of every sum, and images from crafted "
                 "ones"
             )
         case 1:
-            found.append(
+            lost.append(
                 "peers.least_known = 1: all others of a run but one may be invented by the "
                 "aggregator, and that one can take its own part out of a sum and read yours"
             )
         case _:
             pass
     if policy.peers.least_in_sum == 0:
-        found.append(
+        lost.append(
             "peers.least_in_sum = 0: nobody that is known here need stand behind a sum beside "
             "this site"
         )
-    return found
+    return lost
 
 
 def directory_or_none(site: SiteFolder, standing: Standing) -> Directory | None:

@@ -62,7 +62,7 @@ def hear(site: SiteFolder) -> str:
     """
     if site.settings().enrolment is None:
         return "this site joined by mail"
-    if not site.tls_certificate.exists():
+    if not site.has_certificate:
         return "the courier's certificate is not here"
     try:
         exchange_now(site)

@@ -73,13 +73,13 @@ class Giving:
         self._since: dict[tuple[str, int], float] = {}
         self._made: float | None = None
 
-    def serve(self, turn: Turn, held: Held) -> None:
+    def serve(self, turn: Turn, shared: Held) -> None:
         """Seal to whoever lacks what we have, when it is our turn to."""
-        lacking = [peer for peer in turn.allowed.values() if peer.generation < held.generation]
+        lacking = [peer for peer in turn.allowed.values() if peer.generation < shared.generation]
         if not lacking:
             self._since.clear()
-        elif self._is_our_turn("serve", turn, held.generation):
-            self.give(turn, held, lacking)
+        elif self._is_our_turn("serve", turn, shared.generation):
+            self.give(turn, shared, lacking)
 
     def may_renew(self, turn: Turn, generation: int, *, again: bool) -> bool:
         """Tell whether we make the generation after this one now; one a minute at most.
@@ -96,7 +96,7 @@ class Giving:
         self._made = self._made if again else now
         return True
 
-    def give(self, turn: Turn, held: Held, receivers: Iterable[Peer]) -> None:
+    def give(self, turn: Turn, shared: Held, receivers: Iterable[Peer]) -> None:
         """Seal a key to those that were not given it lately, and put it through the door.
 
         Raises:
@@ -104,31 +104,33 @@ class Giving:
             StorageError: the ledger could not record.
         """
         now, me, boxes = self._clock(), turn.me, []
-        key_id = held.key.key_id
-        given = []
+        key_id = shared.key.key_id
+        receipts = []
         for peer in receivers:
-            name = (peer.ledger.fingerprint, held.generation, key_id)
+            name = (peer.ledger.fingerprint, shared.generation, key_id)
             if peer.sealing is None or now - self._given.get(name, now - AGAIN_S) < AGAIN_S:
                 continue
-            boxes.append(make_box(held, peer, peer.sealing, me, self._ledger_key))
-            given.append(peer)
+            boxes.append(make_box(shared, peer, peer.sealing, me, self._ledger_key))
+            receipts.append(peer)
         if not boxes:
             return
         context = KeyContext(
             federation=me.federation,
             site=me.site,
             ledger_key=me.ledger,
-            generation=held.generation,
+            generation=shared.generation,
             key_id=key_id,
             receivers={peer.site: peer.ledger.fingerprint for peer in turn.allowed.values()},
             confirmed=turn.confirmed,
             policy=turn.policy,
         )
         self._door.release(encode_sealed(boxes), context)
-        self._friends.meet(given)
-        self._given |= {(peer.ledger.fingerprint, held.generation, key_id): now for peer in given}
-        names = ", ".join(peer.site for peer in given)
-        LOG.info("generation %d sealed to %s", held.generation, names)
+        self._friends.meet(receipts)
+        self._given |= {
+            (peer.ledger.fingerprint, shared.generation, key_id): now for peer in receipts
+        }
+        names = ", ".join(peer.site for peer in receipts)
+        LOG.info("generation %d sealed to %s", shared.generation, names)
 
     def _is_our_turn(self, what: str, turn: Turn, generation: int) -> bool:
         """Let the first holder by name act at once; each next one waits for it a while longer."""

@@ -82,10 +82,10 @@ class KeyKeeper:
             return False
         if read_policy(self._site.policy_file).sharing.share == "never":
             return False
-        held, waiting = self._ring.newest(), bool(self._last.waiting) and not self._last.person
-        if held is None:
+        newest, waiting = self._ring.newest(), bool(self._last.waiting) and not self._last.person
+        if newest is None:
             return waiting or not (self._last.trouble or self._last.person)
-        return held.generation > 0 and waiting
+        return newest.generation > 0 and waiting
 
     def turn(self) -> KeyState | None:
         """Do what the newest news ask for; None when nothing is new since the last turn.
@@ -125,8 +125,8 @@ class KeyKeeper:
         settings = self._site.settings()
         me = Me(settings.federation, settings.site, self._ledger_key.public, opening.public)
         # What a person has confirmed goes before what we remember.
-        known = self._friends.known() | dict(confirmed)
-        verified, faults = verify_peers(news.peers, me, known)
+        peers = self._friends.known() | dict(confirmed)
+        verified, faults = verify_peers(news.peers, me, peers)
         for fault in faults:
             self._refuse(fault, policy)
         trouble = _short(faults[-1]) if faults else ""
@@ -158,31 +158,31 @@ class KeyKeeper:
         """Take or make the newest key, then see that others get it; returns what is waited for."""
         newest = turn.news.newest
         self._settle_proposal(newest)
-        held = self._ring.newest()
+        present = self._ring.newest()
         if newest.generation == 0:
-            if held is not None and held.generation > 0:
-                raise _fell_back(held.generation, newest)
-            key = self._ring.propose(1) if held is None else held.key
+            if present is not None and present.generation > 0:
+                raise _fell_back(present.generation, newest)
+            key = self._ring.propose(1) if present is None else present.key
             self._giving.give(turn, Held(1, key), turn.allowed.values())
             return Awaited("the desk, to say that our key is the federation's")
-        if held is None or held.generation == 0:
-            held = self._adopt(turn, held)
-        elif held.generation < newest.generation:
-            held = self._take(turn) or held
-        if held is None or held.generation < newest.generation:
+        if present is None or present.generation == 0:
+            present = self._adopt(turn, present)
+        elif present.generation < newest.generation:
+            present = self._take(turn) or present
+        if present is None or present.generation < newest.generation:
             if newest.renew and all(
                 p.generation < newest.generation for p in turn.verified.values()
             ):
                 # Whoever had it was revoked: there is nobody left to wait for.
                 return self._renew(turn, newest.generation)
             return await_newest(turn)
-        if held.generation > newest.generation:
-            raise _fell_back(held.generation, newest)
-        if held.key.key_id != newest.key_id:
+        if present.generation > newest.generation:
+            raise _fell_back(present.generation, newest)
+        if present.key.key_id != newest.key_id:
             raise another_key(newest)
         if newest.renew:
-            return self._renew(turn, held.generation)
-        self._giving.serve(turn, held)
+            return self._renew(turn, present.generation)
+        self._giving.serve(turn, present)
         return Awaited()
 
     def _settle_proposal(self, newest: Newest) -> None:
@@ -222,8 +222,8 @@ class KeyKeeper:
 
     def _renew(self, turn: Turn, generation: int) -> Awaited:
         """Make the generation after this one, for a site was revoked."""
-        following, known = generation + 1, self._ring.proposal()
-        again = known is not None and known.generation == following
+        following, proposal = generation + 1, self._ring.proposal()
+        again = proposal is not None and proposal.generation == following
         if self._giving.may_renew(turn, generation, again=again):
             key = self._ring.propose(following)
             self._giving.give(turn, Held(following, key), turn.allowed.values())
@@ -243,10 +243,10 @@ class KeyKeeper:
         changed: Mapping[str, str] | None = None,
         unknown: tuple[str, ...] = (),
     ) -> KeyState:
-        held = self._ring.newest()
+        newest = self._ring.newest()
         return KeyState(
-            generation=0 if held is None else held.generation,
-            key_id="" if held is None else held.key.key_id,
+            generation=0 if newest is None else newest.generation,
+            key_id="" if newest is None else newest.key.key_id,
             peers={name: peer.generation for name, peer in sorted(peers.items())},
             fingerprints={name: p.ledger.fingerprint for name, p in sorted(peers.items())},
             unknown=unknown,

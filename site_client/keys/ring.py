@@ -82,14 +82,14 @@ class KeyRing:
 
     def proposal(self) -> Held | None:
         """Return the key that this site has made and the desk has not settled, if any."""
-        found = self._files(_PROPOSAL)
-        return Held(max(found), read_federation_key(found[max(found)])) if found else None
+        files = self._files(_PROPOSAL)
+        return Held(max(files), read_federation_key(files[max(files)])) if files else None
 
     def propose(self, generation: int) -> FederationKey:
         """Propose the next key that this site would have; made once, kept until it is settled."""
-        known = self.proposal()
-        if known is not None and known.generation == generation:
-            return known.key
+        proposal = self.proposal()
+        if proposal is not None and proposal.generation == generation:
+            return proposal.key
         self.drop_proposal()
         key = FederationKey.generate()
         self._write(self._folder / f"proposed-{generation:06d}.key", key)
@@ -109,21 +109,21 @@ class KeyRing:
                     key = read_federation_key(path)
                     if key.key_id == pin.key_id:
                         return key
-        held = self.newest()
-        return None if held is None else held.key
+        newest = self.newest()
+        return None if newest is None else newest.key
 
     def begin_run(self, run: str) -> None:
         """From now on ``run`` has the newest key; what no run needs any more is removed."""
-        held, pin = self.newest(), self._pin()
-        if held is None or (pin is not None and pin.run == run):
+        newest, pin = self.newest(), self._pin()
+        if newest is None or (pin is not None and pin.run == run):
             return
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        note = _Pin(run=run, key_id=held.key.key_id)
+        note = _Pin(run=run, key_id=newest.key.key_id)
         write_atomically(self._pin_file, note.model_dump_json().encode())
         for generation, path in self._files(_KEY).items():
-            if generation < held.generation:
+            if generation < newest.generation:
                 path.unlink(missing_ok=True)
-        if self._by_hand.exists() and read_federation_key(self._by_hand) != held.key:
+        if self._by_hand.exists() and read_federation_key(self._by_hand) != newest.key:
             self._by_hand.unlink()
 
     @property
@@ -139,8 +139,8 @@ class KeyRing:
     def _files(self, pattern: re.Pattern[str]) -> dict[int, Path]:
         if not self._folder.is_dir():
             return {}
-        found = ((pattern.fullmatch(path.name), path) for path in self._folder.iterdir())
-        return {int(match[1]): path for match, path in found if match is not None}
+        matches = ((pattern.fullmatch(path.name), path) for path in self._folder.iterdir())
+        return {int(match[1]): path for match, path in matches if match is not None}
 
     def _write(self, path: Path, key: FederationKey) -> None:
         """Whole or absent under its name, also after a crash."""

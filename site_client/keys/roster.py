@@ -70,14 +70,14 @@ def require_known(
             advice=f"Telephone {_names(changed)}. Only if its key really is new: cairn-site peers "
             f"forget {changed[0]}, then cairn-site peers confirm {changed[0]}",
         )
-    known = _known_others(roster, site, confirmed)
-    if len(known) < least_known:
-        unknown = sorted(set(roster) - known - {site})
+    confirmed_others = _known_others(roster, site, confirmed)
+    if len(confirmed_others) < least_known:
+        unknown = sorted(set(roster) - confirmed_others - {site})
         raise UnknownPeersError(
             "too few of the run's sites are confirmed here",
             field="roster",
             expected=f"at least {least_known} confirmed other sites (peers.least_known)",
-            got=f"{len(known)} of {len(roster) - 1}",
+            got=f"{len(confirmed_others)} of {len(roster) - 1}",
             advice=f"Telephone {_names(unknown)}, then: cairn-site peers confirm "
             f"{' '.join(unknown[:MOST_NAMED])}"
             if unknown
@@ -115,14 +115,14 @@ def require_in_sum(  # noqa: PLR0913, RUF100 - each is a word of the rule
     _require_summands(
         len(named) >= quorum, f"at least {quorum} sites (the plan's quorum)", f"{len(named)}"
     )
-    known = _known_others({name: roster[name] for name in named}, site, confirmed)
-    if len(known) < least_in_sum:
-        unknown = sorted(distinct - known - {site})
+    confirmed_others = _known_others({name: roster[name] for name in named}, site, confirmed)
+    if len(confirmed_others) < least_in_sum:
+        unknown = sorted(distinct - confirmed_others - {site})
         raise UnknownPeersError(
             "too few of the sites behind a sum are confirmed here",
             field="sum",
             expected=f"at least {least_in_sum} confirmed other sites (peers.least_in_sum)",
-            got=f"{len(known)} of {len(distinct - {site})}",
+            got=f"{len(confirmed_others)} of {len(distinct - {site})}",
             advice=f"Telephone {_names(unknown)}, then: cairn-site peers confirm "
             f"{' '.join(unknown[:MOST_NAMED])}"
             if unknown

@@ -46,7 +46,11 @@ class KeyState:
     def says(self) -> str:
         """The key, and who has it, in a line."""
         number = f"generation {self.generation}" if self.generation else "brought by hand"
-        has = [name for name, at in (self.peers or {}).items() if at and at >= self.generation]
+        has = [
+            name
+            for name, generation in (self.peers or {}).items()
+            if generation and generation >= self.generation
+        ]
         lacks = [name for name in self.peers or {} if name not in has]
         unknown = [name for name in lacks if name in self.unknown and self.key_id]
         lacks = [name for name in lacks if name not in unknown]

@@ -108,51 +108,51 @@ class Acquaintances:
 
     def meet(self, peers: Iterable[Peer]) -> None:
         """Remember these for good."""
-        known = self.known()
-        now = known | {peer.site: peer.ledger.fingerprint for peer in peers}
-        if now != known:
+        acquaintances = self.known()
+        now = acquaintances | {peer.site: peer.ledger.fingerprint for peer in peers}
+        if now != acquaintances:
             self._path.parent.mkdir(mode=0o700, exist_ok=True)
             write_atomically(self._path, _Names(now).model_dump_json().encode())
 
 
 def verify_peers(
-    news: Iterable[PeerNews], me: Me, known: Mapping[str, str]
+    news: Iterable[PeerNews], me: Me, acquaintances: Mapping[str, str]
 ) -> tuple[dict[str, Peer], list[CairnError]]:
     """Find the sites that are who they say, ourselves included, and what is wrong with the rest.
 
     Args:
         news: what the desk said.
         me: what we know of ourselves.
-        known: fingerprint by name, of sites that keep their key.
+        acquaintances: fingerprint by name, of sites that keep their key.
     """
     peers: dict[str, Peer] = {}
     faults: list[CairnError] = []
-    for told in news:
+    for news_item in news:
         try:
-            if told.site in peers:
-                raise _not_a_peer(told.site, "named once", "twice")
-            peers[told.site] = _verify(told, me, known)
+            if news_item.site in peers:
+                raise _not_a_peer(news_item.site, "named once", "twice")
+            peers[news_item.site] = _verify(news_item, me, acquaintances)
         except CairnError as error:
             faults.append(error)
     return peers, faults
 
 
-def _verify(told: PeerNews, me: Me, known: Mapping[str, str]) -> Peer:
+def _verify(news: PeerNews, me: Me, acquaintances: Mapping[str, str]) -> Peer:
     try:
-        request = parse_request(told.join_request.encode("utf-8"), told.site)
+        request = parse_request(news.join_request.encode("utf-8"), news.site)
     except (InputDataError, UnicodeEncodeError) as error:
-        raise _not_a_peer(told.site, "a join request", "other text") from error
-    if (request.federation, request.site) != (me.federation, told.site):
-        raise _not_a_peer(told.site, "its own request to this federation", "another")
-    peer = Peer(told.site, PublicKey.parse(request.ledger_key), _sealing(request), told.generation)
+        raise _not_a_peer(news.site, "a join request", "other text") from error
+    if (request.federation, request.site) != (me.federation, news.site):
+        raise _not_a_peer(news.site, "its own request to this federation", "another")
+    peer = Peer(news.site, PublicKey.parse(request.ledger_key), _sealing(request), news.generation)
     if peer.sealing is not None:
         try:
             request.verify()
         except VerificationError as error:
-            raise _not_a_peer(told.site, "keys signed by its ledger key", "not so") from error
+            raise _not_a_peer(news.site, "keys signed by its ledger key", "not so") from error
     if peer.site == me.site and (peer.ledger, peer.sealing) != (me.ledger, me.sealing):
-        raise _not_a_peer(told.site, "our own keys", "others under our name")
-    if known.get(peer.site, peer.ledger.fingerprint) != peer.ledger.fingerprint:
+        raise _not_a_peer(news.site, "our own keys", "others under our name")
+    if acquaintances.get(peer.site, peer.ledger.fingerprint) != peer.ledger.fingerprint:
         raise ChangedKeyError(peer.site, peer.ledger.fingerprint)
     return peer
 
@@ -180,13 +180,13 @@ def follow_confirmed(site: SiteFolder) -> Callable[[], Mapping[str, str]]:
         Fingerprint of the ledger key by site; raises VerificationError for a ledger that
         cannot be read.
     """
-    log, seen, found = Layout(site.ledger).log, -1, dict[str, str]()
+    log, seen, fingerprints = Layout(site.ledger).log, -1, dict[str, str]()
 
     def confirmed() -> Mapping[str, str]:
-        nonlocal seen, found
+        nonlocal seen, fingerprints
         size = log.stat().st_size if log.exists() else 0
         if size != seen:
-            seen, found = size, dict(read_standing(site).fingerprints)
-        return found
+            seen, fingerprints = size, dict(read_standing(site).fingerprints)
+        return fingerprints
 
     return confirmed

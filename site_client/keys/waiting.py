@@ -36,10 +36,10 @@ def await_newest(turn: Turn) -> Awaited:
         givers = [sealed.from_site]
     if not givers:
         return Awaited(f"another site, to seal generation {generation} to us")
-    known = [name for name in givers if name in turn.allowed]
-    if known:
+    allowed = [name for name in givers if name in turn.allowed]
+    if allowed:
         return Awaited(
-            f"{_any_of(known)}, to seal generation {generation} to us (once confirmed there: "
+            f"{_any_of(allowed)}, to seal generation {generation} to us (once confirmed there: "
             f"cairn-site peers confirm {turn.me.site})"
         )
     return Awaited(

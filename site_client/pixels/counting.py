@@ -194,18 +194,18 @@ class _Seen:
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         x ^= x >> np.uint64(31)
         step = (x >> np.uint64(32)) | np.uint64(1)
-        known = np.ones(keys.size, np.bool_)
+        seen = np.ones(keys.size, np.bool_)
         places = []
         for _ in range(_PROBES):
             place = (x & np.uint64((1 << _SEEN_BITS) - 1)).astype(np.int64)
-            known &= (self._bits[place >> 3] >> (place & 7).astype(np.uint8)) & 1 == 1
+            seen &= (self._bits[place >> 3] >> (place & 7).astype(np.uint8)) & 1 == 1
             places.append(place)
             x = x + step
         for place in places:
-            new = place[~known]
+            new = place[~seen]
             bits = np.uint8(1) << (new & 7).astype(np.uint8)
             np.bitwise_or.at(self._bits, new >> 3, bits)
-        return keys[~known]
+        return keys[~seen]
 
 
 def keys_of(

@@ -54,12 +54,12 @@ def unit_vectors(
     int64[n] (which pixel it was) have room for all; foreground bool[n].
     """
     count = 0
-    own = np.empty(STRIDE, np.uint64)
+    scratch = np.empty(STRIDE, np.uint64)
     for start in range(0, pixels.shape[0], STRIDE):
         part = pixels[start : start + STRIDE]
-        lengths(part, own)
+        lengths(part, scratch)
         for i in range(part.shape[0]):
-            total = own[i]
+            total = scratch[i]
             foreground[start + i] = total >= floor
             if total >= floor:
                 _divide(part[i], float32(1.0) / np.sqrt(float32(total)), unit[count])

@@ -100,18 +100,20 @@ def release(tables: PixelTables, rule: ReleaseRule, top: int = TOP) -> NamedKeys
     peeled = tables.views.search(top, floor=rule.pixels)
     keys, counts = peeled.found.keys[:top], peeled.found.counts[:top]
     likely = counts >= rule.pixels
-    found = RankedKeys(keys[likely], counts[likely])
+    ranking = RankedKeys(keys[likely], counts[likely])
     sigma = row_error(peeled.rest)
     error = estimate_error(sigma, peeled.rest.spec.rows)
-    sites = present_at(tables.presence, found.keys)
-    return gate(found, sites, sigma, error, rule)
+    sites = present_at(tables.presence, ranking.keys)
+    return gate(ranking, sites, sigma, error, rule)
 
 
-def gate(found: RankedKeys, sites: F64, sigma: float, error: float, rule: ReleaseRule) -> NamedKeys:
+def gate(
+    ranking: RankedKeys, sites: F64, sigma: float, error: float, rule: ReleaseRule
+) -> NamedKeys:
     """Return the rule itself.
 
     Args:
-        found: keys and their estimates.
+        ranking: keys and their estimates.
         sites: float64[n], estimated number of sites at which each is present.
         sigma: standard error of one row of the sketch.
         error: standard error of an estimate, which is a median over rows.
@@ -124,8 +126,8 @@ def gate(found: RankedKeys, sites: F64, sigma: float, error: float, rule: Releas
     """
     least = max(float(rule.pixels), rule.pixels - 1 + rule.margin * error)
     threshold = max(least, rule.sigmas * sigma)
-    passed = (found.counts >= threshold) & (sites >= rule.sites - 0.5)
-    return NamedKeys(found.keys[passed], found.counts[passed], threshold, sigma)
+    passed = (ranking.counts >= threshold) & (sites >= rule.sites - 0.5)
+    return NamedKeys(ranking.keys[passed], ranking.counts[passed], threshold, sigma)
 
 
 def present_at(presence: CountSketch, keys: U64) -> F64:

@@ -120,10 +120,10 @@ def open_slide(path: Path, bands: Sequence[str]) -> Slide:
         InputDataError: no such file, another format, or bands that are missing, stand
             twice or do not fit together; they are named.
     """
-    wanted = tuple(bands)
-    check_bands(wanted)
+    names = tuple(bands)
+    check_bands(names)
     source = _usable(path)
-    return Slide(source, _match(wanted, source, path), wanted)
+    return Slide(source, _match(names, source, path), names)
 
 
 def _usable(path: Path) -> SlideFile:
@@ -171,19 +171,19 @@ def _source(path: Path) -> SlideFile:
     )
 
 
-def _match(wanted: tuple[str, ...], source: SlideFile, path: Path) -> list[int]:
+def _match(planned: tuple[str, ...], source: SlideFile, path: Path) -> list[int]:
     """Index in the file of every wanted band."""
     names = source.names
     if names is None:
-        if source.shape[2] != len(wanted):
+        if source.shape[2] != len(planned):
             raise InputDataError(
                 "bands do not match, and the file does not name them",
                 field=str(path),
-                expected=f"{len(wanted)} bands",
+                expected=f"{len(planned)} bands",
                 got=f"{source.shape[2]}",
                 advice=f"Name them in {SIDECAR} beside the file, one per line",
             )
-        return list(range(len(wanted)))
+        return list(range(len(planned)))
     if len(names) != source.shape[2]:
         raise InputDataError(
             "bands do not match their names",
@@ -192,8 +192,8 @@ def _match(wanted: tuple[str, ...], source: SlideFile, path: Path) -> list[int]:
             got=f"{len(names)}",
         )
     for problem, listed in (
-        ("bands are missing", [band for band in wanted if band not in names]),
-        ("bands stand in the file twice", [band for band in wanted if names.count(band) > 1]),
+        ("bands are missing", [band for band in planned if band not in names]),
+        ("bands stand in the file twice", [band for band in planned if names.count(band) > 1]),
     ):
         if listed:
             raise InputDataError(
@@ -203,7 +203,7 @@ def _match(wanted: tuple[str, ...], source: SlideFile, path: Path) -> list[int]:
                 got=f"a problem with {', '.join(listed)}",
                 advice="Names must be spelt as in the plan",
             )
-    return [names.index(band) for band in wanted]
+    return [names.index(band) for band in planned]
 
 
 def sidecar_names(path: Path) -> tuple[str, ...] | None:
@@ -212,14 +212,14 @@ def sidecar_names(path: Path) -> tuple[str, ...] | None:
     Raises:
         InputDataError: it cannot be read.
     """
-    for beside in (path.with_name(f"{path.name.split('.')[0]}.{SIDECAR}"), path.parent / SIDECAR):
-        if beside.is_file():
+    for sidecar in (path.with_name(f"{path.name.split('.')[0]}.{SIDECAR}"), path.parent / SIDECAR):
+        if sidecar.is_file():
             try:
-                lines = beside.read_text(encoding="utf-8").splitlines()
+                lines = sidecar.read_text(encoding="utf-8").splitlines()
             except (OSError, UnicodeDecodeError) as error:
                 raise InputDataError(
                     "cannot read the names of bands",
-                    field=str(beside),
+                    field=str(sidecar),
                     expected="UTF-8 text, one name per line",
                     got="something else",
                 ) from error

@@ -81,16 +81,16 @@ class _Plane:
     def rows(self, start: int, stop: int) -> Array:
         """Rows ``start`` to ``stop``, dtype[rows, columns, samples]."""
         out = np.empty((stop - start, self.shape[1], self.samples), self.dtype)
-        at = start
-        while at < stop:
-            segment, inside = divmod(at, self._tile[0])
-            count = min(stop - at, self._tile[0] - inside)
-            target = out[at - start : at - start + count]
+        row = start
+        while row < stop:
+            segment, inside = divmod(row, self._tile[0])
+            count = min(stop - row, self._tile[0] - inside)
+            target = out[row - start : row - start + count]
             if self._plain:
                 target[...] = self._raw(segment, inside, count)
             else:
                 target[...] = self._decoded(segment)[inside : inside + count]
-            at += count
+            row += count
         return out
 
     def _raw(self, segment: int, inside: int, count: int) -> Array:
@@ -112,11 +112,11 @@ class _Plane:
         row = np.zeros((height, self.shape[1], self.samples), self.dtype)
         for column in range(self._across):
             index = self._first + segment * self._across + column
-            left = column * self._tile[1]
+            first_column = column * self._tile[1]
             part = self._segment(index)
             if part is not None:
-                width = min(self._tile[1], self.shape[1] - left)
-                row[:, left : left + width] = part[0, :height, :width]
+                width = min(self._tile[1], self.shape[1] - first_column)
+                row[:, first_column : first_column + width] = part[0, :height, :width]
         self._held = (segment, row)
         return row
 

@@ -68,19 +68,21 @@ def known_plans(site: SiteFolder, standing: Standing | None = None) -> tuple[Kno
         VerificationError: a line of the ledger cannot be read.
     """
     standing = read_standing(site) if standing is None else standing
-    asks, found = _asks_people(site), {}
-    for kept in kept_plans(site):
-        fingerprint = kept.plan.fingerprint
+    asks, plans = _asks_people(site), {}
+    for stored in kept_plans(site):
+        fingerprint = stored.plan.fingerprint
         state, decided = _decided(standing, fingerprint)
-        if state == "kept" and kept.run is not None and asks:
+        if state == "kept" and stored.run is not None and asks:
             state = "waiting"
-        found[fingerprint] = KnownPlan(fingerprint, state, kept.plan, kept.since, kept.run, decided)
+        plans[fingerprint] = KnownPlan(
+            fingerprint, state, stored.plan, stored.since, stored.run, decided
+        )
     for fingerprint in (*standing.approved, *standing.declined):
-        if fingerprint not in found:
+        if fingerprint not in plans:
             state, decided = _decided(standing, fingerprint)
             plan = _archived(site, fingerprint)
-            found[fingerprint] = KnownPlan(fingerprint, state, plan, decided=decided)
-    return tuple(sorted(found.values(), key=_order))
+            plans[fingerprint] = KnownPlan(fingerprint, state, plan, decided=decided)
+    return tuple(sorted(plans.values(), key=_order))
 
 
 def plans_that_wait(site: SiteFolder, standing: Standing | None = None) -> tuple[KnownPlan, ...]:
@@ -100,20 +102,20 @@ def find_plan(site: SiteFolder, word: str) -> KnownPlan:
         InputDataError: the file is not a plan.
         VerificationError: a line of the ledger cannot be read.
     """
-    known = known_plans(site)
+    plans = known_plans(site)
     path = Path(word)
     if path.suffix == ".toml" or path.is_file():
         plan = read_plan(path)
-        for each in known:
+        for each in plans:
             if each.fingerprint == plan.fingerprint:
                 return KnownPlan(
                     each.fingerprint, each.state, plan, each.since, each.run, each.decided
                 )
         return KnownPlan(plan.fingerprint, "kept", plan)
-    return _begins_with(known, word)
+    return _begins_with(plans, word)
 
 
-def _begins_with(known: Sequence[KnownPlan], word: str) -> KnownPlan:
+def _begins_with(plans: Sequence[KnownPlan], word: str) -> KnownPlan:
     if not re.fullmatch(f"[0-9a-f]{{{LEAST_DIGITS},64}}", word):
         raise UsageError(
             "this names no plan",
@@ -121,33 +123,33 @@ def _begins_with(known: Sequence[KnownPlan], word: str) -> KnownPlan:
             got="another word",
             advice="See: cairn-site plans",
         )
-    found = [each for each in known if each.fingerprint.startswith(word)]
-    if len(found) == 1:
-        return found[0]
+    matches = [each for each in plans if each.fingerprint.startswith(word)]
+    if len(matches) == 1:
+        return matches[0]
     raise UsageError(
-        "no plan of this site begins like that" if not found else "several plans begin like that",
+        "no plan of this site begins like that" if not matches else "several plans begin like that",
         field="fingerprint",
         expected="the beginning of exactly one plan's",
-        got=f"{len(found)} plans",
-        advice="See: cairn-site plans" if not found else "Type more of its digits",
+        got=f"{len(matches)} plans",
+        advice="See: cairn-site plans" if not matches else "Type more of its digits",
     )
 
 
-def text_of(known: KnownPlan) -> FederationPlan:
+def text_of(entry: KnownPlan) -> FederationPlan:
     """Return the plan itself.
 
     Raises:
         InputDataError: only a decision is left of it here.
     """
-    if known.plan is None:
+    if entry.plan is None:
         raise InputDataError(
             "the text of this plan is not here",
-            field=known.fingerprint[:12],
+            field=entry.fingerprint[:12],
             expected="a plan that waits, or was served before",
             got="a decision about it",
             advice="Ask the coordinator for the plan file, and name that instead",
         )
-    return known.plan
+    return entry.plan
 
 
 def _decided(standing: Standing, fingerprint: str) -> tuple[State, Decided | None]:

@@ -81,7 +81,7 @@ def note_brought(site: SiteFolder, plan: FederationPlan, now: datetime) -> None:
 
 def waiting_plans(site: SiteFolder) -> tuple[KeptPlan, ...]:
     """Every plan that an order asked for, first heard of first; decided or not."""
-    return tuple(kept for kept in kept_plans(site) if kept.run is not None)
+    return tuple(stored for stored in kept_plans(site) if stored.run is not None)
 
 
 def kept_plans(site: SiteFolder) -> tuple[KeptPlan, ...]:
@@ -89,8 +89,8 @@ def kept_plans(site: SiteFolder) -> tuple[KeptPlan, ...]:
 
     A file that is not the plan that its name says is passed over.
     """
-    found = [kept for path in _files(site) if (kept := _read(path)) is not None]
-    return tuple(sorted(found, key=lambda kept: (kept.since, kept.plan.fingerprint)))
+    plans = [stored for path in _files(site) if (stored := _read(path)) is not None]
+    return tuple(sorted(plans, key=lambda stored: (stored.since, stored.plan.fingerprint)))
 
 
 def _write(
@@ -110,7 +110,7 @@ def _write(
 
 def _make_room(site: SiteFolder) -> None:
     files = _files(site)
-    sound = {path: kept for path in files if (kept := _read(path)) is not None}
+    sound = {path: stored for path in files if (stored := _read(path)) is not None}
     for path in files:
         if path not in sound:
             path.unlink(missing_ok=True)

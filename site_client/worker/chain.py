@@ -103,13 +103,13 @@ def follow(
         BehindError: a sum is missing.
         UnknownPeersError: a sum of sites that may not stand behind one.
     """
-    wanted = _rounds_before(plan, header.round)
-    if derived.round > wanted:
+    rounds = _rounds_before(plan, header.round)
+    if derived.round > rounds:
         raise ForgedSumError("round", f"{derived.round + 1} or later", f"{header.round}")
-    while derived.round < wanted:
+    while derived.round < rounds:
         following = derived.round + 1
         if following not in sums:
-            raise BehindError("sums", f"those of rounds {following} to {wanted}", "fewer")
+            raise BehindError("sums", f"those of rounds {following} to {rounds}", "fewer")
         derived = _take(derived, plan, header, sums[following], key, check_members)
     if header.sum != (derived.applied or None):
         raise ForgedSumError("sum", "the digest of what the round before came to", "another")
@@ -164,18 +164,18 @@ def _apply(derived: Derived, plan: FederationPlan, total: Sum) -> Derived:
         _check_tables(plan, tables)
         return replace(derived, tables=tables)
     statistics = total.group(PixelStatistics.__name__).summand
-    wanted = {"survey": {"gram", "histogram"}, "range": {"histogram"}}[phase]
-    _require(set(statistics.arrays) == wanted, "arrays", ", ".join(sorted(wanted)))
+    names = {"survey": {"gram", "histogram"}, "range": {"histogram"}}[phase]
+    _require(set(statistics.arrays) == names, "arrays", ", ".join(sorted(names)))
     if phase == "survey":
         return replace(derived, survey=statistics)
     return replace(derived, ranges=statistics)
 
 
 def _check_tables(plan: FederationPlan, tables: Summand) -> None:
-    asked = plan.pixels
-    shapes = dict.fromkeys(asked.tables, (asked.rows, asked.columns))
-    found = {name: array.shape for name, array in tables.arrays.items()}
-    _require(found == {**shapes, PREFIX_COUNTS: (asked.prefixes,)}, "tables", "the plan's form")
+    section = plan.pixels
+    shapes = dict.fromkeys(section.tables, (section.rows, section.columns))
+    got = {name: array.shape for name, array in tables.arrays.items()}
+    _require(got == {**shapes, PREFIX_COUNTS: (section.prefixes,)}, "tables", "the plan's form")
     counts = tables.arrays[PREFIX_COUNTS]
     _require(bool(np.all(counts >= 0)), PREFIX_COUNTS, "not negative")
 

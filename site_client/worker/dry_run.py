@@ -178,14 +178,14 @@ def rehearse(
     derived = begin_chain(plan, order.header, _start(site, plan, policy))
     while True:
         header = order.header
-        asked = replace(begin, round=header.round, phase=header.phase, codec=header.codec)
-        check_phase(policy, asked.phase)
+        terms = replace(begin, round=header.round, phase=header.phase, codec=header.codec)
+        check_phase(policy, terms.phase)
         check_order(order)
         answer = study.answer(Assignment(header, derived, order.codebook))
         if key is not None:
             answer = tagged(answer, key, derived.link)
         derived = _as_if_alone(derived, answer)
-        findings += _findings(answer, make_context(asked, policy, key))
+        findings += _findings(answer, make_context(terms, policy, key))
         if seen is not None:
             for envelope in answer:
                 seen(envelope)
@@ -214,8 +214,8 @@ def _orders(begin: OrderTerms, brought: Brought | None) -> Generator[Order, list
     """Yield what the aggregator would ask; takes the answer to each order and gives the next."""
     yield _order(begin)
     if brought is not None:
-        asked = replace(begin, round=1, phase="embed", codec=brought.codec)
-        yield replace(_order(asked), codebook=brought.codebook)
+        terms = replace(begin, round=1, phase="embed", codec=brought.codec)
+        yield replace(_order(terms), codebook=brought.codebook)
         return
     if begin.plan.kind != "pixels":
         yield _order(replace(begin, round=1, phase="train"))
@@ -223,18 +223,18 @@ def _orders(begin: OrderTerms, brought: Brought | None) -> Generator[Order, list
     sums: list[Envelope] = []
     text: str | None = None
     for number, phase in enumerate(schedule(begin.plan)[1:], start=1):
-        asked = replace(begin, round=number, phase=phase, codec=text)
-        sums = yield _order(asked)
+        terms = replace(begin, round=number, phase=phase, codec=text)
+        sums = yield _order(terms)
         if phase in ("survey", "range"):
-            text = _codec_after(asked, summand_of(sums[0]))
+            text = _codec_after(terms, summand_of(sums[0]))
 
 
-def _codec_after(asked: OrderTerms, sums: Summand) -> str:
+def _codec_after(terms: OrderTerms, sums: Summand) -> str:
     """Return the codec that the aggregator would fit if this site were the only one."""
-    plan = asked.plan.pixels
-    if asked.codec is None:
+    plan = terms.plan.pixels
+    if terms.codec is None:
         return codec_text(fit_survey(plan, survey_of(plan, sums)))
-    widest = read_component_codec(asked.codec)
+    widest = read_component_codec(terms.codec)
     return codec_text(fit_ranges(plan, widest, ranges_of(widest, sums)))
 
 
@@ -260,18 +260,18 @@ def _start(site: SiteFolder, plan: FederationPlan, policy: Policy) -> Weights | 
     return Models(site.worker / "models").start_of(plan, policy, None)
 
 
-def _order(asked: OrderTerms) -> Order:
+def _order(terms: OrderTerms) -> Order:
     """Write what the aggregator would ask, if this site were the only one of the run."""
     header = OrderHeader(
-        run=asked.run,
-        round=asked.round,
-        phase=asked.phase,
-        plan=asked.plan.canonical().decode("utf-8"),
-        deadline_s=max(1, round(asked.plan.rounds.deadline_s)),
-        roster=(RosterEntry(site=asked.site, ledger_key="0" * 64, samples=asked.samples),),
-        codec=asked.codec,
+        run=terms.run,
+        round=terms.round,
+        phase=terms.phase,
+        plan=terms.plan.canonical().decode("utf-8"),
+        deadline_s=max(1, round(terms.plan.rounds.deadline_s)),
+        roster=(RosterEntry(site=terms.site, ledger_key="0" * 64, samples=terms.samples),),
+        codec=terms.codec,
     )
-    return Order(header, asked.plan)
+    return Order(header, terms.plan)
 
 
 def _findings(envelopes: list[Envelope], context: Context) -> list[Finding]:

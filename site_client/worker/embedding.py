@@ -42,22 +42,22 @@ class EmbedStudy:
         self,
         subject: Subject,
         data: Path,
-        kept: Path | None = None,
+        folder: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._subject = subject
         self._data = data
-        self._kept = kept
+        self._kept = folder
         self._progress = progress
         self.trained = 0
 
-    def answer(self, asked: Assignment) -> list[Envelope]:
+    def answer(self, assignment: Assignment) -> list[Envelope]:
         """See ``Study``."""
         plan = self._subject.plan.embed
-        if asked.header.phase == "begin":
-            return [self._report(asked, len(find_slides(self._data)))]
-        codec = read_codec(asked.header.codec or "")
-        codebook = Codebook.from_bytes(asked.codebook or b"", codec=codec.identity)
+        if assignment.header.phase == "begin":
+            return [self._report(assignment, len(find_slides(self._data)))]
+        codec = read_codec(assignment.header.codec or "")
+        codebook = Codebook.from_bytes(assignment.codebook or b"", codec=codec.identity)
         if codebook.group_names != plan.groups:
             raise InputDataError(
                 "the codebook has other groups than the plan",
@@ -66,15 +66,15 @@ class EmbedStudy:
                 got="others",
             )
         counts, slides, pixels = self._embed(codec, codebook)
-        told = np.where(counts >= plan.group_pixels, counts, 0)
+        released = np.where(counts >= plan.group_pixels, counts, 0)
         record = GroupCounts(
-            **self._subject.about(asked.header.round),
+            **self._subject.about(assignment.header.round),
             codec=codec.identity,
             codebook=plan.codebook,
             slides=slides,
             pixels=pixels,
         )
-        return [Envelope(record, {"counts": told}), self._report(asked, slides)]
+        return [Envelope(record, {"counts": released}), self._report(assignment, slides)]
 
     def state(self) -> State:
         """See ``Study``; there is nothing to keep."""
@@ -102,12 +102,12 @@ class EmbedStudy:
                 write_map(folder / f"{path.name}.mha", labels)
         return counts, slides, pixels
 
-    def _report(self, asked: Assignment, slides: int) -> Envelope:
+    def _report(self, assignment: Assignment, slides: int) -> Envelope:
         record = RoundReport(
-            **self._subject.about(asked.header.round),
+            **self._subject.about(assignment.header.round),
             code=ReplyCode.OK,
             images=slides,
-            link=asked.derived.link,
+            link=assignment.derived.link,
             key_id=self._subject.spec.key_id,
             codec=self._subject.plan.embed.codec,
         )
@@ -133,7 +133,7 @@ def embed_alone(
     slides: Sequence[Path],
     codebook_file: Path,
     codec_file: Path | None,
-    kept: Path,
+    folder: Path,
     output: MapFile,
     progress: Progress,
 ) -> dict[str, int]:
@@ -142,8 +142,8 @@ def embed_alone(
     Args:
         slides: each a file, or a folder of single-band TIFFs, in the order of the channels.
         codebook_file: labelled.
-        codec_file: of the codebook; None takes the one a pixels run left in ``kept``.
-        kept: the worker's folder.
+        codec_file: of the codebook; None takes the one a pixels run left in ``folder``.
+        folder: the worker's folder.
         output: where, and what.
         progress: called with (what is done, pixels done, of how many).
 
@@ -158,7 +158,7 @@ def embed_alone(
     from site_client.pixels.slides import open_slide
 
     codebook = Codebook.from_bytes(_read(codebook_file, MAX_BYTES, "codebook"))
-    codec = read_codec(_codec_text(codec_file, kept, codebook.codec))
+    codec = read_codec(_codec_text(codec_file, folder, codebook.codec))
     names = ("background", *codebook.group_names)
     if output.group is not None and output.group not in names:
         raise InputDataError(
@@ -197,15 +197,15 @@ class Brought:
 
 
 def read_brought(
-    asked: Embed, codebook_file: Path | None, codec_file: Path | None, kept: Path
+    section: Embed, codebook_file: Path | None, codec_file: Path | None, folder: Path
 ) -> Brought:
     """Return the same from files, for a rehearsal.
 
     Args:
-        asked: the plan's.
+        section: the plan's.
         codebook_file: labelled; None if nobody named one.
-        codec_file: None takes the one a pixels run left in ``kept``.
-        kept: the worker's folder.
+        codec_file: None takes the one a pixels run left in ``folder``.
+        folder: the worker's folder.
 
     Raises:
         InputDataError: no codebook, a file that cannot be read, or another one than
@@ -215,14 +215,14 @@ def read_brought(
         raise InputDataError(
             "this plan cannot be rehearsed alone",
             field="embed.codebook",
-            expected=f"the codebook of digest {asked.codebook[:12]}…, which a run brings along",
+            expected=f"the codebook of digest {section.codebook[:12]}…, which a run brings along",
             got="the plan without it",
             advice="Ask the coordinator for the file: cairn-site dry-run PLAN --codebook FILE",
         )
     codebook = _read(codebook_file, MAX_BYTES, "codebook")
-    text = _codec_text(codec_file, kept, asked.codec)
-    documents = {"codec": (text.encode("utf-8"), asked.codec)}
-    documents["codebook"] = (codebook, asked.codebook)
+    text = _codec_text(codec_file, folder, section.codec)
+    documents = {"codec": (text.encode("utf-8"), section.codec)}
+    documents["codebook"] = (codebook, section.codebook)
     for name, (data, digest) in documents.items():
         if sha256_hex(data) != digest:
             raise InputDataError(
@@ -235,9 +235,9 @@ def read_brought(
     return Brought(text, codebook)
 
 
-def _codec_text(codec_file: Path | None, kept: Path, identity: str) -> str:
+def _codec_text(codec_file: Path | None, folder: Path, identity: str) -> str:
     """Return a codec as it travels: from the file, else the one that a run of pixels left."""
-    place = codec_file or kept / CODECS / f"{identity}.json"
+    place = codec_file or folder / CODECS / f"{identity}.json"
     return _read(place, MAX_CODEC_BYTES, "codec").decode("utf-8", "replace")
 
 

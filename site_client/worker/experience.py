@@ -85,10 +85,10 @@ class Frequencies:
             self._replay_first = False
         else:
             self._own.add(keys)
-        own = self._own.of(keys)
+        counts = self._own.of(keys)
         if self._merged is not None:
-            own += np.maximum(self._merged.estimate(keys), 0.0)
-        return np.maximum(own, 1.0)
+            counts += np.maximum(self._merged.estimate(keys), 0.0)
+        return np.maximum(counts, 1.0)
 
     def expect_replay(self) -> None:
         """Expect the next call to ask about held transitions again; used between local rounds."""

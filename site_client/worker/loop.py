@@ -202,7 +202,7 @@ class Worker:
         """Only the door's and the policy's own words go into the ledger; they never quote."""
         refusal = error.__cause__ if isinstance(error, PolicyError) else error
         numbered = isinstance(getattr(error, "code", None), ReplyCode)
-        own = numbered or isinstance(error, PolicyError | RefusedError)
+        deliberate = numbered or isinstance(error, PolicyError | RefusedError)
         code = code_of(error)
         if code is ReplyCode.BAD_DATA and isinstance(error, InputDataError):
             self._note_trouble(opened.order, error)
@@ -213,7 +213,7 @@ class Worker:
                 opened.question.while_waiting if waits else opened.question.of_parcel,
                 code,
                 context,
-                refusal if own and isinstance(refusal, CairnError) else None,
+                refusal if deliberate and isinstance(refusal, CairnError) else None,
             )
         except SilencedError as silenced:
             LOG.error("%s: %s", _name(opened.order), silenced)  # noqa: TRY400
@@ -302,11 +302,11 @@ class Worker:
         """
         header, plan, site = order.header, order.plan, self._settings.site
         file = ChainFile(self._states(order).folder, plan, header)
-        known = file.load()
-        if known is None:
+        latest = file.load()
+        if latest is None:
             starts = plan.model.start is not None
             start = self._models.start_of(plan, policy, order.start) if starts else None
-            known = begin(plan, header, start)
+            latest = begin(plan, header, start)
 
         def check_members(members: tuple[str, ...]) -> None:
             require_in_sum(
@@ -318,7 +318,7 @@ class Worker:
                 plan.rounds.quorum,
             )
 
-        derived = follow(known, plan, header, order.sums, key, check_members)
+        derived = follow(latest, plan, header, order.sums, key, check_members)
         require_codec_follows(derived, plan, header)
         # Merged tables of pixels are not kept: the order that brings them is worked on anew.
         if derived.tables is None:
@@ -329,9 +329,9 @@ class Worker:
         """Return the study of this run, standing where the last recorded round left it."""
         states, round_ = self._states(order), order.header.round
         run = (order.header.run, order.plan.fingerprint)
-        behind = states.last_before(round_) if order.header.phase == "train" else None
+        last = states.last_before(round_) if order.header.phase == "train" else None
         fits = self._studied == run and self._study is not None
-        if fits and self._study is not None and behind in (None, self._study.trained):
+        if fits and self._study is not None and last in (None, self._study.trained):
             return self._study
         self._forget_study()
         states.forget_other_runs()
@@ -343,10 +343,10 @@ class Worker:
             self._site.worker,
             least=policy.floors.images,
         )
-        found = states.load_before(round_)
-        if found is not None:
-            study.load_state(*found)
-            LOG.info("%s goes on from the state after round %d", _name(order), found[0])
+        state = states.load_before(round_)
+        if state is not None:
+            study.load_state(*state)
+            LOG.info("%s goes on from the state after round %d", _name(order), state[0])
         self._study, self._studied = study, run
         return study
 
@@ -358,7 +358,7 @@ class Worker:
 
     def _terms(self, order: Order) -> OrderTerms:
         header = order.header
-        own = order.roster.get(self._settings.site)
+        entry = order.roster.get(self._settings.site)
         return OrderTerms(
             self._settings.site,
             header.run,
@@ -366,7 +366,7 @@ class Worker:
             header.phase,
             order.plan,
             header.codec,
-            1 if own is None else own.samples,
+            1 if entry is None else entry.samples,
         )
 
     def _context(self, order: Order) -> Context:

@@ -34,11 +34,11 @@ class NoOpStudy:
         self._data = data
         self.trained = 0
 
-    def answer(self, asked: Assignment) -> list[Envelope]:
+    def answer(self, assignment: Assignment) -> list[Envelope]:
         """See ``Study``."""
         from site_client.imaging.folders import find_cases
 
-        subject, header = self._subject, asked.header
+        subject, header = self._subject, assignment.header
         images, trains = len(find_cases(self._data)), header.phase == "train"
         keys = self._keys(header.round) if trains else np.empty(0, np.uint64)
         about = subject.about(header.round)
@@ -47,8 +47,8 @@ class NoOpStudy:
             code=ReplyCode.OK,
             images=images,
             transitions=len(keys),
-            weights_sha256=asked.model.digest,
-            link=asked.derived.link,
+            weights_sha256=assignment.model.digest,
+            link=assignment.derived.link,
             key_id=subject.spec.key_id,
             codec=subject.spec.domain,
         )
@@ -61,7 +61,7 @@ class NoOpStudy:
             transitions=len(keys),
             updates=0,
         )
-        zeros = {name: np.zeros(a.shape, np.int32) for name, a in asked.model.weights.items()}
+        zeros = {name: np.zeros(a.shape, np.int32) for name, a in assignment.model.weights.items()}
         self.trained = header.round
         return [
             Envelope(update, zeros),

@@ -62,7 +62,7 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
     fault = fault or _wrong_codebook(order, parts.get(CODEBOOK))
     order = replace(
         order,
-        sums={int(found[1]): parts[name] for name in parts if (found := _SUM.fullmatch(name))},
+        sums={int(match[1]): parts[name] for name in parts if (match := _SUM.fullmatch(name))},
         start=parts.get(START),
         codebook=parts.get(CODEBOOK),
     )
@@ -79,14 +79,14 @@ def _is_known(name: str) -> bool:
     return name in _PARTS or _SUM.fullmatch(name) is not None
 
 
-def _wrong_codebook(order: Order, found: bytes | None) -> CairnError | None:
+def _wrong_codebook(order: Order, attached: bytes | None) -> CairnError | None:
     """Check the codebook that lies beside the order; the signed plan says which one it must be."""
-    wanted = order.plan.embed.codebook if order.header.phase == "embed" else None
-    if (None if found is None else sha256_hex(found)) == wanted:
+    planned = order.plan.embed.codebook if order.header.phase == "embed" else None
+    if (None if attached is None else sha256_hex(attached)) == planned:
         return None
     return VerificationError(
         "not the codebook that the plan names",
         field="codebook",
-        expected="none" if wanted is None else f"digest {wanted[:12]}",
+        expected="none" if planned is None else f"digest {planned[:12]}",
         got="another, or none",
     )

@@ -51,15 +51,15 @@ def find_slides(folder: Path) -> list[Path]:
         raise InputDataError(
             "no data folder", field=str(folder), expected="a folder", got="nothing there"
         )
-    found = [path for path in sorted(folder.iterdir()) if _is_slide(path)]
-    if not found:
+    slides = [path for path in sorted(folder.iterdir()) if _is_slide(path)]
+    if not slides:
         raise InputDataError(
             "no slides",
             field=str(folder),
             expected="TIFF or .npy files, or folders of single-band TIFFs",
             got="none",
         )
-    return found
+    return slides
 
 
 def _is_slide(path: Path) -> bool:
@@ -128,26 +128,26 @@ class PixelStudy:
         self,
         subject: Subject,
         data: Path,
-        kept: Path | None = None,
+        folder: Path | None = None,
         progress: Progress | None = None,
     ) -> None:
         self._subject = subject
         self._asked = subject.plan.pixels
         self._slides = Slides(data, self._asked.bands, progress)
-        self._kept = kept
+        self._kept = folder
         self.trained = 0
 
-    def answer(self, asked: Assignment) -> list[Envelope]:
+    def answer(self, assignment: Assignment) -> list[Envelope]:
         """See ``Study``."""
         began = time.monotonic()
-        phase, round_ = asked.header.phase, asked.header.round
+        phase, round_ = assignment.header.phase, assignment.header.round
         records: list[Envelope] = []
         if phase == "begin":
             slides, identity = self._slides.count(), family(self._subject.plan)
         elif phase == "survey":
             slides, identity = self._survey(round_, records)
         else:
-            text = asked.header.codec or ""
+            text = assignment.header.codec or ""
             codec = read_codec(text)
             identity = codec.identity
             if phase == "range":
@@ -155,9 +155,9 @@ class PixelStudy:
             elif phase == "sketch":
                 slides = self._sketch(round_, codec, records)
             else:
-                slides = self._recover(asked, codec, records)
-        spent = round((time.monotonic() - began) * 1000)
-        return [*records, self._report(asked, slides, identity, spent)]
+                slides = self._recover(assignment, codec, records)
+        spent_ms = round((time.monotonic() - began) * 1000)
+        return [*records, self._report(assignment, slides, identity, spent_ms)]
 
     def state(self) -> State:
         """See ``Study``; there is nothing to keep."""
@@ -231,43 +231,45 @@ class PixelStudy:
         records.append(Envelope(record, arrays))
         return slides
 
-    def _recover(self, asked: Assignment, codec: AnyCodec, records: list[Envelope]) -> int:
+    def _recover(self, assignment: Assignment, codec: AnyCodec, records: list[Envelope]) -> int:
         """Name the frequent keys of the sum that this site has verified."""
         from site_client.pixels.release import ReleaseRule, release
 
-        plan, spec, merged = self._asked, self._spec(codec), asked.derived.tables
+        plan, spec, merged = self._asked, self._spec(codec), assignment.derived.tables
         if merged is None:
             raise InternalError("nothing to recover from", expected="merged tables", got="none")
         rule = ReleaseRule(plan.key_pixels, plan.key_sites)
-        found = release(read_tables(codec, spec, merged, plan.tables), rule, plan.top)
-        ascending = np.argsort(found.keys)
+        named = release(read_tables(codec, spec, merged, plan.tables), rule, plan.top)
+        ascending = np.argsort(named.keys)
         record = HeavyHitters(
-            **self._subject.about(asked.header.round),
+            **self._subject.about(assignment.header.round),
             key_id=spec.key_id,
             codec=codec.identity,
-            threshold=math.floor(found.threshold),
+            threshold=math.floor(named.threshold),
         )
         arrays = {
-            "keys": found.keys[ascending].view(np.int64),
-            "counts": np.floor(found.counts[ascending]).astype(np.int64),
+            "keys": named.keys[ascending].view(np.int64),
+            "counts": np.floor(named.counts[ascending]).astype(np.int64),
         }
         records.append(Envelope(record, arrays))
         if self._kept is not None:
             folder = self._kept / CODECS
             folder.mkdir(parents=True, exist_ok=True)
-            text = asked.header.codec or ""
+            text = assignment.header.codec or ""
             write_atomically(folder / f"{codec.identity}.json", text.encode("utf-8"))
         return self._slides.count()
 
     def _spec(self, codec: AnyCodec) -> SketchSpec:
         return replace(self._subject.spec, domain=codec.identity)
 
-    def _report(self, asked: Assignment, slides: int, identity: str, spent_ms: int) -> Envelope:
+    def _report(
+        self, assignment: Assignment, slides: int, identity: str, spent_ms: int
+    ) -> Envelope:
         record = RoundReport(
-            **self._subject.about(asked.header.round),
+            **self._subject.about(assignment.header.round),
             code=ReplyCode.OK,
             images=slides,
-            link=asked.derived.link,
+            link=assignment.derived.link,
             key_id=self._subject.spec.key_id,
             codec=identity,
             train_ms=spent_ms,

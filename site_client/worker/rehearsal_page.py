@@ -35,7 +35,7 @@ class _InlinePicture:
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _DrawnRecord:
     finding: Finding
     header: str
     pictures: tuple[_InlinePicture, ...]
@@ -69,7 +69,7 @@ class RehearsalPage:
             loader=PackageLoader("site_client.worker"), autoescape=True, undefined=StrictUndefined
         )
         shown = [
-            _Shown(
+            _DrawnRecord(
                 finding,
                 json.dumps(finding.header, indent=1),
                 tuple(pictures[array.name] for array in finding.arrays),
@@ -99,7 +99,7 @@ def draw_pair(pair: Pair) -> NDArray[np.uint8]:
 def _attacks(rehearsal: Rehearsal) -> list[_Attack]:
     """Show what each attack got, with its picture if it made any."""
     exposure = rehearsal.exposure
-    pairs: dict[str, Pair | None] = {found.attack: found.best for found in exposure.readings}
+    pairs: dict[str, Pair | None] = {reading.attack: reading.best for reading in exposure.readings}
     shown: list[_Attack] = []
     for name, got, guess, verdict in exposure.lines():
         pair = pairs.get(name)

@@ -70,8 +70,8 @@ def read_shared_key(site: SiteFolder) -> FederationKey | None:
     Raises:
         InputDataError: malformed, or open to others.
     """
-    held = KeyRing(site).newest()
-    return None if held is None else held.key
+    newest = KeyRing(site).newest()
+    return None if newest is None else newest.key
 
 
 @dataclass(frozen=True)
@@ -104,28 +104,28 @@ class OrderTerms:
                 return experience_codec(self.plan).identity
 
 
-def make_context(asked: OrderTerms, policy: Policy, key: FederationKey | None) -> Context:
+def make_context(terms: OrderTerms, policy: Policy, key: FederationKey | None) -> Context:
     """Collect what the gate measures an answer against.
 
     A site that lacks the key has no key id, so that no sketch of its can pass; its
     number still can.
     """
     try:
-        key_id = sketch_spec(asked.plan, key).key_id
+        key_id = sketch_spec(terms.plan, key).key_id
     except InputDataError:
         key_id = ""
     return Context(
-        site=asked.site,
-        run=asked.run,
-        round=asked.round,
-        phase=asked.phase,
-        plan=asked.plan,
+        site=terms.site,
+        run=terms.run,
+        round=terms.round,
+        phase=terms.phase,
+        plan=terms.plan,
         policy=policy,
-        shapes=weight_shapes(asked.plan),
+        shapes=weight_shapes(terms.plan),
         key_id=key_id,
-        codec=asked.identity,
+        codec=terms.identity,
         public_key_id=public_key_id(),
-        samples=asked.samples,
+        samples=terms.samples,
     )
 
 
@@ -139,47 +139,47 @@ def sketch_spec(plan: FederationPlan, key: FederationKey | None) -> SketchSpec:
         case "training" | "no-op":
             return experience_spec(plan, key)
         case "pixels":
-            asked, secret = plan.pixels, sketch_secret(plan, key, _PIXELS)
-            return SketchSpec(asked.rows, asked.columns, secret, domain=family(plan))
+            section, secret = plan.pixels, sketch_secret(plan, key, _PIXELS)
+            return SketchSpec(section.rows, section.columns, secret, domain=family(plan))
         case "embed":  # nothing is sketched; the key names the federation
             secret = sketch_secret(plan, key, _PIXELS)
             return SketchSpec(rows=1, columns=1, key=secret, domain=plan.embed.codec)
 
 
 def make_study(
-    asked: OrderTerms,
+    terms: OrderTerms,
     key: FederationKey | None,
     data: Path,
     progress: Progress | None = None,
-    kept: Path | None = None,
+    folder: Path | None = None,
     watch: Watch | None = None,
     least: int = 1,
 ) -> Study:
     """Make a fresh study; for a training plan this reads every image.
 
     Args:
-        asked: what the order is about.
+        terms: what the order is about.
         key: the federation's.
         data: folder of images.
         progress: told what is being done.
-        kept: folder of the worker for what a study leaves at the site; None in a rehearsal.
+        folder: folder of the worker for what a study leaves at the site; None in a rehearsal.
         watch: shown the transitions of every gradient step; None but in a rehearsal.
         least: labelled images that must be left where others are left out.
 
     Raises:
         InputDataError: the images, the landmarks or the federation key cannot be used.
     """
-    spec = sketch_spec(asked.plan, key)
-    subject = Subject(asked.site, asked.run, asked.plan, spec, asked.samples)
-    if asked.plan.kind == "no-op":
+    spec = sketch_spec(terms.plan, key)
+    subject = Subject(terms.site, terms.run, terms.plan, spec, terms.samples)
+    if terms.plan.kind == "no-op":
         return NoOpStudy(subject, data)
-    if asked.plan.kind == "pixels":
-        return PixelStudy(subject, data, kept, progress)
-    if asked.plan.kind == "embed":
-        return EmbedStudy(subject, data, kept, progress)
+    if terms.plan.kind == "pixels":
+        return PixelStudy(subject, data, folder, progress)
+    if terms.plan.kind == "embed":
+        return EmbedStudy(subject, data, folder, progress)
     from site_client.imaging.dataset import load_cases
 
-    cases = load_cases(data, asked.plan.task, _named(progress, "reading images"), least=least)
+    cases = load_cases(data, terms.plan.task, _named(progress, "reading images"), least=least)
     return TrainingStudy(subject, cases, _named(progress, "training"), watch)
 
 

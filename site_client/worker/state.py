@@ -68,10 +68,10 @@ class SavedStates:
         path = self._path(newest)
         try:
             state = dict(safetensors.numpy.load(path.read_bytes()))
-            found = np.asarray(state.pop(_FINGERPRINT)).tobytes().hex()
+            fingerprint = np.asarray(state.pop(_FINGERPRINT)).tobytes().hex()
         except (safetensors.SafetensorError, KeyError) as error:
             raise _unusable(path, "a whole state", type(error).__name__) from error
-        if found != self.fingerprint:
+        if fingerprint != self.fingerprint:
             raise _unusable(path, "the state of this plan", "another plan's")
         return newest, state
 

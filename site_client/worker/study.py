@@ -119,7 +119,7 @@ class Study(Protocol):
     def trained(self) -> int:
         """The last round trained; 0 before the first."""
 
-    def answer(self, asked: Assignment) -> list[Envelope]:
+    def answer(self, assignment: Assignment) -> list[Envelope]:
         """Return the records that answer an order, without their tags.
 
         Raises:

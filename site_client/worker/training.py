@@ -84,14 +84,14 @@ class TrainingStudy:
         self.trained = 0
         self.last_update: LastUpdate | None = None
 
-    def answer(self, asked: Assignment) -> list[Envelope]:
+    def answer(self, assignment: Assignment) -> list[Envelope]:
         """See ``Study``."""
-        if asked.header.phase == "begin":
-            return [self._report(asked)]
-        evaluation = self._evaluate(asked.model.weights)
-        if asked.header.phase == "evaluate":
-            return [self._report(asked, evaluation)]
-        return self._train(asked, evaluation)
+        if assignment.header.phase == "begin":
+            return [self._report(assignment)]
+        evaluation = self._evaluate(assignment.model.weights)
+        if assignment.header.phase == "evaluate":
+            return [self._report(assignment, evaluation)]
+        return self._train(assignment, evaluation)
 
     def state(self) -> State:
         """See ``Study``."""
@@ -102,9 +102,9 @@ class TrainingStudy:
         self._ready_learner().load_state(state)
         self.trained = trained
 
-    def _train(self, asked: Assignment, evaluation: EvaluationReport) -> list[Envelope]:
-        subject, learner, round_ = self._subject, self._ready_learner(), asked.header.round
-        model = asked.model
+    def _train(self, assignment: Assignment, evaluation: EvaluationReport) -> list[Envelope]:
+        subject, learner, round_ = self._subject, self._ready_learner(), assignment.header.round
+        model = assignment.model
         learner.load(model.weights)
         merged = None
         if model.table is not None:
@@ -113,7 +113,7 @@ class TrainingStudy:
         training = learner.train(
             subject.plan.agent.updates, Frequencies(merged, replay_first=self.trained > 0)
         )
-        spent = time.monotonic() - began
+        seconds = time.monotonic() - began
         after = learner.weights()
         delta = to_fixed_point({name: after[name] - array for name, array in model.weights.items()})
         keys = learner.new_experience_keys()
@@ -132,7 +132,7 @@ class TrainingStudy:
         return [
             Envelope(update, delta),
             subject.table(round_, keys),
-            self._report(asked, evaluation, training, round(spent * 1000)),
+            self._report(assignment, evaluation, training, round(seconds * 1000)),
         ]
 
     def _evaluate(self, weights: Weights) -> EvaluationReport:
@@ -152,7 +152,7 @@ class TrainingStudy:
 
     def _report(
         self,
-        asked: Assignment,
+        assignment: Assignment,
         evaluation: EvaluationReport | None = None,
         training: TrainingReport | None = None,
         train_ms: int = 0,
@@ -160,13 +160,13 @@ class TrainingStudy:
         subject = self._subject
         errors = {} if evaluation is None else evaluation.posed
         record = RoundReport(
-            **subject.about(asked.header.round),
+            **subject.about(assignment.header.round),
             code=ReplyCode.OK,
             images=len(self._cases),
             transitions=0 if training is None else training.transitions,
             updates=0 if training is None else training.updates,
-            weights_sha256=asked.model.digest,
-            link=asked.derived.link,
+            weights_sha256=assignment.model.digest,
+            link=assignment.derived.link,
             key_id=subject.spec.key_id,
             codec=subject.spec.domain,
             errors=tuple(landmark_error(name, summary) for name, summary in errors.items()),

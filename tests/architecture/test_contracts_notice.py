@@ -94,6 +94,12 @@ BREAKS = {
     "What attacks read has no way out: no door, no wire, no ledger, no network": Plant(
         "site_client/exposure/scoring.py", "common.wire.records"
     ),
+    "What shows patients to the site has no way out: no door, no wire, no ledger, no network": (
+        Plant("site_client/facts.py", "site_client.spool")
+    ),
+    "The agent's own commands stand on six floors": Plant(
+        "site_client/agent_app/registry.py", "site_client.agent_app.kinds"
+    ),
     "Attacks read only in a rehearsal": Plant(
         "site_client/worker/loop.py", "site_client.exposure.examine"
     ),
@@ -103,6 +109,7 @@ BREAKS = {
 KNOWN_ROOMS = {
     "site_client/courier/outage.py": {"courier", "files", "probe", "site", "spool"},
     "site_client/exposure/scoring.py": {"exposure", "agent", "imaging", "files"},
+    "site_client/data_check/page.py": {"data_check", "facts", "imaging", "pixels", "files"},
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from common import extras
 from deploy.bundle.locks import ROOT
@@ -59,11 +60,12 @@ def test_every_module_of_every_extra_is_its_distributions_own():
     """Modules that are not called as their distribution are; a new one cannot be forgotten."""
     owners = packages_distributions()
     for extra, lines in PROJECT["optional-dependencies"].items():
-        wanted = {Requirement(line).name.lower() for line in lines}
+        wanted = {canonicalize_name(Requirement(line).name) for line in lines}
         modules = [m for m in extras.extras()[extra] if not m.startswith(("types_", "scipy_stubs"))]
         assert len(extras.extras()[extra]) == len(wanted), extra
         for module in modules:
-            assert wanted & {name.lower() for name in owners[module.partition(".")[0]]}, module
+            owned = owners[module.partition(".")[0]]
+            assert wanted & {canonicalize_name(name) for name in owned}, module
 
 
 @pytest.mark.parametrize(

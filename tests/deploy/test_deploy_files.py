@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ IMAGES_MOUNT = "/data"
 
 
 def shipped() -> list[Path]:
-    folders = ("bundle", "containers", "helm", "nftables", "proxy", "quadlet")
+    folders = ("bundle", "containers", "helm", "nftables", "proxy", "quadlet", "systemd")
     return [
         path
         for folder in folders
@@ -298,6 +299,126 @@ def test_everyone_speaks_of_the_same_network():
     assert composed["networks"]["out"]["ipam"]["config"] == [{"subnet": subnet}]
     rules = (DEPLOY / "nftables" / "cairn-courier.nft").read_text(encoding="utf-8")
     assert f"define COURIER = {subnet}\n" in rules
+
+
+# --- systemd, without containers -------------------------------------------------------------
+
+
+def service(role: str) -> dict[str, list[str]]:
+    """A unit's settings; of one that is given several times every value, in order."""
+    found: dict[str, list[str]] = {}
+    text = (DEPLOY / "systemd" / f"cairn-{role}.service").read_text(encoding="utf-8")
+    for line in text.splitlines():
+        if line and not line.startswith(("#", "[")):
+            key, _, value = line.partition("=")
+            found.setdefault(key, []).extend(value.split() if value else [""])
+    return found
+
+
+@pytest.mark.parametrize("role", ["worker", "courier"])
+def test_every_service_without_a_container_is_confined(role):
+    found = service(role)
+    for setting in (
+        *("NoNewPrivileges", "PrivateDevices", "PrivateIPC", "PrivateMounts", "PrivateTmp"),
+        *("ProtectClock", "ProtectControlGroups", "ProtectHome", "ProtectHostname"),
+        *("ProtectKernelLogs", "ProtectKernelModules", "ProtectKernelTunables"),
+        *("LockPersonality", "RestrictNamespaces", "RestrictRealtime", "RestrictSUIDSGID"),
+    ):
+        assert found[setting] == ["yes"], setting
+    assert found["ProtectSystem"] == ["strict"]
+    assert found["ProtectProc"] == ["invisible"]
+    assert found["CapabilityBoundingSet"] == found["AmbientCapabilities"] == [""]
+    assert found["SystemCallArchitectures"] == ["native"]
+    allowed, *taken = found["SystemCallFilter"]
+    assert allowed == "@system-service"
+    assert taken == ["~@privileged", "process_vm_readv", "process_vm_writev"]
+    assert found["IPAddressDeny"] == ["any"]
+    assert "+/" in found["ReadOnlyPaths"]
+    assert {"+/", "-+/tmp", "-+/var/tmp", "-+/srv", "-+/dev/shm"} == set(found["NoExecPaths"])
+    for key in ("MemoryMax", "TasksMax", "LimitNOFILE"):
+        assert found[key] != ["infinity"], key
+    assert found["LimitCORE"] == ["0"]
+    environment = dict(pair.split("=") for pair in found["Environment"])
+    assert environment["CAIRN_ROLE"] == role
+    assert environment["PYTHONSAFEPATH"] == "1"
+
+
+@pytest.mark.parametrize("role", ["worker", "courier"])
+def test_a_service_without_a_container_sees_what_a_container_mounts(role):
+    """The same folders, under the host's names for them; the rest is system and programs."""
+    found, site = service(role), "/srv/cairn/site"
+    assert found["RootDirectory"] == [f"/run/cairn-{role}"]
+    own = {path for path in found["BindReadOnlyPaths"] if path.startswith("/srv")}
+    written = set(found["BindPaths"])
+    assert {f"+{path}" for path in written} == set(found["ReadWritePaths"])
+    named = {"/srv/images": IMAGES_MOUNT}
+    seen = {named.get(path, path.replace(site, "/site")): "ro" for path in own}
+    seen |= {path.replace(site, "/site"): "" for path in written}
+    assert seen == volumes(f"cairn-{role}.container")
+    rest = {path.lstrip("-") for path in found["BindReadOnlyPaths"]} - own
+    assert rest <= {
+        *("/usr", "/bin", "/lib", "/lib64", "/opt/cairn", "/run/systemd/notify"),
+        *("/etc/ld.so.cache", "/etc/localtime", "/etc/passwd", "/etc/group"),
+        *(("/etc/hosts", "/etc/nsswitch.conf") if role == "courier" else ()),
+    }
+
+
+def test_the_worker_without_a_container_has_no_network_and_the_courier_one_address():
+    worker, courier = service("worker"), service("courier")
+    assert worker["PrivateNetwork"] == ["yes"]
+    assert worker["RestrictAddressFamilies"] == ["AF_UNIX"]
+    assert "IPAddressAllow" not in worker
+    assert "PrivateNetwork" not in courier
+    assert courier["RestrictAddressFamilies"] == ["AF_UNIX", "AF_INET", "AF_INET6"]
+    (address,) = courier["IPAddressAllow"]
+    assert f"define AGGREGATOR = {address}\n" in (
+        DEPLOY / "nftables" / "cairn-courier.nft"
+    ).read_text(encoding="utf-8")
+    assert courier["SocketBindDeny"] == ["any"]
+
+
+def test_worker_and_courier_without_containers_are_two_users_who_share_the_spools_group():
+    """One user's processes see each other's roots through /proc: two users do not."""
+    users = {role: service(role)["User"][0] for role in ("worker", "courier")}
+    assert users == {"worker": "cairn-worker", "courier": "cairn-courier"}
+    made = (DEPLOY / "systemd" / "cairn.sysusers.conf").read_text(encoding="utf-8")
+    for role, user in users.items():
+        found = service(role)
+        assert found["Group"] == [user]
+        assert found["SupplementaryGroups"] == ["cairn-spool"]
+        assert found["UMask"] == ["0007"]
+        assert re.search(rf"(?m)^u {user} ", made)
+        assert re.search(rf"(?m)^m {user} cairn-spool$", made)
+
+
+@pytest.mark.parametrize("role", ["worker", "courier"])
+def test_a_service_without_a_container_starts_only_when_the_kernel_confines_it(role):
+    found = service(role)
+    program = f"/opt/cairn/{role}/bin/cairn-site"
+    text = (DEPLOY / "systemd" / f"cairn-{role}.service").read_text(encoding="utf-8")
+    starts = re.findall(r"(?m)^(Exec\w+)=(.*)$", text)
+    assert ("ExecStartPre", f"{program} check --confinement") in starts
+    assert ("ExecStart", f"{program} {role}") in starts
+    assert found["Type"] == ["notify"]
+    quadlet = unit(f"cairn-{role}.container")
+    for key in ("Restart", "RestartSec", "TimeoutStopSec"):
+        assert found[key] == quadlet[key], key
+    assert found["RestartPreventExitStatus"] == quadlet["RestartPreventExitStatus"][0].split()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
+@pytest.mark.parametrize("role", ["worker", "courier"])
+def test_systemd_understands_every_line_and_finds_little_exposed(role, tmp_path):
+    text = (DEPLOY / "systemd" / f"cairn-{role}.service").read_text(encoding="utf-8")
+    file = tmp_path / f"cairn-{role}.service"
+    # The programs are not installed on this machine: any that is here stands for them.
+    file.write_text(re.sub(r"/opt/cairn/\w+/bin/cairn-site", "/bin/true", text))
+    verify = ["systemd-analyze", "verify", "--man=no", file]
+    done = subprocess.run(verify, capture_output=True, encoding="utf-8", check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    judge = ["systemd-analyze", "security", "--offline=true", "--threshold=20", file]
+    judged = subprocess.run(judge, capture_output=True, encoding="utf-8", check=False)
+    assert judged.returncode == 0, judged.stdout[-300:]
 
 
 # --- helm ----------------------------------------------------------------------------------

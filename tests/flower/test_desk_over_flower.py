@@ -130,7 +130,7 @@ def test_the_metrics_of_a_real_federation_show_who_is_connected(desk):
 
 
 def test_a_revoked_site_is_disconnected_within_a_heartbeat_and_the_aggregator_lives(desk):
-    text = desk.run("cairn-aggregator", "--desk", CREDENTIAL, "revoke", "site-b")
+    text = desk.run("cairn-aggregator", "--desk", CREDENTIAL, "revoke", "site-b", "--yes")
     assert "disconnected" in text
     start = time.monotonic()
     courier = desk.processes["site-b-courier"]

@@ -507,7 +507,7 @@ def test_a_revoked_site_ends_within_a_heartbeat_and_cannot_come_back(member):
     real = member.federation
     real.start("member-up", "cairn-site", "up", "--site-dir", "member")
     real.wait(lambda: "online" in real.log("member-up"), "member online")
-    real.run("cairn-aggregator", "revoke", "member", "--dir", "federation")
+    real.run("cairn-aggregator", "revoke", "member", "--yes", "--dir", "federation")
     began = time.monotonic()
     code = real.processes["member-up"].wait(LIMIT_S)
     text = real.log("member-up")

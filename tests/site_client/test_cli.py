@@ -212,7 +212,7 @@ def test_a_complete_site_is_ready(cairn, site, listening):
     assert (code, ready) == (0, True)
     assert facts["images"]["says"] == "3 scans, 2 landmarks in every one"
     assert "only " in facts["app"]["says"]
-    assert len(facts) == 18
+    assert len(facts) == 19
 
 
 def test_a_clock_that_runs_ahead_is_found(cairn, site, listening):

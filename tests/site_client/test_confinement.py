@@ -1,11 +1,14 @@
 """What ``check`` says of the kernel's confinement, from kernels' answers laid down in files."""
 
+import json
 import socket
 from dataclasses import replace
 
 import pytest
+from click.testing import CliRunner
 
 from common.errors import ExitCode
+from site_client.cli import cli
 from site_client.confinement import Confinement, confinement_facts, look
 from site_client.notify import notify
 
@@ -44,6 +47,8 @@ def test_a_worker_and_a_courier_as_deployed_have_nothing_to_mend():
         ("worker", {"writable_data": None}, "image mount"),
         ("courier", {"writable_data": False}, "image mount"),
         ("courier", {"interfaces": ()}, "network"),
+        ("worker", {"other_half": True}, "other half"),
+        ("courier", {"other_half": True}, "other half"),
     ],
 )
 def test_each_way_out_is_one_bad_line_with_its_exit_code(who, change, name):
@@ -90,6 +95,42 @@ def test_an_interface_that_is_down_and_loopback_are_no_way_out(tmp_path):
     assert found.interfaces == ()
     assert not found.routes
     assert found.writable_data is True
+
+
+def test_an_interface_of_another_network_that_sys_shows_is_not_ours(tmp_path):
+    """An older systemd leaves the machine's /sys in a unit that has a network of its own."""
+    proc, net = a_kernel(tmp_path)
+    head = "Inter-|   Receive\n face |bytes\n"
+    table = proc / "self" / "net" / "dev"
+    table.write_text(head + "    lo: 0 0\n")
+    assert look(tmp_path, proc, net).interfaces == ()
+    table.write_text(head + "    lo: 0 0\n  eth0: 5 5\n")
+    assert look(tmp_path, proc, net).interfaces == ("eth0",)
+    table.write_text(head + "  unseen0: 5 5\n")
+    assert look(tmp_path, proc, net).interfaces == ("unseen0",), "what /sys does not know is up"
+
+
+def test_the_other_processs_folder_is_looked_for(tmp_path):
+    proc, net = a_kernel(tmp_path)
+    assert look(tmp_path, proc, net, other=tmp_path / "net").other_half
+    assert not look(tmp_path, proc, net, other=tmp_path / "absent").other_half
+
+
+def test_a_unit_asks_for_its_confinement_alone_and_does_not_start_without(
+    tmp_path, monkeypatch, make_site
+):
+    site = make_site(images=1).folder
+    words = ["check", "--confinement", "--site-dir", str(site.root)]
+    monkeypatch.delenv("CAIRN_ROLE", raising=False)
+    asked = CliRunner().invoke(cli, words)
+    assert asked.exit_code == 2
+    assert "CAIRN_ROLE" in asked.output
+    monkeypatch.setenv("CAIRN_ROLE", "worker")
+    told = CliRunner().invoke(cli, [*words, "--json"])
+    assert told.exit_code == ExitCode.VERIFICATION_FAILED, "nothing confines these tests"
+    facts = json.loads(told.output)["facts"]
+    names = ["user", "root file system", "network", "image mount", "other half"]
+    assert [fact["name"] for fact in facts] == names
 
 
 def test_systemd_is_told_where_it_asked_and_only_there(tmp_path, monkeypatch):

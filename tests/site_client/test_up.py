@@ -6,6 +6,7 @@ No aggregator is needed: to be on is not to be connected.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -76,6 +77,38 @@ def test_systemd_is_told_once_by_one_process_and_the_stop_takes_no_longer_than_i
     assert " up      stopping" in said
     assert "was killed" not in said, "both end by themselves when they are asked to"
     assert "Traceback" not in said
+
+
+def test_what_the_two_processes_say_is_told_with_time_and_name_and_no_folder_is_searched(
+    site, tmp_path
+):
+    """`common.py` in a folder is that folder's; started with it on the path it would be ours."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("common.py", "numpy.py", "site_client.py", "logging.py"):
+        (folder / name).write_text(f"open({str(tmp_path / 'imported')!r}, 'a').write({name!r})\n")
+    up = subprocess.Popen(
+        [sys.executable, "-P", "-m", "site_client.cli", "up", "--site-dir", str(site)],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    try:
+        early = [next(up.stderr)]
+        while "the aggregator cannot be reached" not in early[-1]:
+            early.append(next(up.stderr))
+        wait_for(site / "worker" / "ledger" / "checkpoint")
+        up.send_signal(signal.SIGTERM)
+        said = "".join(early) + up.communicate(timeout=GRACE_S + 10)[1]
+    finally:
+        up.kill()
+    assert up.returncode == 0, said
+    assert not (tmp_path / "imported").exists()
+    line = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (up     |worker |courier) \S.*")
+    assert all(line.fullmatch(each) for each in said.splitlines()), said
+    assert re.search(r"up      worker started \(process \d+\)", said)
+    assert "worker  worker of site-a is ready" in said
+    assert "courier WARNING the aggregator cannot be reached" in said
 
 
 def test_a_site_that_cannot_be_trusted_ends_up_with_its_code(site):

@@ -92,7 +92,7 @@ class QNetwork(nn.Module):
         part = max(2, _ELEMENTS_AT_ONCE // rows[0].numel()) if len(rows) else 1
         if torch.is_grad_enabled() or len(rows) <= part:
             return self.features(rows)
-        return torch.cat([self.features(some) for some in torch.split(rows, part)])
+        return torch.cat([self.features(chunk) for chunk in torch.split(rows, part)])
 
     def features(self, rows: Tensor) -> Tensor:
         """[rows, features] of observations [rows, channels, *roi]."""

@@ -35,10 +35,10 @@ class CommNet(Network3D):
         """[n, agents, 2 * features]: each agent's own and what it hears."""
         if self.attention:
             mixture = torch.softmax(self.get_parameter(f"attend{layer}"), dim=1)
-            heard = torch.einsum("ls,nsf->nlf", mixture, x).to(x.dtype)
+            messages = torch.einsum("ls,nsf->nlf", mixture, x).to(x.dtype)
         else:
-            heard = x.mean(dim=1, keepdim=True).expand_as(x)
-        return torch.cat([x, heard], dim=2)
+            messages = x.mean(dim=1, keepdim=True).expand_as(x)
+        return torch.cat([x, messages], dim=2)
 
     def initialise(self, generator: torch.Generator) -> None:
         """As `Network3D`; normally distributed attention."""

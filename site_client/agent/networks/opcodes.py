@@ -162,12 +162,12 @@ class Machine:
 
     def _to_mark(self) -> list[object]:
         """Pop everything above the last mark, and the mark."""
-        at = len(self.stack) - 1
-        while self.stack[at] is not _MARK:
-            at -= 1
-        taken = self.stack[at + 1 :]
-        del self.stack[at:]
-        return taken
+        mark = len(self.stack) - 1
+        while self.stack[mark] is not _MARK:
+            mark -= 1
+        items = self.stack[mark + 1 :]
+        del self.stack[mark:]
+        return items
 
     def _pop(self) -> object:
         value = self.stack.pop()
@@ -251,8 +251,8 @@ class Machine:
             raise refusal("wants to run code", expected="tensors and nothing else")
 
     def _tuple(self, size: int) -> None:
-        taken = [self._pop() for _ in range(size)][::-1] if size else self._to_mark()
-        self.stack.append(tuple(taken))
+        items = [self._pop() for _ in range(size)][::-1] if size else self._to_mark()
+        self.stack.append(tuple(items))
 
 
 def _integer(value: object) -> int:

@@ -146,150 +146,154 @@ class BoxSearch:
 
     def draw(self, rng: np.random.Generator, n: int) -> Situations:
         """Training starts: some anywhere, the others around a box."""
-        at = np.zeros(n, self.situation)
-        at["case"], at["head"] = self._pairs[rng.integers(0, len(self._pairs), n)].T
-        at["level"] = rng.integers(0, self.levels, n)
-        at["pose"] = draw_poses(rng, self.poses, n, self.dim)
-        self._put_anywhere(rng, at)
-        centre, half = self._targets(at)
+        situations = np.zeros(n, self.situation)
+        situations["case"], situations["head"] = self._pairs[rng.integers(0, len(self._pairs), n)].T
+        situations["level"] = rng.integers(0, self.levels, n)
+        situations["pose"] = draw_poses(rng, self.poses, n, self.dim)
+        self._put_anywhere(rng, situations)
+        centre, half = self._targets(situations)
         # One of the case's boxes of this kind: the largest of random numbers.
         lot = np.where(np.isfinite(centre[:, :, 0]), rng.random(centre.shape[:2]), -1)
         chosen = lot.argmax(axis=1)
         rows = np.arange(n)
         size = 2 * half[rows, chosen]
-        reach = (_REACH * self._steps[np.maximum(at["level"], 1) - 1] * rng.random(n))[:, None]
+        reach = (_REACH * self._steps[np.maximum(situations["level"], 1) - 1] * rng.random(n))[
+            :, None
+        ]
         miss = rng.uniform(-1, 1, (2, n, self.dim)) * reach
         near = np.concatenate(
             [centre[rows, chosen] + miss[0] * size, np.log(size) + miss[1]], axis=1
         )
-        around = rng.random(n) < np.where(at["level"] > 0, _AROUND_FINE, _AROUND_COARSE)
-        at["box"][around] = near[around]
-        self._pull_inside(at)
-        return at
+        around = rng.random(n) < np.where(situations["level"] > 0, _AROUND_FINE, _AROUND_COARSE)
+        situations["box"][around] = near[around]
+        self._pull_inside(situations)
+        return situations
 
     def starts(self, rng: np.random.Generator, repeats: int, *, posed: bool) -> Situations:
         """Every kind of box that a case has, `repeats` times, adjacent, level 0."""
         n = len(self._pairs)
         poses = draw_poses(rng, self.poses, n, self.dim) if posed else native_poses(n, self.dim)
-        at = np.zeros(n * repeats, self.situation)
-        at["case"], at["head"] = np.repeat(self._pairs, repeats, axis=0).T
-        at["pose"] = np.repeat(poses, repeats, axis=0)
-        self._put_anywhere(rng, at)
-        self._pull_inside(at)
-        return at
+        situations = np.zeros(n * repeats, self.situation)
+        situations["case"], situations["head"] = np.repeat(self._pairs, repeats, axis=0).T
+        situations["pose"] = np.repeat(poses, repeats, axis=0)
+        self._put_anywhere(rng, situations)
+        self._pull_inside(situations)
+        return situations
 
     def grid(self, case: int, head: int, per_axis: int, sizes_mm: Sequence[float]) -> Situations:
         """Native starts all over one case: per_axis^d centres in each of the sizes, level 0."""
         steps = (np.arange(per_axis) + 0.5) / per_axis
         fractions = np.stack(np.meshgrid(*[steps] * self.dim, indexing="ij"), axis=-1)
         fractions = fractions.reshape(-1, self.dim)
-        at = np.zeros(len(fractions) * len(sizes_mm), self.situation)
-        at["case"], at["head"] = case, head
-        at["pose"] = native_poses(len(at), self.dim)
+        situations = np.zeros(len(fractions) * len(sizes_mm), self.situation)
+        situations["case"], situations["head"] = case, head
+        situations["pose"] = native_poses(len(situations), self.dim)
         centres = self.images.at_fractions(fractions, np.full(len(fractions), case))
-        at["box"][:, : self.dim] = np.tile(centres, (len(sizes_mm), 1))
-        at["box"][:, self.dim :] = np.repeat(np.log(sizes_mm), len(fractions))[:, None]
-        self._pull_inside(at)
-        return at
+        situations["box"][:, : self.dim] = np.tile(centres, (len(sizes_mm), 1))
+        situations["box"][:, self.dim :] = np.repeat(np.log(sizes_mm), len(fractions))[:, None]
+        self._pull_inside(situations)
+        return situations
 
-    def observe(self, at: Situations) -> NDArray[np.uint8]:
+    def observe(self, situations: Situations) -> NDArray[np.uint8]:
         """uint8[n, channels, roi, roi]: contexts; in volumes, the three cuts of each."""
-        case, pose = at["case"].astype(np.int64), Poses.of(at["pose"])
+        case, pose = situations["case"].astype(np.int64), Poses.of(situations["pose"])
         d, settings = self.dim, self.settings
-        centre = at["box"][:, None, :d].astype(np.float64)
-        strides = np.exp(at["box"][:, d:].astype(np.float64)) / settings.roi
+        centre = situations["box"][:, None, :d].astype(np.float64)
+        strides = np.exp(situations["box"][:, d:].astype(np.float64)) / settings.roi
         axes = strides[:, None, :, None] * np.eye(d) * np.array(settings.contexts)[:, None, None]
         axes = self.images.index_steps(pose.native_vectors(axes), case)
         if d == 3:
-            axes = axes[:, :, ORTHOGONAL_CUTS].reshape(len(at), -1, 3, 3)
+            axes = axes[:, :, ORTHOGONAL_CUTS].reshape(len(situations), -1, 3, 3)
         middles = self.images.index(pose.native(centre), case)
-        middles = np.broadcast_to(middles, (len(at), axes.shape[1], d))
+        middles = np.broadcast_to(middles, (len(situations), axes.shape[1], d))
         if d == 2:
             cut = sample_2d(self.images, case, middles, axes, pose.gamma, settings.roi)
         else:
             cut = sample_3d(self.images, case, middles, axes, pose.gamma, (1, settings.roi))
-        return cut.reshape(len(at), *self.shape)
+        return cut.reshape(len(situations), *self.shape)
 
-    def step(self, at: Situations) -> Outcome:
+    def step(self, situations: Situations) -> Outcome:
         """Take each situation's action; what is not possible is not done and earns -1."""
-        boxes, rewards = self._after(at, at["action"][:, None])
-        reached = at.copy()
+        boxes, rewards = self._after(situations, situations["action"][:, None])
+        reached = situations.copy()
         reached["box"] = boxes[:, 0]
-        pulled = at["action"] == self.trigger
-        ended = pulled & (at["level"] == self.levels - 1)
+        pulled = situations["action"] == self.trigger
+        ended = pulled & (situations["level"] == self.levels - 1)
         reached["level"][pulled & ~ended] += 1
         return Outcome(reached, rewards[:, 0], ended)
 
-    def rewards_of_all(self, at: Situations) -> NDArray[np.float32]:
+    def rewards_of_all(self, situations: Situations) -> NDArray[np.float32]:
         """float32[n, actions]."""
-        return self._after(at, np.tile(np.arange(self.actions), (len(at), 1)))[1]
+        return self._after(situations, np.tile(np.arange(self.actions), (len(situations), 1)))[1]
 
-    def parameters(self, at: Situations) -> NDArray[np.float32]:
+    def parameters(self, situations: Situations) -> NDArray[np.float32]:
         """float32[n, 2d]: centre (posed mm) and log size (mm)."""
-        return np.array(at["box"])
+        return np.array(situations["box"])
 
-    def move_to(self, at: Situations, parameters: NDArray[np.float32]) -> None:
+    def move_to(self, situations: Situations, parameters: NDArray[np.float32]) -> None:
         """Put boxes elsewhere, in place."""
-        at["box"] = parameters
+        situations["box"] = parameters
 
-    def targets(self, at: Situations) -> NDArray[np.float64]:
+    def targets(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 2d]: parameters of the largest true box of the kind."""
-        centre, half = self._targets(at)
+        centre, half = self._targets(situations)
         largest = np.where(np.isnan(half), 0.0, half).prod(axis=2).argmax(axis=1)
-        rows = np.arange(len(at))
+        rows = np.arange(len(situations))
         size = np.log(2 * half[rows, largest])
         return np.concatenate([centre[rows, largest], size], axis=1)
 
-    def overlaps(self, at: Situations) -> NDArray[np.float64]:
+    def overlaps(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n]: intersection over union with the best fitting box of the kind."""
-        return self._qualities(at, at["box"][:, None])[0][:, 0]
+        return self._qualities(situations, situations["box"][:, None])[0][:, 0]
 
-    def errors(self, at: Situations) -> NDArray[np.float64]:
+    def errors(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n]: 1 - intersection over union; without a unit."""
-        return 1.0 - self.overlaps(at)
+        return 1.0 - self.overlaps(situations)
 
-    def fractions(self, at: Situations) -> NDArray[np.float64]:
+    def fractions(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 3]: the centre; the third is 0 in an image of two dimensions."""
-        native = Poses.of(at["pose"]).native(at["box"][:, : self.dim])
-        place = np.zeros((len(at), 3))
-        within = self.images.fractions(native, at["case"].astype(np.int64))
+        native = Poses.of(situations["pose"]).native(situations["box"][:, : self.dim])
+        place = np.zeros((len(situations), 3))
+        within = self.images.fractions(native, situations["case"].astype(np.int64))
         place[:, : self.dim] = np.clip(within, 0, 1)
         return place
 
-    def report(self, at: Situations) -> dict[str, NDArray[np.float64]]:
+    def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Overlap, whether it suffices, and the distance of the centres."""
-        centre, _ = self._targets(at)
-        gap = np.linalg.norm(at["box"][:, None, : self.dim] - centre, axis=2)
-        overlap = self.overlaps(at)
+        centre, _ = self._targets(situations)
+        gap = np.linalg.norm(situations["box"][:, None, : self.dim] - centre, axis=2)
+        overlap = self.overlaps(situations)
         return {
             "iou": overlap,
             "hit": (overlap >= self.settings.overlap).astype(np.float64),
-            "centre_mm": np.nanmin(gap, axis=1) / Poses.of(at["pose"]).scale,
+            "centre_mm": np.nanmin(gap, axis=1) / Poses.of(situations["pose"]).scale,
         }
 
-    def native_boxes(self, at: Situations) -> NDArray[np.float64]:
+    def native_boxes(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 2, d]: corners of native situations, mm from the middle of the image."""
-        centre = at["box"][:, : self.dim].astype(np.float64)
-        half = np.exp(at["box"][:, self.dim :].astype(np.float64)) / 2
+        centre = situations["box"][:, : self.dim].astype(np.float64)
+        half = np.exp(situations["box"][:, self.dim :].astype(np.float64)) / 2
         return np.stack([centre - half, centre + half], axis=1)
 
     def true_boxes(self, case: int, head: int) -> NDArray[np.float64]:
         """float64[boxes, 2, d]: corners of a case's boxes of a kind, mm from the middle."""
         return self._truth.corners(case, head)
 
-    def _targets(self, at: Situations) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _targets(self, situations: Situations) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(centres, half sizes) float64[n, most, d] in the posed frame; NaN where there is none."""
-        return self._truth.posed(at["case"], at["head"], Poses.of(at["pose"]))
+        return self._truth.posed(
+            situations["case"], situations["head"], Poses.of(situations["pose"])
+        )
 
     def _qualities(
-        self, at: Situations, boxes: NDArray[np.float32]
+        self, situations: Situations, boxes: NDArray[np.float32]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(overlap, overlap and closeness) float64[n, m] of boxes float32[n, m, 2d].
 
         Each is that of the box's best true one.
         """
         d = self.dim
-        centre, half = (part[:, None] for part in self._targets(at))
+        centre, half = (part[:, None] for part in self._targets(situations))
         mine = boxes[:, :, None, :d].astype(np.float64)
         size = np.exp(boxes[:, :, None, d:].astype(np.float64)) / 2
         overlap = overlaps(mine, size, centre, half)
@@ -302,15 +306,15 @@ class BoxSearch:
         )
 
     def _after(
-        self, at: Situations, actions: NDArray[np.integer]
+        self, situations: Situations, actions: NDArray[np.integer]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(boxes [n, m, 2d], rewards [n, m]) of actions [n, m]."""
-        d, case = self.dim, at["case"].astype(np.int64)
-        here = at["box"][:, None]
-        step = self._moves[actions] * self._steps[at["level"]][:, None, None]
+        d, case = self.dim, situations["case"].astype(np.int64)
+        here = situations["box"][:, None]
+        step = self._moves[actions] * self._steps[situations["level"]][:, None, None]
         step[:, :, :d] *= np.exp(here[:, :, d:])
         there = here + step
-        native = Poses.of(at["pose"]).native(there[:, :, :d])
+        native = Poses.of(situations["pose"]).native(there[:, :, :d])
         within = self.images.fractions(native, case)
         low, high = np.log(self.settings.smallest_mm), self._largest[case][:, None, None]
         refused = ((within < 0) | (within > 1)).any(axis=2)
@@ -318,27 +322,29 @@ class BoxSearch:
         # Nobody is kept from triggering, wherever they are.
         refused &= actions != self.trigger
         there = np.where(refused[:, :, None], here, there)
-        overlap, before = self._qualities(at, here)
-        gain = self._qualities(at, there)[1] - before
+        overlap, before = self._qualities(situations, here)
+        gain = self._qualities(situations, there)[1] - before
         rewards = np.where(np.abs(gain) > _SAME, np.sign(gain), 0.0)
         verdict = np.where(overlap >= self.settings.overlap, 1.0, -1.0)
         rewards = np.where(actions == self.trigger, verdict, np.where(refused, -1.0, rewards))
         return there, rewards.astype(np.float32)
 
-    def _put_anywhere(self, rng: np.random.Generator, at: Situations) -> None:
+    def _put_anywhere(self, rng: np.random.Generator, situations: Situations) -> None:
         """Centres in the middle of the image, sizes between a tenth and all of it."""
-        case, n = at["case"].astype(np.int64), len(at)
+        case, n = situations["case"].astype(np.int64), len(situations)
         native = self.images.at_fractions(rng.uniform(0.1, 0.9, (n, self.dim)), case)
-        at["box"][:, : self.dim] = Poses.of(at["pose"]).posed(native)
-        at["box"][:, self.dim :] = (self._largest[case] + np.log(rng.uniform(0.1, 1.0, n)))[:, None]
+        situations["box"][:, : self.dim] = Poses.of(situations["pose"]).posed(native)
+        situations["box"][:, self.dim :] = (self._largest[case] + np.log(rng.uniform(0.1, 1.0, n)))[
+            :, None
+        ]
 
-    def _pull_inside(self, at: Situations) -> None:
+    def _pull_inside(self, situations: Situations) -> None:
         """Centres into the image, sizes between the smallest and the largest."""
-        case, pose, d = at["case"].astype(np.int64), Poses.of(at["pose"]), self.dim
-        within = self.images.fractions(pose.native(at["box"][:, :d]), case)
+        case, pose, d = situations["case"].astype(np.int64), Poses.of(situations["pose"]), self.dim
+        within = self.images.fractions(pose.native(situations["box"][:, :d]), case)
         outside = ((within < 0) | (within > 1)).any(axis=1)
         inner = pose.posed(self.images.at_fractions(np.clip(within, 0.002, 0.998), case))
-        at["box"][outside, :d] = inner[outside]
+        situations["box"][outside, :d] = inner[outside]
         # Slightly between, so that rounding cannot put them out again.
         low, high = np.log(self.settings.smallest_mm) + 1e-4, self._largest[case][:, None] - 1e-4
-        at["box"][:, d:] = np.clip(at["box"][:, d:], low, high)
+        situations["box"][:, d:] = np.clip(situations["box"][:, d:], low, high)

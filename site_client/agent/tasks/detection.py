@@ -99,15 +99,15 @@ def detect(
     """
     settings = settings or DetectionSettings()
     start = task.grid(case, head, settings.per_axis, settings.sizes_mm)
-    found = greedy_search(task, policy, start, search)
+    ends = greedy_search(task, policy, start, search)
     # Only on the finest level is a trigger worth just what it earns there.
-    found["level"] = task.levels - 1
-    scores = action_values(task, policy, found)[:, task.trigger].astype(np.float64)
-    boxes = task.native_boxes(found)
+    ends["level"] = task.levels - 1
+    scores = action_values(task, policy, ends)[:, task.trigger].astype(np.float64)
+    boxes = task.native_boxes(ends)
     scored = scores >= settings.least_score
     boxes, scores = boxes[scored], scores[scored]
-    kept = suppress(boxes, scores, settings.suppress_above)
-    return Detections(boxes[kept], scores[kept])
+    chosen = suppress(boxes, scores, settings.suppress_above)
+    return Detections(boxes[chosen], scores[chosen])
 
 
 def suppress(
@@ -116,15 +116,15 @@ def suppress(
     """Indices of the boxes float64[k, 2, d] that no better scored one overlaps, best first."""
     order = np.argsort(-scores, kind="stable")
     overlap = overlaps_of_corners(boxes[order], boxes[order])
-    kept: list[int] = []
+    chosen: list[int] = []
     for i in range(len(order)):
-        if not (overlap[i, kept] > above).any():
-            kept.append(i)
-    return np.asarray(order[np.array(kept, dtype=np.int64)])
+        if not (overlap[i, chosen] > above).any():
+            chosen.append(i)
+    return np.asarray(order[np.array(chosen, dtype=np.int64)])
 
 
 def judge(
-    found: Sequence[Detections], true: Sequence[NDArray[np.float64]], enough: float = 0.5
+    answers: Sequence[Detections], true: Sequence[NDArray[np.float64]], enough: float = 0.5
 ) -> DetectionReport:
     """Compare the findings of each case with its true boxes.
 
@@ -133,7 +133,7 @@ def judge(
     """
     hits = total = count = 0
     best: list[float] = []
-    for detections, boxes in zip(found, true, strict=True):
+    for detections, boxes in zip(answers, true, strict=True):
         total += len(boxes)
         count += len(detections)
         overlap = overlaps_of_corners(detections.boxes_mm, boxes)

@@ -71,9 +71,9 @@ class Exchange:
 
     def ends(self, case: NDArray[np.integer], head: NDArray[np.integer]) -> NDArray[np.float64]:
         """float64[n, 2, d], as acquired: the landmark and its partner; itself without one."""
-        own = self._targets_mm[case, head]
+        target = self._targets_mm[case, head]
         other = self._targets_mm[case, self.partner[head]]
-        return np.stack([own, np.where(np.isfinite(other), other, own)], axis=1)
+        return np.stack([target, np.where(np.isfinite(other), other, target)], axis=1)
 
     def on_its_side(
         self, ends: NDArray[np.float64], head: NDArray[np.integer]

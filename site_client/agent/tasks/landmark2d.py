@@ -97,18 +97,18 @@ def build_cases_2d(
         InputDataError: no images, images that do not fit together or into the limit, or
             a landmark outside its image.
     """
-    kept: list[tuple[NDArray[np.float64], NDArray[np.float64], str, str]] = []
+    usable: list[tuple[NDArray[np.float64], NDArray[np.float64], str, str]] = []
 
     def rasters() -> Iterator[Raster]:
         for case in cases:
             raster = Raster(case.image, case.spacing_mm, np.eye(2))
             last = (np.array(case.image.shape[:0:-1]) - 1.0) * np.array(case.spacing_mm)
-            _check_landmarks(case, last, kept[0][0].shape if kept else None)
-            kept.append((case.landmarks_mm - last / 2, last / 2, case.group, case.name))
+            _check_landmarks(case, last, usable[0][0].shape if usable else None)
+            usable.append((case.landmarks_mm - last / 2, last / 2, case.group, case.name))
             yield raster
 
     images = build_pyramids(rasters(), finest_mm, limit_mib)
-    landmarks, middles, groups, names = zip(*kept, strict=True)
+    landmarks, middles, groups, names = zip(*usable, strict=True)
     return Cases2D(images, np.stack(landmarks), np.stack(middles), groups, names)
 
 
@@ -145,15 +145,15 @@ class Landmark2D(PointSearch):
         seen = cases.images.channels * len(views.zooms) * views.frames
         self.shape = (seen, views.roi, views.roi)
 
-    def observe(self, at: Situations) -> NDArray[np.uint8]:
+    def observe(self, situations: Situations) -> NDArray[np.uint8]:
         """uint8[n, channels x zooms x frames, roi, roi]."""
-        case, middles, axes, gamma = self._requests(at)
+        case, middles, axes, gamma = self._requests(situations)
         cut = sample_2d(self.images, case, middles, axes, gamma, self.views.roi)
-        return cut.reshape(len(at), *self.shape)
+        return cut.reshape(len(situations), *self.shape)
 
-    def positions_mm(self, at: Situations) -> NDArray[np.float64]:
+    def positions_mm(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 2]: where each situation is, as landmarks of a `Case2D` are given."""
-        return np.asarray(self.native(at) + self.cases.middles_mm[at["case"]])
+        return np.asarray(self.native(situations) + self.cases.middles_mm[situations["case"]])
 
 
 def _check_landmarks(

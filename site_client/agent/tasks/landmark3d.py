@@ -118,13 +118,13 @@ class Landmark3D(PointSearch):
         seen = cases.images.channels * len(views.zooms) * views.frames
         self.shape = (seen, views.roi, views.roi, views.roi)
 
-    def observe(self, at: Situations) -> NDArray[np.uint8]:
+    def observe(self, situations: Situations) -> NDArray[np.uint8]:
         """uint8[n, zooms x frames, roi, roi, roi], axes z, y, x."""
-        case, middles, axes, gamma = self._requests(at)
+        case, middles, axes, gamma = self._requests(situations)
         cube = (self.views.roi, self.views.roi)
         cut = sample_3d(self.images, case, middles, axes, gamma, cube, nearest=self.nearest)
-        return cut.reshape(len(at), *self.shape)
+        return cut.reshape(len(situations), *self.shape)
 
-    def positions_mm(self, at: Situations) -> NDArray[np.float64]:
+    def positions_mm(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 3]: where each situation is in the world, LPS mm."""
-        return np.asarray(self.native(at) + self.cases.middles_mm[at["case"]])
+        return np.asarray(self.native(situations) + self.cases.middles_mm[situations["case"]])

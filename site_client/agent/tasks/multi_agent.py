@@ -42,8 +42,8 @@ class MultiAgent:
 
     def __init__(self, task: PointSearch, teams: Sequence[Sequence[int]]) -> None:
         sizes = {len(team) for team in teams}
-        known = all(0 <= landmark < task.heads for team in teams for landmark in team)
-        if len(sizes) != 1 or not 1 <= min(sizes) <= 64 or not known or len(teams) > 255:
+        in_range = all(0 <= landmark < task.heads for team in teams for landmark in team)
+        if len(sizes) != 1 or not 1 <= min(sizes) <= 64 or not in_range or len(teams) > 255:
             raise InputDataError(
                 "no such team",
                 field="teams",
@@ -77,102 +77,104 @@ class MultiAgent:
 
     def draw(self, rng: np.random.Generator, n: int) -> Situations:
         """Training starts, each agent's drawn as if it were alone."""
-        at = np.zeros(n, self.situation)
-        at["case"], at["head"] = self._pairs[rng.integers(0, len(self._pairs), n)].T
-        at["level"] = rng.integers(0, self.levels, n)
-        at["pose"] = draw_poses(rng, self.task.poses, n, self.task.dim)
-        alone = self._alone(at)
+        situations = np.zeros(n, self.situation)
+        situations["case"], situations["head"] = self._pairs[rng.integers(0, len(self._pairs), n)].T
+        situations["level"] = rng.integers(0, self.levels, n)
+        situations["pose"] = draw_poses(rng, self.task.poses, n, self.task.dim)
+        alone = self._alone(situations)
         self.task.draw_positions(rng, alone)
-        return self._joined(at, alone)
+        return self._joined(situations, alone)
 
     def starts(self, rng: np.random.Generator, repeats: int, *, posed: bool) -> Situations:
         """Every case and team it has all landmarks of, `repeats` times, adjacent, level 0."""
         n, dim = len(self._pairs), self.task.dim
         poses = draw_poses(rng, self.task.poses, n, dim) if posed else native_poses(n, dim)
-        at = np.zeros(n * repeats, self.situation)
-        at["case"], at["head"] = np.repeat(self._pairs, repeats, axis=0).T
-        at["pose"] = np.repeat(poses, repeats, axis=0)
-        alone = self._alone(at)
+        situations = np.zeros(n * repeats, self.situation)
+        situations["case"], situations["head"] = np.repeat(self._pairs, repeats, axis=0).T
+        situations["pose"] = np.repeat(poses, repeats, axis=0)
+        alone = self._alone(situations)
         self.task.start_positions(rng, alone)
-        return self._joined(at, alone)
+        return self._joined(situations, alone)
 
-    def observe(self, at: Situations) -> NDArray[np.uint8]:
+    def observe(self, situations: Situations) -> NDArray[np.uint8]:
         """uint8[n, agents, *shape]."""
-        return self._split(self.task.observe(self._alone(at)))
+        return self._split(self.task.observe(self._alone(situations)))
 
-    def step(self, at: Situations) -> Outcome:
+    def step(self, situations: Situations) -> Outcome:
         """Every agent takes its action."""
-        reached, rewards, _ = self.task.step(self._alone(at))
+        reached, rewards, _ = self.task.step(self._alone(situations))
         return Outcome(
-            self._joined(at.copy(), reached), self._split(rewards), np.zeros(len(at), dtype=bool)
+            self._joined(situations.copy(), reached),
+            self._split(rewards),
+            np.zeros(len(situations), dtype=bool),
         )
 
-    def rewards_of_all(self, at: Situations) -> NDArray[np.float32]:
+    def rewards_of_all(self, situations: Situations) -> NDArray[np.float32]:
         """float32[n, agents, actions]."""
-        return self._split(self.task.rewards_of_all(self._alone(at)))
+        return self._split(self.task.rewards_of_all(self._alone(situations)))
 
-    def parameters(self, at: Situations) -> NDArray[np.float32]:
+    def parameters(self, situations: Situations) -> NDArray[np.float32]:
         """float32[n, agents, d]: positions, posed mm."""
-        return np.array(at["position"])
+        return np.array(situations["position"])
 
-    def move_to(self, at: Situations, parameters: NDArray[np.float32]) -> None:
+    def move_to(self, situations: Situations, parameters: NDArray[np.float32]) -> None:
         """Put the agents elsewhere, in place."""
-        at["position"] = parameters
+        situations["position"] = parameters
         if self.task.views.frames > 1:
-            at["past"] = 0
+            situations["past"] = 0
 
-    def targets(self, at: Situations) -> NDArray[np.float64]:
+    def targets(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, agents, d]: where each agent's landmark is, posed mm."""
-        return self._split(self.task.targets(self._alone(at)))
+        return self._split(self.task.targets(self._alone(situations)))
 
-    def errors(self, at: Situations) -> NDArray[np.float64]:
+    def errors(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, agents]: distance to each agent's landmark, mm of the posed frame."""
-        return self._split(self.task.errors(self._alone(at)))
+        return self._split(self.task.errors(self._alone(situations)))
 
-    def fractions(self, at: Situations) -> NDArray[np.float64]:
+    def fractions(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 3]: the middle of the team."""
-        return np.asarray(self._split(self.task.fractions(self._alone(at))).mean(axis=1))
+        return np.asarray(self._split(self.task.fractions(self._alone(situations))).mean(axis=1))
 
-    def consensus(self, at: Situations) -> NDArray[np.float64]:
+    def consensus(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, agents, d]: what all agents after the same landmark agree on, posed mm."""
-        positions = at["position"].astype(np.float64)
+        positions = situations["position"].astype(np.float64)
         agreed = np.empty_like(positions)
         for row in range(self.heads):
-            of_team = at["head"] == row
+            of_team = situations["head"] == row
             for landmark in np.unique(self.teams[row]):
                 same = self.teams[row] == landmark
                 votes = positions[np.ix_(of_team, same)]
                 agreed[np.ix_(of_team, same)] = consensus(votes, _REJECTED_BEYOND)[:, None]
         return agreed
 
-    def report(self, at: Situations) -> dict[str, NDArray[np.float64]]:
+    def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Distance of the consensus to the landmarks, mean over them, in the patient's mm."""
-        gap = np.linalg.norm(self.consensus(at) - self.targets(at), axis=2)
+        gap = np.linalg.norm(self.consensus(situations) - self.targets(situations), axis=2)
         # A landmark with many agents counts as much as one with a single agent.
         weights = np.array([[1 / (team == one).sum() for one in team] for team in self.teams])
         weights /= weights.sum(axis=1, keepdims=True)
-        mean = (gap * weights[at["head"]]).sum(axis=1)
-        return {"consensus_native_error_mm": mean / Poses.of(at["pose"]).scale}
+        mean = (gap * weights[situations["head"]]).sum(axis=1)
+        return {"consensus_native_error_mm": mean / Poses.of(situations["pose"]).scale}
 
-    def _alone(self, at: Situations) -> Situations:
+    def _alone(self, situations: Situations) -> Situations:
         """Each agent as a situation of its own, those of a team adjacent."""
-        alone = np.zeros((len(at), self.agents), self.task.situation)
+        alone = np.zeros((len(situations), self.agents), self.task.situation)
         for name in ("case", "level"):
-            alone[name] = at[name][:, None]
-        alone["pose"] = at["pose"][:, None]
-        alone["head"] = self.teams[at["head"]]
+            alone[name] = situations[name][:, None]
+        alone["pose"] = situations["pose"][:, None]
+        alone["head"] = self.teams[situations["head"]]
         for name in ("action", "position", "past"):
             if name in (self.situation.names or ()):
-                alone[name] = at[name]
+                alone[name] = situations[name]
         flat: Situations = alone.reshape(-1)
         return flat
 
-    def _joined(self, at: Situations, alone: Situations) -> Situations:
+    def _joined(self, situations: Situations, alone: Situations) -> Situations:
         """Write the agents' places back into their teams, in place."""
-        at["position"] = self._split(alone["position"])
+        situations["position"] = self._split(alone["position"])
         if self.task.views.frames > 1:
-            at["past"] = self._split(alone["past"])
-        return at
+            situations["past"] = self._split(alone["past"])
+        return situations
 
     def _split(self, rows: NDArray[Scalar]) -> NDArray[Scalar]:
         return rows.reshape(-1, self.agents, *rows.shape[1:])

@@ -183,36 +183,38 @@ class PlaneSearch:
 
     def draw(self, rng: np.random.Generator, n: int) -> Situations:
         """Training starts: anywhere within reach, or on finer levels around the plane."""
-        at = np.zeros(n, _SITUATION)
-        at["case"], at["head"] = self._pairs[rng.integers(0, len(self._pairs), n)].T
-        at["level"] = rng.integers(0, self.levels, n)
-        at["pose"] = draw_poses(rng, self.poses, n, 3)
-        at["plane"] = rng.uniform(-1, 1, (n, 3)) * self._reach
-        miss = 2 * self._steps[np.maximum(at["level"], 1) - 1] * rng.uniform(-1, 1, (n, 3))
-        fine = at["level"] > 0
-        at["plane"][fine] = (self.targets(at) + miss)[fine]
-        at["plane"] = np.clip(at["plane"], -self._reach, self._reach)
-        return at
+        situations = np.zeros(n, _SITUATION)
+        situations["case"], situations["head"] = self._pairs[rng.integers(0, len(self._pairs), n)].T
+        situations["level"] = rng.integers(0, self.levels, n)
+        situations["pose"] = draw_poses(rng, self.poses, n, 3)
+        situations["plane"] = rng.uniform(-1, 1, (n, 3)) * self._reach
+        miss = 2 * self._steps[np.maximum(situations["level"], 1) - 1] * rng.uniform(-1, 1, (n, 3))
+        fine = situations["level"] > 0
+        situations["plane"][fine] = (self.targets(situations) + miss)[fine]
+        situations["plane"] = np.clip(situations["plane"], -self._reach, self._reach)
+        return situations
 
     def starts(self, rng: np.random.Generator, repeats: int, *, posed: bool) -> Situations:
         """Every plane that a case has, `repeats` times, adjacent, level 0."""
         n = len(self._pairs)
-        at = np.zeros(n * repeats, _SITUATION)
-        at["case"], at["head"] = np.repeat(self._pairs, repeats, axis=0).T
+        situations = np.zeros(n * repeats, _SITUATION)
+        situations["case"], situations["head"] = np.repeat(self._pairs, repeats, axis=0).T
         poses = draw_poses(rng, self.poses, n, 3) if posed else native_poses(n, 3)
-        at["pose"] = np.repeat(poses, repeats, axis=0)
-        at["plane"] = rng.uniform(-0.75, 0.75, (len(at), 3)) * self._reach
-        return at
+        situations["pose"] = np.repeat(poses, repeats, axis=0)
+        situations["plane"] = rng.uniform(-0.75, 0.75, (len(situations), 3)) * self._reach
+        return situations
 
-    def observe(self, at: Situations) -> NDArray[np.uint8]:
+    def observe(self, situations: Situations) -> NDArray[np.uint8]:
         """uint8[n, 5, roi, roi]."""
-        return self.look(at, self._strides[at["level"]], self.settings.roi)
+        return self.look(situations, self._strides[situations["level"]], self.settings.roi)
 
-    def look(self, at: Situations, strides_mm: NDArray[np.float64], roi: int) -> NDArray[np.uint8]:
+    def look(
+        self, situations: Situations, strides_mm: NDArray[np.float64], roi: int
+    ) -> NDArray[np.uint8]:
         """uint8[n, 5, roi, roi]: the cuts at other strides float64[n], for people to look at."""
-        case, pose = at["case"].astype(np.int64), Poses.of(at["pose"])
-        normal, right, up = np.moveaxis(self._axes(at["plane"]), 2, 0)
-        middle = normal * at["plane"][:, 2:].astype(np.float64)
+        case, pose = situations["case"].astype(np.int64), Poses.of(situations["pose"])
+        normal, right, up = np.moveaxis(self._axes(situations["plane"]), 2, 0)
+        middle = normal * situations["plane"][:, 2:].astype(np.float64)
         stride = strides_mm[:, None]
         slab = normal * stride * self.settings.slab
         middles = np.stack([middle - slab, middle, middle + slab, middle, middle], axis=1)
@@ -222,30 +224,30 @@ class PlaneSearch:
         axes = self.images.index_steps(pose.native_vectors(axes * stride[:, None, None]), case)
         origin = self.images.index(pose.native(middles), case)
         cut = sample_3d(self.images, case, origin, axes, pose.gamma, (1, roi))
-        return cut.reshape(len(at), 5, roi, roi)
+        return cut.reshape(len(situations), 5, roi, roi)
 
-    def step(self, at: Situations) -> Outcome:
+    def step(self, situations: Situations) -> Outcome:
         """Take each situation's action; a move beyond the reach is not made and earns -1."""
-        planes, rewards = self._after(at, _MOVES[at["action"]][:, None])
-        reached = at.copy()
+        planes, rewards = self._after(situations, _MOVES[situations["action"]][:, None])
+        reached = situations.copy()
         reached["plane"] = planes[:, 0]
-        return Outcome(reached, rewards[:, 0], np.zeros(len(at), dtype=bool))
+        return Outcome(reached, rewards[:, 0], np.zeros(len(situations), dtype=bool))
 
-    def rewards_of_all(self, at: Situations) -> NDArray[np.float32]:
+    def rewards_of_all(self, situations: Situations) -> NDArray[np.float32]:
         """float32[n, actions]."""
-        return self._after(at, np.broadcast_to(_MOVES, (len(at), *_MOVES.shape)))[1]
+        return self._after(situations, np.broadcast_to(_MOVES, (len(situations), *_MOVES.shape)))[1]
 
-    def parameters(self, at: Situations) -> NDArray[np.float32]:
+    def parameters(self, situations: Situations) -> NDArray[np.float32]:
         """float32[n, 3]: two angles (degrees) and the offset (posed mm)."""
-        return np.array(at["plane"])
+        return np.array(situations["plane"])
 
-    def move_to(self, at: Situations, parameters: NDArray[np.float32]) -> None:
+    def move_to(self, situations: Situations, parameters: NDArray[np.float32]) -> None:
         """Put planes elsewhere, in place."""
-        at["plane"] = parameters
+        situations["plane"] = parameters
 
-    def targets(self, at: Situations) -> NDArray[np.float64]:
+    def targets(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 3]: the parameters of the true planes."""
-        pose, key = Poses.of(at["pose"]), (at["case"], at["head"])
+        pose, key = Poses.of(situations["pose"]), (situations["case"], situations["head"])
         normal = np.einsum("nij,nj->ni", pose.rotation, self._normals[key])
         inside = normal @ self._base
         sense = np.where(inside[:, :1] < 0, -1.0, 1.0)
@@ -255,35 +257,35 @@ class PlaneSearch:
         second = np.rad2deg(np.arcsin(np.clip(inside[:, 2], -1, 1)))
         return np.stack([first, second, offset], axis=1)
 
-    def errors(self, at: Situations) -> NDArray[np.float64]:
+    def errors(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n]: mm between the parameters, angles weighed by the lever."""
-        gap = (at["plane"] - self.targets(at)) * self._weights
+        gap = (situations["plane"] - self.targets(situations)) * self._weights
         return np.asarray(np.linalg.norm(gap, axis=1))
 
-    def fractions(self, at: Situations) -> NDArray[np.float64]:
+    def fractions(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 3]: the parameters within their reach."""
-        return np.asarray(np.clip((at["plane"] / self._reach + 1) / 2, 0.0, 1.0))
+        return np.asarray(np.clip((situations["plane"] / self._reach + 1) / 2, 0.0, 1.0))
 
-    def report(self, at: Situations) -> dict[str, NDArray[np.float64]]:
+    def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Angle and offset between the planes, and the landmarks' mean distance to the found."""
-        pose, truth = Poses.of(at["pose"]), self.targets(at)
-        normal, true_normal = self._axes(at["plane"])[:, :, 0], self._axes(truth)[:, :, 0]
+        pose, truth = Poses.of(situations["pose"]), self.targets(situations)
+        normal, true_normal = self._axes(situations["plane"])[:, :, 0], self._axes(truth)[:, :, 0]
         # More exact at small angles than the arc cosine.
         half = np.clip(np.linalg.norm(normal - true_normal, axis=1) / 2, 0, 1)
-        points = pose.posed(self._landmarks[at["case"], at["head"]])
-        far = np.abs(np.einsum("nki,ni->nk", points, normal) - at["plane"][:, 2:])
+        points = pose.posed(self._landmarks[situations["case"], situations["head"]])
+        far = np.abs(np.einsum("nki,ni->nk", points, normal) - situations["plane"][:, 2:])
         seen = np.isfinite(far)
         mean = np.where(seen, far, 0).sum(axis=1) / np.where(seen.any(axis=1), seen.sum(axis=1), 1)
         return {
             "angle_deg": np.rad2deg(2 * np.arcsin(half)),
-            "offset_mm": np.abs(at["plane"][:, 2] - truth[:, 2]) / pose.scale,
+            "offset_mm": np.abs(situations["plane"][:, 2] - truth[:, 2]) / pose.scale,
             "landmark_to_plane_mm": np.where(seen.any(axis=1), mean, np.nan) / pose.scale,
         }
 
-    def native_planes(self, at: Situations) -> NDArray[np.float64]:
+    def native_planes(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 2, 3], native situations: a point (mm from the middle), the unit normal."""
-        normal = self._axes(at["plane"])[:, :, 0]
-        return np.stack([normal * at["plane"][:, 2:].astype(np.float64), normal], axis=1)
+        normal = self._axes(situations["plane"])[:, :, 0]
+        return np.stack([normal * situations["plane"][:, 2:].astype(np.float64), normal], axis=1)
 
     def _axes(self, planes: NDArray[np.floating]) -> NDArray[np.float64]:
         """float64[n, 3, 3], columns: unit normal, and the plane's two directions."""
@@ -294,28 +296,30 @@ class PlaneSearch:
         return np.asarray(np.einsum("ij,jkn->nik", self._base, turned))
 
     def _after(
-        self, at: Situations, moves: NDArray[np.float32]
+        self, situations: Situations, moves: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(planes [n, m, 3], rewards [n, m]) of moves [n, m, 3]."""
-        here, truth = at["plane"][:, None], self.targets(at)[:, None]
-        there = (here + moves * self._steps[at["level"]][:, None]).astype(np.float32)
+        here, truth = situations["plane"][:, None], self.targets(situations)[:, None]
+        there = (here + moves * self._steps[situations["level"]][:, None]).astype(np.float32)
         # A millionth further than the reach is a rounding error, no step.
         beyond = np.asarray((np.abs(there) > self._reach * (1 + 1e-6)).any(axis=2))
         there = np.where(beyond[:, :, None], here, there)
         before = np.linalg.norm((here - truth) * self._weights, axis=2)
         after = np.linalg.norm((there - truth) * self._weights, axis=2)
-        length = np.abs(moves * (self._steps * self._weights)[at["level"]][:, None]).sum(axis=2)
+        length = np.abs(moves * (self._steps * self._weights)[situations["level"]][:, None]).sum(
+            axis=2
+        )
         rewards = np.where(beyond, -1.0, np.clip((before - after) / length, -1, 1))
         return there, rewards.astype(np.float32)
 
     def _check_reach(self, cases: Sequence[PlaneCase]) -> None:
         """Refuse planes that no search could get to even without a pose."""
-        at = np.zeros(len(self._pairs), _SITUATION)
-        at["case"], at["head"] = self._pairs.T
-        at["pose"] = native_poses(len(at), 3)
-        beyond = (np.abs(self.targets(at)) > self._reach).any(axis=1)
+        situations = np.zeros(len(self._pairs), _SITUATION)
+        situations["case"], situations["head"] = self._pairs.T
+        situations["pose"] = native_poses(len(situations), 3)
+        beyond = (np.abs(self.targets(situations)) > self._reach).any(axis=1)
         if beyond.any():
-            first = at[int(np.flatnonzero(beyond)[0])]
+            first = situations[int(np.flatnonzero(beyond)[0])]
             raise InputDataError(
                 "a plane is out of reach",
                 field=f"{cases[first['case']].name}: plane {first['head']}",

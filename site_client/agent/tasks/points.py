@@ -95,23 +95,25 @@ class PointSearch(ABC):
 
     def draw(self, rng: np.random.Generator, n: int) -> Situations:
         """Training starts; finer levels within two coarser steps of the landmark."""
-        at = np.zeros(n, self.situation)
+        situations = np.zeros(n, self.situation)
         pick = np.searchsorted(self._shares, rng.random(n), side="right")
-        at["case"], at["head"] = self._pairs[np.minimum(pick, len(self._pairs) - 1)].T
-        at["level"] = rng.integers(0, self.levels, n)
-        at["pose"] = draw_poses(rng, self.poses, n, self.dim)
-        self.draw_positions(rng, at)
-        return at
+        situations["case"], situations["head"] = self._pairs[
+            np.minimum(pick, len(self._pairs) - 1)
+        ].T
+        situations["level"] = rng.integers(0, self.levels, n)
+        situations["pose"] = draw_poses(rng, self.poses, n, self.dim)
+        self.draw_positions(rng, situations)
+        return situations
 
-    def draw_positions(self, rng: np.random.Generator, at: Situations) -> None:
+    def draw_positions(self, rng: np.random.Generator, situations: Situations) -> None:
         """Put training starts at random places, in place."""
-        n = len(at)
-        self._place(at, rng.uniform(*_TRAINING_STARTS, (n, self.dim)))
-        reach = 2 * self._steps[np.maximum(at["level"], 1) - 1]
-        near = self.targets(at) + rng.uniform(-1, 1, (n, self.dim)) * reach[:, None]
-        fine = at["level"] > 0
-        at["position"][fine] = near[fine]
-        self._pull_inside(at)
+        n = len(situations)
+        self._place(situations, rng.uniform(*_TRAINING_STARTS, (n, self.dim)))
+        reach = 2 * self._steps[np.maximum(situations["level"], 1) - 1]
+        near = self.targets(situations) + rng.uniform(-1, 1, (n, self.dim)) * reach[:, None]
+        fine = situations["level"] > 0
+        situations["position"][fine] = near[fine]
+        self._pull_inside(situations)
 
     def starts(self, rng: np.random.Generator, repeats: int, *, posed: bool) -> Situations:
         """Every landmark that is present, `repeats` times from the middle half of its image."""
@@ -119,91 +121,95 @@ class PointSearch(ABC):
         poses = draw_poses(rng, self.poses, n, self.dim) if posed else native_poses(n, self.dim)
         if self.exchange is not None:
             poses[self.exchange.rows[:, 1]] = poses[self.exchange.rows[:, 0]]
-        at = np.zeros(n * repeats, self.situation)
-        at["case"], at["head"] = np.repeat(self._pairs, repeats, axis=0).T
-        at["pose"] = np.repeat(poses, repeats, axis=0)
-        self.start_positions(rng, at)
-        return at
+        situations = np.zeros(n * repeats, self.situation)
+        situations["case"], situations["head"] = np.repeat(self._pairs, repeats, axis=0).T
+        situations["pose"] = np.repeat(poses, repeats, axis=0)
+        self.start_positions(rng, situations)
+        return situations
 
-    def start_positions(self, rng: np.random.Generator, at: Situations) -> None:
+    def start_positions(self, rng: np.random.Generator, situations: Situations) -> None:
         """Put evaluation starts into the middle half of their images, in place."""
-        self._place(at, rng.uniform(*_EVALUATION_STARTS, (len(at), self.dim)))
+        self._place(situations, rng.uniform(*_EVALUATION_STARTS, (len(situations), self.dim)))
 
     @abstractmethod
-    def observe(self, at: Situations) -> NDArray[np.uint8]:
+    def observe(self, situations: Situations) -> NDArray[np.uint8]:
         """uint8[n, *shape]."""
 
-    def step(self, at: Situations) -> Outcome:
+    def step(self, situations: Situations) -> Outcome:
         """Take each situation's action; a move out of the image is not made and earns -1."""
-        positions, outside, rewards = self._after(at, self._moves[at["action"]][:, None])
-        reached = at.copy()
+        positions, outside, rewards = self._after(
+            situations, self._moves[situations["action"]][:, None]
+        )
+        reached = situations.copy()
         reached["position"] = positions[:, 0]
         if self.views.frames > 1:
-            reached["past"][:, :-1] = at["past"][:, 1:]
-            reached["past"][:, -1] = np.where(outside[:, 0], 0, at["action"] + 1)
-        return Outcome(reached, rewards[:, 0], np.zeros(len(at), dtype=bool))
+            reached["past"][:, :-1] = situations["past"][:, 1:]
+            reached["past"][:, -1] = np.where(outside[:, 0], 0, situations["action"] + 1)
+        return Outcome(reached, rewards[:, 0], np.zeros(len(situations), dtype=bool))
 
-    def rewards_of_all(self, at: Situations) -> NDArray[np.float32]:
+    def rewards_of_all(self, situations: Situations) -> NDArray[np.float32]:
         """float32[n, actions]."""
-        moves = np.broadcast_to(self._moves, (len(at), *self._moves.shape))
-        return self._after(at, moves)[2]
+        moves = np.broadcast_to(self._moves, (len(situations), *self._moves.shape))
+        return self._after(situations, moves)[2]
 
-    def parameters(self, at: Situations) -> NDArray[np.float32]:
+    def parameters(self, situations: Situations) -> NDArray[np.float32]:
         """float32[n, d]: position, posed mm."""
-        return np.array(at["position"])
+        return np.array(situations["position"])
 
-    def move_to(self, at: Situations, parameters: NDArray[np.float32]) -> None:
+    def move_to(self, situations: Situations, parameters: NDArray[np.float32]) -> None:
         """Put situations elsewhere, in place; what was seen before is forgotten."""
-        at["position"] = parameters
+        situations["position"] = parameters
         if self.views.frames > 1:
-            at["past"] = 0
+            situations["past"] = 0
 
-    def targets(self, at: Situations) -> NDArray[np.float64]:
+    def targets(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, d]: where the landmark each situation looks for is, posed mm.
 
         Of interchangeable ones, the one that lies on this one's side there.
         """
-        pose = Poses.of(at["pose"])
+        pose = Poses.of(situations["pose"])
         if self.exchange is None:
-            return pose.posed(self.targets_mm[at["case"], at["head"]])
-        ends = pose.posed(self.exchange.ends(at["case"], at["head"]))
-        return self.exchange.on_its_side(ends, at["head"])
+            return pose.posed(self.targets_mm[situations["case"], situations["head"]])
+        ends = pose.posed(self.exchange.ends(situations["case"], situations["head"]))
+        return self.exchange.on_its_side(ends, situations["head"])
 
-    def errors(self, at: Situations) -> NDArray[np.float64]:
+    def errors(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n]: distance to the landmark, mm of the posed frame."""
-        return np.asarray(np.linalg.norm(at["position"] - self.targets(at), axis=1))
+        return np.asarray(np.linalg.norm(situations["position"] - self.targets(situations), axis=1))
 
-    def native(self, at: Situations) -> NDArray[np.float64]:
+    def native(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, d]: where each situation is, mm from the middle of its image as acquired."""
-        return Poses.of(at["pose"]).native(at["position"])
+        return Poses.of(situations["pose"]).native(situations["position"])
 
-    def fractions(self, at: Situations) -> NDArray[np.float64]:
+    def fractions(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 3]; the third is 0 in an image of two dimensions."""
-        place = np.zeros((len(at), 3))
-        within = self.images.fractions(self.native(at), _cases(at))
+        place = np.zeros((len(situations), 3))
+        within = self.images.fractions(self.native(situations), _cases(situations))
         place[:, : self.dim] = np.clip(within, 0, 1)
         return place
 
-    def report(self, at: Situations) -> dict[str, NDArray[np.float64]]:
+    def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """The distance in mm of the patient: a pose also enlarges."""
-        scale = Poses.of(at["pose"]).scale
-        return {"native_error_mm": self.errors(at) / scale}
+        scale = Poses.of(situations["pose"]).scale
+        return {"native_error_mm": self.errors(situations) / scale}
 
     def _requests(
-        self, at: Situations
+        self, situations: Situations
     ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """(case, middles [n, k, d], axes [n, k, d, d], gamma) of k = frames x zooms regions."""
-        n, case, pose = len(at), _cases(at), Poses.of(at["pose"])
-        positions = at["position"][:, None].astype(np.float64)
+        n, case, pose = len(situations), _cases(situations), Poses.of(situations["pose"])
+        positions = situations["position"][:, None].astype(np.float64)
         if self.views.frames > 1:
             # Undone one after the other from the latest on: where the search was before.
-            undone = -np.concatenate([np.zeros((1, self.dim)), self._moves])[at["past"][:, ::-1]]
-            undone *= self._steps[at["level"]].astype(np.float64)[:, None, None]
+            undone = -np.concatenate([np.zeros((1, self.dim)), self._moves])[
+                situations["past"][:, ::-1]
+            ]
+            undone *= self._steps[situations["level"]].astype(np.float64)[:, None, None]
             earlier = (positions + np.cumsum(undone, axis=1))[:, ::-1]
             positions = np.concatenate([earlier, positions], axis=1)
         middles = self.images.index(pose.native(positions), case)
         zooms = np.array(self.views.zooms)
-        strides = self._strides[at["level"]][:, None] * zooms
+        strides = self._strides[situations["level"]][:, None] * zooms
         axes = strides[:, :, None, None] * np.eye(self.dim)
         axes = self.images.index_steps(pose.native_vectors(axes), case)
         frames, k = self.views.frames, len(zooms)
@@ -217,17 +223,17 @@ class PointSearch(ABC):
         )
 
     def _after(
-        self, at: Situations, moves: NDArray[np.float32]
+        self, situations: Situations, moves: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]:
         """(positions [n, m, d], whether outside [n, m], rewards [n, m]) of m moves each."""
-        pose, case = Poses.of(at["pose"]), _cases(at)
-        step = self._steps[at["level"]]
-        here = at["position"][:, None]
+        pose, case = Poses.of(situations["pose"]), _cases(situations)
+        step = self._steps[situations["level"]]
+        here = situations["position"][:, None]
         there = here + moves * step[:, None, None]
         within = self.images.fractions(pose.native(there), case)
         outside = np.asarray(((within < 0) | (within > 1)).any(axis=2))
         there = np.where(outside[:, :, None], here, there)
-        target = self.targets(at)[:, None]
+        target = self.targets(situations)[:, None]
         before = np.linalg.norm(here - target, axis=2)
         after = np.linalg.norm(there - target, axis=2)
         gain = (before - after) / step[:, None]
@@ -240,23 +246,23 @@ class PointSearch(ABC):
         truth = Poses.of(agreed["pose"]).posed(self.targets_mm[agreed["case"], agreed["head"]])
         return self.exchange.errors(agreed["position"], truth)
 
-    def _place(self, at: Situations, fractions: NDArray[np.float64]) -> None:
-        native = self.images.at_fractions(fractions, _cases(at))
-        at["position"] = Poses.of(at["pose"]).posed(native)
+    def _place(self, situations: Situations, fractions: NDArray[np.float64]) -> None:
+        native = self.images.at_fractions(fractions, _cases(situations))
+        situations["position"] = Poses.of(situations["pose"]).posed(native)
 
-    def _pull_inside(self, at: Situations) -> None:
+    def _pull_inside(self, situations: Situations) -> None:
         """Move situations that lie outside their image onto its border."""
-        within = self.images.fractions(self.native(at), _cases(at))
+        within = self.images.fractions(self.native(situations), _cases(situations))
         outside = ((within < 0) | (within > 1)).any(axis=1)
         if outside.any():
-            inner = at[outside]
+            inner = situations[outside]
             # Slightly inside, so that rounding cannot put it out again.
             self._place(inner, np.clip(within[outside], 0.002, 0.998))
-            at[outside] = inner
+            situations[outside] = inner
 
 
-def _cases(at: Situations) -> NDArray[np.int64]:
-    cases: NDArray[np.int64] = at["case"].astype(np.int64)
+def _cases(situations: Situations) -> NDArray[np.int64]:
+    cases: NDArray[np.int64] = situations["case"].astype(np.int64)
     return cases
 
 

@@ -169,19 +169,19 @@ class Registration:
 
     def draw(self, rng: np.random.Generator, n: int) -> Situations:
         """Training starts: anywhere within reach, or on finer levels around the truth."""
-        at = np.zeros(n, self.situation)
-        at["case"] = rng.integers(0, len(self), n)
-        at["level"] = rng.integers(0, self.levels, n)
-        self._draw_scene(rng, at, posed=True)
-        at["motion"] = rng.uniform(-1, 1, (n, self.size)) * self._extent
-        reach = 2 * self._steps[np.maximum(at["level"], 1) - 1]
-        near = at["truth"] + reach * rng.uniform(-1, 1, (n, self.size))
-        fine = at["level"] > 0
-        at["motion"][fine] = np.clip(near, -self._reach, self._reach)[fine]
+        situations = np.zeros(n, self.situation)
+        situations["case"] = rng.integers(0, len(self), n)
+        situations["level"] = rng.integers(0, self.levels, n)
+        self._draw_scene(rng, situations, posed=True)
+        situations["motion"] = rng.uniform(-1, 1, (n, self.size)) * self._extent
+        reach = 2 * self._steps[np.maximum(situations["level"], 1) - 1]
+        near = situations["truth"] + reach * rng.uniform(-1, 1, (n, self.size))
+        fine = situations["level"] > 0
+        situations["motion"][fine] = np.clip(near, -self._reach, self._reach)[fine]
         if self.settings.contrasts:
             other = rng.integers(1, len(self._curves), n)
-            at["curve"] = np.where(rng.random(n) < _AS_IT_IS, 0, other)
-        return at
+            situations["curve"] = np.where(rng.random(n) < _AS_IT_IS, 0, other)
+        return situations
 
     def starts(self, rng: np.random.Generator, repeats: int, *, posed: bool) -> Situations:
         """Every pair under one motion, `repeats` times, adjacent, level 0, as good as unmoved.
@@ -192,23 +192,30 @@ class Registration:
         scene = np.zeros(n, self.situation)
         scene["case"] = np.arange(n)
         self._draw_scene(rng, scene, posed=posed)
-        at: Situations = np.repeat(scene, repeats)
-        jitter = rng.uniform(-2, 2, (len(at), self.size))
-        at["motion"] = np.clip(jitter * self._steps[-1], -self._reach, self._reach)
-        return at
+        situations: Situations = np.repeat(scene, repeats)
+        jitter = rng.uniform(-2, 2, (len(situations), self.size))
+        situations["motion"] = np.clip(jitter * self._steps[-1], -self._reach, self._reach)
+        return situations
 
-    def observe(self, at: Situations) -> NDArray[np.uint8]:
+    def observe(self, situations: Situations) -> NDArray[np.uint8]:
         """uint8[n, 2 or 6 (times channels), roi, roi]."""
-        return self.look(at, self._strides[at["level"]], self.settings.roi)
+        return self.look(situations, self._strides[situations["level"]], self.settings.roi)
 
-    def look(self, at: Situations, strides_mm: NDArray[np.float64], roi: int) -> NDArray[np.uint8]:
+    def look(
+        self, situations: Situations, strides_mm: NDArray[np.float64], roi: int
+    ) -> NDArray[np.uint8]:
         """As `observe`, at other strides float64[n] and of another size, for people to look at."""
-        pose, case, d, n = Poses.of(at["pose"]), at["case"].astype(np.int64), self.dim, len(at)
+        pose, case, d, n = (
+            Poses.of(situations["pose"]),
+            situations["case"].astype(np.int64),
+            self.dim,
+            len(situations),
+        )
         axes = np.broadcast_to(np.eye(d), (n, d, d)) * strides_mm[:, None, None]
         # The view is around the middle of the fixed image, wherever the pose has put it.
         middle = pose.shift[:, None]
-        turn, translation = self._motion(at["motion"])
-        true_turn, true_translation = self._motion(at["truth"])
+        turn, translation = self._motion(situations["motion"])
+        true_turn, true_translation = self._motion(situations["truth"])
         # What lies at x once the guessed motion is undone lies at turn x + translation in
         # the displaced image, and came there by the true motion from where it is in the file.
         origin = np.einsum("nji,nj->ni", true_turn, translation - true_translation)[:, None]
@@ -219,55 +226,59 @@ class Registration:
             pose,
             middle + origin,
             slanted,
-            at["moving_gamma"].astype(np.float64),
+            situations["moving_gamma"].astype(np.float64),
             self._middles[case],
             roi,
         )
         if self.settings.contrasts:
-            moving = self._curves[at["curve"][:, None, None, None], moving]
+            moving = self._curves[situations["curve"][:, None, None, None], moving]
         return np.concatenate([fixed, moving], axis=1)
 
-    def step(self, at: Situations) -> Outcome:
+    def step(self, situations: Situations) -> Outcome:
         """Take each situation's action; a move beyond the reach is not made and earns -1."""
-        motions, rewards = self._after(at, self._moves[at["action"]][:, None])
-        reached = at.copy()
+        motions, rewards = self._after(situations, self._moves[situations["action"]][:, None])
+        reached = situations.copy()
         reached["motion"] = motions[:, 0]
-        return Outcome(reached, rewards[:, 0], np.zeros(len(at), dtype=bool))
+        return Outcome(reached, rewards[:, 0], np.zeros(len(situations), dtype=bool))
 
-    def rewards_of_all(self, at: Situations) -> NDArray[np.float32]:
+    def rewards_of_all(self, situations: Situations) -> NDArray[np.float32]:
         """float32[n, actions]."""
-        return self._after(at, np.broadcast_to(self._moves, (len(at), *self._moves.shape)))[1]
+        return self._after(
+            situations, np.broadcast_to(self._moves, (len(situations), *self._moves.shape))
+        )[1]
 
-    def parameters(self, at: Situations) -> NDArray[np.float32]:
+    def parameters(self, situations: Situations) -> NDArray[np.float32]:
         """float32[n, 3 or 6]: translation (mm), rotation (degrees)."""
-        return np.array(at["motion"])
+        return np.array(situations["motion"])
 
-    def move_to(self, at: Situations, parameters: NDArray[np.float32]) -> None:
+    def move_to(self, situations: Situations, parameters: NDArray[np.float32]) -> None:
         """Put the guessed motions elsewhere, in place."""
-        at["motion"] = parameters
+        situations["motion"] = parameters
 
-    def targets(self, at: Situations) -> NDArray[np.float64]:
+    def targets(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 3 or 6]: the true motions."""
-        return np.asarray(at["truth"].astype(np.float64))
+        return np.asarray(situations["truth"].astype(np.float64))
 
-    def errors(self, at: Situations) -> NDArray[np.float64]:
+    def errors(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n]: mm between the parameters, angles weighed by the lever."""
-        return np.asarray(np.linalg.norm((at["motion"] - at["truth"]) * self._weights, axis=1))
+        return np.asarray(
+            np.linalg.norm((situations["motion"] - situations["truth"]) * self._weights, axis=1)
+        )
 
-    def fractions(self, at: Situations) -> NDArray[np.float64]:
+    def fractions(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 3]: the first three parameters within their reach."""
-        within = (at["motion"] / self._reach + 1) / 2
+        within = (situations["motion"] / self._reach + 1) / 2
         return np.asarray(np.clip(within[:, :3], 0.0, 1.0))
 
-    def report(self, at: Situations) -> dict[str, NDArray[np.float64]]:
+    def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Target registration error (mean over the points), and the rotation between."""
-        pose = Poses.of(at["pose"])
-        points = pose.posed(self._points[at["case"]]) - pose.shift[:, None]
-        turn, translation = self._motion(at["motion"])
-        true_turn, true_translation = self._motion(at["truth"])
-        found = np.einsum("nij,nkj->nki", turn, points) + translation[:, None]
+        pose = Poses.of(situations["pose"])
+        points = pose.posed(self._points[situations["case"]]) - pose.shift[:, None]
+        turn, translation = self._motion(situations["motion"])
+        true_turn, true_translation = self._motion(situations["truth"])
+        moved = np.einsum("nij,nkj->nki", turn, points) + translation[:, None]
         true = np.einsum("nij,nkj->nki", true_turn, points) + true_translation[:, None]
-        gap = np.linalg.norm(found - true, axis=2) / pose.scale[:, None]
+        gap = np.linalg.norm(moved - true, axis=2) / pose.scale[:, None]
         seen = np.isfinite(gap)
         mean = np.where(seen, gap, 0).sum(axis=1) / np.maximum(seen.sum(axis=1), 1)
         # More exact at small angles than the arc cosine; Frobenius' norm of the difference
@@ -278,12 +289,12 @@ class Registration:
             "rotation_deg": np.rad2deg(2 * np.arcsin(np.clip(apart, 0, 1))),
         }
 
-    def _draw_scene(self, rng: np.random.Generator, at: Situations, *, posed: bool) -> None:
+    def _draw_scene(self, rng: np.random.Generator, situations: Situations, *, posed: bool) -> None:
         """Pose, contrasts and true motion, in place."""
-        n, d = len(at), self.dim
-        at["pose"] = draw_poses(rng, self.poses, n, d) if posed else native_poses(n, d)
-        at["moving_gamma"] = draw_poses(rng, self.poses, n, d)[:, -1] if posed else 1
-        at["truth"] = rng.uniform(-1, 1, (n, self.size)) * self._extent
+        n, d = len(situations), self.dim
+        situations["pose"] = draw_poses(rng, self.poses, n, d) if posed else native_poses(n, d)
+        situations["moving_gamma"] = draw_poses(rng, self.poses, n, d)[:, -1] if posed else 1
+        situations["truth"] = rng.uniform(-1, 1, (n, self.size)) * self._extent
 
     def _motion(
         self, parameters: NDArray[np.floating]
@@ -313,17 +324,19 @@ class Registration:
         return cut.reshape(len(image), -1, roi, roi)
 
     def _after(
-        self, at: Situations, moves: NDArray[np.float32]
+        self, situations: Situations, moves: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(motions [n, m, size], rewards [n, m]) of moves [n, m, size]."""
-        here, truth = at["motion"][:, None], at["truth"][:, None].astype(np.float64)
-        there = (here + moves * self._steps[at["level"]][:, None]).astype(np.float32)
+        here, truth = situations["motion"][:, None], situations["truth"][:, None].astype(np.float64)
+        there = (here + moves * self._steps[situations["level"]][:, None]).astype(np.float32)
         # A millionth further than the reach is a rounding error, no step.
         beyond = np.asarray((np.abs(there) > self._reach * (1 + 1e-6)).any(axis=2))
         there = np.where(beyond[:, :, None], here, there)
         before = np.linalg.norm((here - truth) * self._weights, axis=2)
         after = np.linalg.norm((there - truth) * self._weights, axis=2)
-        length = np.abs(moves * (self._steps * self._weights)[at["level"]][:, None]).sum(axis=2)
+        length = np.abs(moves * (self._steps * self._weights)[situations["level"]][:, None]).sum(
+            axis=2
+        )
         rewards = np.where(beyond, -1.0, np.clip((before - after) / length, -1, 1))
         return there, rewards.astype(np.float32)
 

@@ -121,23 +121,23 @@ class TriplanarLandmark:
         n = len(self)
         poses = draw_poses(rng, self._pose, n, 3) if posed else native_poses(n, 3)
         pairs = np.repeat(self._present, repeats, axis=0)
-        at = np.zeros(len(pairs), SITUATION)
-        at["case"], at["head"] = pairs.T
-        at["pose"] = poses[pairs[:, 0]]
-        self.place(at, rng.uniform(0.25, 0.75, (len(at), 3)))
-        return at
+        situations = np.zeros(len(pairs), SITUATION)
+        situations["case"], situations["head"] = pairs.T
+        situations["pose"] = poses[pairs[:, 0]]
+        self.place(situations, rng.uniform(0.25, 0.75, (len(situations), 3)))
+        return situations
 
-    def index(self, at: Situations) -> NDArray[np.float64]:
+    def index(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 3]: continuous (x, y, z) voxel index of each situation."""
-        case = at["case"].astype(np.int64)
-        native = Poses.of(at["pose"]).native(at["position"])
+        case = situations["case"].astype(np.int64)
+        native = Poses.of(situations["pose"]).native(situations["position"])
         along = np.einsum("nji,nj->ni", self.directions[case], native)
         return np.asarray(along / self.spacing_mm + (self.sizes[case] - 1) / 2)
 
-    def observe(self, at: Situations) -> NDArray[np.uint8]:
+    def observe(self, situations: Situations) -> NDArray[np.uint8]:
         """uint8[n, 3, roi, roi]: what the agent sees in each situation."""
-        case, pose = at["case"].astype(np.int64), Poses.of(at["pose"])
-        zoom = self.strides[at["level"]] / pose.scale
+        case, pose = situations["case"].astype(np.int64), Poses.of(situations["pose"])
+        zoom = self.strides[situations["level"]] / pose.scale
         axes = np.einsum("nkj,njl->nkl", pose.rotation, self.directions[case])
         axes *= zoom[:, None, None]
         return triplanar_crops(
@@ -145,86 +145,90 @@ class TriplanarLandmark:
             self.begins,
             self.sizes,
             case,
-            self.index(at),
+            self.index(situations),
             axes,
             pose.gamma,
             self.shape[1],
         )
 
-    def targets(self, at: Situations) -> NDArray[np.float64]:
+    def targets(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 3]: posed position (mm) of the landmark each situation looks for."""
-        return Poses.of(at["pose"]).posed(self.offsets[at["case"], at["head"]])
+        return Poses.of(situations["pose"]).posed(
+            self.offsets[situations["case"], situations["head"]]
+        )
 
-    def errors(self, at: Situations) -> NDArray[np.float64]:
+    def errors(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n]: distance to the landmark, mm of the posed frame."""
-        return np.asarray(np.linalg.norm(at["position"] - self.targets(at), axis=1))
+        return np.asarray(np.linalg.norm(situations["position"] - self.targets(situations), axis=1))
 
-    def fractions(self, at: Situations) -> NDArray[np.float64]:
+    def fractions(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 3] in 0..1: where in its image each situation is, along x, y, z."""
-        last = self.sizes[at["case"]] - 1
-        return np.asarray(np.clip(self.index(at) / last, 0.0, 1.0))
+        last = self.sizes[situations["case"]] - 1
+        return np.asarray(np.clip(self.index(situations) / last, 0.0, 1.0))
 
-    def step(self, at: Situations) -> Outcome:
+    def step(self, situations: Situations) -> Outcome:
         """Take each situation's action; see ``Task``.
 
         The reward is the decrease of the distance in steps, within -1..1. A move out of
         the image is not made and earns -1. Nothing is terminal.
         """
-        reached = at.copy()
-        step = self.steps_mm[at["level"]].astype(np.float32)
-        reached["position"] += MOVES[at["action"]] * step[:, None]
+        reached = situations.copy()
+        step = self.steps_mm[situations["level"]].astype(np.float32)
+        reached["position"] += MOVES[situations["action"]] * step[:, None]
         index = self.index(reached)
-        outside = ((index < 0) | (index > self.sizes[at["case"]] - 1)).any(axis=1)
-        reached["position"][outside] = at["position"][outside]
-        gain = (self.errors(at) - self.errors(reached)) / step
+        outside = ((index < 0) | (index > self.sizes[situations["case"]] - 1)).any(axis=1)
+        reached["position"][outside] = situations["position"][outside]
+        gain = (self.errors(situations) - self.errors(reached)) / step
         rewards = np.where(outside, -1.0, np.clip(gain, -1, 1)).astype(np.float32)
-        return Outcome(reached, rewards, np.zeros(len(at), dtype=bool))
+        return Outcome(reached, rewards, np.zeros(len(situations), dtype=bool))
 
-    def rewards_of_all(self, at: Situations) -> NDArray[np.float32]:
+    def rewards_of_all(self, situations: Situations) -> NDArray[np.float32]:
         """float32[n, actions]: the reward each action would earn."""
-        every = np.repeat(at, ACTIONS)
-        every["action"] = np.tile(np.arange(ACTIONS), len(at))
-        return self.step(every).rewards.reshape(len(at), ACTIONS)
+        every = np.repeat(situations, ACTIONS)
+        every["action"] = np.tile(np.arange(ACTIONS), len(situations))
+        return self.step(every).rewards.reshape(len(situations), ACTIONS)
 
-    def parameters(self, at: Situations) -> NDArray[np.float32]:
+    def parameters(self, situations: Situations) -> NDArray[np.float32]:
         """float32[n, 3]: positions, mm of the posed frame."""
-        return np.asarray(at["position"])
+        return np.asarray(situations["position"])
 
-    def move_to(self, at: Situations, parameters: NDArray[np.float32]) -> None:
+    def move_to(self, situations: Situations, parameters: NDArray[np.float32]) -> None:
         """Put situations at positions (mm of the posed frame), in place."""
-        at["position"] = parameters
+        situations["position"] = parameters
 
-    def report(self, at: Situations) -> dict[str, NDArray[np.float64]]:
+    def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Nothing beyond the distance."""
-        del at
+        del situations
         return {}
 
-    def world_mm(self, at: Situations, centres_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    def world_mm(
+        self, situations: Situations, centres_mm: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """float64[n, 3]: where in its image each situation is, LPS mm.
 
         Args:
-            at: situations.
+            situations: situations.
             centres_mm: float64[cases, 3], the middle of each volume.
         """
-        offsets = Poses.of(at["pose"]).native(at["position"])
-        return np.asarray(centres_mm[at["case"].astype(np.int64)] + offsets)
+        offsets = Poses.of(situations["pose"]).native(situations["position"])
+        return np.asarray(centres_mm[situations["case"].astype(np.int64)] + offsets)
 
-    def place(self, at: Situations, fractions: NDArray[np.float64]) -> None:
+    def place(self, situations: Situations, fractions: NDArray[np.float64]) -> None:
         """Put situations at fractions float64[n, 3] of their images."""
-        case = at["case"].astype(np.int64)
+        case = situations["case"].astype(np.int64)
         along = (fractions - 0.5) * (self.sizes[case] - 1) * self.spacing_mm
         native = np.einsum("nij,nj->ni", self.directions[case], along)
-        at["position"] = Poses.of(at["pose"]).posed(native)
+        situations["position"] = Poses.of(situations["pose"]).posed(native)
 
-    def pull_inside(self, at: Situations) -> None:
+    def pull_inside(self, situations: Situations) -> None:
         """Move situations that lie outside their image onto its border."""
-        fractions = self.index(at) / (self.sizes[at["case"]] - 1)
+        fractions = self.index(situations) / (self.sizes[situations["case"]] - 1)
         outside = ((fractions < 0) | (fractions > 1)).any(axis=1)
         if outside.any():
-            inner = at[outside]
+            inner = situations[outside]
             # Slightly inside, so that rounding cannot put it out again.
             self.place(inner, np.clip(fractions[outside], 0.005, 0.995))
-            at[outside] = inner
+            situations[outside] = inner
 
 
 def landmark_offsets(cases: Sequence[Case]) -> NDArray[np.float64]:

@@ -54,10 +54,10 @@ def changed(config: Config, changes: tuple[str, ...]) -> Config:
 
     tables = config.model_dump(mode="json")
     _apply(tables, changes)
-    wanted = parse_config(tables)
+    changed_config = parse_config(tables)
     fixed = [
         key
-        for key in differences(config, wanted)
+        for key in differences(config, changed_config)
         if key.partition(".")[0] not in ("data", "evaluation", "pose") and key not in _FREE
     ]
     if fixed:
@@ -67,7 +67,7 @@ def changed(config: Config, changes: tuple[str, ...]) -> Config:
             expected="as it was trained",
             advice=f"--set takes data.*, evaluation.*, pose.*, {', '.join(_FREE)} here",
         )
-    return wanted
+    return changed_config
 
 
 def _apply(tables: dict[str, Any], changes: tuple[str, ...]) -> None:

@@ -81,8 +81,8 @@ def train(
     from site_client.agent_app.training import train as run_training
 
     anew = not resume or config_file is not None or kind is not None or bool(changes)
-    wanted = configuration(config_file, kind, changes) if anew else None
-    config, place, checkpoint = begin_or_resume(wanted, data, output, resume=resume)
+    settings = configuration(config_file, kind, changes) if anew else None
+    config, place, checkpoint = begin_or_resume(settings, data, output, resume=resume)
     keep_freed_memory()
     with stop_politely() as stop, Meter() as meter:
         outcome = run_training(config, place, checkpoint, stop, meter)

@@ -284,11 +284,15 @@ def _best_overlaps(
     task: BoxSearch, case: int, head: int, boxes_mm: NDArray[np.float64]
 ) -> list[float | None]:
     """Compute the overlap of each box with the best fitting true one; 0 where there is none."""
-    at = np.zeros(len(boxes_mm), task.situation)
-    at["case"], at["head"], at["pose"] = case, head, native_poses(len(at), task.dim)
+    situations = np.zeros(len(boxes_mm), task.situation)
+    situations["case"], situations["head"], situations["pose"] = (
+        case,
+        head,
+        native_poses(len(situations), task.dim),
+    )
     size = boxes_mm[:, 1] - boxes_mm[:, 0]
-    at["box"] = np.concatenate([boxes_mm.mean(axis=1), np.log(size)], axis=1)
-    return [float(1.0 - error) for error in task.errors(at)]
+    situations["box"] = np.concatenate([boxes_mm.mean(axis=1), np.log(size)], axis=1)
+    return [float(1.0 - error) for error in task.errors(situations)]
 
 
 KIND: Final = BoxKind()

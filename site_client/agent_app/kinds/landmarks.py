@@ -270,19 +270,19 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         return draw_frames(followed, draw, rungs, actions, label=label, end=None)
 
 
-def positions_mm(built: Built[Any], at: Situations) -> NDArray[np.float64]:
+def positions_mm(built: Built[Any], situations: Situations) -> NDArray[np.float64]:
     """Give float64[n, agents, d]: positions of situations as acquired, as landmarks are given.
 
     LPS mm in volumes; mm from the first pixel in pictures.
     """
-    places = built.task.parameters(at).astype(np.float64)
-    places = places.reshape(len(at), len(built.teams[0]), -1)
+    places = built.task.parameters(situations).astype(np.float64)
+    places = places.reshape(len(situations), len(built.teams[0]), -1)
     search = _one_search(built.task)
     if isinstance(search, RlMedicalCube):
-        case = np.repeat(at["case"].astype(np.int64), places.shape[1])
+        case = np.repeat(situations["case"].astype(np.int64), places.shape[1])
         flat = places.reshape(-1, 3).astype(np.float32)
         return search.world_mm(case, flat).reshape(places.shape)
-    return np.asarray(places + _middles(built.cases)[at["case"].astype(np.int64)][:, None])
+    return np.asarray(places + _middles(built.cases)[situations["case"].astype(np.int64)][:, None])
 
 
 def found_landmarks(
@@ -306,7 +306,7 @@ def found_landmarks(
             answers[case, landmark] = consensus(of_team, outlier_mads)
         for agent, landmark in enumerate(team.tolist()):
             votes.setdefault((case, landmark), []).append(places[:, agent])
-    found: list[FoundLandmark] = []
+    landmarks: list[FoundLandmark] = []
     for (case, landmark), position in sorted(answers.items(), key=lambda item: item[0]):
         each = built.cases.each[case]
         other = _partner(built, case, landmark)
@@ -317,7 +317,7 @@ def found_landmarks(
         straight, crossed = (np.linalg.norm(ends - m, axis=1) for m in (marks, marks[::-1]))
         gap = float(min(straight, crossed, key=lambda gaps: gaps.sum())[0])
         world = each.picture.to_world(position) if isinstance(each, PictureCase) else position
-        found.append(
+        landmarks.append(
             FoundLandmark(
                 case=case,
                 name=each.name,
@@ -328,7 +328,7 @@ def found_landmarks(
                 error_mm=gap if known else None,
             )
         )
-    return found
+    return landmarks
 
 
 def _measured_errors(measured: Measured[Any, FoundLandmark]) -> dict[str, list[Errors]]:

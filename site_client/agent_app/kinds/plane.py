@@ -109,8 +109,8 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
         figures = {} if searched is None else task.report(searched.agreed)
         searched = searched or self.search(player)
         planes: list[FoundPlane] = []
-        for k, at in enumerate(searched.agreed):
-            case = built.cases.volumes[int(at["case"])]
+        for k, agreed in enumerate(searched.agreed):
+            case = built.cases.volumes[int(agreed["case"])]
             point, normal = plane_in_world(task, searched.agreed[k : k + 1], case)
             each = task.native_planes(searched.found[k])[:, 1]
             # More exact at small angles than the arc cosine.
@@ -172,9 +172,9 @@ def plane_frames(task: PlaneSearch, case: Case, followed: Followed) -> list[Imag
     return draw_frames(followed, draw, rungs, _ACTIONS)
 
 
-def plane_in_world(task: PlaneSearch, at: Situations, case: Case) -> NDArray[np.float64]:
+def plane_in_world(task: PlaneSearch, situations: Situations, case: Case) -> NDArray[np.float64]:
     """Give float64[2, 3]: a point (LPS mm) and the unit normal of situations[1] as acquired."""
-    point, normal = task.native_planes(at)[0]
+    point, normal = task.native_planes(situations)[0]
     return np.stack([point + case.volume.centre_mm, normal])
 
 

@@ -195,9 +195,9 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
 
     def starts(self, built: Built[Registration], repeats: int) -> Situations:
         """Draw starts; nothing was displaced: what is found is the motion between the files."""
-        at = super().starts(built, repeats)
-        at["truth"] = 0
-        return at
+        situations = super().starts(built, repeats)
+        situations["truth"] = 0
+        return situations
 
     def find(
         self, player: Player[Registration], searched: Searched | None = None
@@ -207,14 +207,14 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
         figures = {} if searched is None else player.built.task.report(searched.agreed)
         searched = searched or self.search(player)
         motions: list[FoundMotion] = []
-        for k, at in enumerate(searched.agreed):
-            number = int(at["case"])
+        for k, agreed in enumerate(searched.agreed):
+            number = int(agreed["case"])
             case, shift, moving = cases.each[number], None, ""
             if not known:
                 other = cases.moving[number]
                 moving = other.name
                 shift = middle_of(other) - _start_of(case, other, config)
-            motion = _motion_of(at["motion"], case, shift)
+            motion = _motion_of(agreed["motion"], case, shift)
             axes = np.eye(len(motion.centre_mm))
             points = motion.centre_mm + _AROUND_MM * np.concatenate([axes, -axes])
             places = [
@@ -227,7 +227,7 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
                     moving=moving,
                     motion=motion,
                     spread_mm=float(gap.mean()),
-                    true=_motion_of(at["truth"], case) if known else None,
+                    true=_motion_of(agreed["truth"], case) if known else None,
                     figures={name: float(value[k]) for name, value in figures.items()},
                 )
             )

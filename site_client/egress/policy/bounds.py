@@ -62,8 +62,8 @@ def _within(path: str, name: str, kinds: frozenset[Kind] = _TRAINS, *, count: bo
 
     def judge(policy: Policy, plan: FederationPlan) -> Judged:
         least, most = getattr(policy.bounds, name)
-        found = attrgetter(path)(plan)
-        values = found if isinstance(found, tuple) else (found,)
+        planned = attrgetter(path)(plan)
+        values = planned if isinstance(planned, tuple) else (planned,)
         values = (len(values),) if count else values
         beyond = next((value for value in values if not least <= value <= most), None)
         expected = f"{_say(least)} to {_say(most)}" + (" of them" if count else "")
@@ -78,8 +78,8 @@ def _at_least(path: str, by: str, kinds: frozenset[Kind]) -> Rule:
     def judge(policy: Policy, plan: FederationPlan) -> Judged:
         # What is not there serves no such plan, which ``kind`` says.
         section = getattr(policy, by.partition(".")[0])
-        least, found = attrgetter(by)(policy) if section else 0, attrgetter(path)(plan)
-        return Judged(found >= least, f"at least {least}", str(found))
+        least, value = attrgetter(by)(policy) if section else 0, attrgetter(path)(plan)
+        return Judged(value >= least, f"at least {least}", str(value))
 
     return Rule(by, kinds, judge)
 
@@ -97,8 +97,8 @@ def _task(policy: Policy, plan: FederationPlan) -> Judged:
 
 
 def _landmarks(policy: Policy, plan: FederationPlan) -> Judged:
-    allowed, asked = policy.plans.landmarks, plan.task.landmarks
-    if allowed != "any" and (strangers := [name for name in asked if name not in allowed]):
+    allowed, planned = policy.plans.landmarks, plan.task.landmarks
+    if allowed != "any" and (strangers := [name for name in planned if name not in allowed]):
         expected = f"among the {len(allowed)} of plans.landmarks"
         return Judged(holds=False, expected=expected, got=f"{len(strangers)} others")
     return _within("task.landmarks", "landmarks", count=True).judge(policy, plan)
@@ -152,12 +152,12 @@ BOUNDED: Final[Mapping[str, Rule]] = {
 def _enough_searches(policy: Policy, plan: FederationPlan) -> Judged:
     """Of N transitions by S searches at least max(S, N / steps) come from different draws."""
     agent, least = plan.agent, policy.bounds.episodes
-    held = min(agent.warmup, agent.replay_capacity)
-    behind = max(agent.searches, held // agent.episode_steps)
+    transitions = min(agent.warmup, agent.replay_capacity)
+    searches = max(agent.searches, transitions // agent.episode_steps)
     return Judged(
-        behind >= least,
+        searches >= least,
         f"short enough that at least {least} searches stand behind the first gradient",
-        f"{behind}",
+        f"{searches}",
     )
 
 

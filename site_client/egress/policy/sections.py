@@ -116,7 +116,7 @@ class KeySharing(Frozen):
             case "admitted":
                 return True
             case "listed":
-                named = {known[site] for known in (self.peers, confirmed) if site in known}
+                named = {names[site] for names in (self.peers, confirmed) if site in names}
                 return named == {fingerprint}
             case "never":
                 return False

@@ -362,7 +362,10 @@ def test_a_site_is_invited_admitted_and_revoked_from_afar(served, tmp_path):
     cairn("admit", "north", "--desk", credential)
     (line,) = desk.sites()
     assert (line.state, line.certificate_days) == ("admitted", 89)
-    assert "the aggregator does not run" in cairn("revoke", "north", "--desk", credential).lower()
+    assert (
+        "the aggregator does not run"
+        in cairn("revoke", "north", "--yes", "--desk", credential).lower()
+    )
     assert [line.state for line in desk.sites()] == ["revoked"]
 
 
@@ -370,14 +373,14 @@ def test_an_invite_that_went_astray_is_withdrawn_and_the_name_stays_free(served,
     credential = served.folder.root / "coordinator.toml"
     astray, waiting = served.invite(), served.invite(auto_admit=False)
     served.send(waiting, served.site(waiting, "early"))
-    assert "Withdrew every invite" in cairn("revoke", "north", "--desk", credential)
+    assert "Withdrew every invite" in cairn("revoke", "north", "--yes", "--desk", credential)
     with pytest.raises(RefusedError, match="not known here"):
         served.send(astray, served.site(astray, "thief"))
     assert served.remote.sites() == []
     again = served.invite()
     assert served.send(again, served.site(again)).state == "admitted"
     with pytest.raises(InputDataError, match="no such site"):
-        cairn("revoke", "nobody", "--desk", credential)
+        cairn("revoke", "nobody", "--yes", "--desk", credential)
 
 
 def test_a_request_that_came_by_mail_is_admitted_from_afar(served):
