@@ -98,7 +98,7 @@ class Programs:
         self.processes: dict[str, psutil.Popen] = {}
         (root / "logs").mkdir()
 
-    def run(self, *words: str, code: int = 0, timeout: float = 120) -> str:
+    def run(self, *words: str, code: int = 0, timeout: float = 300) -> str:
         """A command to its end, which must be ``code``; what it said, errors last."""
         done = subprocess.run(
             words,

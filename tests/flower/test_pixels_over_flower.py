@@ -15,7 +15,7 @@ from common.keys.key_counts import read_key_counts
 from common.keys.pixel_agreement import read_codec
 from site_client.egress.policy import default_policy_text
 
-pytestmark = [pytest.mark.flower, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.flower, pytest.mark.timeout(900)]
 
 SITES = ("site-a", "site-b", "site-c")
 BANDS = ("dna", "keratin", "cd3", "cd20")
@@ -34,7 +34,7 @@ floor = 10_000
 min_pixels = 500
 [rounds]
 quorum = 3
-deadline_s = 60
+deadline_s = 240
 """
 PRESENT = 10  # the plan's default: pixels that a key needs at a site to count as present
 EMBED_PLAN = """
@@ -49,7 +49,7 @@ min_pixels = 500
 group_pixels = 100
 [rounds]
 quorum = 3
-deadline_s = 60
+deadline_s = 240
 """
 ALLOWED = '"RoundReport", "PixelStatistics", "PixelSketches", "HeavyHitters", "GroupCounts"]'
 
