@@ -43,7 +43,7 @@ def run_until(site, line, pause_s):
 
 @pytest.mark.parametrize(
     ("line", "pause_s"),
-    [("reading images: 3 of 3", 0.0), ("training: 10 of 40", 0.0), ("training: 40 of 40", 0.02)],
+    [("reading images: 3 of 3", 0.0), ("training: 12 of 40", 0.0), ("training: 40 of 40", 0.02)],
 )
 def test_a_killed_worker_gives_the_update_of_an_unkilled_one(make_site, tmp_path, line, pause_s):
     straight, killed = (make_site(root=tmp_path / name) for name in ("straight", "killed"))
@@ -60,7 +60,7 @@ def test_a_killed_worker_gives_the_update_of_an_unkilled_one(make_site, tmp_path
     assert killed.spool.orders() == []
 
 
-@pytest.mark.parametrize("line", ["reading images: 3 of 3", "training: 10 of 40"])
+@pytest.mark.parametrize("line", ["reading images: 3 of 3", "training: 12 of 40"])
 def test_a_worker_killed_in_a_later_round_goes_on_from_the_chain_on_its_disk(
     make_site, tmp_path, line
 ):
