@@ -84,12 +84,7 @@ def check(
     if page is not None and not data:
         raise UsageError("a page needs --data", field="--page", expected="--data beside it")
     if confinement and role() is None:
-        raise UsageError(
-            "it is not known what to look for",
-            field=ROLE_VARIABLE,
-            expected="worker or courier",
-            got="nothing",
-        )
+        raise click.UsageError(f"{ROLE_VARIABLE} has to say which one this is: worker or courier")
     facts: list[Fact] = []
     site, plan = SiteFolder(root), None if plan_file is None else read_plan(plan_file)
     for fact in check_confinement(site) if confinement else check_site(site, plan):

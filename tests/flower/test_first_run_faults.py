@@ -485,7 +485,7 @@ def test_join_names_a_missing_data_folder_and_makes_nothing(newcomer):
     [
         (lambda data: shutil.rmtree(data), "no data folder"),
         (lambda data: [path.unlink() for path in data.iterdir()], "no images"),
-        (lambda data: (data / "case1.mrk.json").unlink(), "case1"),
+        (lambda data: [path.unlink() for path in data.glob("*.mrk.json")], "landmarks"),
     ],
     ids=["no-folder", "no-scans", "no-landmarks"],
 )
