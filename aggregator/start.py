@@ -45,13 +45,13 @@ def check_feasible(plan: FederationPlan) -> None:
         )
     if plan.kind != "training":
         return
-    gathered = plan.agent.updates * plan.agent.searches
+    gathered = plan.updates_in(1) * plan.learner.searches
     cells = plan.experience.rows * plan.experience.columns
     least = max(plan.limits.min_transitions, cells / plan.limits.max_cells_per_input)
     if gathered < least:
         raise InputDataError(
             "every site's door would refuse this plan's sketches",
-            field="agent.updates x agent.searches",
+            field="learner.updates x learner.searches",
             expected=f"at least {least:.0f} transitions a round "
             "(limits.min_transitions, experience.rows x columns / limits.max_cells_per_input)",
             got=f"{gathered}",
@@ -118,12 +118,12 @@ def starting_from(
     Raises:
         InputDataError: it is not here, it is another one, or the plan names none.
     """
-    start = plan.model.start if plan.kind in ("training", "no-op") else None
+    start = plan.start
     if start is None:
         if brought is not None:
             raise InputDataError(
                 "the plan starts from no model",
-                field="model.start",
+                field="start",
                 expected="the digest of the model that was given",
                 got="none",
                 advice="Write the digest into the plan, or leave --model out",
@@ -149,7 +149,7 @@ def _model_of_a_run(folder: FederationFolder, digest: str) -> bytes:
             return model_file.read_bytes()
     raise InputDataError(
         "the model that the plan starts from is not here",
-        field="model.start",
+        field="start",
         expected="the digest of a model that a run here came to",
         got=f"{digest[:12]}…",
         advice="`cairn-aggregator status RUN --json` says which model a run came to; "

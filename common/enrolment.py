@@ -26,7 +26,7 @@ from pydantic import (
 from common.canonical import canonical_json, sha256_hex
 from common.crypto.identity import PublicKey, SigningKey
 from common.errors import InputDataError, VerificationError
-from common.plan import describe_validation
+from common.settings import describe_validation
 from common.wire.bounds import MAX_IMAGES
 from common.wire.records import Digest, FederationName, SiteName
 

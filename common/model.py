@@ -7,66 +7,46 @@ a site with another version of the code is noticed before anything is averaged.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from common.plan import FederationPlan
+from common.settings import AgentSettings, Parameter, parameters_of
 
 Weights = dict[str, NDArray[np.float32]]
 
-ACTIONS: Final = 6
-"""Moves of an agent in a volume: along three axes, both ways."""
-
-_HIDDEN = (256, 128)
 _INIT_STREAM = 0x77656967687473  # "weights": apart from other uses of the plan's seed
 
 
-def feature_side(roi: int) -> int:
-    """Side of the last feature map: three convolutions of stride 2, padded to keep the edges."""
-    for _ in range(3):
-        roi = (roi + 1) // 2
-    return roi
-
-
-def weight_shapes(plan: FederationPlan) -> dict[str, tuple[int, ...]]:
+def weight_shapes(settings: AgentSettings) -> dict[str, tuple[int, ...]]:
     """Name to shape of every parameter, in the network's order."""
-    width, levels = plan.model.width, len(plan.agent.scales)
-    features = 2 * width * feature_side(plan.model.roi) ** 2
-    layers: dict[str, tuple[int, ...]] = {
-        "conv1": (width, 3, 5, 5),
-        "conv2": (2 * width, width, 3, 3),
-        "conv3": (2 * width, 2 * width, 3, 3),
-        "fc1": (_HIDDEN[0], features + levels),
-        "fc2": (_HIDDEN[1], _HIDDEN[0]),
-        "heads": (ACTIONS * len(plan.task.landmarks), _HIDDEN[1]),
-    }
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, shape in layers.items():
-        shapes[f"{name}.weight"] = shape
-        shapes[f"{name}.bias"] = shape[:1]
-    return shapes
+    parameters = parameters_of(settings.network, settings.space)
+    return {name: parameter.shape for name, parameter in parameters.items()}
 
 
 def initial_weights(plan: FederationPlan) -> Weights:
     """Return the weights before round 1, from ``plan.seed`` alone.
 
     Drawn with numpy's PCG64, whose stream does not depend on the processor's
-    vector width as torch's may: He-uniform weights, zero biases.
+    vector width as torch's may; each architecture's as its authors drew them.
     """
     rng = np.random.Generator(np.random.PCG64([_INIT_STREAM, plan.seed]))
-    weights: Weights = {}
-    for name, shape in weight_shapes(plan).items():
-        if name.endswith(".bias"):
-            weights[name] = np.zeros(shape, np.float32)
-        else:
-            bound = math.sqrt(6 / math.prod(shape[1:]))
-            weights[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
-    return weights
+    parameters = parameters_of(plan.network, plan.space)
+    return {name: _drawn(parameter, rng) for name, parameter in parameters.items()}
+
+
+def _drawn(parameter: Parameter, rng: np.random.Generator) -> NDArray[np.float32]:
+    match parameter.first:
+        case "constant":
+            return np.full(parameter.shape, parameter.scale, np.float32)
+        case "uniform":
+            drawn = rng.uniform(-parameter.scale, parameter.scale, parameter.shape)
+        case "normal":
+            drawn = rng.normal(0.0, parameter.scale, parameter.shape)
+    return drawn.astype(np.float32)
 
 
 def weights_digest(weights: Mapping[str, NDArray[np.float32]]) -> str:

@@ -8,22 +8,10 @@ import click
 
 from common.cli import complete, run
 from site_client.agent_app.commands import evaluate, import_weights, play, train
-from site_client.commands import alone, look, membership, peers, plans, rehearse, serve
+from site_client.commands import embedding, look, membership, peers, plans, rehearse, serve
 
 
-class _Commands(click.Group):
-    """``train`` and ``evaluate`` mean the federation's when given ``--plan``."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        planned = any(word == "--plan" or word.startswith("--plan=") for word in args)
-        if planned and args[0] in ("train", "evaluate"):
-            args = [f"{args[0]}-plan", *args[1:]]
-        return super().resolve_command(ctx, args)
-
-
-@click.group("cairn-site", cls=_Commands)
+@click.group("cairn-site")
 def cli() -> None:
     """Take part in a federation with this hospital's images, which stay here.
 
@@ -57,9 +45,7 @@ for command in (
     serve.worker,
     serve.courier,
     serve.up,
-    alone.train_plan,
-    alone.evaluate_plan,
-    alone.embed,
+    embedding.embed,
     train.train,
     evaluate.evaluate,
     play.play,

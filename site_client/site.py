@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InputDataError
-from common.plan import describe_validation
+from common.settings import describe_validation
 from common.wire.records import Digest, SiteName
 
 
@@ -95,6 +95,11 @@ class SiteFolder:
     def witness_key(self) -> Path:
         """Public key with which the aggregator signs orders and receipts."""
         return self.worker / "witness.pub"
+
+    @property
+    def data_file(self) -> Path:
+        """How what is known of the images is read, as ``[data]`` of a configuration; optional."""
+        return self.worker / "data.toml"
 
     @property
     def decisions(self) -> Path:

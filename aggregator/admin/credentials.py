@@ -38,7 +38,7 @@ from common.crypto.files import read_secret, write_secret
 from common.enrolment import Address
 from common.errors import InputDataError, RefusedError
 from common.ledger.durable import replace_durably
-from common.plan import describe_validation
+from common.settings import describe_validation
 from common.wire.records import FederationName
 
 FIRST_COORDINATOR = "coordinator"

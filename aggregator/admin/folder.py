@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from common.crypto.identity import PublicKey, SigningKey, read_signing_key
 from common.enrolment import Address, JoinRequest, read_request
 from common.errors import InputDataError, InternalError
-from common.plan import describe_validation
+from common.settings import describe_validation
 from common.wire.bounds import MAX_IMAGES
 from common.wire.records import FederationName, SiteName
 

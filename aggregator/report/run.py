@@ -16,7 +16,7 @@ from typing import Final, Literal
 from aggregator.rounds.events import Awaited
 from common.plan import Kind
 from common.schedule import Phase, is_work
-from common.wire.records import LandmarkError
+from common.wire.records import TaskError
 
 TRAINED: Final[frozenset[Kind]] = frozenset({"training", "no-op"})
 """Kinds of run that have a model, landmarks and an experience sketch."""
@@ -52,7 +52,7 @@ class SiteRound:
     train_s: float = 0.0
     seconds: float = 0.0
     ledger_size: int = 0
-    errors: tuple[LandmarkError, ...] = ()
+    errors: tuple[TaskError, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class RoundSummary:
         return next((s for s in self.sites if s.site == site), None)
 
     @property
-    def errors(self) -> tuple[LandmarkError, ...]:
+    def errors(self) -> tuple[TaskError, ...]:
         """Every site's figures together."""
         return tuple(error for site in self.sites for error in site.errors)
 
@@ -322,27 +322,29 @@ def rounds_of(state: RunState) -> str:
     return "training rounds" if state.kind in TRAINED else "rounds"
 
 
-def mean_mm(errors: Iterable[LandmarkError], landmark: str | None = None) -> float | None:
+def mean_mm(errors: Iterable[TaskError], landmark: str | None = None) -> float | None:
     """Mean distance error in mm, weighted by searches; None when nothing was searched."""
-    return _weighted(errors, landmark, "mean_um")
+    return _weighted(errors, landmark, "mean_milli")
 
 
-def prior_mm(errors: Iterable[LandmarkError], landmark: str | None = None) -> float | None:
+def prior_mm(errors: Iterable[TaskError], landmark: str | None = None) -> float | None:
     """Average the mean-position predictor's errors in mm on the same cases, weighted alike."""
-    return _weighted(errors, landmark, "prior_um")
+    return _weighted(errors, landmark, "prior_milli")
 
 
 def _weighted(
-    errors: Iterable[LandmarkError], landmark: str | None, name: Literal["mean_um", "prior_um"]
+    errors: Iterable[TaskError], landmark: str | None, name: Literal["mean_milli", "prior_milli"]
 ) -> float | None:
-    chosen = [e for e in errors if landmark is None or e.landmark == landmark]
+    chosen = [e for e in errors if landmark is None or e.label == landmark]
     searches = sum(e.searches for e in chosen)
     if searches == 0:
         return None
-    total = sum(e.searches * (e.mean_um if name == "mean_um" else e.prior_um) for e in chosen)
+    total = sum(
+        e.searches * (e.mean_milli if name == "mean_milli" else e.prior_milli) for e in chosen
+    )
     return total / searches / 1000.0
 
 
 def landmarks_of(state: RunState) -> tuple[str, ...]:
     """Landmarks that were evaluated, in the order in which they first appear."""
-    return tuple(dict.fromkeys(e.landmark for r in state.rounds for e in r.errors))
+    return tuple(dict.fromkeys(e.label for r in state.rounds for e in r.errors))

@@ -18,7 +18,7 @@ from common.errors import InputDataError
 from common.plan import Kind
 from common.schedule import Phase
 from common.wire.codes import ReplyCode
-from common.wire.records import LandmarkError
+from common.wire.records import TaskError
 
 Awaited = Literal["online", "federation_key", "approval"]
 
@@ -103,7 +103,7 @@ class SiteReplied(_Event):
     train_ms: int = 0
     seconds: float = 0.0
     ledger_size: int = 0
-    errors: tuple[LandmarkError, ...] = ()
+    errors: tuple[TaskError, ...] = ()
 
 
 class SiteRejected(_Event):

@@ -43,11 +43,11 @@ def read_start(plan: FederationPlan, data: bytes) -> Weights:
             "not a model", field="model.start", expected="safetensors", got=type(error).__name__
         ) from error
     check_weights(weights, plan)
-    if (digest := weights_digest(weights)) != plan.model.start:
+    if (digest := weights_digest(weights)) != plan.start:
         raise InputDataError(
             "not the model that the plan starts from",
             field="model.start",
-            expected=f"{(plan.model.start or '')[:12]}…",
+            expected=f"{(plan.start or '')[:12]}…",
             got=f"{digest[:12]}…",
             advice="Name its file with --model, or its digest in the plan",
         )

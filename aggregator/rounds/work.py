@@ -80,4 +80,4 @@ def make_work(store: RunStore) -> Work:
         return PixelWork(plan)
     if plan.kind == "embed":
         return EmbedWork(plan, store.attached(CODEC_FILE), store.attached(CODEBOOK_FILE))
-    return TrainingWork(plan, store.attached(START_FILE) if plan.model.start else None)
+    return TrainingWork(plan, store.attached(START_FILE) if plan.start else None)

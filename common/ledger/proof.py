@@ -25,7 +25,7 @@ from common.errors import VerificationError
 from common.ledger.merkle import HASH_BYTES, leaf_hash, verify_consistency, verify_inclusion
 from common.ledger.notes import Checkpoint, cosign_note, ledger_key, open_note, site_of
 from common.ledger.records import LedgerRecord, parse_record
-from common.plan import Frozen, describe_validation
+from common.settings import Frozen, describe_validation
 
 MAX_PROOF_BYTES = 2 * 2**20
 _MAX_PATH = 128

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from common.canonical import canonical_json, parse_canonical_json
 from common.errors import CairnError, InputDataError, VerificationError
-from common.plan import Frozen, describe_validation
+from common.settings import Frozen, describe_validation
 
 Event = Literal[
     "GENESIS",

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from common.plan.fields import Frozen
+from common.settings import Frozen
 
 GroupName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _./+-]{0,63}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -3,53 +3,70 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from common.canonical import canonical_json, sha256_hex
 from common.plan.embed import Embed
-from common.plan.fields import Frozen
+from common.plan.experience import Experience
 from common.plan.limits import Limits, Rounds
 from common.plan.pixels import Pixels
-from common.plan.training import Agent, Experience, Model, Task
+from common.settings import KINDS, AgentSettings, MisfitError, parameters_of, sections_of
 
 Kind = Literal["training", "no-op", "pixels", "embed"]
 
 # A section that a plan's kind does not have. Nothing reads it, and nothing can give it.
-_NO_TASK = Task.model_construct(landmarks=())
 _NO_PIXELS = Pixels.model_construct(bands=())
 _NO_EMBED = Embed.model_construct(codec="", codebook="", groups=())
 
-_OWN: dict[Kind, tuple[frozenset[str], frozenset[str]]] = {
-    "training": (frozenset({"task"}), frozenset({"task", "model", "agent", "experience"})),
-    "no-op": (frozenset({"task"}), frozenset({"task", "model", "agent", "experience"})),
+_AGENT: Final = frozenset({*AgentSettings.model_fields, "experience", "start"})
+_OWN: Final[dict[Kind, tuple[frozenset[str], frozenset[str]]]] = {
+    "training": (frozenset({"task"}), _AGENT),
+    "no-op": (frozenset({"task"}), _AGENT),
     "pixels": (frozenset({"pixels"}), frozenset({"pixels"})),
     "embed": (frozenset({"embed"}), frozenset({"embed"})),
 }
 """By kind: the sections that must be given, and those that may."""
-_SECTIONS = frozenset().union(*(may for _, may in _OWN.values()))
+_SECTIONS: Final = frozenset().union(*(may for _, may in _OWN.values()))
+_MEASURED: Final[dict[str, object]] = {"poses": 1, "native": False}
+"""Defaults of a round's evaluation, which every site does before every round."""
 
 
-class FederationPlan(Frozen):
+class FederationPlan(AgentSettings):
     """Everything that must be equal at every party for a run to mean something.
 
-    ``training`` and ``no-op`` plans have a task, a model, an agent and an experience
+    ``training`` and ``no-op`` plans have the settings of an agent and an experience
     sketch; ``pixels`` plans have pixels; ``embed`` plans say which codebook.
+
+    ``learner.updates`` are those of all rounds together, and every schedule runs over
+    them. ``evaluation`` says how each site measures the model before every round and at
+    the end: under random poses; ``evaluation.native`` counts where a model is evaluated
+    on its own.
+
+    Attributes:
+        start: digest of the weights that the run starts from, which every site must know;
+            none: weights drawn from the plan's seed.
     """
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")]
     kind: Kind = "training"
     seed: Annotated[int, Field(ge=0, lt=2**53)]
-    task: Task = _NO_TASK
-    model: Model = Model()
-    agent: Agent = Agent()
+    start: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     experience: Experience = Experience()
     pixels: Pixels = _NO_PIXELS
     embed: Embed = _NO_EMBED
     rounds: Rounds = Rounds()
     limits: Limits = Limits()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _evaluated_briefly(cls, data: object) -> object:
+        if not isinstance(data, dict) or data.get("kind", "training") in ("pixels", "embed"):
+            return data
+        given = data.get("evaluation", {})
+        return {**data, "evaluation": {**_MEASURED, **given}} if isinstance(given, dict) else data
 
     @model_validator(mode="after")
     def _sections_are_its_kinds(self) -> Self:
@@ -60,17 +77,45 @@ class FederationPlan(Frozen):
         if present - may:
             raise ValueError(f"a plan of kind {self.kind} without section {min(present - may)}")
         trained = {"training", "server_momentum"} & self.rounds.model_fields_set
-        if self.kind in ("pixels", "embed") and trained:
+        if not self.trains and trained:
             raise ValueError(f"a plan of kind {self.kind} without rounds.{min(trained)}")
         return self
 
+    @model_validator(mode="after")
+    def _agent_is_whole(self) -> Self:
+        if not self.trains:
+            return self
+        # No plan knows what lies in the sites' files: what is looked for must be said.
+        if (named := KINDS[self.task.kind].named) and not getattr(self.task, named):
+            raise MisfitError(f"task.{named}", "one or more names", "none")
+        if self.kind == "training" and self.learner.updates < self.rounds.training:
+            raise MisfitError("learner.updates", "one or more for each of rounds.training")
+        parameters_of(self.network, self.space)
+        return self
+
+    @property
+    def trains(self) -> bool:
+        """Whether its sites have the settings of an agent, and a model."""
+        return self.kind in ("training", "no-op")
+
+    def updates_in(self, round_: int) -> int:
+        """Gradient steps of a training round, 1 to ``rounds.training``: equal shares of all."""
+        whole, rounds = self.learner.updates, self.rounds.training
+        return round_ * whole // rounds - (round_ - 1) * whole // rounds
+
     @model_serializer(mode="wrap")
-    def _of_its_kind(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+    def _of_its_kind_only(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Without the sections that its kind does not have, so that it parses back."""
         whole: dict[str, object] = serialize(self)
-        alien = _SECTIONS - _OWN[self.kind][1]
-        if self.kind in ("pixels", "embed") and isinstance(rounds := whole["rounds"], dict):
+        alien = set(_SECTIONS - _OWN[self.kind][1])
+        if self.trains:
+            alien |= set(AgentSettings.model_fields) - set(
+                sections_of(self.task.kind, AgentSettings.model_fields)
+            )
+        elif isinstance(rounds := whole["rounds"], dict):
             whole["rounds"] = {n: value for n, value in rounds.items() if n != "training"}
+        if self.start is None:  # TOML has no null
+            alien.add("start")
         return {name: value for name, value in whole.items() if name not in alien}
 
     def canonical(self) -> bytes:

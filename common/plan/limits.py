@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from common.plan.fields import Frozen, Positive
+from common.settings import Frozen, Positive
 
 
 class Rounds(Frozen):

@@ -7,8 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from common.plan.fields import Frozen
 from common.plan.prefixes import band_ladder, component_ladder
+from common.settings import Frozen
 
 BandName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _./+-]{0,63}$")]
 MAX_PREFIXES = 1 << 24

@@ -9,18 +9,7 @@ from pydantic import ValidationError
 
 from common.errors import InputDataError
 from common.plan.federation_plan import FederationPlan
-
-
-def describe_validation(error: ValidationError) -> tuple[str, str, str]:
-    """(field, expected, got) of the first thing wrong; never the value itself."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "(top level)"
-    expected = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return field, "a known key", "an unknown key"
-    if first["type"] == "missing":
-        return field, "present", "nothing"
-    return field, expected[0].lower() + expected[1:], "another value"
+from common.settings import check_keys, describe_validation
 
 
 def parse_plan(data: object) -> FederationPlan:
@@ -29,6 +18,7 @@ def parse_plan(data: object) -> FederationPlan:
     Raises:
         InputDataError: names the first field that is wrong.
     """
+    check_keys(data, FederationPlan, "cairn-aggregator plan --help shows all of them", "the plan")
     try:
         return FederationPlan.model_validate(data)
     except ValidationError as error:

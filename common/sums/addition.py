@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from common.canonical import sha256_hex
 from common.crypto.keyed import FederationKey
 from common.errors import InternalError, RefusedError
-from common.plan import describe_validation
+from common.settings import describe_validation
 from common.sums.chain import tag_context
 from common.sums.summand import COUNTS, I64, Summand, summand_of
 from common.sums.tags import add_tags, holds

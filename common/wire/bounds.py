@@ -30,18 +30,27 @@ def most_transitions(plan: FederationPlan, phase: Phase = "train") -> int:
     """
     if phase != "train":
         return 0
-    agent = plan.agent
     if plan.kind == "no-op":
         cells = plan.experience.rows * plan.experience.columns
         per_cell = math.ceil(cells / plan.limits.max_cells_per_input)
         return max(plan.limits.min_transitions, per_cell, plan.experience.columns)
-    warmup = math.ceil(min(agent.warmup, agent.replay_capacity) / agent.searches)
-    return agent.searches * (warmup + agent.updates)
+    learner = plan.learner
+    warmup = math.ceil(min(learner.warmup, learner.replay_capacity) / learner.searches)
+    return learner.searches * (warmup + _most_in_a_round(plan))
 
 
 def most_updates(plan: FederationPlan, phase: Phase = "train") -> int:
     """Most gradient steps of one round."""
-    return plan.agent.updates if phase == "train" else 0
+    return _most_in_a_round(plan) if phase == "train" and plan.trains else 0
+
+
+def _most_in_a_round(plan: FederationPlan) -> int:
+    return math.ceil(plan.learner.updates / plan.rounds.training)
+
+
+def most_searches(plan: FederationPlan, images: int) -> int:
+    """Most searches of one label in an evaluation over so many images."""
+    return images * plan.evaluation.starts * plan.evaluation.poses
 
 
 def most_pixels(slides: int) -> int:

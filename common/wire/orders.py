@@ -18,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from common.canonical import canonical_json, parse_canonical_json
 from common.errors import RefusedError
-from common.plan import FederationPlan, describe_validation, parse_plan
+from common.plan import FederationPlan, parse_plan
 from common.schedule import Phase
+from common.settings import describe_validation
 from common.wire.records import Count, Digest, RunName, SiteName
 
 SIGNATURE_CONTEXT = b"cairn/order/v2\n"

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from common.errors import RefusedError
-from common.plan import LandmarkName, describe_validation
+from common.settings import describe_validation
 from common.wire.codes import ReplyCode
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -25,7 +25,8 @@ Tag = Annotated[str, Field(pattern=r"^[01][0-9a-f]{15}$")]
 """A tag of ``common.sums.tags``: below 2**61, in 16 hex digits."""
 UNTAGGED = "0" * 16
 """What stands in a record until the worker, which has the key, has made its tag."""
-Micrometres = Annotated[int, Field(ge=0, le=10_000_000)]
+Thousandths = Annotated[int, Field(ge=0, le=10_000_000)]
+Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.+-]{0,63}( #[0-9]{1,2})?$")]
 
 
 class _Header(BaseModel):
@@ -177,24 +178,27 @@ class GroupCounts(_Common):
     pixels: Count
 
 
-class LandmarkError(_Header):
-    """Distance error of one landmark over a site's evaluation, micrometres.
+class TaskError(_Header):
+    """Errors of one thing that is looked for over a site's evaluation.
+
+    In thousandths of the unit of the plan's kind of task: micrometres of landmarks.
 
     Attributes:
+        label: of what is looked for.
         searches: searches behind the figures.
-        mean_um, median_um: over searches, posed.
-        consensus_um: mean over subjects of the error of the median end point.
-        prior_um: mean error of the constant mean-position predictor on the same cases.
-        over_10mm: searches that ended more than 10 mm away.
+        mean_milli, median_milli: over searches, posed.
+        consensus_milli: mean over subjects of the error of the median end point.
+        prior_milli: mean error of the answer that never looks, on the same cases.
+        over_10mm: searches that ended more than 10 mm away; none of other units.
     """
 
-    landmark: LandmarkName
+    label: Label
     searches: Count
-    mean_um: Micrometres
-    median_um: Micrometres
-    consensus_um: Micrometres
-    prior_um: Micrometres
-    over_10mm: Count
+    mean_milli: Thousandths
+    median_milli: Thousandths
+    consensus_milli: Thousandths
+    prior_milli: Thousandths
+    over_10mm: Count | None = None
 
 
 class RoundReport(_Common):
@@ -222,7 +226,7 @@ class RoundReport(_Common):
     link: Digest | None = None
     key_id: KeyId | None = None
     codec: Digest | None = None
-    errors: Annotated[tuple[LandmarkError, ...], Field(max_length=64, strict=False)] = ()
+    errors: Annotated[tuple[TaskError, ...], Field(max_length=512, strict=False)] = ()
     loss_milli: Count = 0
     epsilon_milli: Count = 0
     train_ms: Count = 0

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from common.plan import FederationPlan
 from common.schedule import Phase
-from common.wire.bounds import MAX_IMAGES, most_transitions, most_updates
+from common.settings import KINDS, MM
+from common.wire.bounds import MAX_IMAGES, most_searches, most_transitions, most_updates
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Array, Envelope
 from common.wire.expected import (
@@ -33,13 +34,13 @@ from common.wire.pixel_rules import check_groups, check_hitters, check_sketches,
 from common.wire.records import (
     GroupCounts,
     HeavyHitters,
-    LandmarkError,
     ModelUpdate,
     PixelSketches,
     PixelStatistics,
     Record,
     RoundReport,
     SketchTable,
+    TaskError,
 )
 
 ANSWERS: Final[Mapping[Phase, tuple[type[Record], ...]]] = {
@@ -157,9 +158,10 @@ def _check_report(record: RoundReport, arrays: Mapping[str, Array], expected: Ex
     }
     for field, limit in bounds.items():
         require(getattr(record, field) <= limit, field, f"at most {limit}", "more")
-    names = [error.landmark for error in record.errors]
-    in_plan = set(names) <= set(expected.plan.task.landmarks) and len(set(names)) == len(names)
-    require(in_plan, "errors.landmark", "landmarks of the plan, each once", "others")
+    names = [error.label for error in record.errors]
+    planned = expected.plan.space.labels if expected.plan.trains else ()
+    in_plan = set(names) <= set(planned) and len(set(names)) == len(names)
+    require(in_plan, "errors.label", "labels of the plan, each once", "others")
     for error in record.errors:
         _check_error(error, record.images, expected.plan)
 
@@ -172,11 +174,13 @@ def _check_identity(record: SketchTable | RoundReport, expected: Expected) -> No
         require(record.codec == expected.codec, "codec", "that of the plan", "another")
 
 
-def _check_error(error: LandmarkError, images: int, plan: FederationPlan) -> None:
+def _check_error(error: TaskError, images: int, plan: FederationPlan) -> None:
     """Require a mean over enough images, and over no more searches than were asked for."""
-    limit = images * plan.agent.evaluation_starts
+    limit = most_searches(plan, images)
     require(1 <= error.searches <= limit, "errors.searches", f"1 to {limit}", "another count")
-    require(error.over_10mm <= error.searches, "errors.over_10mm", "at most searches", "more")
+    far, in_mm = error.over_10mm, KINDS[plan.task.kind].unit == MM
+    require((far is not None) == in_mm, "errors.over_10mm", "there for errors in mm", "not so")
+    require((far or 0) <= error.searches, "errors.over_10mm", "at most searches", "more")
 
 
 def _check_counts(record: ModelUpdate | RoundReport, expected: Expected) -> None:

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from common.crypto.identity import SIGNATURE_BYTES
 from common.crypto.sealing import BOX_BYTES, Label
 from common.errors import RefusedError
-from common.plan import describe_validation
+from common.settings import describe_validation
 from common.wire.envelope import ArrayDescription, describe_arrays, pack, unpack
 from common.wire.records import FederationName, KeyId, SiteName
 

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from common.plan import FederationPlan
 from common.schedule import schedule
+from common.settings import KINDS, AgentSettings, sections_of
 from common.wire.rules import ANSWERS
 from common.words.leaving import leavings
 
@@ -28,23 +29,32 @@ _ALL: Final[Kinds] = _MODEL + _SLIDES
 
 _RANGES: Final[tuple[tuple[str, str, Kinds, tuple[float, float]], ...]] = (
     ("task.landmarks", "landmarks", _MODEL, (1, 32)),
-    ("task.working_spacing_mm", "spacing_mm", _TRAINS, (0.5, 4.0)),
-    ("model.roi", "roi", _MODEL, (9, 65)),
-    ("model.width", "width", _MODEL, (4, 32)),
-    ("agent.scales", "scales", _TRAINS, (0.5, 8.0)),
-    ("agent.steps_mm", "steps_mm", _TRAINS, (0.5, 30.0)),
-    ("agent.searches", "searches", _TRAINS, (4, 256)),
-    ("agent.episode_steps", "episode_steps", _TRAINS, (5, 200)),
-    ("agent.updates", "updates", _TRAINS, (10, 5000)),
-    ("agent.batch", "batch", _TRAINS, (16, 1024)),
-    ("agent.learning_rate", "learning_rate", _TRAINS, (1e-6, 1e-2)),
-    ("agent.warmup", "warmup", _TRAINS, (100, 1_000_000)),
-    ("agent.replay_capacity", "replay_capacity", _TRAINS, (1000, 1_000_000)),
-    ("agent.rare_first", "rare_first", _TRAINS, (0.0, 0.5)),
-    ("agent.gradient_clip", "gradient_clip", _TRAINS, (1e-3, 100.0)),
-    ("agent.scale_fraction", "scale_fraction", _TRAINS, (0.0, 0.5)),
-    ("agent.shift_mm", "shift_mm", _TRAINS, (0.0, 100.0)),
-    ("agent.evaluation_starts", "evaluation_starts", _TRAINS, (1, 20)),
+    ("task.spacing_mm", "spacing_mm", _TRAINS, (0.5, 4.0)),
+    ("task.roi", "roi", _MODEL, (9, 65)),
+    ("network.width", "width", _MODEL, (4, 32)),
+    ("ladder.scales", "scales", _TRAINS, (0.5, 8.0)),
+    ("network.hidden", "hidden", _MODEL, (8, 512)),
+    ("ladder.steps_mm", "steps_mm", _TRAINS, (0.5, 30.0)),
+    ("plane.offsets_mm", "steps_mm", _TRAINS, (0.5, 30.0)),
+    ("plane.angles_deg", "angles_deg", _TRAINS, (0.5, 30.0)),
+    ("plane.reach_mm", "reach_mm", _TRAINS, (1.0, 150.0)),
+    ("registration.translations_mm", "steps_mm", _TRAINS, (0.5, 30.0)),
+    ("registration.rotations_deg", "angles_deg", _TRAINS, (0.5, 30.0)),
+    ("registration.reach_mm", "reach_mm", _TRAINS, (1.0, 150.0)),
+    ("learner.searches", "searches", _TRAINS, (4, 256)),
+    ("learner.episode_steps", "episode_steps", _TRAINS, (5, 200)),
+    ("learner.batch", "batch", _TRAINS, (16, 1024)),
+    ("learner.learning_rate", "learning_rate", _TRAINS, (1e-6, 1e-2)),
+    ("learner.warmup", "warmup", _TRAINS, (100, 1_000_000)),
+    ("learner.replay_capacity", "replay_capacity", _TRAINS, (1000, 1_000_000)),
+    ("learner.rare_first", "rare_first", _TRAINS, (0.0, 0.5)),
+    ("learner.priority_alpha", "priority_alpha", _TRAINS, (0.0, 0.7)),
+    ("learner.gradient_clip", "gradient_clip", _TRAINS, (1e-3, 100.0)),
+    ("pose.scale_fraction", "scale_fraction", _TRAINS, (0.0, 0.5)),
+    ("pose.shift_mm", "shift_mm", _TRAINS, (0.0, 100.0)),
+    ("evaluation.starts", "evaluation_starts", _TRAINS, (1, 20)),
+    ("evaluation.poses", "evaluation_poses", _TRAINS, (1, 10)),
+    ("evaluation.most_steps", "evaluation_steps", _TRAINS, (5, 400)),
     ("experience.rows", "experience_rows", _MODEL, (1, 32)),
     ("experience.columns", "experience_columns", _MODEL, (16, 200_000)),
     ("experience.position_bins", "position_bins", _TRAINS, (2, 32)),
@@ -70,7 +80,7 @@ USUAL: Final[Mapping[str, object]] = {
     "floors.sketch_fill": 0.01,
     "privacy.least_tier": 1,
     "plans.kinds": ("training", "no-op"),
-    "plans.tasks": ("landmark-3d",),
+    "plans.tasks": tuple(KINDS),
     "plans.landmarks": "any",
     "plans.fingerprints": "any",
     "pixels.slides": 1,
@@ -79,6 +89,7 @@ USUAL: Final[Mapping[str, object]] = {
     "pixels.key_sites": 2,
     "pixels.group_pixels": 100,
     "bounds.episodes": 16,
+    "bounds.updates": (10, 5000),
     "bounds.view_mm": (8.0, 400.0),
     **{f"bounds.{line}": usual for _, line, _, usual in _RANGES},
 }
@@ -124,15 +135,19 @@ def _records(plan: FederationPlan) -> tuple[str, ...]:
 
 def _searches_behind(plan: FederationPlan) -> int:
     """Count the searches that stand behind the first gradient."""
-    agent = plan.agent
-    transitions = min(agent.warmup, agent.replay_capacity)
-    return max(agent.searches, transitions // agent.episode_steps)
+    learner = plan.learner
+    transitions = min(learner.warmup, learner.replay_capacity)
+    return max(learner.searches, transitions // learner.episode_steps)
 
 
 def _views(plan: FederationPlan) -> tuple[float, ...]:
-    """Width of a cut in mm, by level."""
-    side = plan.model.roi * plan.task.working_spacing_mm
-    return tuple(scale * side for scale in plan.agent.scales)
+    """Width of the narrowest view in mm, by level."""
+    return plan.space.views_mm
+
+
+def _updates(plan: FederationPlan) -> tuple[int, ...]:
+    """Count a round's updates, in the first and in the last."""
+    return plan.updates_in(1), plan.updates_in(plan.rounds.training)
 
 
 def _least_behind(name: str) -> Callable[[FederationPlan], object]:
@@ -161,8 +176,9 @@ RULES: Final[tuple[_Rule, ...]] = (
     _Rule("bytes.per_round", "bytes a round", "most", _ALL, _bytes_in_a_round),
     _Rule("bytes.per_run", "bytes a run", "most", _ALL, _bytes_in_a_run),
     *(_in_range(field, line, kinds) for field, line, kinds, _ in _RANGES),
+    _Rule("bounds.updates", "updates a round", "within", _TRAINS, _updates),
     _Rule("bounds.episodes", "searches behind a gradient", "least", _TRAINS, _searches_behind),
-    _Rule("bounds.view_mm", "width of a cut, mm", "within", _TRAINS, _views),
+    _Rule("bounds.view_mm", "width of a view, mm", "within", _TRAINS, _views),
     _field("floors.images", "limits.min_images", "floor", _MODEL),
     _field("floors.transitions", "limits.min_transitions", "floor", _MODEL),
     _field("floors.sketch_fill", "limits.min_sketch_fill", "floor", _MODEL + _PIXELS),
@@ -208,7 +224,19 @@ def held_against(
             None takes the policy that ``cairn-site join`` writes.
     """
     says = USUAL if policy is None else policy
-    return tuple(_held(rule, plan, says) for rule in RULES if plan.kind in rule.kinds)
+    return tuple(
+        _held(rule, plan, says)
+        for rule in RULES
+        if plan.kind in rule.kinds and _speaks_of(plan, rule.asked)
+    )
+
+
+def _speaks_of(plan: FederationPlan, field: str) -> bool:
+    """Whether a plan has the section of a field; of others there is nothing to compare."""
+    section = field.partition(".")[0]
+    if not plan.trains or section not in AgentSettings.model_fields:
+        return True
+    return section in sections_of(plan.task.kind, AgentSettings.model_fields)
 
 
 def _held(rule: _Rule, plan: FederationPlan, says: Mapping[str, object]) -> Bounded:

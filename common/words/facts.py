@@ -58,8 +58,13 @@ def about_kind(plan: FederationPlan) -> list[tuple[str, str]]:
         ]
     sketch, momentum = plan.experience, plan.rounds.server_momentum
     return [
-        ("landmarks", ", ".join(plan.task.landmarks)),
-        ("rounds", f"{plan.rounds.training} of {plan.agent.updates} updates, then an evaluation"),
+        ("task", f"{plan.task.kind}, {plan.network.architecture}"),
+        ("looked for", ", ".join(plan.space.labels)),
+        (
+            "rounds",
+            f"{plan.rounds.training}, together of {plan.learner.updates} updates, then an "
+            "evaluation",
+        ),
         *([("server momentum", f"{momentum:g}")] if momentum else []),
         ("sketch", f"{sketch.rows} x {sketch.columns} cells, {tier}"),
         ("update norm", f"at most {limits.update_l2:g}"),

@@ -92,15 +92,16 @@ def weights_of(plan: FederationPlan) -> int:
 
 def weights_bytes(plan: FederationPlan) -> int:
     """Size of the network's weights as they cross; 0 for a plan without a network."""
-    return 0 if plan.kind in ("pixels", "embed") else WEIGHT_BYTES * weights_of(plan)
+    return WEIGHT_BYTES * weights_of(plan) if plan.trains else 0
 
 
 def _leaving(plan: FederationPlan, name: str, rounds: tuple[Phase, ...]) -> Leaving:
     answers = [p for p in rounds if name in (kind.__name__ for kind in ANSWERS[p])]
     arrays, count = _arrays(plan, name)
+    errors = len(plan.space.labels) if plan.trains else 0
     header = _HEADER_BYTES + count * _BYTES_PER_ARRAY
     if name == "RoundReport":
-        header += len(plan.task.landmarks) * _BYTES_PER_ERROR
+        header += errors * _BYTES_PER_ERROR
     return Leaving(
         record=name,
         holds=_holds(plan, name),

@@ -13,6 +13,7 @@ from typing import Final
 from common.cli import counted, megabytes
 from common.plan import FederationPlan
 from common.schedule import schedule
+from common.settings import KINDS
 from common.words.facts import DIGITS, RADIX, facts_of, few
 from common.words.leaving import Leaving, leavings, most_in_a_round, most_in_a_run, weights_of
 
@@ -21,9 +22,10 @@ _ALWAYS_TOLD = frozenset({"version", "name", "kind"})
 _TOLD_OF_RUNS = frozenset({"rounds.quorum", "rounds.deadline_s", "limits.max_envelope_bytes"})
 _TOLD_OF_TRAINING = frozenset(
     {
-        *("task.kind", "task.landmarks", "task.working_spacing_mm", "model.roi", "model.width"),
-        *("model.start", "agent.updates", "agent.batch", "agent.searches", "agent.episode_steps"),
-        *("agent.learning_rate", "agent.gradient_clip", "agent.evaluation_starts"),
+        *("task.kind", "task.landmarks", "task.plane_landmarks", "task.spacing_mm", "task.roi"),
+        *("network.architecture", "network.width", "start", "learner.updates", "learner.batch"),
+        *("learner.searches", "learner.episode_steps", "learner.learning_rate"),
+        *("learner.gradient_clip", "evaluation.starts", "evaluation.poses"),
         *("rounds.training", "rounds.server_momentum", "experience.rows", "experience.columns"),
         *("limits.update_l2", "limits.min_images", "limits.min_transitions"),
         *("limits.min_sketch_fill", "limits.privacy_tier", "seed"),
@@ -31,7 +33,8 @@ _TOLD_OF_TRAINING = frozenset(
 )
 _TOLD_OF_NO_OP = frozenset(
     {
-        *("task.landmarks", "model.roi", "model.width", "rounds.training"),
+        *("task.kind", "task.landmarks", "task.plane_landmarks", "task.roi", "network.width"),
+        *("network.architecture", "rounds.training"),
         *("experience.rows", "experience.columns", "limits.update_l2", "limits.min_images"),
         *("limits.min_transitions", "limits.min_sketch_fill", "limits.privacy_tier"),
     }
@@ -109,8 +112,7 @@ def _asked(plan: FederationPlan) -> tuple[str, ...]:
                 "an update of zeros and counts of random keys, to see whether the way there and "
                 "back works.",
                 f"The images are counted. The network would have {weights_of(plan):,} weights "
-                f"(cuts of {plan.model.roi} x {plan.model.roi} samples, width "
-                f"{plan.model.width}); not looked for are {', '.join(plan.task.landmarks)}.",
+                f"({_network(plan)}); not looked for {_sought(plan)}.",
             )
         case "pixels":
             return _asked_pixels(plan)
@@ -125,31 +127,57 @@ def _asked(plan: FederationPlan) -> tuple[str, ...]:
 
 
 def _asked_training(plan: FederationPlan) -> tuple[str, ...]:
-    agent, model = plan.agent, plan.model
-    images = f"volumes, resampled to {plan.task.working_spacing_mm:g} mm"
-    momentum = plan.rounds.server_momentum
+    learner, measured = plan.learner, plan.evaluation
+    dim = KINDS[plan.task.kind].dim
+    images = f"{'volumes' if dim == 3 else 'pictures'}, resampled to {plan.task.spacing_mm:g} mm"
+    momentum, rounds = plan.rounds.server_momentum, plan.rounds.training
     return (
-        f"Train agents that find {', '.join(plan.task.landmarks)} in the site's {images} "
-        f"({plan.task.kind}). The network has {weights_of(plan):,} weights and sees cuts of "
-        f"{model.roi} x {model.roi} samples (width {model.width}).",
-        f"{counted(plan.rounds.training, 'round')} of training, each of "
-        f"{counted(agent.updates, 'update')} on {counted(agent.batch, 'transition')}, which "
-        f"{agent.searches} searches at a time of at most {agent.episode_steps} steps gather; "
-        f"learning rate {agent.learning_rate:g}, gradients clipped to norm "
-        f"{agent.gradient_clip:g}.",
+        f"Train agents that find {_things(plan)} in the site's {images} ({plan.task.kind}). The "
+        f"network has {weights_of(plan):,} weights ({_network(plan)}).",
+        f"{counted(rounds, 'round')} of training, together of "
+        f"{counted(learner.updates, 'update')} on {counted(learner.batch, 'transition')}, which "
+        f"{learner.searches} searches at a time of at most {learner.episode_steps} steps gather; "
+        f"learning rate {learner.learning_rate:g}, gradients clipped to norm "
+        f"{learner.gradient_clip:g}.",
         "Before each round, and after the last, the model is measured on the site's own images: "
-        f"{agent.evaluation_starts} starts per image and landmark.",
+        f"{counted(measured.starts, 'start')} per image and thing looked for, under "
+        f"{counted(measured.poses, 'random pose')}.",
         f"The site computes each round's weights itself, from {_start(plan)} and the sums of all "
         "sites' updates, which it verifies; no order carries weights."
         + (f" The average goes on with {momentum:g} of the last rounds' way." if momentum else ""),
     )
 
 
+def _things(plan: FederationPlan) -> str:
+    """Say what is looked for."""
+    task = plan.task
+    match KINDS[task.kind].section:
+        case "box":
+            return f"boxes around {', '.join(task.landmarks)}"
+        case "plane":
+            return f"the plane of {', '.join(task.plane_landmarks)}"
+        case "registration":
+            return "the rigid motion between two images"
+        case _:
+            return ", ".join(task.landmarks)
+
+
+def _sought(plan: FederationPlan) -> str:
+    things = _things(plan)
+    return f"{'are' if ', ' in things else 'is'} {things}"
+
+
+def _network(plan: FederationPlan) -> str:
+    """Say which network it is, how wide, and what it sees."""
+    view = " x ".join(map(str, plan.space.shape[1:]))
+    return f"{plan.network.architecture} of width {plan.network.width}, views of {view} samples"
+
+
 def _start(plan: FederationPlan) -> str:
-    if plan.model.start is None:
+    if plan.start is None:
         return f"the plan's seed ({plan.seed})"
     return (
-        f"a model that it knows already (digest {plan.model.start}, and seed {plan.seed} for what "
+        f"a model that it knows already (digest {plan.start}, and seed {plan.seed} for what "
         "is drawn)"
     )
 
@@ -253,8 +281,8 @@ def _seen(plan: FederationPlan) -> tuple[str, ...]:
         return ("It sees how many images each site has, and zeros.", hidden)
     return (
         "It sees each site's update by itself, neither masked nor with noise, its counts, and its "
-        "mean error per landmark. An update is made of the site's images; what it may tell of them "
-        "the bounds of the site's policy keep small, and `cairn-site dry-run` shows.",
+        "mean error per thing looked for. An update is made of the site's images; what it may tell "
+        "of them the bounds of the site's policy keep small, and `cairn-site dry-run` shows.",
         hidden,
     )
 

@@ -150,13 +150,13 @@ def start_baselines(processes: Processes) -> None:
         processes.start(
             f"{site}-local",
             *("cairn-site", "train", "--plan", "plan.toml", "--data", f"data/{site}"),
-            *("-o", f"local/{site}"),
+            *("-o", f"local/{site}", "--set", "data.validation_share=0"),
             nice=True,
         )
     sites = [
         word
         for site in SITES
-        for word in ("--site", site, f"data/{site}", f"local/{site}/weights.safetensors")
+        for word in ("--site", site, f"data/{site}", f"local/{site}/latest/model.safetensors")
     ]
     processes.start(
         "heldout",

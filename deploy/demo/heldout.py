@@ -24,13 +24,21 @@ from common.errors import InternalError
 from common.model import initial_weights
 from common.plan import FederationPlan, read_plan
 from site_client.agent.evaluation import EvaluationReport
-from site_client.agent.federated import evaluate_weights, trace_search
-from site_client.agent.tasks.triplanar import mean_positions
-from site_client.imaging.dataset import Case, load_cases
+from site_client.agent.federated import evaluate_weights, planned_network
+from site_client.agent.network import use_deterministic_torch
+from site_client.agent.search import follow
+from site_client.agent_app.cases import Cases
+from site_client.agent_app.kinds.landmarks import positions_mm
+from site_client.worker.site_cases import SiteCases, read_site_cases
 
 Weights = dict[str, NDArray[np.float32]]
 EVALUATION_SEED = 10_007
+POSES = 4
 POLL_S = 0.5
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 def landmark_means(report: EvaluationReport) -> dict[str, float]:
@@ -44,12 +52,17 @@ def share_above_10mm(report: EvaluationReport) -> float:
     return float(np.mean([share for share in shares if share is not None]))
 
 
-def picture(weights: Weights, plan: FederationPlan, case: Case, landmark: int) -> dict[str, object]:
+def picture(weights: Weights, held_out: SiteCases, landmark: int) -> dict[str, object]:
     """One search over the slice that holds the landmark, in mm of the image's own axes."""
-    search = trace_search(weights, plan, case, landmark, EVALUATION_SEED)
+    plan, alone = held_out.plan, held_out.part([0])
+    task, case = alone.task, alone.cases.volumes[0]
+    starts = task.starts(np.random.Generator(np.random.PCG64(EVALUATION_SEED)), 1, posed=False)
+    start = starts[starts["head"] == landmark]
+    use_deterministic_torch()
+    steps = follow(task, planned_network(plan, weights), start, plan.evaluation).steps
     volume = case.volume
     truth = volume.world_to_index(case.landmarks_mm[landmark]) * volume.spacing_mm
-    path = volume.world_to_index(search.positions_mm) * volume.spacing_mm
+    path = volume.world_to_index(positions_mm(alone.built, steps)[:, 0]) * volume.spacing_mm
     across = int(np.clip(round(truth[0] / volume.spacing_mm), 0, volume.size[0] - 1))
     image = np.ascontiguousarray(volume.voxels[::-1, :, across])
     edges = (volume.size - 0.5) * volume.spacing_mm
@@ -60,11 +73,11 @@ def picture(weights: Weights, plan: FederationPlan, case: Case, landmark: int) -
         "extent_mm": [low, float(edges[1]), low, float(edges[2])],
         "path": [
             [float(p[1]), float(p[2]), int(level)]
-            for p, level in zip(path, search.levels, strict=True)
+            for p, level in zip(path, steps["level"], strict=True)
         ],
         "truth_mm": [float(truth[1]), float(truth[2])],
         "landmark": plan.task.landmarks[landmark],
-        "error_mm": float(search.errors_mm[-1]),
+        "error_mm": float(task.errors(steps)[-1]),
     }
 
 
@@ -77,14 +90,21 @@ class Judge:
 
     def __init__(self, plan: FederationPlan, heldout: Path, training: Sequence[Path]) -> None:
         self.plan = plan
-        self.cases = load_cases(heldout, plan.task)
-        seen = [case for folder in training for case in load_cases(folder, plan.task)]
-        self._prior = mean_positions(seen)
+        self.cases = read_site_cases(heldout, plan, _silent)
+        each = [read_site_cases(folder, plan, _silent).cases.volumes for folder in training]
+        seen = Cases(plan.task.landmarks, volumes=tuple(case for cases in each for case in cases))
+        self._prior = SiteCases(seen, plan).prior
 
     def judge(self, weights: Weights, *, native: bool = False) -> EvaluationReport:
         """Errors of one model."""
         return evaluate_weights(
-            weights, self.plan, self.cases, EVALUATION_SEED, self._prior, native=native
+            weights,
+            self.plan,
+            self.cases.task,
+            EVALUATION_SEED,
+            self._prior,
+            poses=POSES,
+            native=native,
         )
 
 
@@ -155,7 +175,7 @@ def main(
         | {name: share_above_10mm(report) for name, report in local.items()},
         "native_mm": {name: summary.mean for name, summary in last.native.items()},
         "consensus_mm": {name: summary.consensus for name, summary in last.posed.items()},
-        "trajectory": picture(weights, plan, judge.cases[0], 0),
+        "trajectory": picture(weights, judge.cases, 0),
     }
     part = output.with_name(output.name + ".part")
     part.write_text(json.dumps(result), encoding="utf-8")

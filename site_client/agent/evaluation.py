@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from common.errors import InternalError
+from common.settings import EvaluationSettings
 from site_client.agent.network import use_deterministic_torch
 from site_client.agent.search import Values, search_in_groups
-from site_client.agent.settings import EvaluationSettings
 from site_client.agent.task import MM, Situations, Task
 
 FAR_MM = 10.0

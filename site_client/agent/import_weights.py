@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from common.model import Weights
+from common.settings import EvaluationSettings, NetworkSettings, PoseSettings
 from site_client.agent.networks.torch_files import read_torch_file
-from site_client.agent.settings import EvaluationSettings, NetworkSettings, PoseSettings
 from site_client.agent.task import Situations
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark3d import Cases3D, Landmark3D

@@ -6,28 +6,39 @@ level, roughly where, what was done, what it earned, and roughly where it led.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
 from common.keys import ExperienceCodec
-from common.model import ACTIONS
 from common.plan import FederationPlan
 from site_client.agent.task import Outcome, Situations, Task
 
 
+class Sizes(Protocol):
+    """What a codec needs to know of a task or of a plan's space."""
+
+    @property
+    def heads(self) -> int:
+        """Number of different things that are looked for."""
+
+    @property
+    def levels(self) -> int:
+        """Rungs of the ladder."""
+
+    @property
+    def actions(self) -> int:
+        """Size of the action set."""
+
+
 def experience_codec(plan: FederationPlan) -> ExperienceCodec:
-    """The quantiser that turns a transition into a key; equal at every site of a plan."""
-    return ExperienceCodec(
-        landmarks=len(plan.task.landmarks),
-        levels=len(plan.agent.scales),
-        actions=ACTIONS,
-        position_bins=plan.experience.position_bins,
-        reward_bins=plan.experience.reward_bins,
-    )
+    """Build the quantiser of a plan's transitions; equal at every site of it."""
+    return codec_of(plan.space, plan.experience.position_bins, plan.experience.reward_bins)
 
 
-def codec_of(task: Task, position_bins: int = 24, reward_bins: int = 5) -> ExperienceCodec:
-    """The quantiser of any task's transitions."""
+def codec_of(task: Sizes, position_bins: int = 24, reward_bins: int = 5) -> ExperienceCodec:
+    """Build the quantiser of any task's transitions."""
     return ExperienceCodec(
         landmarks=task.heads,
         levels=task.levels,

@@ -18,6 +18,7 @@ from torch import nn
 
 from common.errors import InternalError
 from common.model import Weights
+from common.settings import LearnerSettings
 from site_client.agent import schedules
 from site_client.agent.keys import ExperienceKeys, LocalCounts, codec_of
 from site_client.agent.network import get_weights, set_weights, to_tensors, use_deterministic_torch
@@ -25,7 +26,6 @@ from site_client.agent.networks.base import QNetwork
 from site_client.agent.objective import Objective
 from site_client.agent.replay import Drawn, Replay
 from site_client.agent.searches import Searches
-from site_client.agent.settings import LearnerSettings
 from site_client.agent.states import (
     State,
     load_optimizer,

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from common.settings import LearnerSettings
 from site_client.agent.network import to_tensors
-from site_client.agent.settings import LearnerSettings
 from site_client.agent.task import Situations, Task
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InternalError
-from site_client.agent.settings import LearnerSettings
+from common.settings import LearnerSettings
 from site_client.agent.states import State
 from site_client.agent.task import Situations
 

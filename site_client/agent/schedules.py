@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from site_client.agent.settings import LearnerSettings
+from common.settings import LearnerSettings
 
 
 def epsilon(settings: LearnerSettings, progress: float) -> float:

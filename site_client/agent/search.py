@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from common.settings import EvaluationSettings
 from site_client.agent.network import network_values
-from site_client.agent.settings import EvaluationSettings
 from site_client.agent.task import Situations, Task
 
 Values = Callable[[Situations], NDArray[np.float32]]

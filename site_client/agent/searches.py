@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from site_client.agent.settings import LearnerSettings
+from common.settings import LearnerSettings
 from site_client.agent.task import Outcome, Situations, Task
 
 

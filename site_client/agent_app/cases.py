@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
-from site_client.agent_app.config import Config
-from site_client.agent_app.registry import KINDS
+from common.settings import KINDS, AgentSettings
 from site_client.agent_app.sources import Source
 from site_client.imaging.boxes import Boxes
 from site_client.imaging.cases import AnyCase, pixels_of
@@ -21,6 +21,7 @@ from site_client.imaging.dataset import Case, read_cases
 from site_client.imaging.datasets2d import PictureCase, load_pictures
 from site_client.imaging.listfiles import CaseFiles
 
+T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
 
 
@@ -50,6 +51,20 @@ class Cases:
         """The cases, whatever they are."""
         return self.volumes or self.pictures
 
+    def part(self, numbers: Sequence[int]) -> Cases:
+        """Give some of the cases, by number, in that order."""
+
+        def some(things: tuple[T, ...]) -> tuple[T, ...]:
+            return tuple(things[number] for number in numbers) if things else ()
+
+        return Cases(
+            self.landmarks,
+            some(self.volumes),
+            some(self.pictures),
+            some(self.boxes),
+            some(self.moving),
+        )
+
     def digest(self) -> str:
         """Compute SHA-256 over names, what is known, and pixels: the same cases have the same."""
         sha = hashlib.sha256()
@@ -67,7 +82,7 @@ def read_images(
     source: Source,
     files: Sequence[CaseFiles],
     names: Sequence[str],
-    config: Config,
+    config: AgentSettings,
     progress: Progress,
     what: str = "reading images",
 ) -> Cases:
@@ -113,7 +128,7 @@ def read_images(
 
 
 def without_truth(
-    source: Source, landmarks: Sequence[str], config: Config, progress: Progress
+    source: Source, landmarks: Sequence[str], config: AgentSettings, progress: Progress
 ) -> Cases:
     """Read images of which nothing is known; the middle of each stands for every landmark.
 

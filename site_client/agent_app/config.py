@@ -7,7 +7,6 @@ that names the nearest one that does.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import re
@@ -20,45 +19,21 @@ from typing import Final
 from pydantic import BaseModel
 
 from common.errors import InputDataError
-from common.plan import Frozen
-from site_client.agent.settings import (
-    EvaluationSettings,
-    LadderSettings,
-    LearnerSettings,
-    NetworkSettings,
-    PoseSettings,
-    parse_settings,
-)
-from site_client.agent_app.registry import DEFAULT_KIND, KINDS, kinds_with, sections_of
-from site_client.agent_app.sections import (
-    BoxSection,
-    DataSettings,
-    PlaneSection,
-    RegistrationSection,
-    RunSettings,
-    SearchSection,
-    TaskSettings,
-)
+from common.settings import AgentSettings, Frozen, check_keys, parse_settings, sections_of
+from site_client.agent_app.sections import DataSettings, RunSettings
 
 
-class Config(Frozen):
+class Config(AgentSettings):
     """All of a run's settings; one TOML table per field that its kind of task has."""
 
     data: DataSettings = DataSettings()
-    task: TaskSettings = TaskSettings()
-    ladder: LadderSettings = LadderSettings()
-    box: BoxSection = BoxSection()
-    plane: PlaneSection = PlaneSection()
-    registration: RegistrationSection = RegistrationSection()
-    pose: PoseSettings = PoseSettings()
-    network: NetworkSettings = NetworkSettings()
-    learner: LearnerSettings = LearnerSettings()
-    evaluation: EvaluationSettings = EvaluationSettings()
     run: RunSettings = RunSettings()
 
 
+# Data first and run last: as people think of a run, and as checkpoints hold them.
 _SECTIONS: Final[Mapping[str, type[Frozen]]] = {
-    name: type(field.default) for name, field in Config.model_fields.items()
+    name: type(Config.model_fields[name].default)
+    for name in ("data", *AgentSettings.model_fields, "run")
 }
 _INTRODUCTION: Final = """\
 A training run. Every setting stands here with its default; leave out what you do not
@@ -108,49 +83,9 @@ def parse_config(data: Mapping[str, object]) -> Config:
     Raises:
         InputDataError: see `read_config`.
     """
-    _check_keys(data, _SECTIONS, "")
-    task = data.get("task", {})
-    kind = task.get("kind", DEFAULT_KIND) if isinstance(task, dict) else None
-    defaults = KINDS[kind].defaults if isinstance(kind, str) and kind in KINDS else {}
-    sections: dict[str, object] = {}
-    for name, section in _SECTIONS.items():
-        values = data.get(name, {})
-        if not isinstance(values, dict):
-            raise InputDataError(
-                "the settings are not valid", field=name, expected="a table", got="another value"
-            )
-        _check_keys(values, section.model_fields, name)
-        sections[name] = parse_settings(section, {**defaults.get(name, {}), **values}, name)
-    config = parse_settings(Config, sections)
-    _check_kind(config)
-    return config
-
-
-def _check_kind(config: Config) -> None:
-    """Refuse what the kind of task has no use for, and searches that cannot be.
-
-    Raises:
-        InputDataError: names section and key.
-    """
-    kind, entry = config.task.kind, KINDS[config.task.kind]
-    for name in _SECTIONS:
-        values = getattr(config, name)
-        if name not in sections_of(kind, _SECTIONS) and values != type(values)():
-            raise InputDataError(
-                "the settings are not valid",
-                field=name,
-                expected=f"left out for {kind}; it is for {', '.join(kinds_with(section=name))}",
-            )
-    search = getattr(config, entry.section)
-    if isinstance(search, SearchSection):
-        search.check(config.task.roi)
-    if config.network.architecture not in entry.networks:
-        raise InputDataError(
-            "the settings are not valid",
-            field="network.architecture",
-            expected=f"{' or '.join(entry.networks)} for {kind}",
-            got=config.network.architecture,
-        )
+    advice = "cairn-site train --print-config shows all of them"
+    check_keys(data, Config, advice, "the configuration")
+    return parse_settings(Config, data)
 
 
 def render_config(config: Config, *, comments: bool = True) -> str:
@@ -183,20 +118,6 @@ def differences(one: Config, other: Config) -> list[str]:
             if getattr(first, key) != getattr(second, key)
         ]
     return changes
-
-
-def _check_keys(keys: Mapping[str, object], allowed: Mapping[str, object], section: str) -> None:
-    for key in keys:
-        if key not in allowed:
-            near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.5)
-            # Sections are few enough to be told; a guess at one misleads.
-            guess = f"{section}.{near[0]}" if section and near else ""
-            raise InputDataError(
-                "an unknown key in the configuration" if section else "an unknown section",
-                field=f"{section}.{key}" if section else key,
-                expected=guess or f"one of {', '.join(allowed)}",
-                advice="cairn-site train --print-config shows all of them",
-            )
 
 
 def _descriptions(section: type[Frozen]) -> dict[str, str]:

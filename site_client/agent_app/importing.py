@@ -13,12 +13,12 @@ import torch
 
 from common.canonical import sha256_hex
 from common.errors import UsageError
+from common.settings import CUBE, TEAM
 from site_client.agent.import_weights import LADDER, SEARCH, import_rl_medical
 from site_client.agent.network import set_weights
 from site_client.agent.networks import build_network
 from site_client.agent_app.checkpoint import LATEST, Checkpoint, find_checkpoint, write_checkpoint
 from site_client.agent_app.config import Config, parse_config
-from site_client.agent_app.registry import CUBE, TEAM
 
 # What its networks were trained with; its volumes have voxels of a millimetre.
 _SPACING_MM = 1.0

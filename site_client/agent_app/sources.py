@@ -62,6 +62,30 @@ class Source:
         """Keep the cases of some subjects."""
         return replace(self, files=tuple(f for f in self.files if f.subject in subjects))
 
+    def with_landmarks(self) -> Source:
+        """Keep the cases that have landmarks, in files of their own or in the table."""
+        table = self.table
+        return replace(
+            self,
+            files=tuple(
+                each
+                for each in self.files
+                if (each.landmarks is not None if table is None else table.of(each.name))
+            ),
+        )
+
+    def with_boxes(self) -> Source:
+        """Keep the cases that have boxes, in a label image or in the table."""
+        table = self.boxes
+        return replace(
+            self,
+            files=tuple(
+                each
+                for each in self.files
+                if (each.name in self.partners if table is None else table.of(each.name))
+            ),
+        )
+
 
 @dataclass(frozen=True)
 class Wanted:

@@ -21,10 +21,10 @@ import torch
 from tensorboardX import SummaryWriter
 
 from common.errors import InputDataError, UsageError
+from common.settings import KINDS, EvaluationSettings
 from site_client.agent.evaluation import evaluate
 from site_client.agent.learner import Learner, TrainingReport
 from site_client.agent.network import use_deterministic_torch
-from site_client.agent.settings import EvaluationSettings
 from site_client.agent.task import MM
 from site_client.agent_app.cases import Cases
 from site_client.agent_app.checkpoint import (
@@ -40,7 +40,6 @@ from site_client.agent_app.config import Config, differences, render_config
 from site_client.agent_app.kinds.kind import Built, kind_of
 from site_client.agent_app.networks import as_parameters, new_network
 from site_client.agent_app.progress import Meter
-from site_client.agent_app.registry import KINDS
 from site_client.files import write_atomically
 
 CONFIG_FILE: Final = "config.toml"

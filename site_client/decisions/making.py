@@ -21,7 +21,7 @@ from common.errors import InputDataError, UnreachableError
 from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
 from common.ledger.records import LedgerRecord, Person
-from common.plan import Frozen, describe_validation
+from common.settings import Frozen, describe_validation
 from common.wire.records import Digest, SiteName
 from site_client.files import write_atomically
 from site_client.site import SiteFolder

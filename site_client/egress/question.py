@@ -14,7 +14,7 @@ from pydantic import Field
 from common.canonical import sha256_hex
 from common.errors import InternalError
 from common.ledger.records import Name
-from common.plan import Frozen
+from common.settings import Frozen
 from common.wire.records import Digest
 from site_client.egress.gate import Context
 

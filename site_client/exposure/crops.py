@@ -7,7 +7,7 @@ are the truth that attacks are scored against, and no attack is given them to wo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,20 @@ class Crops(Protocol):
 
     def __getitem__(self, rows: slice, /) -> NDArray[np.uint8]:
         """uint8[n, cuts, roi, roi]: some of them."""
+
+
+class Trainable(Protocol):
+    """Cases, and the plan's search over them."""
+
+    def __len__(self) -> int:
+        """Count the cases."""
+
+    @property
+    def task(self) -> Task:
+        """The search."""
+
+    def part(self, numbers: Sequence[int], /) -> Self:
+        """Give some of the cases, by number, in that order."""
 
 
 class TrainedCrops:

@@ -9,13 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.plan import FederationPlan
-from site_client.agent.federated import planned_task
 from site_client.agent.task import Situations
-from site_client.exposure.crops import TrainedCrops
-from site_client.exposure.findings import LEAST_CASES, Exposure, MembershipFinding, why_not
+from site_client.exposure.crops import Trainable, TrainedCrops
+from site_client.exposure.findings import (
+    LEAST_CASES,
+    READABLE,
+    UNREADABLE,
+    Exposure,
+    MembershipFinding,
+    why_not,
+)
 from site_client.exposure.membership import membership, train_half
 from site_client.exposure.reading import imprint, slices
-from site_client.imaging.dataset import Case
 
 Progress = Callable[[str, int, int], None]
 
@@ -39,7 +44,7 @@ class RehearsedRound:
     plan: FederationPlan
     before: Mapping[str, NDArray[np.float32]]
     delta: Mapping[str, NDArray[np.float32]]
-    cases: Sequence[Case]
+    cases: Trainable
     watched: Sequence[Situations]
     seed: int
 
@@ -55,7 +60,12 @@ def examine(release: RehearsedRound, progress: Progress | None = None) -> Exposu
         return Exposure(reason)
     if not all(np.isfinite(array).all() for array in delta.values()):
         return Exposure("training ran away: the update is not finite, and the door refuses it")
-    trained = TrainedCrops(planned_task(plan, release.cases), release.watched)
+    if plan.network.architecture not in READABLE:
+        _tell(progress, 2)
+        membership = _membership(release)
+        _tell(progress, _ATTACKS)
+        return Exposure(membership=membership, untried=UNREADABLE)
+    trained = TrainedCrops(release.cases.task, release.watched)
     _tell(progress, 0)
     from_neurons = slices(before, delta, plan, trained, release.seed)
     _tell(progress, 1)
@@ -71,7 +81,8 @@ def _membership(release: RehearsedRound) -> MembershipFinding:
     plan, cases = release.plan, release.cases
     if len(cases) < LEAST_CASES:
         middle = len(cases) // 2
-        return membership(release.before, release.delta, plan, cases[:middle], cases[middle:])
+        some, others = cases.part(range(middle)), cases.part(range(middle, len(cases)))
+        return membership(release.before, release.delta, plan, some, others)
     half = train_half(release.before, plan, cases, release.seed)
     return membership(release.before, half.delta, plan, half.trained, half.others, release.seed)
 

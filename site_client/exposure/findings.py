@@ -21,6 +21,12 @@ GAIN_DB: Final = 3.0
 """What a picture must be above the guess to count: half of the guess's squared error."""
 LEAST_CASES: Final = 10
 """With fewer cases an interval of AUC holds nearly everything."""
+READABLE: Final = frozenset({"triplanar"})
+"""Architectures whose first layers ``slices`` and ``imprint`` can turn round."""
+UNREADABLE: Final = (
+    "These read pictures out of networks of three cuts; none is known for this one, which does "
+    "not mean that there is none."
+)
 NOT_ASKED: Final = "no attacks were asked for"
 
 
@@ -141,10 +147,12 @@ class Exposure:
 
     Attributes:
         reason: why no attack applies; empty where the findings are there.
+        untried: which attacks do not apply to this network, and why; empty where all do.
         slices, imprint, membership: the findings.
     """
 
     reason: str = ""
+    untried: str = ""
     slices: ReadingFinding | None = None
     imprint: ReadingFinding | None = None
     membership: MembershipFinding | None = None
@@ -157,6 +165,8 @@ class Exposure:
     def lines(self) -> list[tuple[str, str, str, str]]:
         """(attack, what it got, what a guess gets, verdict) of each, in words."""
         lines: list[tuple[str, str, str, str]] = []
+        if self.untried:
+            lines.append(("slices, imprint", "not tried", "", self.untried))
         for read in self.readings:
             got = "nothing" if read.best_db is None else f"{read.best_db:.1f} dB"
             lines.append((read.attack, got, f"{read.unseen_db:.1f} dB", read.verdict))
@@ -172,14 +182,19 @@ class Exposure:
         if self.reason:
             return {"applicable": False, "reason": self.reason}
         findings = {"slices": self.slices, "imprint": self.imprint, "membership": self.membership}
-        return {"applicable": True} | {k: v.as_dict() for k, v in findings.items() if v is not None}
+        untried = {"untried": self.untried} if self.untried else {}
+        return (
+            {"applicable": True}
+            | untried
+            | {k: v.as_dict() for k, v in findings.items() if v is not None}
+        )
 
 
 def why_not(plan: FederationPlan) -> str:
     """Say why these attacks do not apply to a plan; empty where they do."""
     match plan.kind:
         case "training":
-            return "" if plan.agent.updates else "nothing is trained: the plan asks for 0 updates"
+            return ""
         case "no-op":
             return "nothing is trained: the update is zero and no image is opened"
         case "pixels":

@@ -49,9 +49,9 @@ def estimated_gradients(
     """
     weights = np.asarray(delta["fc1.weight"], np.float64)
     biases = np.asarray(delta["fc1.bias"], np.float64)
-    if plan.agent.updates == 0 or not (weights.any() or biases.any()):
+    if not (weights.any() or biases.any()):
         return []
-    way = plan.agent.learning_rate * plan.agent.updates
+    way = plan.learner.learning_rate * plan.updates_in(1)
     undone = Gradients(_before_adam(weights / way), _before_adam(biases / way))
     return [undone, Gradients(-weights, -biases)]
 

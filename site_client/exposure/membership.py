@@ -9,7 +9,7 @@ Source: Yeom et al., Privacy risk in machine learning, CSF 2018 (the loss as a t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,12 +18,11 @@ import torch
 from numpy.typing import NDArray
 
 from common.plan import FederationPlan
-from site_client.agent.federated import planned_learner, planned_network, planned_task
+from site_client.agent.federated import planned_learner, planned_network
 from site_client.agent.network import set_weights, use_deterministic_torch
 from site_client.agent.objective import Objective
-from site_client.agent.settings import learner_settings
+from site_client.exposure.crops import Trainable
 from site_client.exposure.findings import LEAST_CASES, MembershipFinding
-from site_client.imaging.dataset import Case
 
 Weights = Mapping[str, NDArray[np.float32]]
 Progress = Callable[[int, int], None]
@@ -49,14 +48,14 @@ class Half:
 
     delta: dict[str, NDArray[np.float32]]
     updates: int
-    trained: Sequence[Case]
-    others: Sequence[Case]
+    trained: Trainable
+    others: Trainable
 
 
 def train_half(
     before: Weights,
     plan: FederationPlan,
-    cases: Sequence[Case],
+    cases: Trainable,
     seed: int,
     progress: Progress | None = None,
 ) -> Half:
@@ -73,11 +72,11 @@ def train_half(
         InputDataError: the weights are not the plan's, or one case cannot be halved.
     """
     order = np.random.default_rng([_SPLIT, seed]).permutation(len(cases))[:_MOST_CASES]
-    trained = [cases[k] for k in order[: len(order) // 2]]
-    others = [cases[k] for k in order[len(order) // 2 :]]
-    learner = planned_learner(plan, trained, seed, progress)
+    middle = len(order) // 2
+    trained, others = cases.part(order[:middle].tolist()), cases.part(order[middle:].tolist())
+    learner = planned_learner(plan, trained.task, seed, progress)
     learner.load(before)
-    updates = min(plan.agent.updates, MOST_UPDATES)
+    updates = min(plan.updates_in(1), MOST_UPDATES)
     learner.train(updates)
     after = learner.weights()
     delta = {name: after[name] - value for name, value in before.items()}
@@ -88,8 +87,8 @@ def membership(
     before: Weights,
     delta: Weights,
     plan: FederationPlan,
-    trained: Sequence[Case],
-    others: Sequence[Case],
+    trained: Trainable,
+    others: Trainable,
     seed: int = 0,
 ) -> MembershipFinding:
     """Compare how much better the network became on cases trained on and on others.
@@ -102,11 +101,11 @@ def membership(
         others: cases that it was not; with fewer than `LEAST_CASES` together nothing is computed.
         seed: of the situations looked at, and of the bootstrap.
     """
-    began, updates = time.monotonic(), min(plan.agent.updates, MOST_UPDATES)
+    began, updates = time.monotonic(), min(plan.updates_in(1), MOST_UPDATES)
     if len(trained) + len(others) < LEAST_CASES or not trained or not others:
         return MembershipFinding(len(trained), len(others), updates, None, None, None, 0.0)
-    gains = gains_by_case(before, delta, plan, [*trained, *others], seed)
-    members, rest = gains[: len(trained)], gains[len(trained) :]
+    members = gains_by_case(before, delta, plan, trained, seed)
+    rest = gains_by_case(before, delta, plan, others, seed)
     rng = np.random.default_rng([_BOOTSTRAP, seed])
     drawn = [
         area_under_curve(rng.choice(members, len(members)), rng.choice(rest, len(rest)))
@@ -125,16 +124,16 @@ def membership(
 
 
 def gains_by_case(
-    before: Weights, delta: Weights, plan: FederationPlan, cases: Sequence[Case], seed: int
+    before: Weights, delta: Weights, plan: FederationPlan, cases: Trainable, seed: int
 ) -> NDArray[np.float64]:
     """float64[cases]: by how much the mean loss fell on random searches of each case."""
     use_deterministic_torch()
-    settings = learner_settings(plan)
+    settings = plan.learner
     network = planned_network(plan, before)
     after = {name: value + delta[name] for name, value in before.items()}
     gains = np.empty(len(cases))
-    for number, case in enumerate(cases):
-        task = planned_task(plan, [case])
+    for number in range(len(cases)):
+        task = cases.part([number]).task
         # The target stays what it was before; only the online network changes below.
         set_weights(network, before)
         objective = Objective(task, network, settings)

@@ -79,7 +79,7 @@ def imprint(
 
 def _features(plan: FederationPlan, before: Weights) -> int:
     """Count the inputs of the first dense layer that are features; the others say the level."""
-    return int(before["fc1.weight"].shape[1]) - len(plan.agent.scales)
+    return int(before["fc1.weight"].shape[1]) - plan.space.levels
 
 
 def _try_all(
@@ -91,7 +91,7 @@ def _try_all(
     pick: _Pick,
 ) -> None:
     """Unfold and invert the features that every estimate of the gradients gives."""
-    roi = plan.model.roi
+    roi = plan.task.roi
     at_rest = features_of(before, np.zeros((1, 3, roi, roi), np.float32))[0]
     picked = [pick(gradients) for gradients in estimated_gradients(delta, plan)]
     picked = [values for values in picked if len(values)]

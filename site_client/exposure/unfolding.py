@@ -14,7 +14,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from common.model import feature_side
+from common.settings.parameters import light_side
 
 _LAYERS = (("conv1", 1), ("conv2", 2), ("conv3", 4))
 """Convolutions of stride 2 from the picture inwards, and how far apart their inputs lie in it."""
@@ -51,7 +51,7 @@ def unfold(
         values: float64[n, features].
         at_rest: float64[features], the features of an empty picture.
     """
-    side = feature_side(roi)
+    side = light_side(roi)
     cells = (values - at_rest).reshape(len(values), -1, side, side)
     pictures = np.full((len(values), _CUTS, roi, roi), np.nan, np.float32)
     for channel, taps in enumerate(_taps_of_channels(weights)):

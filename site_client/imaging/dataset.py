@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from common.cli import counted
 from common.errors import InputDataError
-from common.plan import Task
+from common.settings import TaskSettings
 from site_client.imaging.faults import UnusableCasesError
 from site_client.imaging.folders import list_folder, usable_cases
 from site_client.imaging.landmark_tables import LandmarkTable, Positions, read_voxel_lines
@@ -51,7 +51,7 @@ class Case:
 
 
 def load_cases(
-    folder: Path, task: Task, progress: Progress | None = None, *, least: int = 1
+    folder: Path, task: TaskSettings, progress: Progress | None = None, *, least: int = 1
 ) -> list[Case]:
     """Read every labelled case of a folder, ordered by name.
 
@@ -93,12 +93,12 @@ def load_cases(
     return cases
 
 
-def _load(name: str, image: Path, landmark_file: Path, task: Task) -> Case | None:
+def _load(name: str, image: Path, landmark_file: Path, task: TaskSettings) -> Case | None:
     """One case; None where nobody marked anything in it."""
     landmarks = read_landmarks(landmark_file)
     if not landmarks:
         return None
-    volume = read_volume(image, task.working_spacing_mm)
+    volume = read_volume(image, task.spacing_mm)
     return Case(name, volume, place_landmarks(landmarks, task.landmarks, volume, name))
 
 

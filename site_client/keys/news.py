@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from common.errors import InputDataError
-from common.plan import describe_validation
+from common.settings import describe_validation
 from common.wire.records import KeyId, SiteName
 from site_client.files import write_atomically
 from site_client.spool import Spool

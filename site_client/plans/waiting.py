@@ -17,7 +17,8 @@ from pydantic import Field, ValidationError
 from common.canonical import canonical_json, parse_canonical_json, sha256_hex
 from common.errors import CairnError
 from common.ledger.records import format_timestamp
-from common.plan import FederationPlan, Frozen, parse_plan
+from common.plan import FederationPlan, parse_plan
+from common.settings import Frozen
 from common.wire.records import Digest, RunName
 from site_client.files import write_atomically
 from site_client.site import SiteFolder

@@ -171,7 +171,9 @@ def rehearse(
     watched: list[Situations] = []
     watch = None if unasked else watched.append
     least = policy.floors.images
-    study = make_study(begin, key, site.data(), progress, watch=watch, least=least)
+    study = make_study(
+        begin, key, site.data(), progress, watch=watch, least=least, data_file=site.data_file
+    )
     findings: list[Finding] = []
     orders = _orders(begin, brought)
     order = next(orders)
@@ -255,7 +257,7 @@ def _as_if_alone(derived: Derived, answer: list[Envelope]) -> Derived:
 
 def _start(site: SiteFolder, plan: FederationPlan, policy: Policy) -> Weights | None:
     """Return the model that a plan starts from, if it names one; it must be kept here."""
-    if plan.model.start is None:
+    if plan.start is None:
         return None
     return Models(site.worker / "models").start_of(plan, policy, None)
 

@@ -304,7 +304,7 @@ class Worker:
         file = ChainFile(self._states(order).folder, plan, header)
         latest = file.load()
         if latest is None:
-            starts = plan.model.start is not None
+            starts = plan.start is not None
             start = self._models.start_of(plan, policy, order.start) if starts else None
             latest = begin(plan, header, start)
 
@@ -342,6 +342,7 @@ class Worker:
             self._report_progress,
             self._site.worker,
             least=policy.floors.images,
+            data_file=self._site.data_file,
         )
         state = states.load_before(round_)
         if state is not None:

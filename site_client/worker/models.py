@@ -56,13 +56,13 @@ class Models:
             UnknownStartError: not computed here and not named in policy.toml, or what
                 came is another model.
         """
-        digest = plan.model.start or ""
+        digest = plan.start or ""
         path = self._path(digest)
         if path.exists():
             data = path.read_bytes()
         elif digest not in policy.plans.start_models:
             raise UnknownStartError(
-                "model.start", "a model computed here, or one of plans.start_models", "another"
+                "start", "a model computed here, or one of plans.start_models", "another"
             )
         elif brought is None:
             raise UnknownStartError("start", "the model beside the order", "nothing")

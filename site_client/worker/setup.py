@@ -121,7 +121,7 @@ def make_context(terms: OrderTerms, policy: Policy, key: FederationKey | None) -
         phase=terms.phase,
         plan=terms.plan,
         policy=policy,
-        shapes=weight_shapes(terms.plan),
+        shapes=weight_shapes(terms.plan) if terms.plan.trains else {},
         key_id=key_id,
         codec=terms.identity,
         public_key_id=public_key_id(),
@@ -154,6 +154,7 @@ def make_study(
     folder: Path | None = None,
     watch: Watch | None = None,
     least: int = 1,
+    data_file: Path | None = None,
 ) -> Study:
     """Make a fresh study; for a training plan this reads every image.
 
@@ -164,6 +165,7 @@ def make_study(
         progress: told what is being done.
         folder: folder of the worker for what a study leaves at the site; None in a rehearsal.
         watch: shown the transitions of every gradient step; None but in a rehearsal.
+        data_file: how what is known of the images is read, if the site says so.
         least: labelled images that must be left where others are left out.
 
     Raises:
@@ -177,10 +179,20 @@ def make_study(
         return PixelStudy(subject, data, folder, progress)
     if terms.plan.kind == "embed":
         return EmbedStudy(subject, data, folder, progress)
-    from site_client.imaging.dataset import load_cases
+    from site_client.worker.site_cases import read_site_cases
 
-    cases = load_cases(data, terms.plan.task, _named(progress, "reading images"), least=least)
+    cases = read_site_cases(
+        data,
+        terms.plan,
+        progress or _silent,
+        settings=data_file,
+        least=least,
+    )
     return TrainingStudy(subject, cases, _named(progress, "training"), watch)
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:

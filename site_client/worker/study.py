@@ -163,6 +163,6 @@ def _check_codec(order: Order, text: str) -> None:
 
 def weights_bytes(plan: FederationPlan) -> int:
     """Size of the model's weights, float32; 0 for a plan without a model."""
-    if plan.kind in ("pixels", "embed"):
+    if not plan.trains:
         return 0
     return 4 * sum(int(np.prod(shape)) for shape in weight_shapes(plan).values())

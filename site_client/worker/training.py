@@ -9,31 +9,30 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InternalError
 from common.sketching import CountSketch
 from common.sums.fixed_point import from_fixed_point, to_fixed_point
 from common.wire.bounds import samples_of
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
-from common.wire.records import LandmarkError, ModelUpdate, RoundReport
+from common.wire.records import ModelUpdate, RoundReport, TaskError
 from site_client.worker.experience import Frequencies
 from site_client.worker.study import Assignment, State, Subject
 
 if TYPE_CHECKING:
     from site_client.agent.evaluation import ErrorSummary, EvaluationReport
     from site_client.agent.learner import Learner, TrainingReport, Watch
-    from site_client.imaging.dataset import Case
+    from site_client.worker.site_cases import SiteCases
 
 Progress = Callable[[int, int], None]
 Weights = dict[str, NDArray[np.float32]]
-_LARGEST_UM = 10_000_000
+_LARGEST = 10_000_000
 _EVALUATION_SEED = 0x6576616C  # "eval": apart from the site's exploration
 
 
@@ -50,7 +49,7 @@ class LastUpdate:
 
     before: Mapping[str, NDArray[np.float32]]
     delta: Mapping[str, NDArray[np.float32]]
-    cases: Sequence[Case]
+    cases: SiteCases
     seed: int
 
 
@@ -72,7 +71,7 @@ class TrainingStudy:
     def __init__(
         self,
         subject: Subject,
-        cases: Sequence[Case],
+        cases: SiteCases,
         progress: Progress | None = None,
         watch: Watch | None = None,
     ) -> None:
@@ -111,7 +110,7 @@ class TrainingStudy:
             merged = CountSketch.from_table(subject.spec, model.table)
         began = time.monotonic()
         training = learner.train(
-            subject.plan.agent.updates, Frequencies(merged, replay_first=self.trained > 0)
+            subject.plan.updates_in(round_), Frequencies(merged, replay_first=self.trained > 0)
         )
         seconds = time.monotonic() - began
         after = learner.weights()
@@ -136,18 +135,16 @@ class TrainingStudy:
         ]
 
     def _evaluate(self, weights: Weights) -> EvaluationReport:
-        """On the site's own cases: one random pose of each, every landmark from several starts."""
+        """Search the site's own cases, as the plan's ``evaluation`` says, under random poses."""
         from site_client.agent.federated import evaluate_weights
-        from site_client.agent.tasks.triplanar import mean_positions
 
         return evaluate_weights(
             weights,
             self._subject.plan,
-            self._cases,
+            self._cases.task,
             self._subject.seed ^ _EVALUATION_SEED,
-            prior=mean_positions(self._cases),
-            poses=1,
-            native=False,
+            self._cases.prior,
+            self._cases.labels,
         )
 
     def _report(
@@ -169,7 +166,7 @@ class TrainingStudy:
             link=assignment.derived.link,
             key_id=subject.spec.key_id,
             codec=subject.spec.domain,
-            errors=tuple(landmark_error(name, summary) for name, summary in errors.items()),
+            errors=tuple(task_error(name, s) for name, s in errors.items() if s.searches),
             loss_milli=0 if training is None else _milli(training.loss_mean),
             epsilon_milli=0 if training is None else _milli(training.epsilon),
             train_ms=train_ms,
@@ -181,32 +178,37 @@ class TrainingStudy:
             from site_client.agent.federated import planned_learner
 
             self._learner = planned_learner(
-                self._subject.plan, self._cases, self._subject.seed, self._progress, self._watch
+                self._subject.plan,
+                self._cases.task,
+                self._subject.seed,
+                self._progress,
+                self._watch,
             )
         return self._learner
 
 
-def landmark_error(name: str, summary: ErrorSummary) -> LandmarkError:
-    """Return an evaluation's figures in whole micrometres, as a report may carry them.
+def task_error(name: str, summary: ErrorSummary) -> TaskError:
+    """Return an evaluation's figures in thousandths of the task's unit, as a report has them.
 
-    Raises:
-        InternalError: errors in another unit than mm, which no report has a place for.
+    Args:
+        name: of what was looked for.
+        summary: of one search at least.
     """
-    if summary.share_above_10mm is None:
-        raise InternalError("errors cannot be reported", expected="mm", got=summary.unit)
-    return LandmarkError(
-        landmark=name,
+    far = summary.share_above_10mm
+    return TaskError(
+        label=name,
         searches=summary.searches,
-        mean_um=_micrometres(summary.mean),
-        median_um=_micrometres(summary.median),
-        consensus_um=_micrometres(summary.consensus),
-        prior_um=_micrometres(summary.prior or 0.0),
-        over_10mm=round(summary.share_above_10mm * summary.searches),
+        mean_milli=_thousandths(summary.mean),
+        median_milli=_thousandths(summary.median),
+        consensus_milli=_thousandths(summary.consensus),
+        prior_milli=_thousandths(summary.prior or 0.0),
+        over_10mm=None if far is None else round(far * summary.searches),
     )
 
 
-def _micrometres(length_mm: float) -> int:
-    return min(_LARGEST_UM, round(length_mm * 1000))
+def _thousandths(error: float) -> int:
+    """0 for what could not be computed; the largest that a report has place for."""
+    return 0 if math.isnan(error) else min(_LARGEST, round(error * 1000))
 
 
 def _milli(value: float) -> int:

@@ -28,6 +28,12 @@ from scipy.ndimage import map_coordinates
 from torch.nn import functional
 
 from common.errors import InputDataError
+from common.settings import (
+    LadderSettings,
+    LearnerSettings,
+    NetworkSettings,
+    PoseSettings,
+)
 from site_client.agent.learner import Learner
 from site_client.agent.network import network_values, to_tensors
 from site_client.agent.networks import (
@@ -38,12 +44,6 @@ from site_client.agent.networks import (
     keep_freed_memory,
 )
 from site_client.agent.replay import Replay
-from site_client.agent.settings import (
-    LadderSettings,
-    LearnerSettings,
-    NetworkSettings,
-    PoseSettings,
-)
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.landmark3d import Cases3D, Landmark3D, build_cases_3d, raster_of

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 
 from common.errors import InputDataError
+from common.settings import NetworkSettings
 from site_client.agent.networks.base import QNetwork, Spaces
 from site_client.agent.networks.collab import CollabQ
 from site_client.agent.networks.commnet import CommNet
@@ -22,7 +23,6 @@ from site_client.agent.networks.execution import (
 from site_client.agent.networks.light import LightQ
 from site_client.agent.networks.paper2d import Paper2D
 from site_client.agent.networks.volume import Network3D
-from site_client.agent.settings import NetworkSettings
 
 __all__ = [
     "PLAIN",

@@ -13,16 +13,15 @@ Source of actions and rewards: Caicedo & Lazebnik, ICCV 2015.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
-from site_client.agent.settings import PoseSettings
+from common.settings import BoxSettings, PoseSettings
 from site_client.agent.task import Outcome, Situations
 from site_client.agent.tasks.boxes import BoxCase, TrueBoxes, overlaps
-from site_client.agent.tasks.geometry import ORTHOGONAL_CUTS, check_falling, steps_of_actions
+from site_client.agent.tasks.geometry import ORTHOGONAL_CUTS, steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length
 from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, build_pyramids
 from site_client.imaging.sampling import sample_2d, sample_3d
@@ -40,40 +39,6 @@ _REACH = 3.0
 _AROUND_COARSE, _AROUND_FINE = 0.5, 0.75
 
 
-@dataclass(frozen=True)
-class BoxSettings:
-    """The way boxes are looked for.
-
-    Attributes:
-        steps: share of the box's size that one action moves or (as a logarithm) resizes it,
-            per level, coarse to fine.
-        contexts: sides of the views, as multiples of the box's.
-        roi: samples along each side of a view.
-        overlap: intersection over union from which on the trigger is right.
-        smallest_mm: no box becomes smaller; none becomes larger than the image.
-    """
-
-    steps: tuple[float, ...] = (0.2, 0.07)
-    contexts: tuple[float, ...] = (1.5, 4.0)
-    roi: int = 33
-    overlap: float = 0.5
-    smallest_mm: float = 2.0
-
-    def __post_init__(self) -> None:
-        check_falling("box.steps", self.steps)
-        if not (
-            self.contexts
-            and min(self.contexts) > 0
-            and 3 <= self.roi <= 512
-            and 0 < self.overlap < 1
-            and self.smallest_mm > 0
-        ):
-            raise InputDataError(
-                "no such search for boxes",
-                expected="contexts and sizes above 0, an overlap between 0 and 1",
-            )
-
-
 class BoxSearch:
     """Search for boxes.
 
@@ -81,6 +46,8 @@ class BoxSearch:
         cases: images with their boxes; those without any are never drawn, but can be
             searched with `detect`.
         settings: steps and views.
+        roi: samples along each side of a view.
+        heads: labels that are looked for, where the cases need not have all of them.
         poses: extent of the random pose. A turned lesion gets the box around it that it
             would have as an ellipsoid.
         limit_mib: ceiling of the pixels in memory.
@@ -98,20 +65,23 @@ class BoxSearch:
         settings: BoxSettings | None = None,
         poses: PoseSettings | None = None,
         limit_mib: int = DEFAULT_LIMIT_MIB,
+        *,
+        roi: int = 33,
+        heads: int = 0,
     ) -> None:
-        self.settings = settings or BoxSettings()
+        self.settings, self.roi = settings or BoxSettings(), roi
         self.poses = poses or PoseSettings(rotation_deg=10.0)
         self.images: Pyramids = build_pyramids((case.raster for case in cases), 0.0, limit_mib)
         self.dim = self.images.dim
         self._truth = TrueBoxes.of(cases, self.dim)
-        self.heads = int(self._truth.head.max(initial=-1)) + 1
+        self.heads = max(heads, int(self._truth.head.max(initial=-1)) + 1)
         self.levels = len(self.settings.steps)
         self.actions = 4 * self.dim + 1
         cuts = len(self.settings.contexts) * (1 if self.dim == 2 else 3)
         self.shape: tuple[int, ...] = (
             cuts * self.images.channels,
-            self.settings.roi,
-            self.settings.roi,
+            self.roi,
+            self.roi,
         )
         self.situation: np.dtype[np.void] = np.dtype(
             [
@@ -199,7 +169,7 @@ class BoxSearch:
         case, pose = situations["case"].astype(np.int64), Poses.of(situations["pose"])
         d, settings = self.dim, self.settings
         centre = situations["box"][:, None, :d].astype(np.float64)
-        strides = np.exp(situations["box"][:, d:].astype(np.float64)) / settings.roi
+        strides = np.exp(situations["box"][:, d:].astype(np.float64)) / self.roi
         axes = strides[:, None, :, None] * np.eye(d) * np.array(settings.contexts)[:, None, None]
         axes = self.images.index_steps(pose.native_vectors(axes), case)
         if d == 3:
@@ -207,9 +177,9 @@ class BoxSearch:
         middles = self.images.index(pose.native(centre), case)
         middles = np.broadcast_to(middles, (len(situations), axes.shape[1], d))
         if d == 2:
-            cut = sample_2d(self.images, case, middles, axes, pose.gamma, settings.roi)
+            cut = sample_2d(self.images, case, middles, axes, pose.gamma, self.roi)
         else:
-            cut = sample_3d(self.images, case, middles, axes, pose.gamma, (1, settings.roi))
+            cut = sample_3d(self.images, case, middles, axes, pose.gamma, (1, self.roi))
         return cut.reshape(len(situations), *self.shape)
 
     def step(self, situations: Situations) -> Outcome:

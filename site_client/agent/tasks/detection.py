@@ -14,35 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from common.errors import InputDataError
+from common.settings import BoxSettings, EvaluationSettings
 from site_client.agent.search import Values, action_values, greedy_search
-from site_client.agent.settings import EvaluationSettings
 from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import overlaps_of_corners
-
-
-@dataclass(frozen=True)
-class DetectionSettings:
-    """The way a whole image is searched.
-
-    Attributes:
-        per_axis: starts along each axis.
-        sizes_mm: sides of the boxes that searches start with.
-        suppress_above: overlap above which the worse of two boxes is dropped.
-        least_score: score below which a box is no finding; a trigger is worth 1 where it
-            is surely right, -1 where it is surely wrong.
-    """
-
-    per_axis: int = 4
-    sizes_mm: tuple[float, ...] = (20.0, 50.0)
-    suppress_above: float = 0.3
-    least_score: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not (1 <= self.per_axis <= 64 and self.sizes_mm and min(self.sizes_mm) > 0):
-            raise InputDataError(
-                "no such detection", expected="1 to 64 starts along an axis, sizes above 0"
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +59,7 @@ def detect(
     policy: nn.Module | Values,
     case: int,
     head: int = 0,
-    settings: DetectionSettings | None = None,
+    settings: BoxSettings | None = None,
     search: EvaluationSettings | None = None,
 ) -> Detections:
     """All boxes of a kind in one case, as acquired.
@@ -97,7 +72,7 @@ def detect(
         settings: starts and suppression.
         search: steps and visits.
     """
-    settings = settings or DetectionSettings()
+    settings = settings or BoxSettings()
     start = task.grid(case, head, settings.per_axis, settings.sizes_mm)
     ends = greedy_search(task, policy, start, search)
     # Only on the finest level is a trigger worth just what it earns there.

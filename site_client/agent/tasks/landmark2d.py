@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
-from site_client.agent.settings import PoseSettings
+from common.settings import PoseSettings
 from site_client.agent.task import Situations
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.points import PointSearch

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from site_client.agent.settings import PoseSettings
+from common.settings import PoseSettings
 from site_client.agent.task import Situations
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.points import PointSearch

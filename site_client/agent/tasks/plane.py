@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
-from site_client.agent.settings import PoseSettings
+from common.settings import PlaneSettings, PoseSettings
 from site_client.agent.task import MM, Outcome, Situations
-from site_client.agent.tasks.geometry import check_falling, steps_of_actions
+from site_client.agent.tasks.geometry import steps_of_actions
 from site_client.agent.tasks.landmark3d import raster_of
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses
 from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, build_pyramids
@@ -61,46 +61,6 @@ class PlaneCase:
         return f"PlaneCase(size={self.volume.size.tolist()}, planes={len(self.planes_mm)})"
 
 
-@dataclass(frozen=True)
-class PlaneSettings:
-    """The way planes are looked for.
-
-    Attributes:
-        normal: reference normal along LPS axes; ``(1, 0, 0)`` for sagittal planes.
-        angles_deg, offsets_mm: steps per level, coarse to fine.
-        strides_mm: distance of neighbouring samples of a cut, per level.
-        slab: distance of the parallel cuts, in strides.
-        roi: samples along each side of a cut.
-        reach_deg, reach_mm: how far from the reference a search may go, and starts.
-        lever_mm: what an angle is worth: a degree counts as the movement of a point of the
-            plane at this distance.
-    """
-
-    normal: tuple[float, float, float] = (1.0, 0.0, 0.0)
-    angles_deg: tuple[float, ...] = (8.0, 3.0, 1.0)
-    offsets_mm: tuple[float, ...] = (6.0, 2.0, 1.0)
-    strides_mm: tuple[float, ...] = (4.0, 4.0, 3.0)
-    slab: float = 3.0
-    roi: int = 45
-    reach_deg: float = 40.0
-    reach_mm: float = 40.0
-    lever_mm: float = 50.0
-
-    def __post_init__(self) -> None:
-        check_falling("plane.angles_deg", self.angles_deg)
-        check_falling("plane.offsets_mm", self.offsets_mm)
-        levels = {len(self.angles_deg), len(self.offsets_mm), len(self.strides_mm)}
-        positive = (*self.strides_mm, self.slab, self.reach_mm, self.lever_mm, self.reach_deg)
-        # From 90 degrees on, two pairs of angles are the same plane.
-        if len(levels) != 1 or min(positive) <= 0 or self.reach_deg > 80 or self.roi < 3:
-            raise InputDataError(
-                "no such search for planes",
-                expected="one angle, offset and stride per level, a reach of at most 80 degrees",
-            )
-        if not np.linalg.norm(self.normal) > 0:
-            raise InputDataError("no such normal", field="plane.normal", expected="not zero")
-
-
 def fit_plane(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Point and unit normal, float64[2, 3], of the plane nearest to points float64[n, 3].
 
@@ -131,6 +91,7 @@ class PlaneSearch:
     Args:
         cases: volumes with their planes.
         settings: steps and views.
+        roi: samples along each side of a cut.
         poses: extent of the random pose.
         limit_mib: ceiling of the voxels in memory.
 
@@ -149,8 +110,10 @@ class PlaneSearch:
         settings: PlaneSettings | None = None,
         poses: PoseSettings | None = None,
         limit_mib: int = DEFAULT_LIMIT_MIB,
+        *,
+        roi: int = 45,
     ) -> None:
-        self.settings = settings or PlaneSettings()
+        self.settings, self.roi = settings or PlaneSettings(), roi
         self.poses = poses or PoseSettings()
         self.images: Pyramids = build_pyramids(
             (raster_of(case.volume) for case in cases), 0.0, limit_mib
@@ -169,7 +132,7 @@ class PlaneSearch:
             )
         s = self.settings
         self.levels = len(s.angles_deg)
-        self.shape: tuple[int, ...] = (5, s.roi, s.roi)
+        self.shape: tuple[int, ...] = (5, roi, roi)
         self._base = _frame_of(np.array(s.normal, dtype=np.float64))
         self._steps = np.stack([s.angles_deg, s.angles_deg, s.offsets_mm], axis=1)
         self._reach = np.array([s.reach_deg, s.reach_deg, s.reach_mm])
@@ -206,7 +169,7 @@ class PlaneSearch:
 
     def observe(self, situations: Situations) -> NDArray[np.uint8]:
         """uint8[n, 5, roi, roi]."""
-        return self.look(situations, self._strides[situations["level"]], self.settings.roi)
+        return self.look(situations, self._strides[situations["level"]], self.roi)
 
     def look(
         self, situations: Situations, strides_mm: NDArray[np.float64], roi: int

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
-from site_client.agent.settings import PoseSettings
+from common.settings import PoseSettings
 from site_client.agent.task import MM, Outcome, Situations
 from site_client.agent.tasks.exchange import Exchange
 from site_client.agent.tasks.geometry import Ladder, steps_of_actions

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from site_client.agent.settings import PoseSettings
+from common.settings import PoseSettings
 
 
 def pose_length(dim: int) -> int:

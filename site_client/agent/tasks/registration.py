@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
-from site_client.agent.settings import PoseSettings
+from common.settings import PoseSettings, RegistrationSettings
 from site_client.agent.task import MM, Outcome, Situations
-from site_client.agent.tasks.contrasts import MOST_CURVES, contrast_curves
-from site_client.agent.tasks.geometry import ORTHOGONAL_CUTS, check_falling, steps_of_actions
+from site_client.agent.tasks.contrasts import contrast_curves
+from site_client.agent.tasks.geometry import ORTHOGONAL_CUTS, steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length, rotations
 from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, Raster, build_pyramids
 from site_client.imaging.sampling import sample_2d, sample_3d
@@ -52,48 +52,6 @@ class PairCase:
         return f"PairCase(fixed={self.fixed.pixels.shape}, moving={self.moving.pixels.shape})"
 
 
-@dataclass(frozen=True)
-class RegistrationSettings:
-    """The way images are registered.
-
-    Attributes:
-        translations_mm, rotations_deg: steps per level, coarse to fine.
-        strides_mm: distance of neighbouring samples of a view, per level.
-        roi: samples along each side of a view.
-        motion_mm, motion_deg: extent of the true motion, along and about each axis.
-        reach_mm, reach_deg: how far a search may go.
-        lever_mm: what an angle is worth: the movement of a point at this distance.
-        contrasts: random contrast curves through which training scenes show the moving
-            image (a quarter of them as it is), so that no single modality and no single
-            patient's greys are learned by heart; 0 always shows it as it is.
-    """
-
-    translations_mm: tuple[float, ...] = (8.0, 3.0, 1.0)
-    rotations_deg: tuple[float, ...] = (8.0, 3.0, 1.0)
-    strides_mm: tuple[float, ...] = (4.0, 4.0, 3.0)
-    roi: int = 45
-    motion_mm: float = 20.0
-    motion_deg: float = 20.0
-    reach_mm: float = 40.0
-    reach_deg: float = 40.0
-    lever_mm: float = 50.0
-    contrasts: int = 0
-
-    def __post_init__(self) -> None:
-        check_falling("registration.translations_mm", self.translations_mm)
-        check_falling("registration.rotations_deg", self.rotations_deg)
-        levels = {len(self.translations_mm), len(self.rotations_deg), len(self.strides_mm)}
-        extents = (self.motion_mm, self.motion_deg, *self.strides_mm, self.lever_mm)
-        fits = self.motion_mm <= self.reach_mm and self.motion_deg <= self.reach_deg <= 80
-        sound = min(extents) > 0 and self.roi >= 3 and 0 <= self.contrasts <= MOST_CURVES
-        if len(levels) != 1 or not fits or not sound:
-            raise InputDataError(
-                "no such registration",
-                expected="one translation, rotation and stride per level, motions within the "
-                f"reach, and that within 80 degrees, at most {MOST_CURVES} contrasts",
-            )
-
-
 class Registration:
     """Registration of pairs of images or of volumes.
 
@@ -103,6 +61,7 @@ class Registration:
     Args:
         cases: pairs.
         settings: steps and views.
+        roi: samples along each side of a view.
         poses: extent of the random pose of the whole scene; the contrast curve of the
             moving image is drawn apart from the fixed one's.
         limit_mib: ceiling of the pixels in memory.
@@ -121,10 +80,12 @@ class Registration:
         settings: RegistrationSettings | None = None,
         poses: PoseSettings | None = None,
         limit_mib: int = DEFAULT_LIMIT_MIB,
+        *,
+        roi: int = 45,
     ) -> None:
         if not 0 < len(cases) <= 65_535:
             raise InputDataError("nothing to register", expected="1 to 65535 pairs of images")
-        self.settings = settings or RegistrationSettings()
+        self.settings, self.roi = settings or RegistrationSettings(), roi
         self.poses = poses or PoseSettings()
         # Pair i is images 2i (fixed) and 2i + 1 (moving).
         both = (raster for case in cases for raster in (case.fixed, case.moving))
@@ -138,7 +99,7 @@ class Registration:
         s = self.settings
         self.levels = len(s.strides_mm)
         views = self.images.channels * (2 if d == 2 else 6)
-        self.shape: tuple[int, ...] = (views, s.roi, s.roi)
+        self.shape: tuple[int, ...] = (views, roi, roi)
         # Which curve shows the moving image: remembered only where there are any.
         curve = [("curve", "u1")] if s.contrasts else []
         self.situation: np.dtype[np.void] = np.dtype(
@@ -199,7 +160,7 @@ class Registration:
 
     def observe(self, situations: Situations) -> NDArray[np.uint8]:
         """uint8[n, 2 or 6 (times channels), roi, roi]."""
-        return self.look(situations, self._strides[situations["level"]], self.settings.roi)
+        return self.look(situations, self._strides[situations["level"]], self.roi)
 
     def look(
         self, situations: Situations, strides_mm: NDArray[np.float64], roi: int

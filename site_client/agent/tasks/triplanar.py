@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
-from site_client.agent.settings import LadderSettings, PoseSettings
+from common.settings import LadderSettings, PoseSettings
 from site_client.agent.task import MM, Outcome, Situations
 from site_client.agent.tasks.geometry import steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length

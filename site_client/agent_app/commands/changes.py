@@ -6,7 +6,9 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from common.errors import UsageError
+from common.errors import InputDataError, UsageError
+from common.plan import read_plan
+from common.settings import AgentSettings
 
 if TYPE_CHECKING:
     from site_client.agent_app.config import Config
@@ -24,8 +26,10 @@ _FREE = (
 )
 
 
-def configuration(file: Path | None, kind: str | None, changes: tuple[str, ...]) -> Config:
-    """What file, kind and single changes say together.
+def configuration(
+    file: Path | None, plan_file: Path | None, kind: str | None, changes: tuple[str, ...]
+) -> Config:
+    """Say what a file or a plan, a kind and single changes mean together.
 
     Raises:
         UsageError: they contradict each other, or a change is not understood.
@@ -33,7 +37,11 @@ def configuration(file: Path | None, kind: str | None, changes: tuple[str, ...])
     """
     from site_client.agent_app.config import parse_config, read_tables
 
+    if file is not None and plan_file is not None:
+        raise UsageError("two sources of settings", expected="--config or --plan, not both")
     tables: dict[str, Any] = {} if file is None else read_tables(file)
+    if plan_file is not None:
+        tables = _of_plan(plan_file)
     task = tables.setdefault("task", {})
     if kind is not None and isinstance(task, dict):
         if task.get("kind", kind) != kind:
@@ -41,6 +49,22 @@ def configuration(file: Path | None, kind: str | None, changes: tuple[str, ...])
         task["kind"] = kind
     _apply(tables, changes)
     return parse_config(tables)
+
+
+def _of_plan(path: Path) -> dict[str, Any]:
+    """Take a plan as configuration: the same sections, and its seed.
+
+    Raises:
+        InputDataError: no plan, or one that trains nothing.
+    """
+    plan = read_plan(path)
+    if not plan.trains:
+        raise InputDataError(
+            "the plan has no agent", field="kind", expected="training", got=plan.kind
+        )
+    whole = plan.model_dump(mode="json")
+    tables = {name: whole[name] for name in AgentSettings.model_fields if name in whole}
+    return tables | {"run": {"seed": plan.seed % 2**32}}
 
 
 def changed(config: Config, changes: tuple[str, ...]) -> Config:

@@ -52,8 +52,6 @@ def evaluate(
 
     The folder gets report.html, metrics.json, predictions/<case>.mrk.json (opens in 3D
     Slicer) and predictions/predictions.csv. They hold names and pictures of cases.
-
-    With --plan PLAN a federation's model is measured: cairn-site evaluate-plan --help.
     """  # noqa: D301 - \b is click's, and must not be an escape
     from site_client.agent.networks import keep_freed_memory
     from site_client.agent_app.evaluating import (

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from common.cli import INTERRUPTED, counted, echo_json, json_option
+from common.settings import KINDS
 from site_client.agent_app.commands.changes import configuration
 from site_client.agent_app.commands.options import ANY, FILE, FOLDER, set_option
-from site_client.agent_app.registry import KINDS
 
 if TYPE_CHECKING:
     from site_client.agent_app.training import Outcome
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--config", "config_file", type=FILE, help="Settings (TOML); see --print-config.")
+@click.option("--plan", "plan_file", type=FILE, help="Settings from a federation's plan.")
 @click.option(
     "--task",
     "kind",
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 def train(
     ctx: click.Context,
     config_file: Path | None,
+    plan_file: Path | None,
     kind: str | None,
     data: Path | None,
     output: Path | None,
@@ -66,13 +68,13 @@ def train(
     the held-out subjects. Ctrl-C or SIGTERM saves latest/ and exits 130; --resume goes on
     so that the weights become the same, bit for bit. These files hold case names.
 
-    With --plan PLAN the network of a federation's plan is trained alone, as a
-    baseline: cairn-site train-plan --help.
+    With --plan PLAN the agent of a federation's plan is trained alone, with as many
+    updates as all of its rounds have: the baseline beside the federation.
     """  # noqa: D301 - \b is click's, and must not be an escape
     from site_client.agent_app.config import render_config
 
     if print_config:
-        config = configuration(config_file, kind, changes)
+        config = configuration(config_file, plan_file, kind, changes)
         click.echo(render_config(config), nl=False)
         return
     from site_client.agent.networks import keep_freed_memory
@@ -80,8 +82,8 @@ def train(
     from site_client.agent_app.training import begin_or_resume
     from site_client.agent_app.training import train as run_training
 
-    anew = not resume or config_file is not None or kind is not None or bool(changes)
-    settings = configuration(config_file, kind, changes) if anew else None
+    anew = not resume or bool(config_file or plan_file or kind or changes)
+    settings = configuration(config_file, plan_file, kind, changes) if anew else None
     config, place, checkpoint = begin_or_resume(settings, data, output, resume=resume)
     keep_freed_memory()
     with stop_politely() as stop, Meter() as meter:

@@ -16,20 +16,18 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.cli import counted
+from common.settings import KINDS, AgentSettings, EvaluationSettings
 from site_client.agent.evaluation import Searched
 from site_client.agent.networks import QNetwork
 from site_client.agent.search import Followed, action_values, greedy_search
-from site_client.agent.settings import EvaluationSettings
 from site_client.agent.task import Situations
 from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.detection import Detections, detect, judge
 from site_client.agent.tasks.poses import native_poses
 from site_client.agent_app.cases import Cases, Progress, read_images
-from site_client.agent_app.config import Config
 from site_client.agent_app.films import Colour, draw_frames
 from site_client.agent_app.kinds.kind import Answers, Built, Extra, Player, TaskKind, raster
-from site_client.agent_app.registry import KINDS
 from site_client.agent_app.sections import DataSettings
 from site_client.agent_app.sources import Source, Wanted, box_files, names_in
 from site_client.agent_app.tables import Column, Table, TableRow
@@ -101,7 +99,11 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
         """Find images and their label images, or one table of boxes."""
         return box_files(wanted, data)
 
-    def names(self, source: Source, config: Config) -> tuple[str, ...]:
+    def labelled(self, source: Source) -> Source:
+        """Keep the images with a label image, or a line in the table."""
+        return source.with_boxes()
+
+    def names(self, source: Source, config: AgentSettings) -> tuple[str, ...]:
         """List the labels; those of label images in the order of their numbers."""
         if config.task.landmarks:
             return config.task.landmarks
@@ -115,7 +117,7 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
         self,
         source: Source,
         names: Sequence[str],
-        config: Config,
+        config: AgentSettings,
         progress: Progress,
         what: str = "reading images",
     ) -> Cases:
@@ -124,7 +126,7 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
         boxes = _boxes(source, bare.each, config) if source.boxes or source.partners else ()
         return Cases(tuple(names), bare.volumes, bare.pictures, boxes)
 
-    def build(self, cases: Cases, config: Config, *, known: bool = True) -> Built[BoxSearch]:  # noqa: ARG002
+    def build(self, cases: Cases, config: AgentSettings, *, known: bool = True) -> Built[BoxSearch]:  # noqa: ARG002
         """Build a search for the boxes of each label; without any, for stand-ins in the middle."""
         names = cases.landmarks
         each: list[BoxCase] = []
@@ -138,7 +140,9 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
                 corners = np.tile(half_of(case), (len(names), 1, 1))
                 heads = tuple(range(len(names)))
             each.append(BoxCase(case.name, raster(case), corners, heads))
-        task = BoxSearch(each, config.box.search(config.task.roi), config.pose)
+        task = BoxSearch(
+            each, config.box, config.pose, roi=config.task.roi, heads=len(cases.landmarks)
+        )
         # Held-out cases may lack the last labels; the network has a head for each all the same.
         task.heads = len(names)
         return Built.of(task, cases, names)
@@ -148,7 +152,7 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
     ) -> Answers[FoundBox]:
         """Search from all over each case; every box that is left, by case and label, best first."""
         built, task, config = player.built, player.built.task, player.config
-        settings, cases, labels = config.box.detection(), range(len(built.cases)), built.labels
+        settings, cases, labels = config.box, range(len(built.cases)), built.labels
         player.say(f"looking for boxes all over {counted(len(built.cases), 'case')}")
         detections = {
             (case, head): detect(task, player.network, case, head, settings, config.evaluation)
@@ -214,7 +218,7 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
     def film_starts(self, player: Player[BoxSearch]) -> list[Situations]:
         """Choose for each case and label the search whose end promises most."""
         task, config = player.built.task, player.config
-        settings = config.box.detection()
+        settings = config.box
         grids = (
             task.grid(case, head, settings.per_axis, settings.sizes_mm)
             for case in range(len(task))
@@ -251,7 +255,7 @@ def box_frames(task: BoxSearch, case: AnyCase, followed: Followed) -> list[Image
     return draw_frames(followed, draw, rungs, _ACTIONS[task.dim])
 
 
-def _boxes(source: Source, images: Sequence[AnyCase], config: Config) -> tuple[Boxes, ...]:
+def _boxes(source: Source, images: Sequence[AnyCase], config: AgentSettings) -> tuple[Boxes, ...]:
     """Read the true boxes of images."""
     least = config.box.least_voxels
     boxes: list[Boxes] = []

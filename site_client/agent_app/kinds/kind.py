@@ -7,6 +7,7 @@ truth's place: no error against it may be computed or shown.
 from __future__ import annotations
 
 import importlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from common.errors import InputDataError
+from common.settings import KINDS, AgentSettings
 from site_client.agent.evaluation import EvaluationReport, Searched, mean_parameters
 from site_client.agent.networks import QNetwork
 from site_client.agent.search import Followed, search_in_groups
@@ -24,7 +27,6 @@ from site_client.agent.task import Situations, Task
 from site_client.agent.tasks.landmark3d import raster_of
 from site_client.agent_app.cases import Cases, Progress, read_images, without_truth
 from site_client.agent_app.config import Config
-from site_client.agent_app.registry import KINDS
 from site_client.agent_app.sections import DataSettings
 from site_client.agent_app.sources import Source, Wanted, training_sources
 from site_client.agent_app.tables import (
@@ -42,6 +44,8 @@ from site_client.imaging.pyramids import Raster
 # Draws poses and starts: equal for every evaluation, so that checkpoints compare.
 EVALUATION_SEED: Final = 1
 PREDICTIONS_FILE: Final = "predictions.json"
+
+LOG = logging.getLogger("cairn.agent")
 
 T = TypeVar("T", bound=Task)
 
@@ -95,7 +99,7 @@ class Player(Generic[T]):
 
     built: Built[T]
     network: QNetwork
-    config: Config
+    config: AgentSettings
     say: Callable[[str], None] = lambda _: None
 
 
@@ -199,7 +203,7 @@ class TaskKind(ABC, Generic[T, F]):
         return training_sources(config, self.find_files)
 
     @abstractmethod
-    def names(self, source: Source, config: Config) -> tuple[str, ...]:
+    def names(self, source: Source, config: AgentSettings) -> tuple[str, ...]:
         """List what is looked for: as configured, or else everything that some case has.
 
         Raises:
@@ -210,7 +214,7 @@ class TaskKind(ABC, Generic[T, F]):
         self,
         source: Source,
         names: Sequence[str],
-        config: Config,
+        config: AgentSettings,
         progress: Progress,
         what: str = "reading images",
     ) -> Cases:
@@ -245,10 +249,51 @@ class TaskKind(ABC, Generic[T, F]):
         source = self.find_files(Wanted(tuple(images), need_truth=False), config.data)
         return without_truth(source, names, config, progress)
 
+    def labelled(self, source: Source) -> Source:
+        """Keep the cases of which something is known; here all of them."""
+        return source
+
+    def site_cases(
+        self,
+        folder: Path,
+        config: AgentSettings,
+        data: DataSettings,
+        progress: Progress,
+        *,
+        least: int = 1,
+    ) -> Cases:
+        """Read a site's folder for a federation; cases that nobody labelled are left out.
+
+        Args:
+            folder: of the images.
+            config: says what is looked for, and the spacing.
+            data: how what is known of the images is read.
+            progress: see `cases`.
+            least: cases that must be left.
+
+        Raises:
+            InputDataError: something cannot be used, by case and name, or too little is left.
+        """
+        wanted = Wanted((folder,), data.landmarks, data.moving, need_truth=False)
+        whole = self.find_files(wanted, data)
+        source = self.labelled(whole)
+        without = len(whole.files) - len(source.files)
+        if len(source.files) < max(1, least):
+            raise InputDataError(
+                f"too few images with {self.known}",
+                field=str(folder),
+                expected=f"at least {max(1, least)}",
+                got=f"{len(source.files)}, and {without} without",
+                advice="cairn-site check --data lists them",
+            )
+        if without:
+            LOG.warning("%d images without %s left out", without, self.known)
+        return self.cases(source, self.names(source, config), config, progress)
+
     # --- task ----------------------------------------------------------------------------
 
     @abstractmethod
-    def build(self, cases: Cases, config: Config, *, known: bool = True) -> Built[T]:
+    def build(self, cases: Cases, config: AgentSettings, *, known: bool = True) -> Built[T]:
         """Build the task over some cases.
 
         Args:
@@ -332,7 +377,7 @@ class TaskKind(ABC, Generic[T, F]):
         _ = measured
         return []
 
-    def facts(self, config: Config) -> list[tuple[str, str]]:
+    def facts(self, config: AgentSettings) -> list[tuple[str, str]]:
         """Say what else was set, for the end of the page."""
         _ = config
         return []
@@ -403,7 +448,7 @@ class TaskKind(ABC, Generic[T, F]):
         """Draw a search, step by step."""
 
 
-def kind_of(config: Config) -> TaskKind[Any, Any]:
+def kind_of(config: AgentSettings) -> TaskKind[Any, Any]:
     """Look up what a configuration's kind of task is; the only dispatch there is."""
     room = importlib.import_module(KINDS[config.task.kind].room)
     kind: TaskKind[Any, Any] = room.KIND

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import InputDataError
+from common.settings import KINDS, AgentSettings, team_labels
 from site_client.agent.evaluation import Searched
 from site_client.agent.import_weights import RlMedicalCube
 from site_client.agent.search import Followed, consensus
@@ -28,8 +29,7 @@ from site_client.agent.tasks.multi_agent import MultiAgent
 from site_client.agent.tasks.points import PointSearch
 from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent.tasks.views import Views
-from site_client.agent_app.cases import Cases
-from site_client.agent_app.config import Config
+from site_client.agent_app.cases import Cases, Progress
 from site_client.agent_app.films import Colour, draw_frames
 from site_client.agent_app.kinds.kind import Answers, Built, Measured, Player, TaskKind
 from site_client.agent_app.kinds.landmark_errors import (
@@ -44,6 +44,7 @@ from site_client.agent_app.sources import Source, Wanted, landmark_files, landma
 from site_client.agent_app.tables import Section, Table, written
 from site_client.imaging.answers import write_table
 from site_client.imaging.cases import middle_of
+from site_client.imaging.dataset import load_cases
 from site_client.imaging.datasets2d import PictureCase
 from site_client.imaging.drawing import Overlay, draw_case
 from site_client.imaging.landmarks import write_landmarks
@@ -104,12 +105,35 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         """Find images and their landmarks."""
         return landmark_files(wanted, data)
 
-    def names(self, source: Source, config: Config) -> tuple[str, ...]:
+    def names(self, source: Source, config: AgentSettings) -> tuple[str, ...]:
         """List the landmarks."""
         of_case = partial(landmarks_in, source=source)
         return config.task.landmarks or names_in(source, of_case, self.known)
 
-    def build(self, cases: Cases, config: Config, *, known: bool = True) -> Built[Any]:  # noqa: ARG002
+    def labelled(self, source: Source) -> Source:
+        """Keep the cases that have landmarks."""
+        return source.with_landmarks()
+
+    def site_cases(
+        self,
+        folder: Path,
+        config: AgentSettings,
+        data: DataSettings,
+        progress: Progress,
+        *,
+        least: int = 1,
+    ) -> Cases:
+        """Read a site's folder; of volumes with files of their own all faults are told at once."""
+        if KINDS[config.task.kind].dim != 3 or data != DataSettings():
+            return super().site_cases(folder, config, data, progress, least=least)
+
+        def show(done: int, total: int) -> None:
+            progress("reading images", done, total)
+
+        volumes = load_cases(folder, config.task, show, least=least)
+        return Cases(config.task.landmarks, volumes=tuple(volumes))
+
+    def build(self, cases: Cases, config: AgentSettings, *, known: bool = True) -> Built[Any]:  # noqa: ARG002
         """Build a search for landmarks; stand-ins are landmarks like others."""
         settings, pose = config.task, config.pose
         heads = np.arange(len(cases.landmarks))[:, None]
@@ -144,7 +168,7 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
                 advice="landmark-3d-cube searches alone",
             )
         teams = heads.T if together == 1 else np.repeat(heads, together, axis=1)
-        labels = _labels(cases.landmarks, teams)
+        labels = team_labels(cases.landmarks, together)
         return Built(MultiAgent(cube, teams.tolist()), cases, labels, teams)
 
     def prior(self, built: Built[Any]) -> NDArray[np.float64]:
@@ -197,7 +221,7 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
             ("over 10 mm", f"{mean.far:.1%}", f"of {mean.searches:,} searches"),
         ]
 
-    def facts(self, config: Config) -> list[tuple[str, str]]:
+    def facts(self, config: AgentSettings) -> list[tuple[str, str]]:
         """Say how large the steps are."""
         steps = ", ".join(f"{step:g}" for step in config.ladder.steps_mm)
         return [("steps", f"{steps} mm, coarse to fine")]
@@ -377,15 +401,6 @@ def _partner(built: Built[Any], case: int, landmark: int) -> int:
     other = int(search.exchange.partner[landmark])
     marked = np.isfinite(built.cases.each[case].landmarks_mm[other]).all()
     return other if marked else landmark
-
-
-def _labels(names: tuple[str, ...], teams: NDArray[np.int64]) -> tuple[str, ...]:
-    """Name every agent of every team; with numbers where several look for the same."""
-    labels: list[str] = []
-    for team in teams:
-        alone = len(set(team.tolist())) == len(team)
-        labels += [names[k] if alone else f"{names[k]} #{a + 1}" for a, k in enumerate(team)]
-    return tuple(labels)
 
 
 def _landmarks_of(built: Built[Any], head: int) -> str:

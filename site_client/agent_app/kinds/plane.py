@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import InputDataError
+from common.settings import AgentSettings
 from site_client.agent.evaluation import Searched
 from site_client.agent.search import Followed
 from site_client.agent.task import Situations
 from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, fit_plane
 from site_client.agent_app.cases import Cases
-from site_client.agent_app.config import Config
 from site_client.agent_app.films import Colour, draw_frames
 from site_client.agent_app.kinds.kind import Answers, Built, Player, TaskKind
 from site_client.agent_app.sections import DataSettings
@@ -78,7 +78,11 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
         """Find images and their landmarks."""
         return landmark_files(wanted, data)
 
-    def names(self, source: Source, config: Config) -> tuple[str, ...]:  # noqa: ARG002
+    def labelled(self, source: Source) -> Source:
+        """Keep the cases that have landmarks."""
+        return source.with_landmarks()
+
+    def names(self, source: Source, config: AgentSettings) -> tuple[str, ...]:  # noqa: ARG002
         """List the landmarks that lie in the plane."""
         if not config.task.plane_landmarks:
             raise InputDataError(
@@ -88,9 +92,11 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
             )
         return config.task.plane_landmarks
 
-    def build(self, cases: Cases, config: Config, *, known: bool = True) -> Built[PlaneSearch]:
+    def build(
+        self, cases: Cases, config: AgentSettings, *, known: bool = True
+    ) -> Built[PlaneSearch]:
         """Build a search for the plane of each case's landmarks."""
-        settings = config.plane.search(config.task.roi)
+        settings = config.plane
         each: list[PlaneCase] = []
         for case in cases.volumes:
             if known:
@@ -99,7 +105,9 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
                 plane = np.stack([case.volume.centre_mm, np.array(settings.normal)])
                 marks = np.full((1, 3), np.nan)
             each.append(PlaneCase(case.name, case.volume, plane[None], marks[None]))
-        return Built.of(PlaneSearch(each, settings, config.pose), cases, ("plane",))
+        return Built.of(
+            PlaneSearch(each, settings, config.pose, roi=config.task.roi), cases, ("plane",)
+        )
 
     def find(
         self, player: Player[PlaneSearch], searched: Searched | None = None

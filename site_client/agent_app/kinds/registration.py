@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import UsageError
+from common.settings import AgentSettings
 from site_client.agent.evaluation import Searched
 from site_client.agent.search import Followed
 from site_client.agent.task import Situations
@@ -124,7 +125,7 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
         """Find fixed and moving images."""
         return image_pairs(wanted, data)
 
-    def names(self, source: Source, config: Config) -> tuple[str, ...]:  # noqa: ARG002
+    def names(self, source: Source, config: AgentSettings) -> tuple[str, ...]:  # noqa: ARG002
         """List nothing: a motion needs no name."""
         return ()
 
@@ -132,7 +133,7 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
         self,
         source: Source,
         names: Sequence[str],
-        config: Config,
+        config: AgentSettings,
         progress: Progress,
         what: str = "reading images",
     ) -> Cases:
@@ -168,7 +169,9 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
             raise UsageError(refusal, expected="FIXED MOVING", got=f"{count} images")
         return replace(each[0], moving=each[1].each)
 
-    def build(self, cases: Cases, config: Config, *, known: bool = True) -> Built[Registration]:
+    def build(
+        self, cases: Cases, config: AgentSettings, *, known: bool = True
+    ) -> Built[Registration]:
         """Build a registration of each case with its moving image, or with itself.
 
         Where nothing is known, a search begins where ``registration.start`` says.
@@ -186,7 +189,7 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
                 moving = Raster(pixels, fixed.spacing_mm, fixed.direction)
                 offset = np.zeros(len(fixed.spacing_mm))
             each.append(PairCase(case.name, fixed, moving, offset, _points_of(case)))
-        task = Registration(each, config.registration.search(config.task.roi), config.pose)
+        task = Registration(each, config.registration, config.pose, roi=config.task.roi)
         return Built.of(task, cases, ("motion",))
 
     def prior(self, built: Built[Registration]) -> NDArray[np.float64]:
@@ -322,7 +325,7 @@ def _motion_of(
     return Motion(turn, translation if shift_mm is None else translation + shift_mm, centre)
 
 
-def _start_of(fixed: AnyCase, moving: AnyCase, config: Config) -> NDArray[np.float64]:
+def _start_of(fixed: AnyCase, moving: AnyCase, config: AgentSettings) -> NDArray[np.float64]:
     """Say where the middle of the moving image is taken to be, in the fixed one's coordinates."""
     return middle_of(fixed if config.registration.start == "middle" else moving)
 

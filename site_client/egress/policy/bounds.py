@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from common.errors import RefusedError
 from common.plan import FederationPlan, Kind
 from common.schedule import Phase
+from common.settings import KINDS
 from common.wire.pixel_rules import most_bytes
 from common.wire.rules import ANSWERS
 from site_client.egress.policy.sections import Policy
@@ -96,35 +97,64 @@ def _task(policy: Policy, plan: FederationPlan) -> Judged:
     return Judged(plan.task.kind in tasks, " or ".join(tasks) or "nothing", plan.task.kind)
 
 
+def _among_names(policy: Policy, planned: tuple[str, ...]) -> Judged:
+    allowed = policy.plans.landmarks
+    strangers = [] if allowed == "any" else [name for name in planned if name not in allowed]
+    expected = f"among the {len(allowed)} of plans.landmarks"
+    return Judged(not strangers, expected, f"{len(strangers)} others")
+
+
 def _landmarks(policy: Policy, plan: FederationPlan) -> Judged:
-    allowed, planned = policy.plans.landmarks, plan.task.landmarks
-    if allowed != "any" and (strangers := [name for name in planned if name not in allowed]):
-        expected = f"among the {len(allowed)} of plans.landmarks"
-        return Judged(holds=False, expected=expected, got=f"{len(strangers)} others")
+    named = _among_names(policy, plan.task.landmarks)
+    if not named.holds or KINDS[plan.task.kind].named != "landmarks":
+        return named
     return _within("task.landmarks", "landmarks", count=True).judge(policy, plan)
+
+
+def _plane_landmarks(policy: Policy, plan: FederationPlan) -> Judged:
+    return _among_names(policy, plan.task.plane_landmarks)
+
+
+def _updates(policy: Policy, plan: FederationPlan) -> Judged:
+    """Return the updates of a round; the plan counts those of all."""
+    least, most = policy.bounds.updates
+    shares = {plan.updates_in(round_) for round_ in (1, plan.rounds.training)}
+    beyond = next((share for share in shares if not least <= share <= most), None)
+    return Judged(beyond is None, f"{least} to {most} in every round", _say(beyond))
 
 
 BOUNDED: Final[Mapping[str, Rule]] = {
     "kind": Rule("plans.kinds", _ALL, _kind),
     "task.kind": Rule("plans.tasks", _HAS_A_MODEL, _task),
     "task.landmarks": Rule("plans.landmarks, bounds.landmarks", _HAS_A_MODEL, _landmarks),
-    "task.working_spacing_mm": _within("task.working_spacing_mm", "spacing_mm"),
-    "model.roi": _within("model.roi", "roi", _HAS_A_MODEL),
-    "model.width": _within("model.width", "width", _HAS_A_MODEL),
-    "agent.scales": _within("agent.scales", "scales"),
-    "agent.steps_mm": _within("agent.steps_mm", "steps_mm"),
-    "agent.searches": _within("agent.searches", "searches"),
-    "agent.episode_steps": _within("agent.episode_steps", "episode_steps"),
-    "agent.updates": _within("agent.updates", "updates"),
-    "agent.batch": _within("agent.batch", "batch"),
-    "agent.learning_rate": _within("agent.learning_rate", "learning_rate"),
-    "agent.warmup": _within("agent.warmup", "warmup"),
-    "agent.replay_capacity": _within("agent.replay_capacity", "replay_capacity"),
-    "agent.rare_first": _within("agent.rare_first", "rare_first"),
-    "agent.gradient_clip": _within("agent.gradient_clip", "gradient_clip"),
-    "agent.scale_fraction": _within("agent.scale_fraction", "scale_fraction"),
-    "agent.shift_mm": _within("agent.shift_mm", "shift_mm"),
-    "agent.evaluation_starts": _within("agent.evaluation_starts", "evaluation_starts"),
+    "task.plane_landmarks": Rule("plans.landmarks", _HAS_A_MODEL, _plane_landmarks),
+    "task.spacing_mm": _within("task.spacing_mm", "spacing_mm"),
+    "task.roi": _within("task.roi", "roi", _HAS_A_MODEL),
+    "network.width": _within("network.width", "width", _HAS_A_MODEL),
+    "network.hidden": _within("network.hidden", "hidden", _HAS_A_MODEL),
+    "ladder.scales": _within("ladder.scales", "scales"),
+    "ladder.steps_mm": _within("ladder.steps_mm", "steps_mm"),
+    "plane.offsets_mm": _within("plane.offsets_mm", "steps_mm"),
+    "plane.angles_deg": _within("plane.angles_deg", "angles_deg"),
+    "plane.reach_mm": _within("plane.reach_mm", "reach_mm"),
+    "registration.translations_mm": _within("registration.translations_mm", "steps_mm"),
+    "registration.rotations_deg": _within("registration.rotations_deg", "angles_deg"),
+    "registration.reach_mm": _within("registration.reach_mm", "reach_mm"),
+    "learner.searches": _within("learner.searches", "searches"),
+    "learner.episode_steps": _within("learner.episode_steps", "episode_steps"),
+    "learner.updates": Rule("bounds.updates", _TRAINS, _updates),
+    "learner.batch": _within("learner.batch", "batch"),
+    "learner.learning_rate": _within("learner.learning_rate", "learning_rate"),
+    "learner.warmup": _within("learner.warmup", "warmup"),
+    "learner.replay_capacity": _within("learner.replay_capacity", "replay_capacity"),
+    "learner.rare_first": _within("learner.rare_first", "rare_first"),
+    "learner.priority_alpha": _within("learner.priority_alpha", "priority_alpha"),
+    "learner.gradient_clip": _within("learner.gradient_clip", "gradient_clip"),
+    "pose.scale_fraction": _within("pose.scale_fraction", "scale_fraction"),
+    "pose.shift_mm": _within("pose.shift_mm", "shift_mm"),
+    "evaluation.starts": _within("evaluation.starts", "evaluation_starts"),
+    "evaluation.poses": _within("evaluation.poses", "evaluation_poses"),
+    "evaluation.most_steps": _within("evaluation.most_steps", "evaluation_steps"),
     "experience.rows": _within("experience.rows", "experience_rows", _HAS_A_MODEL),
     "experience.columns": _within("experience.columns", "experience_columns", _HAS_A_MODEL),
     "experience.position_bins": _within("experience.position_bins", "position_bins"),
@@ -151,9 +181,9 @@ BOUNDED: Final[Mapping[str, Rule]] = {
 
 def _enough_searches(policy: Policy, plan: FederationPlan) -> Judged:
     """Of N transitions by S searches at least max(S, N / steps) come from different draws."""
-    agent, least = plan.agent, policy.bounds.episodes
-    transitions = min(agent.warmup, agent.replay_capacity)
-    searches = max(agent.searches, transitions // agent.episode_steps)
+    learner, least = plan.learner, policy.bounds.episodes
+    transitions = min(learner.warmup, learner.replay_capacity)
+    searches = max(learner.searches, transitions // learner.episode_steps)
     return Judged(
         searches >= least,
         f"short enough that at least {least} searches stand behind the first gradient",
@@ -163,16 +193,14 @@ def _enough_searches(policy: Policy, plan: FederationPlan) -> Judged:
 
 def _view(policy: Policy, plan: FederationPlan) -> Judged:
     least, most = policy.bounds.view_mm
-    side = plan.model.roi * plan.task.working_spacing_mm
-    views = [scale * side for scale in plan.agent.scales]
-    beyond = next((view for view in views if not least <= view <= most), None)
+    beyond = next((view for view in plan.space.views_mm if not least <= view <= most), None)
     expected = f"such that a cut is {least:g} to {most:g} mm wide"
     return Judged(beyond is None, expected, f"{beyond or 0:g} mm")
 
 
 TOGETHER: Final[tuple[tuple[str, Rule], ...]] = (
-    ("agent.episode_steps", Rule("bounds.episodes", _TRAINS, _enough_searches)),
-    ("agent.scales", Rule("bounds.view_mm", _TRAINS, _view)),
+    ("learner.episode_steps", Rule("bounds.episodes", _TRAINS, _enough_searches)),
+    ("task.roi", Rule("bounds.view_mm", _TRAINS, _view)),
 )
 """Rules about several fields; named after the one to change first."""
 
@@ -185,18 +213,63 @@ HARMLESS: Final[Mapping[str, str]] = {
     "version": "one value only",
     "name": "a name, shown to the person who approves",
     "seed": "draws first weights and poses; what a lucky seed could gather, bounds.episodes bounds",
-    "model.architecture": "one value only",
-    "model.start": "must be a model that this site computed, or one of plans.start_models: the "
-    "worker looks there before it opens an image",
-    "agent.gamma": "weighs later rewards; rewards are distances, and lie within -1 to 1",
-    "agent.target_decay": "how fast the target network follows the other",
-    "agent.double": "which network chooses the action that is valued",
-    "agent.warm_start": "whether rewards or returns are regressed; both are of distances",
-    "agent.importance": "lessens the weight of what rare_first draws often, and adds to none",
-    "agent.epsilon_end": "a search that explores nothing stays a search; bounds.episodes says of "
+    "start": "must be a model that this site computed, or one of plans.start_models: the worker "
+    "looks there before it opens an image",
+    "task.channels": "must be what the images have",
+    "task.zooms": "bounds.view_mm holds for the narrowest",
+    "task.frames": "earlier places of the same search; at most 8",
+    "task.agents_per_landmark": "at most 16; they share the image, and [bytes] bounds the network",
+    "task.interchangeable": "couples of the landmarks, which plans.landmarks names",
+    "task.recontrast": "shows the moving image through one fixed curve",
+    "task.world": "how cubes are laid out; the same voxels",
+    "network.architecture": "a closed list, whose size [bytes] bounds",
+    "network.dueling": "one value more per branch",
+    "network.attention": "a few weights among the agents",
+    "box.steps": "shares of the box's size, at most a logarithm of 1 each",
+    "box.contexts": "bounds.view_mm holds for the widest around the smallest box",
+    "box.overlap": "what reward stopping earns",
+    "box.smallest_mm": "bounds.view_mm holds for the views around it",
+    "box.least_voxels": "which components of a label image count as boxes",
+    "box.per_axis": "of searches of whole images, which no round does",
+    "box.sizes_mm": "of searches of whole images, which no round does",
+    "box.suppress_above": "of searches of whole images, which no round does",
+    "box.least_score": "of searches of whole images, which no round does",
+    "plane.normal": "where the search begins",
+    "plane.strides_mm": "bounds.view_mm holds for the cuts",
+    "plane.slab": "distance of three parallel cuts, each of which shows the image",
+    "plane.reach_deg": "at most 80 degrees",
+    "plane.lever_mm": "weighs angles against distances in rewards, which lie within -1 to 1",
+    "registration.strides_mm": "bounds.view_mm holds for the views",
+    "registration.motion_mm": "within registration.reach_mm",
+    "registration.motion_deg": "within registration.reach_deg",
+    "registration.reach_deg": "at most 80 degrees",
+    "registration.lever_mm": "weighs angles against distances, in rewards within -1 to 1",
+    "registration.contrasts": "at most 255 random curves, each of the whole range of greys",
+    "registration.start": "of searches whose truth nobody knows, which no round does",
+    "learner.gamma": "weighs later rewards; rewards are distances, and lie within -1 to 1",
+    "learner.double": "which network chooses the action that is valued",
+    "learner.loss": "squared or Huber; gradients are clipped to bounds.gradient_clip",
+    "learner.warm_start": "whether rewards or returns are regressed; both are of distances",
+    "learner.path_supervision_only": "as learner.warm_start, for all updates",
+    "learner.target": "which way the target network follows the other",
+    "learner.target_decay": "how fast the target network follows the other",
+    "learner.target_period": "how often the target network copies the other",
+    "learner.replay": "a closed list; bounds.rare_first and bounds.priority_alpha hold for those "
+    "that draw unevenly",
+    "learner.importance": "lessens the weight of what rare_first draws often, and adds to none",
+    "learner.priority_beta": "lessens the weight of what priority draws often, and adds to none",
+    "learner.learning_rate_end": "falls from what bounds.learning_rate holds",
+    "learner.learning_rate_schedule": "falls from what bounds.learning_rate holds",
+    "learner.learning_rate_steps": "falls from what bounds.learning_rate holds",
+    "learner.epsilon_start": "random actions are searches like others",
+    "learner.epsilon_end": "a search that explores nothing stays a search; bounds.episodes says of "
     "how many a batch is",
-    "agent.rotation_deg": "turns the image; turned back, it is the same",
-    "agent.gamma_contrast": "an exponent between 1/2 and 2",
+    "learner.epsilon_over": "when exploration ends",
+    "pose.rotation_deg": "turns the image; turned back, it is the same",
+    "pose.gamma_contrast": "an exponent between 1/2 and 2",
+    "evaluation.native": "counts for evaluations on their own, not for a round's",
+    "evaluation.visits": "when a search ends",
+    "evaluation.outlier_mads": "which starts count for their consensus",
     "experience.reward_bins": "at most 16; a reward is no grey value",
     "pixels.bands": "at most 256 names, which the slides must have",
     "pixels.codec": _SHAPES_KEYS,

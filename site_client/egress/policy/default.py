@@ -86,7 +86,11 @@ group_pixels = 100
 #             they describe the tissue in your slides, and every other site that has
 #             the federation key can query the sum of the sketches.
 kinds = ["training", "no-op"]
-tasks = ["landmark-3d"]
+# Which kinds of task an agent may be trained for.
+tasks = [
+  "landmark-3d", "landmark-3d-cube", "landmark-2d", "multi-agent-3d", "box-2d", "box-3d",
+  "view-plane", "registration-2d", "registration-3d",
+]
 # "any", or a list of names: landmarks = ["AC", "PC"]
 landmarks = "any"
 # "any", or the fingerprints of the only plans that are served at all.
@@ -114,6 +118,7 @@ episode_steps = [5, 200]
 episodes = 16
 # How far one transition, one gradient and one update may go.
 rare_first = [0.0, 0.5]
+priority_alpha = [0.0, 0.7]
 learning_rate = [1e-6, 1e-2]
 gradient_clip = [1e-3, 100.0]
 update_l2 = [0.0, 100.0]
@@ -123,11 +128,14 @@ scales = [0.5, 8.0]
 spacing_mm = [0.5, 4.0]
 view_mm = [8.0, 400.0]
 steps_mm = [0.5, 30.0]
+angles_deg = [0.5, 30.0]
+reach_mm = [1.0, 150.0]
 scale_fraction = [0.0, 0.5]
 shift_mm = [0.0, 100.0]
 # Sizes: of the network, the experience table, the sketches of pixels.
 roi = [9, 65]
 width = [4, 32]
+hidden = [8, 512]
 landmarks = [1, 32]
 experience_rows = [1, 32]
 experience_columns = [16, 200_000]
@@ -143,6 +151,8 @@ quorum = [2, 1000]
 deadline_s = [1.0, 86_400.0]
 server_momentum = [0.0, 0.9]
 evaluation_starts = [1, 20]
+evaluation_poses = [1, 10]
+evaluation_steps = [5, 400]
 
 [budget]
 # What may leave within so many days, over all runs together: a plan that asks a little

@@ -13,7 +13,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from common.plan import Frozen
+from common.settings import Frozen
 
 Whole = Annotated[int, Field(ge=0, lt=2**53)]
 Measure = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -53,7 +53,11 @@ class Bounds(Frozen):
             it is.
         scale_fraction, shift_mm: the same, by way of random poses.
         evaluation_starts: searches per image and landmark in an evaluation.
-        roi, width, landmarks: size of the network.
+        angles_deg, reach_mm: steps and reach of searches for planes and motions, likewise.
+        evaluation_poses, evaluation_steps: random poses per image, and steps of a search.
+        priority_alpha: as ``rare_first``, of replay by temporal-difference error.
+        roi, width, hidden, landmarks: size of the network; many neurons can be made to tell
+            one crop each.
         experience_rows, experience_columns, position_bins: size and fineness of the table.
         training_rounds, quorum, deadline_s, server_momentum: course of a run.
         update_l2: the largest norm of an update.
@@ -75,15 +79,21 @@ class Bounds(Frozen):
     learning_rate: MeasureRange = (1e-6, 1e-2)
     gradient_clip: MeasureRange = (1e-3, 100.0)
     rare_first: MeasureRange = (0.0, 0.5)
+    priority_alpha: MeasureRange = (0.0, 0.7)
     scales: MeasureRange = (0.5, 8.0)
     spacing_mm: MeasureRange = (0.5, 4.0)
     view_mm: MeasureRange = (8.0, 400.0)
     steps_mm: MeasureRange = (0.5, 30.0)
+    angles_deg: MeasureRange = (0.5, 30.0)
+    reach_mm: MeasureRange = (1.0, 150.0)
     scale_fraction: MeasureRange = (0.0, 0.5)
     shift_mm: MeasureRange = (0.0, 100.0)
     evaluation_starts: WholeRange = (1, 20)
+    evaluation_poses: WholeRange = (1, 10)
+    evaluation_steps: WholeRange = (5, 400)
     roi: WholeRange = (9, 65)
     width: WholeRange = (4, 32)
+    hidden: WholeRange = (8, 512)
     landmarks: WholeRange = (1, 32)
     experience_rows: WholeRange = (1, 32)
     experience_columns: WholeRange = (16, 200_000)

@@ -18,7 +18,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError
-from common.plan import Frozen, Kind, LandmarkName, describe_validation
+from common.plan import Kind
+from common.settings import Frozen, LandmarkName, TaskName, describe_validation
 from common.wire.records import Digest, SiteName
 from site_client.egress.policy.ranges import Bounds, Budget
 
@@ -146,7 +147,7 @@ class Plans(Frozen):
     """
 
     kinds: Annotated[tuple[Kind, ...], Field(strict=False)]
-    tasks: Annotated[tuple[Literal["landmark-3d"], ...], Field(strict=False)]
+    tasks: Annotated[tuple[TaskName, ...], Field(strict=False)]
     landmarks: Literal["any"] | Annotated[tuple[LandmarkName, ...], Field(strict=False)]
     fingerprints: Literal["any"] | Annotated[tuple[Digest, ...], Field(strict=False)]
     approval: Literal["each", "bounded"] = "each"

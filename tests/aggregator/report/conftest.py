@@ -19,7 +19,7 @@ from aggregator.rounds.events import (
     SiteReplied,
 )
 from common.wire.codes import ReplyCode
-from common.wire.records import LandmarkError
+from common.wire.records import TaskError
 
 START = datetime(2025, 3, 4, 9, 30, tzinfo=UTC)
 SITES = ("site-a", "site-b", "site-c")
@@ -27,14 +27,14 @@ LANDMARKS = ("AC", "PC")
 Script = Callable[..., list[Event]]
 
 
-def landmark_error(landmark: str, mm: float, searches: int = 40, prior: float = 14.0):
-    return LandmarkError(
+def task_error(landmark: str, mm: float, searches: int = 40, prior: float = 14.0):
+    return TaskError(
         landmark=landmark,
         searches=searches,
-        mean_um=round(1000 * mm),
-        median_um=round(900 * mm),
-        consensus_um=round(800 * mm),
-        prior_um=round(1000 * prior),
+        mean_milli=round(1000 * mm),
+        median_milli=round(900 * mm),
+        consensus_milli=round(800 * mm),
+        prior_milli=round(1000 * prior),
         over_10mm=0,
     )
 
@@ -44,7 +44,7 @@ def reply(ts: datetime, round_: int, at: int, phase: str) -> SiteReplied:
     train = 20 + 5 * at if phase == "train" else 0
     records = {"RoundReport": 900} | ({"ModelUpdate": 1_000_000} if phase == "train" else {})
     errors = (
-        tuple(landmark_error(name, 2 + 38 * math.exp(1 - round_) + at / 10) for name in LANDMARKS)
+        tuple(task_error(name, 2 + 38 * math.exp(1 - round_) + at / 10) for name in LANDMARKS)
         if round_
         else ()
     )

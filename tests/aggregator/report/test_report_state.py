@@ -21,7 +21,7 @@ from aggregator.rounds.events import (
     SitesAwaited,
 )
 from common.wire.codes import EXPLANATIONS, ReplyCode
-from common.wire.records import LandmarkError
+from common.wire.records import TaskError
 
 TIMES = st.integers(0, 10_000).map(
     lambda s: datetime(2025, 3, 4, tzinfo=UTC) + timedelta(seconds=s)
@@ -33,13 +33,13 @@ COUNTS = st.integers(0, 10_000)
 SITES = st.lists(NAMES, unique=True).map(tuple)
 ERRORS = st.lists(
     st.builds(
-        LandmarkError,
+        TaskError,
         landmark=st.sampled_from(["AC", "PC"]),
         searches=st.integers(0, 100),
-        mean_um=COUNTS,
-        median_um=COUNTS,
-        consensus_um=COUNTS,
-        prior_um=COUNTS,
+        mean_milli=COUNTS,
+        median_milli=COUNTS,
+        consensus_milli=COUNTS,
+        prior_milli=COUNTS,
         over_10mm=COUNTS,
     ),
     max_size=3,
@@ -129,7 +129,7 @@ def test_the_mean_error_is_weighted_by_searches_and_lies_between_the_extremes(er
         assert mean is None
         assert prior_mm(errors) is None
     else:
-        one_by_one = [e.mean_um for e in searched for _ in range(e.searches)]
+        one_by_one = [e.mean_milli for e in searched for _ in range(e.searches)]
         assert mean == pytest.approx(sum(one_by_one) / len(one_by_one) / 1000)
 
 

@@ -14,15 +14,15 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from site_client.agent.evaluation import evaluate, mean_parameters
-from site_client.agent.networks import QNetwork
-from site_client.agent.search import consensus, greedy_search
-from site_client.agent.settings import (
+from common.settings import (
     EvaluationSettings,
     LearnerSettings,
     NetworkSettings,
     PoseSettings,
 )
+from site_client.agent.evaluation import evaluate, mean_parameters
+from site_client.agent.networks import QNetwork
+from site_client.agent.search import consensus, greedy_search
 from site_client.agent.task import Situations
 from site_client.agent.tasks.box import BoxSearch, BoxSettings
 from site_client.agent.tasks.detection import DetectionSettings, detect

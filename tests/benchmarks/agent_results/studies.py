@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from site_client.agent.settings import (
+from common.settings import (
     EvaluationSettings,
     LadderSettings,
     LearnerSettings,

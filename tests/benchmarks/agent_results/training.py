@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from common.model import Weights
+from common.settings import EvaluationSettings, LearnerSettings, NetworkSettings
 from common.sums.averaging import moved, with_momentum
 from site_client.agent.evaluation import EvaluationReport, Searched, evaluate
 from site_client.agent.learner import Learner
 from site_client.agent.network import set_weights
 from site_client.agent.networks import QNetwork, build_network
-from site_client.agent.settings import EvaluationSettings, LearnerSettings, NetworkSettings
 from site_client.agent.task import Task
 
 SUCCESS_MM = (2.0, 2.5, 3.0, 4.0)

@@ -10,12 +10,12 @@ from common.wire.orders import OrderHeader, RosterEntry
 from common.wire.records import (
     GroupCounts,
     HeavyHitters,
-    LandmarkError,
     ModelUpdate,
     PixelSketches,
     PixelStatistics,
     RoundReport,
     SketchTable,
+    TaskError,
 )
 
 
@@ -32,13 +32,13 @@ def envelopes(wire_plan) -> dict[str, Envelope]:
         "run": "run-1",
         "round": 3,
     }
-    error = LandmarkError(
+    error = TaskError(
         landmark="AC",
         searches=20,
-        mean_um=2500,
-        median_um=2000,
-        consensus_um=1500,
-        prior_um=15_000,
+        mean_milli=2500,
+        median_milli=2000,
+        consensus_milli=1500,
+        prior_milli=15_000,
         over_10mm=1,
     )
     report = RoundReport(

@@ -24,7 +24,7 @@ from common.wire.bounds import (
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.expected import Expected, RecordFloors, require_table
-from common.wire.records import LandmarkError, ModelUpdate, Record, RoundReport, SketchTable
+from common.wire.records import ModelUpdate, Record, RoundReport, SketchTable, TaskError
 from common.wire.rules import check_record
 
 KEY_ID, CODEC = "0123456789abcdef", "c" * 64
@@ -178,9 +178,9 @@ def test_lies_4_and_5_whoever_claims_a_million_images_weighs_what_it_was_admitte
 def test_lie_16_invented_errors_are_of_no_more_searches_than_so_many_images_have():
     """That they are invented nobody can see; they move no weights."""
     most = 4 * PLAN.agent.evaluation_starts
-    figures = dict.fromkeys(("mean_um", "median_um", "consensus_um", "over_10mm"), 0)
+    figures = dict.fromkeys(("mean_milli", "median_milli", "consensus_milli", "over_10mm"), 0)
     for searches, holds in ((most, True), (most + 1, False)):
-        error = LandmarkError(landmark="AC", searches=searches, prior_um=10_000_000, **figures)
+        error = TaskError(landmark="AC", searches=searches, prior_milli=10_000_000, **figures)
         said = report()
         lie = Envelope(said.record.model_copy(update={"errors": (error,)}), {})
         if holds:

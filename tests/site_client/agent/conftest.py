@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from common.plan import FederationPlan, parse_plan
+from common.settings import LadderSettings, LearnerSettings, PoseSettings
 from site_client.agent.learner import Learner
-from site_client.agent.settings import LadderSettings, LearnerSettings, PoseSettings
 from site_client.agent.task import Outcome
 from site_client.agent.tasks.box import BoxSearch, BoxSettings
 from site_client.agent.tasks.boxes import BoxCase

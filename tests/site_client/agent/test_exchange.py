@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import InputDataError
+from common.settings import EvaluationSettings, PoseSettings
 from site_client.agent.evaluation import evaluate
-from site_client.agent.settings import EvaluationSettings, PoseSettings
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.views import Views

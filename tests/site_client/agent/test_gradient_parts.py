@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from common.settings import LearnerSettings, NetworkSettings
 from site_client.agent.learner import Learner
 from site_client.agent.networks import build_network
-from site_client.agent.settings import LearnerSettings, NetworkSettings
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d

@@ -7,9 +7,9 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
 
 from common.errors import InputDataError
+from common.settings import EvaluationSettings
 from site_client.agent.evaluation import evaluate, mean_parameters
 from site_client.agent.gym import SearchEnv, SearchVectorEnv
-from site_client.agent.settings import EvaluationSettings
 
 TASKS = [
     "landmark2d",

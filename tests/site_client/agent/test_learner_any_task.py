@@ -10,12 +10,12 @@ from torch import nn
 
 from common.errors import InternalError
 from common.model import weights_digest
+from common.settings import EvaluationSettings
 from site_client.agent.evaluation import evaluate
 from site_client.agent.keys import ExperienceKeys, codec_of
 from site_client.agent.learner import Learner
 from site_client.agent.network import network_values
 from site_client.agent.objective import Objective
-from site_client.agent.settings import EvaluationSettings
 
 REPLAYS = ["uniform", "prioritised", "rare-first"]
 

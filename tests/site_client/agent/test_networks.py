@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from common.errors import InputDataError
 from common.model import weight_shapes
+from common.settings import NetworkSettings, network_settings
 from site_client.agent.networks import PLAIN, Execution, QNetwork, build_network, fastest
-from site_client.agent.settings import NetworkSettings, network_settings
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from common.errors import InternalError
+from common.settings import LearnerSettings
 from site_client.agent.replay import BlockSums, Replay
-from site_client.agent.settings import LearnerSettings
 from site_client.agent.tasks.triplanar import SITUATION
 
 KINDS = ["uniform", "prioritised", "rare-first"]

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.settings import LearnerSettings
 from site_client.agent.schedules import epsilon, learning_rate
-from site_client.agent.settings import LearnerSettings
 
 KINDS = ["linear", "cosine", "step", "constant"]
 shares = st.floats(0, 1)

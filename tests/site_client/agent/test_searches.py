@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from common.settings import learner_settings
 from site_client.agent.federated import planned_task
 from site_client.agent.searches import Searches
-from site_client.agent.settings import learner_settings
 
 
 def begun(plan, cases, seed):

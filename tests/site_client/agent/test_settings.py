@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from common.errors import InputDataError
 from common.plan import Agent
-from site_client.agent.settings import (
+from common.settings import (
     EvaluationSettings,
     LadderSettings,
     LearnerSettings,

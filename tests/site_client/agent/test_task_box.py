@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputDataError
+from common.settings import EvaluationSettings, PoseSettings
 from site_client.agent.search import greedy_search
-from site_client.agent.settings import EvaluationSettings, PoseSettings
 from site_client.agent.tasks.box import BoxSearch, BoxSettings
 from site_client.agent.tasks.boxes import BoxCase, overlaps_of_corners
 from site_client.agent.tasks.detection import (

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from common.errors import InputDataError
-from site_client.agent.settings import PoseSettings
+from common.settings import PoseSettings
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
 from site_client.agent.tasks.multi_agent import MultiAgent

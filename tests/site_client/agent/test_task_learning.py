@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from site_client.agent.evaluation import evaluate
-from site_client.agent.learner import Learner
-from site_client.agent.networks import build_network
-from site_client.agent.search import greedy_search
-from site_client.agent.settings import (
+from common.settings import (
     EvaluationSettings,
     LearnerSettings,
     NetworkSettings,
     PoseSettings,
 )
+from site_client.agent.evaluation import evaluate
+from site_client.agent.learner import Learner
+from site_client.agent.networks import build_network
+from site_client.agent.search import greedy_search
 from site_client.agent.tasks.box import BoxSearch, BoxSettings
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.contrasts import recontrasted

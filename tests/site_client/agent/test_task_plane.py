@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from common.errors import InputDataError
+from common.settings import EvaluationSettings, PoseSettings
 from site_client.agent.search import greedy_search
-from site_client.agent.settings import EvaluationSettings, PoseSettings
 from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, PlaneSettings, fit_plane
 from site_client.imaging.volumes import Volume
 

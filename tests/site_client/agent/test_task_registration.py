@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from common.errors import InputDataError
+from common.settings import EvaluationSettings, PoseSettings
 from site_client.agent.search import greedy_search
-from site_client.agent.settings import EvaluationSettings, PoseSettings
 from site_client.agent.tasks.contrasts import contrast_curves, recontrasted
 from site_client.agent.tasks.registration import PairCase, Registration, RegistrationSettings
 from site_client.imaging.pyramids import Raster

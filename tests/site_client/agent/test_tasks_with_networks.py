@@ -8,9 +8,9 @@ import safetensors.numpy
 import torch
 
 from common.errors import InputDataError
+from common.settings import LearnerSettings, NetworkSettings
 from site_client.agent.learner import Learner
 from site_client.agent.networks import build_network
-from site_client.agent.settings import LearnerSettings, NetworkSettings
 
 LEARNING = LearnerSettings(
     updates=2, batch=1, searches=2, episode_steps=4, warmup=2, replay_capacity=100

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from common.errors import InputDataError
+from common.settings import PoseSettings, pose_settings
 from site_client.agent.federated import planned_task
-from site_client.agent.settings import PoseSettings, pose_settings
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses
 from site_client.agent.tasks.triplanar import ACTIONS, SITUATION, mean_positions
 

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from common.errors import InputDataError
+from common.settings import KINDS, KindEntry
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.views import Views
 from site_client.agent_app.checkpoint import find_checkpoint, read_checkpoint
 from site_client.agent_app.films import draw_frames
 from site_client.agent_app.kinds.kind import Answers, Built, TaskKind
-from site_client.agent_app.registry import KINDS, KindEntry
 from site_client.agent_app.sources import landmark_files
 from site_client.imaging.cases import middle_of
 

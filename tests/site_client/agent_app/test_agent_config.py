@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputDataError
+from common.settings import KINDS, sections_of
 from site_client.agent_app.config import (
     Config,
     default_config,
@@ -16,7 +17,6 @@ from site_client.agent_app.config import (
     read_config,
     render_config,
 )
-from site_client.agent_app.registry import KINDS, sections_of
 
 NAMES = st.lists(
     st.from_regex(r"[A-Za-z0-9][A-Za-z0-9 _.+-]{0,12}", fullmatch=True), max_size=4, unique=True

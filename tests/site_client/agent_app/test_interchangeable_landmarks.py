@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from common.errors import InputDataError
+from common.settings import EvaluationSettings
 from site_client.agent.evaluation import evaluate
-from site_client.agent.settings import EvaluationSettings
 from site_client.agent_app.cases import Cases
 from site_client.agent_app.config import default_config, parse_config, render_config
 from site_client.agent_app.kinds.kind import kind_of

@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
+from common.settings import EvaluationSettings, PoseSettings
 from site_client.agent import search
-from site_client.agent.settings import EvaluationSettings, PoseSettings
 from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.landmark3d import raster_of

@@ -8,7 +8,7 @@ import pytest
 from common.plan import FederationPlan, parse_plan
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope, encode
-from common.wire.records import LandmarkError, ModelUpdate, RoundReport, SketchTable
+from common.wire.records import ModelUpdate, RoundReport, SketchTable, TaskError
 from common.wire.rules import FIXED_POINT
 from site_client.egress.gate import Context
 from site_client.egress.policy import Policy
@@ -98,13 +98,13 @@ def build():
             "round": 3,
         }
         shapes = {"fc.weight": (4, 3), "fc.bias": (4,)}
-        error = LandmarkError(
+        error = TaskError(
             landmark="AC",
             searches=20,
-            mean_um=2500,
-            median_um=2000,
-            consensus_um=1500,
-            prior_um=15_000,
+            mean_milli=2500,
+            median_milli=2000,
+            consensus_milli=1500,
+            prior_milli=15_000,
             over_10mm=1,
         )
         values = {

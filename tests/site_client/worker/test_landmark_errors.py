@@ -6,7 +6,7 @@ import pytest
 
 from common.errors import InternalError
 from site_client.agent.evaluation import ErrorSummary
-from site_client.worker.training import landmark_error
+from site_client.worker.training import task_error
 
 SUMMARY = ErrorSummary(
     unit="mm",
@@ -21,12 +21,17 @@ SUMMARY = ErrorSummary(
 
 
 def test_an_evaluation_is_reported_in_whole_micrometres_and_searches():
-    told = landmark_error("AC", SUMMARY)
+    told = task_error("AC", SUMMARY)
     assert (told.landmark, told.searches, told.over_10mm) == ("AC", 40, 4)
-    assert (told.mean_um, told.median_um, told.consensus_um, told.prior_um) == (1235, 900, 800, 0)
+    assert (told.mean_milli, told.median_milli, told.consensus_milli, told.prior_milli) == (
+        1235,
+        900,
+        800,
+        0,
+    )
 
 
 def test_errors_that_are_no_lengths_are_not_reported_as_lengths():
     overlap = dataclasses.replace(SUMMARY, unit="1 - IoU", share_above_10mm=None)
     with pytest.raises(InternalError, match="expected mm, got 1 - IoU"):
-        landmark_error("lesion", overlap)
+        task_error("lesion", overlap)

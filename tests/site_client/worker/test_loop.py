@@ -68,7 +68,7 @@ def test_a_training_order_is_answered_with_update_table_and_report(worker, site)
     assert sketch.record.total == update.record.transitions == report.record.transitions > 100
     assert update.record.updates == 10
     assert [error.landmark for error in report.record.errors] == ["A", "B"]
-    assert all(error.prior_um > 0 for error in report.record.errors)
+    assert all(error.prior_milli > 0 for error in report.record.errors)
 
 
 def test_an_evaluation_order_is_answered_with_a_report_alone(worker, site):

@@ -1,17 +1,26 @@
-"""The kinds of task there are: the one list that commands, settings and runs look into.
+"""The kinds of task there are: the one list that plans, commands, settings and runs look into.
 
-A kind is an entry here and a room in ``kinds/`` that implements it. Only names and
-defaults live here, so that a command line can list them without torch, images or a
-validator.
+A kind is an entry here and a room of the site that implements it. Only names, defaults
+and sizes live here, so that a command line can list them, and an aggregator can add up
+their models, without torch and without images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from common.settings import spaces
+from common.settings.spaces import Space
+
+if TYPE_CHECKING:
+    from common.settings.whole import AgentSettings
 
 Defaults = Mapping[str, Mapping[str, object]]
+MM: Final = "mm"
+"""The unit of kinds whose errors are millimetres."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +28,16 @@ class KindEntry:
     """One kind of task.
 
     Attributes:
-        room: the module whose ``KIND`` implements it.
+        room: the module of the site whose ``KIND`` implements it.
         dim: axes of its images, 2 or 3.
         networks: the architectures that fit it.
         section: the section of settings that only its family has.
         settings: the keys of ``[task]`` that only some kinds have, and it does.
+        space: the sizes of its search, from the settings alone.
         defaults: by section and key, where a section's own default does not suit it.
+        named: the key of ``[task]`` that a plan must fill, for no plan knows what is in
+            the sites' files; "" where nothing has a name.
+        unit: of its errors.
     """
 
     room: str
@@ -32,7 +45,10 @@ class KindEntry:
     networks: tuple[str, ...]
     section: str
     settings: frozenset[str]
+    space: Callable[[AgentSettings], Space]
     defaults: Defaults = field(default_factory=dict)
+    named: str = "landmarks"
+    unit: str = MM
 
 
 _SEARCH: Final[Defaults] = {
@@ -41,6 +57,8 @@ _SEARCH: Final[Defaults] = {
 }
 _ROOMS: Final = "site_client.agent_app.kinds."
 _SEEING: Final = frozenset({"landmarks", "zooms", "frames"})
+_FLAT: Final = frozenset({"channels"})
+_IOU: Final = "1 - IoU"
 
 # The kinds that foreign weights are for: one agent in a cube, and several.
 CUBE: Final = "landmark-3d-cube"
@@ -48,7 +66,12 @@ TEAM: Final = "multi-agent-3d"
 
 KINDS: Final[dict[str, KindEntry]] = {
     "landmark-3d": KindEntry(
-        _ROOMS + "landmarks", 3, ("triplanar",), "ladder", frozenset({"landmarks"})
+        _ROOMS + "landmarks",
+        3,
+        ("triplanar",),
+        "ladder",
+        frozenset({"landmarks"}),
+        spaces.three_cuts,
     ),
     CUBE: KindEntry(
         _ROOMS + "landmarks",
@@ -56,6 +79,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         ("volume-light", "network3d"),
         "ladder",
         _SEEING | {"interchangeable", "world"},
+        spaces.cube,
         {
             "network": {"architecture": "volume-light"},
             "learner": {"batch": 32, "searches": 16},
@@ -66,7 +90,8 @@ KINDS: Final[dict[str, KindEntry]] = {
         2,
         ("planar", "paper2d"),
         "ladder",
-        _SEEING | {"interchangeable"},
+        _SEEING | _FLAT | {"interchangeable"},
+        spaces.picture,
         {
             "task": {"spacing_mm": 0.5, "zooms": [1.0, 3.0, 9.0]},
             "ladder": {"scales": [4.0, 2.0, 1.0], "steps_mm": [8.0, 2.0, 0.5]},
@@ -79,6 +104,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         ("commnet", "collab", "volume-light", "network3d"),
         "ladder",
         _SEEING | {"agents_per_landmark", "world"},
+        spaces.team,
         {
             "task": {"frames": 4},
             "network": {"architecture": "commnet"},
@@ -90,8 +116,10 @@ KINDS: Final[dict[str, KindEntry]] = {
         2,
         ("planar",),
         "box",
-        frozenset({"landmarks"}),
+        _FLAT | {"landmarks"},
+        partial(spaces.box, dim=2),
         {"task": {"roi": 33}, "pose": {"rotation_deg": 10.0}, **_SEARCH},
+        unit=_IOU,
     ),
     "box-3d": KindEntry(
         _ROOMS + "boxes",
@@ -99,7 +127,9 @@ KINDS: Final[dict[str, KindEntry]] = {
         ("planar",),
         "box",
         frozenset({"landmarks"}),
+        partial(spaces.box, dim=3),
         {"task": {"spacing_mm": 2.0, "roi": 33}, "pose": {"rotation_deg": 10.0}, **_SEARCH},
+        unit=_IOU,
     ),
     "view-plane": KindEntry(
         _ROOMS + "plane",
@@ -107,15 +137,19 @@ KINDS: Final[dict[str, KindEntry]] = {
         ("planar",),
         "plane",
         frozenset({"plane_landmarks"}),
+        spaces.plane,
         {"task": {"spacing_mm": 2.0}, **_SEARCH},
+        named="plane_landmarks",
     ),
     "registration-2d": KindEntry(
         _ROOMS + "registration",
         2,
         ("planar",),
         "registration",
-        frozenset({"recontrast"}),
+        _FLAT | {"recontrast"},
+        partial(spaces.registration, dim=2),
         {"task": {"recontrast": True}, **_SEARCH},
+        named="",
     ),
     "registration-3d": KindEntry(
         _ROOMS + "registration",
@@ -123,7 +157,9 @@ KINDS: Final[dict[str, KindEntry]] = {
         ("planar",),
         "registration",
         frozenset({"recontrast"}),
+        partial(spaces.registration, dim=3),
         {"task": {"spacing_mm": 2.0, "recontrast": True}, **_SEARCH},
+        named="",
     ),
 }
 

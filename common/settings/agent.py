@@ -1,25 +1,17 @@
-"""Typed settings of networks, learning, poses and evaluation, each default visible.
-
-A misspelt key is an error and not a default; a value that cannot be used is
-refused before any image is opened. A federation's plan is one source of these
-settings, a researcher's TOML file another; the agent knows only what stands here.
-"""
+"""The sections of every agent: network, ladder, poses, learning, evaluation."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from common.errors import InputDataError
-from common.plan import FederationPlan, Frozen, Positive, describe_validation
+from common.settings.fields import Frozen, Positive, Rungs, Share
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Width = Annotated[int, Field(ge=1, le=8192)]
 Architecture = Literal[
     "triplanar", "planar", "volume-light", "paper2d", "network3d", "commnet", "collab"
 ]
-Kind = TypeVar("Kind", bound=Frozen)
 
 
 class NetworkSettings(Frozen):
@@ -54,16 +46,8 @@ class LadderSettings(Frozen):
         steps_mm: step length per level. One rung makes a search of a fixed scale.
     """
 
-    scales: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=6, strict=False)] = (
-        3.0,
-        2.0,
-        1.0,
-    )
-    steps_mm: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=6, strict=False)] = (
-        9.0,
-        3.0,
-        1.0,
-    )
+    scales: Rungs = (3.0, 2.0, 1.0)
+    steps_mm: Rungs = (9.0, 3.0, 1.0)
 
     @model_validator(mode="after")
     def _one_step_per_scale(self) -> Self:
@@ -182,76 +166,3 @@ class EvaluationSettings(Frozen):
     most_steps: Annotated[int, Field(ge=1, le=10_000)] = 80
     visits: Annotated[int, Field(ge=2, le=20)] = 3
     outlier_mads: Positive = 3.0
-
-
-def parse_settings(kind: type[Kind], data: object, section: str = "") -> Kind:
-    """Validate decoded settings, e.g. a table of a TOML file.
-
-    Args:
-        kind: one of the classes here, or another frozen model.
-        data: mapping of names to values.
-        section: the table's name, for the message.
-
-    Raises:
-        InputDataError: names the first field that is wrong, never its value.
-    """
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        field, expected, got = describe_validation(error)
-        raise InputDataError(
-            "the settings are not valid",
-            field=f"{section}.{field}" if section else field,
-            expected=expected,
-            got=got,
-        ) from error
-
-
-def learner_settings(plan: FederationPlan) -> LearnerSettings:
-    """Translate what a plan says of learning; its updates are those of all rounds."""
-    agent = plan.agent
-    rare = agent.rare_first > 0
-    return LearnerSettings(
-        updates=agent.updates * plan.rounds.training,
-        batch=agent.batch,
-        searches=agent.searches,
-        episode_steps=agent.episode_steps,
-        warmup=agent.warmup,
-        gamma=agent.gamma,
-        double=agent.double,
-        warm_start=agent.warm_start,
-        target_decay=agent.target_decay,
-        replay="rare-first" if rare else "uniform",
-        replay_capacity=agent.replay_capacity,
-        rare_first=agent.rare_first if rare else 0.5,
-        importance=agent.importance,
-        learning_rate=agent.learning_rate,
-        gradient_clip=agent.gradient_clip,
-        epsilon_end=agent.epsilon_end,
-    )
-
-
-def network_settings(plan: FederationPlan) -> NetworkSettings:
-    """The network that a federation's plan asks for."""
-    return NetworkSettings(architecture=plan.model.architecture, width=plan.model.width)
-
-
-def ladder_settings(plan: FederationPlan) -> LadderSettings:
-    """The ladder of a federation's plan."""
-    return LadderSettings(scales=plan.agent.scales, steps_mm=plan.agent.steps_mm)
-
-
-def pose_settings(plan: FederationPlan) -> PoseSettings:
-    """The poses that a federation's plan draws."""
-    agent = plan.agent
-    return PoseSettings(
-        rotation_deg=agent.rotation_deg,
-        scale_fraction=agent.scale_fraction,
-        shift_mm=agent.shift_mm,
-        gamma_contrast=agent.gamma_contrast,
-    )
-
-
-def evaluation_settings(plan: FederationPlan) -> EvaluationSettings:
-    """The evaluation of a federation's plan."""
-    return EvaluationSettings(starts=plan.agent.evaluation_starts)

@@ -1,0 +1,114 @@
+"""Sizes of a search, from its settings alone: what a network is shown and asked.
+
+A site knows them from its images, too; that both agree is tested, and verified before
+anything is trained.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from common.settings.whole import AgentSettings
+
+
+@dataclass(frozen=True)
+class Space:
+    """The sizes that decide a network's shape, and the names of what it answers for.
+
+    Attributes:
+        shape: (channels, *roi) of one agent's observation.
+        actions: size of the action set.
+        levels: rungs of the ladder.
+        labels: a name for every agent of every head, those of a head adjacent.
+        views_mm: side of the narrowest view, by level.
+        agents: agents that search together.
+    """
+
+    shape: tuple[int, ...]
+    actions: int
+    levels: int
+    labels: tuple[str, ...]
+    views_mm: tuple[float, ...]
+    agents: int = 1
+
+    @property
+    def heads(self) -> int:
+        """Number of different things that are looked for."""
+        return len(self.labels) // self.agents
+
+
+def three_cuts(settings: AgentSettings) -> Space:
+    """Landmarks by three orthogonal cuts."""
+    task = settings.task
+    views = _views(settings, 1.0)
+    return Space((3, task.roi, task.roi), 6, len(views), task.landmarks, views)
+
+
+def cube(settings: AgentSettings) -> Space:
+    """Landmarks by a cube, at several zooms and of several frames."""
+    task = settings.task
+    shape = (len(task.zooms) * task.frames, *(task.roi,) * 3)
+    views = _views(settings, min(task.zooms))
+    return Space(shape, 6, len(views), task.landmarks, views)
+
+
+def picture(settings: AgentSettings) -> Space:
+    """Landmarks in an image of one channel or several."""
+    task = settings.task
+    seen = max(1, task.channels) * len(task.zooms) * task.frames
+    views = _views(settings, min(task.zooms))
+    return Space((seen, task.roi, task.roi), 4, len(views), task.landmarks, views)
+
+
+def _views(settings: AgentSettings, zoom: float) -> tuple[float, ...]:
+    """Side of what a ladder's levels see, mm, at one zoom."""
+    side = settings.task.roi * settings.task.spacing_mm * zoom
+    return tuple(scale * side for scale in settings.ladder.scales)
+
+
+def team(settings: AgentSettings) -> Space:
+    """Landmarks by agents that search a volume together."""
+    alone, together = cube(settings), settings.task.agents_per_landmark
+    names = settings.task.landmarks
+    agents = max(1, len(names)) if together == 1 else together
+    labels = team_labels(names, together)
+    return Space(alone.shape, alone.actions, alone.levels, labels, alone.views_mm, agents)
+
+
+def team_labels(names: tuple[str, ...], together: int) -> tuple[str, ...]:
+    """Name every agent of every team; with numbers where several look for the same.
+
+    Args:
+        names: of the landmarks.
+        together: agents that look for each.
+    """
+    if together == 1:
+        return names
+    return tuple(f"{name} #{agent + 1}" for name in names for agent in range(together))
+
+
+def box(settings: AgentSettings, dim: int) -> Space:
+    """Boxes in images of ``dim`` axes; one action stops."""
+    task, section = settings.task, settings.box
+    views = len(section.contexts) * (max(1, task.channels) if dim == 2 else 3)
+    levels = len(section.steps)
+    # Around the smallest box; the widest of its views shows something of the image.
+    narrowest = (max(section.contexts) * section.smallest_mm,) * levels
+    return Space((views, task.roi, task.roi), 4 * dim + 1, levels, task.landmarks, narrowest)
+
+
+def plane(settings: AgentSettings) -> Space:
+    """View planes: three parallel cuts and two across."""
+    task = settings.task
+    views = tuple(stride * task.roi for stride in settings.plane.strides_mm)
+    return Space((5, task.roi, task.roi), 6, len(views), ("plane",), views)
+
+
+def registration(settings: AgentSettings, dim: int) -> Space:
+    """Rigid motions of images of ``dim`` axes: the fixed one's view and the moving one's."""
+    task = settings.task
+    views, motions = (2 * max(1, task.channels), 3) if dim == 2 else (6, 6)
+    sides = tuple(stride * task.roi for stride in settings.registration.strides_mm)
+    return Space((views, task.roi, task.roi), 2 * motions, len(sides), ("motion",), sides)

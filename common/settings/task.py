@@ -1,0 +1,89 @@
+"""The task section: what is looked for, and what the agent sees of an image."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from common.settings.fields import Frozen, LandmarkName, Names, Positive
+from common.settings.kinds import DEFAULT_KIND, KINDS, kinds_with
+
+
+def _known(kind: str) -> str:
+    """Refuse a kind that no entry of the registry has."""
+    if kind not in KINDS:
+        raise ValueError(f"one of {', '.join(KINDS)}")
+    return kind
+
+
+TaskName = Annotated[str, AfterValidator(_known)]
+Couple = Annotated[tuple[LandmarkName, LandmarkName], Field(strict=False)]
+
+
+class TaskSettings(Frozen):
+    """What is looked for, and what the agent sees of an image.
+
+    Attributes:
+        kind: ``landmark-3d`` sees three orthogonal cuts, ``landmark-3d-cube`` a cube,
+            ``landmark-2d`` an image; ``multi-agent-3d`` sends several agents into a cube.
+            ``box-2d`` and ``box-3d`` look for boxes around lesions or organs, ``view-plane``
+            for a plane in a volume, ``registration-2d`` and ``registration-3d`` for the rigid
+            motion between two images.
+        landmarks: their names, one head of the network each; none takes all that are found.
+            For boxes the labels: values of the label images, or names in the table.
+        spacing_mm: every image is resampled to this isotropic grid.
+        roi: side of what is seen, samples.
+        zooms: strides seen at once, as multiples of the level's; for cubes and landmark-2d.
+        channels: values of a pixel of an image, for kinds in 2D; 0 takes what the images have,
+            which in a plan is one.
+        frames: last positions that are seen, the present one included; for the same.
+        agents_per_landmark: for multi-agent-3d: 1 sends one agent after each landmark, all
+            together; more make a team of so many for each landmark, which then votes.
+        interchangeable: for landmark-2d and landmark-3d-cube: couples of landmarks whose names
+            are a convention of the image, such as the two ends of an axis; each is looked for on
+            its side of the turned image, so that pose.rotation_deg may be large, and errors are
+            counted in the better of their two orders.
+        plane_landmarks: for view-plane: three or more landmarks that lie in the wanted plane;
+            it is fitted to those of each case by least squares.
+        recontrast: for registration without data.moving: show the moving image with another
+            contrast, as a second modality might.
+        world: ``rl-medical`` shows cubes as that system's agents saw them, for its weights.
+    """
+
+    kind: TaskName = DEFAULT_KIND
+    landmarks: Names = ()
+    spacing_mm: Positive = 1.0
+    roi: Annotated[int, Field(ge=9, le=129)] = 45
+    zooms: Annotated[tuple[Positive, ...], Field(min_length=1, max_length=8, strict=False)] = (1.0,)
+    channels: Annotated[int, Field(ge=0, le=256)] = 0
+    frames: Annotated[int, Field(ge=1, le=8)] = 1
+    agents_per_landmark: Annotated[int, Field(ge=1, le=16)] = 1
+    interchangeable: Annotated[tuple[Couple, ...], Field(max_length=127, strict=False)] = ()
+    plane_landmarks: Names = ()
+    recontrast: bool = False
+    world: Literal["cairn", "rl-medical"] = "cairn"
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        for key, setting in type(self).model_fields.items():
+            kinds = kinds_with(setting=key)
+            # A setting that no kind names is for every kind.
+            if kinds and self.kind not in kinds and getattr(self, key) != setting.default:
+                few = f"{', '.join(kinds[:-1])} and {kinds[-1]}" if kinds[1:] else kinds[0]
+                raise ValueError(f"{key} is for {few}; leave it out")
+        if len(set(self.landmarks)) != len(self.landmarks):
+            raise ValueError("landmarks must differ from each other")
+        coupled = [name for couple in self.interchangeable for name in couple]
+        if coupled and self.world != "cairn":
+            raise ValueError(
+                "interchangeable is for landmark-3d-cube and landmark-2d in world cairn; leave []"
+            )
+        if len(set(coupled)) != len(coupled):
+            raise ValueError("interchangeable must be couples, each landmark in one at most")
+        if self.landmarks and not set(coupled) <= set(self.landmarks):
+            raise ValueError("interchangeable must be landmarks that are looked for")
+        few_marks = len(set(self.plane_landmarks))
+        if few_marks != len(self.plane_landmarks) or 0 < few_marks < 3:
+            raise ValueError("plane_landmarks must be three or more that differ from each other")
+        return self

@@ -1,0 +1,87 @@
+"""All settings of an agent together: the part that a plan and a configuration share.
+
+What a kind of task leaves out has the defaults of that kind. What it has no use for is
+refused, so that nobody believes in a setting that does nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import model_validator
+
+from common.settings.agent import (
+    EvaluationSettings,
+    LadderSettings,
+    LearnerSettings,
+    NetworkSettings,
+    PoseSettings,
+)
+from common.settings.fields import Frozen
+from common.settings.kinds import DEFAULT_KIND, KINDS, kinds_with, sections_of
+from common.settings.misfit import MisfitError
+from common.settings.searches import BoxSettings, PlaneSettings, RegistrationSettings
+from common.settings.spaces import Space
+from common.settings.task import TaskSettings
+
+
+class AgentSettings(Frozen):
+    """The agent's own settings, a section per field."""
+
+    task: TaskSettings = TaskSettings()
+    ladder: LadderSettings = LadderSettings()
+    box: BoxSettings = BoxSettings()
+    plane: PlaneSettings = PlaneSettings()
+    registration: RegistrationSettings = RegistrationSettings()
+    pose: PoseSettings = PoseSettings()
+    network: NetworkSettings = NetworkSettings()
+    learner: LearnerSettings = LearnerSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_its_kind(cls, data: object) -> object:
+        return with_defaults(data)
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        kind, entry = self.task.kind, KINDS[self.task.kind]
+        for name in AgentSettings.model_fields:
+            values = getattr(self, name)
+            if name not in sections_of(kind, {name: None}) and values != type(values)():
+                few = ", ".join(kinds_with(section=name))
+                raise MisfitError(name, f"left out for {kind}; it is for {few}")
+        if self.network.architecture not in entry.networks:
+            raise MisfitError(
+                "network.architecture",
+                f"{' or '.join(entry.networks)} for {kind}",
+                self.network.architecture,
+            )
+        if self.network.attention and self.network.architecture != "commnet":
+            raise MisfitError(
+                "network.attention",
+                "false unless the architecture is commnet",
+                f"true with {self.network.architecture}",
+            )
+        return self
+
+    @property
+    def space(self) -> Space:
+        """Sizes of the search; names are looked for only as far as they are configured."""
+        return KINDS[self.task.kind].space(self)
+
+
+def with_defaults(data: object) -> object:
+    """Fill what decoded settings leave out with the defaults of their kind of task."""
+    if not isinstance(data, dict):
+        return data
+    task = data.get("task", {})
+    kind = task.get("kind", DEFAULT_KIND) if isinstance(task, dict) else DEFAULT_KIND
+    if not isinstance(kind, str) or kind not in KINDS:
+        return data
+    filled = dict(data)
+    for name, defaults in KINDS[kind].defaults.items():
+        values = data.get(name, {})
+        if isinstance(values, dict):
+            filled[name] = {**defaults, **values}
+    return filled

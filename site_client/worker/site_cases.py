@@ -1,0 +1,117 @@
+"""A site's cases as a plan looks at them: read once, built into the search it asks for.
+
+The kind of task decides what is read and what is searched; nothing here asks which kind
+it is. A case with its name stays in the worker's memory.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import InputDataError
+from common.plan import FederationPlan
+from common.settings import check_keys, parse_settings
+from site_client.agent.task import Task
+from site_client.agent_app.cases import Cases, Progress
+from site_client.agent_app.kinds.kind import Built, kind_of
+from site_client.agent_app.networks import as_parameters
+from site_client.agent_app.sections import DataSettings
+
+_PLACES: Final = ("landmarks", "moving")
+
+
+class SiteCases:
+    """Cases, and the plan's search over them.
+
+    Args:
+        cases: in memory.
+        plan: what is looked for in them.
+    """
+
+    def __init__(self, cases: Cases, plan: FederationPlan) -> None:
+        self.cases = cases
+        self.plan = plan
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    @cached_property
+    def built(self) -> Built[Any]:
+        """The search with the cases that it is over."""
+        return kind_of(self.plan).build(self.cases, self.plan)
+
+    @property
+    def task(self) -> Task:
+        """The search."""
+        task: Task = self.built.task
+        return task
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """A name for every agent of every head."""
+        return self.built.labels
+
+    @cached_property
+    def prior(self) -> NDArray[np.float64]:
+        """Parameters of the answer that never looks, of these cases."""
+        return as_parameters(self.task, kind_of(self.plan).prior(self.built))
+
+    def part(self, numbers: Sequence[int]) -> SiteCases:
+        """Give some of the cases, by number, in that order."""
+        return SiteCases(self.cases.part(numbers), self.plan)
+
+
+def read_site_cases(
+    folder: Path,
+    plan: FederationPlan,
+    progress: Progress,
+    *,
+    settings: Path | None = None,
+    least: int = 1,
+) -> SiteCases:
+    """Read a site's images as a plan asks.
+
+    Args:
+        folder: of the images.
+        plan: what is looked for.
+        progress: called with (what, images read, images in all); may raise.
+        settings: the site's ``data.toml``, if it may have one.
+        least: labelled cases that must be there.
+
+    Raises:
+        InputDataError: images, landmarks, boxes or ``data.toml`` cannot be used.
+    """
+    data = read_data_settings(settings, folder)
+    cases = kind_of(plan).site_cases(folder, plan, data, progress, least=least)
+    return SiteCases(cases, plan)
+
+
+def read_data_settings(path: Path | None, folder: Path) -> DataSettings:
+    """Read how a site's data is to be read; the defaults where it does not say.
+
+    Args:
+        path: of ``data.toml``; it need not be there.
+        folder: of the images, from which places are looked for.
+
+    Raises:
+        InputDataError: unreadable, no TOML, an unknown key or a value that cannot be used.
+    """
+    if path is None or not path.exists():
+        return DataSettings()
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputDataError(
+            "cannot read how the data is laid out", field=str(path), got=type(error).__name__
+        ) from error
+    check_keys(tables, DataSettings, "cairn-site train --print-config shows [data]", path.name)
+    data = parse_settings(DataSettings, tables, path.name)
+    places = {key: str(folder / getattr(data, key)) for key in _PLACES if getattr(data, key)}
+    return data.model_copy(update=places)
