@@ -26,8 +26,8 @@ kind = "no-op"
 seed = 3
 [task]
 landmarks = ["AC", "PC"]
-[model]
 roi = 9
+[network]
 width = 4
 [experience]
 rows = 3

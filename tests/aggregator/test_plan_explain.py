@@ -15,7 +15,7 @@ from common.words import in_words
 
 PLAN = 'name = "p"\nseed = 1\nkind = "no-op"\n[task]\nlandmarks = ["AC"]\n'
 OPEN = PLAN + "[limits]\nprivacy_tier = 0\n"
-SPARSE = 'name = "p"\nseed = 1\n[task]\nlandmarks = ["AC"]\n[agent]\nupdates = 1\nsearches = 1\n'
+SPARSE = 'name = "p"\nseed = 1\n[task]\nlandmarks = ["AC"]\n[learner]\nupdates = 6\nsearches = 1\n'
 
 
 @pytest.fixture

@@ -37,20 +37,19 @@ OTHERS = ("east", "west")
 HONEST_PLAN = {
     "name": "study",
     "seed": 5,
-    "task": {"landmarks": ["A", "B"]},
-    "model": {"roi": 13, "width": 4},
-    "agent": {
-        "scales": [2.0, 1.0],
-        "steps_mm": [4.0, 1.0],
+    "task": {"landmarks": ["A", "B"], "roi": 13},
+    "ladder": {"scales": [2.0, 1.0], "steps_mm": [4.0, 1.0]},
+    "network": {"width": 4},
+    "learner": {
         "searches": 12,
         "episode_steps": 8,
-        "updates": 10,
+        "updates": 40,
         "batch": 16,
         "warmup": 160,
         "replay_capacity": 1000,
-        "shift_mm": 4.0,
-        "evaluation_starts": 2,
     },
+    "pose": {"shift_mm": 4.0},
+    "evaluation": {"starts": 2},
     "experience": {"rows": 3, "columns": 64, "position_bins": 8},
     "rounds": {"training": 4},
 }

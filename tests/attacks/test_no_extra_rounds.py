@@ -48,7 +48,7 @@ def test_the_same_order_again_gets_the_same_bytes_and_no_new_record(trusting):
     assert len(trusting.records()) == before
 
 
-@pytest.mark.parametrize("change", [{"seed": 6}, {"agent": {"learning_rate": 2e-3}}])
+@pytest.mark.parametrize("change", [{"seed": 6}, {"learner": {"learning_rate": 2e-3}}])
 def test_another_plan_in_a_run_is_refused_though_it_is_approved(trusting, change):
     plan, other = plan_of(), plan_of(**change)
     approve(trusting, other)
@@ -62,14 +62,14 @@ def test_another_plan_in_a_run_is_refused_though_it_is_approved(trusting, change
 @pytest.mark.parametrize(
     "changes",
     [
-        {"agent": {"batch": 1}},
-        {"agent": {"updates": 1}},
-        {"agent": {"warmup": 1}},
-        {"agent": {"learning_rate": 1e30}},
-        {"agent": {"gradient_clip": 1e30}},
+        {"learner": {"batch": 1}},
+        {"learner": {"updates": 4}},
+        {"learner": {"warmup": 1}},
+        {"learner": {"learning_rate": 1e30}},
+        {"learner": {"gradient_clip": 1e30}},
         {"limits": {"update_l2": 1e300}},
-        {"model": {"roi": 129}},
-        {"model": {"width": 64}},
+        {"task": {"roi": 129}},
+        {"network": {"width": 64}},
         {"rounds": {"quorum": 1}},
     ],
 )

@@ -32,8 +32,8 @@ def plan_of(sites, training=1):
             "name": "no-op",
             "kind": "no-op",
             "seed": 3,
-            "task": {"landmarks": ["AC", "PC"]},
-            "model": {"roi": 9, "width": 4},
+            "task": {"landmarks": ["AC", "PC"], "roi": 9},
+            "network": {"width": 4},
             "experience": {"rows": 3, "columns": 64},
             "rounds": {"training": training, "quorum": 2, "deadline_s": 5.0},
         }

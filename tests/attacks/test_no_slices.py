@@ -18,6 +18,7 @@ from common.wire.orders import SIGNATURE_CONTEXT
 from site_client.egress.policy import default_policy_text
 from tests.attacks.conftest import approve, forge, make_past, plan_of
 from tests.crafted import crafted_plan, imprint_weights, slices_weights, textured_cases
+from tests.tasks import planned_task
 
 UNIT = 2**24
 
@@ -135,48 +136,50 @@ def test_no_field_of_an_order_and_no_count_of_a_sum_is_a_place_for_pixels():
 
 LEAST = {
     "batch": 16,
-    "updates": 10,
+    "updates": 40,
     "warmup": 100,
     "replay_capacity": 1000,
     "searches": 16,
     "episode_steps": 5,
     "gamma": 0.0,
     "warm_start": 1.0,
-    "scales": [1.0],
-    "steps_mm": [2.0],
-    "rotation_deg": 0.0,
-    "scale_fraction": 0.0,
-    "shift_mm": 0.0,
-    "gamma_contrast": 0.0,
 }
+STILL = {"rotation_deg": 0.0, "scale_fraction": 0.0, "shift_mm": 0.0, "gamma_contrast": 0.0}
+ONE_RUNG = {"scales": [1.0], "steps_mm": [2.0]}
 
 
 @pytest.mark.parametrize(
-    ("agent", "model"),
+    ("learner", "roi"),
     [
-        ({"learning_rate": 1e-2}, {"roi": 25, "width": 32}),
+        ({"learning_rate": 1e-2}, 25),
         # Gradients far below Adam's epsilon: the update is their plain sum.
-        ({"learning_rate": 1e-2, "gradient_clip": 1e-3}, {"roi": 25, "width": 32}),
-        ({"learning_rate": 1e-6, "gradient_clip": 1e-3}, {"roi": 25, "width": 32}),
-        ({"learning_rate": 1e-2}, {"roi": 65, "width": 32}),
+        ({"learning_rate": 1e-2, "gradient_clip": 1e-3}, 25),
+        ({"learning_rate": 1e-6, "gradient_clip": 1e-3}, 25),
+        ({"learning_rate": 1e-2}, 65),
     ],
 )
-def test_the_most_telling_plan_within_the_default_bounds_shows_no_crop(agent, model):
+def test_the_most_telling_plan_within_the_default_bounds_shows_no_crop(learner, roi):
     """The least of everything that a default policy serves, from the plan's own start."""
     from common.sums.fixed_point import from_fixed_point, to_fixed_point
-    from site_client.agent.federated import planned_learner, planned_task
+    from site_client.agent.federated import planned_learner
     from site_client.egress.policy import Policy, check_plan
     from site_client.exposure.crops import TrainedCrops
     from site_client.exposure.reading import imprint, slices
 
-    plan = plan_of(agent=LEAST | agent, model=model)
+    plan = plan_of(
+        learner=LEAST | learner,
+        ladder=ONE_RUNG,
+        pose=STILL,
+        task={"roi": roi},
+        network={"width": 32},
+    )
     check_plan(Policy.model_validate(tomllib.loads(default_policy_text())), plan)
-    cases, watched, before = textured_cases(2), [], initial_weights(plan)
-    learner = planned_learner(plan, cases, 1, watch=watched.append)
-    learner.train(plan.agent.updates)
-    after = learner.weights()
+    task, watched, before = planned_task(plan, textured_cases(2)), [], initial_weights(plan)
+    trained = planned_learner(plan, task, 1, watch=watched.append)
+    trained.train(plan.updates_in(1))
+    after = trained.weights()
     released = from_fixed_point(to_fixed_point({n: after[n] - before[n] for n in before}))
-    crops = TrainedCrops(planned_task(plan, cases), watched)
+    crops = TrainedCrops(task, watched)
     for attack in (slices, imprint):
         found = attack(before, released, plan, crops)
         assert found.crops > 90

@@ -67,10 +67,15 @@ def test_a_plan_without_momentum_has_the_fingerprint_that_it_always_had():
         ({"rounds": {"deadline_s": float("inf")}}, "rounds.deadline_s"),
         ({"limits": {"update_l2": float("nan")}}, "limits.update_l2"),
         ({"limits": {"privacy_tier": 3}}, "limits.privacy_tier"),
-        ({"agent": {"scales": [1.0]}}, "agent"),
-        ({"agent": {"gamma": 1.0}}, "agent.gamma"),
+        ({"ladder": {"scales": [1.0]}}, "ladder"),
+        ({"learner": {"gamma": 1.0}}, "learner.gamma"),
+        ({"agent": {"gamma": 0.9}}, "agent"),
+        ({"learner": {"gama": 0.9}}, "learner.gama"),
+        ({"network": {"architecture": "planar"}}, "network.architecture"),
+        ({"learner": {"updates": 5}}, "learner.updates"),
+        ({"plane": {"slab": 2.0}}, "plane"),
         ({"kind": "other"}, "kind"),
-        ({"version": 2}, "version"),
+        ({"version": 1}, "version"),
     ],
 )
 def test_a_wrong_field_is_refused_by_name(change, field):

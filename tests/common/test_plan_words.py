@@ -68,17 +68,18 @@ def test_every_shipped_plan_is_told_whole_and_alike_for_scripts(path):
 
 ELSE = {
     "task.landmarks": ["A", "Zed"],
-    "task.working_spacing_mm": 3.25,
-    "model.roi": 31,
-    "model.width": 23,
-    "model.start": "4" * 64,
-    "agent.updates": 77,
-    "agent.batch": 33,
-    "agent.searches": 29,
-    "agent.episode_steps": 37,
-    "agent.learning_rate": 0.0375,
-    "agent.gradient_clip": 41.5,
-    "agent.evaluation_starts": 43,
+    "task.spacing_mm": 3.25,
+    "task.roi": 31,
+    "network.width": 23,
+    "start": "4" * 64,
+    "learner.updates": 77,
+    "learner.batch": 33,
+    "learner.searches": 29,
+    "learner.episode_steps": 37,
+    "learner.learning_rate": 0.0375,
+    "learner.gradient_clip": 41.5,
+    "evaluation.starts": 43,
+    "evaluation.poses": 3,
     "rounds.training": 47,
     "rounds.quorum": 53,
     "rounds.deadline_s": 59.0,
@@ -114,7 +115,7 @@ ELSE = {
 }
 
 
-ONE_VALUE = {"task.kind", "pixels.codec"}
+ONE_VALUE = {"task.kind", "task.plane_landmarks", "network.architecture", "pixels.codec"}
 """Told, and of one value, or of another one only with other fields beside it."""
 
 

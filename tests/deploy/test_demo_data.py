@@ -6,7 +6,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from common.plan import Task
+from common.settings import TaskSettings
 from deploy.demo.data import (
     AFIDS_RAS_MM,
     PROTOCOLS,
@@ -51,7 +51,7 @@ def test_the_same_seed_writes_the_same_bytes_and_sites_do_not_depend_on_each_oth
 
 def test_every_subject_can_be_loaded_with_every_landmark(small):
     _, data = small
-    task = Task(landmarks=data.landmarks, working_spacing_mm=2.0)
+    task = TaskSettings(landmarks=data.landmarks, spacing_mm=2.0)
     counts = [len(load_cases(folder, task)) for folder in (*data.sites, data.heldout)]
     assert counts == [1, 1, 3]
 

@@ -22,11 +22,11 @@ name = "p"
 seed = 1
 [task]
 landmarks = ["AC", "PC"]
-working_spacing_mm = 2.0
-[model]
+spacing_mm = 2.0
 roi = 9
+[network]
 width = 4
-[agent]
+[learner]
 updates = 10
 searches = 16
 warmup = 100

@@ -238,8 +238,8 @@ def no_op_plan() -> FederationPlan:
             "name": "no-op",
             "kind": "no-op",
             "seed": 3,
-            "task": {"landmarks": ["AC", "PC"]},
-            "model": {"roi": 9, "width": 4},
+            "task": {"landmarks": ["AC", "PC"], "roi": 9},
+            "network": {"width": 4},
             "experience": {"rows": 3, "columns": 64},
             "rounds": {"training": 2, "quorum": 2, "deadline_s": 5.0},
         }

@@ -453,7 +453,7 @@ def test_a_run_starts_from_the_model_that_an_earlier_one_came_to(acquainted, pla
     first = acquainted.create_run(plan, "run-1", min_sites=3)
     came_to = acquainted.conduct(first, acquainted.transport()).model_sha256
     asked = plan.model_dump(mode="json")
-    further = parse_plan(asked | {"model": asked["model"] | {"start": came_to}})
+    further = parse_plan(asked | {"start": came_to})
     approve(acquainted, further)
     second, transport = acquainted.create_run(further, "run-2", min_sites=3), acquainted.transport()
     finished = acquainted.conduct(second, transport)
@@ -472,7 +472,7 @@ def test_a_model_that_no_site_computed_is_refused_by_all_of_them(acquainted, pla
     for site in acquainted.sites.values():
         shutil.rmtree(site.worker / "models")  # as if another federation had made it
     asked = plan.model_dump(mode="json")
-    further = parse_plan(asked | {"model": asked["model"] | {"start": came_to}})
+    further = parse_plan(asked | {"start": came_to})
     approve(acquainted, further)
     second, transport = acquainted.create_run(further, "run-2", min_sites=3), acquainted.transport()
     finished = acquainted.conduct(second, transport)
@@ -492,7 +492,7 @@ def test_a_model_that_the_staff_named_is_started_from(acquainted, plan_of):
     text = site.policy_file.read_text()
     site.policy_file.write_text(text.replace("start_models = []", f'start_models = ["{came_to}"]'))
     asked = plan.model_dump(mode="json")
-    further = parse_plan(asked | {"model": asked["model"] | {"start": came_to}})
+    further = parse_plan(asked | {"start": came_to})
     approve(acquainted, further)
     second = acquainted.create_run(further, "run-2", min_sites=3)
     assert acquainted.conduct(second, acquainted.transport()).verdict == "COMPLETED"

@@ -23,11 +23,11 @@ kind = "training"
 seed = 1
 [task]
 landmarks = ["AC", "PC"]
-working_spacing_mm = 2.0
-[model]
+spacing_mm = 2.0
 roi = 9
+[network]
 width = 4
-[agent]
+[learner]
 updates = 800
 searches = 4
 warmup = 320

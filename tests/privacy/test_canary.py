@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  # its own documentation calls it so
 
-from common.plan import Task
+from common.settings import TaskSettings
 from common.wire.codes import ReplyCode
 from site_client.agent.learner import Learner
 from site_client.console import log_to
@@ -60,7 +60,7 @@ def scanner(tmp_path_factory, new_scanner):
     """Knows the planted texts, the images as stored, and the images as the worker holds them."""
     folder = tmp_path_factory.mktemp("planted")
     stored = [plant(folder, number) for number in range(3)]
-    task = Task(landmarks=("A", "B"), working_spacing_mm=1.0)
+    task = TaskSettings(landmarks=("A", "B"), spacing_mm=1.0)
     held = [case.volume.voxels for case in load_cases(folder, task)]
     return new_scanner(TOKENS, [*stored, *held])
 

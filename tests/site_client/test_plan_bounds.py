@@ -94,7 +94,7 @@ def test_a_plan_within_every_line_is_not_refused(base):
         (TRAINING, {"plans__fingerprints": ["0" * 64]}, {}, "plans.fingerprints"),
         (TRAINING, {}, {"limits": {"privacy_tier": 0}}, "privacy.least_tier"),
         (TRAINING, {"bytes__per_round": 1000}, {}, "bytes.per_round"),
-        (TRAINING, {}, {"rounds": {"training": 10_000}}, "bytes.per_run"),
+        (TRAINING, {}, {"rounds": {"training": 2000}}, "bytes.per_run"),
         (PIXELS, {"pixels__key_pixels": 51}, {}, "pixels.key_pixels"),
         (PIXELS, {"pixels__key_sites": 3}, {}, "pixels.key_sites"),
         (EMBED, {"pixels__group_pixels": 101}, {}, "pixels.group_pixels"),
@@ -109,29 +109,33 @@ def test_what_the_table_calls_beyond_is_refused(base, changes, asked, line):
 
 
 FIELDS = {
-    "agent": {
+    "learner": {
         "batch": [1, 15, 16, 64, 1024, 1025],
-        "updates": [0, 9, 10, 5000, 5001],
+        "updates": [6, 59, 60, 30_000, 30_001],
         "warmup": [50, 99, 100, 1000],
         "replay_capacity": [100, 999, 1000],
         "searches": [1, 3, 4, 256, 257],
         "episode_steps": [2, 4, 5, 200, 201],
         "learning_rate": [1e-7, 1e-3, 1e-2, 0.02],
         "gradient_clip": [1e-4, 1.0, 100.0, 101.0],
-        "rare_first": [0.0, 0.5, 0.6],
-        "scale_fraction": [0.1, 0.5, 0.6],
-        "shift_mm": [0.0, 100.0, 101.0],
-        "evaluation_starts": [1, 20, 21],
+        "rare_first": [0.01, 0.5, 0.6],
+        "priority_alpha": [0.1, 0.7, 0.8],
     },
-    "model": {"roi": [9, 45, 65, 67], "width": [4, 32, 33]},
-    "task": {"working_spacing_mm": [0.4, 0.5, 1.0, 4.0, 4.1]},
+    "pose": {"scale_fraction": [0.1, 0.5, 0.6], "shift_mm": [0.0, 100.0, 101.0]},
+    "evaluation": {
+        "starts": [1, 20, 21],
+        "poses": [1, 10, 11],
+        "most_steps": [5, 400, 401],
+    },
+    "network": {"width": [4, 32, 33], "hidden": [[8, 512], [7, 8], [513]]},
+    "task": {"spacing_mm": [0.4, 0.5, 1.0, 4.0, 4.1], "roi": [9, 45, 65, 67]},
     "experience": {
         "rows": [1, 32, 33],
         "columns": [16, 200_000, 200_001],
         "position_bins": [2, 33],
     },
     "rounds": {
-        "training": [1, 500, 501],
+        "training": [1, 2, 6],
         "quorum": [1, 2],
         "deadline_s": [0.5, 60.0],
         "server_momentum": [0.0, 0.9, 0.95],

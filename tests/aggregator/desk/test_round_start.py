@@ -29,8 +29,8 @@ ASKED = {
     "name": "no-op",
     "kind": "no-op",
     "seed": 3,
-    "task": {"landmarks": ["AC", "PC"]},
-    "model": {"roi": 9, "width": 4},
+    "task": {"landmarks": ["AC", "PC"], "roi": 9},
+    "network": {"width": 4},
     "experience": {"rows": 3, "columns": 64},
 }
 
@@ -138,7 +138,7 @@ def run_that_came_to(folder, name: str, scale: float) -> RunStore:
 
 
 def plan_from(digest: str) -> str:
-    return PLAN.replace("[model]\n", f'[model]\nstart = "{digest}"\n')
+    return f'start = "{digest}"\n{PLAN}'
 
 
 @WHERE
@@ -216,7 +216,7 @@ def test_the_newest_run_that_came_to_a_model_has_it(new_federation):
     old = run_that_came_to(new_federation, "20250101-000000-a", 0.5)
     new = run_that_came_to(new_federation, "20250102-000000-b", 0.5)
     run_that_came_to(new_federation, "20250103-000000-c", 0.7)
-    plan = parse_plan(ASKED | {"model": ASKED["model"] | {"start": digest}})
+    plan = parse_plan(ASKED | {"start": digest})
     old.model_file(1).write_bytes(b"spoilt")
     assert starting_from(new_federation, plan) == {"start.safetensors": model(0.5)[1]}
     new.model_file(1).unlink()

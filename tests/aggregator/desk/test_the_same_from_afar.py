@@ -18,7 +18,7 @@ from common.errors import InputDataError, RefusedError
 from common.ledger.durable import replace_durably
 
 PLAN = 'name = "p"\nseed = 1\nkind = "no-op"\n[task]\nlandmarks = ["AC"]\n'
-SPARSE = PLAN.replace('"no-op"', '"training"') + "[agent]\nupdates = 1\nsearches = 1\n"
+SPARSE = PLAN.replace('"no-op"', '"training"') + "[learner]\nupdates = 6\nsearches = 1\n"
 
 
 def both(served, *words: str) -> tuple[str, str]:

@@ -29,7 +29,7 @@ Script = Callable[..., list[Event]]
 
 def task_error(landmark: str, mm: float, searches: int = 40, prior: float = 14.0):
     return TaskError(
-        landmark=landmark,
+        label=landmark,
         searches=searches,
         mean_milli=round(1000 * mm),
         median_milli=round(900 * mm),

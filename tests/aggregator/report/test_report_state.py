@@ -34,7 +34,7 @@ SITES = st.lists(NAMES, unique=True).map(tuple)
 ERRORS = st.lists(
     st.builds(
         TaskError,
-        landmark=st.sampled_from(["AC", "PC"]),
+        label=st.sampled_from(["AC", "PC"]),
         searches=st.integers(0, 100),
         mean_milli=COUNTS,
         median_milli=COUNTS,

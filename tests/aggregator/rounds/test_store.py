@@ -13,7 +13,7 @@ from common.errors import InputDataError
 from common.model import initial_weights, weights_digest
 from common.plan import parse_plan
 
-PLAN = parse_plan({"name": "p", "seed": 1, "task": {"landmarks": ["AC"]}, "model": {"roi": 9}})
+PLAN = parse_plan({"name": "p", "seed": 1, "task": {"landmarks": ["AC"], "roi": 9}})
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from common.sums.training import ModelState, advance
 from common.wire.envelope import Envelope
 from common.wire.records import ModelUpdate, SketchTable
 
-LEAST = {"name": "p", "seed": 1, "task": {"landmarks": ["AC"]}, "model": {"roi": 9, "width": 4}}
+LEAST = {"name": "p", "seed": 1, "task": {"landmarks": ["AC"], "roi": 9}, "network": {"width": 4}}
 SKETCH = {"experience": {"rows": 3, "columns": 64}}
 AGREEMENT = Agreement("0" * 16, "d" * 64)
 ROUNDS = 5
@@ -115,7 +115,7 @@ def model_bytes(plan: FederationPlan, scale: float = 1.0) -> tuple[bytes, str]:
 
 def test_a_plan_that_starts_from_a_model_starts_from_it_and_brings_it_to_every_site():
     data, digest = model_bytes(plan_of(0.0), 0.5)
-    plan = parse_plan(LEAST | SKETCH | {"model": LEAST["model"] | {"start": digest}})
+    plan = parse_plan(LEAST | SKETCH | {"start": digest})
     work = TrainingWork(plan, data)
     assert work.origin == work.start(AGREEMENT).digest == digest
     assert work.ask(Step(0, "begin"), None) == Ask(beside={"start": data})
@@ -126,12 +126,12 @@ def test_a_plan_that_starts_from_a_model_starts_from_it_and_brings_it_to_every_s
     [
         (b"no model", "not a model"),
         (model_bytes(plan_of(0.0), 2.0)[0], "not the model that the plan starts from"),
-        (model_bytes(parse_plan(LEAST | {"model": {"roi": 9, "width": 8}}))[0], "weights"),
+        (model_bytes(parse_plan(LEAST | {"network": {"width": 8}}))[0], "weights"),
         (safetensors.numpy.save({}), "weights"),
     ],
 )
 def test_another_model_than_the_plan_names_is_not_started_from(data, words):
     digest = model_bytes(plan_of(0.0), 0.5)[1]
-    plan = parse_plan(LEAST | SKETCH | {"model": LEAST["model"] | {"start": digest}})
+    plan = parse_plan(LEAST | SKETCH | {"start": digest})
     with pytest.raises(InputDataError, match=words):
         TrainingWork(plan, data)

@@ -33,7 +33,7 @@ def envelopes(wire_plan) -> dict[str, Envelope]:
         "round": 3,
     }
     error = TaskError(
-        landmark="AC",
+        label="AC",
         searches=20,
         mean_milli=2500,
         median_milli=2000,
@@ -110,7 +110,7 @@ def order():
         round=3,
         phase="train",
         # Spelt out, so that a default added to the plan does not move these bytes.
-        plan='{"agent":{"gamma":0.9},"name":"vectors","seed":7,"task":{"landmarks":["AC","PC"]}}',
+        plan='{"learner":{"gamma":0.9},"name":"vectors","seed":7,"task":{"landmarks":["AC","PC"]}}',
         deadline_s=600,
         roster=ROSTER,
         sum="56" * 32,

@@ -33,7 +33,7 @@ PLAN = parse_plan(
         "name": "p",
         "seed": 1,
         "task": {"landmarks": ["AC", "PC"]},
-        "agent": {"searches": 32, "updates": 10, "warmup": 100},
+        "learner": {"searches": 32, "updates": 60, "warmup": 100},
         "experience": {"rows": 3, "columns": 64},
     }
 )
@@ -129,12 +129,12 @@ def test_a_report_of_an_evaluation_says_that_nothing_was_trained():
 
 
 def planned(searches: int, updates: int, warmup: int, capacity: int) -> FederationPlan:
-    agent = {"searches": searches, "updates": updates, "warmup": warmup}
-    values = PLAN.model_dump(mode="json") | {"agent": agent | {"replay_capacity": capacity}}
-    return parse_plan(values)
+    learner = {"searches": searches, "updates": updates, "warmup": warmup}
+    values = PLAN.model_dump(mode="json") | {"learner": learner | {"replay_capacity": capacity}}
+    return parse_plan(values | {"rounds": {"training": 1}})
 
 
-@given(st.integers(1, 1024), st.integers(0, 10_000), st.integers(1, 10**6), st.integers(100, 10**6))
+@given(st.integers(1, 1024), st.integers(1, 10_000), st.integers(1, 10**6), st.integers(100, 10**6))
 def test_the_bound_lies_a_lockstep_above_warm_up_and_updates_at_most(
     searches, updates, warmup, capacity
 ):
@@ -177,10 +177,10 @@ def test_lies_4_and_5_whoever_claims_a_million_images_weighs_what_it_was_admitte
 
 def test_lie_16_invented_errors_are_of_no_more_searches_than_so_many_images_have():
     """That they are invented nobody can see; they move no weights."""
-    most = 4 * PLAN.agent.evaluation_starts
+    most = 4 * PLAN.evaluation.starts
     figures = dict.fromkeys(("mean_milli", "median_milli", "consensus_milli", "over_10mm"), 0)
     for searches, holds in ((most, True), (most + 1, False)):
-        error = TaskError(landmark="AC", searches=searches, prior_milli=10_000_000, **figures)
+        error = TaskError(label="AC", searches=searches, prior_milli=10_000_000, **figures)
         said = report()
         lie = Envelope(said.record.model_copy(update={"errors": (error,)}), {})
         if holds:

@@ -77,7 +77,7 @@ def test_a_plan_with_an_unknown_key_is_refused(order):
 def test_a_plan_that_is_not_valid_is_refused_by_field(order):
     plan = order.plan.replace('"gamma":0.9', '"gamma":1.9')
     assert plan != order.plan
-    with pytest.raises(InputDataError, match=r"agent\.gamma"):
+    with pytest.raises(InputDataError, match=r"learner\.gamma"):
         decode_order(bent(order, plan=plan))
 
 

@@ -28,6 +28,8 @@ from site_client.egress.policy import (
 )
 
 TRAINING = {"name": "p", "seed": 1, "task": {"landmarks": ["AC", "PC"]}}
+PLANE = TRAINING | {"task": {"kind": "view-plane", "plane_landmarks": ["A", "B", "C"]}}
+MOTION = TRAINING | {"task": {"kind": "registration-3d"}}
 PIXELS = {"name": "p", "seed": 1, "kind": "pixels", "pixels": {"bands": list("abcdefghij")}}
 EMBED = {
     "name": "p",
@@ -37,56 +39,75 @@ EMBED = {
 }
 BEYOND: dict[str, list[tuple[dict, dict]]] = {
     "kind": [(PIXELS, {"kind": "pixels"})],
-    "task.kind": [],  # one value only; a policy without it is asked below
+    "task.kind": [],  # the default policy has all of them; one without is asked below
     "task.landmarks": [(TRAINING, {"task.landmarks": [f"L{n}" for n in range(33)]})],
-    "task.working_spacing_mm": [
-        (TRAINING, {"task.working_spacing_mm": 0.4, "agent.scales": [2.0, 2.0, 2.0]}),
-        (TRAINING, {"task.working_spacing_mm": 50.0}),
+    "task.spacing_mm": [
+        (TRAINING, {"task.spacing_mm": 0.4, "ladder.scales": [2.0, 2.0, 2.0]}),
+        (TRAINING, {"task.spacing_mm": 50.0}),
     ],
-    "model.roi": [(TRAINING, {"model.roi": 129, "agent.scales": [1.0, 1.0, 1.0]})],
-    "model.width": [(TRAINING, {"model.width": 64})],
-    "agent.scales": [
-        (TRAINING, {"agent.scales": [3.0, 2.0, 1e-9]}),
-        (TRAINING, {"agent.scales": [1e6, 2.0, 1.0]}),
+    "task.roi": [(TRAINING, {"task.roi": 129, "ladder.scales": [1.0, 1.0, 1.0]})],
+    "network.width": [(TRAINING, {"network.width": 64})],
+    "ladder.scales": [
+        (TRAINING, {"ladder.scales": [3.0, 2.0, 1e-9]}),
+        (TRAINING, {"ladder.scales": [1e6, 2.0, 1.0]}),
     ],
-    "agent.steps_mm": [
-        (TRAINING, {"agent.steps_mm": [9.0, 3.0, 1e-9]}),
-        (TRAINING, {"agent.steps_mm": [9e9, 3.0, 1.0]}),
+    "ladder.steps_mm": [
+        (TRAINING, {"ladder.steps_mm": [9.0, 3.0, 1e-9]}),
+        (TRAINING, {"ladder.steps_mm": [9e9, 3.0, 1.0]}),
     ],
-    "agent.searches": [
-        (TRAINING, {"agent.searches": 1}),
-        (TRAINING, {"agent.searches": 1024}),
+    "learner.searches": [
+        (TRAINING, {"learner.searches": 1}),
+        (TRAINING, {"learner.searches": 1024}),
     ],
-    "agent.episode_steps": [
-        (TRAINING, {"agent.episode_steps": 2}),
-        (TRAINING, {"agent.episode_steps": 1000, "agent.warmup": 1_000_000}),
+    "learner.episode_steps": [
+        (TRAINING, {"learner.episode_steps": 2}),
+        (TRAINING, {"learner.episode_steps": 1000, "learner.warmup": 1_000_000}),
     ],
-    "agent.updates": [
-        (TRAINING, {"agent.updates": 1}),
-        (TRAINING, {"agent.updates": 0}),
-        (TRAINING, {"agent.updates": 1_000_000}),
+    "learner.updates": [
+        (TRAINING, {"learner.updates": 6}),
+        (TRAINING, {"learner.updates": 59}),
+        (TRAINING, {"learner.updates": 1_000_000}),
     ],
-    "agent.batch": [(TRAINING, {"agent.batch": 1}), (TRAINING, {"agent.batch": 4096})],
-    "agent.learning_rate": [
-        (TRAINING, {"agent.learning_rate": 1e3}),
-        (TRAINING, {"agent.learning_rate": 1e-9}),
+    "task.plane_landmarks": [],  # any names, unless a policy names its own; asked below
+    "network.hidden": [
+        (TRAINING, {"network.hidden": [4096, 128]}),
+        (TRAINING, {"network.hidden": [256, 1]}),
     ],
-    "agent.warmup": [
-        (TRAINING, {"agent.warmup": 1}),
-        (TRAINING, {"agent.warmup": 10_000_000}),
+    "plane.offsets_mm": [
+        (PLANE, {"plane.offsets_mm": [6.0, 2.0, 1e-9]}),
+        (PLANE, {"plane.offsets_mm": [9e9, 2.0, 1.0]}),
     ],
-    "agent.replay_capacity": [
-        (TRAINING, {"agent.replay_capacity": 100}),
-        (TRAINING, {"agent.replay_capacity": 10_000_000}),
+    "plane.angles_deg": [(PLANE, {"plane.angles_deg": [8.0, 3.0, 1e-9]})],
+    "plane.reach_mm": [(PLANE, {"plane.reach_mm": 9e9})],
+    "registration.translations_mm": [(MOTION, {"registration.translations_mm": [8.0, 3.0, 1e-9]})],
+    "registration.rotations_deg": [(MOTION, {"registration.rotations_deg": [8.0, 3.0, 1e-9]})],
+    "registration.reach_mm": [(MOTION, {"registration.reach_mm": 9e9})],
+    "learner.priority_alpha": [
+        (TRAINING, {"learner.replay": "prioritised", "learner.priority_alpha": 2.0})
     ],
-    "agent.rare_first": [(TRAINING, {"agent.rare_first": 2.0})],
-    "agent.gradient_clip": [
-        (TRAINING, {"agent.gradient_clip": 1e-12}),
-        (TRAINING, {"agent.gradient_clip": 1e9}),
+    "evaluation.poses": [(TRAINING, {"evaluation.poses": 1000})],
+    "evaluation.most_steps": [(TRAINING, {"evaluation.most_steps": 10_000})],
+    "learner.batch": [(TRAINING, {"learner.batch": 1}), (TRAINING, {"learner.batch": 4096})],
+    "learner.learning_rate": [
+        (TRAINING, {"learner.learning_rate": 1e3}),
+        (TRAINING, {"learner.learning_rate": 1e-9}),
     ],
-    "agent.scale_fraction": [(TRAINING, {"agent.scale_fraction": 0.999})],
-    "agent.shift_mm": [(TRAINING, {"agent.shift_mm": 500.0})],
-    "agent.evaluation_starts": [(TRAINING, {"agent.evaluation_starts": 100})],
+    "learner.warmup": [
+        (TRAINING, {"learner.warmup": 1}),
+        (TRAINING, {"learner.warmup": 10_000_000}),
+    ],
+    "learner.replay_capacity": [
+        (TRAINING, {"learner.replay_capacity": 100}),
+        (TRAINING, {"learner.replay_capacity": 10_000_000}),
+    ],
+    "learner.rare_first": [(TRAINING, {"learner.rare_first": 2.0})],
+    "learner.gradient_clip": [
+        (TRAINING, {"learner.gradient_clip": 1e-12}),
+        (TRAINING, {"learner.gradient_clip": 1e9}),
+    ],
+    "pose.scale_fraction": [(TRAINING, {"pose.scale_fraction": 0.999})],
+    "pose.shift_mm": [(TRAINING, {"pose.shift_mm": 500.0})],
+    "evaluation.starts": [(TRAINING, {"evaluation.starts": 100})],
     "experience.rows": [(TRAINING, {"experience.rows": 64})],
     "experience.columns": [(TRAINING, {"experience.columns": 2_000_000})],
     "experience.position_bins": [(TRAINING, {"experience.position_bins": 64})],
@@ -96,7 +117,7 @@ BEYOND: dict[str, list[tuple[dict, dict]]] = {
     "pixels.key_pixels": [(PIXELS, {"pixels.key_pixels": 2})],
     "pixels.key_sites": [],  # a plan of one site is none; a stricter policy is asked below
     "embed.group_pixels": [(EMBED, {"embed.group_pixels": 1})],
-    "rounds.training": [(TRAINING, {"rounds.training": 10_000})],
+    "rounds.training": [(TRAINING, {"rounds.training": 501, "learner.updates": 20_000})],
     "rounds.quorum": [
         (TRAINING, {"rounds.quorum": 1}),
         (PIXELS, {"rounds.quorum": 1}),
@@ -116,13 +137,13 @@ BEYOND: dict[str, list[tuple[dict, dict]]] = {
 
 BEYOND_TOGETHER = {
     "bounds.episodes": [
-        {"agent.episode_steps": 200, "agent.searches": 8},
-        {"agent.warmup": 100, "agent.searches": 4},
-        {"agent.replay_capacity": 1000, "agent.searches": 4, "agent.episode_steps": 100},
+        {"learner.episode_steps": 200, "learner.searches": 8},
+        {"learner.warmup": 100, "learner.searches": 4},
+        {"learner.replay_capacity": 1000, "learner.searches": 4, "learner.episode_steps": 100},
     ],
     "bounds.view_mm": [
-        {"model.roi": 9, "agent.scales": [3.0, 2.0, 0.5]},
-        {"task.working_spacing_mm": 4.0},
+        {"task.roi": 9, "ladder.scales": [3.0, 2.0, 0.5]},
+        {"task.spacing_mm": 4.0},
     ],
 }
 
@@ -170,7 +191,7 @@ def _models(annotation: object) -> Iterator[type[BaseModel]]:
 
 def test_every_field_of_a_plan_is_either_bounded_or_harmless():
     fields = list(leaves(FederationPlan))
-    assert len(set(fields)) == len(fields) > 60
+    assert len(set(fields)) == len(fields) > 100
     assert sorted([*BOUNDED, *HARMLESS]) == sorted(fields), "each of them in one table, once"
     assert all(len(reason) > 10 for reason in HARMLESS.values())
     assert {field for field, _ in TOGETHER} <= set(BOUNDED)
@@ -188,7 +209,11 @@ def test_a_field_that_somebody_adds_is_noticed():
     assert set(leaves(Grown)) - {*BOUNDED, *HARMLESS} == {"telemetry"}
 
 
-@pytest.mark.parametrize("base", [TRAINING, PIXELS, EMBED], ids=["training", "pixels", "embed"])
+@pytest.mark.parametrize(
+    "base",
+    [TRAINING, PLANE, MOTION, PIXELS, EMBED],
+    ids=["training", "plane", "motion", "pixels", "embed"],
+)
 def test_the_default_plan_of_every_kind_fits(base):
     check_plan(default_policy(), parse_plan(base))
 
@@ -202,6 +227,10 @@ def test_a_plan_beyond_the_default_bound_is_refused_by_name(field):
     if field == "task.kind":
         policy = policy.model_copy(update={"plans": policy.plans.model_copy(update={"tasks": ()})})
         plans = [parse_plan(TRAINING)]
+    if field == "task.plane_landmarks":
+        named = policy.plans.model_copy(update={"landmarks": ("A", "B")})
+        policy = policy.model_copy(update={"plans": named})
+        plans = [parse_plan(PLANE)]
     if field == "pixels.key_sites":
         pixels = policy.pixels.model_copy(update={"key_sites": 3})
         policy = policy.model_copy(update={"pixels": pixels})
@@ -229,11 +258,10 @@ def test_the_plan_of_the_published_attack_breaks_many_bounds_and_is_refused():
     attack = {
         "name": "harmless-study",
         "seed": 1,
-        "task": {"landmarks": ["AC", "PC"], "working_spacing_mm": 2.0},
-        "model": {"roi": 129, "width": 64},
-        "agent": {
-            "scales": [1.0],
-            "steps_mm": [2.0],
+        "task": {"landmarks": ["AC", "PC"], "spacing_mm": 2.0, "roi": 129},
+        "ladder": {"scales": [1.0], "steps_mm": [2.0]},
+        "network": {"width": 64},
+        "learner": {
             "searches": 4,
             "episode_steps": 2,
             "updates": 1,
@@ -252,12 +280,12 @@ def test_the_plan_of_the_published_attack_breaks_many_bounds_and_is_refused():
         if "training" in rule.kinds and not rule.judge(policy, plan).holds
     ]
     assert broken == [
-        "model.roi",
-        "model.width",
-        "agent.episode_steps",
-        "agent.updates",
-        "agent.batch",
-        "agent.gradient_clip",
+        "task.roi",
+        "network.width",
+        "learner.episode_steps",
+        "learner.updates",
+        "learner.batch",
+        "learner.gradient_clip",
         "rounds.quorum",
         "limits.update_l2",
     ]
@@ -270,10 +298,9 @@ def test_what_trains_nothing_may_be_small_and_may_not_be_large():
         "batch": 1,
         "warmup": 1,
         "searches": 1,
-        "scales": [1e-6],
-        "steps_mm": [1.0],
     }
-    no_op = TRAINING | {"kind": "no-op", "agent": small}
+    ladder = {"scales": [1e-6], "steps_mm": [1.0]}
+    no_op = TRAINING | {"kind": "no-op", "learner": small, "ladder": ladder}
     check_plan(default_policy(), parse_plan(no_op))
     large = changed(no_op, {"limits.min_transitions": 10**12})
     assert refused(default_policy(), large).field == "limits.min_transitions"
@@ -290,7 +317,8 @@ RANGES = {
 def test_a_bound_allows_both_its_ends_and_nothing_beyond(field, beyond, data):
     """By the rule itself, for a plan at the end of one bound may break another one."""
     rule, name = BOUNDED[field], RANGES[field]
-    base = PIXELS if field.startswith("pixels.") else TRAINING
+    section = field.partition(".")[0]
+    base = {"pixels": PIXELS, "plane": PLANE, "registration": MOTION}.get(section, TRAINING)
     found = attrgetter(field)(parse_plan(base))
     value = found[0] if isinstance(found, tuple) else found
     if beyond:
@@ -353,4 +381,4 @@ def test_a_start_model_is_named_by_its_digest():
 
 def test_a_plan_that_is_none_is_refused_before_any_bound():
     with pytest.raises(InputDataError):
-        changed(TRAINING, {"agent.batch": 0})
+        changed(TRAINING, {"learner.batch": 0})

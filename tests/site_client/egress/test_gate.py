@@ -162,7 +162,7 @@ def test_the_stricter_of_the_plans_and_the_sites_floors_holds(build):
 
 
 def test_more_updates_than_the_plan_asks_for_are_refused(answer):
-    refuse(answer.update_bytes(updates=101), answer.context, "updates")
+    refuse(answer.update_bytes(updates=335), answer.context, "updates")
 
 
 # Sketch tables.

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from common.errors import InputDataError
-from common.plan import Task
+from common.settings import TaskSettings
 from site_client.imaging.dataset import load_cases
 from site_client.imaging.folders import find_cases
 from site_client.imaging.landmarks import write_landmarks
 
 TRUTH = np.array([8.5, -9.0, 33.25])
-TASK = Task(landmarks=("AC",), working_spacing_mm=2.0)
+TASK = TaskSettings(landmarks=("AC",), spacing_mm=2.0)
 
 
 @pytest.fixture

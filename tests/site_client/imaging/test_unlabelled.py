@@ -7,14 +7,14 @@ import logging
 import pytest
 
 from common.errors import InputDataError
-from common.plan import Task
+from common.settings import TaskSettings
 from site_client.imaging.dataset import load_cases
 from site_client.imaging.folders import find_cases, list_folder
 from site_client.imaging.landmarks import write_landmarks
 from site_client.imaging.listfiles import find_files, labelled
 from tests.conftest import write_case
 
-TASK = Task(landmarks=("A", "B"), working_spacing_mm=1.0)
+TASK = TaskSettings(landmarks=("A", "B"), spacing_mm=1.0)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from common.errors import InputDataError
-from common.plan import Task
+from common.settings import TaskSettings
 from site_client.imaging.contents import content_of
 from site_client.imaging.dataset import load_cases
 from site_client.imaging.faults import CutShortError, EmptyImageError, UnusableCasesError
@@ -28,7 +28,7 @@ from tests.conftest import write_case
 NOISE = np.random.default_rng(1).integers(1, 200, (12, 14, 16)).astype(np.int16)
 VOLUMES = ["a.nii.gz", "a.nii", "a.mha", "packed.mha", "a.nrrd", "packed.nrrd"]
 PICTURES = ["a.png", "a.jpg", "a.tif"]
-TASK = Task(landmarks=("A", "B"), working_spacing_mm=1.0)
+TASK = TaskSettings(landmarks=("A", "B"), spacing_mm=1.0)
 
 
 def write(path: Path) -> Path:

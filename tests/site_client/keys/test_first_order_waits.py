@@ -18,8 +18,8 @@ PLAN = {
     "name": "no-op",
     "kind": "no-op",
     "seed": 3,
-    "task": {"landmarks": ["AC", "PC"]},
-    "model": {"roi": 9, "width": 4},
+    "task": {"landmarks": ["AC", "PC"], "roi": 9},
+    "network": {"width": 4},
     "experience": {"rows": 3, "columns": 64},
 }
 

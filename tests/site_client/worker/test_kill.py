@@ -47,8 +47,8 @@ def run_until(site, line, pause_s):
 )
 def test_a_killed_worker_gives_the_update_of_an_unkilled_one(make_site, tmp_path, line, pause_s):
     straight, killed = (make_site(root=tmp_path / name) for name in ("straight", "killed"))
-    agent = straight.plan.agent.model_dump(mode="json") | {"updates": 40}
-    plan = straight.with_plan(agent=agent)
+    learner = straight.plan.learner.model_dump(mode="json") | {"updates": 160}
+    plan = straight.with_plan(learner=learner)
     digests = [site.put(site.order(1, "train", plan=plan)) for site in (straight, killed)]
     work_off(straight)
     run_until(killed, line, pause_s)
@@ -66,8 +66,8 @@ def test_a_worker_killed_in_a_later_round_goes_on_from_the_chain_on_its_disk(
 ):
     """What came of the rounds before is kept before a round is trained, and needs no other sum."""
     straight, killed = (make_site(root=tmp_path / name) for name in ("straight", "killed"))
-    agent = straight.plan.agent.model_dump(mode="json") | {"updates": 40}
-    plan = straight.with_plan(agent=agent)
+    learner = straight.plan.learner.model_dump(mode="json") | {"updates": 160}
+    plan = straight.with_plan(learner=learner)
     for site in (straight, killed):
         site.put(site.order(1, "train", plan=plan))
         work_off(site)

@@ -313,13 +313,12 @@ def test_weights_where_a_start_model_would_lie_are_not_looked_at(make_site, tmp_
 
 def test_the_largest_plan_that_can_be_written_is_refused_by_number_too(worker, site):
     names = [f"L{number}" for number in range(64)]
-    agent = site.plan.agent.model_dump(mode="json")
-    agent |= {"scales": [6.0, 5.0, 4.0, 3.0, 2.0, 1.0], "steps_mm": [9.0, 7.0, 5.0, 3.0, 2.0, 1.0]}
+    rungs = {"scales": [6.0, 5.0, 4.0, 3.0, 2.0, 1.0], "steps_mm": [9.0, 7.0, 5.0, 3.0, 2.0, 1.0]}
     plan = site.with_plan(
-        task={"landmarks": names, "working_spacing_mm": 1.0},
+        task={"landmarks": names, "spacing_mm": 1.0, "roi": 129},
         experience={"position_bins": 64, "reward_bins": 16, "rows": 64, "columns": 2_000_000},
-        model={"roi": 129, "width": 64},
-        agent=agent,
+        network={"width": 64},
+        ladder=rungs,
     )
     forged = site.order(plan=plan, signer=SigningKey.generate())
     assert code_of(answer(worker, site, forged)) is ReplyCode.BAD_ORDER
