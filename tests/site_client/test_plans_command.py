@@ -400,7 +400,7 @@ def test_the_dry_run_of_a_waiting_plan_is_that_of_the_file(cairn, site, tmp_path
     assert told["rehearsal"]["plan_fingerprint"] == alone["plan_fingerprint"] == fingerprint
     assert told["state"] == "waiting"
     assert told["refusal"] is None
-    assert told["fields"]["agent.batch"] == 16
+    assert told["fields"]["learner.batch"] == 16
     assert {bound["policy"] for bound in told["bounds"]} >= {"plans.kinds", "bytes.per_run"}
 
 

@@ -142,7 +142,7 @@ def test_a_plan_whose_sketches_every_door_would_refuse_is_not_started(folder, tm
     plan.write_text('name="p"\nseed=1\n[task]\nlandmarks=["AC"]\n[learner]\nupdates=60\n')
     result = CliRunner().invoke(cli, ["round", "start", str(plan), "--dir", str(folder.root)])
     assert isinstance(result.exception, InputDataError)
-    assert result.exception.field == "agent.updates x agent.searches"
+    assert result.exception.field == "learner.updates x learner.searches"
 
 
 def test_requests_are_json_that_names_the_field_that_is_wrong(folder, tmp_path):

@@ -287,12 +287,12 @@ def test_a_report_whose_counts_are_out_of_bounds_is_refused(answer, field, value
 
 def test_an_error_of_a_landmark_that_the_plan_does_not_name_is_refused(answer):
     stranger = answer.report.errors[0].model_copy(update={"landmark": "Doe Jane 1970"})
-    error = refuse(answer.report_bytes(errors=(stranger,)), answer.context, "errors.landmark")
+    error = refuse(answer.report_bytes(errors=(stranger,)), answer.context, "errors.label")
     assert "Doe" not in str(error)
 
 
 def test_a_landmark_reported_twice_is_refused(answer):
-    refuse(answer.report_bytes(errors=answer.report.errors * 2), answer.context, "errors.landmark")
+    refuse(answer.report_bytes(errors=answer.report.errors * 2), answer.context, "errors.label")
 
 
 @pytest.mark.parametrize("searches", [0, 4 * 5 + 1])

@@ -256,6 +256,6 @@ def test_an_order_that_was_held_overnight_completes(asking, worked, monkeypatch)
 
 
 def test_approval_lifts_no_bound(asking, worked):
-    asking.plan = asking.with_plan(kind="no-op", model={"roi": 129, "width": 4})
+    asking.plan = asking.with_plan(kind="no-op", task={"landmarks": ["A", "B"], "roi": 129})
     decided(asking, "APPROVE")
-    refused(asking, asking.order(), ReplyCode.REFUSED_BY_POLICY, worked, field="model.roi")
+    refused(asking, asking.order(), ReplyCode.REFUSED_BY_POLICY, worked, field="task.roi")

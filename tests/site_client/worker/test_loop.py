@@ -67,7 +67,7 @@ def test_a_training_order_is_answered_with_update_table_and_report(worker, site)
     assert any(np.abs(array).max() > 0 for array in update.arrays.values())
     assert sketch.record.total == update.record.transitions == report.record.transitions > 100
     assert update.record.updates == 10
-    assert [error.landmark for error in report.record.errors] == ["A", "B"]
+    assert [error.label for error in report.record.errors] == ["A", "B"]
     assert all(error.prior_milli > 0 for error in report.record.errors)
 
 

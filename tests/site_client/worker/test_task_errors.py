@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import pytest
-
-from common.errors import InternalError
 from site_client.agent.evaluation import ErrorSummary
 from site_client.worker.training import task_error
 
@@ -22,7 +19,7 @@ SUMMARY = ErrorSummary(
 
 def test_an_evaluation_is_reported_in_whole_micrometres_and_searches():
     told = task_error("AC", SUMMARY)
-    assert (told.landmark, told.searches, told.over_10mm) == ("AC", 40, 4)
+    assert (told.label, told.searches, told.over_10mm) == ("AC", 40, 4)
     assert (told.mean_milli, told.median_milli, told.consensus_milli, told.prior_milli) == (
         1235,
         900,
@@ -31,7 +28,13 @@ def test_an_evaluation_is_reported_in_whole_micrometres_and_searches():
     )
 
 
-def test_errors_that_are_no_lengths_are_not_reported_as_lengths():
-    overlap = dataclasses.replace(SUMMARY, unit="1 - IoU", share_above_10mm=None)
-    with pytest.raises(InternalError, match="expected mm, got 1 - IoU"):
-        task_error("lesion", overlap)
+def test_errors_that_are_no_lengths_say_nothing_of_millimetres():
+    overlap = dataclasses.replace(SUMMARY, unit="1 - IoU", mean=0.25, share_above_10mm=None)
+    told = task_error("lesion", overlap)
+    assert (told.mean_milli, told.over_10mm) == (250, None)
+
+
+def test_what_could_not_be_computed_is_0_and_what_ran_away_the_most_that_fits():
+    odd = dataclasses.replace(SUMMARY, median=float("nan"), mean=1e12)
+    told = task_error("AC", odd)
+    assert (told.median_milli, told.mean_milli) == (0, 10_000_000)
