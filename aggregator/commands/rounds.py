@@ -58,7 +58,7 @@ def round_() -> None:
 @click.option(
     "--model",
     type=FILE,
-    help="What PLAN starts from (model.start); default: of the newest run that came to it.",
+    help="What PLAN starts from (start); default: of the newest run that came to it.",
 )
 @_follow_option
 @strict_option

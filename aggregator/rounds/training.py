@@ -40,13 +40,13 @@ def read_start(plan: FederationPlan, data: bytes) -> Weights:
         weights = {n: np.asarray(a) for n, a in safetensors.numpy.load(data).items()}
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise InputDataError(
-            "not a model", field="model.start", expected="safetensors", got=type(error).__name__
+            "not a model", field="start", expected="safetensors", got=type(error).__name__
         ) from error
     check_weights(weights, plan)
     if (digest := weights_digest(weights)) != plan.start:
         raise InputDataError(
             "not the model that the plan starts from",
-            field="model.start",
+            field="start",
             expected=f"{(plan.start or '')[:12]}…",
             got=f"{digest[:12]}…",
             advice="Name its file with --model, or its digest in the plan",

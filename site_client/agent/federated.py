@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from common.model import check_weights, initial_weights
 from common.plan import FederationPlan
+from site_client.agent.device import worker_device
 from site_client.agent.evaluation import EvaluationReport, evaluate
 from site_client.agent.keys import ExperienceKeys, experience_codec
 from site_client.agent.learner import Learner, Progress, Watch
@@ -57,7 +58,7 @@ def planned_network(plan: FederationPlan, weights: Mapping[str, NDArray[np.float
     """
     check_weights(weights, plan)
     # What is drawn here is overwritten at once: a plan's first weights come from numpy.
-    network = build_network(plan.network, plan.space, torch.Generator())
+    network = build_network(plan.network, plan.space, torch.Generator(), device=worker_device())
     set_weights(network, weights)
     return network
 

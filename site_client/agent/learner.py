@@ -14,14 +14,20 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from common.errors import InternalError
 from common.model import Weights
 from common.settings import LearnerSettings
 from site_client.agent import schedules
 from site_client.agent.keys import ExperienceKeys, LocalCounts, codec_of
-from site_client.agent.network import get_weights, set_weights, to_tensors, use_deterministic_torch
+from site_client.agent.network import (
+    device_of,
+    get_weights,
+    set_weights,
+    to_tensors,
+    use_deterministic_torch,
+)
 from site_client.agent.networks.base import QNetwork
 from site_client.agent.objective import Objective
 from site_client.agent.replay import Drawn, Replay
@@ -225,11 +231,16 @@ class Learner:
         rows = np.flatnonzero(exploits.reshape(len(situations), -1).any(axis=1))
         if rows.size:
             chosen = situations[rows]
-            best = self._online(*to_tensors(self._task.observe(chosen), chosen)).argmax(dim=-1)
+            best = self._values_of(chosen).argmax(dim=-1).cpu()
             actions[rows] = np.where(exploits[rows], best.numpy(), actions[rows])
         transitions, outcome = self._searches.advance(actions)
         self._replay.add(transitions, self._count(transitions, outcome))
         return len(transitions)
+
+    def _values_of(self, situations: Situations) -> Tensor:
+        seen = self._task.observe(situations)
+        values: Tensor = self._online(*to_tensors(seen, situations, device_of(self._online)))
+        return values
 
     def _count(self, situations: Situations, outcome: Outcome) -> NDArray[np.float64] | None:
         """Count how often each of these experiences was met, if anybody wants to know."""
@@ -283,11 +294,11 @@ class Learner:
                 losses, gaps = self._objective.of_all_rewards(batch)
             else:
                 losses, gaps = self._objective.of_returns(batch)
-            weighed = losses * torch.from_numpy(drawn.importance[part])
+            weighed = losses * torch.from_numpy(drawn.importance[part]).to(losses.device)
             loss = weighed.mean() if at_once >= n else weighed.sum() / n
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-            errors.append(gaps.numpy())
+            errors.append(gaps.cpu().numpy())
         return total, np.concatenate(errors)
 
     def _path_supervised(self) -> bool:

@@ -29,23 +29,34 @@ def use_deterministic_torch(threads: int = 1) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
-def to_tensors(crops: NDArray[np.uint8], situations: Situations) -> tuple[Tensor, Tensor, Tensor]:
+def device_of(network: nn.Module) -> torch.device:
+    """Say where a network computes."""
+    return next(network.parameters()).device
+
+
+def to_tensors(
+    crops: NDArray[np.uint8], situations: Situations, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
     """Observations uint8[n[, agents], *shape] and their situations as a network's inputs."""
-    pixels = torch.from_numpy(crops).to(torch.float32).mul_(1 / 255)
-    level = torch.from_numpy(situations["level"].astype(np.int64))
-    return pixels, level, torch.from_numpy(situations["head"].astype(np.int64))
+    pixels = torch.from_numpy(crops).to(device).to(torch.float32).mul_(1 / 255)
+    level = torch.from_numpy(situations["level"].astype(np.int64)).to(device)
+    return pixels, level, torch.from_numpy(situations["head"].astype(np.int64)).to(device)
 
 
 @torch.no_grad()
 def network_values(task: Task, network: nn.Module, situations: Situations) -> NDArray[np.float32]:
     """float32[n[, agents], actions] of situations, in chunks that fit the processor's cache."""
     parts = [situations[i : i + _CHUNK] for i in range(0, len(situations), _CHUNK)]
-    return np.concatenate([network(*to_tensors(task.observe(p), p)).numpy() for p in parts])
+    device = device_of(network)
+    values = [network(*to_tensors(task.observe(part), part, device)) for part in parts]
+    return np.concatenate([each.cpu().numpy() for each in values])
 
 
 def get_weights(network: nn.Module) -> Weights:
     """A copy of all parameters and buffers as numpy arrays."""
-    return {name: value.detach().numpy().copy() for name, value in network.state_dict().items()}
+    return {
+        name: value.detach().cpu().numpy().copy() for name, value in network.state_dict().items()
+    }
 
 
 @torch.no_grad()

@@ -13,11 +13,12 @@ import copy
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from common.settings import LearnerSettings
-from site_client.agent.network import to_tensors
+from site_client.agent.network import device_of, to_tensors
 from site_client.agent.task import Situations, Task
 
 
@@ -36,6 +37,7 @@ class Objective:
     def __init__(self, task: Task, online: nn.Module, settings: LearnerSettings) -> None:
         self._task = task
         self._online = online
+        self._device = device_of(online)
         self._settings = settings
         self.target: nn.Module = copy.deepcopy(online).requires_grad_(requires_grad=False)
 
@@ -46,7 +48,7 @@ class Objective:
             (float32[n] losses with a gradient, float32[n] absolute errors); agents are
             averaged.
         """
-        actions = torch.from_numpy(s_tm1["action"].astype(np.int64))
+        actions = self._moved(s_tm1["action"].astype(np.int64))
         values = self._values(s_tm1).gather(-1, actions[..., None])[..., 0]
         return self._losses(values, self.returns(s_tm1))
 
@@ -56,23 +58,23 @@ class Objective:
         Returns:
             as `of_returns`; actions are averaged, too.
         """
-        return self._losses(self._values(s_tm1), torch.from_numpy(self._task.rewards_of_all(s_tm1)))
+        return self._losses(self._values(s_tm1), self._moved(self._task.rewards_of_all(s_tm1)))
 
     @torch.no_grad()
     def returns(self, s_tm1: Situations) -> Tensor:
         """float32[n[, agents]]: reward, plus the discounted value of what did not end."""
         s_t, rewards, ended = self._task.step(s_tm1)
-        inputs = to_tensors(self._task.observe(s_t), s_t)
+        inputs = to_tensors(self._task.observe(s_t), s_t, self._device)
         values: Tensor = self.target(*inputs)
         if self._settings.double:
             best = self._online(*inputs).argmax(dim=-1)
             reached = values.gather(-1, best[..., None])[..., 0]
         else:
             reached = values.max(dim=-1).values
-        returns = torch.from_numpy(rewards) + self._settings.gamma * reached
+        returns = self._moved(rewards) + self._settings.gamma * reached
         if ended.any():
             over = np.flatnonzero(ended)
-            returns[over] = torch.from_numpy(rewards[over])
+            returns[over] = self._moved(rewards[over])
         return returns
 
     @torch.no_grad()
@@ -91,8 +93,13 @@ class Objective:
             target.lerp_(online, share)
 
     def _values(self, situations: Situations) -> Tensor:
-        values: Tensor = self._online(*to_tensors(self._task.observe(situations), situations))
+        seen = self._task.observe(situations)
+        values: Tensor = self._online(*to_tensors(seen, situations, self._device))
         return values
+
+    def _moved(self, array: NDArray[np.generic]) -> Tensor:
+        """Give an array to where the network computes."""
+        return torch.from_numpy(array).to(self._device)
 
     def _losses(self, values: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         if self._settings.loss == "huber":

@@ -24,7 +24,7 @@ def optimizer_state(optimizer: torch.optim.Adam, network: nn.Module) -> State:
         moments = optimizer.state.get(parameter, {})
         for moment in _MOMENTS:
             if moment in moments:
-                state[f"adam/{moment}/{name}"] = moments[moment].numpy().copy()
+                state[f"adam/{moment}/{name}"] = moments[moment].cpu().numpy().copy()
     return state
 
 
@@ -35,7 +35,7 @@ def load_optimizer(
     optimizer.state.clear()
     for name, parameter in network.named_parameters():
         moments = {
-            moment: torch.from_numpy(np.array(state[f"adam/{moment}/{name}"]))
+            moment: torch.from_numpy(np.array(state[f"adam/{moment}/{name}"])).to(parameter.device)
             for moment in _MOMENTS
             if f"adam/{moment}/{name}" in state
         }

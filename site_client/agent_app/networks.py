@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from common.errors import InternalError
+from site_client.agent.device import pick_device
 from site_client.agent.networks import PLAIN, QNetwork, build_network, fastest
 from site_client.agent.task import Task
 from site_client.agent_app.config import Config
@@ -16,7 +17,8 @@ def new_network(task: Task, config: Config) -> QNetwork:
     """Build a network with first weights from the run's seed alone."""
     generator = torch.Generator().manual_seed(config.run.seed)
     execution = fastest() if config.run.execution == "fastest" else PLAIN
-    return build_network(config.network, task, generator, execution)
+    device = pick_device(config.run.device)
+    return build_network(config.network, task, generator, execution, device)
 
 
 def as_parameters(task: Task, prior: NDArray[np.float64]) -> NDArray[np.float64]:

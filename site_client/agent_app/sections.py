@@ -64,6 +64,8 @@ class RunSettings(Frozen):
         output: folder for checkpoints, metrics and TensorBoard; ``--output`` takes its place.
         seed: of first weights, exploration, sampling and the split.
         threads: of the network's arithmetic; another number gives other weights.
+        device: ``cpu``, ``cuda``, or ``auto``, which takes a graphics card where there is one; a
+            card gives slightly other weights.
         execution: ``plain``, or ``fastest``: where the processor has 16-bit arithmetic, convolve
             in it with another memory layout; that gives slightly other weights there.
         log_every: updates between two lines of metrics.
@@ -76,6 +78,7 @@ class RunSettings(Frozen):
     output: Text = ""
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     threads: Annotated[int, Field(ge=1, le=256)] = 1
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
     execution: Literal["plain", "fastest"] = "plain"
     log_every: Annotated[int, Field(ge=1)] = 50
     checkpoint_every: Annotated[int, Field(ge=1)] = 500

@@ -42,6 +42,7 @@ def build_network(
     task: Spaces,
     generator: torch.Generator,
     execution: Execution = PLAIN,
+    device: torch.device | None = None,
 ) -> QNetwork:
     """A network for a task, with initial values from the generator alone.
 
@@ -50,6 +51,8 @@ def build_network(
         task: its sizes decide inputs and outputs; a `site_client.agent.task.Task` has them.
         generator: the only source of the initial values.
         execution: precision and memory layout; may be changed later by assignment.
+        device: where it computes; the processor when None. Initial values are drawn there
+            on the processor in any case, so that they are equal everywhere.
 
     Raises:
         InputDataError: the task's observations or the settings do not fit the architecture.
@@ -60,7 +63,7 @@ def build_network(
     network.to_empty(device="cpu")
     network.initialise(generator)
     network.execution = execution
-    return network
+    return network if device is None else network.to(device)
 
 
 def _undrawn(settings: NetworkSettings, task: Spaces) -> QNetwork:

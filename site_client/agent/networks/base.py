@@ -81,7 +81,7 @@ class QNetwork(nn.Module):
         if self.execution.channels_last:
             layout = torch.channels_last if rows.ndim == 4 else torch.channels_last_3d
             rows = rows.contiguous(memory_format=layout)
-        with self._precision():
+        with self._precision(rows.device.type):
             seen = self._looked_at(rows).view(len(level), self.agents, -1)
             values = self.values(seen, level, head)
         values = values.float()
@@ -108,12 +108,12 @@ class QNetwork(nn.Module):
 
     def branch_of(self, head: Tensor) -> Tensor:
         """int64[n, agents]: each agent's branch under heads int64[n]."""
-        return head[:, None] * self.agents + torch.arange(self.agents)
+        return head[:, None] * self.agents + torch.arange(self.agents, device=head.device)
 
     @contextmanager
-    def _precision(self) -> Iterator[None]:
+    def _precision(self, device: str) -> Iterator[None]:
         if self.execution.bfloat16:
-            with torch.autocast("cpu", dtype=torch.bfloat16):
+            with torch.autocast(device, dtype=torch.bfloat16):
                 yield
         else:
             yield

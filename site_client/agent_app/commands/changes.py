@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _FREE = (
     "run.threads",
     "run.execution",
+    "run.device",
     "box.per_axis",
     "box.sizes_mm",
     "box.suppress_above",

@@ -149,7 +149,7 @@ def test_a_run_starts_from_the_model_that_an_earlier_one_came_to(members, flower
     assert said.exit_code == 0, said.output
     made = RunStore(members.folder.run(members.folder.latest_run()))
     assert made.attached("start.safetensors") == data
-    assert made.plan().model.start == digest
+    assert made.plan().start == digest
 
 
 @WHERE
