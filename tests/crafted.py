@@ -20,11 +20,10 @@ def crafted_plan(*, batch: int, roi: int = 25, learning_rate: float = 1e-3) -> F
         {
             "name": "harmless-study",
             "seed": 1,
-            "task": {"landmarks": ["A", "B"], "working_spacing_mm": 2.0},
-            "model": {"roi": roi, "width": 64},
-            "agent": {
-                "scales": [1.0],
-                "steps_mm": [2.0],
+            "task": {"landmarks": ["A", "B"], "spacing_mm": 2.0, "roi": roi},
+            "ladder": {"scales": [1.0], "steps_mm": [2.0]},
+            "network": {"width": 64},
+            "learner": {
                 "searches": 16,
                 "episode_steps": 2,
                 "updates": 1,
@@ -33,11 +32,13 @@ def crafted_plan(*, batch: int, roi: int = 25, learning_rate: float = 1e-3) -> F
                 "gamma": 0.0,
                 "warm_start": 1.0,
                 "warmup": 120,
+                "gradient_clip": 1e9,
+            },
+            "pose": {
                 "rotation_deg": 0.0,
                 "scale_fraction": 0.0,
                 "shift_mm": 0.0,
                 "gamma_contrast": 0.0,
-                "gradient_clip": 1e9,
             },
             "experience": {"rows": 1, "columns": 16},
             "rounds": {"training": 1},
@@ -89,8 +90,8 @@ def imprint_weights(plan: FederationPlan, brightness: np.ndarray) -> dict[str, n
     made = copying_convolutions(plan, packed=False)
     small_slopes(made)
     made["fc2.weight"][0, :] = 1.0
-    features = made["fc1.weight"].shape[1] - len(plan.agent.scales)
-    made["fc1.weight"][:, :features] = 1 / (2 * plan.model.roi**2)
+    features = made["fc1.weight"].shape[1] - plan.space.levels
+    made["fc1.weight"][:, :features] = 1 / (2 * plan.task.roi**2)
     made["fc1.bias"][:] = -brightness
     return made
 
