@@ -203,7 +203,7 @@ def test_the_warm_start_ends_when_the_plan_says(make_plan, cases):
     "learner",
     [
         {"searches": 7, "warmup": 50, "updates": 12},
-        {"searches": 16, "warmup": 16, "updates": 0},
+        {"searches": 16, "warmup": 16, "updates": 4},
         {"searches": 12, "warmup": 500, "replay_capacity": 100, "updates": 8},
     ],
 )
@@ -214,3 +214,15 @@ def test_a_round_gathers_what_the_wire_lets_a_site_say_and_no_more(make_plan, ca
     first = trained.train(plan.updates_in(1))
     assert first.transitions == most_transitions(plan)
     assert trained.train(plan.updates_in(2)).transitions <= first.transitions
+
+
+@pytest.mark.parametrize("updates", [5, 7, 10, 11])
+def test_no_round_of_unequal_ones_gathers_more_than_the_wire_lets_a_site_say(
+    make_plan, cases, updates
+):
+    """A site that comes late has its warm-up in the largest round: the last."""
+    plan = make_plan(learner={"updates": updates})
+    shares = [plan.updates_in(round_) for round_ in range(1, 5)]
+    assert max(shares) == shares[-1] == min(shares) + 1
+    late = planned_learner(plan, cases, seed=1)
+    assert late.train(shares[-1]).transitions == most_transitions(plan)
