@@ -155,6 +155,14 @@ def test_no_key_that_is_none_is_taken_for_a_default(key):
         parse_plan(plan)
 
 
+def test_a_team_of_one_agent_is_refused_before_any_site_could_fail_to_build_it():
+    plan = {"name": "mine", "seed": 1, "task": {"kind": "multi-agent-3d", "landmarks": ["AC"]}}
+    with pytest.raises(InputDataError, match=r"task\.agents_per_landmark .*landmark-3d-cube"):
+        parse_plan(plan)
+    plan["task"]["agents_per_landmark"] = 2
+    assert parse_plan(plan).space.labels == ("AC #1", "AC #2")
+
+
 def test_a_section_of_another_kind_is_refused():
     for section, kind in (("box", "landmark-3d"), ("ladder", "box-2d"), ("plane", "landmark-2d")):
         fields = {
@@ -185,10 +193,13 @@ def test_the_sizes_that_a_plan_knows_are_those_of_the_task_that_images_make(kind
     ("kind", "changes"),
     [
         ("landmark-3d-cube", {"task": {"zooms": [1.0, 2.0], "frames": 3}}),
+        ("landmark-3d-cube", {"task": {"world": "rl-medical", "frames": 4}}),
         ("landmark-2d", {"task": {"zooms": [1.0], "frames": 2}}),
         ("multi-agent-3d", {"task": {"agents_per_landmark": 3, "frames": 1}}),
+        ("multi-agent-3d", {"task": {"agents_per_landmark": 2, "landmarks": ["PC"]}}),
         ("box-2d", {"box": {"steps": [0.3, 0.2, 0.1], "contexts": [1.0, 2.0, 3.0]}}),
         ("box-3d", {"box": {"steps": [0.1], "contexts": [2.0]}}),
+        ("box-2d", {"task": {"landmarks": ["2"]}}),
         (
             "view-plane",
             {
