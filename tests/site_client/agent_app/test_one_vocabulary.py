@@ -15,6 +15,8 @@ from common.plan import parse_plan
 from common.settings import KINDS, AgentSettings, sections_of
 from site_client.agent.federated import evaluate_weights, planned_learner, require_planned
 from site_client.agent_app.config import default_config, parse_config, render_config
+from site_client.exposure.examine import RehearsedRound, examine
+from site_client.exposure.findings import LEAST_CASES, UNREADABLE
 from site_client.worker.site_cases import read_site_cases
 
 # What is looked for in the made-up cases of each kind, and which cases those are.
@@ -73,9 +75,9 @@ def small(kind, **changes):
 def read(request, tmp_path):
     """Read a kind's made-up cases as a worker does, with a data.toml for pictures."""
 
-    def make(plan):
+    def make(plan, **made_up):
         source, _ = LOOKED_FOR[plan.task.kind]
-        folder, laid_out = request.getfixturevalue(source)(), tmp_path / "data.toml"
+        folder, laid_out = request.getfixturevalue(source)(**made_up), tmp_path / "data.toml"
         if KINDS[plan.task.kind].dim == 2:
             laid_out.write_text("pixel_mm = 0.5\n")
         return read_site_cases(folder, plan, lambda *_: None, settings=laid_out)
@@ -245,3 +247,20 @@ def test_pictures_of_more_channels_than_planned_are_refused(read):
         require_planned(task, coloured)
     assert refused.value.field == "task.channels"
     assert "views of 9 x 15 x 15" in refused.value.expected
+
+
+@every_kind
+def test_the_attacks_of_every_kind_are_tried_or_said_not_to_be(kind, read):
+    plan, watched = small(kind), []
+    cases, before = read(plan, count=LEAST_CASES), initial_weights(plan)
+    learner = planned_learner(plan, cases.task, 3, watch=watched.append)
+    learner.train(plan.updates_in(1))
+    delta = {name: value - before[name] for name, value in learner.weights().items()}
+    exposure = examine(RehearsedRound(plan, before, delta, cases, watched, 3))
+    found = exposure.as_dict()["membership"]
+    assert (found["trained"], found["others"]) == (5, 5)
+    assert 0 <= found["low"] <= found["auc"] <= found["high"] <= 1
+    readable = plan.network.architecture == "triplanar"
+    assert len(exposure.readings) == (2 if readable else 0)
+    assert exposure.untried == ("" if readable else UNREADABLE)
+    assert (exposure.lines()[0][1] == "not tried") is not readable
