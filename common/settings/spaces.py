@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from common.settings.misfit import MisfitError
+
 if TYPE_CHECKING:
     from common.settings.whole import AgentSettings
 
@@ -69,9 +71,19 @@ def _views(settings: AgentSettings, zoom: float) -> tuple[float, ...]:
 
 
 def team(settings: AgentSettings) -> Space:
-    """Landmarks by agents that search a volume together."""
+    """Landmarks by agents that search a volume together.
+
+    Raises:
+        MisfitError: a single agent, which is no team: no site could build its search.
+    """
     alone, together = cube(settings), settings.task.agents_per_landmark
     names = settings.task.landmarks
+    if len(names) * together == 1:
+        raise MisfitError(
+            "task.agents_per_landmark",
+            "several agents for one landmark; landmark-3d-cube searches alone",
+            "one agent",
+        )
     agents = max(1, len(names)) if together == 1 else together
     labels = team_labels(names, together)
     return Space(alone.shape, alone.actions, alone.levels, labels, alone.views_mm, agents)

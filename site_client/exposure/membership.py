@@ -139,7 +139,8 @@ def gains_by_case(
         objective = Objective(task, network, settings)
         # Equal draws for every case: what differs is the case.
         situations = task.draw(np.random.default_rng([_PROBE, seed]), _SITUATIONS)
-        situations["action"] = np.arange(len(situations)) % task.actions
+        taken = np.add.outer(np.arange(len(situations)), np.arange(task.agents)) % task.actions
+        situations["action"] = taken.reshape(situations["action"].shape)
         losses = []
         for weights in (before, after):
             set_weights(network, weights)

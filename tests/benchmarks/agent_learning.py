@@ -13,29 +13,41 @@ import argparse
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from common.model import Weights
-from common.plan import FederationPlan, Task, parse_plan, read_plan
+from common.plan import FederationPlan, parse_plan, read_plan
 from common.sums.averaging import Deltas, moved, with_momentum
 from deploy.demo.data import write_demo_data
 from site_client.agent.federated import evaluate_weights, planned_learner
-from site_client.agent.tasks.triplanar import mean_positions
-from site_client.imaging.dataset import Case, load_cases
+from site_client.agent_app.cases import Cases
+from site_client.worker.site_cases import SiteCases, read_site_cases
 
 PLAN = Path(__file__).parents[2] / "deploy" / "plans" / "demo.toml"
+POSES = 4
 
 
-def make_data(seed: int, task: Task) -> tuple[list[list[Case]], list[Case], float]:
+def make_data(seed: int, plan: FederationPlan) -> tuple[list[SiteCases], SiteCases, float]:
     """Each site's cases, the held-out cases, CPU seconds spent."""
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         data = write_demo_data(Path(folder), seed)
-        sites = [load_cases(site, task) for site in data.sites]
-        heldout = load_cases(data.heldout, task)
+        sites = [read_site_cases(site, plan, silent) for site in data.sites]
+        heldout = read_site_cases(data.heldout, plan, silent)
     return sites, heldout, time.process_time() - start
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def of_all(sites: list[SiteCases], plan: FederationPlan) -> SiteCases:
+    """All sites' cases together, as no federation ever sees them."""
+    volumes = tuple(case for site in sites for case in site.cases.volumes)
+    return SiteCases(Cases(plan.task.landmarks, volumes=volumes), plan)
 
 
 def counted_over(keys: np.ndarray):
@@ -57,14 +69,14 @@ def mean_delta(merged: Weights, sites: list[Weights]) -> Deltas:
     }
 
 
-def train_federated(plan: FederationPlan, sites: list[list[Case]], seed: int) -> Weights:
-    learners = [planned_learner(plan, cases, seed * 100 + k) for k, cases in enumerate(sites)]
+def train_federated(plan: FederationPlan, sites: list[SiteCases], seed: int) -> Weights:
+    learners = [planned_learner(plan, site.task, seed * 100 + k) for k, site in enumerate(sites)]
     merged, velocity = learners[0].weights(), {}
     keys, frequencies = np.empty(0, np.uint64), None
-    for _ in range(plan.rounds.training):
+    for round_ in range(1, plan.rounds.training + 1):
         for learner in learners:
             learner.load(merged)
-            learner.train(plan.agent.updates, frequencies)
+            learner.train(plan.updates_in(round_), frequencies)
         step = mean_delta(merged, [learner.weights() for learner in learners])
         if plan.rounds.server_momentum:
             step, velocity = with_momentum(step, velocity, plan.rounds.server_momentum)
@@ -74,30 +86,38 @@ def train_federated(plan: FederationPlan, sites: list[list[Case]], seed: int) ->
     return merged
 
 
-def train_alone(plan: FederationPlan, cases: list[Case], seed: int) -> Weights:
-    learner = planned_learner(plan, cases, seed)
+def train_alone(plan: FederationPlan, cases: SiteCases, seed: int) -> Weights:
+    learner = planned_learner(plan, cases.task, seed)
     keys, frequencies = np.empty(0, np.uint64), None
-    for _ in range(plan.rounds.training):
-        learner.train(plan.agent.updates, frequencies)
+    for round_ in range(1, plan.rounds.training + 1):
+        learner.train(plan.updates_in(round_), frequencies)
         keys = np.concatenate([keys, learner.new_experience_keys()])
         frequencies = counted_over(keys)
     return learner.weights()
 
 
 def measure(plan: FederationPlan, seed: int) -> dict:
-    sites, heldout, data_s = make_data(seed, plan.task)
     plan = parse_plan(plan.model_dump() | {"seed": plan.seed + seed})
-    prior = mean_positions([case for cases in sites for case in cases])
-    updates = plan.agent.updates * plan.rounds.training
+    sites, heldout, data_s = make_data(seed, plan)
+    prior = of_all(sites, plan).prior
     start = time.process_time()
     federated = train_federated(plan, sites, seed)
     train_s = (time.process_time() - start) / len(sites)
     start = time.process_time()
-    reports = [evaluate_weights(federated, plan, heldout, seed=1000 + seed, prior=prior)]
+    measured = partial(
+        evaluate_weights,
+        plan=plan,
+        task=heldout.task,
+        seed=1000 + seed,
+        prior=prior,
+        poses=POSES,
+        native=True,
+    )
+    reports = [measured(federated)]
     evaluation_s = time.process_time() - start
     for k, cases in enumerate(sites):
         alone = train_alone(plan, cases, seed * 100 + k)
-        reports.append(evaluate_weights(alone, plan, heldout, seed=1000 + seed, prior=prior))
+        reports.append(measured(alone))
     fed, *local = reports
     return {
         "seed": seed,
@@ -108,7 +128,7 @@ def measure(plan: FederationPlan, seed: int) -> dict:
         "local": [report.as_dict() for report in local],
         "data_cpu_s": data_s,
         "train_cpu_s_per_site": train_s,
-        "ms_per_update": 1000 * train_s / updates,
+        "ms_per_update": 1000 * train_s / plan.learner.updates,
         "evaluation_cpu_s": evaluation_s,
     }
 

@@ -234,16 +234,3 @@ class TriplanarLandmark:
 def landmark_offsets(cases: Sequence[Case]) -> NDArray[np.float64]:
     """float64[cases, landmarks, 3]: landmarks in mm from the middle of their volumes."""
     return np.stack([case.landmarks_mm - case.volume.centre_mm for case in cases])
-
-
-def mean_positions(cases: Sequence[Case]) -> NDArray[np.float64]:
-    """float64[landmarks, 3]: the constant predictor, mm from the middle of the image.
-
-    A landmark that no case has is NaN.
-    """
-    offsets = landmark_offsets(cases)
-    there = np.isfinite(offsets[..., 0])
-    total = np.where(there[..., None], offsets, 0.0).sum(axis=0)
-    counts = there.sum(axis=0, keepdims=True).T
-    mean: NDArray[np.float64] = np.where(counts > 0, total / np.maximum(counts, 1), np.nan)
-    return mean

@@ -15,20 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.settings import (
+    BoxSettings,
     EvaluationSettings,
     LearnerSettings,
     NetworkSettings,
+    PlaneSettings,
     PoseSettings,
+    RegistrationSettings,
 )
 from site_client.agent.evaluation import evaluate, mean_parameters
 from site_client.agent.networks import QNetwork
 from site_client.agent.search import consensus, greedy_search
 from site_client.agent.task import Situations
-from site_client.agent.tasks.box import BoxSearch, BoxSettings
-from site_client.agent.tasks.detection import DetectionSettings, detect
+from site_client.agent.tasks.box import BoxSearch
+from site_client.agent.tasks.detection import detect
 from site_client.agent.tasks.detection import judge as judge_detections
-from site_client.agent.tasks.plane import PlaneSearch, PlaneSettings
-from site_client.agent.tasks.registration import PairCase, Registration, RegistrationSettings
+from site_client.agent.tasks.plane import PlaneSearch
+from site_client.agent.tasks.registration import PairCase, Registration
 from tests.benchmarks.agent_results import data, search_data
 from tests.benchmarks.agent_results.peers import register_by_mutual_information
 from tests.benchmarks.agent_results.studies import Job
@@ -85,7 +88,7 @@ def box_job(
     # As large as half of the training boxes, and as another quarter.
     sides = np.exp(prior_sizes(training))
     sizes = tuple(float(np.quantile(sides, q)) for q in (0.25, 0.75))
-    detection = DetectionSettings(sizes_mm=sizes)
+    detection = BoxSettings(sizes_mm=sizes)
     found = [
         detect(testing, fitted.network, case, 0, detection, recipe.evaluation)
         for case in range(len(testing))

@@ -6,17 +6,24 @@ import torch
 from torch import nn
 
 from common.plan import FederationPlan, parse_plan
-from common.settings import LadderSettings, LearnerSettings, PoseSettings
+from common.settings import (
+    BoxSettings,
+    LadderSettings,
+    LearnerSettings,
+    PlaneSettings,
+    PoseSettings,
+    RegistrationSettings,
+)
 from site_client.agent.learner import Learner
 from site_client.agent.task import Outcome
-from site_client.agent.tasks.box import BoxSearch, BoxSettings
+from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
 from site_client.agent.tasks.multi_agent import MultiAgent
-from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, PlaneSettings
-from site_client.agent.tasks.registration import PairCase, Registration, RegistrationSettings
+from site_client.agent.tasks.plane import PlaneCase, PlaneSearch
+from site_client.agent.tasks.registration import PairCase, Registration
 from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent.tasks.views import Views
 from site_client.imaging.dataset import Case
@@ -26,32 +33,30 @@ from site_client.imaging.volumes import Volume
 
 @pytest.fixture
 def make_plan():
-    """A plan small enough for a unit test, with any field of the agent overridden."""
+    """A plan small enough for a unit test, with any field of any section overridden."""
 
-    def make(seed=5, rounds=4, **agent) -> FederationPlan:
+    def make(seed=5, rounds=4, **changes) -> FederationPlan:
+        """Changes are a section's name and its changed fields; the others stay."""
         small = {
-            "scales": (2.0, 1.0),
-            "steps_mm": (4.0, 1.0),
-            "searches": 6,
-            "episode_steps": 8,
-            "updates": 3,
-            "batch": 8,
-            "warmup": 40,
-            "replay_capacity": 200,
-            "shift_mm": 4.0,
-            "evaluation_starts": 3,
+            "task": {"landmarks": ("A", "B"), "spacing_mm": 1.0, "roi": 13},
+            "ladder": {"scales": (2.0, 1.0), "steps_mm": (4.0, 1.0)},
+            "pose": {"shift_mm": 4.0},
+            "network": {"width": 4},
+            "learner": {
+                "searches": 6,
+                "episode_steps": 8,
+                "updates": 12,
+                "batch": 8,
+                "warmup": 40,
+                "replay_capacity": 200,
+            },
+            "evaluation": {"starts": 3},
+            "experience": {"position_bins": 8},
+            "rounds": {"training": rounds},
         }
-        return parse_plan(
-            {
-                "name": "small",
-                "seed": seed,
-                "task": {"landmarks": ("A", "B"), "working_spacing_mm": 1.0},
-                "model": {"roi": 13, "width": 4},
-                "agent": small | agent,
-                "experience": {"position_bins": 8},
-                "rounds": {"training": rounds},
-            }
-        )
+        assert changes.keys() <= small.keys()
+        whole = {name: values | changes.get(name, {}) for name, values in small.items()}
+        return parse_plan({"name": "small", "seed": seed} | whole)
 
     return make
 
@@ -241,20 +246,21 @@ def triplanar(side):
 def box(side):
     raster = Raster(noise(1, 50, 60), (1.0, 1.0), np.eye(2))
     boxes = np.array([[(-20.0, -10), (-3, 9)], [(4, 4), (20, 15)]])
-    return BoxSearch([BoxCase("x", raster, boxes)], BoxSettings(roi=side))
+    return BoxSearch([BoxCase("x", raster, boxes)], BoxSettings(), roi=side)
 
 
 def plane(side):
     volume = volume_case().volume
     planes = np.array([[volume.centre_mm, (1.0, 0.1, 0.0)]])
-    settings = PlaneSettings(roi=side, strides_mm=(2.0, 2.0, 1.0))
-    return PlaneSearch([PlaneCase("x", volume, planes, np.full((1, 1, 3), np.nan))], settings)
+    settings = PlaneSettings(strides_mm=(2.0, 2.0, 1.0))
+    case = PlaneCase("x", volume, planes, np.full((1, 1, 3), np.nan))
+    return PlaneSearch([case], settings, roi=side)
 
 
 def registration(side):
     raster = Raster(noise(1, 50, 60), (1.0, 1.0), np.eye(2))
     pair = PairCase("x", raster, raster, np.zeros(2), np.zeros((1, 2)))
-    return Registration([pair], RegistrationSettings(roi=side))
+    return Registration([pair], RegistrationSettings(), roi=side)
 
 
 LADDER = Ladder((3.0, 1.0), (6.0, 1.0))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,8 +8,16 @@ import pytest
 
 from common.errors import InputDataError
 from common.model import initial_weights
-from site_client.agent.federated import evaluate_weights, planned_learner, trace_search
-from site_client.agent.tasks.triplanar import mean_positions
+from site_client.agent import federated
+from site_client.agent.federated import planned_learner
+from site_client.agent.search import follow
+from tests.tasks import planned_task, site_cases
+
+
+def evaluate_weights(weights, plan, cases, seed, prior=None):
+    """Under four poses and as acquired, which a round's evaluation leaves out."""
+    task = planned_task(plan, cases)
+    return federated.evaluate_weights(weights, plan, task, seed, prior, poses=4, native=True)
 
 
 @pytest.fixture
@@ -21,9 +30,8 @@ def oracle(monkeypatch):
 
 
 def test_a_report_of_perfect_searches_says_so(plan, cases, oracle):
-    report = evaluate_weights(
-        initial_weights(plan), plan, cases, seed=1, prior=mean_positions(cases)
-    )
+    prior = site_cases(plan, cases).prior
+    report = evaluate_weights(initial_weights(plan), plan, cases, seed=1, prior=prior)
     assert report.cases == 3
     assert set(report.posed) == set(report.native) == {"A", "B"}
     for summary in report.posed.values():
@@ -37,7 +45,7 @@ def test_a_report_of_perfect_searches_says_so(plan, cases, oracle):
 
 
 def test_the_constant_predictor_is_the_mean_over_its_cases(plan, cases):
-    mean = mean_positions(cases)
+    mean = site_cases(plan, cases).prior
     offsets = [c.landmarks_mm - c.volume.centre_mm for c in cases]
     np.testing.assert_allclose(mean, np.mean(offsets, axis=0))
     report = evaluate_weights(initial_weights(plan), plan, cases, seed=1, prior=mean)
@@ -52,8 +60,8 @@ def test_without_a_prior_none_is_made_up(plan, cases):
 
 
 def test_the_same_seed_compares_networks_on_the_same_searches(plan, cases):
-    prior = mean_positions(cases)
-    learner = planned_learner(plan, cases, seed=1)
+    prior = site_cases(plan, cases).prior
+    learner = planned_learner(plan, planned_task(plan, cases), seed=1)
     learner.train(3)
     weights = initial_weights(plan)
     one, two = (evaluate_weights(w, plan, cases, 5, prior) for w in (weights, learner.weights()))
@@ -63,27 +71,47 @@ def test_the_same_seed_compares_networks_on_the_same_searches(plan, cases):
 
 
 def test_a_report_is_json_and_names_no_case(plan, cases):
-    report = evaluate_weights(
-        initial_weights(plan), plan, cases, seed=1, prior=mean_positions(cases)
-    )
+    prior = site_cases(plan, cases).prior
+    report = evaluate_weights(initial_weights(plan), plan, cases, seed=1, prior=prior)
     text = json.dumps(report.as_dict())
     assert "sub-" not in text
     assert json.loads(text)["posed"]["A"]["searches"] == 36
 
 
-def test_a_trajectory_follows_one_search_in_the_image(plan, cases, oracle):
-    path = trace_search(initial_weights(plan), plan, cases[2], landmark=1, seed=3)
-    assert len(path.positions_mm) == len(path.levels) == len(path.errors_mm) > 3
-    truth = cases[2].landmarks_mm[1]
-    np.testing.assert_allclose(
-        path.errors_mm, np.linalg.norm(path.positions_mm - truth, axis=1), atol=1e-4
-    )
-    assert path.errors_mm[-1] < 1
-    assert (np.diff(path.levels) >= 0).all()
-    assert cases[2].volume.contains(path.positions_mm).all()
+def test_what_is_followed_is_one_search_in_the_image(plan, cases):
+    task, volume = planned_task(plan, [cases[2]]), cases[2].volume
+    starts = task.starts(np.random.default_rng(3), 1, posed=False)
+    path = follow(task, task.rewards_of_all, starts[starts["head"] == 1], plan.evaluation).steps
+    assert len(path) > 3
+    places = task.world_mm(path, volume.centre_mm[None])
+    wanted = np.linalg.norm(places - cases[2].landmarks_mm[1], axis=1)
+    np.testing.assert_allclose(task.errors(path), wanted, atol=1e-4)
+    assert wanted[-1] < 1
+    assert (np.diff(path["level"].astype(int)) >= 0).all()
+    assert volume.contains(places).all()
+
+
+def test_a_round_is_measured_as_its_plan_says(make_plan, cases):
+    for poses, starts in ((1, 3), (2, 1)):
+        plan = make_plan(evaluation={"poses": poses, "starts": starts})
+        task = planned_task(plan, cases)
+        report = federated.evaluate_weights(initial_weights(plan), plan, task, seed=1)
+        assert report.native == {}
+        assert {row.searches for row in report.posed.values()} == {3 * poses * starts}
+
+
+def test_a_task_that_is_not_the_plans_is_refused(plan, make_plan, cases):
+    weights = initial_weights(plan)
+    alone = [dataclasses.replace(case, landmarks_mm=case.landmarks_mm[:1]) for case in cases]
+    for changed, some in (({"roi": 15}, cases), ({"landmarks": ("A",)}, alone)):
+        task = planned_task(make_plan(task=changed), some)
+        with pytest.raises(InputDataError, match="not what the plan looks at"):
+            federated.evaluate_weights(weights, plan, task, seed=1)
+        with pytest.raises(InputDataError, match="not what the plan looks at"):
+            planned_learner(plan, task, seed=1)
 
 
 def test_weights_of_another_plan_are_refused(plan, make_plan, cases):
-    weights = initial_weights(make_plan(scales=(1.0,), steps_mm=(1.0,)))
+    weights = initial_weights(make_plan(ladder={"scales": (1.0,), "steps_mm": (1.0,)}))
     with pytest.raises(InputDataError, match="weights"):
         evaluate_weights(weights, plan, cases, seed=1)

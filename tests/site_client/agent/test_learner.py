@@ -7,10 +7,18 @@ from common.errors import InputDataError, InternalError
 from common.keys import ExperienceCodec
 from common.model import initial_weights, weights_digest
 from common.wire.bounds import most_transitions
-from site_client.agent.federated import planned_learner, planned_network, planned_task
+from site_client.agent import federated
+from site_client.agent.federated import planned_network
 from site_client.agent.network import network_values
 from site_client.agent.tasks.poses import native_poses
 from site_client.agent.tasks.triplanar import SITUATION
+from tests.tasks import planned_task
+
+LONG = {"updates": 150, "batch": 32, "searches": 16, "replay_capacity": 5000}
+
+
+def planned_learner(plan, cases, seed, progress=None):
+    return federated.planned_learner(plan, planned_task(plan, cases), seed, progress)
 
 
 def ones(keys):
@@ -63,7 +71,7 @@ def test_a_saved_state_does_not_change_when_training_goes_on(plan, cases):
 def test_a_state_of_another_plan_is_refused(plan, make_plan, cases):
     state = planned_learner(plan, cases, seed=1).state_dict()
     with pytest.raises(InternalError, match="searches"):
-        planned_learner(make_plan(searches=4), cases, seed=1).load_state(state)
+        planned_learner(make_plan(learner={"searches": 4}), cases, seed=1).load_state(state)
     with pytest.raises(InternalError, match="1 cases"):
         planned_learner(plan, cases[:1], seed=1).load_state(state)
 
@@ -136,7 +144,7 @@ def test_frequencies_are_asked_for_every_transition_held_and_gathered(plan, case
 
 
 def test_rare_transitions_are_drawn_more_often(make_plan, cases):
-    plan = make_plan(rare_first=1.0)
+    plan = make_plan(learner={"replay": "rare-first", "rare_first": 1.0})
     learner = planned_learner(plan, cases, seed=1)
     learner.train(0)
     rare = learner.new_experience_keys()[0]
@@ -149,11 +157,11 @@ def test_rare_transitions_are_drawn_more_often(make_plan, cases):
 def test_weights_of_another_plan_are_refused(plan, make_plan, cases):
     learner = planned_learner(plan, cases, seed=1)
     with pytest.raises(InputDataError, match=r"weights/fc1\.weight"):
-        learner.load(initial_weights(make_plan(scales=(1.0,), steps_mm=(1.0,))))
+        learner.load(initial_weights(make_plan(ladder={"scales": (1.0,), "steps_mm": (1.0,)})))
 
 
 def test_learning_lowers_the_loss(make_plan, cases):
-    plan = make_plan(updates=150, rounds=1, batch=32, searches=16, gamma=0.0, replay_capacity=5000)
+    plan = make_plan(rounds=1, learner=LONG | {"gamma": 0.0})
     learner = planned_learner(plan, cases, seed=3)
     first = learner.train(20).loss_mean
     learner.train(110)
@@ -162,9 +170,7 @@ def test_learning_lowers_the_loss(make_plan, cases):
 
 def test_a_warm_start_regresses_the_rewards_of_all_actions(make_plan, cases):
     """With every update warm, values approach what each action earns at once."""
-    plan = make_plan(
-        updates=150, rounds=1, batch=32, searches=16, warm_start=1.0, replay_capacity=5000
-    )
+    plan = make_plan(rounds=1, learner=LONG | {"warm_start": 1.0})
     learner = planned_learner(plan, cases, seed=3)
     learner.train(150)
     task = planned_task(plan, cases)
@@ -185,7 +191,7 @@ def test_the_warm_start_ends_when_the_plan_says(make_plan, cases):
     digests = {}
     for updates in (6, 7):
         for gamma in (0.1, 0.9):
-            plan = make_plan(warm_start=0.5, gamma=gamma)
+            plan = make_plan(learner={"warm_start": 0.5, "gamma": gamma})
             learner = planned_learner(plan, cases, seed=1)
             learner.train(updates)
             digests[updates, gamma] = weights_digest(learner.weights())
@@ -194,17 +200,29 @@ def test_the_warm_start_ends_when_the_plan_says(make_plan, cases):
 
 
 @pytest.mark.parametrize(
-    "agent",
+    "learner",
     [
-        {"searches": 7, "warmup": 50, "updates": 3},
-        {"searches": 16, "warmup": 16, "updates": 0},
-        {"searches": 12, "warmup": 500, "replay_capacity": 100, "updates": 2},
+        {"searches": 7, "warmup": 50, "updates": 12},
+        {"searches": 16, "warmup": 16, "updates": 4},
+        {"searches": 12, "warmup": 500, "replay_capacity": 100, "updates": 8},
     ],
 )
-def test_a_round_gathers_what_the_wire_lets_a_site_say_and_no_more(make_plan, cases, agent):
+def test_a_round_gathers_what_the_wire_lets_a_site_say_and_no_more(make_plan, cases, learner):
     """`most_transitions` is what a site's first round gathers; later ones lack the warm-up."""
-    plan = make_plan(**agent)
-    learner = planned_learner(plan, cases, seed=1)
-    first = learner.train(plan.agent.updates)
+    plan = make_plan(learner=learner)
+    trained = planned_learner(plan, cases, seed=1)
+    first = trained.train(plan.updates_in(1))
     assert first.transitions == most_transitions(plan)
-    assert learner.train(plan.agent.updates).transitions <= first.transitions
+    assert trained.train(plan.updates_in(2)).transitions <= first.transitions
+
+
+@pytest.mark.parametrize("updates", [5, 7, 10, 11])
+def test_no_round_of_unequal_ones_gathers_more_than_the_wire_lets_a_site_say(
+    make_plan, cases, updates
+):
+    """A site that comes late has its warm-up in the largest round: the last."""
+    plan = make_plan(learner={"updates": updates})
+    shares = [plan.updates_in(round_) for round_ in range(1, 5)]
+    assert max(shares) == shares[-1] == min(shares) + 1
+    late = planned_learner(plan, cases, seed=1)
+    assert late.train(shares[-1]).transitions == most_transitions(plan)

@@ -7,13 +7,14 @@ import torch
 from common.errors import InputDataError
 from common.model import (
     check_weights,
-    feature_side,
     initial_weights,
     weight_shapes,
     weights_digest,
 )
-from site_client.agent.federated import planned_network, planned_task
+from common.settings.parameters import light_side
+from site_client.agent.federated import planned_network
 from site_client.agent.network import get_weights, network_values, set_weights
+from tests.tasks import planned_task
 
 
 def test_shapes_are_those_of_the_network(plan):
@@ -23,21 +24,21 @@ def test_shapes_are_those_of_the_network(plan):
 
 @pytest.mark.parametrize("roi", [9, 10, 25, 31, 45, 129])
 def test_every_roi_fits_the_first_dense_layer(make_plan, roi):
-    plan = make_plan()
-    model = plan.model.model_copy(update={"roi": roi})
-    plan = plan.model_copy(update={"model": model})
+    plan = make_plan(task={"roi": roi})
     values = planned_network(plan, initial_weights(plan))(
         torch.zeros(2, 3, roi, roi), torch.tensor([0, 1]), torch.tensor([1, 0])
     )
     assert values.shape == (2, 6)
-    assert feature_side(roi) >= 2
+    assert light_side(roi) >= 2
 
 
 def test_first_weights_depend_on_the_plans_seed_alone(make_plan):
     one, same, other = (initial_weights(make_plan(seed=s)) for s in (1, 1, 2))
     assert weights_digest(one) == weights_digest(same)
     assert weights_digest(one) != weights_digest(other)
-    assert weights_digest(initial_weights(make_plan(seed=1, gamma=0.1))) == weights_digest(one)
+    assert weights_digest(
+        initial_weights(make_plan(seed=1, learner={"gamma": 0.1}))
+    ) == weights_digest(one)
 
 
 def test_first_weights_are_frozen_for_all_time(make_plan):

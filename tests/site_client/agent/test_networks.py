@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from common.errors import InputDataError
 from common.model import weight_shapes
-from common.settings import NetworkSettings, network_settings
+from common.settings import NetworkSettings
 from site_client.agent.networks import PLAIN, Execution, QNetwork, build_network, fastest
 
 
@@ -198,11 +198,11 @@ def test_the_papers_2d_network_has_four_convolutions_and_four_dense_layers():
 
 def test_three_cuts_have_the_names_and_shapes_of_the_federations_weights(plan):
     task = Sizes(
-        (3, plan.model.roi, plan.model.roi),
+        (3, plan.task.roi, plan.task.roi),
         heads=len(plan.task.landmarks),
-        levels=len(plan.agent.scales),
+        levels=len(plan.ladder.scales),
     )
-    network = build_network(network_settings(plan), task, generator())
+    network = build_network(plan.network, task, generator())
     shapes = {name: tuple(p.shape) for name, p in network.named_parameters()}
     assert shapes == weight_shapes(plan)
     assert list(shapes) == list(weight_shapes(plan))

@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from common.settings import EvaluationSettings, LadderSettings, PoseSettings
 from site_client.agent.evaluation import evaluate, mean_parameters
-from site_client.agent.federated import planned_task
 from site_client.agent.search import consensus, greedy_search
 from site_client.agent.task import Outcome
 from site_client.agent.tasks.poses import native_poses
 from site_client.agent.tasks.triplanar import SITUATION, TriplanarLandmark
+from tests.tasks import planned_task
 
 
 class Pair:

@@ -2,21 +2,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.settings import learner_settings
-from site_client.agent.federated import planned_task
 from site_client.agent.searches import Searches
+from tests.tasks import planned_task
 
 
 def begun(plan, cases, seed):
     task = planned_task(plan, cases)
     rng = np.random.default_rng(seed)
-    return task, rng, Searches(task, learner_settings(plan), rng)
+    return task, rng, Searches(task, plan.learner, rng)
 
 
 def test_nothing_ever_leaves_its_image(plan, cases):
     task, rng, searches = begun(plan, cases, 2)
     for _ in range(100):
-        _, outcome = searches.advance(rng.integers(0, 6, plan.agent.searches))
+        _, outcome = searches.advance(rng.integers(0, 6, plan.learner.searches))
         for at in (outcome.reached, searches.at):
             index = task.index(at)
             assert (index >= 0).all()
@@ -27,7 +26,7 @@ def test_nothing_ever_leaves_its_image(plan, cases):
 
 
 def test_a_time_out_starts_anew_and_is_no_transition(make_plan, cases):
-    task, rng, searches = begun(make_plan(searches=5, episode_steps=4), cases, 8)
+    task, rng, searches = begun(make_plan(learner={"searches": 5, "episode_steps": 4}), cases, 8)
     ages = searches.age.copy()
     for _ in range(12):
         taken, outcome = searches.advance(rng.integers(0, 6, 5))
@@ -44,7 +43,7 @@ def test_a_time_out_starts_anew_and_is_no_transition(make_plan, cases):
 
 
 def test_episodes_start_at_every_level_case_and_landmark(make_plan, cases):
-    task, _, searches = begun(make_plan(searches=300), cases, 0)
+    task, _, searches = begun(make_plan(learner={"searches": 300}), cases, 0)
     for field, values in (("level", 2), ("case", 3), ("head", 2)):
         counts = np.bincount(searches.at[field], minlength=values)
         assert counts.min() > 300 / values / 2

@@ -7,19 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputDataError
-from common.plan import Agent
+from common.plan import parse_plan
 from common.settings import (
     EvaluationSettings,
     LadderSettings,
     LearnerSettings,
     NetworkSettings,
     PoseSettings,
-    evaluation_settings,
-    ladder_settings,
-    learner_settings,
-    network_settings,
     parse_settings,
-    pose_settings,
 )
 
 ALL = [NetworkSettings, LadderSettings, PoseSettings, LearnerSettings, EvaluationSettings]
@@ -69,50 +64,49 @@ def test_what_makes_no_sense_is_refused(kind, wrong, complaint):
 
 
 @given(
-    agent=st.builds(
-        Agent,
+    learner=st.builds(
+        LearnerSettings,
+        updates=st.integers(3, 100_000_000),
         batch=st.integers(1, 4096),
         gamma=st.floats(0, 0.99),
         double=st.booleans(),
-        rare_first=st.one_of(st.just(0.0), st.floats(0.01, 2)),
+        replay=st.sampled_from(["uniform", "prioritised", "rare-first"]),
+        rare_first=st.floats(0.01, 2),
         warm_start=st.floats(0, 1),
         epsilon_end=st.floats(0, 1),
         replay_capacity=st.integers(100, 10_000_000),
-        evaluation_starts=st.integers(1, 100),
-        rotation_deg=st.floats(0, 180),
-    )
+    ),
+    pose=st.builds(PoseSettings, rotation_deg=st.floats(0, 180)),
+    starts=st.integers(1, 100),
 )
 @settings(max_examples=30, deadline=None)
-def test_a_plan_is_taken_at_its_word(make_plan_of, agent):
-    plan = make_plan_of(agent)
-    learner = learner_settings(plan)
-    for name in set(LearnerSettings.model_fields) & set(Agent.model_fields) - {"rare_first"}:
-        asked = getattr(agent, name)
-        wanted = asked * plan.rounds.training if name == "updates" else asked
-        assert getattr(learner, name) == wanted, name
-    assert learner.replay == ("rare-first" if agent.rare_first else "uniform")
-    if agent.rare_first:
-        assert learner.rare_first == agent.rare_first
-    assert (learner.epsilon_start, learner.epsilon_over) == (1.0, 0.5)
-    assert pose_settings(plan).rotation_deg == agent.rotation_deg
-    assert ladder_settings(plan).steps_mm == agent.steps_mm
-    assert evaluation_settings(plan).starts == agent.evaluation_starts
-    assert network_settings(plan).width == plan.model.width
+def test_a_plan_is_taken_at_its_word(learner, pose, starts):
+    """What is said in a section is what the agent is given: nothing lies between the two."""
+    plan = parse_plan(
+        {
+            "name": "any",
+            "seed": 1,
+            "task": {"landmarks": ("A",)},
+            "learner": learner.model_dump(),
+            "pose": pose.model_dump(),
+            "evaluation": {"starts": starts},
+            "rounds": {"training": 3},
+        }
+    )
+    assert (plan.learner, plan.pose) == (learner, pose)
+    assert plan.evaluation == EvaluationSettings(starts=starts, poses=1, native=False)
+    assert (plan.network, plan.ladder) == (NetworkSettings(), LadderSettings())
 
 
-@pytest.fixture(scope="module")
-def make_plan_of():
-    from common.plan import parse_plan
-
-    def make(agent):
-        return parse_plan(
-            {
-                "name": "any",
-                "seed": 1,
-                "task": {"landmarks": ("A",)},
-                "agent": agent.model_dump(),
-                "rounds": {"training": 3},
-            }
-        )
-
-    return make
+@given(updates=st.integers(1, 10_000_000), rounds=st.integers(1, 500))
+@settings(max_examples=50, deadline=None)
+def test_the_rounds_share_all_updates_out_evenly(updates, rounds):
+    plan = {"name": "any", "seed": 1, "task": {"landmarks": ("A",)}}
+    plan |= {"learner": {"updates": updates}, "rounds": {"training": rounds}}
+    if updates < rounds:
+        with pytest.raises(InputDataError, match=r"learner\.updates"):
+            parse_plan(plan)
+        return
+    shares = [parse_plan(plan).updates_in(k) for k in range(1, rounds + 1)]
+    assert sum(shares) == updates
+    assert max(shares) - min(shares) <= 1

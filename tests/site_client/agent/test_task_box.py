@@ -6,13 +6,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputDataError
-from common.settings import EvaluationSettings, PoseSettings
+from common.settings import BoxSettings, EvaluationSettings, PoseSettings, parse_settings
 from site_client.agent.search import greedy_search
-from site_client.agent.tasks.box import BoxSearch, BoxSettings
+from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import BoxCase, overlaps_of_corners
 from site_client.agent.tasks.detection import (
     Detections,
-    DetectionSettings,
     detect,
     judge,
     suppress,
@@ -175,7 +174,7 @@ def test_boxes_stay_in_the_image_and_keep_their_size(flat):
 
 
 def test_every_lesion_is_detected_once(flat):
-    settings = DetectionSettings(per_axis=5, sizes_mm=(15.0, 40.0), least_score=0.5)
+    settings = BoxSettings(per_axis=5, sizes_mm=(15.0, 40.0), least_score=0.5)
     slow = EvaluationSettings(most_steps=300)
     found = [detect(flat, flat.rewards_of_all, 0, 0, settings, slow)]
     found.append(detect(flat, flat.rewards_of_all, 1, 1, settings, slow))
@@ -217,10 +216,10 @@ def test_boxes_that_cannot_be_are_refused(boxes, heads, words):
 
 
 def test_settings_of_boxes_that_cannot_be_are_refused():
-    with pytest.raises(InputDataError, match="coarse to fine"):
-        BoxSettings(steps=(0.1, 0.2))
-    with pytest.raises(InputDataError, match="no such search"):
-        BoxSettings(overlap=1.5)
+    with pytest.raises(InputDataError, match=r"box\.steps .*coarse to fine"):
+        parse_settings(BoxSettings, {"steps": (0.1, 0.2)}, "box")
+    with pytest.raises(InputDataError, match=r"box\.overlap"):
+        parse_settings(BoxSettings, {"overlap": 1.5}, "box")
 
 
 def test_equal_generators_draw_equal_boxes(flat):

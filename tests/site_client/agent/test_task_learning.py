@@ -7,23 +7,26 @@ import pytest
 import torch
 
 from common.settings import (
+    BoxSettings,
     EvaluationSettings,
     LearnerSettings,
     NetworkSettings,
+    PlaneSettings,
     PoseSettings,
+    RegistrationSettings,
 )
 from site_client.agent.evaluation import evaluate
 from site_client.agent.learner import Learner
 from site_client.agent.networks import build_network
 from site_client.agent.search import greedy_search
-from site_client.agent.tasks.box import BoxSearch, BoxSettings
+from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.contrasts import recontrasted
-from site_client.agent.tasks.detection import DetectionSettings, detect, judge
+from site_client.agent.tasks.detection import detect, judge
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
-from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, PlaneSettings
-from site_client.agent.tasks.registration import PairCase, Registration, RegistrationSettings
+from site_client.agent.tasks.plane import PlaneCase, PlaneSearch
+from site_client.agent.tasks.registration import PairCase, Registration
 from site_client.agent.tasks.views import Views
 from site_client.imaging.pyramids import Raster
 from site_client.imaging.volumes import Volume
@@ -101,14 +104,13 @@ def lesions(rng, name):
 def test_boxes_around_lesions_are_learned():
     rng = np.random.default_rng(0)
     cases = [lesions(rng, str(k)) for k in range(24)]
-    settings = BoxSettings(roi=21)
-    shown, kept = BoxSearch(cases[:18], settings), BoxSearch(cases[18:], settings)
+    shown, kept = BoxSearch(cases[:18], roi=21), BoxSearch(cases[18:], roi=21)
     network = learned(shown, 1000)
     start = kept.starts(np.random.default_rng(3), 5, posed=True)
     found = greedy_search(kept, network, start, SEARCHING)
     assert kept.report(found)["hit"].mean() > 0.8
     assert kept.overlaps(found).mean() > 3 * kept.overlaps(start).mean()
-    all_over = DetectionSettings(per_axis=4, sizes_mm=(12.0, 30.0))
+    all_over = BoxSettings(per_axis=4, sizes_mm=(12.0, 30.0))
     detections = [detect(kept, network, case, settings=all_over) for case in range(6)]
     report = judge(detections, [kept.true_boxes(case, 0) for case in range(6)])
     assert report.recall > 0.8
@@ -139,9 +141,9 @@ def halves(rng, name):
 def test_view_planes_are_learned():
     rng = np.random.default_rng(0)
     cases = [halves(rng, str(k)) for k in range(12)]
-    settings = PlaneSettings(roi=21, strides_mm=(4.0, 4.0, 3.0), reach_deg=35, reach_mm=30)
+    settings = PlaneSettings(strides_mm=(4.0, 4.0, 3.0), reach_deg=35, reach_mm=30)
     poses = PoseSettings(rotation_deg=8.0, shift_mm=6.0)
-    shown, kept = PlaneSearch(cases[:9], settings, poses), PlaneSearch(cases[9:], settings, poses)
+    shown, kept = (PlaneSearch(some, settings, poses, roi=21) for some in (cases[:9], cases[9:]))
     start = kept.starts(np.random.default_rng(3), 10, posed=True)
     before = kept.report(start)
     found = kept.report(greedy_search(kept, learned(shown), start, SEARCHING))
@@ -164,8 +166,8 @@ def two_modalities(rng, name):
 def test_registration_of_two_modalities_is_learned():
     rng = np.random.default_rng(0)
     cases = [two_modalities(rng, str(k)) for k in range(24)]
-    settings = RegistrationSettings(roi=33, strides_mm=(3.0, 3.0, 3.0))
-    shown, kept = Registration(cases[:20], settings), Registration(cases[20:], settings)
+    settings = RegistrationSettings(strides_mm=(3.0, 3.0, 3.0))
+    shown, kept = (Registration(some, settings, roi=33) for some in (cases[:20], cases[20:]))
     start = kept.starts(np.random.default_rng(3), 10, posed=True)
     found = greedy_search(kept, learned(shown, 1000), start, SEARCHING)
     assert kept.report(found)["tre_mm"].mean() < kept.report(start)["tre_mm"].mean() / 2.5

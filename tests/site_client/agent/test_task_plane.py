@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from common.errors import InputDataError
-from common.settings import EvaluationSettings, PoseSettings
+from common.settings import EvaluationSettings, PlaneSettings, PoseSettings, parse_settings
 from site_client.agent.search import greedy_search
-from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, PlaneSettings, fit_plane
+from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, fit_plane
 from site_client.imaging.volumes import Volume
 
 FIXTURES = settings(
@@ -102,8 +102,8 @@ def test_the_true_parameters_are_the_posed_plane(task, cases, seed):
 @given(seed=st.integers(0, 2**32))
 @FIXTURES
 def test_the_true_plane_shines_all_over_under_any_pose(cases, seed):
-    wide = PlaneSettings(reach_deg=80, reach_mm=90, roi=9, strides_mm=(1.5, 1.5, 1.5), slab=6)
-    task = PlaneSearch(cases, wide, PoseSettings(rotation_deg=25.0))
+    wide = PlaneSettings(reach_deg=80, reach_mm=90, strides_mm=(1.5, 1.5, 1.5), slab=6)
+    task = PlaneSearch(cases, wide, PoseSettings(rotation_deg=25.0), roi=9)
     at = situations(task, seed, 12)
     at = at[at["head"] == 0]
     task.move_to(at, task.targets(at).astype(np.float32))
@@ -185,7 +185,7 @@ def test_a_plane_out_of_reach_is_refused_by_name(cases):
 )
 def test_settings_of_planes_that_cannot_be_are_refused(bad):
     with pytest.raises(InputDataError):
-        PlaneSettings(**bad)
+        parse_settings(PlaneSettings, bad)
 
 
 def test_equal_generators_draw_equal_planes(task):

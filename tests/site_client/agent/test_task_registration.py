@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,16 +7,16 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from common.errors import InputDataError
-from common.settings import EvaluationSettings, PoseSettings
+from common.settings import EvaluationSettings, PoseSettings, RegistrationSettings, parse_settings
 from site_client.agent.search import greedy_search
 from site_client.agent.tasks.contrasts import contrast_curves, recontrasted
-from site_client.agent.tasks.registration import PairCase, Registration, RegistrationSettings
+from site_client.agent.tasks.registration import PairCase, Registration
 from site_client.imaging.pyramids import Raster
 
 FIXTURES = settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-SMALL = RegistrationSettings(strides_mm=(2.0, 2.0, 1.0), roi=21)
+SMALL, ROI = RegistrationSettings(strides_mm=(2.0, 2.0, 1.0)), 21
 
 
 def blobs(points, shape, spacing, direction, middle):
@@ -47,19 +45,19 @@ def pair(name, d, *, inverted=False):
 
 @pytest.fixture(scope="module")
 def flat():
-    return Registration([pair("a", 2), pair("b", 2, inverted=True)], SMALL)
+    return Registration([pair("a", 2), pair("b", 2, inverted=True)], SMALL, roi=ROI)
 
 
 @pytest.fixture(scope="module")
 def deep():
-    return Registration([pair("v", 3)], SMALL)
+    return Registration([pair("v", 3)], SMALL, roi=ROI)
 
 
 @pytest.fixture(scope="module")
 def uncontrasted():
     """The same in either dimension, turned far but never brightened."""
     plain = PoseSettings(rotation_deg=30.0, gamma_contrast=0.0)
-    return {d: Registration([pair("v", d)], SMALL, plain) for d in (2, 3)}
+    return {d: Registration([pair("v", d)], SMALL, plain, roi=ROI) for d in (2, 3)}
 
 
 def situations(task, seed, n=40):
@@ -176,9 +174,13 @@ def test_another_contrast_keeps_the_background_and_inverts_the_rest():
     assert other[255] < 60
 
 
+def in_contrasts(count):
+    return SMALL.model_copy(update={"contrasts": count})
+
+
 @pytest.mark.parametrize("dim", [2, 3])
 def test_training_shows_the_moving_image_in_many_contrasts_and_the_fixed_one_in_its_own(dim):
-    task = Registration([pair("v", dim)], replace(SMALL, contrasts=5))
+    task = Registration([pair("v", dim)], in_contrasts(5), roi=ROI)
     at = task.draw(np.random.default_rng(4), 400)
     counts = np.bincount(at["curve"], minlength=6) / 400
     assert counts[0] == pytest.approx(0.25, abs=0.08)
@@ -197,7 +199,7 @@ def test_training_shows_the_moving_image_in_many_contrasts_and_the_fixed_one_in_
 
 
 def test_what_is_measured_is_shown_as_it_is():
-    many, none = (Registration([pair("v", 2)], replace(SMALL, contrasts=n)) for n in (5, 0))
+    many, none = (Registration([pair("v", 2)], in_contrasts(n), roi=ROI) for n in (5, 0))
     starts = [task.starts(np.random.default_rng(1), 3, posed=True) for task in (many, none)]
     assert (starts[0]["curve"] == 0).all()
     assert "curve" not in starts[1].dtype.names
@@ -217,7 +219,7 @@ def test_what_is_measured_is_shown_as_it_is():
 )
 def test_settings_of_registrations_that_cannot_be_are_refused(bad):
     with pytest.raises(InputDataError):
-        RegistrationSettings(**bad)
+        parse_settings(RegistrationSettings, bad)
 
 
 def test_no_pairs_are_refused():

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from common.errors import InputDataError
-from common.settings import PoseSettings, pose_settings
-from site_client.agent.federated import planned_task
+from common.settings import PoseSettings
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses
-from site_client.agent.tasks.triplanar import ACTIONS, SITUATION, mean_positions
+from site_client.agent.tasks.triplanar import ACTIONS, SITUATION
+from tests.tasks import planned_task, site_cases
 
 FIXTURES = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -77,9 +77,9 @@ def test_the_native_pose_changes_nothing(plan, cases):
 @given(seed=st.integers(0, 2**32))
 @FIXTURES
 def test_the_landmark_is_at_the_centre_of_every_cut_under_any_pose(make_plan, cases, seed):
-    plan = make_plan(rotation_deg=40.0, gamma_contrast=0.0)
+    plan = make_plan(pose={"rotation_deg": 40.0, "gamma_contrast": 0.0})
     task = planned_task(plan, cases)
-    at = situations(task, np.random.default_rng(seed), pose_settings(plan), 12)
+    at = situations(task, np.random.default_rng(seed), plan.pose, 12)
     at["head"] = 0
     at["level"] = 1
     at["position"] = task.targets(at)
@@ -92,7 +92,7 @@ def test_the_landmark_is_at_the_centre_of_every_cut_under_any_pose(make_plan, ca
 @FIXTURES
 def test_the_reward_is_the_distance_gained_in_steps(plan, cases, seed):
     task = planned_task(plan, cases)
-    at = situations(task, np.random.default_rng(seed), pose_settings(plan))
+    at = situations(task, np.random.default_rng(seed), plan.pose)
     reached, rewards, ended = task.step(at)
     moved = (reached["position"] != at["position"]).any(axis=1)
     step = task.steps_mm[at["level"]]
@@ -106,7 +106,7 @@ def test_the_reward_is_the_distance_gained_in_steps(plan, cases, seed):
 
 def test_the_rewards_of_all_actions_contain_the_one_taken(plan, cases):
     task = planned_task(plan, cases)
-    at = situations(task, np.random.default_rng(6), pose_settings(plan))
+    at = situations(task, np.random.default_rng(6), plan.pose)
     every = task.rewards_of_all(at)
     assert every.shape == (64, ACTIONS)
     np.testing.assert_array_equal(every[np.arange(64), at["action"]], task.step(at).rewards)
@@ -146,7 +146,7 @@ def test_a_missing_landmark_is_never_looked_for(plan, cases):
     for at in (task.draw(rng, 500), task.starts(rng, 2, posed=True)):
         assert {(int(c), int(h)) for c, h in zip(at["case"], at["head"], strict=True)} == wanted
         assert np.isfinite(task.errors(at)).all()
-    both = mean_positions(without(cases, [(0, 1)]))
+    both = site_cases(plan, without(cases, [(0, 1)])).prior
     offsets = [c.landmarks_mm - c.volume.centre_mm for c in cases]
     np.testing.assert_allclose(both[1], np.mean(offsets[1:], axis=0)[1])
     np.testing.assert_allclose(both[0], np.mean(offsets, axis=0)[0])

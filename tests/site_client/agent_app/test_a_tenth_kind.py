@@ -1,17 +1,23 @@
-"""One entry and one room add a kind: a made-up tenth is trained, measured, played and filmed."""
+"""One entry and one room add a kind: a made-up tenth is trained, measured, played and filmed,
+and federated: a plan may be about it, and a site trains what the plan says.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from common.errors import InputDataError
-from common.settings import KINDS, KindEntry
+from common.model import initial_weights, weights_digest
+from common.plan import parse_plan
+from common.settings import KINDS, KindEntry, spaces
+from site_client.agent.federated import evaluate_weights, planned_learner, require_planned
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.views import Views
@@ -20,6 +26,7 @@ from site_client.agent_app.films import draw_frames
 from site_client.agent_app.kinds.kind import Answers, Built, TaskKind
 from site_client.agent_app.sources import landmark_files
 from site_client.imaging.cases import middle_of
+from site_client.worker.site_cases import read_site_cases
 
 TINY = (
     *("--set", "network.width=4", "--set", "network.hidden=[8]", "--set", "task.spacing_mm=1.0"),
@@ -92,7 +99,15 @@ def tenth(monkeypatch):
     room.KIND = Brightest()
     monkeypatch.setitem(sys.modules, "made_up_room", room)
     entry = KindEntry(
-        "made_up_room", 2, ("planar",), "ladder", frozenset(), KINDS["box-2d"].defaults
+        "made_up_room",
+        2,
+        ("planar",),
+        "ladder",
+        frozenset(),
+        lambda config: replace(spaces.picture(config), labels=("peak",)),
+        KINDS["box-2d"].defaults,
+        named="",
+        unit="mm",
     )
     monkeypatch.setitem(KINDS, "brightest-2d", entry)
     return "brightest-2d"
@@ -123,6 +138,48 @@ def test_an_entry_and_a_room_are_trained_measured_played_and_filmed(
     assert (out / "case0_peak.gif").exists()
 
 
+def plan_of(kind, **task):
+    return parse_plan(
+        {
+            "name": "tenth",
+            "seed": 1,
+            "task": {"kind": kind, "roi": 11, "spacing_mm": 1.0} | task,
+            "network": {"width": 4, "hidden": [8]},
+            "learner": {"updates": 4, "batch": 4, "searches": 2, "warmup": 8},
+            "evaluation": {"starts": 2, "most_steps": 6},
+            "rounds": {"training": 2},
+        }
+    )
+
+
+def test_an_entry_and_a_room_are_federated(tmp_path, pictures, tenth):
+    """Whoever adds up, orders or trains finds the tenth kind by its entry alone."""
+    plan = plan_of(tenth)
+    assert plan.network.architecture == "planar"
+    assert parse_plan(json.loads(plan.canonical())) == plan
+    assert plan.space.labels == ("peak",)
+    laid_out = tmp_path / "data.toml"
+    laid_out.write_text("pixel_mm = 0.5\n")
+    cases = read_site_cases(pictures(), plan, lambda *_: None, settings=laid_out)
+    require_planned(cases.task, plan)
+    assert cases.labels == plan.space.labels
+    learner = planned_learner(plan, cases.task, seed=2)
+    assert weights_digest(learner.weights()) == weights_digest(initial_weights(plan))
+    assert learner.train(plan.updates_in(1)).updates == 2
+    report = evaluate_weights(learner.weights(), plan, cases.task, 1, cases.prior)
+    assert set(report.posed) == {"peak"}
+    assert report.posed["peak"].searches == 4 * 2
+    assert report.prior > 0
+
+
+def test_what_only_other_kinds_have_is_refused_for_the_tenth(tenth):
+    for wrong in ({"landmarks": ["spot"]}, {"frames": 4}, {"recontrast": True}):
+        with pytest.raises(InputDataError, match=next(iter(wrong))):
+            plan_of(tenth, **wrong)
+
+
 def test_without_its_entry_the_kind_is_unknown(cairn):
     with pytest.raises(InputDataError, match="landmark-3d, landmark-3d-cube"):
         cairn("train", "--set", "task.kind=brightest-2d", "--print-config")
+    with pytest.raises(InputDataError, match=r"task\.kind must be .*landmark-3d"):
+        plan_of("brightest-2d")

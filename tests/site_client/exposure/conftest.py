@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from site_client.agent.federated import planned_learner, planned_task
+from site_client.agent.federated import planned_learner
 from site_client.exposure.crops import TrainedCrops
 from tests.crafted import textured_cases
+from tests.tasks import planned_task
 
 
 @dataclass
@@ -31,11 +32,12 @@ def train():
 
     def make(plan, before, cases, seed=1) -> Round:
         watched = []
-        learner = planned_learner(plan, cases, seed, watch=watched.append)
+        task = planned_task(plan, cases)
+        learner = planned_learner(plan, task, seed, watch=watched.append)
         learner.load(before)
-        learner.train(plan.agent.updates)
+        learner.train(plan.updates_in(1))
         after = learner.weights()
         delta = {name: after[name] - np.asarray(value) for name, value in before.items()}
-        return Round(plan, before, delta, TrainedCrops(planned_task(plan, cases), watched))
+        return Round(plan, before, delta, TrainedCrops(task, watched))
 
     return make

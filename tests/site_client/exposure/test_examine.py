@@ -14,8 +14,9 @@ from site_client.exposure.examine import RehearsedRound, examine
 from site_client.exposure.findings import Exposure, why_not
 from tests.conftest import SMALL_PLAN
 from tests.crafted import textured_cases
+from tests.tasks import site_cases
 
-PLAN = parse_plan(SMALL_PLAN | {"task": {"landmarks": ["A", "B"], "working_spacing_mm": 2.0}})
+PLAN = parse_plan(SMALL_PLAN | {"task": SMALL_PLAN["task"] | {"spacing_mm": 2.0}})
 PIXELS = {"name": "p", "seed": 1, "kind": "pixels", "pixels": {"bands": list("abcdefgh")}}
 EMBED = {
     "name": "e",
@@ -28,10 +29,14 @@ NO_OP = {"name": "n", "seed": 1, "kind": "no-op", "task": {"landmarks": ["A"]}}
 
 @pytest.fixture(scope="module")
 def release():
-    cases, watched, before = textured_cases(10, side=32), [], initial_weights(PLAN)
-    learner = planned_learner(PLAN, cases, 3, watch=watched.append)
+    cases, watched, before = (
+        site_cases(PLAN, textured_cases(10, side=32)),
+        [],
+        initial_weights(PLAN),
+    )
+    learner = planned_learner(PLAN, cases.task, 3, watch=watched.append)
     learner.load(before)
-    learner.train(PLAN.agent.updates)
+    learner.train(PLAN.updates_in(1))
     delta = {name: value - before[name] for name, value in learner.weights().items()}
     return RehearsedRound(PLAN, before, delta, cases, watched, 3)
 

@@ -14,12 +14,13 @@ from site_client.exposure.findings import LEAST_CASES
 from site_client.exposure.membership import area_under_curve, membership, train_half
 from tests.conftest import SMALL_PLAN
 from tests.crafted import textured_cases
+from tests.tasks import site_cases
 
 PLAN = parse_plan(
     SMALL_PLAN
     | {
-        "task": {"landmarks": ["A", "B"], "working_spacing_mm": 2.0},
-        "agent": SMALL_PLAN["agent"] | {"updates": 150, "batch": 32, "warm_start": 1.0},
+        "task": SMALL_PLAN["task"] | {"spacing_mm": 2.0},
+        "learner": SMALL_PLAN["learner"] | {"updates": 600, "batch": 32, "warm_start": 1.0},
     }
 )
 SCORES = hnp.arrays(np.float64, st.integers(1, 20), elements=st.integers(-5, 5).map(float))
@@ -28,7 +29,11 @@ SCORES = hnp.arrays(np.float64, st.integers(1, 20), elements=st.integers(-5, 5).
 @pytest.fixture(scope="module")
 def cases():
     """Nothing in one image says anything about another: a network can only memorise."""
-    return textured_cases(14, side=32, seed=4)
+    return site_cases(PLAN, textured_cases(14, side=32, seed=4))
+
+
+def volumes(some):
+    return some.cases.volumes
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,11 @@ def test_cases_that_were_trained_on_are_told_from_others(half):
 
 def test_halves_that_have_nothing_to_do_with_the_training_are_a_coin(half):
     """Half of the trained and half of the others on either side."""
-    mixed = [*half.trained[:3], *half.others[:4]], [*half.trained[3:], *half.others[4:]]
+    trained, others = volumes(half.trained), volumes(half.others)
+    mixed = [
+        site_cases(PLAN, (*trained[part], *others[rest]))
+        for part, rest in ((slice(3), slice(4)), (slice(3, None), slice(4, None)))
+    ]
     found = membership(initial_weights(PLAN), half.delta, PLAN, *mixed, 2)
     assert found.low <= 0.5 <= found.high
     assert "Not told from a coin" in found.verdict
@@ -59,18 +68,18 @@ def test_an_update_of_zero_tells_nothing(half):
 
 
 def test_too_few_cases_are_said_to_be_too_few(half):
-    few = half.trained[:4], half.others[: LEAST_CASES - 5]
+    few = half.trained.part(range(4)), half.others.part(range(LEAST_CASES - 5))
     found = membership(initial_weights(PLAN), half.delta, PLAN, *few)
     assert (found.auc, found.low, found.high) == (None, None, None)
     assert "Too few cases to tell" in found.verdict
 
 
 def test_the_halves_are_all_cases_once_and_depend_on_the_seed(half, cases):
-    names = [case.name for case in (*half.trained, *half.others)]
-    assert sorted(names) == sorted(case.name for case in cases)
-    other = train_half(initial_weights(PLAN), PLAN, cases[:4], seed=5)
-    again = train_half(initial_weights(PLAN), PLAN, cases[:4], seed=5)
-    assert [c.name for c in other.trained] == [c.name for c in again.trained]
+    names = [case.name for some in (half.trained, half.others) for case in volumes(some)]
+    assert sorted(names) == sorted(case.name for case in volumes(cases))
+    other = train_half(initial_weights(PLAN), PLAN, cases.part(range(4)), seed=5)
+    again = train_half(initial_weights(PLAN), PLAN, cases.part(range(4)), seed=5)
+    assert [c.name for c in volumes(other.trained)] == [c.name for c in volumes(again.trained)]
     for name, value in other.delta.items():
         np.testing.assert_array_equal(value, again.delta[name])
 

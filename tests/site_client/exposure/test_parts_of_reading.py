@@ -29,7 +29,7 @@ def pictures(n, cuts=3, roi=ROI):
 def test_the_first_step_of_adam_is_undone(gradients):
     held = torch.zeros(len(gradients), dtype=torch.float64, requires_grad=True)
     held.grad = torch.tensor(gradients, dtype=torch.float64)
-    torch.optim.Adam([held], lr=PLAN.agent.learning_rate).step()
+    torch.optim.Adam([held], lr=PLAN.learner.learning_rate).step()
     delta = {"fc1.weight": held.detach().numpy()[:, None], "fc1.bias": held.detach().numpy()}
     if any(gradients):
         found = estimated_gradients(delta, PLAN)[0]

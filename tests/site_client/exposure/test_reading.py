@@ -10,10 +10,10 @@ import pytest
 from common.errors import InputDataError
 from common.model import initial_weights
 from common.plan import read_plan
-from site_client.agent.federated import planned_task
 from site_client.exposure.inversion import affordable, features_of, invert
 from site_client.exposure.reading import imprint, slices
 from tests.crafted import crafted_plan, imprint_weights, slices_weights, textured_cases
+from tests.tasks import planned_task
 
 DEMO = Path(__file__).parents[3] / "deploy" / "plans" / "demo.toml"
 BRIGHTNESS = np.linspace(0.2, 0.7, 256)
@@ -23,8 +23,9 @@ def honest_plan(updates):
     """The demonstration's plan with the tests' landmarks and fewer updates."""
     plan = read_plan(DEMO)
     task = plan.task.model_copy(update={"landmarks": ("A", "B")})
-    agent = plan.agent.model_copy(update={"updates": updates})
-    return plan.model_copy(update={"task": task, "agent": agent})
+    every = {"updates": updates * plan.rounds.training}
+    learner = plan.learner.model_copy(update=every)
+    return plan.model_copy(update={"task": task, "learner": learner})
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +124,8 @@ def test_features_are_inverted_through_convolutions_that_nobody_crafted(textured
     plan = crafted_plan(batch=1)
     weights, task = initial_weights(plan), planned_task(plan, textured)
     crops = task.observe(task.draw(np.random.default_rng(0), 3)).astype(np.float32)
-    assert affordable(weights, plan.model.roi) >= 3
-    made = invert(weights, plan.model.roi, features_of(weights, crops), seed=0)
+    assert affordable(weights, plan.task.roi) >= 3
+    made = invert(weights, plan.task.roi, features_of(weights, crops), seed=0)
     error = np.square(made - crops).mean(axis=(1, 2, 3))
     flat = crops.var(axis=(2, 3)).mean(axis=1)
     assert (10 * np.log10(255**2 / error) > 24).all()

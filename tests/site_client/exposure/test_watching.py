@@ -7,15 +7,16 @@ import torch
 
 from common.model import initial_weights, weights_digest
 from common.plan import parse_plan
-from site_client.agent.federated import planned_learner, planned_task
+from site_client.agent.federated import planned_learner
 from site_client.exposure.crops import TrainedCrops
 from tests.conftest import SMALL_PLAN
+from tests.tasks import planned_task
 
-PLAN = parse_plan(SMALL_PLAN | {"task": {"landmarks": ["A", "B"], "working_spacing_mm": 2.0}})
+PLAN = parse_plan(SMALL_PLAN | {"task": SMALL_PLAN["task"] | {"spacing_mm": 2.0}})
 
 
 def trained(cases, watch=None):
-    learner = planned_learner(PLAN, cases, seed=3, watch=watch)
+    learner = planned_learner(PLAN, planned_task(PLAN, cases), seed=3, watch=watch)
     learner.load(initial_weights(PLAN))
     learner.train(6)
     return learner
@@ -28,7 +29,7 @@ def test_watching_changes_no_bit_of_weights_or_state(textured):
     for name, value in alone.state_dict().items():
         np.testing.assert_array_equal(value, seen.state_dict()[name], err_msg=name)
     np.testing.assert_array_equal(alone.new_experience_keys(), seen.new_experience_keys())
-    assert [len(batch) for batch in watched] == [PLAN.agent.batch] * 6
+    assert [len(batch) for batch in watched] == [PLAN.learner.batch] * 6
 
 
 def test_whoever_spoils_what_is_shown_spoils_only_a_copy(textured):
@@ -42,7 +43,7 @@ def test_whoever_spoils_what_is_shown_spoils_only_a_copy(textured):
 
 def test_the_crops_are_exactly_those_that_the_network_took_gradients_of(textured):
     watched, shown = [], []
-    learner = planned_learner(PLAN, textured, seed=3, watch=watched.append)
+    learner = planned_learner(PLAN, planned_task(PLAN, textured), seed=3, watch=watched.append)
 
     def look(_, inputs):
         if torch.is_grad_enabled():
