@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from common.settings import spaces
-from common.settings.spaces import Space
-
-if TYPE_CHECKING:
-    from common.settings.whole import AgentSettings
+from common.settings.spaces import Settings, Space
 
 Defaults = Mapping[str, Mapping[str, object]]
 MM: Final = "mm"
@@ -45,7 +42,7 @@ class KindEntry:
     networks: tuple[str, ...]
     section: str
     settings: frozenset[str]
-    space: Callable[[AgentSettings], Space]
+    space: Callable[[Settings], Space]
     defaults: Defaults = field(default_factory=dict)
     named: str = "landmarks"
     unit: str = MM

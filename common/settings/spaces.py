@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from common.settings.misfit import MisfitError
 
 if TYPE_CHECKING:
-    from common.settings.whole import AgentSettings
+    pass
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Space:
         return len(self.labels) // self.agents
 
 
-def three_cuts(settings: AgentSettings) -> Space:
+def three_cuts(settings: Settings) -> Space:
     """Landmarks by three orthogonal cuts."""
     task = settings.task
     views = _views(settings, 1.0)
     return Space((3, task.roi, task.roi), 6, len(views), task.landmarks, views)
 
 
-def cube(settings: AgentSettings) -> Space:
+def cube(settings: Settings) -> Space:
     """Landmarks by a cube, at several zooms and of several frames."""
     task = settings.task
     shape = (len(task.zooms) * task.frames, *(task.roi,) * 3)
@@ -56,7 +56,7 @@ def cube(settings: AgentSettings) -> Space:
     return Space(shape, 6, len(views), task.landmarks, views)
 
 
-def picture(settings: AgentSettings) -> Space:
+def picture(settings: Settings) -> Space:
     """Landmarks in an image of one channel or several."""
     task = settings.task
     seen = max(1, task.channels) * len(task.zooms) * task.frames
@@ -64,13 +64,13 @@ def picture(settings: AgentSettings) -> Space:
     return Space((seen, task.roi, task.roi), 4, len(views), task.landmarks, views)
 
 
-def _views(settings: AgentSettings, zoom: float) -> tuple[float, ...]:
+def _views(settings: Settings, zoom: float) -> tuple[float, ...]:
     """Side of what a ladder's levels see, mm, at one zoom."""
     side = settings.task.roi * settings.task.spacing_mm * zoom
     return tuple(scale * side for scale in settings.ladder.scales)
 
 
-def team(settings: AgentSettings) -> Space:
+def team(settings: Settings) -> Space:
     """Landmarks by agents that search a volume together.
 
     Raises:
@@ -101,7 +101,7 @@ def team_labels(names: tuple[str, ...], together: int) -> tuple[str, ...]:
     return tuple(f"{name} #{agent + 1}" for name in names for agent in range(together))
 
 
-def box(settings: AgentSettings, dim: int) -> Space:
+def box(settings: Settings, dim: int) -> Space:
     """Boxes in images of ``dim`` axes; one action stops."""
     task, section = settings.task, settings.box
     views = len(section.contexts) * (max(1, task.channels) if dim == 2 else 3)
@@ -111,14 +111,14 @@ def box(settings: AgentSettings, dim: int) -> Space:
     return Space((views, task.roi, task.roi), 4 * dim + 1, levels, task.landmarks, narrowest)
 
 
-def plane(settings: AgentSettings) -> Space:
+def plane(settings: Settings) -> Space:
     """View planes: three parallel cuts and two across."""
     task = settings.task
     views = tuple(stride * task.roi for stride in settings.plane.strides_mm)
     return Space((5, task.roi, task.roi), 6, len(views), ("plane",), views)
 
 
-def registration(settings: AgentSettings, dim: int) -> Space:
+def registration(settings: Settings, dim: int) -> Space:
     """Rigid motions of images of ``dim`` axes: the fixed one's view and the moving one's."""
     task = settings.task
     views, motions = (2 * max(1, task.channels), 3) if dim == 2 else (6, 6)
