@@ -7,12 +7,67 @@ anything is trained.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from common.settings.agent import LadderSettings
 from common.settings.misfit import MisfitError
+from common.settings.searches import BoxSettings, PlaneSettings, RegistrationSettings
 
-if TYPE_CHECKING:
-    pass
+
+class TaskSizes(Protocol):
+    """What of a task section decides sizes."""
+
+    @property
+    def landmarks(self) -> tuple[str, ...]:
+        """Names of what is looked for."""
+
+    @property
+    def spacing_mm(self) -> float:
+        """Of the working grid."""
+
+    @property
+    def roi(self) -> int:
+        """Side of what is seen, samples."""
+
+    @property
+    def zooms(self) -> tuple[float, ...]:
+        """Strides seen at once."""
+
+    @property
+    def frames(self) -> int:
+        """Positions seen at once."""
+
+    @property
+    def channels(self) -> int:
+        """Values of a pixel; 0 where nobody has said."""
+
+    @property
+    def agents_per_landmark(self) -> int:
+        """Agents that look for each landmark."""
+
+
+class Settings(Protocol):
+    """What of an agent's settings decides sizes."""
+
+    @property
+    def task(self) -> TaskSizes:
+        """What is looked for."""
+
+    @property
+    def ladder(self) -> LadderSettings:
+        """Of landmarks."""
+
+    @property
+    def box(self) -> BoxSettings:
+        """Of boxes."""
+
+    @property
+    def plane(self) -> PlaneSettings:
+        """Of planes."""
+
+    @property
+    def registration(self) -> RegistrationSettings:
+        """Of motions."""
 
 
 @dataclass(frozen=True)

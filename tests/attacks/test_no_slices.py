@@ -116,7 +116,7 @@ def test_a_start_model_that_nobody_here_computed_is_refused(trusting, made):
         weights = imprint_weights(crafted_plan(batch=64), np.linspace(0.02, 0.6, 256))
     else:
         weights = crafted_weights(base)
-    plan = plan_of(model={"start": weights_digest(weights)})
+    plan = plan_of(start=weights_digest(weights))
     approve(trusting, plan)
     start = safetensors.numpy.save(weights)
     heard = trusting.ask(plan, 1, "train", start=start)

@@ -273,7 +273,7 @@ def test_a_failure_is_a_number_and_nothing_else(answer):
         ("images", 1),
         ("images", 10**7),
         ("transitions", 10**12),
-        ("updates", 101),
+        ("updates", 335),
         ("loss_milli", 2**52),
         ("epsilon_milli", 1001),
         ("train_ms", MAX_TRAIN_MS + 1),
@@ -286,7 +286,7 @@ def test_a_report_whose_counts_are_out_of_bounds_is_refused(answer, field, value
 
 
 def test_an_error_of_a_landmark_that_the_plan_does_not_name_is_refused(answer):
-    stranger = answer.report.errors[0].model_copy(update={"landmark": "Doe Jane 1970"})
+    stranger = answer.report.errors[0].model_copy(update={"label": "Doe Jane 1970"})
     error = refuse(answer.report_bytes(errors=(stranger,)), answer.context, "errors.label")
     assert "Doe" not in str(error)
 
