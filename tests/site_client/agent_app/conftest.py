@@ -134,8 +134,8 @@ def volumes(tmp_path):
 def lesions(tmp_path):
     """Three PNG with one or two bright lesions, and their label images beside them."""
 
-    def make(folder="lesions", count=3):
-        rng = np.random.default_rng(4)
+    def make(folder="lesions", count=3, seed=4):
+        rng = np.random.default_rng(seed)
         place = tmp_path / folder
         place.mkdir()
         for k in range(count):
