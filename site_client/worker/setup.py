@@ -1,4 +1,4 @@
-"""Everything a worker needs before it can answer: keys, the gate's context, a study for a plan.
+"""Everything a worker needs before it can answer: keys, what is expected, a study for a plan.
 
 Shared by the loop and by ``dry_run``, so that a rehearsal is measured by exactly
 what an answer would be measured by.
@@ -18,10 +18,10 @@ from common.errors import InputDataError
 from common.keys.pixel_agreement import family
 from common.model import weight_shapes
 from common.plan import FederationPlan
-from common.schedule import Phase
 from common.sketching import SketchSpec
+from common.wire.orders import Order
 from site_client.agent.keys import experience_codec
-from site_client.egress.gate import Context
+from site_client.egress.gate import SiteExpected
 from site_client.egress.policy import Policy
 from site_client.keys.ring import KeyRing
 from site_client.site import SiteFolder
@@ -74,58 +74,42 @@ def read_shared_key(site: SiteFolder) -> FederationKey | None:
     return None if newest is None else newest.key
 
 
-@dataclass(frozen=True)
-class OrderTerms:
-    """The words of an order that decide what its answer is measured by.
-
-    Attributes:
-        codec: canonical JSON of the codec of pixels that the order carries, or None.
-        samples: most that this site may count as, by the order's roster.
-    """
-
-    site: str
-    run: str
-    round: int
-    phase: Phase
-    plan: FederationPlan
-    codec: str | None = None
-    samples: int = 1_000_000
-
-    @property
-    def identity(self) -> str:
-        """The codec that the answer's records must name."""
-        match self.plan.kind:
-            case "pixels":
-                text = self.codec
-                return family(self.plan) if text is None else sha256_hex(text.encode("utf-8"))
-            case "embed":
-                return self.plan.embed.codec
-            case "training" | "no-op":
-                return experience_codec(self.plan).identity
+def codec_identity(order: Order) -> str:
+    """Name the codec that the records of an order's answer must name."""
+    plan = order.plan
+    match plan.kind:
+        case "pixels":
+            text = order.header.codec
+            return family(plan) if text is None else sha256_hex(text.encode("utf-8"))
+        case "embed":
+            return plan.embed.codec
+        case "training" | "no-op":
+            return experience_codec(plan).identity
 
 
-def make_context(terms: OrderTerms, policy: Policy, key: FederationKey | None) -> Context:
+def expect(order: Order, site: str, policy: Policy, key: FederationKey | None) -> SiteExpected:
     """Collect what the gate measures an answer against.
 
     A site that lacks the key has no key id, so that no sketch of its can pass; its
     number still can.
     """
+    header, plan = order.header, order.plan
     try:
-        key_id = sketch_spec(terms.plan, key).key_id
+        key_id = sketch_spec(plan, key).key_id
     except InputDataError:
         key_id = ""
-    return Context(
-        site=terms.site,
-        run=terms.run,
-        round=terms.round,
-        phase=terms.phase,
-        plan=terms.plan,
+    return SiteExpected(
+        site=site,
+        run=header.run,
+        round=header.round,
+        phase=header.phase,
+        plan=plan,
         policy=policy,
-        shapes=weight_shapes(terms.plan),
+        shapes=weight_shapes(plan),
         key_id=key_id,
-        codec=terms.identity,
+        codec=codec_identity(order),
         public_key_id=public_key_id(),
-        samples=terms.samples,
+        samples=order.samples_of(site),
     )
 
 
@@ -147,7 +131,8 @@ def sketch_spec(plan: FederationPlan, key: FederationKey | None) -> SketchSpec:
 
 
 def make_study(
-    terms: OrderTerms,
+    order: Order,
+    site: str,
     key: FederationKey | None,
     data: Path,
     progress: Progress | None = None,
@@ -158,7 +143,8 @@ def make_study(
     """Make a fresh study; for a training plan this reads every image.
 
     Args:
-        terms: what the order is about.
+        order: any of the run's.
+        site: our name.
         key: the federation's.
         data: folder of images.
         progress: told what is being done.
@@ -169,17 +155,18 @@ def make_study(
     Raises:
         InputDataError: the images, the landmarks or the federation key cannot be used.
     """
-    spec = sketch_spec(terms.plan, key)
-    subject = Subject(terms.site, terms.run, terms.plan, spec, terms.samples)
-    if terms.plan.kind == "no-op":
+    plan = order.plan
+    spec = sketch_spec(plan, key)
+    subject = Subject(site, order.header.run, plan, spec, order.samples_of(site))
+    if plan.kind == "no-op":
         return NoOpStudy(subject, data)
-    if terms.plan.kind == "pixels":
+    if plan.kind == "pixels":
         return PixelStudy(subject, data, folder, progress)
-    if terms.plan.kind == "embed":
+    if plan.kind == "embed":
         return EmbedStudy(subject, data, folder, progress)
     from site_client.imaging.dataset import load_cases
 
-    cases = load_cases(data, terms.plan.task, _named(progress, "reading images"), least=least)
+    cases = load_cases(data, plan.task, _named(progress, "reading images"), least=least)
     return TrainingStudy(subject, cases, _named(progress, "training"), watch)
 
 
