@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from common.crypto.keyed import FederationKey
-from common.errors import CairnError, RefusedError
+from common.errors import CairnError, InternalError, RefusedError
 from common.keys.pixel_agreement import family, read_codec
 from common.model import Weights, initial_weights
 from common.plan import FederationPlan
@@ -82,9 +82,14 @@ def begin(plan: FederationPlan, header: OrderHeader, start: Weights | None) -> D
         plan: of the run.
         header: of any of its orders: the run's name and roster.
         start: weights of the plan's start model, digest compared; None: from the seed.
+
+    Raises:
+        InternalError: the plan names a start model, and none is given.
     """
     model = None
     if trains(plan):
+        if start is None and plan.model.start is not None:
+            raise InternalError("a run without its start", expected="the model", got="none")
         model = ModelState(initial_weights(plan) if start is None else start)
         origin = model.digest
     else:

@@ -1,8 +1,8 @@
 """The straight road from an opened order to a released answer.
 
-Trust, admit, derive, study, tag, release: in this order, cheapest first, and no image is
-opened before the third has held. An order proves nothing before its signature does; a
-plan is held against this site's bounds before anything is computed for it; a study gets
+Trust, admit, derive, study, tag, release: in this order, and none of them earlier. An
+order proves nothing before its signature does; a plan is held against this site's bounds
+before anything is computed for it; no image is opened before the sums hold; a study gets
 only what this site derived itself. Whatever stops on the way leaves as a number.
 """
 
@@ -31,12 +31,7 @@ from site_client.plans.waiting import note_waiting
 from site_client.site import SiteFolder
 from site_client.trouble import clear_trouble
 from site_client.worker.chain_file import ChainFile
-from site_client.worker.failures import (
-    NoKeyError,
-    PolicyError,
-    StoppedError,
-    UntrustedError,
-)
+from site_client.worker.failures import NoKeyError, PolicyError, StoppedError, UntrustedError
 from site_client.worker.models import Models
 from site_client.worker.order import Opened
 from site_client.worker.refusals import refuse
@@ -98,6 +93,7 @@ class Answering:
             self._trust(opened)
             if self._was_answered(opened):
                 return ReplyCode.OK
+            check_order(order)
             code = self._answer(opened, expected)
         except (StoppedError, StorageError):
             raise
@@ -145,9 +141,8 @@ class Answering:
         return True
 
     def _answer(self, opened: Opened, expected: SiteExpected) -> ReplyCode:
-        """Work on an order that is trusted and new, and let its records out."""
+        """Work on an order that is trusted, new and in its place; let its records out."""
         order = opened.order
-        check_order(order)
         self._admit(opened, expected)
         key = self._key_of(order.header.run)
         assignment = Assignment(order, self._derive(order, key, expected.policy))

@@ -26,11 +26,7 @@ from site_client.egress.policy import Policy
 from site_client.keys.ring import KeyRing
 from site_client.site import SiteFolder
 from site_client.worker.embedding import EmbedStudy
-from site_client.worker.experience import (
-    experience_spec,
-    public_key_id,
-    sketch_secret,
-)
+from site_client.worker.experience import public_key_id, sketch_secret
 from site_client.worker.noop import NoOpStudy
 from site_client.worker.pixels import PixelStudy
 from site_client.worker.study import Study, Subject
@@ -39,7 +35,6 @@ from site_client.worker.training import TrainingStudy
 if TYPE_CHECKING:
     from site_client.agent.learner import Watch
 
-_PIXELS = "pixel sketch"
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, of how many); may raise ``StoppedError``."""
 
@@ -119,14 +114,15 @@ def sketch_spec(plan: FederationPlan, key: FederationKey | None) -> SketchSpec:
     Raises:
         InputDataError: the plan asks for a secret key and the site has none.
     """
+    secret = sketch_secret(plan, key)
     match plan.kind:
         case "training" | "no-op":
-            return experience_spec(plan, key)
+            cells, identity = plan.experience, experience_codec(plan).identity
+            return SketchSpec(cells.rows, cells.columns, secret, domain=identity)
         case "pixels":
-            section, secret = plan.pixels, sketch_secret(plan, key, _PIXELS)
+            section = plan.pixels
             return SketchSpec(section.rows, section.columns, secret, domain=family(plan))
         case "embed":  # nothing is sketched; the key names the federation
-            secret = sketch_secret(plan, key, _PIXELS)
             return SketchSpec(rows=1, columns=1, key=secret, domain=plan.embed.codec)
 
 
