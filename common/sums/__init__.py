@@ -5,6 +5,7 @@
 the numbers of ``field``;
 ``addition`` adds without it; ``chain`` binds every round to all rounds before it;
 ``averaging`` and ``training`` say which weights follow from a sum, ``pixels`` which codec
-may. Aggregator and sites compute the same here, bit for bit. No image, no network, no
-disk; no torch. The design and its limits: deploy/decisions/0013-sites-derive.md.
+may; ``derivation`` goes with them from a run's beginning to where it stands. Aggregator and
+sites compute the same here, bit for bit. No image, no network, no disk; no torch.
+The design and its limits: deploy/decisions/0013-sites-derive.md.
 """

@@ -8,6 +8,9 @@ The numbers are frozen; new ones are appended.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import ClassVar
+
+from common.errors import RefusedError
 
 
 class ReplyCode(IntEnum):
@@ -82,3 +85,19 @@ EXPLANATIONS: dict[ReplyCode, str] = {
     ReplyCode.CHANGED_PLAN: "the site knows this run with another plan or other sites",
     ReplyCode.UNKNOWN_START: "the plan starts from a model that the site does not know",
 }
+
+
+class NumberedError(RefusedError):
+    """A refusal with a number of its own; its words describe and never quote.
+
+    Args:
+        field: the name of what does not hold.
+        expected: what would have been right.
+        got: a description of what came.
+    """
+
+    code: ClassVar[ReplyCode]
+    problem_text: ClassVar[str] = ""
+
+    def __init__(self, field: str, expected: str, got: str) -> None:
+        super().__init__(self.problem_text, field=field, expected=expected, got=got)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +44,15 @@ class RecordFloors:
         return cls(*common)
 
 
+class Origin(TypedDict):
+    """The words that every record of an answer begins with."""
+
+    plan_fingerprint: str
+    site: str
+    run: str
+    round: int
+
+
 @dataclass(frozen=True)
 class Expected:
     """Everything a record is measured against; none of it comes from the record.
@@ -64,6 +74,13 @@ class Expected:
     key_id: str | None = None
     codec: str | None = None
     samples: int = 1_000_000
+
+    @property
+    def origin(self) -> Origin:
+        """The words that every record of the answer must begin with."""
+        return Origin(
+            plan_fingerprint=self.plan.fingerprint, site=self.site, run=self.run, round=self.round
+        )
 
 
 def require(holds: bool, field: str, expected: str, got: str) -> None:

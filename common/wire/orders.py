@@ -17,9 +17,10 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from common.canonical import canonical_json, parse_canonical_json
-from common.errors import RefusedError
+from common.errors import InputDataError, RefusedError, VerificationError
+from common.keys.pixel_agreement import read_codec, require_planned
 from common.plan import FederationPlan, parse_plan
-from common.schedule import Phase
+from common.schedule import Phase, schedule
 from common.settings import describe_validation
 from common.wire.records import Count, Digest, RunName, SiteName
 
@@ -82,6 +83,10 @@ class OrderHeader(_Words):
         return self
 
 
+class MisplacedOrderError(VerificationError):
+    """An order that is out of its place in its plan."""
+
+
 @dataclass(frozen=True)
 class Order:
     """A decoded order, with what came beside it.
@@ -100,9 +105,24 @@ class Order:
     codebook: bytes | None = None
 
     @property
+    def name(self) -> str:
+        """How a person is told which order it is."""
+        return f"{self.header.run}, round {self.header.round} ({self.header.phase})"
+
+    @property
     def roster(self) -> dict[str, RosterEntry]:
         """The sites that may take part, by name."""
         return {entry.site: entry for entry in self.header.roster}
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of the ledger key of every site that may take part, by name."""
+        return {entry.site: entry.ledger_key for entry in self.header.roster}
+
+    def samples_of(self, site: str) -> int:
+        """Return the most samples that a site may count as; 1 for a site that is not asked."""
+        entry = self.roster.get(site)
+        return 1 if entry is None else entry.samples
 
 
 def encode_order(header: OrderHeader) -> bytes:
@@ -131,3 +151,30 @@ def decode_order(data: bytes) -> Order:
         )
     plan = parse_plan(parse_canonical_json(header.plan.encode("utf-8"), "order.plan"))
     return Order(header, plan)
+
+
+def check_order(order: Order) -> None:
+    """Refuse an order that is out of its place, or whose codec is not its plan's.
+
+    Raises:
+        MisplacedOrderError: says what does not fit.
+    """
+    phase, phases = order.header.phase, schedule(order.plan)
+    if order.header.round >= len(phases) or phases[order.header.round] != phase:
+        raise MisplacedOrderError("the plan's schedule has no such phase in this round")
+    if (order.header.codec is not None) != (phase in ("range", "sketch", "recover", "embed")):
+        raise MisplacedOrderError("a codec comes with the phases that need one, and with no other")
+    try:
+        if order.header.codec is not None:
+            _check_codec(order, order.header.codec)
+    except (InputDataError, VerificationError) as error:
+        raise MisplacedOrderError(str(error)) from error
+
+
+def _check_codec(order: Order, text: str) -> None:
+    codec = read_codec(text)
+    if order.header.phase == "embed":
+        if codec.identity != order.plan.embed.codec:
+            raise VerificationError("the codec is not the one that the plan names")
+    else:
+        require_planned(codec, order.plan.pixels)

@@ -98,13 +98,7 @@ def check_origin(record: Record, expected: Expected) -> None:
     """Require the right type of record, about this order and no other."""
     allowed = [kind.__name__ for kind in ANSWERS[expected.phase]]
     require(record.record_type in allowed, "record_type", " or ".join(allowed), record.record_type)
-    values: dict[str, object] = {
-        "plan_fingerprint": expected.plan.fingerprint,
-        "site": expected.site,
-        "run": expected.run,
-        "round": expected.round,
-    }
-    for field, value in values.items():
+    for field, value in expected.origin.items():
         require(getattr(record, field) == value, field, "the order's", "another")
 
 

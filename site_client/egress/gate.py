@@ -9,12 +9,10 @@ what was expected; it never quotes a value. The rules in words: deploy/EGRESS.md
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from common.errors import RefusedError
-from common.plan import FederationPlan
-from common.schedule import Phase
 from common.wire.envelope import Envelope, decode
 from common.wire.expected import Expected, RecordFloors
 from common.wire.records import HeavyHitters, PixelSketches, RoundReport, SketchTable
@@ -24,58 +22,41 @@ from site_client.egress.policy import Policy
 
 
 @dataclass(frozen=True)
-class Context:
-    """Everything that a release is measured against; none of it comes from the release.
+class SiteExpected(Expected):
+    """Everything that a release is measured against: every site's rules, and this one's own.
+
+    None of it comes from the release.
 
     Attributes:
-        site, run, round, phase, plan: of the order that is answered.
+        floors: the stricter of the plan's and this site's.
+        key_id, codec: of the site's sketches; here always known.
         policy: the site's own.
-        shapes: name to shape of every weight of the plan's model.
-        key_id, codec: of the site's sketches.
         public_key_id: id of the sketch key that everybody knows (tier 0).
-        samples: most that this site may count as in an average.
         round_bytes, run_bytes: envelope bytes that have left already.
     """
 
-    site: str
-    run: str
-    round: int
-    phase: Phase
-    plan: FederationPlan
-    policy: Policy
-    shapes: Mapping[str, tuple[int, ...]]
-    key_id: str
-    codec: str
-    public_key_id: str
-    round_bytes: int = 0
-    run_bytes: int = 0
-    samples: int = 1_000_000
+    floors: RecordFloors = field(init=False)
+    key_id: str = field(kw_only=True)
+    codec: str = field(kw_only=True)
+    policy: Policy = field(kw_only=True)
+    public_key_id: str = field(kw_only=True)
+    round_bytes: int = field(default=0, kw_only=True)
+    run_bytes: int = field(default=0, kw_only=True)
 
-    def expected(self) -> Expected:
-        """Unite the rules of every site with the stricter of the plan's and this site's floors."""
+    def __post_init__(self) -> None:
         plan, floors, pixels = RecordFloors.of(self.plan), self.policy.floors, self.policy.pixels
-        return Expected(
-            site=self.site,
-            run=self.run,
-            round=self.round,
-            phase=self.phase,
-            plan=self.plan,
-            shapes=self.shapes,
-            floors=RecordFloors(
-                images=max(plan.images, floors.images),
-                transitions=max(plan.transitions, floors.transitions),
-                sketch_fill=max(plan.sketch_fill, floors.sketch_fill),
-                slides=max(plan.slides, pixels.slides if pixels else 1),
-                pixels=max(plan.pixels, pixels.pixels if pixels else 1),
-                group_pixels=max(plan.group_pixels, pixels.group_pixels if pixels else 1),
-            ),
-            key_id=self.key_id,
-            codec=self.codec,
-            samples=self.samples,
+        stricter = RecordFloors(
+            images=max(plan.images, floors.images),
+            transitions=max(plan.transitions, floors.transitions),
+            sketch_fill=max(plan.sketch_fill, floors.sketch_fill),
+            slides=max(plan.slides, pixels.slides if pixels else 1),
+            pixels=max(plan.pixels, pixels.pixels if pixels else 1),
+            group_pixels=max(plan.group_pixels, pixels.group_pixels if pixels else 1),
         )
+        object.__setattr__(self, "floors", stricter)  # frozen: nobody may hand in laxer ones
 
 
-def check_answer(answer: Sequence[bytes], context: Context) -> list[Envelope]:
+def check_answer(answer: Sequence[bytes], expected: SiteExpected) -> list[Envelope]:
     """Return the decoded envelopes of one answer if and only if all of them may leave together.
 
     Raises:
@@ -85,11 +66,11 @@ def check_answer(answer: Sequence[bytes], context: Context) -> list[Envelope]:
     _require(bool(answer), "answer", "at least one envelope", "none")
     envelopes: list[Envelope] = []
     for data in answer:
-        envelopes.append(check(data, context))
-        context = replace(
-            context,
-            round_bytes=context.round_bytes + len(data),
-            run_bytes=context.run_bytes + len(data),
+        envelopes.append(check(data, expected))
+        expected = replace(
+            expected,
+            round_bytes=expected.round_bytes + len(data),
+            run_bytes=expected.run_bytes + len(data),
         )
     types = {envelope.record.record_type for envelope in envelopes}
     _require(len(types) == len(envelopes), "answer", "one envelope of a type", "two")
@@ -97,44 +78,44 @@ def check_answer(answer: Sequence[bytes], context: Context) -> list[Envelope]:
     return envelopes
 
 
-def check(data: bytes, context: Context) -> Envelope:
+def check(data: bytes, expected: SiteExpected) -> Envelope:
     """Return the decoded envelope if and only if it may leave.
 
     Raises:
         RefusedError: names the field that may not leave as it is.
         VerificationError: metadata that is not canonical JSON.
     """
-    _check_size(len(data), context)
+    _check_size(len(data), expected)
     # Refuses unknown types and fields, then encodes what it read again: bytes that
     # the record does not account for make the two differ.
     envelope = decode(data)
-    _check_policy(envelope, context)
+    _check_policy(envelope, expected)
     try:
-        check_record(envelope, context.expected())
+        check_record(envelope, expected)
     except RefusedError as error:
         raise _refusal(error.field, error.expected, error.got) from error
     return envelope
 
 
-def _check_size(size: int, context: Context) -> None:
-    caps = context.policy.bytes
-    limit = context.plan.limits.max_envelope_bytes
+def _check_size(size: int, expected: SiteExpected) -> None:
+    caps = expected.policy.bytes
+    limit = expected.plan.limits.max_envelope_bytes
     _require(size <= limit, "envelope", f"at most {limit} bytes", f"{size} bytes")
-    in_round, in_run = context.round_bytes + size, context.run_bytes + size
+    in_round, in_run = expected.round_bytes + size, expected.run_bytes + size
     _require(
         in_round <= caps.per_round, "round", f"at most {caps.per_round} bytes", f"{in_round} bytes"
     )
     _require(in_run <= caps.per_run, "run", f"at most {caps.per_run} bytes", f"{in_run} bytes")
 
 
-def _check_policy(envelope: Envelope, context: Context) -> None:
+def _check_policy(envelope: Envelope, expected: SiteExpected) -> None:
     """Check what this site asks for beyond the rules of every site."""
-    record, allowed = envelope.record, context.policy.records.allowed
+    record, allowed = envelope.record, expected.policy.records.allowed
     _require(record.record_type in allowed, "record_type", " or ".join(allowed), record.record_type)
-    tier = max(context.plan.limits.privacy_tier, context.policy.privacy.least_tier)
+    tier = max(expected.plan.limits.privacy_tier, expected.policy.privacy.least_tier)
     if isinstance(record, SketchTable | RoundReport | PixelSketches | HeavyHitters):
         _require(
-            tier == 0 or record.key_id != context.public_key_id,
+            tier == 0 or record.key_id != expected.public_key_id,
             "key_id",
             f"a secret key, for tier {tier} is asked",
             "the public one",

@@ -16,7 +16,7 @@ from common.errors import InternalError
 from common.ledger.records import Name
 from common.settings import Frozen
 from common.wire.records import Digest
-from site_client.egress.gate import Context
+from site_client.egress.gate import SiteExpected
 
 _SIGNATURE_BYTES = 64
 
@@ -96,15 +96,15 @@ class OrderFields(TypedDict):
     policy_sha256: str
 
 
-def order_fields(question: Question, context: Context) -> OrderFields:
+def order_fields(question: Question, expected: SiteExpected) -> OrderFields:
     """Return the words of every record about this order."""
     signed = len(question.signature) == _SIGNATURE_BYTES
     return OrderFields(
-        phase=context.phase,
+        phase=expected.phase,
         order_sha256=question.order_sha256,
         order_signature=question.signature.hex() if signed else None,
-        plan_fingerprint=context.plan.fingerprint,
-        policy_sha256=context.policy.sha256,
+        plan_fingerprint=expected.plan.fingerprint,
+        policy_sha256=expected.policy.sha256,
     )
 
 

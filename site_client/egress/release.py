@@ -31,7 +31,7 @@ from common.wire import parcel
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope, decode, describe_arrays, encode
 from common.wire.records import Record, RoundReport
-from site_client.egress.gate import Context, check_answer
+from site_client.egress.gate import SiteExpected, check_answer
 from site_client.egress.history import History, HistoryError
 from site_client.egress.outbox import put_reply
 from site_client.egress.question import Intent, OrderFields, Question, order_fields
@@ -115,7 +115,7 @@ class Door:
         self._complete(question, answer)
         return True
 
-    def require_new(self, context: Context) -> None:
+    def require_new(self, expected: SiteExpected) -> None:
         """Refuse, before it is worked on, what the history or the budget rules out.
 
         An order that was answered before is no new one: ask ``replay`` first.
@@ -125,17 +125,17 @@ class Door:
             BackwardsError: this round of the run, or a later one, was answered.
             BudgetError: what the site answers over all runs is spent for now.
         """
-        self._require_new(context)
+        self._require_new(expected)
 
     def release(
-        self, question: Question, envelopes: Sequence[Envelope], context: Context
+        self, question: Question, envelopes: Sequence[Envelope], expected: SiteExpected
     ) -> ReplyCode:
         """Let an answer out, or the number of its refusal.
 
         Args:
             question: the order that is answered.
             envelopes: the answer; all of them leave, or none.
-            context: what the gate measures against.
+            expected: what the gate measures against.
 
         Returns:
             ``OK``, or the number of the refusal, which has been told.
@@ -148,21 +148,21 @@ class Door:
             return ReplyCode.OK
         try:
             payloads = [encode(envelope) for envelope in envelopes]
-            check_answer(payloads, self._with_what_left(context))
-            self._require_new(context, sum(map(len, payloads)))
+            check_answer(payloads, self._with_what_left(expected))
+            self._require_new(expected, sum(map(len, payloads)))
         except CairnError as error:
-            LOG.error("%s, round %d: %s", context.run, context.round, error)  # noqa: TRY400
+            LOG.error("%s, round %d: %s", expected.run, expected.round, error)  # noqa: TRY400
             code = error.code if isinstance(error, HistoryError) else ReplyCode.REFUSED_AT_DOOR
-            self.fail(question.of_parcel, code, context, error)
+            self.fail(question.of_parcel, code, expected, error)
             return code
-        self._commit(question, payloads, context)
+        self._commit(question, payloads, expected)
         return ReplyCode.OK
 
     def fail(
         self,
         question: Question,
         code: ReplyCode,
-        context: Context,
+        expected: SiteExpected,
         refusal: CairnError | None = None,
     ) -> None:
         """Record that an order was refused or failed, and let its number out.
@@ -170,7 +170,7 @@ class Door:
         Args:
             question: the order that is answered.
             code: the number.
-            context: names run, round and plan; the report passes the same gate.
+            expected: names run, round and plan; the report passes the same gate.
             refusal: of the gate or the policy, whose texts describe and never quote.
                 None for everything else: its text may hold a path or a name.
 
@@ -180,28 +180,22 @@ class Door:
         """
         if self.replay(question):
             return
-        self._archive_what_was_asked(question, context)
+        self._archive_what_was_asked(question, expected)
         self._count(
             self._ledger.append(
                 "REFUSE",
-                run=context.run,
-                round=context.round,
+                run=expected.run,
+                round=expected.round,
                 code=int(code),
                 detail=None if refusal is None else RefusalDetail.of(refusal),
                 app_sha256=self._app_sha256,
-                **order_fields(question, context),
+                **order_fields(question, expected),
             ).record
         )
-        report = RoundReport(
-            plan_fingerprint=context.plan.fingerprint,
-            site=context.site,
-            run=context.run,
-            round=context.round,
-            code=code,
-        )
+        report = RoundReport(**expected.origin, code=code)
         payload = encode(Envelope(report, {}))
         try:
-            check_answer([payload], self._with_what_left(context))
+            check_answer([payload], self._with_what_left(expected))
         except RefusedError as error:
             raise SilencedError(
                 "not even a failure's number may leave",
@@ -210,7 +204,7 @@ class Door:
                 got=error.got,
                 advice="The refusal stands in the ledger",
             ) from error
-        self._commit(question, [payload], context)
+        self._commit(question, [payload], expected)
 
     def refuse_unreadable(self) -> None:
         """Record an order that names no run: there is nobody to whom its number could be told.
@@ -220,31 +214,33 @@ class Door:
         """
         self._ledger.append("REFUSE", code=int(ReplyCode.BAD_ORDER), app_sha256=self._app_sha256)
 
-    def _with_what_left(self, context: Context) -> Context:
+    def _with_what_left(self, expected: SiteExpected) -> SiteExpected:
         return replace(
-            context,
-            round_bytes=self._round_bytes[context.run, context.round],
-            run_bytes=self._run_bytes[context.run],
+            expected,
+            round_bytes=self._round_bytes[expected.run, expected.round],
+            run_bytes=self._run_bytes[expected.run],
         )
 
-    def _require_new(self, context: Context, size: int = 1) -> None:
+    def _require_new(self, expected: SiteExpected, size: int = 1) -> None:
         """As ``require_new``, for an answer of so many bytes."""
-        run, history = context.run, self._history
-        history.require_new(run, context.round, context.plan.fingerprint)
-        history.require_budget(context.policy.budget, run, context.phase, self._clock(), size=size)
+        run, phase, budget = expected.run, expected.phase, expected.policy.budget
+        self._history.require_new(run, expected.round, expected.plan.fingerprint)
+        self._history.require_budget(budget, run, phase, self._clock(), size=size)
 
-    def _archive_what_was_asked(self, question: Question, context: Context) -> None:
+    def _archive_what_was_asked(self, question: Question, expected: SiteExpected) -> None:
         """Keep the order and its plan under the digests that records are about to name."""
         question.require_own_bytes()
         if question.order:
             self._ledger.spool(question.order)
-        self._ledger.spool(context.plan.canonical())
+        self._ledger.spool(expected.plan.canonical())
 
-    def _commit(self, question: Question, payloads: Sequence[bytes], context: Context) -> None:
+    def _commit(
+        self, question: Question, payloads: Sequence[bytes], expected: SiteExpected
+    ) -> None:
         """Archive and note the intent of what the gate has passed; then record and hand over."""
-        self._archive_what_was_asked(question, context)
+        self._archive_what_was_asked(question, expected)
         spooled = tuple(self._ledger.spool(payload) for payload in payloads)
-        answer = Intent.to_send(spooled, order_fields(question, context))
+        answer = Intent.to_send(spooled, order_fields(question, expected))
         self._write(question, answer)
         self._complete(question, answer)
 

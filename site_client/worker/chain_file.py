@@ -18,13 +18,13 @@ from common.canonical import canonical_json, sha256_hex
 from common.errors import CairnError, InternalError
 from common.model import Weights
 from common.plan import FederationPlan
+from common.sums.derivation import Derived
 from common.sums.summand import Summand
 from common.sums.training import ModelState
 from common.wire.envelope import Array, pack, unpack
 from common.wire.orders import OrderHeader
 from common.wire.records import Count, Digest
 from site_client.files import write_atomically
-from site_client.worker.chain import Derived
 from site_client.worker.failures import ChangedRunError
 
 FILE = "chain.safetensors"
@@ -86,6 +86,10 @@ class ChainFile:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path, pack(header.model_dump(mode="json"), arrays))
 
+    def exists(self) -> bool:
+        """Tell whether anything of the run is kept."""
+        return self._path.exists()
+
     def load(self) -> Derived | None:
         """Read what was kept; None where nothing was.
 
@@ -99,7 +103,13 @@ class ChainFile:
         except FileNotFoundError:
             return None
         except (CairnError, ValidationError) as error:
-            raise _unusable(self._path, "what was written", "something else") from error
+            raise InternalError(
+                "what a run has come to cannot be read",
+                field=self._path.name,
+                expected="what was written",
+                got="something else",
+                advice="Remove worker/state: the aggregator sends the sums of the run anew",
+            ) from error
         # The ledger knows only runs of which something was answered; this file knows of all.
         if header.plan != self._plan:
             raise ChangedRunError("plan", "the plan that the run began with", "another")
@@ -130,13 +140,3 @@ def _below(prefix: str, arrays: Mapping[str, Array]) -> Weights:
         for name, array in arrays.items()
         if name.startswith(f"{prefix}/")
     }
-
-
-def _unusable(path: Path, expected: str, got: str) -> InternalError:
-    return InternalError(
-        "what a run has come to cannot be read",
-        field=path.name,
-        expected=expected,
-        got=got,
-        advice="Remove worker/state: the aggregator sends the sums of the run anew",
-    )

@@ -20,11 +20,13 @@ from common.keys.pixel_agreement import codec_text, fit_ranges, fit_survey, read
 from common.model import Weights
 from common.plan import FederationPlan
 from common.schedule import Phase, schedule
+from common.sums.derivation import Derived
+from common.sums.derivation import begin as begin_chain
 from common.sums.pixels import ranges_of, survey_of
 from common.sums.summand import Summand, summand_of
 from common.wire.envelope import Array, Envelope, encode
 from common.wire.expected import l2_norm
-from common.wire.orders import Order, OrderHeader, RosterEntry
+from common.wire.orders import Order, OrderHeader, RosterEntry, check_order
 from common.wire.records import (
     ModelUpdate,
     PixelSketches,
@@ -33,16 +35,14 @@ from common.wire.records import (
     RoundReport,
 )
 from common.wire.rules import FIXED_POINT
-from site_client.egress.gate import Context, check_answer
+from site_client.egress.gate import SiteExpected, check_answer
 from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
 from site_client.exposure.findings import NOT_ASKED, Exposure, why_not
 from site_client.site import SiteFolder
-from site_client.worker.chain import Derived
-from site_client.worker.chain import begin as begin_chain
 from site_client.worker.embedding import Brought, read_brought
 from site_client.worker.models import Models
-from site_client.worker.setup import OrderTerms, Progress, make_context, make_study, read_shared_key
-from site_client.worker.study import Assignment, Study, check_order, weights_bytes
+from site_client.worker.setup import Progress, expect, make_study, read_shared_key
+from site_client.worker.study import Assignment, Study, weights_bytes
 from site_client.worker.tagging import tagged
 from site_client.worker.training import TrainingStudy
 
@@ -164,7 +164,8 @@ def rehearse(
     """
     policy, key = read_policy(site.policy_file), read_shared_key(site)
     check_plan(policy, plan, weights_bytes=weights_bytes(plan))
-    begin = OrderTerms(site.settings().site, RUN, 0, "begin", plan)
+    name = site.settings().site
+    begin = _begin(plan, name)
     embeds = plan.kind == "embed"
     brought = read_brought(plan.embed, codebook, codec, site.worker) if embeds else None
     unasked = why_not(plan) or ("" if attacks else NOT_ASKED)
@@ -172,22 +173,27 @@ def rehearse(
     watch = None if unasked else watched.append
     least = policy.floors.images
     study = make_study(
-        begin, key, site.data(), progress, watch=watch, least=least, data_file=site.data_file
+        begin,
+        name,
+        key,
+        site.data(),
+        progress,
+        watch=watch,
+        least=least,
+        data_file=site.data_file,
     )
     findings: list[Finding] = []
     orders = _orders(begin, brought)
     order = next(orders)
     derived = begin_chain(plan, order.header, _start(site, plan, policy))
     while True:
-        header = order.header
-        terms = replace(begin, round=header.round, phase=header.phase, codec=header.codec)
-        check_phase(policy, terms.phase)
+        check_phase(policy, order.header.phase)
         check_order(order)
-        answer = study.answer(Assignment(header, derived, order.codebook))
+        answer = study.answer(Assignment(order, derived))
         if key is not None:
             answer = tagged(answer, key, derived.link)
         derived = _as_if_alone(derived, answer)
-        findings += _findings(answer, make_context(terms, policy, key))
+        findings += _findings(answer, expect(order, name, policy, key))
         if seen is not None:
             for envelope in answer:
                 seen(envelope)
@@ -212,31 +218,30 @@ def _expose(
     return examine(release, progress)
 
 
-def _orders(begin: OrderTerms, brought: Brought | None) -> Generator[Order, list[Envelope], None]:
+def _orders(begin: Order, brought: Brought | None) -> Generator[Order, list[Envelope], None]:
     """Yield what the aggregator would ask; takes the answer to each order and gives the next."""
-    yield _order(begin)
+    yield begin
     if brought is not None:
-        terms = replace(begin, round=1, phase="embed", codec=brought.codec)
-        yield replace(_order(terms), codebook=brought.codebook)
+        yield replace(_after(begin, 1, "embed", brought.codec), codebook=brought.codebook)
         return
     if begin.plan.kind != "pixels":
-        yield _order(replace(begin, round=1, phase="train"))
+        yield _after(begin, 1, "train")
         return
     sums: list[Envelope] = []
     text: str | None = None
     for number, phase in enumerate(schedule(begin.plan)[1:], start=1):
-        terms = replace(begin, round=number, phase=phase, codec=text)
-        sums = yield _order(terms)
+        order = _after(begin, number, phase, text)
+        sums = yield order
         if phase in ("survey", "range"):
-            text = _codec_after(terms, summand_of(sums[0]))
+            text = _codec_after(order, summand_of(sums[0]))
 
 
-def _codec_after(terms: OrderTerms, sums: Summand) -> str:
+def _codec_after(order: Order, sums: Summand) -> str:
     """Return the codec that the aggregator would fit if this site were the only one."""
-    plan = terms.plan.pixels
-    if terms.codec is None:
+    plan = order.plan.pixels
+    if order.header.codec is None:
         return codec_text(fit_survey(plan, survey_of(plan, sums)))
-    widest = read_component_codec(terms.codec)
+    widest = read_component_codec(order.header.codec)
     return codec_text(fit_ranges(plan, widest, ranges_of(widest, sums)))
 
 
@@ -262,36 +267,41 @@ def _start(site: SiteFolder, plan: FederationPlan, policy: Policy) -> Weights | 
     return Models(site.worker / "models").start_of(plan, policy, None)
 
 
-def _order(terms: OrderTerms) -> Order:
-    """Write what the aggregator would ask, if this site were the only one of the run."""
+def _begin(plan: FederationPlan, site: str) -> Order:
+    """Write what the aggregator would ask first, if this site were the only one of the run."""
     header = OrderHeader(
-        run=terms.run,
-        round=terms.round,
-        phase=terms.phase,
-        plan=terms.plan.canonical().decode("utf-8"),
-        deadline_s=max(1, round(terms.plan.rounds.deadline_s)),
-        roster=(RosterEntry(site=terms.site, ledger_key="0" * 64, samples=terms.samples),),
-        codec=terms.codec,
+        run=RUN,
+        round=0,
+        phase="begin",
+        plan=plan.canonical().decode("utf-8"),
+        deadline_s=max(1, round(plan.rounds.deadline_s)),
+        roster=(RosterEntry(site=site, ledger_key="0" * 64, samples=1_000_000),),
     )
-    return Order(header, terms.plan)
+    return Order(header, plan)
 
 
-def _findings(envelopes: list[Envelope], context: Context) -> list[Finding]:
+def _after(begin: Order, number: int, phase: Phase, codec: str | None = None) -> Order:
+    """Write the order of a later round of the same run."""
+    words = {"round": number, "phase": phase, "codec": codec}
+    return Order(begin.header.model_copy(update=words), begin.plan)
+
+
+def _findings(envelopes: list[Envelope], expected: SiteExpected) -> list[Finding]:
     findings: list[Finding] = []
     for envelope in envelopes:
         refusal, size = "", 0
         try:
             data = encode(envelope)
             size = len(data)
-            check_answer([data], context)
+            check_answer([data], expected)
         except CairnError as error:
             refusal = str(error)
-        context = replace(
-            context,
-            round_bytes=context.round_bytes + size,
-            run_bytes=context.run_bytes + size,
+        expected = replace(
+            expected,
+            round_bytes=expected.round_bytes + size,
+            run_bytes=expected.run_bytes + size,
         )
-        findings.append(_describe(envelope, context.phase, size, refusal))
+        findings.append(_describe(envelope, expected.phase, size, refusal))
     return findings
 
 

@@ -17,28 +17,15 @@ from common.crypto.keyed import FederationKey
 from common.errors import InputDataError
 from common.plan import FederationPlan
 from common.sketching import CountSketch, SketchSpec
-from site_client.agent.keys import LocalCounts, experience_codec
+from site_client.agent.keys import LocalCounts
 
 PUBLIC_KEY: Final = hashlib.sha256(b"cairn public sketch key v1").digest()[:16]
 """The key of tier 0: everybody knows it, so everybody can query such a table."""
-_LABEL: Final = "experience sketch"
+_EXPERIENCE: Final = "experience sketch"
+_PIXELS: Final = "pixel sketch"
 
 
-def experience_spec(plan: FederationPlan, key: FederationKey | None) -> SketchSpec:
-    """Dimensions and key of a plan's experience sketch.
-
-    Raises:
-        InputDataError: the plan asks for a secret key and the site has none.
-    """
-    return SketchSpec(
-        rows=plan.experience.rows,
-        columns=plan.experience.columns,
-        key=sketch_secret(plan, key, _LABEL),
-        domain=experience_codec(plan).identity,
-    )
-
-
-def sketch_secret(plan: FederationPlan, key: FederationKey | None, label: str) -> bytes:
+def sketch_secret(plan: FederationPlan, key: FederationKey | None) -> bytes:
     """Return the 16 bytes that key a plan's sketches: public in tier 0, the sites' own in tier 1.
 
     Raises:
@@ -47,7 +34,7 @@ def sketch_secret(plan: FederationPlan, key: FederationKey | None, label: str) -
     if plan.limits.privacy_tier == 0:
         return PUBLIC_KEY
     if key is not None:
-        return key.derive(label, 16)
+        return key.derive(_PIXELS if plan.kind in ("pixels", "embed") else _EXPERIENCE, 16)
     raise InputDataError(
         "this plan needs the federation key",
         field="federation key",

@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 
 from common.errors import InputDataError, RefusedError, VerificationError
-from common.wire.codes import ReplyCode
+from common.wire.codes import NumberedError, ReplyCode
+from common.wire.orders import MisplacedOrderError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _ALLOCATOR = "allocate memory"
@@ -32,38 +33,14 @@ class NoKeyError(Exception):
     """The plan needs the key that all sites share, and none has come to this site."""
 
 
-class _NumberedError(RefusedError):
-    """A refusal with a number of its own; its words describe and never quote."""
-
-    code: ReplyCode
-    problem_text = ""
-
-    def __init__(self, field: str, expected: str, got: str) -> None:
-        super().__init__(self.problem_text, field=field, expected=expected, got=got)
-
-
-class ForgedSumError(_NumberedError):
-    """A sum, its set of sites or its tag does not hold."""
-
-    code = ReplyCode.FORGED_SUM
-    problem_text = "what the aggregator says a round came to does not hold"
-
-
-class BehindError(_NumberedError):
-    """The sums of earlier rounds are missing here and did not come with the order."""
-
-    code = ReplyCode.BEHIND
-    problem_text = "this site was away and lacks what earlier rounds came to"
-
-
-class UnknownStartError(_NumberedError):
+class UnknownStartError(NumberedError):
     """The plan starts from a model that this site has not computed and nobody here named."""
 
     code = ReplyCode.UNKNOWN_START
     problem_text = "the plan starts from a model that is not known here"
 
 
-class ChangedRunError(_NumberedError):
+class ChangedRunError(NumberedError):
     """The run had another plan, or other sites, when this one first heard of it."""
 
     code = ReplyCode.CHANGED_PLAN
@@ -78,7 +55,7 @@ def code_of(error: BaseException) -> ReplyCode:
     """Return the number under which a failure leaves the site."""
     if isinstance(numbered := getattr(error, "code", None), ReplyCode):
         return numbered
-    if isinstance(error, BadOrderError):
+    if isinstance(error, BadOrderError | MisplacedOrderError):
         return ReplyCode.BAD_ORDER
     if isinstance(error, PolicyError):
         return ReplyCode.REFUSED_BY_POLICY

@@ -16,7 +16,7 @@ from common.errors import CairnError, VerificationError
 from common.wire.orders import SIGNATURE_CONTEXT, Order, decode_order
 from common.wire.parcel import unwrap
 from common.wire.transport import CODEBOOK, ORDER, RECEIPT, SIGNATURE, START, SUM_PREFIX
-from site_client.egress.release import Question
+from site_client.egress.question import Question
 from site_client.worker.failures import BadOrderError
 
 _PARTS = frozenset({ORDER, SIGNATURE, RECEIPT, CODEBOOK, START})

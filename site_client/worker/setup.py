@@ -1,4 +1,4 @@
-"""Everything a worker needs before it can answer: keys, the gate's context, a study for a plan.
+"""Everything a worker needs before it can answer: keys, what is expected, a study for a plan.
 
 Shared by the loop and by ``dry_run``, so that a rehearsal is measured by exactly
 what an answer would be measured by.
@@ -18,19 +18,15 @@ from common.errors import InputDataError
 from common.keys.pixel_agreement import family
 from common.model import weight_shapes
 from common.plan import FederationPlan
-from common.schedule import Phase
 from common.sketching import SketchSpec
+from common.wire.orders import Order
 from site_client.agent.keys import experience_codec
-from site_client.egress.gate import Context
+from site_client.egress.gate import SiteExpected
 from site_client.egress.policy import Policy
 from site_client.keys.ring import KeyRing
 from site_client.site import SiteFolder
 from site_client.worker.embedding import EmbedStudy
-from site_client.worker.experience import (
-    experience_spec,
-    public_key_id,
-    sketch_secret,
-)
+from site_client.worker.experience import public_key_id, sketch_secret
 from site_client.worker.noop import NoOpStudy
 from site_client.worker.pixels import PixelStudy
 from site_client.worker.study import Study, Subject
@@ -39,7 +35,6 @@ from site_client.worker.training import TrainingStudy
 if TYPE_CHECKING:
     from site_client.agent.learner import Watch
 
-_PIXELS = "pixel sketch"
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, of how many); may raise ``StoppedError``."""
 
@@ -74,58 +69,42 @@ def read_shared_key(site: SiteFolder) -> FederationKey | None:
     return None if newest is None else newest.key
 
 
-@dataclass(frozen=True)
-class OrderTerms:
-    """The words of an order that decide what its answer is measured by.
-
-    Attributes:
-        codec: canonical JSON of the codec of pixels that the order carries, or None.
-        samples: most that this site may count as, by the order's roster.
-    """
-
-    site: str
-    run: str
-    round: int
-    phase: Phase
-    plan: FederationPlan
-    codec: str | None = None
-    samples: int = 1_000_000
-
-    @property
-    def identity(self) -> str:
-        """The codec that the answer's records must name."""
-        match self.plan.kind:
-            case "pixels":
-                text = self.codec
-                return family(self.plan) if text is None else sha256_hex(text.encode("utf-8"))
-            case "embed":
-                return self.plan.embed.codec
-            case "training" | "no-op":
-                return experience_codec(self.plan).identity
+def codec_identity(order: Order) -> str:
+    """Name the codec that the records of an order's answer must name."""
+    plan = order.plan
+    match plan.kind:
+        case "pixels":
+            text = order.header.codec
+            return family(plan) if text is None else sha256_hex(text.encode("utf-8"))
+        case "embed":
+            return plan.embed.codec
+        case "training" | "no-op":
+            return experience_codec(plan).identity
 
 
-def make_context(terms: OrderTerms, policy: Policy, key: FederationKey | None) -> Context:
+def expect(order: Order, site: str, policy: Policy, key: FederationKey | None) -> SiteExpected:
     """Collect what the gate measures an answer against.
 
     A site that lacks the key has no key id, so that no sketch of its can pass; its
     number still can.
     """
+    header, plan = order.header, order.plan
     try:
-        key_id = sketch_spec(terms.plan, key).key_id
+        key_id = sketch_spec(plan, key).key_id
     except InputDataError:
         key_id = ""
-    return Context(
-        site=terms.site,
-        run=terms.run,
-        round=terms.round,
-        phase=terms.phase,
-        plan=terms.plan,
+    return SiteExpected(
+        site=site,
+        run=header.run,
+        round=header.round,
+        phase=header.phase,
+        plan=plan,
         policy=policy,
-        shapes=weight_shapes(terms.plan) if terms.plan.trains else {},
+        shapes=weight_shapes(plan) if plan.trains else {},
         key_id=key_id,
-        codec=terms.identity,
+        codec=codec_identity(order),
         public_key_id=public_key_id(),
-        samples=terms.samples,
+        samples=order.samples_of(site),
     )
 
 
@@ -135,19 +114,21 @@ def sketch_spec(plan: FederationPlan, key: FederationKey | None) -> SketchSpec:
     Raises:
         InputDataError: the plan asks for a secret key and the site has none.
     """
+    secret = sketch_secret(plan, key)
     match plan.kind:
         case "training" | "no-op":
-            return experience_spec(plan, key)
+            cells, identity = plan.experience, experience_codec(plan).identity
+            return SketchSpec(cells.rows, cells.columns, secret, domain=identity)
         case "pixels":
-            section, secret = plan.pixels, sketch_secret(plan, key, _PIXELS)
+            section = plan.pixels
             return SketchSpec(section.rows, section.columns, secret, domain=family(plan))
         case "embed":  # nothing is sketched; the key names the federation
-            secret = sketch_secret(plan, key, _PIXELS)
             return SketchSpec(rows=1, columns=1, key=secret, domain=plan.embed.codec)
 
 
 def make_study(
-    terms: OrderTerms,
+    order: Order,
+    site: str,
     key: FederationKey | None,
     data: Path,
     progress: Progress | None = None,
@@ -159,7 +140,8 @@ def make_study(
     """Make a fresh study; for a training plan this reads every image.
 
     Args:
-        terms: what the order is about.
+        order: any of the run's.
+        site: our name.
         key: the federation's.
         data: folder of images.
         progress: told what is being done.
@@ -171,19 +153,20 @@ def make_study(
     Raises:
         InputDataError: the images, the landmarks or the federation key cannot be used.
     """
-    spec = sketch_spec(terms.plan, key)
-    subject = Subject(terms.site, terms.run, terms.plan, spec, terms.samples)
-    if terms.plan.kind == "no-op":
+    plan = order.plan
+    spec = sketch_spec(plan, key)
+    subject = Subject(site, order.header.run, plan, spec, order.samples_of(site))
+    if plan.kind == "no-op":
         return NoOpStudy(subject, data)
-    if terms.plan.kind == "pixels":
+    if plan.kind == "pixels":
         return PixelStudy(subject, data, folder, progress)
-    if terms.plan.kind == "embed":
+    if plan.kind == "embed":
         return EmbedStudy(subject, data, folder, progress)
     from site_client.worker.site_cases import read_site_cases
 
     cases = read_site_cases(
         data,
-        terms.plan,
+        plan,
         progress or _silent,
         settings=data_file,
         least=least,

@@ -9,34 +9,23 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InputDataError, InternalError, VerificationError
-from common.keys.pixel_agreement import read_codec, require_planned
+from common.errors import InternalError
 from common.model import weight_shapes
 from common.plan import FederationPlan
-from common.schedule import schedule
 from common.sketching import CountSketch, SketchSpec
+from common.sums.derivation import Derived
 from common.sums.training import ModelState
 from common.wire.envelope import Envelope
+from common.wire.expected import Origin
 from common.wire.orders import Order, OrderHeader
 from common.wire.records import SketchTable
-from site_client.worker.chain import Derived
-from site_client.worker.failures import BadOrderError
 
 State = dict[str, NDArray[np.generic]]
-
-
-class About(TypedDict):
-    """The fields of every record of an answer."""
-
-    plan_fingerprint: str
-    site: str
-    run: str
-    round: int
 
 
 @dataclass(frozen=True)
@@ -62,9 +51,9 @@ class Subject:
         text = f"cairn site seed v1\n{self.plan.seed}\n{self.site}"
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
-    def about(self, round_: int) -> About:
+    def about(self, round_: int) -> Origin:
         """Return the words that every record begins with."""
-        return About(
+        return Origin(
             plan_fingerprint=self.plan.fingerprint, site=self.site, run=self.run, round=round_
         )
 
@@ -73,10 +62,7 @@ class Subject:
         sketch = CountSketch(self.spec)
         sketch.update(keys)
         record = SketchTable(
-            plan_fingerprint=self.plan.fingerprint,
-            site=self.site,
-            run=self.run,
-            round=round_,
+            **self.about(round_),
             rows=self.spec.rows,
             columns=self.spec.columns,
             key_id=self.spec.key_id,
@@ -88,17 +74,25 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """One order, with what this site itself derived for it.
+    """What this site was asked, and what it itself derived for it.
 
     Attributes:
-        header: its words.
+        order: in its place in the plan, signature and codebook checked.
         derived: what the run has come to; nothing else may be trained on.
-        codebook: bytes that the plan names, digest checked; None without any.
     """
 
-    header: OrderHeader
+    order: Order
     derived: Derived
-    codebook: bytes | None = None
+
+    @property
+    def header(self) -> OrderHeader:
+        """The words of the order."""
+        return self.order.header
+
+    @property
+    def codebook(self) -> bytes | None:
+        """Bytes that the plan names, digest checked; None without any."""
+        return self.order.codebook
 
     @property
     def model(self) -> ModelState:
@@ -132,33 +126,6 @@ class Study(Protocol):
 
     def load_state(self, trained: int, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Go on from ``state`` after round ``trained``."""
-
-
-def check_order(order: Order) -> None:
-    """Refuse an order that is out of its place, or whose codec is not its plan's.
-
-    Raises:
-        BadOrderError: wraps what does not fit, before any image is opened.
-    """
-    phase, phases = order.header.phase, schedule(order.plan)
-    if order.header.round >= len(phases) or phases[order.header.round] != phase:
-        raise BadOrderError("the plan's schedule has no such phase in this round")
-    if (order.header.codec is not None) != (phase in ("range", "sketch", "recover", "embed")):
-        raise BadOrderError("a codec comes with the phases that need one, and with no other")
-    try:
-        if order.header.codec is not None:
-            _check_codec(order, order.header.codec)
-    except (InputDataError, VerificationError) as error:
-        raise BadOrderError(str(error)) from error
-
-
-def _check_codec(order: Order, text: str) -> None:
-    codec = read_codec(text)
-    if order.header.phase == "embed":
-        if codec.identity != order.plan.embed.codec:
-            raise BadOrderError("the codec is not the one that the plan names")
-    else:
-        require_planned(codec, order.plan.pixels)
 
 
 def weights_bytes(plan: FederationPlan) -> int:

@@ -73,6 +73,9 @@ BREAKS = {
     "Sockets are opened only in the named places": Plant("site_client/status.py", "socket"),
     "No other way to a network": Plant("site_client/notify.py", "urllib.request"),
     "Only the door reaches the outbox": Plant("site_client/spool.py", "site_client.egress.outbox"),
+    "Only the road of an order holds the door: no study and no rehearsal": Plant(
+        "site_client/worker/dry_run.py", "site_client.egress.release"
+    ),
     "The worker, its door and a person's decisions do no networking": Plant(
         "site_client/files.py", "site_client.probe"
     ),

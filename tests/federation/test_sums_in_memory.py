@@ -19,14 +19,14 @@ from common.crypto.identity import read_public_key
 from common.ledger.verify import verify_ledger
 from common.plan import FederationPlan, parse_plan
 from common.sums.addition import decode_sum
+from common.sums.derivation import ForgedSumError
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope, decode, unpack
 from common.wire.orders import decode_order
 from common.wire.parcel import unwrap, wrap
 from common.wire.records import RoundReport
 from common.wire.transport import sum_part
-from site_client.worker import loop
-from site_client.worker.failures import ForgedSumError
+from site_client.worker import answering
 
 SITES = ("site-a", "site-b", "site-c")
 NODES = {"site-a": 100, "site-b": 101, "site-c": 102}
@@ -312,7 +312,7 @@ def test_after_a_rejection_in_mid_run_the_sum_is_that_of_the_rest(acquainted, pl
 
 def lie(monkeypatch, *rounds: int, site: str = "site-b") -> None:
     """Make one site's tags wrong in these rounds."""
-    honest = loop.tagged
+    honest = answering.tagged
 
     def tagged(envelopes, key, link):
         answer = honest(envelopes, key, link)
@@ -327,7 +327,7 @@ def lie(monkeypatch, *rounds: int, site: str = "site-b") -> None:
         bent = f"{int(tag, 16) ^ 1:016x}"
         return Envelope(envelope.record.model_copy(update={"tag": bent}), envelope.arrays)
 
-    monkeypatch.setattr(loop, "tagged", tagged)
+    monkeypatch.setattr(answering, "tagged", tagged)
 
 
 @pytest.mark.parametrize(("round_", "liar"), [(1, "site-a"), (2, "site-b"), (3, "site-c")])
@@ -378,14 +378,14 @@ def test_of_two_sites_nobody_can_tell_who_lied_and_the_run_says_so(three, plan_o
 
 
 def test_one_site_that_says_a_good_sum_is_forged_stops_nobody(acquainted, plan_of, monkeypatch):
-    honest = loop.Worker._derive
+    honest = answering.Answering._derive
 
     def contrary(worker, order, key, policy):
         if worker._settings.site == "site-b" and order.header.round == 2:
             raise ForgedSumError("sum", "one that holds", "one that does not")
         return honest(worker, order, key, policy)
 
-    monkeypatch.setattr(loop.Worker, "_derive", contrary)
+    monkeypatch.setattr(answering.Answering, "_derive", contrary)
     plan = plan_of(training=3)
     approve(acquainted, plan)
     store = acquainted.create_run(plan, min_sites=3)

@@ -1,12 +1,26 @@
 """An order is words: a valid plan, who may take part, and no array at all."""
 
 import json
+from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from common.canonical import canonical_json
 from common.errors import CairnError, InputDataError, RefusedError
-from common.wire.orders import MAX_ORDER_BYTES, OrderHeader, decode_order, encode_order
+from common.plan import parse_plan
+from common.schedule import Phase, schedule
+from common.wire.orders import (
+    MAX_ORDER_BYTES,
+    MisplacedOrderError,
+    Order,
+    OrderHeader,
+    RosterEntry,
+    check_order,
+    decode_order,
+    encode_order,
+)
 
 
 def bent(order, **changes):
@@ -55,6 +69,38 @@ def test_a_roster_out_of_order_or_with_a_site_twice_is_refused(order, entries):
     roster = [order.roster[n].model_dump() for n in entries]
     with pytest.raises(RefusedError, match="in order of name"):
         decode_order(bent(order, roster=roster))
+
+
+@given(number=st.integers(0, 9), phase=st.sampled_from(get_args(Phase)))
+def test_an_order_is_in_its_place_only_where_the_plans_schedule_has_its_phase(number, phase):
+    plan = parse_plan(
+        {"name": "p", "seed": 7, "task": {"landmarks": ["AC"]}, "rounds": {"training": 3}}
+    )
+    phases = schedule(plan)
+    header = OrderHeader(
+        run="run-1",
+        round=number,
+        phase=phase,
+        plan=plan.canonical().decode(),
+        deadline_s=60,
+        roster=(RosterEntry(site="north", ledger_key="1" * 64),),
+    )
+    if number < len(phases) and phases[number] == phase:
+        check_order(Order(header, plan))
+    else:
+        with pytest.raises(MisplacedOrderError):
+            check_order(Order(header, plan))
+
+
+def test_a_codec_comes_with_no_order_of_training(order, wire_plan):
+    misplaced = Order(order.model_copy(update={"codec": "{}"}), wire_plan)
+    with pytest.raises(MisplacedOrderError, match="codec"):
+        check_order(misplaced)
+
+
+def test_a_site_counts_as_many_samples_as_the_roster_says_and_a_stranger_as_one(order, wire_plan):
+    asked = Order(order, wire_plan)
+    assert [asked.samples_of(site) for site in ("north", "south", "east")] == [40, 1, 1]
 
 
 def test_an_order_in_another_spelling_is_refused(order):

@@ -10,7 +10,7 @@ from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope, encode
 from common.wire.records import ModelUpdate, RoundReport, SketchTable, TaskError
 from common.wire.rules import FIXED_POINT
-from site_client.egress.gate import Context
+from site_client.egress.gate import SiteExpected
 from site_client.egress.policy import Policy
 
 KEY_ID, PUBLIC_KEY_ID, CODEC = "0123456789abcdef", "fedcba9876543210", "c" * 64
@@ -56,7 +56,7 @@ def make_table(total: int = 100, rows: int = 3, columns: int = 64) -> np.ndarray
 class Answer:
     """What a site is about to send; tests bend one thing of it."""
 
-    context: Context
+    context: SiteExpected
     update: ModelUpdate
     weights: dict[str, np.ndarray]
     sketch: SketchTable
@@ -81,7 +81,7 @@ class Answer:
     def report_bytes(self, **changes) -> bytes:
         return encode(Envelope(self.report.model_copy(update=changes), self.extra))
 
-    def within(self, **changes) -> Context:
+    def within(self, **changes) -> SiteExpected:
         return replace(self.context, **changes)
 
 
@@ -120,7 +120,7 @@ def build():
             "public_key_id": PUBLIC_KEY_ID,
         }
         return Answer(
-            context=Context(**(values | context)),
+            context=SiteExpected(**(values | context)),
             update=ModelUpdate(**common, images=4, samples=1, transitions=100, updates=10),
             weights={
                 name: np.full(shape, FIXED_POINT // 4, np.int32) for name, shape in shapes.items()

@@ -14,6 +14,7 @@ from common.errors import CairnError, RefusedError
 from common.wire.bounds import most_transitions
 from common.wire.codes import ReplyCode
 from common.wire.envelope import METADATA_KEY, Envelope, encode
+from common.wire.expected import RecordFloors
 from common.wire.records import RoundReport
 from common.wire.rules import ANSWERS, FIXED_POINT, MAX_TRAIN_MS
 from site_client.egress.gate import check, check_answer
@@ -159,6 +160,14 @@ def test_the_stricter_of_the_plans_and_the_sites_floors_holds(build):
     refuse(strict_site.update_bytes(), strict_site.context, "images", "at least 5")
     strict_plan = build(plan={"limits": {"min_images": 6, "min_transitions": 50}})
     refuse(strict_plan.update_bytes(), strict_plan.context, "images", "at least 6")
+
+
+def test_nobody_can_hand_in_other_floors_than_the_stricter_ones(build):
+    strict_site = build(policy={"floors": {"images": 5, "transitions": 50, "sketch_fill": 0.05}})
+    with pytest.raises((TypeError, ValueError), match="floors"):
+        strict_site.within(floors=RecordFloors(1, 1, 0.0))
+    assert strict_site.within(round_bytes=7).floors.images == 5
+    assert strict_site.within(policy=build().context.policy).floors.images < 5
 
 
 def test_more_updates_than_the_plan_asks_for_are_refused(answer):

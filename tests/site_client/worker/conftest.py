@@ -14,7 +14,7 @@ from common.sums.addition import decode_sum
 from common.sums.pixels import ranges_of, survey_of
 from common.wire.envelope import Envelope
 from site_client.egress.policy import default_policy_text
-from site_client.worker import loop
+from site_client.worker import studies
 from site_client.worker.loop import Worker
 from site_client.worker.noop import NoOpStudy
 from site_client.worker.training import TrainingStudy
@@ -51,7 +51,7 @@ def worked(monkeypatch) -> list[str]:
 
         monkeypatch.setattr(owner, name, note)
 
-    noted(loop, "make_study")
+    noted(studies, "make_study")
     noted(TrainingStudy, "answer")
     noted(NoOpStudy, "answer")
     return seen

@@ -14,7 +14,7 @@ from common.wire.codes import ReplyCode
 from common.wire.orders import RosterEntry
 from site_client.decisions.making import Decision, decide
 from site_client.plans.waiting import waiting_plans
-from site_client.worker import loop
+from site_client.worker import answering, loop
 from site_client.worker.loop import Worker
 from tests.aggregated import OTHERS, ledger_key_of
 from tests.conftest import loosen
@@ -238,7 +238,8 @@ def test_an_order_that_was_held_overnight_completes(asking, worked, monkeypatch)
         def now(cls, tz=None):
             return datetime.now(tz) + timedelta(hours=cls.hours)
 
-    monkeypatch.setattr(loop, "datetime", Later)
+    for room in (loop, answering):
+        monkeypatch.setattr(room, "datetime", Later)
     for hours in (3, 9, 14):
         Later.hours = hours
         night = in_the_next_parcel(asking, 1, "train")

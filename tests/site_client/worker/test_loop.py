@@ -17,7 +17,7 @@ from common.model import initial_weights, weights_digest
 from common.wire import parcel
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import SIGNATURE_CONTEXT
-from site_client.worker import loop
+from site_client.worker import studies
 from site_client.worker.experience import public_key_id
 from site_client.worker.loop import Worker
 from tests.aggregated import OTHERS
@@ -221,7 +221,7 @@ def test_a_second_different_order_for_a_round_is_refused_before_it_is_trained(
     worker, site, monkeypatch
 ):
     answer(worker, site, site.order(1, "train"))
-    monkeypatch.setattr(worker, "_ready_study", None)
+    monkeypatch.setattr(worker._answering._studies, "study_of", None)
     reply = answer(worker, site, site.order(1, "train", deadline_s=61))
     assert code_of(reply) is ReplyCode.BACKWARDS
 
@@ -241,7 +241,7 @@ def test_a_receipt_is_kept_and_the_next_proof_begins_there(worker, site):
 
 
 def test_an_order_under_another_signature_is_refused_and_not_worked_on(worker, site, monkeypatch):
-    monkeypatch.setattr(worker, "_work", None)
+    monkeypatch.setattr(worker._answering, "_answer", None)
     order = site.order(1, "train", signer=SigningKey.generate())
     assert code_of(answer(worker, site, order)) is ReplyCode.BAD_ORDER
     assert ("REFUSE", int(ReplyCode.BAD_ORDER)) in events(worker)
@@ -282,7 +282,7 @@ def not_finite(weights):
 @pytest.mark.parametrize("bend", [dict, of_another_network, not_finite])
 @pytest.mark.parametrize("name", ["weights", "model", "sum-1", "sum-00001x"])
 def test_weights_beside_an_order_make_it_bad(worker, site, monkeypatch, bend, name):
-    monkeypatch.setattr(worker, "_work", None)
+    monkeypatch.setattr(worker._answering, "_answer", None)
     data = safetensors.numpy.save(bend(initial_weights(site.plan)))
     assert answer(worker, site, site.order(1, "train", beside={name: data})) is None
     assert events(worker)[-1] == ("REFUSE", int(ReplyCode.BAD_ORDER))
@@ -290,7 +290,7 @@ def test_weights_beside_an_order_make_it_bad(worker, site, monkeypatch, bend, na
 
 @pytest.mark.parametrize("field", ["weights", "weights_sha256", "sketch", "tables"])
 def test_an_order_has_no_word_for_weights_or_tables(worker, site, monkeypatch, field):
-    monkeypatch.setattr(worker, "_work", None)
+    monkeypatch.setattr(worker._answering, "_answer", None)
     words = json.loads(parcel.unwrap(site.order(1, "train"))["order"])
     body = canonical_json(words | {field: "00" * 32})
     signed = {"order": body, "signature": site.witness.sign(SIGNATURE_CONTEXT + body)}
@@ -331,7 +331,7 @@ def test_a_round_that_does_not_fit_its_phase_makes_the_order_bad(worker, site):
 
 
 def test_the_policy_refuses_a_plan_before_an_image_is_opened(worker, site, monkeypatch):
-    monkeypatch.setattr(loop, "make_study", None)
+    monkeypatch.setattr(studies, "make_study", None)
     text = site.folder.policy_file.read_text()
     site.folder.policy_file.write_text(text.replace('landmarks = "any"', 'landmarks = ["A"]'))
     reply = answer(worker, site, site.order(1, "train"))
@@ -344,7 +344,7 @@ def test_a_site_that_sends_reports_only_is_not_trained(worker, site, monkeypatch
     text = site.folder.policy_file.read_text()
     site.folder.policy_file.write_text(text.replace('"ModelUpdate", "SketchTable", ', ""))
     assert code_of(answer(worker, site, site.order())) is ReplyCode.OK
-    monkeypatch.setattr(loop, "make_study", None)
+    monkeypatch.setattr(studies, "make_study", None)
     reply = answer(worker, site, site.order(1, "train"))
     assert code_of(reply) is ReplyCode.REFUSED_BY_POLICY
 
@@ -389,7 +389,7 @@ def test_a_failure_leaves_as_its_number_and_its_text_stays_in_the_log(
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(loop, "make_study", fail)
+    monkeypatch.setattr(studies, "make_study", fail)
     with caplog.at_level(logging.ERROR, "cairn.worker"):
         reply = answer(worker, site, site.order(1, "train"))
     assert code_of(reply) is code

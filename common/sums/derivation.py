@@ -1,10 +1,9 @@
-"""The outcome of a run by this site's own computation, from sums it verified, round by round.
+"""The outcome of a run by a site's own computation, from sums it verified, round by round.
 
 The only way from an order to weights, a codec or merged tables. A sum is believed when
-every group of it holds under the federation key, in this run, round and history
-(``common.sums``); weights follow from it by the plan's own rule. Nothing that arrives is
-trained on, evaluated or recovered from in any other way. Pure but for arrays in memory;
-``chain_file`` keeps it on disk.
+every group of it holds under the federation key, in this run, round and history; weights
+follow from it by the plan's own rule. Nothing that arrives is trained on, evaluated or
+recovered from in any other way. Pure: a worker's ``chain_file`` keeps it on disk.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from common.crypto.keyed import FederationKey
-from common.errors import CairnError, RefusedError
+from common.errors import CairnError, InternalError, RefusedError
 from common.keys.pixel_agreement import family, read_codec
 from common.model import Weights, initial_weights
 from common.plan import FederationPlan
@@ -26,14 +25,28 @@ from common.sums.chain import first_link, next_link
 from common.sums.pixels import require_fitted
 from common.sums.summand import Summand
 from common.sums.training import ModelState, advance
+from common.wire.codes import NumberedError, ReplyCode
 from common.wire.orders import OrderHeader
 from common.wire.records import PixelSketches, PixelStatistics
 from common.wire.rules import SUMMED
-from site_client.worker.failures import BehindError, ForgedSumError
 
 PREFIX_COUNTS: Final = "prefix_counts"
 CheckMembers = Callable[[tuple[str, ...]], None]
 """Refuses a set of sites that may not stand behind a sum."""
+
+
+class ForgedSumError(NumberedError):
+    """A sum, its set of sites or its tag does not hold."""
+
+    code = ReplyCode.FORGED_SUM
+    problem_text = "what the aggregator says a round came to does not hold"
+
+
+class BehindError(NumberedError):
+    """The sums of earlier rounds are missing here and did not come with the order."""
+
+    code = ReplyCode.BEHIND
+    problem_text = "this site was away and lacks what earlier rounds came to"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +82,14 @@ def begin(plan: FederationPlan, header: OrderHeader, start: Weights | None) -> D
         plan: of the run.
         header: of any of its orders: the run's name and roster.
         start: weights of the plan's start model, digest compared; None: from the seed.
+
+    Raises:
+        InternalError: the plan names a start model, and none is given.
     """
     model = None
     if trains(plan):
+        if start is None and plan.start is not None:
+            raise InternalError("a run without its start", expected="the model", got="none")
         model = ModelState(initial_weights(plan) if start is None else start)
         origin = model.digest
     else:
