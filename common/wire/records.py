@@ -7,7 +7,7 @@ free text and no floating-point number in a header; lengths are micrometres.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -25,6 +25,10 @@ Tag = Annotated[str, Field(pattern=r"^[01][0-9a-f]{15}$")]
 """A tag of ``common.sums.tags``: below 2**61, in 16 hex digits."""
 UNTAGGED = "0" * 16
 """What stands in a record until the worker, which has the key, has made its tag."""
+Part = Literal["held-out", "training"]
+"""The part of a site's own cases that an error is of."""
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
+"""In the order in which they are shown: errors on held-out cases come first."""
 Micrometres = Annotated[int, Field(ge=0, le=10_000_000)]
 
 
@@ -181,14 +185,17 @@ class LandmarkError(_Header):
     """Distance error of one landmark over a site's evaluation, micrometres.
 
     Attributes:
+        part: of the site's own cases: held out, or trained on.
         searches: searches behind the figures.
         mean_um, median_um: over searches, posed.
         consensus_um: mean over subjects of the error of the median end point.
-        prior_um: mean error of the constant mean-position predictor on the same cases.
+        prior_um: mean error on the same cases of the constant predictor, the mean position
+            over the training part.
         over_10mm: searches that ended more than 10 mm away.
     """
 
     landmark: LandmarkName
+    part: Part
     searches: Count
     mean_um: Micrometres
     median_um: Micrometres
@@ -204,10 +211,12 @@ class RoundReport(_Common):
 
     Attributes:
         code: what became of the order.
+        images: trained on, or to be.
+        held_out: images that errors of the held-out part rest on; 0 where none are told.
         weights_sha256: digest of the weights the site starts from; all sites' must agree.
         link: of the chain of sums that the site worked from; all sites' must agree.
         key_id, codec: of the site's sketches; all sites' must agree.
-        errors: evaluation of the weights received, before training on them.
+        errors: evaluation of the weights received, before training on them; of each part.
         loss_milli: mean Huber loss of the round's updates, times 1000.
         epsilon_milli: exploration at the end of the round, times 1000.
         train_ms: wall time of training.
@@ -216,13 +225,14 @@ class RoundReport(_Common):
     record_type: Literal["RoundReport"] = "RoundReport"
     code: Annotated[ReplyCode, Field(strict=False)]
     images: Count = 0
+    held_out: Count = 0
     transitions: Count = 0
     updates: Count = 0
     weights_sha256: Digest | None = None
     link: Digest | None = None
     key_id: KeyId | None = None
     codec: Digest | None = None
-    errors: Annotated[tuple[LandmarkError, ...], Field(max_length=64, strict=False)] = ()
+    errors: Annotated[tuple[LandmarkError, ...], Field(max_length=128, strict=False)] = ()
     loss_milli: Count = 0
     epsilon_milli: Count = 0
     train_ms: Count = 0

@@ -157,11 +157,16 @@ def _check_report(record: RoundReport, arrays: Mapping[str, Array], expected: Ex
     }
     for field, limit in bounds.items():
         require(getattr(record, field) <= limit, field, f"at most {limit}", "more")
-    names = [error.landmark for error in record.errors]
-    in_plan = set(names) <= set(expected.plan.task.landmarks) and len(set(names)) == len(names)
-    require(in_plan, "errors.landmark", "landmarks of the plan, each once", "others")
+    told = [(error.landmark, error.part) for error in record.errors]
+    in_plan = {name for name, _ in told} <= set(expected.plan.task.landmarks)
+    once = len(set(told)) == len(told)
+    each = "landmarks of the plan, each once in a part"
+    require(in_plan and once, "errors.landmark", each, "others")
+    if record.held_out:  # what is told of them rests on no less than what is trained on
+        require_within(record.held_out, "held_out", expected.floors.images, MAX_IMAGES)
+    images = {"held-out": record.held_out, "training": record.images}
     for error in record.errors:
-        _check_error(error, record.images, expected.plan)
+        _check_error(error, images[error.part], expected.plan)
 
 
 def _check_identity(record: SketchTable | RoundReport, expected: Expected) -> None:

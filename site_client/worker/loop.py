@@ -31,6 +31,8 @@ from site_client.egress.keys import KeyDoor
 from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
 from site_client.egress.release import Door, SilencedError
 from site_client.files import write_atomically
+from site_client.heldout.errors import note_errors
+from site_client.heldout.parts import Parts
 from site_client.keys.directory import note_roster
 from site_client.keys.keeper import KeyKeeper
 from site_client.keys.ring import KeyRing
@@ -196,6 +198,7 @@ class Worker:
             self._states(order).forget(order.header.round)
         elif order.plan.kind != "no-op":  # which opens no image, and so proves nothing of them
             clear_trouble(self._site, order.plan.kind)
+            self._note_errors(order, envelopes)
         return code
 
     def _fail(self, opened: Opened, context: Context, error: Exception) -> ReplyCode:
@@ -339,9 +342,9 @@ class Worker:
             self._terms(order),
             key,
             self._site.data(),
+            Parts.of(self._site, policy, remember=True),
             self._report_progress,
             self._site.worker,
-            least=policy.floors.images,
         )
         state = states.load_before(round_)
         if state is not None:
@@ -420,6 +423,13 @@ class Worker:
             note_trouble(self._site, error, about, datetime.now(UTC))
         except OSError as problem:
             LOG.warning("%s: no note of it could be written: %s", _name(order), problem)
+
+    def _note_errors(self, order: Order, envelopes: list[Envelope]) -> None:
+        """Keep what was told of errors; it has left, so a full disk changes nothing."""
+        try:
+            note_errors(self._site, envelopes)
+        except OSError as problem:
+            LOG.warning("%s: no note of its errors: %s", _name(order), problem)
 
     def _note_status(self, order: Order, code: ReplyCode, seconds: float) -> None:
         header = order.header

@@ -6,6 +6,7 @@ what an answer would be measured by.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from common.sketching import SketchSpec
 from site_client.agent.keys import experience_codec
 from site_client.egress.gate import Context
 from site_client.egress.policy import Policy
+from site_client.heldout.parts import Parts
 from site_client.keys.ring import KeyRing
 from site_client.site import SiteFolder
 from site_client.worker.embedding import EmbedStudy
@@ -38,7 +40,9 @@ from site_client.worker.training import TrainingStudy
 
 if TYPE_CHECKING:
     from site_client.agent.learner import Watch
+    from site_client.imaging.dataset import Case
 
+LOG = logging.getLogger("cairn.worker")
 _PIXELS = "pixel sketch"
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, of how many); may raise ``StoppedError``."""
@@ -150,10 +154,10 @@ def make_study(
     terms: OrderTerms,
     key: FederationKey | None,
     data: Path,
+    parts: Parts,
     progress: Progress | None = None,
     folder: Path | None = None,
     watch: Watch | None = None,
-    least: int = 1,
 ) -> Study:
     """Make a fresh study; for a training plan this reads every image.
 
@@ -161,13 +165,15 @@ def make_study(
         terms: what the order is about.
         key: the federation's.
         data: folder of images.
+        parts: which of its cases are not trained on; so many images as its floor must be
+            left to train on.
         progress: told what is being done.
         folder: folder of the worker for what a study leaves at the site; None in a rehearsal.
         watch: shown the transitions of every gradient step; None but in a rehearsal.
-        least: labelled images that must be left where others are left out.
 
     Raises:
-        InputDataError: the images, the landmarks or the federation key cannot be used.
+        InputDataError: the images, the landmarks, the memory of who is held out, or the
+            federation key cannot be used.
     """
     spec = sketch_spec(terms.plan, key)
     subject = Subject(terms.site, terms.run, terms.plan, spec, terms.samples)
@@ -177,10 +183,37 @@ def make_study(
         return PixelStudy(subject, data, folder, progress)
     if terms.plan.kind == "embed":
         return EmbedStudy(subject, data, folder, progress)
+    cases, held_out = _load_parts(terms.plan, data, parts, _named(progress, "reading images"))
+    return TrainingStudy(subject, cases, _named(progress, "training"), watch, held_out)
+
+
+def _load_parts(
+    plan: FederationPlan, data: Path, parts: Parts, progress: Callable[[int, int], None] | None
+) -> tuple[list[Case], list[Case]]:
+    """Read every case; those to train on, and the held-out ones whose errors may be told.
+
+    Nobody is chosen before all images could be read: who is chosen is remembered.
+    """
     from site_client.imaging.dataset import load_cases
 
-    cases = load_cases(data, terms.plan.task, _named(progress, "reading images"), least=least)
-    return TrainingStudy(subject, cases, _named(progress, "training"), watch)
+    cases = load_cases(data, plan.task, progress, least=parts.least)
+    division = parts.divide([case.name for case in cases])
+    LOG.info("held out: %s", division.says)
+    training = [case for case in cases if case.name not in division.held_out]
+    held_out = [case for case in cases if case.name in division.held_out]
+    if held_out and len(training) < parts.least:
+        raise InputDataError(
+            "too few images are left to train on",
+            field=str(data),
+            expected=f"at least {parts.least} that are not held out",
+            got=str(len(training)),
+            advice="Add scans, or hold fewer subjects out in policy.toml",
+        )
+    least = max(parts.least, plan.limits.min_images)
+    if 0 < len(held_out) < least:
+        LOG.warning("no held-out errors are told: they would rest on fewer than %d images", least)
+        held_out = []
+    return training, held_out
 
 
 def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:

@@ -1,5 +1,6 @@
 """A run of training: evaluate the weights it has come to, train on them, describe what changed.
 
+Held-out cases are evaluated on, beside those trained on; the learner never gets them.
 Images, transitions and case names stay in this process. What is returned is a
 difference of weights, a keyed sketch and counts. Bit for bit repeatable from
 plan, site name, cases and orders.
@@ -22,7 +23,7 @@ from common.sums.fixed_point import from_fixed_point, to_fixed_point
 from common.wire.bounds import samples_of
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
-from common.wire.records import LandmarkError, ModelUpdate, RoundReport
+from common.wire.records import PARTS, LandmarkError, ModelUpdate, Part, RoundReport
 from site_client.worker.experience import Frequencies
 from site_client.worker.study import Assignment, State, Subject
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 Weights = dict[str, NDArray[np.float32]]
+Evaluations = dict[Part, "EvaluationReport"]
 _LARGEST_UM = 10_000_000
 _EVALUATION_SEED = 0x6576616C  # "eval": apart from the site's exploration
 
@@ -59,10 +61,11 @@ class TrainingStudy:
 
     Args:
         subject: site, run, plan and sketch.
-        cases: the site's images with their landmarks.
+        cases: the site's images with their landmarks that are trained on.
         progress: called with (updates done, updates of this round); may raise
             ``StoppedError`` to leave the round, which then never happened.
         watch: shown the transitions of every gradient step; only a rehearsal has one.
+        held_out: images that are only evaluated on, and never trained on.
 
     Attributes:
         trained: the last round trained.
@@ -75,9 +78,11 @@ class TrainingStudy:
         cases: Sequence[Case],
         progress: Progress | None = None,
         watch: Watch | None = None,
+        held_out: Sequence[Case] = (),
     ) -> None:
         self._subject = subject
         self._cases = cases
+        self._held_out = held_out
         self._progress = progress
         self._watch = watch
         self._learner: Learner | None = None
@@ -102,7 +107,7 @@ class TrainingStudy:
         self._ready_learner().load_state(state)
         self.trained = trained
 
-    def _train(self, assignment: Assignment, evaluation: EvaluationReport) -> list[Envelope]:
+    def _train(self, assignment: Assignment, evaluation: Evaluations) -> list[Envelope]:
         subject, learner, round_ = self._subject, self._ready_learner(), assignment.header.round
         model = assignment.model
         learner.load(model.weights)
@@ -135,41 +140,56 @@ class TrainingStudy:
             self._report(assignment, evaluation, training, round(seconds * 1000)),
         ]
 
-    def _evaluate(self, weights: Weights) -> EvaluationReport:
-        """On the site's own cases: one random pose of each, every landmark from several starts."""
+    def _evaluate(self, weights: Weights) -> Evaluations:
+        """On both parts of the site's own cases, alike.
+
+        One random pose of each case, every landmark from several starts. The constant
+        predictor is the mean over the training part, on either.
+        """
         from site_client.agent.federated import evaluate_weights
         from site_client.agent.tasks.triplanar import mean_positions
 
-        return evaluate_weights(
-            weights,
-            self._subject.plan,
-            self._cases,
-            self._subject.seed ^ _EVALUATION_SEED,
-            prior=mean_positions(self._cases),
-            poses=1,
-            native=False,
-        )
+        prior = mean_positions(self._cases)
+        cases: dict[Part, Sequence[Case]] = {"held-out": self._held_out, "training": self._cases}
+        return {
+            part: evaluate_weights(
+                weights,
+                self._subject.plan,
+                cases[part],
+                self._subject.seed ^ _EVALUATION_SEED,
+                prior=prior,
+                poses=1,
+                native=False,
+            )
+            for part in PARTS
+            if cases[part]
+        }
 
     def _report(
         self,
         assignment: Assignment,
-        evaluation: EvaluationReport | None = None,
+        evaluations: Evaluations | None = None,
         training: TrainingReport | None = None,
         train_ms: int = 0,
     ) -> Envelope:
         subject = self._subject
-        errors = {} if evaluation is None else evaluation.posed
+        errors = [
+            landmark_error(name, part, summary)
+            for part, evaluation in (evaluations or {}).items()
+            for name, summary in evaluation.posed.items()
+        ]
         record = RoundReport(
             **subject.about(assignment.header.round),
             code=ReplyCode.OK,
             images=len(self._cases),
+            held_out=len(self._held_out),
             transitions=0 if training is None else training.transitions,
             updates=0 if training is None else training.updates,
             weights_sha256=assignment.model.digest,
             link=assignment.derived.link,
             key_id=subject.spec.key_id,
             codec=subject.spec.domain,
-            errors=tuple(landmark_error(name, summary) for name, summary in errors.items()),
+            errors=tuple(errors),
             loss_milli=0 if training is None else _milli(training.loss_mean),
             epsilon_milli=0 if training is None else _milli(training.epsilon),
             train_ms=train_ms,
@@ -186,7 +206,7 @@ class TrainingStudy:
         return self._learner
 
 
-def landmark_error(name: str, summary: ErrorSummary) -> LandmarkError:
+def landmark_error(name: str, part: Part, summary: ErrorSummary) -> LandmarkError:
     """Return an evaluation's figures in whole micrometres, as a report may carry them.
 
     Raises:
@@ -196,6 +216,7 @@ def landmark_error(name: str, summary: ErrorSummary) -> LandmarkError:
         raise InternalError("errors cannot be reported", expected="mm", got=summary.unit)
     return LandmarkError(
         landmark=name,
+        part=part,
         searches=summary.searches,
         mean_um=_micrometres(summary.mean),
         median_um=_micrometres(summary.median),

@@ -100,6 +100,7 @@ def build():
         shapes = {"fc.weight": (4, 3), "fc.bias": (4,)}
         error = LandmarkError(
             landmark="AC",
+            part="training",
             searches=20,
             mean_um=2500,
             median_um=2000,

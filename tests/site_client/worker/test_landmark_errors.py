@@ -21,7 +21,7 @@ SUMMARY = ErrorSummary(
 
 
 def test_an_evaluation_is_reported_in_whole_micrometres_and_searches():
-    told = landmark_error("AC", SUMMARY)
+    told = landmark_error("AC", "held-out", SUMMARY)
     assert (told.landmark, told.searches, told.over_10mm) == ("AC", 40, 4)
     assert (told.mean_um, told.median_um, told.consensus_um, told.prior_um) == (1235, 900, 800, 0)
 
@@ -29,4 +29,4 @@ def test_an_evaluation_is_reported_in_whole_micrometres_and_searches():
 def test_errors_that_are_no_lengths_are_not_reported_as_lengths():
     overlap = dataclasses.replace(SUMMARY, unit="1 - IoU", share_above_10mm=None)
     with pytest.raises(InternalError, match="expected mm, got 1 - IoU"):
-        landmark_error("lesion", overlap)
+        landmark_error("lesion", "training", overlap)
