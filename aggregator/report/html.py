@@ -241,7 +241,9 @@ def _numbers(
     if extras.held_out and (local := extras.held_out.local):
         best, worst = min(local.values()), max(local.values())
         context = f"the best site; the worst {text.mm(worst)} mm"
-        numbers.append(_Number("a site alone, mean error, held out", f"{text.mm(best)} mm", context))
+        numbers.append(
+            _Number("a site alone, mean error, held out", f"{text.mm(best)} mm", context)
+        )
     sites = f"{len(state.sites)} site{'s' * (len(state.sites) != 1)}, quorum {state.quorum}"
     duration = text.duration(state.elapsed_s)
     numbers.append(

@@ -181,7 +181,9 @@ def test_lie_16_invented_errors_are_of_no_more_searches_than_so_many_images_have
     most = 4 * PLAN.agent.evaluation_starts
     figures = dict.fromkeys(("mean_um", "median_um", "consensus_um", "over_10mm"), 0)
     for searches, holds in ((most, True), (most + 1, False)):
-        error = LandmarkError(landmark="AC", part="training", searches=searches, prior_um=10_000_000, **figures)
+        error = LandmarkError(
+            landmark="AC", part="training", searches=searches, prior_um=10_000_000, **figures
+        )
         said = report()
         lie = Envelope(said.record.model_copy(update={"errors": (error,)}), {})
         if holds:
