@@ -265,8 +265,8 @@ def _learning_caption(state: RunState, extras: ReportExtras) -> str:
     parts = []
     if extras.held_out is not None:
         parts.append(
-            "Held-out subjects at no site: thick, the federated model; thin or a dot, each site training "
-            "alone; dashed, always answering with the landmark’s mean position."
+            "Held-out subjects at no site: thick, the federated model; thin or a dot, each site "
+            "training alone; dashed, always answering with the landmark’s mean position."
         )
     if state.parts:
         which = " and ".join(_OWN_CASES[part] for part in state.parts)

@@ -48,7 +48,7 @@ def landmark_tables(state: RunState, extras: ReportExtras) -> tuple[ErrorTable, 
 
 
 def _own_table(state: RunState, part: Part) -> ErrorTable:
-    """The sites' own evaluations of one part of their cases."""
+    """Return the sites' own evaluations of one part of their cases."""
     rounds = state.evaluated(part)
     first, last = rounds[0].errors, rounds[-1].errors
 

@@ -289,7 +289,7 @@ class RunState:
 
     def site(self, name: str) -> SiteState:
         """Return a site as it stands now."""
-        parts = [part for r in self.rounds if (part := r.of(name))]
+        answers = [answer for r in self.rounds if (answer := r.of(name))]
         now = self.current.of(name) if self.current and not self._interrupted else None
         status: Status = now.status if now else "waiting"
         if status == "training" and self.verdict:
@@ -300,9 +300,9 @@ class RunState:
             site=name,
             status=status,
             detail=(now.detail if now else "") or self._awaited_of(name),
-            bytes_out=sum(p.bytes for p in parts),
-            seconds=next((p.seconds for p in reversed(parts) if p.seconds), 0.0),
-            ledger_size=max((p.ledger_size for p in parts), default=0),
+            bytes_out=sum(a.bytes for a in answers),
+            seconds=next((a.seconds for a in reversed(answers) if a.seconds), 0.0),
+            ledger_size=max((a.ledger_size for a in answers), default=0),
             errors_mm=latest,
             part=part,
             curve=self.curve(part, name),

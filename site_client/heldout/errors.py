@@ -80,7 +80,9 @@ def note_errors(site: SiteFolder, envelopes: Iterable[Envelope]) -> None:
         if not isinstance(record, RoundReport) or not record.errors:
             continue
         told = {part: mean_of(record.errors, part) for part in PARTS}
-        parts = {part: errors for part, errors in told.items() if errors is not None}
+        parts: dict[str, PartErrors] = {
+            part: errors for part, errors in told.items() if errors is not None
+        }
         last = LastErrors(record.run, record.round, parts)
         write_atomically(site.last_errors, canonical_json(last.as_dict()))
 
