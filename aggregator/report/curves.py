@@ -52,7 +52,7 @@ def learning(state: RunState, held_out: HeldOut | None) -> Markup | None:
     """Mean error by training rounds: on held-out cases first, then on those trained on."""
     panels: list[tuple[str, list[_Line]]] = []
     if held_out is not None:
-        title = f"Held out: {held_out.subjects} subjects at no site"
+        title = f"Held out: all {held_out.subjects} subjects"
         panels.append((title, _held_out_lines(state, held_out)))
     panels += [(_OWN[part], _own_lines(state, part)) for part in state.parts]
     if not panels:

@@ -265,7 +265,7 @@ def _learning_caption(state: RunState, extras: ReportExtras) -> str:
     parts = []
     if extras.held_out is not None:
         parts.append(
-            "Held-out subjects at no site: thick, the federated model; thin or a dot, each site "
+            "All held-out subjects: thick, the federated model; thin or a dot, each site "
             "training alone; dashed, always answering with the landmark’s mean position."
         )
     if state.parts:

@@ -91,5 +91,5 @@ def _held_out_table(held_out: HeldOut) -> ErrorTable:
         min(means, default=None),
         max(means, default=None),
     )
-    where = f"held out: on {held_out.subjects} subjects that are at no site"
+    where = f"held out: on {held_out.subjects} subjects that no site trained on"
     return ErrorTable("held-out", where, rows, mean, bool(local), tuple(held_out.over_10mm.items()))
