@@ -67,6 +67,7 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
             "federation key": _federation_key,
             "peers": _peers,
             "images": _images,
+            "held out": _held_out,
             "data": trouble_fact,
             "ledger": _ledger,
             "budget": lambda folder: budget_fact(folder, datetime.now(UTC)),
@@ -237,6 +238,7 @@ def review_data(
         )
     from site_client.data_check.review import Review, empty_review, review_scans
     from site_client.data_check.slides import review_slides
+    from site_client.heldout.parts import parts_or_none
 
     data = site.data()
     wanted = plan.task.landmarks if plan is not None and plan.kind == "training" else ()
@@ -245,7 +247,9 @@ def review_data(
         if slides:
             bands = plan.pixels.bands if plan is not None and plan.kind == "pixels" else ()
             return Review(data, slides=review_slides(slides, bands, progress))
-        return review_scans(data, wanted, progress)
+        parts = parts_or_none(site)
+        held_out = frozenset[str]() if parts is None else parts.held_out
+        return replace(review_scans(data, wanted, progress), held_out=held_out)
     except InputDataError as error:
         return empty_review(data, error)
 
@@ -292,6 +296,24 @@ def _scans(site: SiteFolder) -> Fact:
         f"{says}; {'; '.join(lacking[:5])}" + (" …" if len(lacking) > 5 else ""),
         "A plan can only ask for landmarks that every scan has",
     )
+
+
+def _held_out(site: SiteFolder) -> Fact:
+    """Say how many subjects are kept out of training, and where that is set.
+
+    Raises:
+        InputDataError: the memory of it is lost or damaged, or the setting cannot be kept.
+    """
+    from site_client.heldout.memory import read_memory
+    from site_client.heldout.parts import Parts, labelled_names
+
+    read_memory(site.held_out)
+    parts = Parts.of(site, read_policy(site.policy_file))
+    try:
+        names = labelled_names(site)
+    except InputDataError:  # a folder of slides, or the line above says what is wrong
+        return Fact("held out", "ok", "no scans here to hold out of training")
+    return Fact("held out", "ok", parts.divide(names).says)
 
 
 def _least_images(site: SiteFolder) -> int:

@@ -8,7 +8,16 @@ import click
 
 from common.cli import complete, run
 from site_client.agent_app.commands import evaluate, import_weights, play, train
-from site_client.commands import embedding, look, membership, peers, plans, rehearse, serve
+from site_client.commands import (
+    embedding,
+    held_out,
+    look,
+    membership,
+    peers,
+    plans,
+    rehearse,
+    serve,
+)
 
 
 @click.group("cairn-site")
@@ -41,6 +50,7 @@ for command in (
     look.check,
     look.status,
     rehearse.dry_run,
+    held_out.held_out,
     plans.plans,
     serve.worker,
     serve.courier,

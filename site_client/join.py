@@ -44,6 +44,7 @@ from common.errors import InputDataError, RefusedError, VerificationError
 from common.wire.bounds import MAX_IMAGES
 from site_client.egress.policy import default_policy_text
 from site_client.files import write_atomically
+from site_client.heldout.memory import begin_memory
 from site_client.site import SiteFolder, SiteSettings
 from site_client.spool import Spool
 
@@ -135,6 +136,8 @@ def join(
         write_federation_key(site.federation_key, shared)
     if not site.policy_file.exists():
         write_atomically(site.policy_file, default_policy_text().encode("utf-8"))
+    if not site.held_out.exists():
+        begin_memory(site.held_out)
     ledger_key = _make_keys_and_request(site, invite, data, images)
     # Last: only a complete folder is a site.
     write_atomically(site.settings_file, _settings_text(_settings(invite, site, data)))

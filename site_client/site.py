@@ -63,7 +63,7 @@ class SiteFolder:
 
     @property
     def worker(self) -> Path:
-        """Worker only: keys, keys/, ledger/, answers/, state/, log/."""
+        """Worker only: keys, keys/, ledger/, answers/, state/, log/, heldout.json."""
         return self.root / "worker"
 
     @property
@@ -120,6 +120,16 @@ class SiteFolder:
     def worker_status(self) -> Path:
         """File of what the worker did last, for ``cairn-site status``."""
         return self.worker / "status.json"
+
+    @property
+    def held_out(self) -> Path:
+        """Memory of who is held out and who was trained on; digests, and only the worker's."""
+        return self.worker / "heldout.json"
+
+    @property
+    def last_errors(self) -> Path:
+        """File of the errors that were told last, for ``cairn-site status``."""
+        return self.worker / "errors.json"
 
     @property
     def trouble(self) -> Path:

@@ -14,6 +14,8 @@ from common.ledger.records import parse_record
 from site_client.budget import BudgetStanding, budget_or_none
 from site_client.decisions.standing import Standing
 from site_client.egress.history import History
+from site_client.heldout.errors import LastErrors, read_errors
+from site_client.heldout.parts import parts_or_none
 from site_client.keys.directory import directory_or_none
 from site_client.keys.state import KeyState, read_key_state
 from site_client.plans.finding import plans_that_wait
@@ -41,6 +43,9 @@ class SiteStatus:
         certificate_days: until our certificate expires (negative: it has); None without one.
         plans: that wait for a person, first heard of first.
         budget: what is spent and left over all runs; None where the policy is out of sight.
+        held_out: who is held out of training, as the folder and the policy are now; None where
+            they are out of sight, or hold no scans.
+        errors: what was told last of errors, held out and training; None before the first.
         trouble: the last order that failed for this site's data, and why; None without one.
     """
 
@@ -58,6 +63,8 @@ class SiteStatus:
     plans: tuple[dict[str, object], ...] = ()
     budget: BudgetStanding | None = None
     trouble: Trouble | None = None
+    held_out: dict[str, object] | None = None
+    errors: LastErrors | None = None
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -85,6 +92,7 @@ def read_status(site: SiteFolder) -> SiteStatus:
             refusals += record.event == "REFUSE"
             bytes_out += (record.bytes or 0) if record.event == "SEND" else 0
     directory = directory_or_none(site, standing)
+    parts = parts_or_none(site)
     receipts = layout.receipt_files()
     replies = len(list(spool.outbox.glob("*.reply"))) if spool.outbox.is_dir() else 0
     return SiteStatus(
@@ -102,6 +110,8 @@ def read_status(site: SiteFolder) -> SiteStatus:
         plans=tuple(plan.as_dict() for plan in plans_that_wait(site, standing)),
         budget=budget_or_none(site, history, datetime.now(UTC)),
         trouble=read_trouble(site),
+        held_out=None if parts is None else parts.as_dict(),
+        errors=read_errors(site),
     )
 
 

@@ -29,7 +29,12 @@ from aggregator.report.ink import (
 )
 from aggregator.report.run import TRAINED, Curve, RunState, prior_mm
 from aggregator.report.text import count, mm, percent, printable
+from common.wire.records import Part
 
+_OWN: dict[Part, str] = {
+    "held-out": "Held out at each site",
+    "training": "Training cases of each site",
+}
 _TICKS_MM = (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500)
 
 
@@ -44,12 +49,12 @@ class _Line:
 
 
 def learning(state: RunState, held_out: HeldOut | None) -> Markup | None:
-    """Mean error by training rounds: held-out subjects, and each site's own evaluation."""
+    """Mean error by training rounds: on held-out cases first, then on those trained on."""
     panels: list[tuple[str, list[_Line]]] = []
     if held_out is not None:
-        panels.append((f"{held_out.subjects} held-out subjects", _held_out_lines(state, held_out)))
-    if site_lines := _own_lines(state):
-        panels.append(("Each site’s own evaluation", site_lines))
+        title = f"Held out: all {held_out.subjects} subjects"
+        panels.append((title, _held_out_lines(state, held_out)))
+    panels += [(_OWN[part], _own_lines(state, part)) for part in state.parts]
     if not panels:
         return None
     values = [v for _, lines in panels for line in lines for _, v in line.points]
@@ -79,18 +84,19 @@ def _held_out_lines(state: RunState, held_out: HeldOut) -> list[_Line]:
     return [*lines, _Line("federated", held_out.curve, INK, width=3.6)]
 
 
-def _own_lines(state: RunState) -> list[_Line]:
+def _own_lines(state: RunState, part: Part) -> list[_Line]:
     """Return the federated model on each site's cases; the prior's moves when the cases change."""
     lines = [
         _Line(f"at {site}", points, _colour(state, site))
         for site in state.sites
-        if (points := state.curve(site))
+        if (points := state.curve(part, site))
     ]
-    prior = {r.trained: p for r in state.evaluated() if (p := prior_mm(r.errors)) is not None}
+    evaluated = state.evaluated(part)
+    prior = {r.trained: p for r in evaluated if (p := prior_mm(r.errors, part)) is not None}
     if prior:
         points = tuple(sorted(prior.items()))
         lines.append(_Line("constant prior", points, MUTED, dashes=True, marker=""))
-    return [*lines, _Line("all sites", state.curve(), INK, width=3.6)] if lines else []
+    return [*lines, _Line("all sites", state.curve(part), INK, width=3.6)] if lines else []
 
 
 def _colour(state: RunState, site: str) -> str:

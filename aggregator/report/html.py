@@ -20,12 +20,17 @@ from markupsafe import Markup
 from aggregator.report import curves, figures, text
 from aggregator.report.extras import LedgerVerdict, ReportExtras
 from aggregator.report.ink import SITES
-from aggregator.report.landmarks import ErrorTable, landmark_table
-from aggregator.report.run import TRAINED, RoundSummary, RunState, rounds_of
+from aggregator.report.landmarks import ErrorTable, landmark_tables
+from aggregator.report.run import PART_WORDS, TRAINED, RoundSummary, RunState, rounds_of
 from common.schedule import PHASES
+from common.wire.records import Part
 
 _TONES = {"COMPLETED": "good", "DEGRADED": "warn", "FAILED": "bad", "": "open"}
 _MAX_REASONS = 8
+_OWN_CASES: dict[Part, str] = {
+    "held-out": "on the cases that it holds out",
+    "training": "on the cases that it trains on",
+}
 
 
 @dataclass(frozen=True)
@@ -87,13 +92,15 @@ def render(state: RunState, extras: ReportExtras) -> str:
 def summary_json(state: RunState, extras: ReportExtras | None = None) -> dict[str, object]:
     """Return the run in a few numbers, for scripts.
 
-    Errors (mm) are those on held-out subjects when there are any, otherwise
-    the sites' own evaluations; unknown ones are None. ``bytes_out`` has one
+    Errors (mm) are the headline's: those on held-out cases when there are any, otherwise
+    on training cases; ``part`` says which. The sites' own evaluations stand under
+    ``parts``. Unknown ones are None. ``bytes_out`` has one
     entry per round of the journal, the agreement on weights and the final
     evaluation included.
     """
     extras = extras if extras is not None else ReportExtras()
-    errors = landmark_table(state, extras)
+    tables = landmark_tables(state, extras)
+    headline = tables[0] if tables else None
     rows, columns = extras.sketch_shape or (None, None)
     last = [r for r in state.rounds if r.finished_at is not None]
     local = extras.held_out.local if extras.held_out else {}
@@ -102,10 +109,10 @@ def summary_json(state: RunState, extras: ReportExtras | None = None) -> dict[st
         "rounds": state.trained,
         "seconds": round(state.elapsed_s, 3),
         "error_mm": {
-            "start": _rounded(errors.mean.start if errors else None),
-            "constant_prior": _rounded(errors.mean.prior if errors else None),
+            "part": headline.part if headline else None,
+            **_mean_errors(headline),
             "local_only": {site: _rounded(value) for site, value in local.items()},
-            "federated": _rounded(errors.mean.final if errors else None),
+            "parts": {t.part: _mean_errors(t) for t in landmark_tables(state, ReportExtras())},
         },
         "bytes_out": {
             site: [part.bytes if (part := r.of(site)) else 0 for r in state.rounds]
@@ -121,6 +128,15 @@ def summary_json(state: RunState, extras: ReportExtras | None = None) -> dict[st
             for ledger in extras.ledgers
         },
         "model_sha256": state.model_sha256 or None,
+    }
+
+
+def _mean_errors(table: ErrorTable | None) -> dict[str, float | None]:
+    mean = None if table is None else table.mean
+    return {
+        "start": _rounded(mean.start if mean else None),
+        "constant_prior": _rounded(mean.prior if mean else None),
+        "federated": _rounded(mean.final if mean else None),
     }
 
 
@@ -148,15 +164,15 @@ def _clean(value: object) -> object:
 
 
 def _context(state: RunState, extras: ReportExtras) -> dict[str, object]:
-    errors = landmark_table(state, extras)
+    tables = landmark_tables(state, extras)
     arrow = extras.trajectory
     return {
         "state": state,
         "extras": extras,
         "colours": {site: f"--site-{n}" for n, site in enumerate(state.sites[: len(SITES)])},
         "banner": _banner(state, extras),
-        "numbers": _numbers(state, extras, errors),
-        "landmarks": errors,
+        "numbers": _numbers(state, extras, tables[0] if tables else None),
+        "landmarks": tables,
         "learning_caption": _learning_caption(state, extras),
         "sketch_caption": _sketch_caption(state, extras),
         "trains": state.kind in TRAINED,
@@ -216,12 +232,18 @@ def _numbers(
             f"from {text.mm(mean.start)} mm at the start; constant prior {text.mm(mean.prior)}"
         )
         numbers.append(
-            _Number("federated, mean error", f"{text.mm(mean.final)} mm", context + " mm")
+            _Number(
+                f"federated, mean error, {PART_WORDS[errors.part]}",
+                f"{text.mm(mean.final)} mm",
+                context + " mm",
+            )
         )
     if extras.held_out and (local := extras.held_out.local):
         best, worst = min(local.values()), max(local.values())
         context = f"the best site; the worst {text.mm(worst)} mm"
-        numbers.append(_Number("a site alone, mean error", f"{text.mm(best)} mm", context))
+        numbers.append(
+            _Number("a site alone, mean error, held out", f"{text.mm(best)} mm", context)
+        )
     sites = f"{len(state.sites)} site{'s' * (len(state.sites) != 1)}, quorum {state.quorum}"
     duration = text.duration(state.elapsed_s)
     numbers.append(
@@ -243,13 +265,15 @@ def _learning_caption(state: RunState, extras: ReportExtras) -> str:
     parts = []
     if extras.held_out is not None:
         parts.append(
-            "Held-out subjects: thick, the federated model; thin or a dot, each site training "
-            "alone; dashed, always answering with the landmark’s mean position."
+            "All held-out subjects: thick, the federated model; thin or a dot, each site "
+            "training alone; dashed, always answering with the landmark’s mean position."
         )
-    if state.curve():
+    if state.parts:
+        which = " and ".join(_OWN_CASES[part] for part in state.parts)
         parts.append(
-            "Each site’s own evaluation: the weights that a round started from, on the site’s "
-            "own cases; thick, the mean over the sites that answered, weighted by searches."
+            f"Each site’s own evaluation, {which}: of the weights that a round started from; "
+            "thick, the mean over the sites that answered, weighted by searches; dashed, always "
+            "answering with the mean position over the training cases."
         )
     return " ".join(parts)
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from aggregator.report.extras import HeldOut, ReportExtras
-from aggregator.report.run import RunState, landmarks_of, mean_mm, prior_mm
+from aggregator.report.run import PART_WORDS, RunState, landmarks_of, mean_mm, prior_mm
+from common.wire.records import Part
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class ErrorTable:
     """One row per landmark and their mean.
 
     Attributes:
+        part: of the cases: held out, or trained on.
         where: on which subjects, in words.
         local: whether ``best`` and ``worst`` of the sites alone are known.
         far: who, and the share of searches that ended more than 10 mm away.
     """
 
+    part: Part
     where: str
     rows: tuple[ErrorRow, ...]
     mean: ErrorRow
@@ -38,23 +41,31 @@ class ErrorTable:
     far: tuple[tuple[str, float], ...] = ()
 
 
-def landmark_table(state: RunState, extras: ReportExtras) -> ErrorTable | None:
-    """Held-out errors when there are any, otherwise the sites' own evaluations."""
-    if extras.held_out is not None:
-        return _held_out_table(extras.held_out)
-    rounds = state.evaluated()
-    if not rounds:
-        return None
+def landmark_tables(state: RunState, extras: ReportExtras) -> tuple[ErrorTable, ...]:
+    """Return every table there is, the headline first: held-out errors where there are any."""
+    apart = () if extras.held_out is None else (_held_out_table(extras.held_out),)
+    return apart + tuple(_own_table(state, part) for part in state.parts)
+
+
+def _own_table(state: RunState, part: Part) -> ErrorTable:
+    """Return the sites' own evaluations of one part of their cases."""
+    rounds = state.evaluated(part)
     first, last = rounds[0].errors, rounds[-1].errors
 
     def row(name: str, landmark: str | None) -> ErrorRow:
         return ErrorRow(
-            name, mean_mm(first, landmark), mean_mm(last, landmark), prior_mm(last, landmark)
+            name,
+            mean_mm(first, part, landmark),
+            mean_mm(last, part, landmark),
+            prior_mm(last, part, landmark),
         )
 
     rows = tuple(row(name, name) for name in landmarks_of(state))
-    where = "each site’s own evaluation, weighted by searches"
-    return ErrorTable(where, rows, row("mean", None), local=False)
+    words = {
+        "held-out": "on the cases that each site keeps out of training, weighted by searches",
+        "training": "on the cases that each site trains on, weighted by searches",
+    }
+    return ErrorTable(part, f"{PART_WORDS[part]}: {words[part]}", rows, row("mean", None), False)
 
 
 def _held_out_table(held_out: HeldOut) -> ErrorTable:
@@ -80,5 +91,5 @@ def _held_out_table(held_out: HeldOut) -> ErrorTable:
         min(means, default=None),
         max(means, default=None),
     )
-    where = f"on {held_out.subjects} held-out subjects that no site trained on"
-    return ErrorTable(where, rows, mean, bool(local), tuple(held_out.over_10mm.items()))
+    where = f"held out: on {held_out.subjects} subjects that no site trained on"
+    return ErrorTable("held-out", where, rows, mean, bool(local), tuple(held_out.over_10mm.items()))

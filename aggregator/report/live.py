@@ -18,6 +18,7 @@ from rich.text import Text
 
 from aggregator.admin.server_certificate import ServerCertificate
 from aggregator.report.run import (
+    PART_WORDS,
     TRAINED,
     RunState,
     SiteState,
@@ -50,6 +51,7 @@ from aggregator.rounds.events import (
     SitesAwaited,
     read_events,
 )
+from common.wire.records import PARTS, Part
 
 _LOOK: dict[Status, tuple[str, str]] = {
     "waiting": ("·", "dim"),
@@ -170,14 +172,17 @@ def _fields(event: Event) -> dict[str, object]:
                 "order_bytes": event.order_bytes,
             }
         case SiteReplied():
-            mean = mean_mm(event.errors)
+            means = {part: mean_mm(event.errors, part) for part in PARTS}
             return {
                 "round": event.round,
                 "site": event.site,
                 "code": event.code.name,
                 "accepted": "yes" if event.accepted else "no",
                 "bytes": event.bytes,
-                "error_mm": "" if mean is None else mm(mean),
+                **{
+                    f"{part.replace('-', '_')}_mm": "" if mean is None else mm(mean)
+                    for part, mean in means.items()
+                },
                 "train_s": f"{event.train_ms / 1000:.1f}",
                 "seconds": f"{event.seconds:.1f}",
             }
@@ -242,7 +247,9 @@ def _sites(state: RunState) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     table.add_column("site")
     table.add_column("state", min_width=12)
-    table.add_column("error (mm)", justify="right")
+    parts = state.parts or ("training",)
+    for part in parts:
+        table.add_column(f"{PART_WORDS[part]} (mm)", justify="right")
     table.add_column("per round", min_width=10)
     table.add_column("bytes out", justify="right")
     table.add_column("answer took", justify="right")
@@ -252,7 +259,7 @@ def _sites(state: RunState) -> Table:
         table.add_row(
             Text(printable(name)),
             _state_cell(site, state),
-            mm(site.error_mm),
+            *(mm(site.errors_mm.get(part)) for part in parts),
             Text(sparkline([v for _, v in site.curve]), style="cyan"),
             size(site.bytes_out),
             duration(site.seconds) if site.seconds else "–",
@@ -271,13 +278,12 @@ def _state_cell(site: SiteState, state: RunState) -> Text:
 
 def _footer(state: RunState) -> Text:
     text = Text()
-    curve = state.curve()
-    if curve:
-        values = [v for _, v in curve]
-        text.append("error over all sites  ", style="dim")
-        text.append(sparkline(values), style="bold cyan")
+    for part in state.parts:
+        values = [v for _, v in state.curve(part)]
+        text.append(f"{PART_WORDS[part] + ', all sites':<22}", style="dim")
+        text.append(sparkline(values), style="bold cyan" if part == state.parts[0] else "cyan")
         text.append(f"  {mm(values[0])} → {mm(values[-1])} mm")
-        prior = prior_mm(state.evaluated()[-1].errors)
+        prior = prior_mm(state.evaluated(part)[-1].errors, part)
         text.append(f"  (constant prior {mm(prior)} mm)\n", style="dim")
     finished = [r for r in state.rounds if r.finished_at is not None and r.sketch_total]
     if finished:
@@ -319,8 +325,9 @@ def status_json(state: RunState, certificate: ServerCertificate | None = None) -
         "expected_end": _iso(state.expected_end),
         "seconds": round(state.elapsed_s, 3),
         "error_mm": {
-            "by_round": [[n, round(v, 3)] for n, v in state.curve()],
-            "landmarks": {name: _last_error(state, name) for name in landmarks_of(state)},
+            "part": next(iter(state.parts), None),
+            **_errors_json(state, next(iter(state.parts), "training")),
+            "parts": {part: _errors_json(state, part) for part in state.parts},
         },
         "sites": {name: _site_json(state.site(name)) for name in state.sites},
         "incidents": [
@@ -336,8 +343,16 @@ def _iso(value: datetime | None) -> str | None:
     return None if value is None else value.isoformat()
 
 
-def _last_error(state: RunState, landmark: str) -> float | None:
-    means = [m for r in state.rounds if (m := mean_mm(r.errors, landmark)) is not None]
+def _errors_json(state: RunState, part: Part) -> dict[str, object]:
+    """Return the errors on a part, of all sites together."""
+    return {
+        "by_round": [[n, round(v, 3)] for n, v in state.curve(part)],
+        "landmarks": {name: _last_error(state, part, name) for name in landmarks_of(state)},
+    }
+
+
+def _last_error(state: RunState, part: Part, landmark: str) -> float | None:
+    means = [m for r in state.rounds if (m := mean_mm(r.errors, part, landmark)) is not None]
     return round(means[-1], 3) if means else None
 
 
@@ -346,6 +361,8 @@ def _site_json(site: SiteState) -> dict[str, object]:
         "state": site.status,
         "detail": site.detail,
         "error_mm": None if site.error_mm is None else round(site.error_mm, 3),
+        "part": None if site.error_mm is None else site.part,
+        "errors_mm": {part: round(value, 3) for part, value in site.errors_mm.items()},
         "bytes_out": site.bytes_out,
         "seconds": site.seconds,
         "ledger_size": site.ledger_size,

@@ -7,7 +7,7 @@ disagree.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
@@ -16,11 +16,13 @@ from typing import Final, Literal
 from aggregator.rounds.events import Awaited
 from common.plan import Kind
 from common.schedule import Phase, is_work
-from common.wire.records import TaskError
+from common.wire.records import PARTS, Part, TaskError
 
 TRAINED: Final[frozenset[Kind]] = frozenset({"training", "no-op"})
 """Kinds of run that have a model, landmarks and an experience sketch."""
 Status = Literal["waiting", "training", "sent", "late", "rejected", "failed"]
+PART_WORDS: Final[dict[Part, str]] = {"held-out": "held out", "training": "training"}
+"""Words for a part of the sites' own cases, wherever an error is shown."""
 Curve = tuple[tuple[int, float], ...]
 """Points (training rounds behind the model, mean error in mm), ascending."""
 
@@ -100,7 +102,13 @@ class RoundSummary:
 
 @dataclass(frozen=True)
 class SiteState:
-    """A site as it stands now; ``error_mm`` is its latest evaluation, mean over searches."""
+    """A site as it stands now.
+
+    Attributes:
+        errors_mm: its latest evaluation of each part that it told, mean over searches.
+        part: of ``curve``: held-out where the site told any of it, else training.
+        curve: its errors by round.
+    """
 
     site: str
     status: Status
@@ -108,8 +116,14 @@ class SiteState:
     bytes_out: int
     seconds: float
     ledger_size: int
-    error_mm: float | None
+    errors_mm: Mapping[Part, float]
+    part: Part
     curve: Curve
+
+    @property
+    def error_mm(self) -> float | None:
+        """Its latest error on ``part``."""
+        return self.errors_mm.get(self.part)
 
 
 @dataclass(frozen=True)
@@ -275,21 +289,23 @@ class RunState:
 
     def site(self, name: str) -> SiteState:
         """Return a site as it stands now."""
-        parts = [part for r in self.rounds if (part := r.of(name))]
+        answers = [answer for r in self.rounds if (answer := r.of(name))]
         now = self.current.of(name) if self.current and not self._interrupted else None
         status: Status = now.status if now else "waiting"
         if status == "training" and self.verdict:
             status = "waiting"  # nothing is awaited any more
-        curve = self.curve(name)
+        latest = {part: c[-1][1] for part in PARTS if (c := self.curve(part, name))}
+        part: Part = next(iter(latest), "training")
         return SiteState(
             site=name,
             status=status,
             detail=(now.detail if now else "") or self._awaited_of(name),
-            bytes_out=sum(p.bytes for p in parts),
-            seconds=next((p.seconds for p in reversed(parts) if p.seconds), 0.0),
-            ledger_size=max((p.ledger_size for p in parts), default=0),
-            error_mm=curve[-1][1] if curve else None,
-            curve=curve,
+            bytes_out=sum(a.bytes for a in answers),
+            seconds=next((a.seconds for a in reversed(answers) if a.seconds), 0.0),
+            ledger_size=max((a.ledger_size for a in answers), default=0),
+            errors_mm=latest,
+            part=part,
+            curve=self.curve(part, name),
         )
 
     def _awaited_of(self, site: str) -> str:
@@ -298,23 +314,29 @@ class RunState:
             return ""
         return _AWAITED_OF[self.waiting.what]
 
-    def curve(self, site: str | None = None) -> Curve:
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Return the parts that any site told errors of; the first one is the headline."""
+        return tuple(part for part in PARTS if self.evaluated(part))
+
+    def curve(self, part: Part, site: str | None = None) -> Curve:
         """Mean error (mm) by training rounds behind the model, weighted by searches.
 
         Args:
+            part: of the sites' own cases.
             site: one site's own evaluation; all sites' that answered when omitted.
         """
         points: dict[int, float] = {}
         for r in self.rounds:
-            part = r.of(site) if site else r
-            mean = mean_mm(part.errors) if part else None
+            answers = r.of(site) if site else r
+            mean = mean_mm(answers.errors, part) if answers else None
             if mean is not None:
                 points[r.trained] = mean
         return tuple(sorted(points.items()))
 
-    def evaluated(self) -> tuple[RoundSummary, ...]:
-        """Return the rounds in which any site told its errors."""
-        return tuple(r for r in self.rounds if mean_mm(r.errors) is not None)
+    def evaluated(self, part: Part) -> tuple[RoundSummary, ...]:
+        """Return the rounds in which any site told its errors on a part."""
+        return tuple(r for r in self.rounds if mean_mm(r.errors, part) is not None)
 
 
 def rounds_of(state: RunState) -> str:
@@ -322,20 +344,23 @@ def rounds_of(state: RunState) -> str:
     return "training rounds" if state.kind in TRAINED else "rounds"
 
 
-def mean_mm(errors: Iterable[TaskError], landmark: str | None = None) -> float | None:
-    """Mean distance error in mm, weighted by searches; None when nothing was searched."""
-    return _weighted(errors, landmark, "mean_milli")
+def mean_mm(errors: Iterable[TaskError], part: Part, landmark: str | None = None) -> float | None:
+    """Mean distance error on a part in mm, weighted by searches; None when nothing was searched."""
+    return _weighted(errors, part, landmark, "mean_milli")
 
 
-def prior_mm(errors: Iterable[TaskError], landmark: str | None = None) -> float | None:
+def prior_mm(errors: Iterable[TaskError], part: Part, landmark: str | None = None) -> float | None:
     """Average the mean-position predictor's errors in mm on the same cases, weighted alike."""
-    return _weighted(errors, landmark, "prior_milli")
+    return _weighted(errors, part, landmark, "prior_milli")
 
 
 def _weighted(
-    errors: Iterable[TaskError], landmark: str | None, name: Literal["mean_milli", "prior_milli"]
+    errors: Iterable[TaskError],
+    part: Part,
+    landmark: str | None,
+    name: Literal["mean_milli", "prior_milli"],
 ) -> float | None:
-    chosen = [e for e in errors if landmark is None or e.label == landmark]
+    chosen = [e for e in errors if e.part == part and landmark in (None, e.label)]
     searches = sum(e.searches for e in chosen)
     if searches == 0:
         return None

@@ -7,7 +7,7 @@ free text and no floating-point number in a header; lengths are micrometres.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -27,6 +27,10 @@ UNTAGGED = "0" * 16
 """What stands in a record until the worker, which has the key, has made its tag."""
 Thousandths = Annotated[int, Field(ge=0, le=10_000_000)]
 Label = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.+-]{0,63}( #[0-9]{1,2})?$")]
+Part = Literal["held-out", "training"]
+"""The part of a site's own cases that an error is of."""
+PARTS: Final[tuple[Part, ...]] = get_args(Part)
+"""In the order in which they are shown: errors on held-out cases come first."""
 
 
 class _Header(BaseModel):
@@ -185,14 +189,17 @@ class TaskError(_Header):
 
     Attributes:
         label: of what is looked for.
+        part: of the site's own cases: held out, or trained on.
         searches: searches behind the figures.
         mean_milli, median_milli: over searches, posed.
         consensus_milli: mean over subjects of the error of the median end point.
-        prior_milli: mean error of the answer that never looks, on the same cases.
+        prior_milli: mean error on the same cases of the answer that never looks, of the
+            training part.
         over_10mm: searches that ended more than 10 mm away; none of other units.
     """
 
     label: Label
+    part: Part
     searches: Count
     mean_milli: Thousandths
     median_milli: Thousandths
@@ -208,10 +215,12 @@ class RoundReport(_Common):
 
     Attributes:
         code: what became of the order.
+        images: trained on, or to be.
+        held_out: images that errors of the held-out part rest on; 0 where none are told.
         weights_sha256: digest of the weights the site starts from; all sites' must agree.
         link: of the chain of sums that the site worked from; all sites' must agree.
         key_id, codec: of the site's sketches; all sites' must agree.
-        errors: evaluation of the weights received, before training on them.
+        errors: evaluation of the weights received, before training on them; of each part.
         loss_milli: mean Huber loss of the round's updates, times 1000.
         epsilon_milli: exploration at the end of the round, times 1000.
         train_ms: wall time of training.
@@ -220,6 +229,7 @@ class RoundReport(_Common):
     record_type: Literal["RoundReport"] = "RoundReport"
     code: Annotated[ReplyCode, Field(strict=False)]
     images: Count = 0
+    held_out: Count = 0
     transitions: Count = 0
     updates: Count = 0
     weights_sha256: Digest | None = None

@@ -152,12 +152,17 @@ def _check_report(record: RoundReport, arrays: Mapping[str, Array], expected: Ex
     }
     for field, limit in bounds.items():
         require(getattr(record, field) <= limit, field, f"at most {limit}", "more")
-    names = [error.label for error in record.errors]
+    told = [(error.label, error.part) for error in record.errors]
     planned = expected.plan.space.labels if expected.plan.trains else ()
-    in_plan = set(names) <= set(planned) and len(set(names)) == len(names)
-    require(in_plan, "errors.label", "labels of the plan, each once", "others")
+    in_plan = {name for name, _ in told} <= set(planned)
+    once = len(set(told)) == len(told)
+    each = "labels of the plan, each once in a part"
+    require(in_plan and once, "errors.label", each, "others")
+    if record.held_out:  # what is told of them rests on no less than what is trained on
+        require_within(record.held_out, "held_out", expected.floors.images, MAX_IMAGES)
+    images = {"held-out": record.held_out, "training": record.images}
     for error in record.errors:
-        _check_error(error, record.images, expected.plan)
+        _check_error(error, images[error.part], expected.plan)
 
 
 def _check_identity(record: SketchTable | RoundReport, expected: Expected) -> None:

@@ -15,12 +15,13 @@ from common.keys.pixel_statistics import INTENSITY_BINS, RANGE_BINS
 from common.model import weight_shapes
 from common.plan import FederationPlan
 from common.schedule import Phase, schedule
+from common.wire.records import PARTS
 from common.wire.rules import ANSWERS
 
 WEIGHT_BYTES: Final = 4
 _HEADER_BYTES: Final = 2048
 _BYTES_PER_ARRAY: Final = 256
-_BYTES_PER_ERROR: Final = 360
+_BYTES_PER_ERROR: Final = 380
 """Generous shares of an envelope's header; the longest landmark name is 64 characters."""
 
 _HOLDS: Final[Mapping[str, str]] = {
@@ -28,8 +29,8 @@ _HOLDS: Final[Mapping[str, str]] = {
     "images, transitions and updates stand behind it",
     "SketchTable": "counts of experience tuples in {rows} x {columns} hashed cells, and how many "
     "were counted",
-    "RoundReport": "counts, loss and mean error per landmark over the site's own images; or the "
-    "number of a failure",
+    "RoundReport": "counts, loss and mean error per landmark over the site's own images, held-out "
+    "and training ones apart; or the number of a failure",
     "PixelStatistics": "sums over all pixels: how bright they are, how bands go together, how "
     "far components reach",
     "PixelSketches": "counts of quantised pixels in {tables} sketches of {rows} x {columns} "
@@ -101,7 +102,7 @@ def _leaving(plan: FederationPlan, name: str, rounds: tuple[Phase, ...]) -> Leav
     errors = len(plan.space.labels) if plan.trains else 0
     header = _HEADER_BYTES + count * _BYTES_PER_ARRAY
     if name == "RoundReport":
-        header += errors * _BYTES_PER_ERROR
+        header += len(PARTS) * errors * _BYTES_PER_ERROR
     return Leaving(
         record=name,
         holds=_holds(plan, name),

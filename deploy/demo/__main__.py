@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -31,10 +31,12 @@ from common.cli import run as run_command
 from common.crypto.keyed import FederationKey, write_federation_key
 from common.errors import InputDataError, InternalError
 from common.plan import FederationPlan, read_plan
-from deploy.demo.data import SUBJECTS
+from deploy.demo.data import SUBJECTS, held_out_subjects
 from deploy.demo.processes import Processes
 
 SITES = ("site-a", "site-b", "site-c")
+HOSPITALS = "data/hospitals"
+"""Folders of images as hospitals have them, held-out subjects included."""
 HERE = Path(__file__).resolve().parent
 LIMIT_S = 1800.0
 PERSON = "the demonstration"
@@ -79,14 +81,15 @@ def write_demo_key(path: Path, seed: int) -> None:
     write_federation_key(path, FederationKey(secret))
 
 
-def enrol(processes: Processes, folder: Path, port: int, images: int) -> None:
+def enrol(processes: Processes, folder: Path, port: int, images: int, data: str = "data") -> None:
     """Make the federation; invite, join and admit every site; start its aggregator.
 
     Args:
         processes: of the demonstration.
         folder: where they run.
         port: of the aggregator.
-        images: that each site will have, and counts as: its folder is still being filled.
+        images: that each site will train on, and counts as: its folder is still being filled.
+        data: where the sites' folders of images are, below ``folder``.
     """
     processes.run(
         *("cairn-aggregator", "init", "federation", "--name", "demo"),
@@ -98,15 +101,28 @@ def enrol(processes: Processes, folder: Path, port: int, images: int) -> None:
     fingerprints = {}
     for site in SITES:
         # A hospital's folder is there before it joins; here it fills meanwhile.
-        (folder / "data" / site).mkdir(parents=True, exist_ok=True)
+        (folder / data / site).mkdir(parents=True, exist_ok=True)
         said = processes.run(
-            *("cairn-site", "join", f"{site}.invite.toml", "--data", f"data/{site}"),
+            *("cairn-site", "join", f"{site}.invite.toml", "--data", f"{data}/{site}"),
             *("--site-dir", site, "--federation-key", "federation.key", "--images", str(images)),
         )
         fingerprints[site] = told_fingerprint(said)
         processes.run("cairn-aggregator", "admit", f"{site}/request.json", "--dir", "federation")
     acquaint(processes, fingerprints)
     processes.wait_for_text("aggregator", "ready", 90)
+
+
+def hold_out(policy: Path, subjects: Sequence[str]) -> None:
+    """List a hospital's held-out subjects in its policy, as its people would.
+
+    Raises:
+        InternalError: the file that ``join`` writes no longer says what is changed.
+    """
+    text, before = policy.read_text(encoding="utf-8"), "\nsubjects = []\n"
+    if text.count(before) != 1:
+        raise InternalError("the default policy reads differently", field=before.strip())
+    after = f"\nsubjects = {json.dumps(list(subjects))}\n"
+    policy.write_text(text.replace(before, after), encoding="utf-8")
 
 
 def told_fingerprint(said: str) -> str:
@@ -265,7 +281,9 @@ def demo(folder: Path, plan_file: Path | None, seed: int | None, port: int) -> N
         )
         processes.start("warmup", sys.executable, "-P", "-m", "deploy.demo.warmup", "plan.toml")
         write_demo_key(folder / "federation.key", plan.seed)
-        enrol(processes, folder, port, SUBJECTS)
+        enrol(processes, folder, port, SUBJECTS, HOSPITALS)
+        for place, site in enumerate(SITES):
+            hold_out(folder / site / "policy.toml", held_out_subjects(place))
         approve(processes, "plan.toml")
         processes.wait("data", 300)
         processes.wait("warmup", 300)

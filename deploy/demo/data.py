@@ -83,8 +83,8 @@ class DemoData:
     """The files that were written.
 
     Attributes:
-        sites: each site's data folder.
-        heldout: folder of subjects that are at no site.
+        sites: each site's data folder, of the subjects that it trains on.
+        heldout: folder of subjects that no site trains on.
         landmarks: names that every landmark file holds.
     """
 
@@ -154,6 +154,39 @@ def write_demo_data(
                 progress(written, total)
     folders = [folder / name for name, _ in plans]
     return DemoData(tuple(folders[:-1]), folders[-1], tuple(AFIDS_RAS_MM))
+
+
+def held_out_subjects(place: int, sites: int = 3, heldout: int = 6) -> tuple[str, ...]:
+    """Name the held-out subjects that lie in the folder of site number ``place``.
+
+    They are shared out in turn, so that each site gets those of its own way of scanning.
+    """
+    return tuple(f"sub-h{subject + 1:02d}" for subject in range(place, heldout, sites))
+
+
+def write_hospitals(data: DemoData, folder: Path) -> None:
+    """Lay out what each hospital has: its own subjects, and its share of the held-out ones.
+
+    Files are linked, not copied. A hospital's policy names the held-out ones, so that it
+    tells errors on them and trains on the same subjects as it would without them.
+
+    Args:
+        data: as written.
+        folder: receives a folder for every site, of the same name.
+    """
+    for place, site in enumerate(data.sites):
+        _link(site, "sub-*", folder / site.name)
+        for subject in held_out_subjects(place, len(data.sites)):
+            _link(data.heldout, subject, folder / site.name)
+
+
+def _link(source: Path, subjects: str, target: Path) -> None:
+    """Link every file of some subjects, images and landmarks, at the same place below."""
+    for part in (f"{subjects}/anat/*", f"derivatives/landmarks/{subjects}/anat/*"):
+        for path in sorted(source.glob(part)):
+            link = target / path.relative_to(source)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.hardlink_to(path)
 
 
 def draw_deformation(rng: np.random.Generator, template: RawImage) -> Deformation:
@@ -266,7 +299,9 @@ def _rotation(x: float, y: float, z: float) -> NDArray[np.float64]:
 @click.option("--seed", required=True, type=click.IntRange(min=0))
 def main(folder: Path, seed: int) -> None:
     """Write the demonstration's data below FOLDER."""
-    write_demo_data(folder, seed, progress=lambda done, total: click.echo(f"{done} of {total}"))
+    tell = lambda done, total: click.echo(f"{done} of {total}")  # noqa: E731
+    data = write_demo_data(folder, seed, progress=tell)
+    write_hospitals(data, folder / "hospitals")
 
 
 if __name__ == "__main__":

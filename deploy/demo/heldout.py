@@ -1,4 +1,7 @@
-"""Evaluation on subjects that no site has, of every round's model as it appears.
+"""Evaluation on subjects that no site trains on, of every round's model as it appears.
+
+The sites tell errors on their own shares of them, by one pose of each; here all of them
+are searched together, by several, also for each site's model of its own training.
 
 Runs beside the federation as a process of its own: ``python -m deploy.demo.heldout``.
 Writes one JSON file with the federated curve, the local-only baselines, the

@@ -172,6 +172,10 @@ def status(root: Path, *, as_json: bool) -> None:
                         {spent, most, left, frees}: frees is when there is more of it
       trouble           null, or the last order that failed for the data here, with the
                         problems [{where, says, fix}] and their count; never leaves
+      held_out          null, or who is kept out of training: {subjects, held_out_subjects,
+                        images, held_out_images, says}
+      errors            null, or the last that were told: {run, round, parts}; parts of
+                        "held-out" and "training": {searches, mean_mm, prior_mm}
 
     Reads files only: it asks nobody, and works while worker and courier run.
     """  # noqa: D301 - \b is click's, and must not be an escape
@@ -215,6 +219,10 @@ def _tell(state: SiteStatus) -> None:
         )
     if state.peers is not None:
         click.echo(f"peers     {state.peers['says']}")
+    if state.held_out is not None:
+        click.echo(f"held out  {state.held_out['says']}")
+    if state.errors is not None:
+        click.echo(f"errors    {state.errors.says}")
     if state.certificate_days is not None:
         click.echo(f"ours      certificate good for {state.certificate_days} days")
     if state.trouble is not None:

@@ -99,6 +99,8 @@ def tell_rehearsal(rehearsal: Rehearsal) -> None:
     for finding in rehearsal.findings:
         click.echo(f"{finding.phase} {finding.record_type}: {json.dumps(finding.header)}")
     _tell_exposure(rehearsal.exposure)
+    if rehearsal.held_out:
+        click.echo(f"Held out of training: {rehearsal.held_out}.")
     click.echo(
         f"{megabytes(rehearsal.bytes)} in all; policy {rehearsal.policy_sha256[:12]}, "
         f"plan {rehearsal.plan_fingerprint[:12]}. Noise: {NOISE}. Nothing was sent or recorded."

@@ -30,6 +30,7 @@ class _DrawnScan:
     tone: str
     faults: tuple[Fault, ...]
     facts: str
+    held_out: bool
     cuts: list[Markup]
     marks: tuple[Mark, ...]
 
@@ -51,7 +52,9 @@ def render_page(review: Review, most_bytes: int = MOST_BYTES) -> str:
         spent += size
         marks = marks_of(scan, review.judgement)
         tone = _TONES[gravest(scan.faults)]
-        shown.append(_DrawnScan(scan.name, tone, scan.faults, _facts(scan), cuts, marks))
+        held_out = scan.name in review.held_out
+        facts = _facts(scan)
+        shown.append(_DrawnScan(scan.name, tone, scan.faults, facts, held_out, cuts, marks))
     environment = Environment(
         loader=PackageLoader("site_client.data_check"), autoescape=True, undefined=StrictUndefined
     )

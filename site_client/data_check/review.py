@@ -33,6 +33,7 @@ class Review:
         slides: of a site that serves pixels.
         wanted: landmarks that the plan asks for; empty without a plan.
         faults: of the folder as a whole.
+        held_out: names of the scans that are kept out of training.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Review:
     slides: tuple[ReviewedSlide, ...] = ()
     wanted: tuple[str, ...] = ()
     faults: tuple[Fault, ...] = ()
+    held_out: frozenset[str] = frozenset()
 
     @property
     def scans(self) -> tuple[Scan, ...]:
@@ -106,6 +108,7 @@ class Review:
             "size": None if geometry is None else geometry.size.tolist(),
             "spacing_mm": None if geometry is None else geometry.spacing_mm.tolist(),
             "landmarks": len(scan.landmarks),
+            "held_out": scan.name in self.held_out,
             "from_mean_mm": {name: round(value, 2) for name, value in distances.items()},
             "faults": [asdict(fault) for fault in scan.faults],
         }

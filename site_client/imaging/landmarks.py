@@ -12,12 +12,15 @@ import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
-from site_client.imaging.volumes import Volume
+
+if TYPE_CHECKING:  # whoever only reads landmarks needs no reader of images
+    from site_client.imaging.volumes import Volume
 
 MARKUPS_SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/"

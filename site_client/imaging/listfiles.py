@@ -8,7 +8,6 @@ beside the images, in a folder, in such a list, or in one table for all images.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Final
 from common.errors import InputDataError
 from site_client.imaging.dicom import DICOM_SUFFIX
 from site_client.imaging.folders import CONTRASTS, IMAGE_SUFFIXES, LANDMARK_SUFFIXES
+from site_client.imaging.subjects import SubjectKey
 
 PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 TABLE_SUFFIX: Final = ".csv"
@@ -67,7 +67,7 @@ def find_files(
     Raises:
         InputDataError: no such source, no images in it, names that are not unique.
     """
-    key = _subject_key(subject)
+    key = SubjectKey(subject)
     case_files: list[CaseFiles] = []
     for source in sources:
         case_files += _of_source(source, landmarks, key)
@@ -149,36 +149,7 @@ def is_list(path: Path) -> bool:
     return path.name.lower().endswith(LIST_SUFFIX)
 
 
-class _SubjectKey:
-    """Says whose image a case is."""
-
-    def __init__(self, pattern: str) -> None:
-        try:
-            self._pattern = re.compile(pattern or r"^(sub-[^_]+)_")
-        except re.error as error:
-            raise InputDataError(
-                "not a regular expression", field="data.subject", got=type(error).__name__
-            ) from error
-        self._wanted = bool(pattern)
-
-    def __call__(self, name: str) -> str:
-        match = self._pattern.search(name)
-        if match is None:
-            if self._wanted:
-                raise InputDataError(
-                    "a name does not say its subject",
-                    field=name,
-                    expected=f"a match of {self._pattern.pattern}",
-                )
-            return name
-        return match[1] if match.re.groups else match[0]
-
-
-def _subject_key(pattern: str) -> _SubjectKey:
-    return _SubjectKey(pattern)
-
-
-def _of_source(source: Path, landmarks: Path | None, key: _SubjectKey) -> list[CaseFiles]:
+def _of_source(source: Path, landmarks: Path | None, key: SubjectKey) -> list[CaseFiles]:
     if not source.exists():
         raise InputDataError(
             "no such data",
@@ -200,7 +171,7 @@ def _of_source(source: Path, landmarks: Path | None, key: _SubjectKey) -> list[C
     return _of_folder(source, landmarks, key)
 
 
-def _of_list(source: Path, landmarks: Path | None, key: _SubjectKey) -> list[CaseFiles]:
+def _of_list(source: Path, landmarks: Path | None, key: SubjectKey) -> list[CaseFiles]:
     images = read_list(source)
     marks: list[Path | None] = [None] * len(images)
     if landmarks is not None and is_list(landmarks):
@@ -224,7 +195,7 @@ def _of_list(source: Path, landmarks: Path | None, key: _SubjectKey) -> list[Cas
     ]
 
 
-def _of_folder(folder: Path, landmarks: Path | None, key: _SubjectKey) -> list[CaseFiles]:
+def _of_folder(folder: Path, landmarks: Path | None, key: SubjectKey) -> list[CaseFiles]:
     bids = sorted(p for p in folder.glob("sub-*/**/anat/*") if _is_anatomical(p))
     if bids:
         places = [(p, _bids_landmarks(folder, p, landmarks)) for p in bids]

@@ -18,11 +18,13 @@ from common.ledger.durable import StorageError
 from common.ledger.log import Ledger
 from common.sums.derivation import CheckMembers, Derived, begin, follow, require_codec_follows
 from common.wire.codes import EXPLANATIONS, ReplyCode
+from common.wire.envelope import Envelope
 from common.wire.orders import Order, check_order
 from site_client.decisions.standing import Standing
 from site_client.egress.gate import SiteExpected
 from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
 from site_client.egress.release import Door, SilencedError
+from site_client.heldout.errors import note_errors
 from site_client.keys.directory import note_roster
 from site_client.keys.ring import KeyRing
 from site_client.keys.roster import require_in_sum, require_known
@@ -154,7 +156,17 @@ class Answering:
         if order.header.phase == "evaluate" and assignment.derived.model is not None:
             self._models.keep(assignment.derived.model.weights)
         answer = tagged(answer, key, assignment.derived.link)
-        return self._door.release(opened.question, answer, expected)
+        code = self._door.release(opened.question, answer, expected)
+        if code is ReplyCode.OK:
+            self._note_errors(order, answer)
+        return code
+
+    def _note_errors(self, order: Order, envelopes: list[Envelope]) -> None:
+        """Keep what was told of errors; it has left, so a full disk changes nothing."""
+        try:
+            note_errors(self._site, envelopes)
+        except OSError as problem:
+            LOG.warning("%s: no note of its errors: %s", order.name, problem)
 
     def _admit(self, opened: Opened, expected: SiteExpected) -> None:
         """Everything that stands between an order and the first image, cheapest first.

@@ -38,6 +38,7 @@ from common.wire.rules import FIXED_POINT
 from site_client.egress.gate import SiteExpected, check_answer
 from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
 from site_client.exposure.findings import NOT_ASKED, Exposure, why_not
+from site_client.heldout.parts import Parts, look_at_parts
 from site_client.site import SiteFolder
 from site_client.worker.embedding import Brought, read_brought
 from site_client.worker.models import Models
@@ -98,6 +99,8 @@ class Rehearsal:
         findings: the envelopes, first of the agreement, then of the rounds.
         exposure: what known attacks read out of them.
         bytes: of all of them.
+        held_out: how many subjects are not trained on, and where that is set; empty for a
+            plan that trains on no scan.
         allowed: whether every one passed the gate.
     """
 
@@ -106,6 +109,7 @@ class Rehearsal:
     policy_sha256: str
     findings: tuple[Finding, ...]
     exposure: Exposure
+    held_out: str = ""
 
     @property
     def bytes(self) -> int:
@@ -128,6 +132,7 @@ class Rehearsal:
             "bytes": self.bytes,
             "allowed": self.allowed,
             "noise": NOISE,
+            "held_out": self.held_out,
         }
 
 
@@ -171,16 +176,9 @@ def rehearse(
     unasked = why_not(plan) or ("" if attacks else NOT_ASKED)
     watched: list[Situations] = []
     watch = None if unasked else watched.append
-    least = policy.floors.images
+    parts = Parts.of(site, policy)
     study = make_study(
-        begin,
-        name,
-        key,
-        site.data(),
-        progress,
-        watch=watch,
-        least=least,
-        data_file=site.data_file,
+        begin, name, key, site.data(), parts, progress, watch=watch, data_file=site.data_file
     )
     findings: list[Finding] = []
     orders = _orders(begin, brought)
@@ -202,7 +200,10 @@ def rehearse(
         except StopIteration:
             break
     exposure = Exposure(unasked) if unasked else _expose(study, plan, watched, progress)
-    return Rehearsal(plan.name, plan.fingerprint, policy.sha256, tuple(findings), exposure)
+    held_out = look_at_parts(site).says if plan.kind == "training" else ""
+    return Rehearsal(
+        plan.name, plan.fingerprint, policy.sha256, tuple(findings), exposure, held_out
+    )
 
 
 def _expose(

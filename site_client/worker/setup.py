@@ -6,6 +6,7 @@ what an answer would be measured by.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from common.wire.orders import Order
 from site_client.agent.keys import experience_codec
 from site_client.egress.gate import SiteExpected
 from site_client.egress.policy import Policy
+from site_client.heldout.parts import Parts
 from site_client.keys.ring import KeyRing
 from site_client.site import SiteFolder
 from site_client.worker.embedding import EmbedStudy
@@ -34,7 +36,9 @@ from site_client.worker.training import TrainingStudy
 
 if TYPE_CHECKING:
     from site_client.agent.learner import Watch
+    from site_client.worker.site_cases import SiteCases
 
+LOG = logging.getLogger("cairn.worker")
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, of how many); may raise ``StoppedError``."""
 
@@ -131,10 +135,10 @@ def make_study(
     site: str,
     key: FederationKey | None,
     data: Path,
+    parts: Parts,
     progress: Progress | None = None,
     folder: Path | None = None,
     watch: Watch | None = None,
-    least: int = 1,
     data_file: Path | None = None,
 ) -> Study:
     """Make a fresh study; for a training plan this reads every image.
@@ -144,14 +148,16 @@ def make_study(
         site: our name.
         key: the federation's.
         data: folder of images.
+        parts: which of its cases are not trained on; so many images as its floor must be
+            left to train on.
         progress: told what is being done.
         folder: folder of the worker for what a study leaves at the site; None in a rehearsal.
         watch: shown the transitions of every gradient step; None but in a rehearsal.
         data_file: how what is known of the images is read, if the site says so.
-        least: labelled images that must be left where others are left out.
 
     Raises:
-        InputDataError: the images, the landmarks or the federation key cannot be used.
+        InputDataError: the images, the landmarks, the memory of who is held out, or the
+            federation key cannot be used.
     """
     plan = order.plan
     spec = sketch_spec(plan, key)
@@ -162,16 +168,38 @@ def make_study(
         return PixelStudy(subject, data, folder, progress)
     if plan.kind == "embed":
         return EmbedStudy(subject, data, folder, progress)
+    cases, held_out = _read_parts(plan, data, parts, progress or _silent, data_file)
+    return TrainingStudy(subject, cases, _named(progress, "training"), watch, held_out)
+
+
+def _read_parts(
+    plan: FederationPlan, data: Path, parts: Parts, progress: Progress, data_file: Path | None
+) -> tuple[SiteCases, SiteCases | None]:
+    """Read every case; those to train on, and the held-out ones whose errors may be told.
+
+    Nobody is chosen before all images could be read: who is chosen is remembered.
+    """
     from site_client.worker.site_cases import read_site_cases
 
-    cases = read_site_cases(
-        data,
-        plan,
-        progress or _silent,
-        settings=data_file,
-        least=least,
-    )
-    return TrainingStudy(subject, cases, _named(progress, "training"), watch)
+    cases = read_site_cases(data, plan, progress, settings=data_file, least=parts.least)
+    names = cases.names
+    division = parts.divide(names)
+    LOG.info("held out: %s", division.says)
+    training = [number for number, name in enumerate(names) if name not in division.held_out]
+    held_out = [number for number, name in enumerate(names) if name in division.held_out]
+    if held_out and len(training) < parts.least:
+        raise InputDataError(
+            "too few images are left to train on",
+            field=str(data),
+            expected=f"at least {parts.least} that are not held out",
+            got=str(len(training)),
+            advice="Add scans, or hold fewer subjects out in policy.toml",
+        )
+    least = max(parts.least, plan.limits.min_images)
+    if 0 < len(held_out) < least:
+        LOG.warning("no held-out errors are told: they would rest on fewer than %d images", least)
+        held_out = []
+    return cases.part(training), cases.part(held_out) if held_out else None
 
 
 def _silent(what: str, done: int, total: int) -> None:

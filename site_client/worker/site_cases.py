@@ -42,6 +42,11 @@ class SiteCases:
     def __len__(self) -> int:
         return len(self.cases)
 
+    @property
+    def names(self) -> list[str]:
+        """Name the cases, in order."""
+        return [case.name for case in self.cases.each]
+
     @cached_property
     def built(self) -> Built[Any]:
         """The search with the cases that it is over."""

@@ -12,6 +12,7 @@ import logging
 from common.crypto.keyed import FederationKey
 from common.wire.orders import Order
 from site_client.egress.policy import Policy
+from site_client.heldout.parts import Parts
 from site_client.site import SiteFolder
 from site_client.worker.setup import Progress, make_study
 from site_client.worker.state import SavedStates
@@ -61,9 +62,9 @@ class Studies:
             self._name,
             key,
             self._site.data(),
+            Parts.of(self._site, policy, remember=True),
             self._progress,
             self._site.worker,
-            least=policy.floors.images,
             data_file=self._site.data_file,
         )
         state = states.load_before(round_)

@@ -1,5 +1,6 @@
 """A run of training: evaluate the weights it has come to, train on them, describe what changed.
 
+Held-out cases are evaluated on, beside those trained on; the learner never gets them.
 Images, transitions and case names stay in this process. What is returned is a
 difference of weights, a keyed sketch and counts. Bit for bit repeatable from
 plan, site name, cases and orders.
@@ -21,7 +22,7 @@ from common.sums.fixed_point import from_fixed_point, to_fixed_point
 from common.wire.bounds import samples_of
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
-from common.wire.records import ModelUpdate, RoundReport, TaskError
+from common.wire.records import PARTS, ModelUpdate, Part, RoundReport, TaskError
 from site_client.worker.experience import Frequencies
 from site_client.worker.study import Assignment, State, Subject
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 Weights = dict[str, NDArray[np.float32]]
+Evaluations = dict[Part, "EvaluationReport"]
 _LARGEST = 10_000_000
 _EVALUATION_SEED = 0x6576616C  # "eval": apart from the site's exploration
 
@@ -58,10 +60,11 @@ class TrainingStudy:
 
     Args:
         subject: site, run, plan and sketch.
-        cases: the site's images with their landmarks.
+        cases: the site's images with their landmarks that are trained on.
         progress: called with (updates done, updates of this round); may raise
             ``StoppedError`` to leave the round, which then never happened.
         watch: shown the transitions of every gradient step; only a rehearsal has one.
+        held_out: images that are only evaluated on, and never trained on.
 
     Attributes:
         trained: the last round trained.
@@ -74,9 +77,11 @@ class TrainingStudy:
         cases: SiteCases,
         progress: Progress | None = None,
         watch: Watch | None = None,
+        held_out: SiteCases | None = None,
     ) -> None:
         self._subject = subject
         self._cases = cases
+        self._held_out = held_out
         self._progress = progress
         self._watch = watch
         self._learner: Learner | None = None
@@ -101,7 +106,7 @@ class TrainingStudy:
         self._ready_learner().load_state(state)
         self.trained = trained
 
-    def _train(self, assignment: Assignment, evaluation: EvaluationReport) -> list[Envelope]:
+    def _train(self, assignment: Assignment, evaluation: Evaluations) -> list[Envelope]:
         subject, learner, round_ = self._subject, self._ready_learner(), assignment.header.round
         model = assignment.model
         learner.load(model.weights)
@@ -134,39 +139,54 @@ class TrainingStudy:
             self._report(assignment, evaluation, training, round(seconds * 1000)),
         ]
 
-    def _evaluate(self, weights: Weights) -> EvaluationReport:
-        """Search the site's own cases, as the plan's ``evaluation`` says, under random poses."""
+    def _evaluate(self, weights: Weights) -> Evaluations:
+        """On both parts of the site's own cases, alike.
+
+        As the plan's ``evaluation`` says, under random poses. The answer that never looks is
+        of the training part, on either.
+        """
         from site_client.agent.federated import evaluate_weights
 
-        return evaluate_weights(
-            weights,
-            self._subject.plan,
-            self._cases.task,
-            self._subject.seed ^ _EVALUATION_SEED,
-            self._cases.prior,
-            self._cases.labels,
-        )
+        cases: dict[Part, SiteCases | None] = {"held-out": self._held_out, "training": self._cases}
+        return {
+            part: evaluate_weights(
+                weights,
+                self._subject.plan,
+                own.task,
+                self._subject.seed ^ _EVALUATION_SEED,
+                self._cases.prior,
+                self._cases.labels,
+            )
+            for part in PARTS
+            if (own := cases[part]) is not None
+        }
 
     def _report(
         self,
         assignment: Assignment,
-        evaluation: EvaluationReport | None = None,
+        evaluations: Evaluations | None = None,
         training: TrainingReport | None = None,
         train_ms: int = 0,
     ) -> Envelope:
         subject = self._subject
-        errors = {} if evaluation is None else evaluation.posed
+        errors = [
+            task_error(name, part, summary)
+            for part, evaluation in (evaluations or {}).items()
+            for name, summary in evaluation.posed.items()
+            if summary.searches
+        ]
         record = RoundReport(
             **subject.about(assignment.header.round),
             code=ReplyCode.OK,
             images=len(self._cases),
+            held_out=0 if self._held_out is None else len(self._held_out),
             transitions=0 if training is None else training.transitions,
             updates=0 if training is None else training.updates,
             weights_sha256=assignment.model.digest,
             link=assignment.derived.link,
             key_id=subject.spec.key_id,
             codec=subject.spec.domain,
-            errors=tuple(task_error(name, s) for name, s in errors.items() if s.searches),
+            errors=tuple(errors),
             loss_milli=0 if training is None else _milli(training.loss_mean),
             epsilon_milli=0 if training is None else _milli(training.epsilon),
             train_ms=train_ms,
@@ -187,16 +207,18 @@ class TrainingStudy:
         return self._learner
 
 
-def task_error(name: str, summary: ErrorSummary) -> TaskError:
+def task_error(name: str, part: Part, summary: ErrorSummary) -> TaskError:
     """Return an evaluation's figures in thousandths of the task's unit, as a report has them.
 
     Args:
         name: of what was looked for.
+        part: of the site's cases.
         summary: of one search at least.
     """
     far = summary.share_above_10mm
     return TaskError(
         label=name,
+        part=part,
         searches=summary.searches,
         mean_milli=_thousandths(summary.mean),
         median_milli=_thousandths(summary.median),

@@ -12,8 +12,10 @@ from deploy.demo.data import (
     PROTOCOLS,
     draw_deformation,
     draw_grid,
+    held_out_subjects,
     template_path,
     write_demo_data,
+    write_hospitals,
 )
 from site_client.imaging.dataset import load_cases
 from site_client.imaging.synthesis import Grid, RawImage, read_raw
@@ -56,7 +58,33 @@ def test_every_subject_can_be_loaded_with_every_landmark(small):
     assert counts == [1, 1, 3]
 
 
-def test_held_out_subjects_are_at_no_site_and_show_every_protocol(small):
+def test_a_hospital_has_its_own_subjects_and_its_share_of_the_held_out_ones(small, tmp_path):
+    _, data = small
+    write_hospitals(data, tmp_path)
+    task = TaskSettings(landmarks=data.landmarks, spacing_mm=2.0)
+    names = [[case.name for case in load_cases(tmp_path / s.name, task)] for s in data.sites]
+    assert [[name.split("_")[0] for name in each] for each in names] == [
+        ["sub-101", "sub-h01", "sub-h03"],
+        ["sub-201", "sub-h02"],
+    ]
+    assert (
+        digests(tmp_path).items()
+        <= {
+            f"{site.name}/{path}": digest
+            for site in data.sites
+            for folder in (site, data.heldout)
+            for path, digest in digests(folder).items()
+        }.items()
+    )
+
+
+def test_every_held_out_subject_of_the_demonstration_is_at_one_hospital_of_its_protocol():
+    each = [held_out_subjects(place) for place in range(3)]
+    assert sorted(sum(each, ())) == [f"sub-h{n:02d}" for n in range(1, 7)]
+    assert each[1] == ("sub-h02", "sub-h05")
+
+
+def test_held_out_subjects_are_trained_on_nowhere_and_show_every_protocol(small):
     _, data = small
     held = {p.name for p in data.heldout.glob("sub-*")}
     assert not held & {p.name for site in data.sites for p in site.glob("sub-*")}

@@ -161,6 +161,25 @@ def test_nothing_of_a_patient_leaves_in_rounds_that_succeed(planted):
     nothing_found(site, scanner)
 
 
+def hold_out(site, *subjects):
+    text = site.folder.policy_file.read_text()
+    after = text.replace("\nsubjects = []\n", f"\nsubjects = {json.dumps(subjects)}\n")
+    assert after != text
+    site.folder.policy_file.write_text(after)
+
+
+def test_nothing_of_a_held_out_patient_leaves_and_the_site_writes_no_name_down(planted):
+    site, data, scanner = planted
+    for number in range(3, 5):
+        plant(data, number)
+    hold_out(site, f"{PERSON}-1", f"{PERSON}-2")
+    _, train = work(site, site.order(), site.order(1, "train"))
+    assert (train["RoundReport"].record.images, train["RoundReport"].record.held_out) == (3, 2)
+    nothing_found(site, scanner)
+    for kept in (site.folder.held_out, site.folder.last_errors):
+        assert scanner.findings(kept.read_bytes()) == []
+
+
 def test_nothing_of_a_patient_stands_in_a_rehearsal(planted):
     site, _, scanner = planted
     text = json.dumps(rehearse(site.folder, site.plan).as_dict())
@@ -187,6 +206,11 @@ def test_a_missing_landmark_leaves_as_a_number(planted):
     markup = json.loads(path.read_text())
     del markup["markups"][0]["controlPoints"][0]
     path.write_text(json.dumps(markup))
+    assert PERSON in fails(planted, ReplyCode.BAD_DATA)
+
+
+def test_a_held_out_subject_that_is_not_there_leaves_as_a_number(planted):
+    hold_out(planted[0], f"{PERSON}-1", f"{PERSON}-77")
     assert PERSON in fails(planted, ReplyCode.BAD_DATA)
 
 

@@ -28,6 +28,8 @@ STATUS = {
     "plans": list,
     "budget": dict,
     "trouble": type(None),
+    "held_out": type(None),
+    "errors": type(None),
 }
 LAST = {
     "run": "r1",
@@ -47,6 +49,7 @@ FACTS = [
     "federation key",
     "peers",
     "images",
+    "held out",
     "data",
     "ledger",
     "budget",

@@ -26,6 +26,7 @@ from site_client.egress.policy.ranges import Bounds, Budget
 from site_client.egress.policy.sections import (
     ByteCaps,
     Floors,
+    HeldOut,
     KeySharing,
     Peers,
     PixelBounds,
@@ -45,6 +46,7 @@ __all__ = [
     "Budget",
     "ByteCaps",
     "Floors",
+    "HeldOut",
     "KeySharing",
     "Peers",
     "PixelBounds",

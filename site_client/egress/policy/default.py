@@ -10,8 +10,8 @@ def default_policy_text() -> str:
 
 _DEFAULT = """\
 # What this site allows, whatever a coordinator asks. Yours to edit.
-# Unknown keys are refused. What is left out of [peers], [bounds] and [budget] has
-# the value that is written here; every other key must be present. The worker reads
+# Unknown keys are refused. What is left out of [peers], [held_out], [bounds] and [budget]
+# has the value that is written here; every other key must be present. The worker reads
 # this file for every order; its digest stands in every record of the ledger.
 version = 1
 
@@ -34,9 +34,25 @@ per_run = 4_294_967_296
 
 [floors]
 # Nothing leaves that rests on less than this. A plan may ask for more, never for less.
+# Images count that are trained on; errors on held-out ones need as many of their own.
 images = 2
 transitions = 100
 sketch_fill = 0.01
+
+[held_out]
+# Subjects that are never trained on. Every round's model is tried on them too, so that
+# its errors are told apart: on held-out images, and on those that it was trained on.
+# So much of the subjects, drawn once with a secret number of this site and remembered in
+# worker/heldout.json: at least floors.images of them, and none where there are fewer than
+# four, or than twice floors.images. Who comes later is drawn in the same way.
+# 0.0 holds nobody out. Nobody who was trained on is ever held out, and nobody who was
+# held out is ever trained on, whatever is changed here later.
+share = 0.2
+# Or exactly these subjects, and no share: subjects = ["sub-07", "sub-12"]
+subjects = []
+# A subject is BIDS's sub-..., or else the file's name without its ending. Where names are
+# built otherwise: a regular expression whose first group says it, '^(patient[0-9]+)'.
+subject = ""
 
 [privacy]
 # 1: the aggregator cannot query a sketch without the federation key. 0: anybody can.

@@ -1,8 +1,8 @@
 """The sections of ``policy.toml``, and reading it.
 
-An unknown key is an error, never a default. ``[bounds]``, ``[budget]`` and ``[peers]``
-may be left out, as a whole or by key: what is left out has the safe value that the
-default file writes. Values only; what they forbid is decided in ``bounds``,
+An unknown key is an error, never a default. ``[bounds]``, ``[budget]``, ``[peers]`` and
+``[held_out]`` may be left out, as a whole or by key: what is left out has the safe value
+that the default file writes. Values only; what they forbid is decided in ``bounds``,
 ``site_client.egress.gate`` and ``site_client.egress.history``.
 """
 
@@ -154,11 +154,27 @@ class Plans(Frozen):
     start_models: Annotated[tuple[Digest, ...], Field(max_length=256, strict=False)] = ()
 
 
+class HeldOut(Frozen):
+    """``[held_out]``: which subjects are kept out of training; no plan can ask for others.
+
+    Attributes:
+        share: of the subjects, chosen at random, once.
+        subjects: not empty: exactly these instead.
+        subject: regular expression that says a case's subject; empty for BIDS's ``sub-…``,
+            or else the whole name.
+    """
+
+    share: Annotated[float, Field(ge=0, le=0.9)] = 0.2
+    subjects: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    subject: str = ""
+
+
 class Policy(Frozen):
     """One site's ``policy.toml``.
 
     Without ``[pixels]`` no plan about slides is served, without ``[keys]`` no key is shared;
-    ``[peers]``, ``[bounds]`` and ``[budget]`` have safe values; the others must be present.
+    ``[peers]``, ``[held_out]``, ``[bounds]`` and ``[budget]`` have safe values; the others
+    must be present.
     """
 
     version: Literal[1]
@@ -170,6 +186,7 @@ class Policy(Frozen):
     pixels: PixelBounds | None = None
     keys: KeySharing | None = None
     peers: Peers = Peers()
+    held_out: HeldOut = HeldOut()
     bounds: Bounds = Bounds()
     budget: Budget = Budget()
 

@@ -19,7 +19,7 @@ from aggregator.rounds.events import (
     SiteReplied,
 )
 from common.wire.codes import ReplyCode
-from common.wire.records import TaskError
+from common.wire.records import Part, TaskError
 
 START = datetime(2025, 3, 4, 9, 30, tzinfo=UTC)
 SITES = ("site-a", "site-b", "site-c")
@@ -27,9 +27,12 @@ LANDMARKS = ("AC", "PC")
 Script = Callable[..., list[Event]]
 
 
-def task_error(landmark: str, mm: float, searches: int = 40, prior: float = 14.0):
+def task_error(
+    landmark: str, mm: float, searches: int = 40, prior: float = 14.0, part: Part = "training"
+):
     return TaskError(
         label=landmark,
+        part=part,
         searches=searches,
         mean_milli=round(1000 * mm),
         median_milli=round(900 * mm),
@@ -136,6 +139,21 @@ def script(rounds: int = 3, trouble: dict | None = None, verdict: str = "COMPLET
 @pytest.fixture(scope="session")
 def complete() -> list[Event]:
     return script()
+
+
+@pytest.fixture(scope="session")
+def both_parts() -> list[Event]:
+    """Sites a and b hold cases out, on which the errors are 2 mm larger; site c has too few."""
+
+    def with_held_out(event: Event) -> Event:
+        if not isinstance(event, SiteReplied) or event.site == "site-c":
+            return event
+        held_out = tuple(
+            task_error(e.label, e.mean_milli / 1000 + 2, 10, 15.0, "held-out") for e in event.errors
+        )
+        return event.model_copy(update={"errors": held_out + event.errors})
+
+    return [with_held_out(event) for event in script()]
 
 
 @pytest.fixture(scope="session")

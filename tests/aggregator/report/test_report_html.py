@@ -273,7 +273,7 @@ def test_without_extras_the_page_says_what_is_missing_and_why(complete):
     words = Page(render(fold(complete), ReportExtras())).words
     assert "Not shown: a search is drawn over an image" in words
     assert "No ledger was handed over" in words
-    assert "each site’s own evaluation, weighted by searches" in words
+    assert "training: on the cases that each site trains on, weighted by searches" in words
     assert "AC 40.10 3.99 14.00" in words
     assert "held-out subjects" not in words
 
@@ -320,10 +320,14 @@ def test_the_summary_has_exactly_these_keys_and_values(complete):
         "rounds": 3,
         "seconds": 125.0,
         "error_mm": {
+            "part": "held-out",
             "start": 41.0,
             "constant_prior": 15.0,
             "local_only": {"site-a": 3.5, "site-b": 4.625, "site-c": 5.5},
             "federated": 2.0,
+            "parts": {
+                "training": {"start": 40.1, "constant_prior": 14.0, "federated": 3.992},
+            },
         },
         "bytes_out": {f"site-{x}": [900, 1_000_900, 1_000_900, 1_000_900, 900] for x in "abc"},
         "sketch": {"rows": 5, "columns": 20_000, "total": 28_800},
@@ -336,10 +340,12 @@ def test_the_summary_without_extras_tells_the_sites_own_errors_and_no_guess(comp
     value = summary_json(fold(complete))
     assert json.loads(json.dumps(value)) == value
     assert value["error_mm"] == {
+        "part": "training",
         "start": 40.1,
         "constant_prior": 14.0,
         "local_only": {},
         "federated": 3.992,
+        "parts": {"training": {"start": 40.1, "constant_prior": 14.0, "federated": 3.992}},
     }
     assert value["sketch"] == {"rows": None, "columns": None, "total": 28_800}
     assert value["ledgers"] == {}

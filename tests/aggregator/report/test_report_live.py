@@ -32,11 +32,11 @@ model=0000000000000000 sketch_fill=0.0000 sketch_total=0 seconds=10.0
 2025-03-04T09:30:10+00:00 round_started round=1 phase=train sites=site-a,site-b,site-c \
 order_bytes=5000
 2025-03-04T09:30:34+00:00 site_replied round=1 site=site-a code=OK accepted=yes bytes=1000900 \
-error_mm=40.00 train_s=20.0 seconds=24.0
+training_mm=40.00 train_s=20.0 seconds=24.0
 2025-03-04T09:30:39+00:00 site_replied round=1 site=site-b code=OK accepted=yes bytes=1000900 \
-error_mm=40.10 train_s=25.0 seconds=29.0
+training_mm=40.10 train_s=25.0 seconds=29.0
 2025-03-04T09:30:44+00:00 site_replied round=1 site=site-c code=OK accepted=yes bytes=1000900 \
-error_mm=40.20 train_s=30.0 seconds=34.0
+training_mm=40.20 train_s=30.0 seconds=34.0
 2025-03-04T09:30:45+00:00 round_finished round=1 phase=train sites=site-a,site-b,site-c \
 model=1111111111111111 sketch_fill=0.1000 sketch_total=9600 seconds=35.0
 2025-03-04T09:30:45+00:00 round_started round=2 phase=train sites=site-a,site-b,site-c \
@@ -45,7 +45,7 @@ order_bytes=5000
 train_s=20.0 seconds=24.0
 2025-03-04T09:31:45+00:00 site_late round=2 site=site-b
 2025-03-04T09:31:19+00:00 site_replied round=2 site=site-c code=OK accepted=yes bytes=1000900 \
-error_mm=16.18 train_s=30.0 seconds=34.0
+training_mm=16.18 train_s=30.0 seconds=34.0
 2025-03-04T09:31:45+00:00 run_finished verdict=FAILED rounds=1 reason="no quorum" seconds=105.0
 """
 

@@ -21,7 +21,7 @@ from aggregator.rounds.events import (
     SitesAwaited,
 )
 from common.wire.codes import EXPLANATIONS, ReplyCode
-from common.wire.records import TaskError
+from common.wire.records import PARTS, TaskError
 
 TIMES = st.integers(0, 10_000).map(
     lambda s: datetime(2025, 3, 4, tzinfo=UTC) + timedelta(seconds=s)
@@ -35,6 +35,7 @@ ERRORS = st.lists(
     st.builds(
         TaskError,
         label=st.sampled_from(["AC", "PC"]),
+        part=st.sampled_from(PARTS),
         searches=st.integers(0, 100),
         mean_milli=COUNTS,
         median_milli=COUNTS,
@@ -121,13 +122,13 @@ def test_every_site_of_any_round_is_known_and_has_a_state(events):
             assert state.site(name).status != "training"
 
 
-@given(ERRORS)
-def test_the_mean_error_is_weighted_by_searches_and_lies_between_the_extremes(errors):
-    searched = [e for e in errors if e.searches]
-    mean = mean_mm(errors)
+@given(ERRORS, st.sampled_from(PARTS))
+def test_the_mean_error_of_a_part_is_weighted_by_searches_and_knows_no_other_part(errors, part):
+    searched = [e for e in errors if e.searches and e.part == part]
+    mean = mean_mm(errors, part)
     if not searched:
         assert mean is None
-        assert prior_mm(errors) is None
+        assert prior_mm(errors, part) is None
     else:
         one_by_one = [e.mean_milli for e in searched for _ in range(e.searches)]
         assert mean == pytest.approx(sum(one_by_one) / len(one_by_one) / 1000)
@@ -170,11 +171,11 @@ def test_a_run_that_waits_for_nobody_in_particular_to_be_online_still_waits(comp
 
 def test_errors_belong_to_the_weights_that_the_round_started_from(complete):
     state = fold(complete)
-    rounds, errors = zip(*state.curve("site-a"), strict=True)
+    rounds, errors = zip(*state.curve("training", "site-a"), strict=True)
     assert rounds == (0, 1, 2, 3)
     assert errors[0] == pytest.approx(40.0)
     assert errors[-1] == pytest.approx(2 + 38 * 2.718281828**-3, abs=1e-3)
-    assert state.curve()[0][1] == pytest.approx(40.1)  # sites at 40.0, 40.1 and 40.2
+    assert state.curve("training")[0][1] == pytest.approx(40.1)  # sites at 40.0, 40.1 and 40.2
 
 
 def test_expected_end_is_the_median_round_times_the_rounds_left(complete):
@@ -259,5 +260,5 @@ def test_what_a_rejected_site_told_of_its_errors_counts_for_nothing(complete):
     events = complete[: first_train + 3]  # site-a and site-b answered, 40.0 and 40.1 mm
     rejected = SiteRejected(ts=events[-1].ts, round=1, site="site-a", reason="outlier")
     state = fold([*events, rejected])
-    assert state.curve() == ((0, pytest.approx(40.1)),)
+    assert state.curve("training") == ((0, pytest.approx(40.1)),)
     assert state.site("site-a").bytes_out == fold(events).site("site-a").bytes_out

@@ -34,6 +34,7 @@ def envelopes(wire_plan) -> dict[str, Envelope]:
     }
     error = TaskError(
         label="AC",
+        part="training",
         searches=20,
         mean_milli=2500,
         median_milli=2000,
@@ -45,13 +46,14 @@ def envelopes(wire_plan) -> dict[str, Envelope]:
         **common,
         code=ReplyCode.OK,
         images=4,
+        held_out=2,
         transitions=200,
         updates=10,
         weights_sha256="cd" * 32,
         link="9a" * 32,
         key_id="0123456789abcdef",
         codec="ef" * 32,
-        errors=(error,),
+        errors=(error.model_copy(update={"part": "held-out"}), error),
         loss_milli=300,
         epsilon_milli=900,
         train_ms=1234,

@@ -14,6 +14,7 @@ from common.plan import FederationPlan, parse_plan
 from common.schedule import PHASES
 from common.wire.bounds import (
     LARGEST_SLIDE,
+    MAX_IMAGES,
     MAX_PIXELS,
     most_pixels,
     most_present,
@@ -180,13 +181,51 @@ def test_lie_16_invented_errors_are_of_no_more_searches_than_so_many_images_have
     most = 4 * PLAN.evaluation.starts
     figures = dict.fromkeys(("mean_milli", "median_milli", "consensus_milli", "over_10mm"), 0)
     for searches, holds in ((most, True), (most + 1, False)):
-        error = TaskError(label="AC", searches=searches, prior_milli=10_000_000, **figures)
+        error = TaskError(
+            label="AC", part="training", searches=searches, prior_milli=10_000_000, **figures
+        )
         said = report()
         lie = Envelope(said.record.model_copy(update={"errors": (error,)}), {})
         if holds:
             check_record(lie, EXPECTED)
         else:
             refuse(lie, "errors.searches")
+
+
+MOST_SEARCHES = 2 * PLAN.agent.evaluation_starts
+
+
+@pytest.mark.parametrize(
+    ("held_out", "searches", "field"),
+    [
+        (2, MOST_SEARCHES, ""),
+        (2, MOST_SEARCHES + 1, "errors.searches"),
+        (0, 1, "errors.searches"),
+        (MAX_IMAGES + 1, 1, "held_out"),
+    ],
+)
+def test_held_out_errors_are_of_no_more_searches_than_held_out_images_have(
+    held_out, searches, field
+):
+    figures = dict.fromkeys(
+        ("mean_milli", "median_milli", "consensus_milli", "prior_milli", "over_10mm"), 0
+    )
+    error = TaskError(label="AC", part="held-out", searches=searches, **figures)
+    changes = {"errors": (error,), "held_out": held_out}
+    told = Envelope(report().record.model_copy(update=changes), {})
+    if field:
+        refuse(told, field)
+    else:
+        check_record(told, EXPECTED)
+
+
+@pytest.mark.parametrize("images", [1, 2])
+def test_fewer_held_out_images_than_the_floor_are_not_spoken_of(images):
+    floors = replace(EXPECTED.floors, images=3)
+    told = Envelope(report().record.model_copy(update={"held_out": images}), {})
+    with pytest.raises(RefusedError, match="held_out") as caught:
+        check_record(told, replace(EXPECTED, floors=floors))
+    assert caught.value.expected == "at least 3"
 
 
 @given(st.integers(0, 2**52), st.integers(1, 10**6))
@@ -201,6 +240,7 @@ def test_every_count_of_a_round_that_trains_is_bounded_or_held_against_one_that_
     known = {
         "round": "the order's",
         "images": "MAX_IMAGES",
+        "held_out": "MAX_IMAGES",
         "samples": "images, and what the site was admitted for",
         "transitions": "most_transitions",
         "total": "most_transitions",

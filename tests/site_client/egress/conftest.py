@@ -100,6 +100,7 @@ def build():
         shapes = {"fc.weight": (4, 3), "fc.bias": (4,)}
         error = TaskError(
             label="AC",
+            part="training",
             searches=20,
             mean_milli=2500,
             median_milli=2000,

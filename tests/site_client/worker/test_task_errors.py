@@ -18,8 +18,8 @@ SUMMARY = ErrorSummary(
 
 
 def test_an_evaluation_is_reported_in_whole_micrometres_and_searches():
-    told = task_error("AC", SUMMARY)
-    assert (told.label, told.searches, told.over_10mm) == ("AC", 40, 4)
+    told = task_error("AC", "held-out", SUMMARY)
+    assert (told.label, told.part, told.searches, told.over_10mm) == ("AC", "held-out", 40, 4)
     assert (told.mean_milli, told.median_milli, told.consensus_milli, told.prior_milli) == (
         1235,
         900,
@@ -30,11 +30,11 @@ def test_an_evaluation_is_reported_in_whole_micrometres_and_searches():
 
 def test_errors_that_are_no_lengths_say_nothing_of_millimetres():
     overlap = dataclasses.replace(SUMMARY, unit="1 - IoU", mean=0.25, share_above_10mm=None)
-    told = task_error("lesion", overlap)
+    told = task_error("lesion", "training", overlap)
     assert (told.mean_milli, told.over_10mm) == (250, None)
 
 
 def test_what_could_not_be_computed_is_0_and_what_ran_away_the_most_that_fits():
     odd = dataclasses.replace(SUMMARY, median=float("nan"), mean=1e12)
-    told = task_error("AC", odd)
+    told = task_error("AC", "training", odd)
     assert (told.median_milli, told.mean_milli) == (0, 10_000_000)
