@@ -22,9 +22,13 @@ from aggregator.embedding.profiles import ClusterProfile, Profiles
 from aggregator.report import text
 from common.errors import InputDataError
 from common.keys.codebook import Codebook
+from common.page import signed_scale, style
 
 _TOLD = 4  # bands named in the table: those farthest above the mean
 _LEAST = 0.25  # standard deviations above it that are worth a name
+
+
+_SCALE = signed_scale(drawings.FULL_CONTRAST, drawings.FULL_CONTRAST / 2)
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,8 @@ def _context(codebook: Codebook, embedding: Embedding, profiles: Profiles) -> di
         "codebook": codebook,
         "embedding": embedding,
         "profiles": profiles,
-        "full": f"{drawings.FULL_CONTRAST:g}",
+        "style": Markup(style()),  # noqa: S704 - ours, and it holds no text of others
+        "scale": Markup(_SCALE),  # noqa: S704 - ours, and it holds numbers
         "rows": [_row(profiles, c, names[of[c]], of[c]) for c in order],
         "groups": [_group(profiles, n, name, of) for n, name in enumerate(names)],
         "drawings": {

@@ -193,7 +193,8 @@ def _bars(axes: Axes, row: int, begin: float, lasts: float, part: SiteRound, col
     axes.plot([begin + work, begin + lasts], [row, row], color=FAINT, linewidth=1.4)
 
 
-_LEVELS = ("#56b4e9", "#f0e442", "#ff8a3d", "#ffffff")  # on grey, whatever the page's paper
+# On grey, whatever the page's paper: none of them is a token, which would change with it.
+_LEVELS = ("#5ab8ec", "#f0e442", "#ff8a3d", "#ffffff")
 
 
 def trajectory(value: DrawnSearch) -> Markup:
@@ -226,6 +227,7 @@ def trajectory(value: DrawnSearch) -> Markup:
             textcoords="offset points",
             color="#ffffff",
             fontweight="bold",
+            bbox={"boxstyle": "round,pad=0.2", "facecolor": "#000000", "alpha": 0.6, "lw": 0},
         )
         axes.set_xlim(min(left, right), max(left, right))
         axes.set_ylim(bottom, top)

@@ -22,6 +22,7 @@ from aggregator.report.extras import LedgerVerdict, ReportExtras
 from aggregator.report.ink import SITES
 from aggregator.report.landmarks import ErrorTable, landmark_table
 from aggregator.report.run import TRAINED, RoundSummary, RunState, rounds_of
+from common.page import style
 from common.schedule import PHASES
 
 _TONES = {"COMPLETED": "good", "DEGRADED": "warn", "FAILED": "bad", "": "open"}
@@ -81,7 +82,9 @@ def write_report(path: Path, state: RunState, extras: ReportExtras | None = None
 
 def render(state: RunState, extras: ReportExtras) -> str:
     """Return the page as a string."""
-    return _environment().get_template("report.html.j2").render(_context(state, extras))
+    template = _environment().get_template("report.html.j2")
+    # Ours, and it holds no text of others.
+    return template.render(_context(state, extras), style=Markup(style()))  # noqa: S704
 
 
 def summary_json(state: RunState, extras: ReportExtras | None = None) -> dict[str, object]:

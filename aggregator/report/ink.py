@@ -20,9 +20,10 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from common.errors import InternalError
+from common.page import ABOVE, BELOW
 
 # Okabe & Ito's colour-blind-safe palette, ordered so that neighbours differ in
-# lightness too. The page's style sheet redefines every token for dark paper.
+# lightness too. The page's style sheet (common/page) redefines every token for dark paper.
 SITES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 INK = "#15191e"
 MUTED = "#59626d"
@@ -37,6 +38,8 @@ TOKENS: dict[str, str] = {
     FAINT: "--faint",
     WARN: "--warn",
     PAPER: "--paper",
+    ABOVE: "--above",
+    BELOW: "--below",
     **{colour: f"--site-{n}" for n, colour in enumerate(SITES)},
 }
 _STYLE: dict[Any, Any] = {
