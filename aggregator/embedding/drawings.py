@@ -18,14 +18,11 @@ from aggregator.embedding.plane import Embedding
 from aggregator.embedding.profiles import Profiles
 from aggregator.report.ink import INK, MUTED, PAPER, RULE, WIDTH, sheet, style, svg
 from aggregator.report.text import count, percent, printable
-from common.page import ABOVE, BELOW
+from common import page
 
 # Readable on white and on near-black, and apart from each other for colour-blind eyes
 # as far as twelve colours can be; every cluster carries its number as well.
-COLOURS = (
-    "#1f77b4", "#e0701a", "#17a085", "#c964a6", "#8a6fd1", "#b8901a",
-    "#d1495b", "#4fa9d8", "#7a9a2e", "#9c6b4e", "#6c8596", "#d98a9b",
-)  # fmt: skip
+COLOURS = tuple(page.colour(f"--cluster-{n}") for n in range(page.CLUSTER_COLOURS))
 FULL_CONTRAST = 2.0  # standard deviations that are drawn in full colour
 MOST_LABELS = 70  # of bands; of more, every second or third is named
 _DPI = 150  # of the embedded points
@@ -163,7 +160,7 @@ def _cell(axes: Axes, x: int, y: int, contrast: float) -> None:
         axes.add_patch(
             Rectangle(
                 (x - 0.46, y - 0.43), 0.92, 0.86, alpha=round(strength, 3), linewidth=0,
-                facecolor=ABOVE if contrast > 0 else BELOW,
+                facecolor=page.colour("--above" if contrast > 0 else "--below"),
             )
         )  # fmt: skip
 

@@ -14,19 +14,23 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from aggregator.report import curves, figures, text
 from aggregator.report.extras import LedgerVerdict, ReportExtras
 from aggregator.report.ink import SITES
 from aggregator.report.landmarks import ErrorTable, landmark_table
 from aggregator.report.run import TRAINED, RoundSummary, RunState, rounds_of
-from common.page import style
+from common.page.templates import Filters
+from common.page.templates import render as render_template
 from common.schedule import PHASES
 
 _TONES = {"COMPLETED": "good", "DEGRADED": "warn", "FAILED": "bad", "": "open"}
 _MAX_REASONS = 8
+_FILTERS: Filters = {
+    "mm": text.mm,
+    "count": text.count,
+    "percent": text.percent,
+    "moment": text.moment,
+}
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,7 @@ def write_report(path: Path, state: RunState, extras: ReportExtras | None = None
 
 def render(state: RunState, extras: ReportExtras) -> str:
     """Return the page as a string."""
-    template = _environment().get_template("report.html.j2")
-    # Ours, and it holds no text of others.
-    return template.render(_context(state, extras), style=Markup(style()))  # noqa: S704
+    return render_template("aggregator.report", "report.html.j2", _context(state, extras), _FILTERS)
 
 
 def summary_json(state: RunState, extras: ReportExtras | None = None) -> dict[str, object]:
@@ -129,25 +131,6 @@ def summary_json(state: RunState, extras: ReportExtras | None = None) -> dict[st
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("aggregator.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        finalize=_clean,
-    )
-    environment.filters.update(
-        mm=text.mm, count=text.count, percent=text.percent, moment=text.moment
-    )
-    return environment
-
-
-def _clean(value: object) -> object:
-    """Whatever the template prints, without control characters; drawings are ours and pass."""
-    return text.printable(value) if isinstance(value, str) and type(value) is not Markup else value
 
 
 def _context(state: RunState, extras: ReportExtras) -> dict[str, object]:

@@ -17,15 +17,9 @@ from common.audit.people import asked_html
 from common.audit.table import record_cells
 from common.cli import megabytes
 from common.ledger.records import format_timestamp
-from common.page import style
+from common.page import page
 
-_PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Ledger audit: $site</title>
-<style>
-$style</style></head><body><main>
+_BODY = Template("""\
 <header>
 <h1>Ledger audit: $site</h1>
 <p class="lead">Made by cairn-audit on $made, offline, from the ledger and public keys alone.</p>
@@ -42,9 +36,7 @@ $chart</section>
 $asked</section>
 <section><h2>Every record</h2>
 <div class="wide"><table class="dense words"><thead><tr>$headings</tr></thead>
-<tbody>$records</tbody></table></div></section>
-</main></body></html>
-""")
+<tbody>$records</tbody></table></div></section>""")
 # Of the records one column holds numbers, and one sentences.
 _OWN = """
 main { max-width: 1320px; }
@@ -75,9 +67,9 @@ def render_report(audited: Audited, now: datetime) -> str:
         now: when the report is made, aware.
     """
     totals = audited.verdict.totals
-    return _PAGE.substitute(
-        site=escape(audited.verdict.site or audited.folder.name),
-        style=style() + _OWN,
+    site = audited.verdict.site or audited.folder.name
+    body = _BODY.substitute(
+        site=escape(site),
         mood="good" if audited.verdict.passed else "bad",
         word="HOLDS" if audited.verdict.passed else "DOES NOT HOLD",
         verdict=escape(verdict_line(audited)),
@@ -94,6 +86,7 @@ def render_report(audited: Audited, now: datetime) -> str:
         records=_rows(record_cells(record) for record in audited.records),
         made=format_timestamp(now),
     )
+    return page(f"Ledger audit: {site}", body, _OWN)
 
 
 def _rows(rows: Iterable[Sequence[str]]) -> str:

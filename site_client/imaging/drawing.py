@@ -16,16 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from common.page import rgb
 from site_client.imaging.cases import AnyCase
 from site_client.imaging.dataset import Case
 from site_client.imaging.datasets2d import PictureCase
 
-TRUTH: Final = (86, 204, 120)
-FOUND: Final = (255, 145, 60)
-PATH: Final = (80, 170, 255)
-INK: Final = (235, 235, 235)
-FAINT: Final = (120, 120, 120)
-PAPER: Final = (18, 20, 23)
+TRUTH: Final = rgb("--over-truth")
+FOUND: Final = rgb("--over-found")
+PATH: Final = rgb("--over-path")
+INK: Final = rgb("--over-ink")
+FAINT: Final = rgb("--over-faint")
+PAPER: Final = rgb("--over-paper")
 # A plane that crosses a slice at less than about 3 degrees is drawn in none.
 _PARALLEL = 0.05
 _SIDE = 260  # pixels of the longer side of a panel

@@ -15,12 +15,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.page import ABOVE, BELOW, scale, signed_scale, style
+from common.page import rgb, scale, signed_scale
+from common.page.templates import render
 from common.wire.envelope import Array, Envelope
 from common.wire.records import ModelUpdate
 from common.wire.rules import FIXED_POINT
@@ -30,7 +30,7 @@ from site_client.worker.dry_run import NOISE, Finding, Rehearsal
 WIDTH = 960
 _TALLEST = 240
 # Loss and gain of a value are told apart by hue, its size by depth; zero is the page's paper.
-_BELOW, _ABOVE = (tuple(bytes.fromhex(colour[1:])) for colour in (BELOW, ABOVE))
+_BELOW, _ABOVE = rgb("--below"), rgb("--above")
 _UNREAD = 250  # grey, where an attack read nothing
 _GREY_LEVELS = ("0", "64", "128", "191", "255")
 
@@ -88,9 +88,6 @@ class RehearsalPage:
 
     def render(self, rehearsal: Rehearsal) -> str:
         """Return the page; call it after every envelope of the rehearsal was drawn."""
-        environment = Environment(
-            loader=PackageLoader("site_client.worker"), autoescape=True, undefined=StrictUndefined
-        )
         shown = [
             _DrawnRecord(
                 finding,
@@ -99,13 +96,13 @@ class RehearsalPage:
             )
             for finding, pictures in zip(rehearsal.findings, self._pictures, strict=True)
         ]
-        return environment.get_template("rehearsal.html.j2").render(
-            rehearsal=rehearsal,
-            shown=shown,
-            noise=NOISE,
-            attacks=_attacks(rehearsal),
-            style=Markup(style()),  # noqa: S704 - ours, and it holds no text of others
-        )
+        context = {
+            "rehearsal": rehearsal,
+            "shown": shown,
+            "noise": NOISE,
+            "attacks": _attacks(rehearsal),
+        }
+        return render("site_client.worker", "rehearsal.html.j2", context)
 
 
 def draw_pair(pair: Pair) -> NDArray[np.uint8]:
