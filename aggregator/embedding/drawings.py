@@ -74,7 +74,7 @@ def plane(
             points[order, 1],
             s=3.0 + 60.0 * np.sqrt(share),
             c=[colours[int(number)] for number in ids[order]],
-            alpha=0.7,
+            alpha=0.8,
             linewidths=0,
             rasterized=True,
         )

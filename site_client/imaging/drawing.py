@@ -80,6 +80,7 @@ class Overlay:
         colour: of path, box and lines.
         boxes: float64[2, d] each, lower and upper corner, drawn where they are cut.
         plane: float64[2, 3], a point and the unit normal; drawn where it crosses the slices.
+        true_boxes, true_plane: the same of what is true, in the colour of truths.
     """
 
     middle: NDArray[np.float64]
@@ -90,6 +91,8 @@ class Overlay:
     colour: tuple[int, int, int] = PATH
     boxes: Sequence[NDArray[np.float64]] = ()
     plane: NDArray[np.float64] | None = None
+    true_boxes: Sequence[NDArray[np.float64]] = ()
+    true_plane: NDArray[np.float64] | None = None
 
 
 def panels(case: AnyCase, middle: NDArray[np.float64], side: int = _SIDE) -> list[Panel]:
@@ -154,12 +157,14 @@ def _draw_overlay(draw: ImageDraw.ImageDraw, panel: Panel, case: AnyCase, overla
         x, y = panel.at(_index(case, overlay.middle))
         half = overlay.box_mm / panel.spacing_mm * panel.zoom / 2
         draw.rectangle((x - half, y - half, x + half, y + half), outline=overlay.colour)
-    for corners in overlay.boxes:
-        # The axes of an image may run against the patient's: the corners of a box do, too.
-        ends = np.array([panel.at(_index(case, corner)) for corner in corners])
-        draw.rectangle((*ends.min(axis=0), *ends.max(axis=0)), outline=overlay.colour, width=2)
-    if overlay.plane is not None and not isinstance(case, PictureCase):
-        _draw_crossing(draw, panel, case, overlay, overlay.plane)
+    for boxes, colour in ((overlay.true_boxes, TRUTH), (overlay.boxes, overlay.colour)):
+        for corners in boxes:
+            # The axes of an image may run against the patient's: the corners of a box do, too.
+            ends = np.array([panel.at(_index(case, corner)) for corner in corners])
+            draw.rectangle((*ends.min(axis=0), *ends.max(axis=0)), outline=colour, width=2)
+    for plane, colour in ((overlay.true_plane, TRUTH), (overlay.plane, overlay.colour)):
+        if plane is not None and not isinstance(case, PictureCase):
+            _draw_crossing(draw, panel, case, overlay.middle, plane, colour)
     for position in overlay.truth:
         x, y = panel.at(_index(case, position))
         draw.ellipse((x - 5, y - 5, x + 5, y + 5), outline=TRUTH, width=2)
@@ -173,10 +178,11 @@ def _draw_crossing(
     draw: ImageDraw.ImageDraw,
     panel: Panel,
     case: Case,
-    overlay: Overlay,
+    middle: NDArray[np.float64],
     plane: NDArray[np.float64],
+    colour: tuple[int, int, int],
 ) -> None:
-    """Draw the line in which a plane crosses a slice through the overlay's middle."""
+    """Draw the line in which a plane crosses a slice through a middle."""
     point, normal = plane
     through = 3 - panel.horizontal - panel.vertical
     axis = case.volume.direction[:, through]
@@ -185,10 +191,10 @@ def _draw_crossing(
         return
     # From the middle within the slice, straight to the plane.
     within = normal - (normal @ axis) * axis
-    foot = overlay.middle + within * ((point - overlay.middle) @ normal) / (within @ within)
+    foot = middle + within * ((point - middle) @ normal) / (within @ within)
     far = along / np.linalg.norm(along) * case.volume.size.max() * case.volume.spacing_mm
     ends = [panel.at(_index(case, foot + sign * far)) for sign in (-1, 1)]
-    draw.line(ends, fill=overlay.colour, width=2)
+    draw.line(ends, fill=colour, width=2)
 
 
 def _index(case: AnyCase, position: NDArray[np.float64]) -> NDArray[np.float64]:
