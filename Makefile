@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Text is UTF-8 whatever the machine's locale.
 export PYTHONUTF8 := 1
 
-.PHONY: help demo demo-pixels test test-all lint format proto bench-sketch bench-agent bundle images test-containers clean
+.PHONY: help env demo demo-pixels test test-all lint format proto bench-sketch bench-agent bundle images test-containers clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -21,6 +21,8 @@ $(STAMP): pyproject.toml deploy/constraints.txt
 	@# Of these only bundled data is used, never their code: leave their dependencies out.
 	$(BIN)/python -m pip install --quiet --no-deps --constraint deploy/constraints.txt nilearn tensorly
 	touch $@
+
+env: $(STAMP)  ## only the environment; then: . .venv/bin/activate
 
 demo: $(STAMP)  ## a whole federation on this machine; ends with build/demo/report.html
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m deploy.demo

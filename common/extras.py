@@ -98,13 +98,29 @@ def install_command(extra: str, *, prefix: Path | None = None, checkout: Path | 
         checkout: the folder of the source files, for an editable installation.
     """
     environment = Path(sys.prefix) if prefix is None else prefix
-    # As deploy/bundle/install.sh lays environments out: one for each role, from one archive.
-    if environment.parent.name == "releases" and checkout is None:
-        return f"sh install.sh {extra} {shlex.quote(str(environment.parent.parent))}"
+    unpacked = _unpacked(environment)
+    if unpacked is not None and checkout is None:
+        return f"sh install.sh {extra} {shlex.quote(str(unpacked))}"
     pip = f"{shlex.quote(str(environment / 'bin' / 'python'))} -m pip install"
     if checkout is None:
         return f"{pip} '{DISTRIBUTION}[{extra}]'"
     return f"cd {shlex.quote(str(checkout))} && {pip} -e '.[{extra}]'"
+
+
+def python_with(extra: str, *, prefix: Path | None = None) -> str:
+    """Find the interpreter that has an extra: this one, or that of the environment beside it.
+
+    Raises:
+        MissingExtraError: neither has it.
+    """
+    try:
+        require_extra(extra)
+    except MissingExtraError:
+        beside = _beside(extra, Path(sys.prefix) if prefix is None else prefix)
+        if beside is None:
+            raise
+        return str(beside / "python")
+    return sys.executable
 
 
 def checkout_folder() -> Path | None:
@@ -127,6 +143,18 @@ def _installed() -> Distribution | None:
         return None
 
 
+def _unpacked(prefix: Path) -> Path | None:
+    """Tell where install.sh put an environment for each role, if this is one of them."""
+    return prefix.parent.parent if prefix.parent.name == "releases" else None
+
+
+def _beside(extra: str, prefix: Path) -> Path | None:
+    """Find the programs of another role's environment beside this one."""
+    unpacked = _unpacked(prefix)
+    programs = None if unpacked is None else unpacked / extra / "bin"
+    return programs if programs is not None and (programs / "python").exists() else None
+
+
 def _belongs(module: str, brought: str) -> bool:
     """Tell whether a module is the one that is brought, lies in it, or is the package around it."""
     return module == brought or module.startswith(f"{brought}.") or brought.startswith(f"{module}.")
@@ -140,9 +168,11 @@ def _is_here(module: str) -> bool:
 
 
 def _error(module: str, extra: str) -> MissingExtraError:
+    beside = _beside(extra, Path(sys.prefix))
+    install = f"Install it: {install_command(extra, checkout=checkout_folder())}"
     return MissingExtraError(
         "what this command needs is not here",
         field=module,
         expected=f"installed, with the extra {extra!r}",
-        advice=f"Install it: {install_command(extra, checkout=checkout_folder())}",
+        advice=install if beside is None else f"It is beside this: use the programs in {beside}",
     )

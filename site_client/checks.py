@@ -24,6 +24,7 @@ from common.crypto.certificates import (
 )
 from common.crypto.identity import read_public_key, read_signing_key
 from common.errors import CairnError, ExitCode, InputDataError, UnreachableError, UsageError
+from common.extras import missing_extra
 from common.ledger.layout import Layout
 from common.ledger.notes import ledger_origin
 from common.ledger.verify import verify_ledger
@@ -89,6 +90,11 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
     for name, look_at in looks.items():
         try:
             yield look_at(site)
+        except ModuleNotFoundError as error:
+            missing = missing_extra(error.name or "", "cairn-site")
+            if missing is None:
+                raise
+            yield Fact(name, "warning", f"not looked at: {missing.diagnosis}", missing.advice)
         except CairnError as error:
             yield Fact(name, "bad", error.diagnosis, error.advice, error.exit_code)
             if name == "settings":

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from common.errors import ExitCode
+from common.extras import python_with
 from common.screen import VARIABLE as SCREEN
 from site_client.notify import VARIABLE, notify
 
@@ -153,12 +153,16 @@ def _listen(process: subprocess.Popen[bytes], hear: Say) -> None:
 def commands(root: Path) -> dict[str, list[str]]:
     """The two command lines of a site.
 
-    With ``-P``, so that a file of the folder one stands in is never taken for a module.
+    Each by an interpreter that has what it needs: this one, or of an installed release the one
+    of its own environment. With ``-P``, so that a file of the folder one stands in is never
+    taken for a module.
+
+    Raises:
+        MissingExtraError: what one of them needs is not installed.
     """
-    program = [sys.executable, "-P", "-m", "site_client.cli"]
     return {
-        "worker": [*program, "worker", "--site-dir", str(root)],
-        "courier": [*program, "courier", "--site-dir", str(root)],
+        role: [python_with(role), "-P", "-m", "site_client.cli", role, "--site-dir", str(root)]
+        for role in ("worker", "courier")
     }
 
 

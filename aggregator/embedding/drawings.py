@@ -16,15 +16,13 @@ from numpy.typing import NDArray
 
 from aggregator.embedding.plane import Embedding
 from aggregator.embedding.profiles import Profiles
-from aggregator.report.ink import INK, MUTED, PAPER, RULE, SITES, WIDTH, sheet, style, svg
+from aggregator.report.ink import INK, MUTED, PAPER, RULE, WIDTH, sheet, style, svg
 from aggregator.report.text import count, percent, printable
+from common import page
 
 # Readable on white and on near-black, and apart from each other for colour-blind eyes
 # as far as twelve colours can be; every cluster carries its number as well.
-COLOURS = (
-    "#1f77b4", "#e0701a", "#17a085", "#c964a6", "#8a6fd1", "#b8901a",
-    "#d1495b", "#4fa9d8", "#7a9a2e", "#9c6b4e", "#6c8596", "#d98a9b",
-)  # fmt: skip
+COLOURS = tuple(page.colour(f"--cluster-{n}") for n in range(page.CLUSTER_COLOURS))
 FULL_CONTRAST = 2.0  # standard deviations that are drawn in full colour
 MOST_LABELS = 70  # of bands; of more, every second or third is named
 _DPI = 150  # of the embedded points
@@ -76,7 +74,7 @@ def plane(
             points[order, 1],
             s=3.0 + 60.0 * np.sqrt(share),
             c=[colours[int(number)] for number in ids[order]],
-            alpha=0.6,
+            alpha=0.8,
             linewidths=0,
             rasterized=True,
         )
@@ -105,7 +103,7 @@ def _label(axes: Axes, points: NDArray[np.float64], text: str, detail: str) -> N
     name = TextArea(printable(text), textprops={"color": INK, "fontsize": 15, "fontweight": "bold"})
     number = TextArea(detail, textprops={"color": MUTED, "fontsize": 11})
     box = VPacker(children=[name, number], align="center", pad=0, sep=1)
-    back = {"boxstyle": "round,pad=0.15", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.82}
+    back = {"boxstyle": "round,pad=0.15", "facecolor": PAPER, "edgecolor": "none", "alpha": 0.9}
     axes.add_artist(AnnotationBbox(box, (x, y), frameon=True, pad=0.1, bboxprops=back))
 
 
@@ -162,7 +160,7 @@ def _cell(axes: Axes, x: int, y: int, contrast: float) -> None:
         axes.add_patch(
             Rectangle(
                 (x - 0.46, y - 0.43), 0.92, 0.86, alpha=round(strength, 3), linewidth=0,
-                facecolor=SITES[1] if contrast > 0 else SITES[0],
+                facecolor=page.colour("--above" if contrast > 0 else "--below"),
             )
         )  # fmt: skip
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from aggregator.embedding import drawings
@@ -22,9 +21,12 @@ from aggregator.embedding.profiles import ClusterProfile, Profiles
 from aggregator.report import text
 from common.errors import InputDataError
 from common.keys.codebook import Codebook
+from common.page import signed_scale
+from common.page.templates import render as render_template
 
 _TOLD = 4  # bands named in the table: those farthest above the mean
 _LEAST = 0.25  # standard deviations above it that are worth a name
+_SCALE = signed_scale(drawings.FULL_CONTRAST, drawings.FULL_CONTRAST / 2)
 
 
 @dataclass(frozen=True)
@@ -69,24 +71,12 @@ def render(codebook: Codebook, embedding: Embedding, profiles: Profiles) -> str:
             expected=f"{codebook.cluster_count} clusters",
             got=f"{len(profiles.clusters)}",
         )
-    environment = Environment(
-        loader=ChoiceLoader(
-            [PackageLoader("aggregator.embedding"), PackageLoader("aggregator.report")]
-        ),
-        autoescape=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        finalize=_clean,
+    return render_template(
+        "aggregator.embedding",
+        "codebook.html.j2",
+        _context(codebook, embedding, profiles),
+        {"count": text.count, "percent": text.percent},
     )
-    environment.filters.update(count=text.count, percent=text.percent)
-    return environment.get_template("codebook.html.j2").render(
-        _context(codebook, embedding, profiles)
-    )
-
-
-def _clean(value: object) -> object:
-    """Whatever the template prints, without control characters; drawings are ours and pass."""
-    return text.printable(value) if isinstance(value, str) and type(value) is not Markup else value
 
 
 def _context(codebook: Codebook, embedding: Embedding, profiles: Profiles) -> dict[str, object]:
@@ -106,7 +96,7 @@ def _context(codebook: Codebook, embedding: Embedding, profiles: Profiles) -> di
         "codebook": codebook,
         "embedding": embedding,
         "profiles": profiles,
-        "full": f"{drawings.FULL_CONTRAST:g}",
+        "scale": Markup(_SCALE),  # noqa: S704 - ours, and it holds numbers
         "rows": [_row(profiles, c, names[of[c]], of[c]) for c in order],
         "groups": [_group(profiles, n, name, of) for n, name in enumerate(names)],
         "drawings": {

@@ -135,7 +135,7 @@ def _curves(axes: Axes, lines: Sequence[_Line], values: Sequence[float]) -> None
         )
     last = max(n for line in lines for n, _ in line.points)
     axes.set_xlim(-0.02 * max(last, 1), max(last, 1) * 1.02)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     axes.set_xlabel("training rounds finished")
 
 
@@ -212,7 +212,7 @@ def sketch(state: RunState) -> Markup | None:
             axes.set_title(title)
             axes.plot(x, y, color=SITES[0], linewidth=2.4, marker="o", markersize=4, clip_on=False)
             axes.set_ylim(0, max(y) * 1.18)
-            axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
             axes.yaxis.set_major_locator(MaxNLocator(nbins=4))
             axes.set_xlabel("round")
         total_axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: count(int(v))))

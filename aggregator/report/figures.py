@@ -29,6 +29,7 @@ from aggregator.report.ink import (
 )
 from aggregator.report.run import RoundSummary, RunState, SiteRound
 from aggregator.report.text import duration, mm, printable, size
+from common.page import LEVEL_COLOURS, colour
 
 
 def bytes_out(state: RunState) -> Markup | None:
@@ -193,7 +194,8 @@ def _bars(axes: Axes, row: int, begin: float, lasts: float, part: SiteRound, col
     axes.plot([begin + work, begin + lasts], [row, row], color=FAINT, linewidth=1.4)
 
 
-_LEVELS = ("#56b4e9", "#f0e442", "#ff8a3d", "#ffffff")  # on grey, whatever the page's paper
+_LEVELS = tuple(colour(f"--over-level-{n}") for n in range(LEVEL_COLOURS))
+_RIM, _TRUTH = colour("--over-black"), colour("--over-white")
 
 
 def trajectory(value: DrawnSearch) -> Markup:
@@ -210,22 +212,23 @@ def trajectory(value: DrawnSearch) -> Markup:
         for spine in axes.spines.values():
             spine.set_visible(False)
         xs, ys = [p[0] for p in value.path], [p[1] for p in value.path]
-        axes.plot(xs, ys, color="#000000", linewidth=4.2, alpha=0.55)
+        axes.plot(xs, ys, color=_RIM, linewidth=4.2, alpha=0.55)
         for k in range(1, len(value.path)):
-            colour = _level_colour(value.path[k][2])
-            axes.plot(xs[k - 1 : k + 1], ys[k - 1 : k + 1], color=colour, linewidth=2.4)
+            line = _level_colour(value.path[k][2])
+            axes.plot(xs[k - 1 : k + 1], ys[k - 1 : k + 1], color=line, linewidth=2.4)
         for x, y, level in value.path:
-            axes.plot([x], [y], "o", color=_level_colour(level), markersize=4.5, mec="#000000")
+            axes.plot([x], [y], "o", color=_level_colour(level), markersize=4.5, mec=_RIM)
         tx, ty = value.truth_mm
-        axes.plot([tx], [ty], "o", mfc="none", mec="#000000", mew=4.5, markersize=17)
-        axes.plot([tx], [ty], "o", mfc="none", mec="#ffffff", mew=2.2, markersize=17)
+        axes.plot([tx], [ty], "o", mfc="none", mec=_RIM, mew=4.5, markersize=17)
+        axes.plot([tx], [ty], "o", mfc="none", mec=_TRUTH, mew=2.2, markersize=17)
         axes.annotate(
             "start",
             (xs[0], ys[0]),
             xytext=(9, 6),
             textcoords="offset points",
-            color="#ffffff",
+            color=_TRUTH,
             fontweight="bold",
+            bbox={"boxstyle": "round,pad=0.2", "facecolor": _RIM, "alpha": 0.6, "lw": 0},
         )
         axes.set_xlim(min(left, right), max(left, right))
         axes.set_ylim(bottom, top)

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
 from aggregator.report import curves, figures, text
 from aggregator.report.extras import LedgerVerdict, ReportExtras
 from aggregator.report.ink import SITES
 from aggregator.report.landmarks import ErrorTable, landmark_tables
 from aggregator.report.run import PART_WORDS, TRAINED, RoundSummary, RunState, rounds_of
+from common.page.templates import Filters
+from common.page.templates import render as render_template
 from common.schedule import PHASES
 from common.wire.records import Part
 
@@ -30,6 +29,12 @@ _MAX_REASONS = 8
 _OWN_CASES: dict[Part, str] = {
     "held-out": "on the cases that it holds out",
     "training": "on the cases that it trains on",
+}
+_FILTERS: Filters = {
+    "mm": text.mm,
+    "count": text.count,
+    "percent": text.percent,
+    "moment": text.moment,
 }
 
 
@@ -86,7 +91,7 @@ def write_report(path: Path, state: RunState, extras: ReportExtras | None = None
 
 def render(state: RunState, extras: ReportExtras) -> str:
     """Return the page as a string."""
-    return _environment().get_template("report.html.j2").render(_context(state, extras))
+    return render_template("aggregator.report", "report.html.j2", _context(state, extras), _FILTERS)
 
 
 def summary_json(state: RunState, extras: ReportExtras | None = None) -> dict[str, object]:
@@ -142,25 +147,6 @@ def _mean_errors(table: ErrorTable | None) -> dict[str, float | None]:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("aggregator.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        keep_trailing_newline=True,
-        finalize=_clean,
-    )
-    environment.filters.update(
-        mm=text.mm, count=text.count, percent=text.percent, moment=text.moment
-    )
-    return environment
-
-
-def _clean(value: object) -> object:
-    """Whatever the template prints, without control characters; drawings are ours and pass."""
-    return text.printable(value) if isinstance(value, str) and type(value) is not Markup else value
 
 
 def _context(state: RunState, extras: ReportExtras) -> dict[str, object]:

@@ -20,25 +20,17 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from common.errors import InternalError
+from common.page import SITE_COLOURS, colour, in_tokens
 
-# Okabe & Ito's colour-blind-safe palette, ordered so that neighbours differ in
-# lightness too. The page's style sheet redefines every token for dark paper.
-SITES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
-INK = "#15191e"
-MUTED = "#59626d"
-RULE = "#d8dde3"
-FAINT = "#aab2bc"
-WARN = "#b25000"
-PAPER = "#fefefe"
-TOKENS: dict[str, str] = {
-    INK: "--ink",
-    MUTED: "--muted",
-    RULE: "--rule",
-    FAINT: "--faint",
-    WARN: "--warn",
-    PAPER: "--paper",
-    **{colour: f"--site-{n}" for n, colour in enumerate(SITES)},
-}
+# After Okabe & Ito's colour-blind-safe palette, ordered so that neighbours differ in
+# lightness too.
+SITES = tuple(colour(f"--site-{n}") for n in range(SITE_COLOURS))
+INK = colour("--ink")
+MUTED = colour("--muted")
+RULE = colour("--rule")
+FAINT = colour("--faint")
+WARN = colour("--warn")
+PAPER = colour("--paper")
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a name with dollar signs is a name
@@ -117,8 +109,6 @@ def svg(figure: Figure, name: str, alt: str) -> Markup:
         )
     body = text[head.end() :]
     body = re.sub(r"(\bid=\"|href=\"#|url\(#)", rf"\g<1>{name}-", body)
-    for colour, token in TOKENS.items():
-        body = body.replace(colour, f"var({token})")
     return Markup(  # noqa: S704 - matplotlib escapes the texts it draws; name and alt are escaped here
-        f'<svg viewBox="{head[1]}" role="img" aria-label="{escape(alt)}">{body}'
+        f'<svg viewBox="{head[1]}" role="img" aria-label="{escape(alt)}">{in_tokens(body)}'
     )

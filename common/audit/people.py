@@ -83,7 +83,7 @@ def asked_html(account: AskedAndAgreed) -> str:
     people = "".join(f"<li>{escape(line)}</li>" for line in peer_lines(account))
     return (
         ("".join(parts) or "<p>No record names a plan.</p>")
-        + "<h2>Other sites that people of this site know</h2>"
+        + "<h3>Other sites that people of this site know</h3>"
         + f"<ul>{people}</ul>"
     )
 

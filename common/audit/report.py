@@ -17,49 +17,35 @@ from common.audit.people import asked_html
 from common.audit.table import record_cells
 from common.cli import megabytes
 from common.ledger.records import format_timestamp
+from common.page import page
 
-_PAGE = Template("""<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Ledger audit: $site</title>
-<style>
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem;
-  color: #1c2733; background: #fff; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-.verdict { padding: .8rem 1rem; border-left: .4rem solid; font-weight: 600; }
-.good { border-color: #2c7a4b; background: #eef7f1; }
-.bad { border-color: #b3261e; background: #fdefee; }
-ul { padding-left: 1.2rem; } li { overflow-wrap: anywhere; }
-table { border-collapse: collapse; width: 100%; font-size: .82rem; }
-th, td { text-align: left; padding: .25rem .6rem .25rem 0; border-bottom: 1px solid #dde3e8;
-  vertical-align: top; white-space: nowrap; }
-table.totals { width: auto; } table.totals td:nth-child(2) { text-align: right; }
-.scroll td:nth-child(1), .scroll td:nth-child(6) { text-align: right; }
-.scroll td:nth-child(7) { white-space: normal; overflow-wrap: anywhere; min-width: 18rem; }
-h3 { font-size: 1rem; margin: 1.2rem 0 .3rem; overflow-wrap: anywhere; } h4 { margin: .6rem 0 0; }
-table.facts { width: auto; } table.facts td { white-space: normal; overflow-wrap: anywhere; }
-table.facts td:nth-child(1) { white-space: nowrap; color: #5a6773; }
-.asked ul { margin: .2rem 0 .6rem; max-width: 100ch; } summary { cursor: pointer; margin: .4rem 0; }
-.scroll { overflow-x: auto; } svg { max-width: 100%; height: auto; }
-svg text { font: 12px system-ui, sans-serif; fill: #1c2733; } svg rect { fill: #35658f; }
-footer { margin-top: 2rem; color: #5a6773; font-size: .85rem; }
-</style></head><body>
+_BODY = Template("""\
+<header>
 <h1>Ledger audit: $site</h1>
-<p class="verdict $mood">$verdict</p>
-<ul>$details</ul>
-<h2>What left, by type</h2>
-<table class="totals"><thead><tr><th>type</th><th>bytes</th></tr></thead>
-<tbody>$types</tbody></table>
-<h2>What left, by round</h2>
-$chart
-<h2>What was asked, and who agreed</h2>
-<div class="asked">$asked</div>
-<h2>Every record</h2>
-<div class="scroll"><table><thead><tr>$headings</tr></thead><tbody>$records</tbody></table></div>
-<footer>Made by cairn-audit on $made, offline, from the ledger and public keys alone.</footer>
-</body></html>
-""")
+<p class="lead">Made by cairn-audit on $made, offline, from the ledger and public keys alone.</p>
+<div class="verdict $mood" role="status"><strong>$word</strong>
+<p>$verdict</p>
+<ul>$details</ul></div>
+</header>
+<section><h2>What left, by type</h2>
+<div class="wide"><table><thead><tr><th scope="col">type</th><th scope="col">bytes</th></tr></thead>
+<tbody>$types</tbody></table></div></section>
+<section><h2>What left, by round</h2>
+$chart</section>
+<section><h2>What was asked, and who agreed</h2>
+$asked</section>
+<section><h2>Every record</h2>
+<div class="wide"><table class="dense words"><thead><tr>$headings</tr></thead>
+<tbody>$records</tbody></table></div></section>""")
+# Of the records one column holds numbers, and one sentences.
+_OWN = """
+main { max-width: 1320px; }
+.bars text { font-size: 12px; fill: var(--ink); } .bars rect { fill: var(--site-0); }
+table.words td:nth-child(6) { text-align: right; }
+table.words td:nth-child(7) { white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
+table.facts td { white-space: normal; overflow-wrap: anywhere; text-align: left; }
+table.facts td:nth-child(1) { white-space: nowrap; color: var(--muted); }
+"""
 _HEADINGS = (
     "seq",
     "time",
@@ -81,9 +67,11 @@ def render_report(audited: Audited, now: datetime) -> str:
         now: when the report is made, aware.
     """
     totals = audited.verdict.totals
-    return _PAGE.substitute(
-        site=escape(audited.verdict.site or audited.folder.name),
+    site = audited.verdict.site or audited.folder.name
+    body = _BODY.substitute(
+        site=escape(site),
         mood="good" if audited.verdict.passed else "bad",
+        word="HOLDS" if audited.verdict.passed else "DOES NOT HOLD",
         verdict=escape(verdict_line(audited)),
         details="".join(f"<li>{escape(line)}</li>" for line in detail_lines(audited)),
         types=_rows((name, megabytes(size)) for name, size in sorted(totals.bytes_by_type.items())),
@@ -94,10 +82,11 @@ def render_report(audited: Audited, now: datetime) -> str:
             ]
         ),
         asked=asked_html(what_was_asked(audited)),
-        headings="".join(f"<th>{heading}</th>" for heading in _HEADINGS),
+        headings="".join(f'<th scope="col">{heading}</th>' for heading in _HEADINGS),
         records=_rows(record_cells(record) for record in audited.records),
         made=format_timestamp(now),
     )
+    return page(f"Ledger audit: {site}", body, _OWN)
 
 
 def _rows(rows: Iterable[Sequence[str]]) -> str:
@@ -123,9 +112,10 @@ def _chart(bars: Sequence[tuple[str, int]]) -> str:
         )
     height = len(bars) * row
     return (
-        f'<svg viewBox="0 0 {label + span + 90} {height}" width="{label + span + 90}" '
-        f'height="{height}" role="img" aria-label="Bytes sent in each round">'
-        f"{''.join(drawn)}</svg>"
+        f'<div class="wide"><svg class="bars" viewBox="0 0 {label + span + 90} {height}" '
+        f'style="max-width: {label + span + 90}px" role="img" '
+        'aria-label="Bytes sent in each round">'
+        f"{''.join(drawn)}</svg></div>"
     )
 
 

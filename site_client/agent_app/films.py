@@ -16,12 +16,13 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
+from common import page
 from common.errors import InputDataError, UsageError
 from site_client.agent.search import Followed
 from site_client.imaging.drawing import FOUND, INK, caption
 
 # Coarse to fine.
-LEVEL_COLOURS: Final = ((80, 170, 255), (190, 120, 255), (255, 210, 70), (110, 230, 180))
+LEVEL_COLOURS: Final = tuple(page.rgb(f"--over-level-{n}") for n in range(page.LEVEL_COLOURS))
 MOST_FRAMES = 80
 _FRAME_MS, _LAST_MS = 140, 1800
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from common.cli import counted
+from common.page.templates import render
 from site_client.agent.evaluation import EvaluationReport
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
@@ -40,22 +40,19 @@ def render_page(
         place: where it lies.
         pictures: show slices of the cases, if the kind has such pictures.
     """
-    environment = Environment(
-        loader=PackageLoader("site_client.agent_app"), autoescape=True, undefined=StrictUndefined
-    )
-    environment.filters["png"] = _png
     tone, verdict, sentence = _verdict(kind, measured.report)
     cases = counted(len(measured.built.cases), "case")
-    return environment.get_template("evaluation.html.j2").render(
-        headline=f"{kind.headline(measured)}, {cases}",
-        lead=f"{checkpoint.origin}, {checkpoint.updates:,} updates",
-        tone=tone,
-        verdict=verdict,
-        sentence=sentence,
-        numbers=kind.numbers(measured),
-        sections=kind.sections(measured, pictures=pictures),
-        facts=_facts(kind, measured.config, place),
-    )
+    context = {
+        "headline": f"{kind.headline(measured)}, {cases}",
+        "lead": f"{checkpoint.origin}, {checkpoint.updates:,} updates",
+        "tone": tone,
+        "verdict": verdict,
+        "sentence": sentence,
+        "numbers": kind.numbers(measured),
+        "sections": kind.sections(measured, pictures=pictures),
+        "facts": _facts(kind, measured.config, place),
+    }
+    return render("site_client.agent_app", "evaluation.html.j2", context, {"png": _png})
 
 
 def _verdict(kind: TaskKind[Any, Any], report: EvaluationReport) -> tuple[str, str, str]:

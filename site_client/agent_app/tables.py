@@ -65,11 +65,13 @@ class Table:
         what: names the first column.
         columns: of numbers.
         rows: of the table.
+        summed: whether the last row sums up the others.
     """
 
     what: str
     columns: tuple[Column, ...]
     rows: tuple[TableRow, ...]
+    summed: bool = False
 
     def print(self, title: str) -> None:
         """Print it on a terminal."""

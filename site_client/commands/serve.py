@@ -77,13 +77,11 @@ def up(ctx: click.Context, root: Path) -> None:
 
     Exit codes: 0 stopped as asked; 2 or 4 a process found what no restart mends.
     """
-    for extra in ("worker", "courier"):
-        require_extra(extra)
     from site_client.supervise import Child, commands, keep_running
 
     site = SiteFolder(root)
-    settings = site.settings()
-    stop, lines = stop_on_signals(), commands(site.root)
+    lines = commands(site.root)
+    settings, stop = site.settings(), stop_on_signals()
     with Screen(list(lines)) as screen:
         say = partial(screen.say, OWN)
         say(f"{settings.site} of {settings.federation}; its aggregator is {settings.address}")

@@ -10,16 +10,17 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from common.page.templates import render
 from site_client.data_check.drawing import Mark, draw_cuts, marks_of
 from site_client.data_check.review import Review, gravest
 from site_client.imaging.judging import orientation
 from site_client.imaging.opening import Fault, Scan
 
 MOST_BYTES: Final = 16_000_000
-_TONES: Final = ("bad", "look", "fine", "fine")
+_TONES: Final = ("bad", "warn", "good", "good")
+_WORDS: Final = {"bad": "is-bad", "look": "is-warn", "note": "none"}
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,20 @@ def render_page(review: Review, most_bytes: int = MOST_BYTES) -> str:
         held_out = scan.name in review.held_out
         facts = _facts(scan)
         shown.append(_DrawnScan(scan.name, tone, scan.faults, facts, held_out, cuts, marks))
-    environment = Environment(
-        loader=PackageLoader("site_client.data_check"), autoescape=True, undefined=StrictUndefined
-    )
-    return environment.get_template("data.html.j2").render(
-        review=review,
-        fact=review.fact,
-        tone={"ok": "fine", "warning": "look", "bad": "bad"}[review.fact.level],
-        shown=shown,
-        without=without,
-        limit_mb=most_bytes / 1e6,
-        typical=None
-        if math.isnan(review.judgement.typical_mm)
-        else f"{review.judgement.typical_mm:.1f}",
+    typical = review.judgement.typical_mm
+    return render(
+        "site_client.data_check",
+        "data.html.j2",
+        {
+            "review": review,
+            "fact": review.fact,
+            "tone": {"ok": "good", "warning": "warn", "bad": "bad"}[review.fact.level],
+            "tones": _WORDS,
+            "shown": shown,
+            "without": without,
+            "limit_mb": most_bytes / 1e6,
+            "typical": None if math.isnan(typical) else f"{typical:.1f}",
+        },
     )
 
 

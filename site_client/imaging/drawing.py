@@ -2,7 +2,8 @@
 
 Volumes show three slices through a point (axial, coronal, sagittal), the patient's
 left on the right side of the picture and the head up; planar images show
-themselves. Everything here shows a patient's image: it may be written where a person asked
+themselves. What is drawn over an image has a dark rim, so that it is seen on
+black and on white. Everything here shows a patient's image: it may be written where a person asked
 for it, and nowhere else.
 """
 
@@ -16,16 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from common.page import rgb
 from site_client.imaging.cases import AnyCase
 from site_client.imaging.dataset import Case
 from site_client.imaging.datasets2d import PictureCase
 
-TRUTH: Final = (86, 204, 120)
-FOUND: Final = (255, 145, 60)
-PATH: Final = (80, 170, 255)
-INK: Final = (235, 235, 235)
-FAINT: Final = (120, 120, 120)
-PAPER: Final = (18, 20, 23)
+TRUTH: Final = rgb("--over-truth")
+FOUND: Final = rgb("--over-found")
+PATH: Final = rgb("--over-path")
+INK: Final = rgb("--over-ink")
+FAINT: Final = rgb("--over-faint")
+PAPER: Final = rgb("--over-paper")
 # A plane that crosses a slice at less than about 3 degrees is drawn in none.
 _PARALLEL = 0.05
 _SIDE = 260  # pixels of the longer side of a panel
@@ -79,6 +81,7 @@ class Overlay:
         colour: of path, box and lines.
         boxes: float64[2, d] each, lower and upper corner, drawn where they are cut.
         plane: float64[2, 3], a point and the unit normal; drawn where it crosses the slices.
+        true_boxes, true_plane: the same of what is true, in the colour of truths.
     """
 
     middle: NDArray[np.float64]
@@ -89,6 +92,8 @@ class Overlay:
     colour: tuple[int, int, int] = PATH
     boxes: Sequence[NDArray[np.float64]] = ()
     plane: NDArray[np.float64] | None = None
+    true_boxes: Sequence[NDArray[np.float64]] = ()
+    true_plane: NDArray[np.float64] | None = None
 
 
 def panels(case: AnyCase, middle: NDArray[np.float64], side: int = _SIDE) -> list[Panel]:
@@ -127,7 +132,8 @@ def as_picture(pixels: NDArray[np.uint8]) -> Image.Image:
 def titled(picture: Image.Image, title: str) -> Image.Image:
     """Write a title into the corner of a picture, if there is one."""
     if title:
-        ImageDraw.Draw(picture).text((4, 2), title, fill=FAINT)
+        draw = ImageDraw.Draw(picture)
+        draw.text((5, 3), title, fill=INK, stroke_width=2, stroke_fill=PAPER)
     return picture
 
 
@@ -148,34 +154,39 @@ def beside(pictures: Sequence[Image.Image], *, below: bool = False) -> Image.Ima
 def _draw_overlay(draw: ImageDraw.ImageDraw, panel: Panel, case: AnyCase, overlay: Overlay) -> None:
     if overlay.path is not None and len(overlay.path) > 1:
         places = [panel.at(_index(case, position)) for position in overlay.path]
-        draw.line(places, fill=overlay.colour, width=2)
+        _line(draw, places, overlay.colour)
     if overlay.box_mm > 0:
         x, y = panel.at(_index(case, overlay.middle))
         half = overlay.box_mm / panel.spacing_mm * panel.zoom / 2
-        draw.rectangle((x - half, y - half, x + half, y + half), outline=overlay.colour)
-    for corners in overlay.boxes:
-        # The axes of an image may run against the patient's: the corners of a box do, too.
-        ends = np.array([panel.at(_index(case, corner)) for corner in corners])
-        draw.rectangle((*ends.min(axis=0), *ends.max(axis=0)), outline=overlay.colour, width=2)
-    if overlay.plane is not None and not isinstance(case, PictureCase):
-        _draw_crossing(draw, panel, case, overlay, overlay.plane)
+        _frame(draw, (x - half, y - half, x + half, y + half), overlay.colour)
+    for boxes, colour in ((overlay.true_boxes, TRUTH), (overlay.boxes, overlay.colour)):
+        for corners in boxes:
+            # The axes of an image may run against the patient's: the corners of a box do, too.
+            ends = np.array([panel.at(_index(case, corner)) for corner in corners])
+            _frame(draw, (*ends.min(axis=0), *ends.max(axis=0)), colour)
+    for plane, colour in ((overlay.true_plane, TRUTH), (overlay.plane, overlay.colour)):
+        if plane is not None and not isinstance(case, PictureCase):
+            _draw_crossing(draw, panel, case, overlay.middle, plane, colour)
     for position in overlay.truth:
         x, y = panel.at(_index(case, position))
+        draw.ellipse((x - 6, y - 6, x + 6, y + 6), outline=PAPER, width=4)
         draw.ellipse((x - 5, y - 5, x + 5, y + 5), outline=TRUTH, width=2)
     for position in overlay.found:
         x, y = panel.at(_index(case, position))
-        draw.line((x - 5, y, x + 5, y), fill=FOUND, width=2)
-        draw.line((x, y - 5, x, y + 5), fill=FOUND, width=2)
+        for colour, length, width in ((PAPER, 6, 4), (FOUND, 5, 2)):
+            draw.line((x - length, y, x + length, y), fill=colour, width=width)
+            draw.line((x, y - length, x, y + length), fill=colour, width=width)
 
 
 def _draw_crossing(
     draw: ImageDraw.ImageDraw,
     panel: Panel,
     case: Case,
-    overlay: Overlay,
+    middle: NDArray[np.float64],
     plane: NDArray[np.float64],
+    colour: tuple[int, int, int],
 ) -> None:
-    """Draw the line in which a plane crosses a slice through the overlay's middle."""
+    """Draw the line in which a plane crosses a slice through a middle."""
     point, normal = plane
     through = 3 - panel.horizontal - panel.vertical
     axis = case.volume.direction[:, through]
@@ -184,10 +195,27 @@ def _draw_crossing(
         return
     # From the middle within the slice, straight to the plane.
     within = normal - (normal @ axis) * axis
-    foot = overlay.middle + within * ((point - overlay.middle) @ normal) / (within @ within)
+    foot = middle + within * ((point - middle) @ normal) / (within @ within)
     far = along / np.linalg.norm(along) * case.volume.size.max() * case.volume.spacing_mm
     ends = [panel.at(_index(case, foot + sign * far)) for sign in (-1, 1)]
-    draw.line(ends, fill=overlay.colour, width=2)
+    _line(draw, ends, colour)
+
+
+def _line(
+    draw: ImageDraw.ImageDraw, places: Sequence[tuple[float, float]], colour: tuple[int, int, int]
+) -> None:
+    draw.line(places, fill=PAPER, width=4)
+    draw.line(places, fill=colour, width=2)
+
+
+def _frame(
+    draw: ImageDraw.ImageDraw,
+    corners: tuple[float, float, float, float],
+    colour: tuple[int, int, int],
+) -> None:
+    left, top, right, bottom = corners
+    draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=PAPER, width=4)
+    draw.rectangle(corners, outline=colour, width=2)
 
 
 def _index(case: AnyCase, position: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -56,6 +56,10 @@ BREAKS = {
     ),
     "No two rooms need each other": Plant("common/errors.py", "common.canonical"),
     "common stays light: no torch, Flower, images, pages": Plant("common/model.py", "scipy"),
+    "Only one place makes pages of templates": Plant("aggregator/report/text.py", "jinja2"),
+    "Only who writes a page of a template goes there; nothing in common does": Plant(
+        "common/audit/report.py", "common.page.templates"
+    ),
     "The aggregator runs without torch and never opens an image": Plant(
         "aggregator/intake/reply.py", "PIL"
     ),

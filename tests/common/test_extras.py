@@ -131,6 +131,33 @@ def test_the_line_is_the_one_for_a_release_a_checkout_or_an_unpacked_archive():
     assert extras.install_command("worker", prefix=archive) == "sh install.sh worker /opt/cairn"
 
 
+def test_of_an_unpacked_release_the_environment_beside_is_used_and_named(tmp_path, monkeypatch):
+    """Worker and courier have one each there: `up` starts both, and other commands say where."""
+    own = tmp_path / "releases" / "worker-0.1.0-abc"
+    monkeypatch.setattr(extras, "_is_here", lambda module: module not in ("grpc", "flwr"))
+    with pytest.raises(extras.MissingExtraError, match=r"with the extra 'courier'\. Install it"):
+        extras.python_with("courier", prefix=own)
+    beside = tmp_path / "courier" / "bin"
+    beside.mkdir(parents=True)
+    (beside / "python").touch()
+    assert extras.python_with("courier", prefix=own) == str(beside / "python")
+    assert extras.python_with("worker", prefix=own) == sys.executable
+    monkeypatch.setattr(sys, "prefix", str(own))
+    told = extras.missing_extra("grpc", "cairn-site")
+    assert told is not None
+    assert told.advice == f"It is beside this: use the programs in {beside}"
+
+
+def test_check_goes_on_past_what_another_environment_looks_at(tmp_path, make_site):
+    site = make_site(images=1).folder
+    words = ("cairn-site", "check", "--site-dir", str(site.root), "--json")
+    done = typed(*words, absent=only("courier"), cwd=tmp_path)
+    facts = {fact["name"]: fact for fact in json.loads(done.stdout)["facts"]}
+    assert facts["images"]["level"] == "warning"
+    assert "with the extra 'worker'" in facts["images"]["says"]
+    assert "confinement" in facts, "it goes on to the end"
+
+
 def test_a_module_that_no_extra_brings_is_no_missing_extra():
     assert extras.missing_extra("a_module_of_nobody", "cairn-site") is None
     assert extras.missing_extra("json.nothing_such", "cairn-site") is None

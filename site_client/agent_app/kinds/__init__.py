@@ -2,5 +2,5 @@
 
 Nothing outside this folder may ask which kind a task is: commands, training,
 evaluation, films and pages ask the kind. A new one is a room here and an entry in
-`site_client.agent_app.registry`.
+`common.settings.kinds`.
 """

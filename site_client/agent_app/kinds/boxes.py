@@ -27,7 +27,16 @@ from site_client.agent.tasks.detection import Detections, detect, judge
 from site_client.agent.tasks.poses import native_poses
 from site_client.agent_app.cases import Cases, Progress, read_images
 from site_client.agent_app.films import Colour, draw_frames
-from site_client.agent_app.kinds.kind import Answers, Built, Extra, Player, TaskKind, raster
+from site_client.agent_app.kinds.kind import (
+    MOST_PICTURES,
+    Answers,
+    Built,
+    Extra,
+    Measured,
+    Player,
+    TaskKind,
+    raster,
+)
 from site_client.agent_app.sections import DataSettings
 from site_client.agent_app.sources import Source, Wanted, box_files, names_in
 from site_client.agent_app.tables import Column, Table, TableRow
@@ -35,7 +44,7 @@ from site_client.imaging.answers import write_box_markups, write_table
 from site_client.imaging.boxes import Boxes, boxes_of_picture, boxes_of_volume
 from site_client.imaging.cases import AnyCase, half_of, middle_of
 from site_client.imaging.datasets2d import PictureCase
-from site_client.imaging.drawing import Overlay, draw_case
+from site_client.imaging.drawing import FOUND, Overlay, draw_case
 from site_client.imaging.label_images import labels_in
 
 # From this overlap on, a box that was found is right, whatever the agent was trained for.
@@ -93,6 +102,10 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
     known = "boxes"
     figures = ("iou", "hit", "centre_mm")
     meaning = "The error is 1 − intersection over union with the best fitting box of the label."
+    pictured = (
+        "The cases in which most boxes were missed or found where there are none. Volumes are cut "
+        "through the first true box."
+    )
     nothing = "Nothing was found; box.least_score says from which score on a box is a finding."
 
     def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
@@ -183,6 +196,25 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
             table=Table("label", _DETECTION, rows),
         )
         return Answers(findings, {"detection": {"enough_iou": ENOUGH_IOU, **further}}, (extra,))
+
+    def worst(self, measured: Measured[BoxSearch, FoundBox]) -> list[tuple[Image.Image, str]]:
+        """Draw the cases with most boxes missed, or found where there are none."""
+        built, judged = measured.built, []
+        for case, boxes in zip(built.cases.each, built.cases.boxes, strict=True):
+            known = zip(boxes.labels, boxes.corners_mm, strict=True)
+            true = [corners for label, corners in known if label in built.labels]
+            found = [each for each in measured.answers.findings if each.name == case.name]
+            right = sum((each.iou or 0.0) >= ENOUGH_IOU for each in found)
+            wrong = max(0, len(true) - right) + len(found) - right
+            judged.append((wrong, right, case, true, found))
+        shown: list[tuple[Image.Image, str]] = []
+        for _, right, case, true, found in sorted(judged, key=lambda it: -it[0])[:MOST_PICTURES]:
+            corners = [each.corners_mm for each in found]
+            middle = next((box.mean(axis=0) for box in (*true, *corners)), middle_of(case))
+            overlay = Overlay(middle, boxes=corners, true_boxes=true, colour=FOUND)
+            told = f"{case.name}: {len(true)} true, {len(found)} found, {right} of them right"
+            shown.append((draw_case(case, overlay), told))
+        return shown
 
     def row(self, finding: FoundBox) -> dict[str, str]:
         """Write a box as a row of a table."""

@@ -39,11 +39,13 @@ from site_client.agent_app.tables import (
 )
 from site_client.imaging.cases import AnyCase
 from site_client.imaging.datasets2d import PictureCase
+from site_client.imaging.drawing import FOUND, TRUTH
 from site_client.imaging.pyramids import Raster
 
 # Draws poses and starts: equal for every evaluation, so that checkpoints compare.
 EVALUATION_SEED: Final = 1
 PREDICTIONS_FILE: Final = "predictions.json"
+MOST_PICTURES: Final = 8  # of cases on a page
 
 LOG = logging.getLogger("cairn.agent")
 
@@ -166,6 +168,7 @@ class TaskKind(ABC, Generic[T, F]):
         better: the headline of an agent that is better.
         title, nothing: what stands over a table of findings, and in the place of an empty one.
         texts: columns of that table, from the first, that hold no numbers.
+        pictured, legend: what stands over the pictures of cases, and their colours.
     """
 
     known: ClassVar[str] = "landmarks"
@@ -179,6 +182,11 @@ class TaskKind(ABC, Generic[T, F]):
     title: ClassVar[str] = "{count} found, mm"
     nothing: ClassVar[str] = "Nothing was found."
     texts: ClassVar[int] = 9
+    pictured: ClassVar[str] = "The cases with the largest errors, as acquired."
+    legend: ClassVar[tuple[tuple[str, tuple[int, int, int]], ...]] = (
+        ("true", TRUTH),
+        ("found", FOUND),
+    )
 
     # --- cases ---------------------------------------------------------------------------
 
@@ -389,7 +397,6 @@ class TaskKind(ABC, Generic[T, F]):
             measured: what it shows.
             pictures: show slices of the cases, if the kind has such pictures.
         """
-        _ = pictures
         tables = self.tables(measured)
         note = (
             f"{self.meaning} “Prior” is the error of an answer that never looks, on the same "
@@ -401,7 +408,20 @@ class TaskKind(ABC, Generic[T, F]):
             shown.append(Section("native", "Single searches, as acquired", "", tables["native"]))
         for extra in measured.answers.extras:
             shown.append(Section(extra.name, extra.title, extra.note, extra.table))
+        worst = tuple(self.worst(measured)) if pictures else ()
+        if worst:
+            shown.append(
+                Section("cases", "Cases", self.pictured, pictures=worst, legend=self.legend)
+            )
         return shown
+
+    def worst(self, measured: Measured[T, F]) -> list[tuple[Image.Image, str]]:
+        """Draw the cases with the largest errors, each with a caption, the worst first.
+
+        They show patients' images: they may stand on a page that stays at the site.
+        """
+        _ = measured
+        return []
 
     # --- what is shown and written -------------------------------------------------------
 

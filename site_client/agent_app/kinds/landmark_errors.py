@@ -7,7 +7,7 @@ for scans that lie alike make any memory look like skill.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -116,7 +116,7 @@ def mean_row(rows: Sequence[LandmarkRow]) -> LandmarkRow:
 
 
 def table_of(rows: Sequence[LandmarkRow]) -> Table:
-    """Lay rows out as a table."""
+    """Lay rows out as a table; the last is their mean."""
     further = (
         *(Column(f"≤{limit:g}", f"≤ {limit:g} mm", ".0%", ".1%") for limit in SUCCESS_MM),
         Column(f">{FAR_MM:g}", f"> {FAR_MM:g} mm", ".0%", ".1%"),
@@ -131,7 +131,7 @@ def table_of(rows: Sequence[LandmarkRow]) -> Table:
         )
         for row in rows
     ]
-    return errors_table("landmark", MM, laid, further)
+    return replace(errors_table("landmark", MM, laid, further), summed=True)
 
 
 def _errors(

@@ -16,18 +16,13 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from PIL import Image
 
+from common.page import colour, in_tokens
 from site_client.agent_app.kinds.landmark_errors import SUCCESS_MM, Errors
 from site_client.agent_app.tables import Section, Table
 from site_client.imaging.drawing import FOUND, TRUTH
 
-_INK, _MUTED, _RULE, _AGENT, _PRIOR = "#15191e", "#59626d", "#d8dde3", "#0072b2", "#b67c00"
-_TOKENS: Final = {
-    _INK: "--ink",
-    _MUTED: "--muted",
-    _RULE: "--rule",
-    _AGENT: "--agent",
-    _PRIOR: "--prior",
-}
+_INK, _MUTED, _RULE = colour("--ink"), colour("--muted"), colour("--rule")
+_AGENT, _PRIOR = colour("--site-0"), colour("--site-5")
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -129,11 +124,11 @@ def _success_drawing(errors: Sequence[Errors]) -> Markup:
         lines = [("agent", [e.searches for e in errors], _AGENT)]
         lines.append(("constant prior", [e.prior for e in errors], _PRIOR))
         reach = np.linspace(0, _FARTHEST_MM, 201)
-        for name, parts, colour in lines:
+        for name, parts, ink in lines:
             values = np.sort(np.concatenate(parts))
             if values.size:
                 share = np.searchsorted(values, reach, side="right") / values.size * 100
-                axes.plot(reach, share, color=colour, linewidth=2, label=name)
+                axes.plot(reach, share, color=ink, linewidth=2, label=name)
         for limit in SUCCESS_MM:
             axes.axvline(limit, color=_MUTED, linewidth=0.8, linestyle=":")
         axes.set_xlim(0, _FARTHEST_MM)
@@ -155,8 +150,7 @@ def _svg(figure: Figure, label: str) -> Markup:
     drawing = text.getvalue()
     drawing = drawing[drawing.index("<svg") :]
     drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
-    for colour, token in _TOKENS.items():
-        drawing = drawing.replace(colour, f"var({token})")
+    drawing = in_tokens(drawing)
     drawing = re.sub(r'(<svg [^>]*?)width="[^"]*"', r"\1", drawing, count=1)
     drawing = re.sub(r'(<svg [^>]*?)height="[^"]*"', r"\1", drawing, count=1)
     drawing = drawing.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)

@@ -31,7 +31,14 @@ from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent.tasks.views import Views
 from site_client.agent_app.cases import Cases, Progress
 from site_client.agent_app.films import Colour, draw_frames
-from site_client.agent_app.kinds.kind import Answers, Built, Measured, Player, TaskKind
+from site_client.agent_app.kinds.kind import (
+    MOST_PICTURES,
+    Answers,
+    Built,
+    Measured,
+    Player,
+    TaskKind,
+)
 from site_client.agent_app.kinds.landmark_errors import (
     Errors,
     LandmarkRow,
@@ -53,7 +60,6 @@ _ACTIONS: Final = {
     2: ("right", "left", "down", "up"),
     3: ("left", "right", "back", "front", "head", "foot"),
 }
-_MOST_PICTURES: Final = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,8 +237,12 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         from site_client.agent_app.kinds.landmark_page import landmark_sections
 
         errors = _measured_errors(measured)
-        worst = _worst_cases(measured) if pictures else []
+        worst = self.worst(measured) if pictures else []
         return landmark_sections(self.tables(measured), errors["posed"], worst)
+
+    def worst(self, measured: Measured[Any, FoundLandmark]) -> list[tuple[Image.Image, str]]:
+        """Draw the cases with the largest errors."""
+        return _worst_cases(measured)
 
     def row(self, finding: FoundLandmark) -> dict[str, str]:
         """Write a landmark as a row of a table; an error is known of none."""
@@ -375,7 +385,7 @@ def _worst_cases(measured: Measured[Any, FoundLandmark]) -> list[tuple[Image.Ima
         by_case.setdefault(entry.case, []).append(entry)
     ordered = sorted(by_case.items(), key=lambda item: -max(e.error_mm or 0.0 for e in item[1]))
     cases, shown = measured.built.cases, []
-    for case, entries in ordered[:_MOST_PICTURES]:
+    for case, entries in ordered[:MOST_PICTURES]:
         each = cases.each[case]
         top = max(entries, key=lambda entry: entry.error_mm or 0.0)
         # A volume is cut through one landmark; marks of others would float beside the slice.

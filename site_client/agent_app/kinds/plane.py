@@ -23,13 +23,20 @@ from site_client.agent.task import Situations
 from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, fit_plane
 from site_client.agent_app.cases import Cases
 from site_client.agent_app.films import Colour, draw_frames
-from site_client.agent_app.kinds.kind import Answers, Built, Player, TaskKind
+from site_client.agent_app.kinds.kind import (
+    MOST_PICTURES,
+    Answers,
+    Built,
+    Measured,
+    Player,
+    TaskKind,
+)
 from site_client.agent_app.sections import DataSettings
 from site_client.agent_app.sources import Source, Wanted, landmark_files
 from site_client.imaging.answers import write_plane_markups
 from site_client.imaging.cases import extent_of
 from site_client.imaging.dataset import Case
-from site_client.imaging.drawing import Overlay, as_picture, beside, draw_case, titled
+from site_client.imaging.drawing import FOUND, Overlay, as_picture, beside, draw_case, titled
 
 _ACTIONS: Final = ("turn+", "turn-", "tilt+", "tilt-", "off+", "off-")
 _SIDE_MM: Final = 150.0
@@ -133,6 +140,24 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
                 )
             )
         return Answers(tuple(planes))
+
+    def worst(self, measured: Measured[PlaneSearch, FoundPlane]) -> list[tuple[Image.Image, str]]:
+        """Draw where the found and the true plane cross slices through the case's landmarks."""
+        cases = {case.name: case for case in measured.built.cases.volumes}
+        findings = sorted(measured.answers.findings, key=lambda e: -e.figures["angle_deg"])
+        shown: list[tuple[Image.Image, str]] = []
+        for each in findings[:MOST_PICTURES]:
+            case, found = cases[each.name], np.stack([each.point_mm, each.normal])
+            overlay = Overlay(
+                np.nanmean(case.landmarks_mm, axis=0),
+                plane=found,
+                true_plane=_plane_of(case, measured.built.cases.landmarks),
+                colour=FOUND,
+            )
+            angle, offset = each.figures["angle_deg"], each.figures["offset_mm"]
+            told = f"{each.name}: {angle:.1f}° and {offset:.1f} mm from the true plane"
+            shown.append((draw_case(case, overlay), told))
+        return shown
 
     def row(self, finding: FoundPlane) -> dict[str, str]:
         """Write a plane as a row of a table."""

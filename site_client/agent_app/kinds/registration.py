@@ -26,7 +26,15 @@ from site_client.agent.tasks.registration import PairCase, Registration
 from site_client.agent_app.cases import Cases, Progress, read_images, without_truth
 from site_client.agent_app.config import Config
 from site_client.agent_app.films import Colour, draw_frames
-from site_client.agent_app.kinds.kind import Answers, Built, Player, TaskKind, raster
+from site_client.agent_app.kinds.kind import (
+    MOST_PICTURES,
+    Answers,
+    Built,
+    Measured,
+    Player,
+    TaskKind,
+    raster,
+)
 from site_client.agent_app.sections import DataSettings
 from site_client.agent_app.sources import Source, Wanted, image_pairs
 from site_client.imaging.answers import write_rigid_transform
@@ -120,6 +128,11 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
         "The error is the distance of translation and rotation from the drawn ones in mm, "
         "a degree weighed by the lever; the target registration error stands beside."
     )
+    pictured = (
+        "The pairs with the largest errors, the found motion undone. Edges that go on from square "
+        "to square are right."
+    )
+    legend = ()
 
     def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
         """Find fixed and moving images."""
@@ -236,6 +249,21 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
             )
         return Answers(tuple(motions))
 
+    def worst(self, measured: Measured[Registration, FoundMotion]) -> list[tuple[Image.Image, str]]:
+        """Draw both images as what was found lays them on each other."""
+        searched = measured.report.native_searches
+        if searched is None:
+            return []
+        task, cases = measured.built.task, measured.built.cases.each
+        named = list(enumerate(measured.answers.findings))
+        shown: list[tuple[Image.Image, str]] = []
+        for k, each in sorted(named, key=lambda it: -it[1].figures["tre_mm"])[:MOST_PICTURES]:
+            agreed = searched.agreed[k : k + 1]
+            stride = np.array([extent_of(cases[int(agreed["case"][0])]) / _VIEW])
+            told = f"{each.name}: target registration error {each.figures['tre_mm']:.1f} mm"
+            shown.append((_laid_over(task, task.look(agreed, stride, _VIEW)[0]), told))
+        return shown
+
     def row(self, finding: FoundMotion) -> dict[str, str]:
         """Write a motion as a row of a table."""
         return {
@@ -278,20 +306,9 @@ def motion_frames(task: Registration, case: AnyCase, followed: Followed) -> list
     """
     strides = np.full(len(followed.steps), extent_of(case) / _VIEW)
     views = task.look(followed.steps, strides, _VIEW)
-    half = views.shape[1] // 2
-    side = np.arange(_VIEW) * _SQUARES // _VIEW
-    squares = (side[:, None] + side) % 2 == 0
 
     def draw(step: int, level: int, colour: Colour) -> Image.Image:  # noqa: ARG001
-        fixed, moving = views[step, :half], views[step, half:]
-        both = np.where(squares, fixed, moving)
-        rows = [
-            _row(each, title, upright=task.dim == 3)
-            for each, title in ((fixed, "fixed"), (moving, "moving, undone"), (both, "both"))
-        ]
-        if half == 1:
-            return beside([row[0] for row in rows])
-        return beside([beside(row) for row in rows], below=True)
+        return _laid_over(task, views[step])
 
     settings = task.settings
     rungs = [
@@ -299,6 +316,22 @@ def motion_frames(task: Registration, case: AnyCase, followed: Followed) -> list
         for move, turn in zip(settings.translations_mm, settings.rotations_deg, strict=True)
     ]
     return draw_frames(followed, draw, rungs, _ACTIONS[task.dim])
+
+
+def _laid_over(task: Registration, views: NDArray[np.uint8]) -> Image.Image:
+    """Draw what a guess shows: views uint8[n, y, x], half of the fixed image, half of the other."""
+    half = len(views) // 2
+    side = np.arange(_VIEW) * _SQUARES // _VIEW
+    squares = (side[:, None] + side) % 2 == 0
+    fixed, moving = views[:half], views[half:]
+    both = np.where(squares, fixed, moving)
+    rows = [
+        _row(each, title, upright=task.dim == 3)
+        for each, title in ((fixed, "fixed"), (moving, "moving, undone"), (both, "both"))
+    ]
+    if half == 1:
+        return beside([row[0] for row in rows])
+    return beside([beside(row) for row in rows], below=True)
 
 
 def _row(views: NDArray[np.uint8], title: str, *, upright: bool) -> list[Image.Image]:

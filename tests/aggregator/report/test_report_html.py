@@ -135,6 +135,14 @@ def test_the_full_page_shows_every_figure_each_with_an_alternative_text(full_pag
     assert "ends 0.84 mm from the landmark" in drawn[4]["aria-label"]
 
 
+def test_rounds_are_counted_in_whole_numbers_however_few_there_are(failed):
+    page = render(fold(failed), ReportExtras())
+    figure = page.split('id="sketch"')[1].split("</svg>")[0]
+    ticks = re.findall(r">([\d.]+)</text>", figure.split('id="sketch-axes_2"')[0])
+    assert "1" in ticks
+    assert not [tick for tick in ticks if "." in tick]
+
+
 def test_ids_are_unique_and_every_reference_inside_the_page_resolves(full_page):
     page = Page(full_page)
     assert len(page.ids) == len(set(page.ids))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 
 import numpy as np
@@ -70,6 +71,8 @@ def test_boxes_go_all_the_way(tmp_path, cairn, lesions):
     assert shared / whole == pytest.approx(best["iou"], abs=1e-3)
     page = (result / "report.html").read_text(encoding="utf-8")
     assert "Looking all over each image" in page
+    assert page.count("data:image/png;base64,") == measured["cases"], "a picture of each case"
+    assert re.search(r"case\d: \d true, \d+ found, \d+ of them right", page)
     assert "http" not in page.replace("http-equiv", "")
     played = json.loads(
         cairn(
@@ -165,6 +168,10 @@ def test_planes_go_all_the_way(tmp_path, cairn, marked):
         far = np.abs((marks - plane["center"]) @ np.array(plane["normal"])).mean()
         assert far == pytest.approx(entry["landmark_to_plane_mm"], abs=0.01)
         assert np.linalg.norm(plane["normal"]) == pytest.approx(1)
+    page = (result / "report.html").read_text(encoding="utf-8")
+    worst = [float(angle) for angle in re.findall(r">head\d: ([\d.]+)° and", page)]
+    assert len(worst) == page.count("data:image/png;base64,") == 3
+    assert worst == sorted(worst, reverse=True), "the worst comes first"
     played = cairn("play", "--checkpoint", run, data / "head0.nii.gz", "-o", tmp_path / "played")
     assert "normal" in played.stdout
     assert (tmp_path / "played" / "head0.mrk.json").exists()
@@ -189,6 +196,11 @@ def test_pictures_are_registered(tmp_path, cairn, pictures):
     assert set(measured["posed"]["motion"]["further"]) == {"tre_mm", "rotation_deg"}
     found = json.loads((result / "predictions" / "predictions.json").read_text())["found"]
     assert "true" in found[0]
+    page = (result / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == len(found)
+    assert f"target registration error {found[0]['tre_mm']:.1f} mm" in page
+    cairn("evaluate", "--checkpoint", run, "-o", result, "--no-pictures")
+    assert "data:image" not in (result / "report.html").read_text(encoding="utf-8")
     with pytest.raises(UsageError, match="FIXED MOVING") as refused:
         cairn("play", "--checkpoint", run, data / "case0.png")
     assert refused.value.exit_code == 2

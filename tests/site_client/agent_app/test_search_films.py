@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from site_client.agent_app.kinds.boxes import box_frames
 from site_client.agent_app.kinds.plane import plane_frames
 from site_client.agent_app.kinds.registration import motion_frames
 from site_client.imaging.dataset import Case
-from site_client.imaging.drawing import FOUND, Overlay, draw_case, panels
+from site_client.imaging.drawing import FOUND, PAPER, TRUTH, Overlay, draw_case, panels
 from site_client.imaging.landmarks import read_landmarks, write_landmarks
 from site_client.imaging.volumes import Volume
 
@@ -95,6 +96,31 @@ def test_the_line_of_a_plane_lies_in_the_plane(head):
     assert abs(changed[changed < axial.size[0]].mean() - expected) < 2
     # It is parallel to the sagittal slice, the last of the three.
     assert changed.max() < bare.shape[1] - panels(head, np.zeros(3), 192)[2].size[0]
+
+
+def test_truths_stand_beside_what_was_found_in_colours_of_their_own(head):
+    corners = [np.array([[-20.0, -20.0, -20.0], [10.0, 10.0, 10.0]])]
+    plane = np.array([[6.0, 0.0, 0.0], [1.0, 0.15, 0.1]])
+    for truth, found in (
+        (Overlay(np.zeros(3), true_boxes=corners), Overlay(np.zeros(3), boxes=corners)),
+        (Overlay(np.zeros(3), true_plane=plane), Overlay(np.zeros(3), plane=plane)),
+    ):
+        counted = shows(draw_case(head, truth), TRUTH)
+        assert counted == shows(draw_case(head, replace(found, colour=FOUND)), FOUND) > 100
+
+
+def test_marks_on_white_and_on_black_have_a_rim_that_is_neither():
+    """A mark is seen by its rim on an image of its own brightness."""
+    for grey in (0, 128, 255):
+        voxels = np.full((40, 44, 48), grey, np.uint8)
+        case = Case("flat", Volume(voxels, 2.0, (0, 0, 0), np.eye(3)), np.zeros((1, 3)))
+        middle = case.volume.centre_mm
+        marked = draw_case(case, Overlay(middle, found=[middle], truth=[middle + 8.0]))
+        bare = draw_case(case, Overlay(middle))
+        assert shows(marked, FOUND) > 30
+        assert shows(marked, TRUTH) > 60
+        if grey:
+            assert shows(marked, PAPER) > shows(bare, PAPER) + 60
 
 
 def test_of_a_motion_both_images_agree_once_it_is_undone(head):
