@@ -105,7 +105,7 @@ BREAKS = {
         Plant("site_client/facts.py", "site_client.spool")
     ),
     "The agent's own commands stand on six floors": Plant(
-        "site_client/agent_app/registry.py", "site_client.agent_app.kinds"
+        "site_client/agent_app/config.py", "site_client.agent_app.kinds"
     ),
     "Attacks read only in a rehearsal": Plant(
         "site_client/worker/loop.py", "site_client.exposure.examine"
