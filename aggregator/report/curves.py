@@ -64,12 +64,12 @@ def learning(state: RunState, held_out: HeldOut | None) -> Markup | None:
         for axes, (title, lines) in zip(row, panels, strict=True):
             axes.set_title(title)
             _curves(axes, lines, values)
-        row[0].set_ylabel("mean error (mm, logarithmic)")
+        row[0].set_ylabel(f"mean error ({state.unit}, logarithmic)")
         figure.draw_without_rendering()  # lays the axes out, so that labels can be kept apart
         for axes, (_, lines) in zip(row, panels, strict=True):
-            _end_labels(axes, lines)
-        summary = "; ".join(f"{title}: {_told(lines)}" for title, lines in panels)
-        return svg(figure, "learning", f"Mean error in mm by training rounds. {summary}.")
+            _end_labels(axes, lines, state.unit)
+        summary = "; ".join(f"{title}: {_told(lines, state.unit)}" for title, lines in panels)
+        return svg(figure, "learning", f"Mean error in {state.unit} by training rounds. {summary}.")
 
 
 def _held_out_lines(state: RunState, held_out: HeldOut) -> list[_Line]:
@@ -103,14 +103,15 @@ def _colour(state: RunState, site: str) -> str:
     return site_colour(state.sites.index(site)) if site in state.sites else FAINT
 
 
-def _told(lines: Sequence[_Line]) -> str:
+def _told(lines: Sequence[_Line], unit: str) -> str:
     return ", ".join(
-        f"{printable(s.label)} from {mm(s.points[0][1])} to {mm(s.points[-1][1])} mm" for s in lines
+        f"{printable(s.label)} from {mm(s.points[0][1])} to {mm(s.points[-1][1])} {unit}"
+        for s in lines
     )
 
 
 def _curves(axes: Axes, lines: Sequence[_Line], values: Sequence[float]) -> None:
-    """Draw lines on a logarithmic mm axis and write their names and last values at their ends."""
+    """Draw lines on a logarithmic axis and write their names and last values at their ends."""
     quiet(axes)
     axes.set_yscale("log")
     low, high = max(min(values), 0.05), max(*values, 0.1)
@@ -139,7 +140,7 @@ def _curves(axes: Axes, lines: Sequence[_Line], values: Sequence[float]) -> None
     axes.set_xlabel("training rounds finished")
 
 
-def _end_labels(axes: Axes, lines: Sequence[_Line]) -> None:
+def _end_labels(axes: Axes, lines: Sequence[_Line], unit: str) -> None:
     """Names right of the last points, pushed apart where they would touch."""
     if len(lines) > len(SITES) + 2:
         lines = [line for line in lines if line.colour in (INK, MUTED)]
@@ -153,7 +154,7 @@ def _end_labels(axes: Axes, lines: Sequence[_Line]) -> None:
     heights = spread([height for height, _ in ends], gap=17.0)
     for height, (_, line) in zip(heights, ends, strict=True):
         axes.annotate(
-            _end_label(line, newest),
+            _end_label(line, newest, unit),
             xy=(1.0, height / box.height),
             xycoords="axes fraction",
             xytext=(9, 0),
@@ -166,10 +167,10 @@ def _end_labels(axes: Axes, lines: Sequence[_Line]) -> None:
         )
 
 
-def _end_label(line: _Line, newest: int) -> str:
+def _end_label(line: _Line, newest: int, unit: str) -> str:
     """Return the name and last value; says so when the curve ends before the others."""
     x, value = line.points[-1]
-    return f"{printable(line.label)} {mm(value)} mm" + (f" after {x}" if x < newest else "")
+    return f"{printable(line.label)} {mm(value)} {unit}" + (f" after {x}" if x < newest else "")
 
 
 def spread(positions: Sequence[float], gap: float) -> list[float]:

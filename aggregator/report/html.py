@@ -211,24 +211,24 @@ def _numbers(
 ) -> tuple[_Number, ...]:
     if not state.run:
         return ()
-    numbers = []
+    numbers, unit = [], state.unit
     if errors is not None:
         mean = errors.mean
         context = (
-            f"from {text.mm(mean.start)} mm at the start; constant prior {text.mm(mean.prior)}"
+            f"from {text.mm(mean.start)} {unit} at the start; constant prior {text.mm(mean.prior)}"
         )
         numbers.append(
             _Number(
                 f"federated, mean error, {PART_WORDS[errors.part]}",
-                f"{text.mm(mean.final)} mm",
-                context + " mm",
+                f"{text.mm(mean.final)} {unit}",
+                f"{context} {unit}",
             )
         )
     if extras.held_out and (local := extras.held_out.local):
         best, worst = min(local.values()), max(local.values())
-        context = f"the best site; the worst {text.mm(worst)} mm"
+        context = f"the best site; the worst {text.mm(worst)} {unit}"
         numbers.append(
-            _Number("a site alone, mean error, held out", f"{text.mm(best)} mm", context)
+            _Number("a site alone, mean error, held out", f"{text.mm(best)} {unit}", context)
         )
     sites = f"{len(state.sites)} site{'s' * (len(state.sites) != 1)}, quorum {state.quorum}"
     duration = text.duration(state.elapsed_s)

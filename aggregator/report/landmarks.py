@@ -12,7 +12,7 @@ from common.wire.records import Part
 
 @dataclass(frozen=True)
 class ErrorRow:
-    """Errors of one landmark, or of all, mm."""
+    """Errors of one thing that was looked for, or of all, in the run's unit."""
 
     landmark: str
     start: float | None

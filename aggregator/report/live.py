@@ -249,7 +249,7 @@ def _sites(state: RunState) -> Table:
     table.add_column("state", min_width=12)
     parts = state.parts or ("training",)
     for part in parts:
-        table.add_column(f"{PART_WORDS[part]} (mm)", justify="right")
+        table.add_column(f"{PART_WORDS[part]} ({state.unit})", justify="right")
     table.add_column("per round", min_width=10)
     table.add_column("bytes out", justify="right")
     table.add_column("answer took", justify="right")
@@ -282,9 +282,9 @@ def _footer(state: RunState) -> Text:
         values = [v for _, v in state.curve(part)]
         text.append(f"{PART_WORDS[part] + ', all sites':<22}", style="dim")
         text.append(sparkline(values), style="bold cyan" if part == state.parts[0] else "cyan")
-        text.append(f"  {mm(values[0])} → {mm(values[-1])} mm")
+        text.append(f"  {mm(values[0])} → {mm(values[-1])} {state.unit}")
         prior = prior_mm(state.evaluated(part)[-1].errors, part)
-        text.append(f"  (constant prior {mm(prior)} mm)\n", style="dim")
+        text.append(f"  (constant prior {mm(prior)} {state.unit})\n", style="dim")
     finished = [r for r in state.rounds if r.finished_at is not None and r.sketch_total]
     if finished:
         fill, total = finished[-1].sketch_fill, finished[-1].sketch_total
@@ -299,7 +299,7 @@ def _footer(state: RunState) -> Text:
 
 
 def status_json(state: RunState, certificate: ServerCertificate | None = None) -> dict[str, object]:
-    """Return the run for a script: plain JSON values, lengths in mm, times in seconds.
+    """Return the run for a script: plain JSON values, errors in ``unit``, times in seconds.
 
     Args:
         state: of the run.
@@ -320,6 +320,7 @@ def status_json(state: RunState, certificate: ServerCertificate | None = None) -
         "rounds": state.planned_rounds,
         "rounds_finished": state.trained,
         "quorum": state.quorum,
+        "unit": state.unit,
         "started_at": _iso(state.started_at),
         "updated_at": _iso(state.updated_at),
         "expected_end": _iso(state.expected_end),

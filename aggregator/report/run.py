@@ -16,6 +16,7 @@ from typing import Final, Literal
 from aggregator.rounds.events import Awaited
 from common.plan import Kind
 from common.schedule import Phase, is_work
+from common.settings import MM
 from common.wire.records import PARTS, Part, TaskError
 
 TRAINED: Final[frozenset[Kind]] = frozenset({"training", "no-op"})
@@ -24,7 +25,7 @@ Status = Literal["waiting", "training", "sent", "late", "rejected", "failed"]
 PART_WORDS: Final[dict[Part, str]] = {"held-out": "held out", "training": "training"}
 """Words for a part of the sites' own cases, wherever an error is shown."""
 Curve = tuple[tuple[int, float], ...]
-"""Points (training rounds behind the model, mean error in mm), ascending."""
+"""Points (training rounds behind the model, mean error in the run's unit), ascending."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ class RunState:
     Attributes:
         started_at, resumed_at: first start, and the latest; they differ after a resumption.
         verdict: empty while the run goes on, and again when it is resumed.
+        unit: of errors.
         reason: the aggregator's, with the verdict.
         seconds: since the latest start, as the aggregator measured; 0 while it goes on.
         earlier_s: seconds of the run before it was resumed.
@@ -185,6 +187,7 @@ class RunState:
     plan_name: str = ""
     plan_fingerprint: str = ""
     kind: Kind = "training"
+    unit: str = MM
     planned_rounds: int = 0
     quorum: int = 0
     sites: tuple[str, ...] = ()
@@ -320,7 +323,7 @@ class RunState:
         return tuple(part for part in PARTS if self.evaluated(part))
 
     def curve(self, part: Part, site: str | None = None) -> Curve:
-        """Mean error (mm) by training rounds behind the model, weighted by searches.
+        """Mean error by training rounds behind the model, weighted by searches.
 
         Args:
             part: of the sites' own cases.
@@ -345,12 +348,12 @@ def rounds_of(state: RunState) -> str:
 
 
 def mean_mm(errors: Iterable[TaskError], part: Part, landmark: str | None = None) -> float | None:
-    """Mean distance error on a part in mm, weighted by searches; None when nothing was searched."""
+    """Average the errors on a part, weighted by searches; None when nothing was searched."""
     return _weighted(errors, part, landmark, "mean_milli")
 
 
 def prior_mm(errors: Iterable[TaskError], part: Part, landmark: str | None = None) -> float | None:
-    """Average the mean-position predictor's errors in mm on the same cases, weighted alike."""
+    """Average the mean-position predictor's errors on the same cases, weighted alike."""
     return _weighted(errors, part, landmark, "prior_milli")
 
 

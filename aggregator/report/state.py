@@ -70,6 +70,7 @@ def _run_started(state: RunState, event: RunStarted) -> RunState:
         plan_name=event.plan_name,
         plan_fingerprint=event.plan_fingerprint,
         kind=event.kind,
+        unit=event.unit,
         planned_rounds=event.rounds,
         quorum=event.quorum,
         sites=tuple(dict.fromkeys((*(state.sites if again else ()), *event.sites))),

@@ -32,6 +32,7 @@ from aggregator.rounds.transport import Transport
 from aggregator.rounds.work import Ask, make_work
 from common.errors import CairnError, ExitCode, UnreachableError, VerificationError
 from common.schedule import working_rounds
+from common.settings import KINDS
 from common.sums.addition import add_records, encode_sum, sum_digest
 from common.sums.chain import first_link, next_link
 from common.wire.codes import EXPLANATIONS, ReplyCode
@@ -132,6 +133,7 @@ class Conductor:
                 plan_name=self._plan.name,
                 plan_fingerprint=self._plan.fingerprint,
                 kind=self._plan.kind,
+                unit=KINDS[self._plan.task.kind].unit,
                 rounds=working_rounds(self._plan),
                 quorum=self._plan.rounds.quorum,
                 sites=tuple(self._exchange.sites),

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from common.errors import InputDataError
 from common.plan import Kind
 from common.schedule import Phase
+from common.settings import MM
 from common.wire.codes import ReplyCode
 from common.wire.records import TaskError
 
@@ -36,6 +37,7 @@ class RunStarted(_Event):
 
     Attributes:
         rounds: rounds of work that the plan has.
+        unit: of the errors that sites tell; mm where a plan tells none.
     """
 
     event: Literal["run_started"] = "run_started"
@@ -44,6 +46,7 @@ class RunStarted(_Event):
     plan_name: str
     plan_fingerprint: str
     kind: Kind = "training"
+    unit: str = MM
     rounds: int
     quorum: int
     sites: tuple[str, ...]

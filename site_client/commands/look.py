@@ -174,8 +174,8 @@ def status(root: Path, *, as_json: bool) -> None:
                         problems [{where, says, fix}] and their count; never leaves
       held_out          null, or who is kept out of training: {subjects, held_out_subjects,
                         images, held_out_images, says}
-      errors            null, or the last that were told: {run, round, parts}; parts of
-                        "held-out" and "training": {searches, mean_mm, prior_mm}
+      errors            null, or the last that were told: {run, round, unit, parts}; of
+                        "held-out" and "training" {searches, mean, prior}
 
     Reads files only: it asks nobody, and works while worker and courier run.
     """  # noqa: D301 - \b is click's, and must not be an escape

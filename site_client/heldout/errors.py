@@ -21,17 +21,17 @@ WORDS: Final[Mapping[Part, str]] = {"held-out": "held out", "training": "trainin
 
 @dataclass(frozen=True)
 class PartErrors:
-    """Mean errors over all searches of a part, mm.
+    """Mean errors over all searches of a part, in the unit of the plan's kind of task.
 
     Attributes:
         searches: behind them.
-        mean_mm: of the model that the round began with.
-        prior_mm: of the constant predictor, the mean position over the training part.
+        mean: of the model that the round began with.
+        prior: of the constant predictor, the mean position over the training part.
     """
 
     searches: int
-    mean_mm: float
-    prior_mm: float
+    mean: float
+    prior: float
 
 
 @dataclass(frozen=True)
@@ -40,18 +40,20 @@ class LastErrors:
 
     Attributes:
         run, round: of the order that was answered.
+        unit: of the errors.
         parts: by part; only those that were told.
     """
 
     run: str
     round: int
+    unit: str
     parts: Mapping[str, PartErrors]
 
     @property
     def says(self) -> str:
         """In one line, held-out errors first."""
         each = [
-            f"{WORDS[part]} {e.mean_mm:.2f} mm (constant prior {e.prior_mm:.2f})"
+            f"{WORDS[part]} {e.mean:.2f} {self.unit} (constant prior {e.prior:.2f})"
             for part in PARTS
             if (e := self.parts.get(part)) is not None
         ]
@@ -68,13 +70,19 @@ def mean_of(errors: Iterable[TaskError], part: Part) -> PartErrors | None:
     searches = sum(error.searches for error in own)
     if searches == 0:
         return None
-    mean_milli = sum(error.searches * error.mean_milli for error in own) / searches
-    prior_milli = sum(error.searches * error.prior_milli for error in own) / searches
-    return PartErrors(searches, round(mean_milli / 1000, 3), round(prior_milli / 1000, 3))
+    mean = sum(error.searches * error.mean_milli for error in own) / searches
+    prior = sum(error.searches * error.prior_milli for error in own) / searches
+    return PartErrors(searches, round(mean / 1000, 3), round(prior / 1000, 3))
 
 
-def note_errors(site: SiteFolder, envelopes: Iterable[Envelope]) -> None:
-    """Keep a copy of the errors among what has just been let out; of none, do nothing."""
+def note_errors(site: SiteFolder, envelopes: Iterable[Envelope], unit: str) -> None:
+    """Keep a copy of the errors among what has just been let out; of none, do nothing.
+
+    Args:
+        site: where.
+        envelopes: of an answer.
+        unit: of the errors of its plan's kind of task.
+    """
     for envelope in envelopes:
         record = envelope.record
         if not isinstance(record, RoundReport) or not record.errors:
@@ -83,7 +91,7 @@ def note_errors(site: SiteFolder, envelopes: Iterable[Envelope]) -> None:
         parts: dict[str, PartErrors] = {
             part: errors for part, errors in told.items() if errors is not None
         }
-        last = LastErrors(record.run, record.round, parts)
+        last = LastErrors(record.run, record.round, unit, parts)
         write_atomically(site.last_errors, canonical_json(last.as_dict()))
 
 
@@ -92,6 +100,6 @@ def read_errors(site: SiteFolder) -> LastErrors | None:
     try:
         value = json.loads(site.last_errors.read_text(encoding="utf-8"))
         parts = {part: PartErrors(**errors) for part, errors in value["parts"].items()}
-        return LastErrors(str(value["run"]), int(value["round"]), parts)
+        return LastErrors(str(value["run"]), int(value["round"]), str(value["unit"]), parts)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

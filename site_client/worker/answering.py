@@ -16,6 +16,7 @@ from common.crypto.keyed import FederationKey
 from common.errors import RefusedError, VerificationError
 from common.ledger.durable import StorageError
 from common.ledger.log import Ledger
+from common.settings import KINDS
 from common.sums.derivation import CheckMembers, Derived, begin, follow, require_codec_follows
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.envelope import Envelope
@@ -164,7 +165,7 @@ class Answering:
     def _note_errors(self, order: Order, envelopes: list[Envelope]) -> None:
         """Keep what was told of errors; it has left, so a full disk changes nothing."""
         try:
-            note_errors(self._site, envelopes)
+            note_errors(self._site, envelopes, KINDS[order.plan.task.kind].unit)
         except OSError as problem:
             LOG.warning("%s: no note of its errors: %s", order.name, problem)
 

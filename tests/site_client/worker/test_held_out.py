@@ -259,7 +259,7 @@ def test_status_tells_who_is_held_out_and_the_last_errors_of_both_parts(site, ca
     for part, shown in told["errors"]["parts"].items():
         own = [error for error in report_of(trained).errors if error.part == part]
         mean = np.average([e.mean_milli for e in own], weights=[e.searches for e in own])
-        assert shown["mean_mm"] == pytest.approx(mean / 1000, abs=1e-3)
+        assert shown["mean"] == pytest.approx(mean / 1000, abs=1e-3)
         assert shown["searches"] == sum(e.searches for e in own)
     _tell(state)
     lines = capsys.readouterr().out.splitlines()
