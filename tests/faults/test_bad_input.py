@@ -79,7 +79,7 @@ def train(plan: Path, data: Path, out: Path) -> subprocess.CompletedProcess[str]
 def test_a_missing_data_folder_is_bad_input(plan, tmp_path):
     done = train(plan, tmp_path / "absent", tmp_path / "out")
     assert done.returncode == 6
-    assert "no data folder" in done.stderr
+    assert "no such data" in done.stderr
 
 
 def test_images_without_landmarks_are_refused_by_name_where_none_has_any(plan, data, tmp_path):
@@ -110,7 +110,7 @@ def test_a_landmark_outside_its_image_is_named_with_its_case(plan, data, tmp_pat
 def test_sound_data_is_trained_on(plan, data, tmp_path):
     done = train(plan, data, tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "weights.safetensors").exists()
+    assert (tmp_path / "out" / "latest" / "model.safetensors").exists()
 
 
 def test_a_plan_with_a_wrong_field_names_it(plan, data, tmp_path):

@@ -14,6 +14,7 @@ from aggregator.report.state import fold
 from aggregator.rounds.events import SiteReplied
 from common.plan import parse_plan
 from site_client.agent import federated
+from site_client.agent_app.kinds.landmarks import LandmarkKind
 from site_client.heldout.memory import read_memory
 from site_client.heldout.parts import look_at_parts
 from tests.conftest import SMALL_PLAN, write_case
@@ -27,12 +28,19 @@ IMAGES = {"site-a": 6, "site-b": 7, "site-c": 3}
 def learned(monkeypatch):
     """Names of the cases that any learner was made of, by number of scans at its site."""
     made: dict[int, set[str]] = defaultdict(set)
-    real = federated.planned_learner
+    names: dict[int, list[str]] = {}
+    real, build = federated.planned_learner, LandmarkKind.build
 
-    def planned_learner(plan, cases, seed, *rest):
-        made[seed] |= {case.name for case in cases}
-        return real(plan, cases, seed, *rest)
+    def built(kind, cases, *words, **more):
+        done = build(kind, cases, *words, **more)
+        names[id(done.task)] = [case.name for case in cases.each]
+        return done
 
+    def planned_learner(plan, task, seed, *rest):
+        made[seed] |= set(names[id(task)])
+        return real(plan, task, seed, *rest)
+
+    monkeypatch.setattr(LandmarkKind, "build", built)
     monkeypatch.setattr(federated, "planned_learner", planned_learner)
     return made
 

@@ -40,9 +40,7 @@ def work(site, order):
 @pytest.fixture
 def plan_file(tmp_path):
     path = tmp_path / "plan.toml"
-    path.write_text(
-        'name = "small"\nseed = 5\n[task]\nlandmarks = ["A", "C"]\nworking_spacing_mm = 1.0\n'
-    )
+    path.write_text('name = "small"\nseed = 5\n[task]\nlandmarks = ["A", "C"]\nspacing_mm = 1.0\n')
     return path
 
 

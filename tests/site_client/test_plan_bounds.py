@@ -22,6 +22,7 @@ NOT_ABOUT_A_PLAN = {
     "peers.least_in_sum",
     "plans.approval",
     "plans.start_models",
+    *(f"held_out.{name}" for name in ("share", "subjects", "subject")),
     *(f"budget.{name}" for name in ("days", "runs", "rounds", "evaluations", "bytes")),
 }
 """Lines about people, about models that are known anyway, and about all runs together."""

@@ -380,7 +380,7 @@ def test_a_waiting_plan_is_shown_in_words_with_its_bounds_and_its_dry_run(cairn,
     code, out, _ = cairn("plans", "show", fingerprint[:8], "-o", page)
     assert code == 0
     assert "Waits since 2026-03-04T12:00:00Z, for run run-1" in out
-    assert "4 rounds of training, each of 10 updates on 16 transitions" in " ".join(out.split())
+    assert "4 rounds of training, together of 40 updates on 16 transitions" in " ".join(out.split())
     assert "privacy.least_tier" in out
     assert "ModelUpdate" in out
     assert "Nothing was sent or recorded" in out

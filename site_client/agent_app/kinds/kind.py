@@ -10,7 +10,7 @@ import importlib
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from common.cli import counted
 from common.errors import InputDataError
 from common.settings import KINDS, AgentSettings
 from site_client.agent.evaluation import EvaluationReport, Searched, mean_parameters
@@ -208,7 +209,7 @@ class TaskKind(ABC, Generic[T, F]):
         Raises:
             InputDataError: no data, a subject that does not exist, or too few to hold one out.
         """
-        return training_sources(config, self.find_files)
+        return training_sources(config, self.find_labelled)
 
     @abstractmethod
     def names(self, source: Source, config: AgentSettings) -> tuple[str, ...]:
@@ -261,6 +262,21 @@ class TaskKind(ABC, Generic[T, F]):
         """Keep the cases of which something is known; here all of them."""
         return source
 
+    def find_labelled(self, wanted: Wanted, data: DataSettings) -> Source:
+        """Find images of which something is known; the others are left out, and counted.
+
+        Raises:
+            InputDataError: as `find_files`, and where nothing is known of any.
+        """
+        whole = self.find_files(replace(wanted, need_truth=False), data)
+        source = self.labelled(whole)
+        if not source.files:
+            return self.find_files(wanted, data)  # which says what is missing, and where
+        if without := len(whole.files) - len(source.files):
+            left, used = counted(without, "image"), counted(len(source.files), "image")
+            LOG.warning("%s without %s left out; %s used", left, self.known, used)
+        return source
+
     def site_cases(
         self,
         folder: Path,
@@ -282,20 +298,15 @@ class TaskKind(ABC, Generic[T, F]):
         Raises:
             InputDataError: something cannot be used, by case and name, or too little is left.
         """
-        wanted = Wanted((folder,), data.landmarks, data.moving, need_truth=False)
-        whole = self.find_files(wanted, data)
-        source = self.labelled(whole)
-        without = len(whole.files) - len(source.files)
-        if len(source.files) < max(1, least):
+        source = self.find_labelled(Wanted((folder,), data.landmarks, data.moving), data)
+        if len(source.files) < least:
             raise InputDataError(
                 f"too few images with {self.known}",
                 field=str(folder),
-                expected=f"at least {max(1, least)}",
-                got=f"{len(source.files)}, and {without} without",
+                expected=f"at least {least}",
+                got=str(len(source.files)),
                 advice="cairn-site check --data lists them",
             )
-        if without:
-            LOG.warning("%d images without %s left out", without, self.known)
         return self.cases(source, self.names(source, config), config, progress)
 
     # --- task ----------------------------------------------------------------------------

@@ -37,8 +37,7 @@ def test_a_run_begins_with_the_plans_own_weights_and_no_sum(plan):
 
 def test_a_run_that_starts_from_a_model_begins_with_nothing_else(plan):
     start = {name: np.ones_like(array) for name, array in initial_weights(plan).items()}
-    named = plan.model.model_copy(update={"start": weights_digest(start)})
-    starting = plan.model_copy(update={"model": named})
+    starting = plan.model_copy(update={"start": weights_digest(start)})
     header = order_of(starting, "north")
     assert begin(starting, header, start).model.digest == weights_digest(start)
     with pytest.raises(InternalError, match="without its start"):

@@ -192,7 +192,7 @@ def test_lie_16_invented_errors_are_of_no_more_searches_than_so_many_images_have
             refuse(lie, "errors.searches")
 
 
-MOST_SEARCHES = 2 * PLAN.agent.evaluation_starts
+MOST_SEARCHES = 2 * PLAN.evaluation.starts
 
 
 @pytest.mark.parametrize(

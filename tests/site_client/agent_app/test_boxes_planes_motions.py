@@ -122,13 +122,23 @@ def test_a_run_for_boxes_that_was_stopped_ends_as_one_that_was_not(tmp_path, cai
         assert all((one[name] == two[name]).all() for name in one), part
 
 
-@pytest.mark.parametrize("bad", ["no label", "not the same size", "the image itself", "no row"])
+def test_an_image_without_a_label_image_is_left_out_and_counted(tmp_path, cairn, lesions, caplog):
+    data = lesions()
+    (data / "case1_label.png").unlink()
+    told = json.loads(cairn("train", *BOX, "--data", data, "-o", tmp_path / "run", "--json").stdout)
+    assert told["training_cases"] + told["validation_cases"] == 2
+    assert "1 image without boxes left out; 2 images used" in caplog.text
+    for label in data.glob("*_label.png"):
+        label.unlink()
+    with pytest.raises(InputDataError, match="images without boxes"):
+        cairn("train", *BOX, "--data", data, "-o", tmp_path / "none")
+
+
+@pytest.mark.parametrize("bad", ["not the same size", "the image itself", "no row"])
 def test_bad_boxes_are_refused_by_case(tmp_path, cairn, lesions, bad):
     data, words = lesions(), ()
     label = data / "case1_label.png"
-    if bad == "no label":
-        label.unlink()
-    elif bad == "not the same size":
+    if bad == "not the same size":
         sitk.WriteImage(sitk.GetImageFromArray(np.ones((5, 6), np.uint8)), str(label))
     elif bad == "the image itself":
         noise = np.random.default_rng(0).random((60, 70)).astype(np.float32)

@@ -13,7 +13,6 @@ from click.testing import CliRunner
 
 from common.wire.codes import ReplyCode
 from site_client.agent.federated import evaluate_weights
-from site_client.agent.tasks.triplanar import mean_positions
 from site_client.cli import cli
 from site_client.commands.look import _tell
 from site_client.heldout.memory import begin_memory, read_memory
@@ -22,6 +21,7 @@ from site_client.status import read_status
 from site_client.worker.loop import Worker
 from site_client.worker.training import _EVALUATION_SEED
 from tests.conftest import write_case
+from tests.tasks import site_cases
 
 IMAGES = 6
 
@@ -58,12 +58,12 @@ def report_of(reply):
 def test_the_learner_gets_the_training_part_and_nothing_else(site):
     with Worker(site.folder, threading.Event()) as worker:
         begin, trained = train(site, worker)
-        study = worker._study
+        study = worker._answering._studies._study
     held_out = look_at_parts(site.folder).held_out
     assert len(held_out) == 2
     everybody = {f"case-{n}" for n in range(IMAGES)}
-    assert {case.name for case in study._held_out} == held_out
-    assert {case.name for case in study._cases} == everybody - held_out
+    assert set(study._held_out.names) == held_out
+    assert set(study._cases.names) == everybody - held_out
     assert len(study._learner._task) == len(study._cases) == 4
     for reply in (begin, trained):
         assert (report_of(reply).images, report_of(reply).held_out) == (4, 2)
@@ -75,7 +75,7 @@ def test_errors_of_both_parts_are_told_and_held_out_first(site):
         begin, trained = train(site, worker)
     assert report_of(begin).errors == ()
     told = [(e.part, e.label, e.searches) for e in report_of(trained).errors]
-    starts = site.plan.agent.evaluation_starts
+    starts = site.plan.evaluation.starts
     assert told == [
         ("held-out", "A", 2 * starts),
         ("held-out", "B", 2 * starts),
@@ -106,20 +106,21 @@ def test_training_is_bit_for_bit_that_of_a_site_without_the_held_out_images(make
 
 
 def test_the_prior_is_the_mean_of_the_training_part(site):
+    set_policy(site.folder, subjects='["case-4", "case-5"]')
     with Worker(site.folder, threading.Event()) as worker:
         (_, trained) = train(site, worker)
-        study = worker._study
-    prior = mean_positions(study._cases)
-    assert not np.allclose(prior, mean_positions([*study._cases, *study._held_out]))
+        study = worker._answering._studies._study
+    prior = study._cases.prior
+    both = (*study._cases.cases.volumes, *study._held_out.cases.volumes)
+    assert not np.allclose(prior, site_cases(site.plan, both).prior)
     evaluations = study._evaluate(study._learner.weights())
     again = evaluate_weights(
         study._learner.weights(),
         site.plan,
-        study._held_out,
+        study._held_out.task,
         study._subject.seed ^ _EVALUATION_SEED,
-        prior=prior,
-        poses=1,
-        native=False,
+        prior,
+        study._cases.labels,
     )
     for name, summary in evaluations["held-out"].posed.items():
         assert summary.prior == again.posed[name].prior
@@ -158,7 +159,8 @@ def test_listed_subjects_are_held_out(site):
     set_policy(site.folder, subjects='["case-1", "case-4"]')
     with Worker(site.folder, threading.Event()) as worker:
         train(site, worker)
-        assert {case.name for case in worker._study._held_out} == {"case-1", "case-4"}
+        study = worker._answering._studies._study
+        assert set(study._held_out.names) == {"case-1", "case-4"}
 
 
 def test_a_single_held_out_image_is_not_trained_on_and_its_error_stays_here(site):
