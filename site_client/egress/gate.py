@@ -17,6 +17,7 @@ from common.plan import FederationPlan
 from common.schedule import Phase
 from common.wire.envelope import Envelope, decode
 from common.wire.expected import Expected, RecordFloors
+from common.wire.labels import check_labels_told
 from common.wire.records import HeavyHitters, PixelSketches, RoundReport, SketchTable
 from common.wire.rules import check_record
 from common.wire.together import check_together
@@ -30,7 +31,7 @@ class Context:
     Attributes:
         site, run, round, phase, plan: of the order that is answered.
         policy: the site's own.
-        shapes: name to shape of every weight of the plan's model.
+        shapes: name to shape of every weight that the sites of the plan add up.
         key_id, codec: of the site's sketches.
         public_key_id: id of the sketch key that everybody knows (tier 0).
         samples: most that this site may count as in an average.
@@ -94,6 +95,7 @@ def check_answer(answer: Sequence[bytes], context: Context) -> list[Envelope]:
     types = {envelope.record.record_type for envelope in envelopes}
     _require(len(types) == len(envelopes), "answer", "one envelope of a type", "two")
     check_together(envelopes)
+    check_labels_told(envelopes, context.plan)
     return envelopes
 
 

@@ -245,7 +245,7 @@ class Worker:
             # Before the release: a crash between the two must not lose the round's state.
             self._states(order).save(header.round, study.state())
         if header.phase == "evaluate" and derived.model is not None:
-            self._models.keep(derived.model.weights)
+            self._models.keep(derived.model.weights, study.own_weights())
         return tagged(answer, key, derived.link)
 
     def _admit(self, opened: Opened, context: Context) -> None:

@@ -16,7 +16,7 @@ from common.crypto.identity import PublicKey, SigningKey, read_public_key, read_
 from common.crypto.keyed import FederationKey
 from common.errors import InputDataError
 from common.keys.pixel_agreement import family
-from common.model import weight_shapes
+from common.model import shared_shapes
 from common.plan import FederationPlan
 from common.schedule import Phase
 from common.sketching import SketchSpec
@@ -121,7 +121,7 @@ def make_context(terms: OrderTerms, policy: Policy, key: FederationKey | None) -
         phase=terms.phase,
         plan=terms.plan,
         policy=policy,
-        shapes=weight_shapes(terms.plan) if terms.plan.trains else {},
+        shapes=shared_shapes(terms.plan) if terms.plan.trains else {},
         key_id=key_id,
         codec=terms.identity,
         public_key_id=public_key_id(),

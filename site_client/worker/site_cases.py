@@ -23,6 +23,7 @@ from site_client.agent_app.cases import Cases, Progress
 from site_client.agent_app.kinds.kind import Built, kind_of
 from site_client.agent_app.networks import as_parameters
 from site_client.agent_app.sections import DataSettings
+from site_client.worker.lacking import with_enough_of_each
 
 _PLACES: Final = ("landmarks", "moving")
 
@@ -83,13 +84,16 @@ def read_site_cases(
         plan: what is looked for.
         progress: called with (what, images read, images in all); may raise.
         settings: the site's ``data.toml``, if it may have one.
-        least: labelled cases that must be there.
+        least: labelled cases that must be there; where the plan lets cases lack labels, cases
+            that must have a label, or the site counts as without it.
 
     Raises:
         InputDataError: images, landmarks, boxes or ``data.toml`` cannot be used.
     """
     data = read_data_settings(settings, folder)
     cases = kind_of(plan).site_cases(folder, plan, data, progress, least=least)
+    if plan.task.missing == "allow":
+        cases = with_enough_of_each(cases, max(least, plan.limits.min_images))
     return SiteCases(cases, plan)
 
 

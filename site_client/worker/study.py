@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError, InternalError, VerificationError
 from common.keys.pixel_agreement import read_codec, require_planned
-from common.model import weight_shapes
+from common.model import Weights, shared_shapes
 from common.plan import FederationPlan
 from common.schedule import schedule
 from common.sketching import CountSketch, SketchSpec
@@ -133,6 +133,13 @@ class Study(Protocol):
     def load_state(self, trained: int, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Go on from ``state`` after round ``trained``."""
 
+    def own_weights(self) -> Weights:
+        """Return what the model has at this site alone, as after the last round trained here.
+
+        With ``Assignment.model`` it is all of the site's weights; nothing of it may leave.
+        Empty unless the plan keeps heads private.
+        """
+
 
 def check_order(order: Order) -> None:
     """Refuse an order that is out of its place, or whose codec is not its plan's.
@@ -162,7 +169,7 @@ def _check_codec(order: Order, text: str) -> None:
 
 
 def weights_bytes(plan: FederationPlan) -> int:
-    """Size of the model's weights, float32; 0 for a plan without a model."""
+    """Size of the weights that a site sends, four bytes each; 0 for a plan without a model."""
     if not plan.trains:
         return 0
-    return 4 * sum(int(np.prod(shape)) for shape in weight_shapes(plan).values())
+    return 4 * sum(int(np.prod(shape)) for shape in shared_shapes(plan).values())
