@@ -47,8 +47,9 @@ def with_enough_of_each(cases: Cases, least: int) -> Cases:
         )
     for name, count in zip(cases.landmarks, having.tolist(), strict=True):
         if count < least:
-            words = "%s: %s, at least %d asked for: this site takes no part in it"
-            LOG.warning(words, name, counted(count, "case"), least)
+            level = logging.WARNING if count else logging.INFO
+            words = "%s: %s, at least %d asked for: not trained at this site"
+            LOG.log(level, words, name, counted(count, "case"), least)
     if not rare.any():
         return cases
     if cases.boxes:
@@ -67,7 +68,7 @@ def cases_having(cases: Cases) -> NDArray[np.int64]:
     """int64[labels]: how many cases have each."""
     if cases.boxes:
         has = [[name in boxes.labels for name in cases.landmarks] for boxes in cases.boxes]
-        return np.array(has, dtype=np.int64).sum(axis=0)
+        return np.asarray(np.array(has, dtype=np.int64).sum(axis=0), np.int64)
     placed = np.stack([case.landmarks_mm for case in cases.each])
     return np.asarray(np.isfinite(placed).all(axis=2).sum(axis=0), np.int64)
 

@@ -63,7 +63,9 @@ class NoOpStudy:
             transitions=len(keys),
             updates=0,
         )
-        zeros = {name: np.zeros(a.shape, np.int32) for name, a in assignment.model.weights.items()}
+        zeros: dict[str, NDArray[np.int32]] = {
+            name: np.zeros(a.shape, np.int32) for name, a in assignment.model.weights.items()
+        }
         if subject.plan.tells_labels:  # nothing was trained: no label keeps a site back
             zeros[LABELS] = np.ones(len(subject.plan.space.labels), np.int32)
         self.trained = header.round

@@ -437,7 +437,7 @@ def _require_all(cases: Cases) -> None:
         InputDataError: names the first such case and what it lacks.
     """
     for case in cases.each:
-        there = np.isfinite(case.landmarks_mm).all(axis=1)
+        there: NDArray[np.bool_] = np.asarray(np.isfinite(case.landmarks_mm).all(axis=1))
         lacking = [name for name, has in zip(cases.landmarks, there, strict=True) if not has]
         if lacking:
             raise InputDataError(

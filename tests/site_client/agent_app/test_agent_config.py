@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputDataError
-from common.settings import KINDS, sections_of
+from common.settings import FEDERATED, KINDS, sections_of
 from site_client.agent_app.config import (
     Config,
     default_config,
@@ -40,6 +40,9 @@ def test_every_setting_is_visible_with_what_it_means(kind):
             continue
         assert f"[{name}]" in lines
         for key in field.annotation.model_fields:
+            if (name, key) in FEDERATED:  # of no use to an agent that trains alone
+                assert not any(line.startswith(f"{key} = ") for line in lines)
+                continue
             (at,) = [
                 k
                 for k, line in enumerate(lines)
@@ -88,6 +91,8 @@ def test_any_valid_configuration_survives_toml(names, share, seed, path):
         ({"task": {"kind": "view-plane", "plane_landmarks": ["AC", "PC"]}}, "task", "three"),
         ({"task": {"plane_landmarks": ["AC", "PC", "x"]}}, "task", "view-plane"),
         ({"task": {"recontrast": True}}, "task", "registration"),
+        ({"task": {"missing": "allow"}}, "task.missing", "plan"),
+        ({"network": {"private_heads": True}}, "network.private_heads", "plan"),
         ({"task": {"kind": "registration-2d", "landmarks": ["AC"]}}, "task", "box-2d"),
     ],
 )
