@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from aggregator.report.extras import HeldOut, ReportExtras
-from aggregator.report.run import RunState, landmarks_of, mean_mm, prior_mm
+from aggregator.report.run import RunState, landmarks_of, mean_mm, prior_mm, sites_with
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,8 @@ def landmark_table(state: RunState, extras: ReportExtras) -> ErrorTable | None:
 
     rows = tuple(row(name, name) for name in landmarks_of(state))
     where = "each site’s own evaluation, weighted by searches"
+    for name, sites in sites_with(state).items():
+        where += f"; {name} at {', '.join(sites)} only"
     return ErrorTable(where, rows, row("mean", None), local=False)
 
 

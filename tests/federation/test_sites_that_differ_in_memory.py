@@ -340,7 +340,7 @@ def test_a_worker_started_anew_goes_on_with_its_own_heads_bit_for_bit(tmp_path, 
 
 def private_run(federation):
     """All weights that the sites end with."""
-    for name in {"site-a", "site-b"} - set(federation.sites):
+    for name in sorted({"site-a", "site-b"} - set(federation.sites)):
         add_site(federation, name, ["AB", "AB"])
     store = federation.create_run(plan_of(**PRIVATE), min_sites=2)
     digest = federation.conduct(store, federation.transport()).model_sha256
