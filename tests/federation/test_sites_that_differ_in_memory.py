@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from aggregator.report.run import sites_with
+from aggregator.report.state import fold
 from aggregator.rounds.events import SiteReplied
 from common.model import (
     initial_weights,
@@ -137,6 +139,10 @@ def test_heads_are_averaged_over_the_sites_that_have_their_landmark(lacking, mom
             weight = sum(samples[n] for n in having)
             expected[row] = sum(samples[n] * deltas[n][row] for n in having) / weight
         np.testing.assert_allclose(after[name], array + share * expected, rtol=0, atol=2e-6)
+    assert sites_with(fold(lacking.events(store))) == {
+        "A": ("site-a", "site-b"),
+        "B": ("site-a", "site-c"),
+    }
     for site in lacking.sites.values():
         chain = site.worker / "state" / store.name / "chain.safetensors"
         _, arrays = unpack(chain.read_bytes())

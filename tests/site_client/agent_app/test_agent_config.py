@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from common.errors import InputDataError
 from common.settings import FEDERATED, KINDS, sections_of
+from site_client.agent_app.commands.changes import configuration
 from site_client.agent_app.config import (
     Config,
     default_config,
@@ -114,3 +115,19 @@ def test_a_file_that_is_no_toml_is_refused_by_its_line(tmp_path):
 def test_every_kind_has_a_network_that_fits_it():
     for kind, entry in KINDS.items():
         assert default_config(kind).network.architecture in entry.networks
+
+
+def test_how_a_plan_averages_sites_that_differ_means_nothing_to_one_that_trains_alone(tmp_path):
+    plan = """
+    name = "p"
+    seed = 1
+    [task]
+    landmarks = ["AC", "PC"]
+    missing = "allow"
+    [network]
+    private_heads = true
+    """
+    (tmp_path / "plan.toml").write_text(plan)
+    config = configuration(None, tmp_path / "plan.toml", None, ())
+    assert config.task.landmarks == ("AC", "PC")
+    assert (config.task.missing, config.network.private_heads) == ("refuse", False)
