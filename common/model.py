@@ -1,5 +1,8 @@
 """Weights as plain numpy: their names and shapes, the common starting point, their digest.
 
+What the sites of a run add up is the *shared* part: all weights, unless the plan keeps
+heads private, which are then each site's *own* part and never leave it.
+
 Every site derives the first weights from the plan alone and sends their digest;
 a site with another version of the code is noticed before anything is averaged.
 """
@@ -38,6 +41,29 @@ def initial_weights(plan: FederationPlan) -> Weights:
     return {name: _drawn(parameter, rng) for name, parameter in parameters.items()}
 
 
+def shared_parameters(plan: AgentSettings) -> dict[str, Parameter]:
+    """Name to parameter of what the sites of a run add up, in the network's order."""
+    parameters = parameters_of(plan.network, plan.space)
+    private = plan.network.private_heads
+    return {name: p for name, p in parameters.items() if not (private and p.branch_rows)}
+
+
+def shared_shapes(plan: AgentSettings) -> dict[str, tuple[int, ...]]:
+    """Name to shape of the shared part, in the network's order."""
+    return {name: parameter.shape for name, parameter in shared_parameters(plan).items()}
+
+
+def shared_part(weights: Mapping[str, NDArray[np.float32]], plan: AgentSettings) -> Weights:
+    """Take what the sites of a run add up."""
+    return {name: weights[name] for name in shared_parameters(plan)}
+
+
+def own_part(weights: Mapping[str, NDArray[np.float32]], plan: AgentSettings) -> Weights:
+    """Take what stays at the site; nothing where the plan keeps no heads private."""
+    shared = shared_parameters(plan)
+    return {name: array for name, array in weights.items() if name not in shared}
+
+
 def _drawn(parameter: Parameter, rng: np.random.Generator) -> NDArray[np.float32]:
     match parameter.first:
         case "constant":
@@ -68,6 +94,15 @@ def check_weights(weights: Mapping[str, NDArray[np.float32]], plan: FederationPl
         InputDataError: missing or extra names, another shape or type, a value not finite.
     """
     check_shapes(weights, weight_shapes(plan), "the plan")
+
+
+def check_shared(weights: Mapping[str, NDArray[np.float32]], plan: FederationPlan) -> None:
+    """Refuse weights that are not the shared part of this plan's.
+
+    Raises:
+        InputDataError: as ``check_weights``.
+    """
+    check_shapes(weights, shared_shapes(plan), "the plan")
 
 
 def check_shapes(

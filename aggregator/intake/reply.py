@@ -19,6 +19,7 @@ from common.ledger.proof import Proof, VerifiedRecord, verify_proof
 from common.wire.codes import ReplyCode
 from common.wire.envelope import ArrayDescription, Envelope, decode, describe_arrays
 from common.wire.expected import Expected
+from common.wire.labels import check_labels_told
 from common.wire.parcel import unwrap
 from common.wire.records import Record, RoundReport
 from common.wire.rules import ANSWERS, check_origin, check_record
@@ -92,6 +93,7 @@ def open_reply(parcel: bytes, sender: Sender, expected: Expected) -> Reply:
         raise RefusedError("a reply without a report", field="RoundReport", got="nothing")
     _check_completeness(set(envelopes), report.code, expected)
     check_together(envelopes.values())
+    check_labels_told(envelopes.values(), expected.plan)
     return Reply(
         expected.site,
         report,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from aggregator.report.extras import HeldOut, ReportExtras
-from aggregator.report.run import PART_WORDS, RunState, landmarks_of, mean_mm, prior_mm
+from aggregator.report.run import PART_WORDS, RunState, landmarks_of, mean_mm, prior_mm, sites_with
 from common.wire.records import Part
 
 
@@ -65,7 +65,10 @@ def _own_table(state: RunState, part: Part) -> ErrorTable:
         "held-out": "on the cases that each site keeps out of training, weighted by searches",
         "training": "on the cases that each site trains on, weighted by searches",
     }
-    return ErrorTable(part, f"{PART_WORDS[part]}: {words[part]}", rows, row("mean", None), False)
+    where = f"{PART_WORDS[part]}: {words[part]}"
+    for name, sites in sites_with(state).items():
+        where += f"; {name} at {', '.join(sites)} only"
+    return ErrorTable(part, where, rows, row("mean", None), local=False)
 
 
 def _held_out_table(held_out: HeldOut) -> ErrorTable:

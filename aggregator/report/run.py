@@ -373,6 +373,19 @@ def _weighted(
     return total / searches / 1000.0
 
 
+def sites_with(state: RunState) -> dict[str, tuple[str, ...]]:
+    """By landmark that not all sites evaluated, those that did, in order of name."""
+    told = {
+        (site.site, error.label) for r in state.rounds for site in r.sites for error in site.errors
+    }
+    sites = sorted({site for site, _ in told})
+    having = {
+        label: tuple(site for site in sites if (site, label) in told)
+        for label in landmarks_of(state)
+    }
+    return {label: names for label, names in having.items() if len(names) < len(sites)}
+
+
 def landmarks_of(state: RunState) -> tuple[str, ...]:
     """Landmarks that were evaluated, in the order in which they first appear."""
     return tuple(dict.fromkeys(e.label for r in state.rounds for e in r.errors))

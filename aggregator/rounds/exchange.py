@@ -30,7 +30,7 @@ from common.errors import CairnError, RefusedError
 from common.ledger.durable import replace_durably
 from common.ledger.notes import Checkpoint, parse_note
 from common.ledger.proof import cosign
-from common.model import weight_shapes
+from common.model import shared_shapes
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.expected import Expected, RecordFloors
 from common.wire.orders import SIGNATURE_CONTEXT
@@ -270,7 +270,7 @@ class SiteExchange:
             round=step.round,
             phase=step.phase,
             plan=plan,
-            shapes=weight_shapes(plan),
+            shapes=shared_shapes(plan),
             floors=RecordFloors.of(plan),
             key_id=terms.key_id,
             codec=terms.codec,

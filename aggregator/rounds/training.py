@@ -15,11 +15,12 @@ from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.store import MODEL, RoundState, within
 from common.errors import InputDataError, RefusedError
-from common.model import Weights, check_weights, initial_weights, weights_digest
+from common.model import Weights, check_shared, initial_weights, shared_part, weights_digest
 from common.plan import FederationPlan
 from common.sums.addition import Sum
 from common.sums.training import ModelState, advance
 from common.wire.expected import l2_norm
+from common.wire.labels import without_labels
 from common.wire.records import ModelUpdate
 from common.wire.transport import START
 
@@ -42,7 +43,7 @@ def read_start(plan: FederationPlan, data: bytes) -> Weights:
         raise InputDataError(
             "not a model", field="start", expected="safetensors", got=type(error).__name__
         ) from error
-    check_weights(weights, plan)
+    check_shared(weights, plan)
     if (digest := weights_digest(weights)) != plan.start:
         raise InputDataError(
             "not the model that the plan starts from",
@@ -68,7 +69,8 @@ class TrainingWork:
     def __init__(self, plan: FederationPlan, start: bytes | None = None) -> None:
         self._plan = plan
         self._brought = start
-        self._first = initial_weights(plan) if start is None else read_start(plan, start)
+        drawn = shared_part(initial_weights(plan), plan)
+        self._first = drawn if start is None else read_start(plan, start)
 
     @property
     def origin(self) -> str:
@@ -142,7 +144,11 @@ class TrainingWork:
 def _norms(replies: Mapping[str, Reply]) -> dict[str, float]:
     """L2 norm of every site's update, in its own fixed-point units."""
     name = ModelUpdate.__name__
-    return {s: l2_norm(r.envelopes[name].arrays) for s, r in replies.items() if name in r.envelopes}
+    return {
+        site: l2_norm(without_labels(reply.envelopes[name].arrays))
+        for site, reply in replies.items()
+        if name in reply.envelopes
+    }
 
 
 def _history(state: RoundState) -> list[float]:

@@ -98,6 +98,11 @@ class FederationPlan(AgentSettings):
         """Whether its sites have the settings of an agent, and a model."""
         return self.kind in ("training", "no-op")
 
+    @property
+    def tells_labels(self) -> bool:
+        """Whether an update says which labels its site has, and heads are averaged by that."""
+        return self.trains and self.task.missing == "allow" and not self.network.private_heads
+
     def updates_in(self, round_: int) -> int:
         """Gradient steps of a training round, 1 to ``rounds.training``: equal shares of all."""
         whole, rounds = self.learner.updates, self.rounds.training

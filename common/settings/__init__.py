@@ -37,11 +37,12 @@ from common.settings.reading import check_keys, describe_validation, parse_setti
 from common.settings.searches import BoxSettings, PlaneSettings, RegistrationSettings
 from common.settings.spaces import Space, team_labels
 from common.settings.task import TaskName, TaskSettings
-from common.settings.whole import AgentSettings, with_defaults
+from common.settings.whole import FEDERATED, AgentSettings, with_defaults
 
 __all__ = [
     "CUBE",
     "DEFAULT_KIND",
+    "FEDERATED",
     "KINDS",
     "MM",
     "TEAM",

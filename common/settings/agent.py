@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from common.settings.fields import Frozen, Positive, Rungs, Share
 
@@ -26,6 +26,8 @@ class NetworkSettings(Frozen):
         dueling: separate streams for the value of a state and the advantage of its actions.
         attention: weigh what the agents of ``commnet`` tell each other.
         hidden: sizes of the dense layers before the heads.
+        private_heads: for a plan: what belongs to one head alone, the heads and the private
+            layers of the published networks, stays at each site; the rest is averaged.
     """
 
     architecture: Architecture = "triplanar"
@@ -36,6 +38,15 @@ class NetworkSettings(Frozen):
         256,
         128,
     )
+    private_heads: bool = False
+
+    @model_serializer(mode="wrap")
+    def _without_what_only_some_plans_say(
+        self, serialize: SerializerFunctionWrapHandler
+    ) -> dict[str, object]:
+        """Without heads that are not private: plans that say nothing keep their fingerprint."""
+        whole: dict[str, object] = serialize(self)
+        return {n: v for n, v in whole.items() if n != "private_heads" or v}
 
 
 class LadderSettings(Frozen):

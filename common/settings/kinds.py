@@ -53,7 +53,8 @@ _SEARCH: Final[Defaults] = {
     "learner": {"replay_capacity": 100_000},
 }
 _ROOMS: Final = "site_client.agent_app.kinds."
-_SEEING: Final = frozenset({"landmarks", "zooms", "frames"})
+_NAMED: Final = frozenset({"landmarks", "missing"})
+_SEEING: Final = _NAMED | {"zooms", "frames"}
 _FLAT: Final = frozenset({"channels"})
 _IOU: Final = "1 - IoU"
 
@@ -67,7 +68,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         3,
         ("triplanar",),
         "ladder",
-        frozenset({"landmarks"}),
+        _NAMED,
         spaces.three_cuts,
     ),
     CUBE: KindEntry(
@@ -113,7 +114,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         2,
         ("planar",),
         "box",
-        _FLAT | {"landmarks"},
+        _FLAT | _NAMED,
         partial(spaces.box, dim=2),
         {"task": {"roi": 33}, "pose": {"rotation_deg": 10.0}, **_SEARCH},
         unit=_IOU,
@@ -123,7 +124,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         3,
         ("planar",),
         "box",
-        frozenset({"landmarks"}),
+        _NAMED,
         partial(spaces.box, dim=3),
         {"task": {"spacing_mm": 2.0, "roi": 33}, "pose": {"rotation_deg": 10.0}, **_SEARCH},
         unit=_IOU,

@@ -38,11 +38,14 @@ class Parameter:
         first: ``constant``: every value is ``scale``; ``uniform``: within ± ``scale``;
             ``normal``: of standard deviation ``scale``.
         scale: see there.
+        branch_rows: rows of the first axis that belong to each branch, an agent under a head,
+            those of a branch adjacent; 0 where all branches share the array.
     """
 
     shape: tuple[int, ...]
     first: Literal["constant", "uniform", "normal"]
     scale: float
+    branch_rows: int = 0
 
 
 Named = Iterator[tuple[str, Parameter]]
@@ -119,7 +122,7 @@ def _volume(network: NetworkSettings, space: Space) -> Named:
     for i, (inputs, outputs) in enumerate(pairwise(sizes)):
         yield from _private(f"fc.{i}", branches, outputs, hears * inputs)
     for i in range(len(hidden)):
-        yield f"prelu.{i}.weight", Parameter((branches,), "constant", _SLOPE)
+        yield f"prelu.{i}.weight", Parameter((branches,), "constant", _SLOPE, 1)
     yield from _private("heads", branches, space.actions, hears * sizes[-1])
     if network.dueling:
         yield from _private("state", branches, 1, hears * sizes[-1])
@@ -128,15 +131,16 @@ def _volume(network: NetworkSettings, space: Space) -> Named:
 def _shared_outputs(network: NetworkSettings, space: Space, inputs: int) -> Named:
     """One layer for all branches, and one for the states' values where there are any."""
     branches = len(space.labels)
-    yield from _he("heads", (branches * space.actions, inputs))
+    yield from _he("heads", (branches * space.actions, inputs), space.actions)
     if network.dueling:
-        yield from _he("state", (branches, inputs))
+        yield from _he("state", (branches, inputs), 1)
 
 
-def _he(name: str, shape: tuple[int, ...]) -> Named:
+def _he(name: str, shape: tuple[int, ...], rows: int = 0) -> Named:
     """Name a layer whose first weights keep the variance through ReLUs."""
-    yield f"{name}.weight", Parameter(shape, "uniform", math.sqrt(6 / math.prod(shape[1:])))
-    yield f"{name}.bias", Parameter(shape[:1], "constant", 0.0)
+    bound = math.sqrt(6 / math.prod(shape[1:]))
+    yield f"{name}.weight", Parameter(shape, "uniform", bound, rows)
+    yield f"{name}.bias", Parameter(shape[:1], "constant", 0.0, rows)
 
 
 def _xavier(name: str, shape: tuple[int, ...]) -> Named:
@@ -150,5 +154,5 @@ def _xavier(name: str, shape: tuple[int, ...]) -> Named:
 def _private(name: str, branches: int, outputs: int, inputs: int) -> Named:
     """Name a dense layer of which every branch has its own."""
     bound = math.sqrt(6 / (inputs + outputs))
-    yield f"{name}.weight", Parameter((branches, outputs, inputs), "uniform", bound)
-    yield f"{name}.bias", Parameter((branches, outputs), "constant", 0.0)
+    yield f"{name}.weight", Parameter((branches, outputs, inputs), "uniform", bound, 1)
+    yield f"{name}.bias", Parameter((branches, outputs), "constant", 0.0, 1)

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from common.settings.fields import Frozen, LandmarkName, Names, Positive
 from common.settings.kinds import DEFAULT_KIND, KINDS, kinds_with
@@ -48,6 +54,10 @@ class TaskSettings(Frozen):
             it is fitted to those of each case by least squares.
         recontrast: for registration without data.moving: show the moving image with another
             contrast, as a second modality might.
+        missing: for a plan: whether the cases of a site may lack some of what is looked for,
+            ``allow``, and a site even all of it; what belongs to one head alone is then
+            averaged over the sites that have it. ``refuse`` takes no labelled image that lacks
+            a landmark; an image without a box of some label is always one without.
         world: ``rl-medical`` shows cubes as that system's agents saw them, for its weights.
     """
 
@@ -62,7 +72,16 @@ class TaskSettings(Frozen):
     interchangeable: Annotated[tuple[Couple, ...], Field(max_length=127, strict=False)] = ()
     plane_landmarks: Names = ()
     recontrast: bool = False
+    missing: Literal["refuse", "allow"] = "refuse"
     world: Literal["cairn", "rl-medical"] = "cairn"
+
+    @model_serializer(mode="wrap")
+    def _without_what_only_some_plans_say(
+        self, serialize: SerializerFunctionWrapHandler
+    ) -> dict[str, object]:
+        """Without a ``missing`` that refuses: plans that say nothing keep their fingerprint."""
+        whole: dict[str, object] = serialize(self)
+        return {n: v for n, v in whole.items() if n != "missing" or v != "refuse"}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

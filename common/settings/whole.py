@@ -6,7 +6,7 @@ refused, so that nobody believes in a setting that does nothing.
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Final, Self
 
 from pydantic import model_validator
 
@@ -18,11 +18,14 @@ from common.settings.agent import (
     PoseSettings,
 )
 from common.settings.fields import Frozen
-from common.settings.kinds import DEFAULT_KIND, KINDS, kinds_with, sections_of
+from common.settings.kinds import DEFAULT_KIND, KINDS, TEAM, kinds_with, sections_of
 from common.settings.misfit import MisfitError
 from common.settings.searches import BoxSettings, PlaneSettings, RegistrationSettings
 from common.settings.spaces import Space
 from common.settings.task import TaskSettings
+
+FEDERATED: Final = frozenset({("task", "missing"), ("network", "private_heads")})
+"""Section and key of what only a federation's plan can say: how sites that differ are averaged."""
 
 
 class AgentSettings(Frozen):
@@ -62,6 +65,13 @@ class AgentSettings(Frozen):
                 "network.attention",
                 "false unless the architecture is commnet",
                 f"true with {self.network.architecture}",
+            )
+        task = self.task
+        if task.missing == "allow" and (kind, task.agents_per_landmark) == (TEAM, 1):
+            raise MisfitError(
+                "task.missing",
+                "refuse for a team that searches a case for all landmarks at once",
+                "allow",
             )
         return self
 

@@ -17,7 +17,7 @@ import numpy as np
 from common.crypto.keyed import FederationKey
 from common.errors import CairnError, InternalError, RefusedError
 from common.keys.pixel_agreement import family, read_codec
-from common.model import Weights, initial_weights
+from common.model import Weights, initial_weights, shared_part
 from common.plan import FederationPlan
 from common.schedule import schedule
 from common.sums.addition import Sum, decode_sum, sum_digest, verify_sum
@@ -90,7 +90,8 @@ def begin(plan: FederationPlan, header: OrderHeader, start: Weights | None) -> D
     if trains(plan):
         if start is None and plan.start is not None:
             raise InternalError("a run without its start", expected="the model", got="none")
-        model = ModelState(initial_weights(plan) if start is None else start)
+        first = shared_part(initial_weights(plan), plan) if start is None else start
+        model = ModelState(first)
         origin = model.digest
     else:
         origin = plan.embed.codec if plan.kind == "embed" else family(plan)

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import RefusedError
-from common.model import Weights, weight_shapes, weights_digest
+from common.model import Weights, shared_shapes, weights_digest
 from common.plan import FederationPlan
 from common.sums.addition import LARGEST, Sum, magnitude
-from common.sums.averaging import mean_delta, moved, with_momentum
+from common.sums.averaging import Deltas, Still, mean_by_label, mean_delta, moved, with_momentum
+from common.sums.summand import Summand
+from common.wire.labels import LABELS, branch_rows
 from common.wire.records import ModelUpdate, SketchTable
 
 
@@ -21,7 +23,7 @@ class ModelState:
     """The state that the next round starts from.
 
     Attributes:
-        weights: of the model, float32 by name.
+        weights: of the model, float32 by name; of a plan that keeps heads private, the rest.
         velocity: of server momentum, float32 by name; empty without, and before round 1.
         table: merged experience int64[rows, columns]; None before round 1.
         total: keys behind it.
@@ -52,16 +54,27 @@ def advance(state: ModelState, plan: FederationPlan, total: Sum) -> ModelState:
     update = total.group(ModelUpdate.__name__).summand
     sketch = total.group(SketchTable.__name__).summand
     shape = (plan.experience.rows, plan.experience.columns)
-    _require_shapes(update.arrays, weight_shapes(plan))
     _require_shapes(sketch.arrays, {"table": shape})
-    mean, velocity = mean_delta(update), state.velocity
+    (mean, still), velocity = _mean(update, plan), state.velocity
     if momentum := plan.rounds.server_momentum:
-        mean, velocity = with_momentum(mean, velocity, momentum)
+        mean, velocity = with_momentum(mean, velocity, momentum, still)
     added = sketch.arrays["table"]
     table = added if state.table is None else _added(state.table, added)
     return ModelState(
         moved(state.weights, mean), velocity, table, state.total + sketch.counts["total"]
     )
+
+
+def _mean(update: Summand, plan: FederationPlan) -> tuple[Deltas, Still]:
+    """Return the mean of a round's deltas by the plan's rule, and the rows that nobody trained."""
+    shapes = shared_shapes(plan)
+    if not plan.tells_labels:
+        _require_shapes(update.arrays, shapes)
+        return mean_delta(update), {}
+    _require_shapes(update.arrays, {**shapes, LABELS: (len(plan.space.labels),)})
+    weights = {name: array for name, array in update.arrays.items() if name != LABELS}
+    summand = Summand(update.counts, weights)
+    return mean_by_label(summand, update.arrays[LABELS], branch_rows(plan))
 
 
 def _added(merged: NDArray[np.int64], table: NDArray[np.int64]) -> NDArray[np.int64]:

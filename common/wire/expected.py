@@ -59,7 +59,7 @@ class Expected:
 
     Attributes:
         site, run, round, phase, plan: of the order that is answered.
-        shapes: name to shape of every weight of the plan's model.
+        shapes: name to shape of every weight that the sites of the plan add up.
         key_id, codec: of the sites' sketches; None where they are not known yet.
         samples: most samples that the site may count as.
     """

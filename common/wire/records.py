@@ -57,7 +57,9 @@ class _Common(_Header):
 class ModelUpdate(_Common):
     """Difference between the weights after and before a round's training.
 
-    Arrays: one int32 array per weight of the plan's model, by name, in units of 2**-24.
+    Arrays: one int32 array per weight of the plan's model, by name, in units of 2**-24; of
+    heads that a plan keeps private, none. Where a plan lets sites lack labels, ``labels``,
+    int32[labels], 1 for those that the site trained and 0 for the others.
 
     Attributes:
         images: images trained on.

@@ -30,6 +30,7 @@ from common.wire.expected import (
     require_table,
     require_within,
 )
+from common.wire.labels import check_labels, without_labels
 from common.wire.pixel_rules import check_groups, check_hitters, check_sketches, check_statistics
 from common.wire.records import (
     GroupCounts,
@@ -103,18 +104,21 @@ def check_origin(record: Record, expected: Expected) -> None:
 
 
 def _check_update(record: ModelUpdate, arrays: Mapping[str, Array], expected: Expected) -> None:
-    shapes = expected.shapes
+    shapes, plan = expected.shapes, expected.plan
+    weights = without_labels(arrays) if plan.tells_labels else arrays
     require(
-        set(arrays) == set(shapes),
+        set(weights) == set(shapes),
         "weights",
         f"the {len(shapes)} names of the plan's model",
-        f"{len(arrays)} arrays, {len(set(arrays) - set(shapes))} of them unknown",
+        f"{len(weights)} arrays, {len(set(weights) - set(shapes))} of them unknown",
     )
     for name, shape in shapes.items():
-        array = arrays[name]
+        array = weights[name]
         require_array(array, f"weights/{name}", "int32", shape)
-    limit = expected.plan.limits.update_l2
-    norm = l2_norm(arrays) / FIXED_POINT
+    if plan.tells_labels:
+        check_labels(arrays, plan)
+    limit = plan.limits.update_l2
+    norm = l2_norm(weights) / FIXED_POINT
     require(norm <= limit, "weights", f"of L2 norm at most {limit:g}", "a larger norm")
     _check_counts(record, expected)
     require_within(record.samples, "samples", 1, min(record.images, expected.samples))

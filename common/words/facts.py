@@ -60,6 +60,8 @@ def about_kind(plan: FederationPlan) -> list[tuple[str, str]]:
     return [
         ("task", f"{plan.task.kind}, {plan.network.architecture}"),
         ("looked for", ", ".join(plan.space.labels)),
+        *([("missing", "allowed; a head is its sites' average")] if plan.tells_labels else []),
+        *([("heads", "private, each site keeps its own")] if plan.network.private_heads else []),
         (
             "rounds",
             f"{plan.rounds.training}, together of {plan.learner.updates} updates, then an "

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
+from common.cli import counted
 from common.keys.pixel_statistics import INTENSITY_BINS, RANGE_BINS
-from common.model import weight_shapes
+from common.model import shared_shapes, weight_shapes
 from common.plan import FederationPlan
 from common.schedule import Phase, schedule
 from common.wire.records import PARTS
@@ -25,8 +26,8 @@ _BYTES_PER_ERROR: Final = 380
 """Generous shares of an envelope's header; the longest landmark name is 64 characters."""
 
 _HOLDS: Final[Mapping[str, str]] = {
-    "ModelUpdate": "what training changed in the network's {weights:,} weights, and how many "
-    "images, transitions and updates stand behind it",
+    "ModelUpdate": "what training changed in {weights} weights, and how many "
+    "images, transitions and updates stand behind it{labels}",
     "SketchTable": "counts of experience tuples in {rows} x {columns} hashed cells, and how many "
     "were counted",
     "RoundReport": "counts, loss and mean error per landmark over the site's own images, held-out "
@@ -91,9 +92,14 @@ def weights_of(plan: FederationPlan) -> int:
     return sum(math.prod(shape) for shape in weight_shapes(plan).values())
 
 
+def sent_weights_of(plan: FederationPlan) -> int:
+    """Count the weights that sites add up; without heads that the plan keeps private."""
+    return sum(math.prod(shape) for shape in shared_shapes(plan).values())
+
+
 def weights_bytes(plan: FederationPlan) -> int:
-    """Size of the network's weights as they cross; 0 for a plan without a network."""
-    return WEIGHT_BYTES * weights_of(plan) if plan.trains else 0
+    """Size of the weights that cross; 0 for a plan without a network."""
+    return WEIGHT_BYTES * sent_weights_of(plan) if plan.trains else 0
 
 
 def _leaving(plan: FederationPlan, name: str, rounds: tuple[Phase, ...]) -> Leaving:
@@ -118,7 +124,9 @@ def _arrays(plan: FederationPlan, name: str) -> tuple[int, int]:
     section = plan.pixels
     match name:
         case "ModelUpdate":
-            return WEIGHT_BYTES * weights_of(plan), len(weight_shapes(plan))
+            labels = len(plan.space.labels) if plan.tells_labels else 0
+            arrays = len(shared_shapes(plan)) + bool(labels)
+            return WEIGHT_BYTES * (sent_weights_of(plan) + labels), arrays
         case "SketchTable":
             return 8 * plan.experience.rows * plan.experience.columns, 1
         case "PixelStatistics":
@@ -136,10 +144,20 @@ def _arrays(plan: FederationPlan, name: str) -> tuple[int, int]:
             return 0, 0
 
 
+def _sent(plan: FederationPlan) -> str:
+    """Say which weights an update is about."""
+    if not plan.network.private_heads:
+        return f"the network's {weights_of(plan):,}"
+    return f"the {sent_weights_of(plan):,} shared ones of the network's {weights_of(plan):,}"
+
+
 def _holds(plan: FederationPlan, name: str) -> str:
     match name:
         case "ModelUpdate":
-            return _HOLDS[name].format(weights=weights_of(plan))
+            labels = ""
+            if plan.tells_labels:
+                labels = f"; which of {counted(len(plan.space.labels), 'label')} the site trained"
+            return _HOLDS[name].format(weights=_sent(plan), labels=labels)
         case "SketchTable":
             return _HOLDS[name].format(rows=plan.experience.rows, columns=plan.experience.columns)
         case "PixelSketches":

@@ -6,7 +6,7 @@ the last passage, so that a field added later cannot go unsaid.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -15,7 +15,14 @@ from common.plan import FederationPlan
 from common.schedule import schedule
 from common.settings import KINDS
 from common.words.facts import DIGITS, RADIX, facts_of, few
-from common.words.leaving import Leaving, leavings, most_in_a_round, most_in_a_run, weights_of
+from common.words.leaving import (
+    Leaving,
+    leavings,
+    most_in_a_round,
+    most_in_a_run,
+    sent_weights_of,
+    weights_of,
+)
 
 _NO_IMAGE = "No record has a field for an image, a file name, a subject's name, a path or a text."
 _ALWAYS_TOLD = frozenset({"version", "name", "kind"})
@@ -29,6 +36,7 @@ _TOLD_OF_TRAINING = frozenset(
         *("rounds.training", "rounds.server_momentum", "experience.rows", "experience.columns"),
         *("limits.update_l2", "limits.min_images", "limits.min_transitions"),
         *("limits.min_sketch_fill", "limits.privacy_tier", "seed"),
+        *("task.missing", "network.private_heads"),
     }
 )
 _TOLD_OF_NO_OP = frozenset(
@@ -139,6 +147,7 @@ def _asked_training(plan: FederationPlan) -> tuple[str, ...]:
         f"{learner.searches} searches at a time of at most {learner.episode_steps} steps gather; "
         f"learning rate {learner.learning_rate:g}, gradients clipped to norm "
         f"{learner.gradient_clip:g}.",
+        *_differing(plan),
         "Before each round, and after the last, the model is measured on the site's own images: "
         f"{counted(measured.starts, 'start')} per image and thing looked for, under "
         f"{counted(measured.poses, 'random pose')}.",
@@ -146,6 +155,28 @@ def _asked_training(plan: FederationPlan) -> tuple[str, ...]:
         "sites' updates, which it verifies; no order carries weights."
         + (f" The average goes on with {momentum:g} of the last rounds' way." if momentum else ""),
     )
+
+
+def _differing(plan: FederationPlan) -> Iterator[str]:
+    """Say what sites that differ do."""
+    if plan.task.missing == "allow":
+        yield (
+            "A site may lack some of what is looked for, in some images or in all. What fewer "
+            f"than {counted(plan.limits.min_images, 'image')} of a site show, it does not train. "
+            + (
+                "Heads stay at each site."
+                if plan.network.private_heads
+                else "A head is the average over the sites that have its label, and stays as it "
+                "is in a round in which none has."
+            )
+        )
+    if plan.network.private_heads:
+        sent, whole = sent_weights_of(plan), weights_of(plan)
+        yield (
+            f"Of the {whole:,} weights the sites add up {sent:,}. The other {whole - sent:,} "
+            "belong to one head each; every site trains its own, from the plan's seed, and no "
+            "record, order or sum holds them."
+        )
 
 
 def _things(plan: FederationPlan) -> str:

@@ -14,12 +14,20 @@ import textwrap
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from common.errors import InputDataError
-from common.settings import AgentSettings, Frozen, check_keys, parse_settings, sections_of
+from common.settings import (
+    FEDERATED,
+    AgentSettings,
+    Frozen,
+    MisfitError,
+    check_keys,
+    parse_settings,
+    sections_of,
+)
 from site_client.agent_app.sections import DataSettings, RunSettings
 
 
@@ -28,6 +36,14 @@ class Config(AgentSettings):
 
     data: DataSettings = DataSettings()
     run: RunSettings = RunSettings()
+
+    @model_validator(mode="after")
+    def _trains_alone(self) -> Self:
+        for name, key in FEDERATED:
+            section = getattr(self, name)
+            if getattr(section, key) != type(section).model_fields[key].default:
+                raise MisfitError(f"{name}.{key}", "left out: only a federation's plan has it")
+        return self
 
 
 # Data first and run last: as people think of a run, and as checkpoints hold them.
@@ -100,6 +116,8 @@ def render_config(config: Config, *, comments: bool = True) -> str:
             lines.append(_commented(inspect.getdoc(section).split("\n")[0]))  # type: ignore[union-attr]
         lines.append(f"[{name}]")
         for key in section.model_fields:
+            if (name, key) in FEDERATED:
+                continue
             if comments and key in about:
                 lines.append(_commented(about[key]))
             lines.append(f"{key} = {_toml(getattr(values, key))}")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from common.errors import RefusedError
 from common.wire.envelope import Envelope, decode
 from common.wire.expected import Expected, RecordFloors
+from common.wire.labels import check_labels_told
 from common.wire.records import HeavyHitters, PixelSketches, RoundReport, SketchTable
 from common.wire.rules import check_record
 from common.wire.together import check_together
@@ -75,6 +76,7 @@ def check_answer(answer: Sequence[bytes], expected: SiteExpected) -> list[Envelo
     types = {envelope.record.record_type for envelope in envelopes}
     _require(len(types) == len(envelopes), "answer", "one envelope of a type", "two")
     check_together(envelopes)
+    check_labels_told(envelopes, expected.plan)
     return envelopes
 
 

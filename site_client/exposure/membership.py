@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from common.model import shared_shapes
 from common.plan import FederationPlan
 from site_client.agent.federated import planned_learner, planned_network
 from site_client.agent.network import set_weights, use_deterministic_torch
@@ -79,7 +80,8 @@ def train_half(
     updates = min(plan.updates_in(1), MOST_UPDATES)
     learner.train(updates)
     after = learner.weights()
-    delta = {name: after[name] - value for name, value in before.items()}
+    shared = shared_shapes(plan)  # of the rest nobody outside the site learns a change
+    delta = {n: (after[n] if n in shared else value) - value for n, value in before.items()}
     return Half(delta, updates, trained, others)
 
 

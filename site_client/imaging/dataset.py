@@ -39,7 +39,7 @@ class Case:
     Attributes:
         name: file stem, kept out of `repr` and of everything that leaves the site.
         volume: the image.
-        landmarks_mm: float64[landmarks, 3], LPS mm, in the order of the task.
+        landmarks_mm: float64[landmarks, 3], LPS mm, in the order of the task; NaN is missing.
     """
 
     name: str
@@ -57,7 +57,8 @@ def load_cases(
 
     Images that nobody labelled are left out, and how many they are is logged: a file
     without landmarks teaches nothing. A labelled one that cannot be used is refused:
-    leaving it out would hide that something is wrong.
+    leaving it out would hide that something is wrong. So is one that lacks a landmark,
+    unless the task allows that some are missing; those are NaN.
 
     Args:
         folder: the site's data folder.
@@ -99,7 +100,9 @@ def _load(name: str, image: Path, landmark_file: Path, task: TaskSettings) -> Ca
     if not landmarks:
         return None
     volume = read_volume(image, task.spacing_mm)
-    return Case(name, volume, place_landmarks(landmarks, task.landmarks, volume, name))
+    missing_ok = task.missing == "allow"
+    placed = place_landmarks(landmarks, task.landmarks, volume, name, missing_ok=missing_ok)
+    return Case(name, volume, placed)
 
 
 def _tell_left_out(folder: Path, unlabelled: Sequence[str], used: int, least: int) -> None:

@@ -26,6 +26,7 @@ from common.sums.pixels import ranges_of, survey_of
 from common.sums.summand import Summand, summand_of
 from common.wire.envelope import Array, Envelope, encode
 from common.wire.expected import l2_norm
+from common.wire.labels import LABELS, without_labels
 from common.wire.orders import Order, OrderHeader, RosterEntry, check_order
 from common.wire.records import (
     ModelUpdate,
@@ -328,4 +329,8 @@ def _describe(envelope: Envelope, phase: Phase, size: int, refusal: str) -> Find
 
 def _norm(record: Record, arrays: Mapping[str, Array]) -> float:
     """In units of the weights where they are fixed-point."""
-    return l2_norm(arrays) / (FIXED_POINT if isinstance(record, ModelUpdate) else 1.0)
+    if not isinstance(record, ModelUpdate):
+        return l2_norm(arrays)
+    if set(arrays) == {LABELS}:  # zeros and ones, no weights
+        return l2_norm(arrays)
+    return l2_norm(without_labels(arrays)) / FIXED_POINT

@@ -18,6 +18,7 @@ from common.canonical import sha256_hex
 from common.errors import InputDataError
 from common.keys.codebook import MAX_BYTES, Codebook
 from common.keys.pixel_agreement import MAX_CODEC_BYTES, AnyCodec, read_codec
+from common.model import Weights
 from common.plan import Embed
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
@@ -84,6 +85,10 @@ class EmbedStudy:
         """See ``Study``."""
         del state
         self.trained = trained
+
+    def own_weights(self) -> Weights:
+        """See ``Study``; there is no model."""
+        return {}
 
     def _embed(self, codec: AnyCodec, codebook: Codebook) -> tuple[NDArray[np.int64], int, int]:
         """Write a map of every slide; pixels per label, slides, pixels."""

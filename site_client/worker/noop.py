@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from common.model import Weights, initial_weights, own_part
 from common.wire.bounds import samples_of
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
+from common.wire.labels import LABELS
 from common.wire.records import ModelUpdate, RoundReport
 from site_client.worker.study import Assignment, State, Subject
 
@@ -61,7 +63,11 @@ class NoOpStudy:
             transitions=len(keys),
             updates=0,
         )
-        zeros = {name: np.zeros(a.shape, np.int32) for name, a in assignment.model.weights.items()}
+        zeros: dict[str, NDArray[np.int32]] = {
+            name: np.zeros(a.shape, np.int32) for name, a in assignment.model.weights.items()
+        }
+        if subject.plan.tells_labels:  # nothing was trained: no label keeps a site back
+            zeros[LABELS] = np.ones(len(subject.plan.space.labels), np.int32)
         self.trained = header.round
         return [
             Envelope(update, zeros),
@@ -77,6 +83,11 @@ class NoOpStudy:
         """See ``Study``."""
         del state
         self.trained = trained
+
+    def own_weights(self) -> Weights:
+        """See ``Study``: the first ones, for nothing is trained."""
+        plan = self._subject.plan
+        return own_part(initial_weights(plan), plan)
 
     def _keys(self, round_: int) -> NDArray[np.uint64]:
         """uint64[n] random keys, n for every floor that a plan can set."""

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from common.errors import InputDataError, InternalError
 from common.keys.pixel_agreement import AnyCodec, family, read_codec, read_component_codec
 from common.keys.pixels import PixelCodec
+from common.model import Weights
 from common.sketching import CountSketch, SketchSpec
 from common.sums.summand import Summand
 from common.wire.codes import ReplyCode
@@ -167,6 +168,10 @@ class PixelStudy:
         """See ``Study``."""
         del state
         self.trained = trained
+
+    def own_weights(self) -> Weights:
+        """See ``Study``; there is no model."""
+        return {}
 
     def _survey(self, round_: int, records: list[Envelope]) -> tuple[int, str]:
         from site_client.pixels.statistics import survey

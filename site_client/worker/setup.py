@@ -17,7 +17,7 @@ from common.crypto.identity import PublicKey, SigningKey, read_public_key, read_
 from common.crypto.keyed import FederationKey
 from common.errors import InputDataError
 from common.keys.pixel_agreement import family
-from common.model import weight_shapes
+from common.model import shared_shapes
 from common.plan import FederationPlan
 from common.sketching import SketchSpec
 from common.wire.orders import Order
@@ -104,7 +104,7 @@ def expect(order: Order, site: str, policy: Policy, key: FederationKey | None) -
         phase=header.phase,
         plan=plan,
         policy=policy,
-        shapes=weight_shapes(plan) if plan.trains else {},
+        shapes=shared_shapes(plan) if plan.trains else {},
         key_id=key_id,
         codec=codec_identity(order),
         public_key_id=public_key_id(),
@@ -196,10 +196,17 @@ def _read_parts(
             advice="Add scans, or hold fewer subjects out in policy.toml",
         )
     least = max(parts.least, plan.limits.min_images)
-    if 0 < len(held_out) < least:
+    trained = cases.part(training).with_enough_of_each(least)
+    if not held_out:
+        return trained, None
+    try:
+        apart = cases.part(held_out).with_enough_of_each(least)
+    except InputDataError:  # of no label are there enough
+        apart = cases.part([])
+    if len(apart) < least:
         LOG.warning("no held-out errors are told: they would rest on fewer than %d images", least)
-        held_out = []
-    return cases.part(training), cases.part(held_out) if held_out else None
+        return trained, None
+    return trained, apart
 
 
 def _silent(what: str, done: int, total: int) -> None:

@@ -23,6 +23,7 @@ from site_client.agent_app.cases import Cases, Progress
 from site_client.agent_app.kinds.kind import Built, kind_of
 from site_client.agent_app.networks import as_parameters
 from site_client.agent_app.sections import DataSettings
+from site_client.worker.lacking import with_enough_of_each
 
 _PLACES: Final = ("landmarks", "moving")
 
@@ -67,6 +68,18 @@ class SiteCases:
     def prior(self) -> NDArray[np.float64]:
         """Parameters of the answer that never looks, of these cases."""
         return as_parameters(self.task, kind_of(self.plan).prior(self.built))
+
+    def with_enough_of_each(self, least: int) -> SiteCases:
+        """Take labels that fewer than ``least`` cases have for labels that none has.
+
+        Only where the plan lets cases lack labels.
+
+        Raises:
+            InputDataError: no label is left.
+        """
+        if self.plan.task.missing != "allow":
+            return self
+        return SiteCases(with_enough_of_each(self.cases, least), self.plan)
 
     def part(self, numbers: Sequence[int]) -> SiteCases:
         """Give some of the cases, by number, in that order."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InternalError
-from common.model import weight_shapes
+from common.model import Weights, shared_shapes
 from common.plan import FederationPlan
 from common.sketching import CountSketch, SketchSpec
 from common.sums.derivation import Derived
@@ -127,9 +127,16 @@ class Study(Protocol):
     def load_state(self, trained: int, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Go on from ``state`` after round ``trained``."""
 
+    def own_weights(self) -> Weights:
+        """Return what the model has at this site alone, as after the last round trained here.
+
+        With ``Assignment.model`` it is all of the site's weights; nothing of it may leave.
+        Empty unless the plan keeps heads private.
+        """
+
 
 def weights_bytes(plan: FederationPlan) -> int:
-    """Size of the model's weights, float32; 0 for a plan without a model."""
+    """Size of the weights that a site sends, four bytes each; 0 for a plan without a model."""
     if not plan.trains:
         return 0
-    return 4 * sum(int(np.prod(shape)) for shape in weight_shapes(plan).values())
+    return 4 * sum(int(np.prod(shape)) for shape in shared_shapes(plan).values())

@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from common.model import Weights, own_part
 from common.sketching import CountSketch
 from common.sums.fixed_point import from_fixed_point, to_fixed_point
 from common.wire.bounds import samples_of
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
+from common.wire.labels import LABELS
 from common.wire.records import PARTS, ModelUpdate, Part, RoundReport, TaskError
 from site_client.worker.experience import Frequencies
+from site_client.worker.lacking import labels_searched
 from site_client.worker.study import Assignment, State, Subject
 
 if TYPE_CHECKING:
@@ -32,7 +35,6 @@ if TYPE_CHECKING:
     from site_client.worker.site_cases import SiteCases
 
 Progress = Callable[[int, int], None]
-Weights = dict[str, NDArray[np.float32]]
 Evaluations = dict[Part, "EvaluationReport"]
 _LARGEST = 10_000_000
 _EVALUATION_SEED = 0x6576616C  # "eval": apart from the site's exploration
@@ -43,8 +45,9 @@ class LastUpdate:
     """The last round's training, as a rehearsal looks at it; nothing of it is sent.
 
     Attributes:
-        before: the weights trained from.
-        delta: what training changed: the arrays of the `ModelUpdate`.
+        before: the weights trained from, this site's own heads among them.
+        delta: what training changed, as the arrays of the `ModelUpdate` tell it: of heads
+            that stay here they tell nothing, which is a change of 0.
         cases: what was trained on.
         seed: of this site's exploration and sampling.
     """
@@ -92,7 +95,7 @@ class TrainingStudy:
         """See ``Study``."""
         if assignment.header.phase == "begin":
             return [self._report(assignment)]
-        evaluation = self._evaluate(assignment.model.weights)
+        evaluation = self._evaluate(self._whole(assignment))
         if assignment.header.phase == "evaluate":
             return [self._report(assignment, evaluation)]
         return self._train(assignment, evaluation)
@@ -106,10 +109,21 @@ class TrainingStudy:
         self._ready_learner().load_state(state)
         self.trained = trained
 
+    def own_weights(self) -> Weights:
+        """See ``Study``: the learner's own heads, whose optimiser goes on from them, too."""
+        if not self._subject.plan.network.private_heads:
+            return {}
+        return own_part(self._ready_learner().weights(), self._subject.plan)
+
+    def _whole(self, assignment: Assignment) -> Weights:
+        """All weights of this site: those that all sites share, and its own."""
+        return {**assignment.model.weights, **self.own_weights()}
+
     def _train(self, assignment: Assignment, evaluation: Evaluations) -> list[Envelope]:
         subject, learner, round_ = self._subject, self._ready_learner(), assignment.header.round
         model = assignment.model
-        learner.load(model.weights)
+        whole = self._whole(assignment)
+        learner.load(whole)
         merged = None
         if model.table is not None:
             merged = CountSketch.from_table(subject.spec, model.table)
@@ -123,9 +137,11 @@ class TrainingStudy:
         keys = learner.new_experience_keys()
         self.trained = round_
         if self._watch is not None:
-            self.last_update = LastUpdate(
-                model.weights, from_fixed_point(delta), self._cases, subject.seed
-            )
+            untold = {name: np.zeros_like(array) for name, array in whole.items()}
+            told = {**untold, **from_fixed_point(delta)}
+            self.last_update = LastUpdate(whole, told, self._cases, subject.seed)
+        if subject.plan.tells_labels:
+            delta[LABELS] = labels_searched(self._cases.task)
         update = ModelUpdate(
             **subject.about(round_),
             images=training.images,

@@ -69,6 +69,8 @@ def test_every_shipped_plan_is_told_whole_and_alike_for_scripts(path):
 ELSE = {
     "task.landmarks": ["A", "Zed"],
     "task.spacing_mm": 3.25,
+    "task.missing": "allow",
+    "network.private_heads": True,
     "task.roi": 31,
     "network.width": 23,
     "start": "4" * 64,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import InputDataError, UsageError
 from common.plan import read_plan
-from common.settings import AgentSettings
+from common.settings import FEDERATED, AgentSettings
 
 if TYPE_CHECKING:
     from site_client.agent_app.config import Config
@@ -65,6 +65,9 @@ def _of_plan(path: Path) -> dict[str, Any]:
         )
     whole = plan.model_dump(mode="json")
     tables = {name: whole[name] for name in AgentSettings.model_fields if name in whole}
+    # How sites that differ are averaged means nothing to one that trains alone.
+    for name, key in FEDERATED:
+        tables.get(name, {}).pop(key, None)
     return tables | {"run": {"seed": plan.seed % 2**32}}
 
 

@@ -131,7 +131,10 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
     ) -> Cases:
         """Read a site's folder; of volumes with files of their own all faults are told at once."""
         if KINDS[config.task.kind].dim != 3 or data != DataSettings():
-            return super().site_cases(folder, config, data, progress, least=least)
+            cases = super().site_cases(folder, config, data, progress, least=least)
+            if config.task.missing == "refuse":
+                _require_all(cases)
+            return cases
 
         def show(done: int, total: int) -> None:
             progress("reading images", done, total)
@@ -435,6 +438,25 @@ def _couples(
                 expected=", ".join(names),
             )
     return tuple((names.index(first), names.index(second)) for first, second in couples)
+
+
+def _require_all(cases: Cases) -> None:
+    """Refuse cases that lack a landmark; each head would then rest on other sites' share of it.
+
+    Raises:
+        InputDataError: names the first such case and what it lacks.
+    """
+    for case in cases.each:
+        there: NDArray[np.bool_] = np.asarray(np.isfinite(case.landmarks_mm).all(axis=1))
+        lacking = [name for name, has in zip(cases.landmarks, there, strict=True) if not has]
+        if lacking:
+            raise InputDataError(
+                "a landmark is missing",
+                field=f"{case.name}: {', '.join(lacking)}",
+                expected="every landmark of the plan in every labelled image",
+                got=f"{int(there.sum())} of {len(there)}",
+                advice="Names must be spelt as in the plan; task.missing decides if some may lack",
+            )
 
 
 def _middles(cases: Cases) -> NDArray[np.float64]:

@@ -220,10 +220,13 @@ HARMLESS: Final[Mapping[str, str]] = {
     "task.frames": "earlier places of the same search; at most 8",
     "task.agents_per_landmark": "at most 16; they share the image, and [bytes] bounds the network",
     "task.interchangeable": "couples of the landmarks, which plans.landmarks names",
+    "task.missing": "the floors of images hold for every label; beside the update stands which "
+    "labels the site trained, as its report says already",
     "task.recontrast": "shows the moving image through one fixed curve",
     "task.world": "how cubes are laid out; the same voxels",
     "network.architecture": "a closed list, whose size [bytes] bounds",
     "network.dueling": "one value more per branch",
+    "network.private_heads": "less leaves the site",
     "network.attention": "a few weights among the agents",
     "box.steps": "shares of the box's size, at most a logarithm of 1 each",
     "box.contexts": "bounds.view_mm holds for the widest around the smallest box",

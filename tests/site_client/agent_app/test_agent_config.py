@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputDataError
-from common.settings import KINDS, sections_of
+from common.settings import FEDERATED, KINDS, sections_of
+from site_client.agent_app.commands.changes import configuration
 from site_client.agent_app.config import (
     Config,
     default_config,
@@ -40,6 +41,9 @@ def test_every_setting_is_visible_with_what_it_means(kind):
             continue
         assert f"[{name}]" in lines
         for key in field.annotation.model_fields:
+            if (name, key) in FEDERATED:  # of no use to an agent that trains alone
+                assert not any(line.startswith(f"{key} = ") for line in lines)
+                continue
             (at,) = [
                 k
                 for k, line in enumerate(lines)
@@ -88,6 +92,8 @@ def test_any_valid_configuration_survives_toml(names, share, seed, path):
         ({"task": {"kind": "view-plane", "plane_landmarks": ["AC", "PC"]}}, "task", "three"),
         ({"task": {"plane_landmarks": ["AC", "PC", "x"]}}, "task", "view-plane"),
         ({"task": {"recontrast": True}}, "task", "registration"),
+        ({"task": {"missing": "allow"}}, "task.missing", "plan"),
+        ({"network": {"private_heads": True}}, "network.private_heads", "plan"),
         ({"task": {"kind": "registration-2d", "landmarks": ["AC"]}}, "task", "box-2d"),
     ],
 )
@@ -109,3 +115,19 @@ def test_a_file_that_is_no_toml_is_refused_by_its_line(tmp_path):
 def test_every_kind_has_a_network_that_fits_it():
     for kind, entry in KINDS.items():
         assert default_config(kind).network.architecture in entry.networks
+
+
+def test_how_a_plan_averages_sites_that_differ_means_nothing_to_one_that_trains_alone(tmp_path):
+    plan = """
+    name = "p"
+    seed = 1
+    [task]
+    landmarks = ["AC", "PC"]
+    missing = "allow"
+    [network]
+    private_heads = true
+    """
+    (tmp_path / "plan.toml").write_text(plan)
+    config = configuration(None, tmp_path / "plan.toml", None, ())
+    assert config.task.landmarks == ("AC", "PC")
+    assert (config.task.missing, config.network.private_heads) == ("refuse", False)
