@@ -193,6 +193,7 @@ def test_labels_are_of_plans_that_let_them_lack_alone(plan):
 def test_a_label_that_was_trained_has_an_error_in_the_report(plan):
     error = TaskError(
         label="A",
+        part="training",
         searches=1,
         mean_milli=1,
         median_milli=1,

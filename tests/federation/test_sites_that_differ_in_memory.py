@@ -5,6 +5,7 @@ Real images, learners, doors and sums; every order meets a worker that was start
 
 from __future__ import annotations
 
+import re
 import threading
 from contextlib import ExitStack
 
@@ -66,6 +67,8 @@ def keep(folder, number, names):
 def add_site(federation, name, marked):
     """A site of little heads, each with some of the landmarks A and B."""
     site = federation.add_site(name, images=len(marked))
+    policy = site.policy_file.read_text()
+    site.policy_file.write_text(re.sub(r"(?m)^share = 0\.2$", "share = 0.0", policy))
     for number, names in enumerate(marked):
         write_case(site.data(), f"case{number}", number)
         keep(site.data(), number, names)
@@ -323,7 +326,9 @@ def test_a_site_is_judged_by_its_own_heads(federation):
     judged = evaluate_weights(
         weights, plan, cases.task, seed ^ _EVALUATION_SEED, cases.prior, cases.labels
     )
-    expected = tuple(task_error(name, summary) for name, summary in judged.posed.items())
+    expected = tuple(
+        task_error(name, "training", summary) for name, summary in judged.posed.items()
+    )
     assert report(transport, 100, 3).errors == expected
 
 

@@ -107,7 +107,7 @@ def test_without_the_option_a_case_that_lacks_a_landmark_is_refused_by_name(fold
 
 @pytest.mark.parametrize(("plans", "sites"), [(3, 1), (2, 3)])
 def test_the_stricter_of_the_plans_and_the_sites_floor_holds_for_each_label(folder, plans, sites):
-    cases = read(folder, plan_of(least=plans), least=sites)
+    cases = read(folder, plan_of(least=plans)).with_enough_of_each(max(sites, plans))
     assert labels_searched(cases.task).tolist() == [1, 0]
 
 
