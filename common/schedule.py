@@ -7,27 +7,18 @@ its place. What a phase asks, merges and keeps is not decided here.
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+from typing import Final
 
-from common.plan import FederationPlan
+from common.plan import PHASES, RUNS, FederationPlan, Phase
 
-Phase = Literal["begin", "train", "evaluate", "survey", "range", "sketch", "recover", "embed"]
-PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
+__all__ = ["PHASES", "Phase", "is_work", "schedule", "working_rounds"]
+
 _AROUND: Final[frozenset[Phase]] = frozenset({"begin", "evaluate"})
 
 
 def schedule(plan: FederationPlan) -> tuple[Phase, ...]:
     """Return the phase of every round, from round 0 on."""
-    match plan.kind:
-        case "training" | "no-op":
-            training: list[Phase] = ["train"] * plan.rounds.training
-            return ("begin", *training, "evaluate")
-        case "pixels":
-            # Levels of bands follow from the survey; components have ranges to be found.
-            ranged: tuple[Phase, ...] = () if plan.pixels.codec == "all-bands" else ("range",)
-            return ("begin", "survey", *ranged, "sketch", "recover")
-        case "embed":
-            return ("begin", "embed")
+    return RUNS[plan.kind].phases(plan)
 
 
 def is_work(phase: Phase) -> bool:

@@ -13,7 +13,8 @@ import numpy as np
 from aggregator.intake.reply import Reply
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
-from aggregator.rounds.store import RoundState
+from aggregator.rounds.pixels import CODEC_FILE
+from aggregator.rounds.store import RoundState, RunStore
 from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError, RefusedError
 from common.keys.codebook import Codebook
@@ -137,3 +138,8 @@ class EmbedWork:
         """See ``Work``: there is no sketch."""
         del state
         return 0.0, 0
+
+
+def work_of(store: RunStore) -> EmbedWork:
+    """Return the work of a run, with what came beside its plan."""
+    return EmbedWork(store.plan(), store.attached(CODEC_FILE), store.attached(CODEBOOK_FILE))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from aggregator.intake.reply import Reply
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
-from aggregator.rounds.store import RoundState
+from aggregator.rounds.store import RoundState, RunStore
 from common.canonical import sha256_hex
 from common.errors import RefusedError
 from common.keys.key_counts import KeyCounts
@@ -175,3 +175,8 @@ class PixelWork:
 
     def _document(self, state: RoundState) -> str:
         return state.documents[CODEC_FILE].decode("utf-8")
+
+
+def work_of(store: RunStore) -> PixelWork:
+    """Return the work of a run, with what came beside its plan."""
+    return PixelWork(store.plan())

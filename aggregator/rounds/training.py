@@ -13,7 +13,7 @@ from aggregator.intake.outliers import ROUNDS, oversized, reference
 from aggregator.intake.reply import Reply
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
-from aggregator.rounds.store import MODEL, RoundState, within
+from aggregator.rounds.store import MODEL, RoundState, RunStore, within
 from common.errors import InputDataError, RefusedError
 from common.model import Weights, check_shared, initial_weights, shared_part, weights_digest
 from common.plan import FederationPlan
@@ -166,3 +166,9 @@ def model_of(state: RoundState) -> ModelState:
         None if table is None else np.asarray(table, np.int64),
         state.facts[TOTAL],
     )
+
+
+def work_of(store: RunStore) -> TrainingWork:
+    """Return the work of a run, with what came beside its plan."""
+    plan = store.plan()
+    return TrainingWork(plan, store.attached(START_FILE) if plan.start else None)

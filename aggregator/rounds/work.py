@@ -8,15 +8,14 @@ and nothing is merged that intake has not accepted.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from typing import Protocol
 
 from aggregator.intake.reply import Reply
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
-from aggregator.rounds.embedding import CODEBOOK_FILE, EmbedWork
-from aggregator.rounds.pixels import CODEC_FILE, PixelWork
 from aggregator.rounds.store import RoundState, RunStore
-from aggregator.rounds.training import START_FILE, TrainingWork
+from common.plan import RUNS
 from common.sums.addition import Sum
 
 __all__ = ["Ask", "Work", "make_work"]
@@ -75,9 +74,6 @@ class Work(Protocol):
 
 def make_work(store: RunStore) -> Work:
     """Return the work of a run's plan."""
-    plan = store.plan()
-    if plan.kind == "pixels":
-        return PixelWork(plan)
-    if plan.kind == "embed":
-        return EmbedWork(plan, store.attached(CODEC_FILE), store.attached(CODEBOOK_FILE))
-    return TrainingWork(plan, store.attached(START_FILE) if plan.start else None)
+    room = import_module(RUNS[store.plan().kind].work)
+    work: Work = room.work_of(store)
+    return work

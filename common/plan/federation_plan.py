@@ -10,25 +10,16 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 from common.canonical import canonical_json, sha256_hex
 from common.plan.embed import Embed
 from common.plan.experience import Experience
+from common.plan.kinds import RUNS, Kind
 from common.plan.limits import Limits, Rounds
 from common.plan.pixels import Pixels
 from common.settings import KINDS, AgentSettings, MisfitError, parameters_of, sections_of
-
-Kind = Literal["training", "no-op", "pixels", "embed"]
 
 # A section that a plan's kind does not have. Nothing reads it, and nothing can give it.
 _NO_PIXELS = Pixels.model_construct(bands=())
 _NO_EMBED = Embed.model_construct(codec="", codebook="", groups=())
 
-_AGENT: Final = frozenset({*AgentSettings.model_fields, "experience", "start"})
-_OWN: Final[dict[Kind, tuple[frozenset[str], frozenset[str]]]] = {
-    "training": (frozenset({"task"}), _AGENT),
-    "no-op": (frozenset({"task"}), _AGENT),
-    "pixels": (frozenset({"pixels"}), frozenset({"pixels"})),
-    "embed": (frozenset({"embed"}), frozenset({"embed"})),
-}
-"""By kind: the sections that must be given, and those that may."""
-_SECTIONS: Final = frozenset().union(*(may for _, may in _OWN.values()))
+_SECTIONS: Final = frozenset[str]().union(*(run.may for run in RUNS.values()))
 _MEASURED: Final[dict[str, object]] = {"poses": 1, "native": False}
 """Defaults of a round's evaluation, which every site does before every round."""
 
@@ -70,12 +61,12 @@ class FederationPlan(AgentSettings):
 
     @model_validator(mode="after")
     def _sections_are_its_kinds(self) -> Self:
-        must, may = _OWN[self.kind]
+        run = RUNS[self.kind]
         present = self.model_fields_set & _SECTIONS
-        if not must <= present:
-            raise ValueError(f"a plan of kind {self.kind} with section {min(must - present)}")
-        if present - may:
-            raise ValueError(f"a plan of kind {self.kind} without section {min(present - may)}")
+        if run.must not in present:
+            raise ValueError(f"a plan of kind {self.kind} with section {run.must}")
+        if alien := present - run.may:
+            raise ValueError(f"a plan of kind {self.kind} without section {min(alien)}")
         trained = {"training", "server_momentum"} & self.rounds.model_fields_set
         if not self.trains and trained:
             raise ValueError(f"a plan of kind {self.kind} without rounds.{min(trained)}")
@@ -96,7 +87,12 @@ class FederationPlan(AgentSettings):
     @property
     def trains(self) -> bool:
         """Whether its sites have the settings of an agent, and a model."""
-        return self.kind in ("training", "no-op")
+        return RUNS[self.kind].trains
+
+    @property
+    def about_slides(self) -> bool:
+        """Whether its sites read slides, and not scans."""
+        return RUNS[self.kind].slides
 
     @property
     def tells_labels(self) -> bool:
@@ -112,7 +108,7 @@ class FederationPlan(AgentSettings):
     def _of_its_kind_only(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
         """Without the sections that its kind does not have, so that it parses back."""
         whole: dict[str, object] = serialize(self)
-        alien = set(_SECTIONS - _OWN[self.kind][1])
+        alien = set(_SECTIONS - RUNS[self.kind].may)
         if self.trains:
             alien |= set(AgentSettings.model_fields) - set(
                 sections_of(self.task.kind, AgentSettings.model_fields)

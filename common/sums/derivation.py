@@ -72,7 +72,7 @@ class Derived:
 
 def trains(plan: FederationPlan) -> bool:
     """Tell whether a run of this plan has a model."""
-    return plan.kind in ("training", "no-op")
+    return plan.trains
 
 
 def begin(plan: FederationPlan, header: OrderHeader, start: Weights | None) -> Derived:

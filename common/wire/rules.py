@@ -187,8 +187,7 @@ def _check_error(error: TaskError, images: int, plan: FederationPlan) -> None:
 
 
 def _check_counts(record: ModelUpdate | RoundReport, expected: Expected) -> None:
-    slides = expected.plan.kind in ("pixels", "embed")
-    floor = expected.floors.slides if slides else expected.floors.images
+    floor = expected.floors.slides if expected.plan.about_slides else expected.floors.images
     require_within(record.images, "images", floor, MAX_IMAGES)
     for field, most in (
         ("transitions", most_transitions(expected.plan, expected.phase)),

@@ -38,9 +38,9 @@ from site_client.worker.failures import NoKeyError, PolicyError, StoppedError, U
 from site_client.worker.models import Models
 from site_client.worker.order import Opened
 from site_client.worker.refusals import refuse
-from site_client.worker.setup import Keys, Progress, expect
+from site_client.worker.setup import Keys, expect
 from site_client.worker.studies import Studies, states_of
-from site_client.worker.study import Assignment, weights_bytes
+from site_client.worker.study import Assignment, Progress, weights_bytes
 from site_client.worker.tagging import tagged
 
 LOG = logging.getLogger("cairn.worker")

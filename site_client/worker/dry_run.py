@@ -43,8 +43,8 @@ from site_client.heldout.parts import Parts, look_at_parts
 from site_client.site import SiteFolder
 from site_client.worker.embedding import Brought, read_brought
 from site_client.worker.models import Models
-from site_client.worker.setup import Progress, expect, make_study, read_shared_key
-from site_client.worker.study import Assignment, Study, weights_bytes
+from site_client.worker.setup import expect, make_study, read_shared_key
+from site_client.worker.study import Assignment, Given, Progress, Study, weights_bytes
 from site_client.worker.tagging import tagged
 from site_client.worker.training import TrainingStudy
 
@@ -178,9 +178,8 @@ def rehearse(
     watched: list[Situations] = []
     watch = None if unasked else watched.append
     parts = Parts.of(site, policy)
-    study = make_study(
-        begin, name, key, site.data(), parts, progress, watch=watch, data_file=site.data_file
-    )
+    given = Given(site.data(), parts, progress or _silent, watch=watch, data_file=site.data_file)
+    study = make_study(begin, name, key, given)
     findings: list[Finding] = []
     orders = _orders(begin, brought)
     order = next(orders)
@@ -205,6 +204,10 @@ def rehearse(
     return Rehearsal(
         plan.name, plan.fingerprint, policy.sha256, tuple(findings), exposure, held_out
     )
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
 
 
 def _expose(

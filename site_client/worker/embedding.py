@@ -19,12 +19,13 @@ from common.errors import InputDataError
 from common.keys.codebook import MAX_BYTES, Codebook
 from common.keys.pixel_agreement import MAX_CODEC_BYTES, AnyCodec, read_codec
 from common.model import Weights
-from common.plan import Embed
+from common.plan import Embed, FederationPlan
+from common.sketching import SketchSpec
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.records import GroupCounts, RoundReport
 from site_client.worker.pixels import CODECS, Progress, Slides, find_slides
-from site_client.worker.study import Assignment, State, Subject
+from site_client.worker.study import Assignment, State, StudyRoom, Subject
 
 MAPS: Final = "maps"
 
@@ -260,3 +261,15 @@ def _read(path: Path, most: int, what: str) -> bytes:
             if what == "codec"
             else "",
         ) from error
+
+
+def _spec(plan: FederationPlan, secret: bytes) -> SketchSpec:
+    """Name the federation by its key; nothing is sketched."""
+    return SketchSpec(rows=1, columns=1, key=secret, domain=plan.embed.codec)
+
+
+ROOM: Final = StudyRoom(
+    _spec,
+    lambda order: order.plan.embed.codec,
+    lambda subject, given: EmbedStudy(subject, given.data, given.folder, given.progress),
+)

@@ -17,7 +17,8 @@ from common.crypto.keyed import FederationKey
 from common.errors import InputDataError
 from common.plan import FederationPlan
 from common.sketching import CountSketch, SketchSpec
-from site_client.agent.keys import LocalCounts
+from common.wire.orders import Order
+from site_client.agent.keys import LocalCounts, experience_codec
 
 PUBLIC_KEY: Final = hashlib.sha256(b"cairn public sketch key v1").digest()[:16]
 """The key of tier 0: everybody knows it, so everybody can query such a table."""
@@ -34,7 +35,7 @@ def sketch_secret(plan: FederationPlan, key: FederationKey | None) -> bytes:
     if plan.limits.privacy_tier == 0:
         return PUBLIC_KEY
     if key is not None:
-        return key.derive(_PIXELS if plan.kind in ("pixels", "embed") else _EXPERIENCE, 16)
+        return key.derive(_PIXELS if plan.about_slides else _EXPERIENCE, 16)
     raise InputDataError(
         "this plan needs the federation key",
         field="federation key",
@@ -42,6 +43,17 @@ def sketch_secret(plan: FederationPlan, key: FederationKey | None) -> bytes:
         got="none yet",
         advice="Another site seals it to this one: see `cairn-site check`",
     )
+
+
+def experience_spec(plan: FederationPlan, secret: bytes) -> SketchSpec:
+    """Dimensions and key of a plan's sketch of experience."""
+    cells, identity = plan.experience, experience_codec(plan).identity
+    return SketchSpec(cells.rows, cells.columns, secret, domain=identity)
+
+
+def experience_identity(order: Order) -> str:
+    """Name the quantiser that the records of an order's answer must name."""
+    return experience_codec(order.plan).identity
 
 
 def public_key_id() -> str:

@@ -34,7 +34,8 @@ from site_client.worker.answering import Answering
 from site_client.worker.failures import BadOrderError, StoppedError
 from site_client.worker.order import open_order
 from site_client.worker.patience import KeyPatience
-from site_client.worker.setup import Progress, read_keys
+from site_client.worker.setup import read_keys
+from site_client.worker.study import Progress
 
 POLL_S = 0.1
 LOG = logging.getLogger("cairn.worker")

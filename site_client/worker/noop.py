@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,8 @@ from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.labels import LABELS
 from common.wire.records import ModelUpdate, RoundReport
-from site_client.worker.study import Assignment, State, Subject
+from site_client.worker.experience import experience_identity, experience_spec
+from site_client.worker.study import Assignment, State, StudyRoom, Subject
 
 
 class NoOpStudy:
@@ -100,3 +102,10 @@ class NoOpStudy:
         )
         rng = np.random.Generator(np.random.PCG64([self._subject.seed, round_]))
         return rng.integers(0, 2**64, count, dtype=np.uint64)
+
+
+ROOM: Final = StudyRoom(
+    experience_spec,
+    experience_identity,
+    lambda subject, given: NoOpStudy(subject, given.data),
+)

@@ -20,18 +20,21 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from common.canonical import sha256_hex
 from common.errors import InputDataError, InternalError
 from common.keys.pixel_agreement import AnyCodec, family, read_codec, read_component_codec
 from common.keys.pixels import PixelCodec
 from common.model import Weights
+from common.plan import FederationPlan
 from common.sketching import CountSketch, SketchSpec
 from common.sums.summand import Summand
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
+from common.wire.orders import Order
 from common.wire.records import HeavyHitters, PixelSketches, PixelStatistics, RoundReport
 from site_client.files import write_atomically
 from site_client.worker.hidden import hide, show
-from site_client.worker.study import Assignment, State, Subject
+from site_client.worker.study import Assignment, State, StudyRoom, Subject
 
 if TYPE_CHECKING:
     from site_client.pixels.counting import PixelTables
@@ -304,3 +307,20 @@ def read_tables(
     tables.views.full, tables.views.prefixes = full, prefixes
     tables.views.histogram = show(table("prefix_counts"), spec)
     return replace(tables, presence=presence)
+
+
+def _spec(plan: FederationPlan, secret: bytes) -> SketchSpec:
+    section = plan.pixels
+    return SketchSpec(section.rows, section.columns, secret, domain=family(plan))
+
+
+def _codec(order: Order) -> str:
+    text = order.header.codec
+    return family(order.plan) if text is None else sha256_hex(text.encode("utf-8"))
+
+
+ROOM: Final = StudyRoom(
+    _spec,
+    _codec,
+    lambda subject, given: PixelStudy(subject, given.data, given.folder, given.progress),
+)

@@ -14,9 +14,9 @@ from common.wire.orders import Order
 from site_client.egress.policy import Policy
 from site_client.heldout.parts import Parts
 from site_client.site import SiteFolder
-from site_client.worker.setup import Progress, make_study
+from site_client.worker.setup import make_study
 from site_client.worker.state import SavedStates
-from site_client.worker.study import Study
+from site_client.worker.study import Given, Progress, Study
 
 LOG = logging.getLogger("cairn.worker")
 
@@ -57,16 +57,14 @@ class Studies:
             return self._study
         self.forget()
         states.forget_other_runs()
-        study = make_study(
-            order,
-            self._name,
-            key,
+        given = Given(
             self._site.data(),
             Parts.of(self._site, policy, remember=True),
             self._progress,
             self._site.worker,
             data_file=self._site.data_file,
         )
+        study = make_study(order, self._name, key, given)
         state = states.load_before(round_)
         if state is not None:
             study.load_state(*state)

@@ -7,16 +7,18 @@ by the gate afterwards; it holds no handle on the ledger, the spool or a key.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InternalError
 from common.model import Weights, shared_shapes
-from common.plan import FederationPlan
+from common.plan import RUNS, FederationPlan
 from common.sketching import CountSketch, SketchSpec
 from common.sums.derivation import Derived
 from common.sums.training import ModelState
@@ -24,8 +26,14 @@ from common.wire.envelope import Envelope
 from common.wire.expected import Origin
 from common.wire.orders import Order, OrderHeader
 from common.wire.records import SketchTable
+from site_client.heldout.parts import Parts
+
+if TYPE_CHECKING:
+    from site_client.agent.learner import Watch
 
 State = dict[str, NDArray[np.generic]]
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, done, of how many); may raise ``StoppedError``."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,49 @@ class Study(Protocol):
         With ``Assignment.model`` it is all of the site's weights; nothing of it may leave.
         Empty unless the plan keeps heads private.
         """
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a study is made of, beside its subject.
+
+    Attributes:
+        data: folder of images.
+        parts: which of its cases are not trained on; so many images as its floor must be
+            left to train on.
+        progress: told what is being done; may raise ``StoppedError``.
+        folder: of the worker, for what a study leaves at the site; None in a rehearsal.
+        watch: shown the transitions of every gradient step; None but in a rehearsal.
+        data_file: how what is known of the images is read, if the site says so.
+    """
+
+    data: Path
+    parts: Parts
+    progress: Progress
+    folder: Path | None = None
+    watch: Watch | None = None
+    data_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class StudyRoom:
+    """What a kind of run brings to a site; ``RunKind.study`` names the module that has one.
+
+    Attributes:
+        spec: dimensions and key of its sketches, from a plan and the secret that keys them.
+        codec: identity of the codec that the records of an order's answer must name.
+        make: a fresh study of a subject.
+    """
+
+    spec: Callable[[FederationPlan, bytes], SketchSpec]
+    codec: Callable[[Order], str]
+    make: Callable[[Subject, Given], Study]
+
+
+def room_of(plan: FederationPlan) -> StudyRoom:
+    """Look up what a plan's kind brings; the only dispatch there is."""
+    room: StudyRoom = import_module(RUNS[plan.kind].study).ROOM
+    return room
 
 
 def weights_bytes(plan: FederationPlan) -> int:

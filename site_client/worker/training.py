@@ -8,16 +8,19 @@ plan, site name, cases and orders.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InputDataError
 from common.model import Weights, own_part
+from common.plan import FederationPlan
 from common.sketching import CountSketch
 from common.sums.fixed_point import from_fixed_point, to_fixed_point
 from common.wire.bounds import samples_of
@@ -25,15 +28,16 @@ from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.labels import LABELS
 from common.wire.records import PARTS, ModelUpdate, Part, RoundReport, TaskError
-from site_client.worker.experience import Frequencies
+from site_client.worker.experience import Frequencies, experience_identity, experience_spec
 from site_client.worker.lacking import labels_searched
-from site_client.worker.study import Assignment, State, Subject
+from site_client.worker.study import Assignment, Given, State, Study, StudyRoom, Subject
 
 if TYPE_CHECKING:
     from site_client.agent.evaluation import ErrorSummary, EvaluationReport
     from site_client.agent.learner import Learner, TrainingReport, Watch
     from site_client.worker.site_cases import SiteCases
 
+LOG = logging.getLogger("cairn.worker")
 Progress = Callable[[int, int], None]
 Evaluations = dict[Part, "EvaluationReport"]
 _LARGEST = 10_000_000
@@ -254,3 +258,53 @@ def _milli(value: float) -> int:
     if math.isnan(value):
         return 0
     return round(min(value * 1000, 2**52))
+
+
+def _read_parts(plan: FederationPlan, given: Given) -> tuple[SiteCases, SiteCases | None]:
+    """Read every case; those to train on, and the held-out ones whose errors may be told.
+
+    Nobody is chosen before all images could be read: who is chosen is remembered.
+    """
+    from site_client.worker.site_cases import read_site_cases
+
+    parts = given.parts
+    cases = read_site_cases(
+        given.data, plan, given.progress, settings=given.data_file, least=parts.least
+    )
+    names = cases.names
+    division = parts.divide(names)
+    LOG.info("held out: %s", division.says)
+    training = [number for number, name in enumerate(names) if name not in division.held_out]
+    held_out = [number for number, name in enumerate(names) if name in division.held_out]
+    if held_out and len(training) < parts.least:
+        raise InputDataError(
+            "too few images are left to train on",
+            field=str(given.data),
+            expected=f"at least {parts.least} that are not held out",
+            got=str(len(training)),
+            advice="Add scans, or hold fewer subjects out in policy.toml",
+        )
+    least = max(parts.least, plan.limits.min_images)
+    trained = cases.part(training).with_enough_of_each(least)
+    if not held_out:
+        return trained, None
+    try:
+        apart = cases.part(held_out).with_enough_of_each(least)
+    except InputDataError:  # of no label are there enough
+        apart = cases.part([])
+    if len(apart) < least:
+        LOG.warning("no held-out errors are told: they would rest on fewer than %d images", least)
+        return trained, None
+    return trained, apart
+
+
+def _make(subject: Subject, given: Given) -> Study:
+    cases, held_out = _read_parts(subject.plan, given)
+
+    def progress(done: int, total: int) -> None:
+        given.progress("training", done, total)
+
+    return TrainingStudy(subject, cases, progress, given.watch, held_out)
+
+
+ROOM: Final = StudyRoom(experience_spec, experience_identity, _make)

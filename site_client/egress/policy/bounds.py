@@ -87,7 +87,7 @@ def _at_least(path: str, by: str, kinds: frozenset[Kind]) -> Rule:
 
 def _kind(policy: Policy, plan: FederationPlan) -> Judged:
     served = policy.plans.kinds
-    if plan.kind in served and plan.kind in _PIXELS | _EMBEDS and policy.pixels is None:
+    if plan.kind in served and plan.about_slides and policy.pixels is None:
         return Judged(holds=False, expected="none about slides", got=plan.kind)
     return Judged(plan.kind in served, " or ".join(served) or "nothing", plan.kind)
 
@@ -361,7 +361,7 @@ def check_plan(policy: Policy, plan: FederationPlan, *, weights_bytes: int = 0) 
 
 def _check_bytes(policy: Policy, plan: FederationPlan, weights_bytes: int) -> None:
     """Check that what a round and a run are bound to send fits the caps, headers not counted."""
-    if plan.kind in ("pixels", "embed"):
+    if plan.about_slides:
         largest = most_bytes(plan.pixels) if plan.kind == "pixels" else 0
         whole, what, how_often = largest, "pixels", "pixels"
     else:
