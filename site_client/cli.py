@@ -8,7 +8,16 @@ import click
 
 from common.cli import complete, run
 from site_client.agent_app.commands import evaluate, import_weights, play, train
-from site_client.commands import embedding, look, membership, peers, plans, rehearse, serve
+from site_client.commands import (
+    embedding,
+    look,
+    membership,
+    models,
+    peers,
+    plans,
+    rehearse,
+    serve,
+)
 
 
 @click.group("cairn-site")
@@ -26,6 +35,8 @@ def cli() -> None:
 
     What may leave is bounded by site/policy.toml, which is yours to edit; what
     left stands in site/worker/ledger, which `cairn-audit` verifies.
+
+    What runs came to: models, and play --model latest SCAN marks a new scan with it.
 
     The agent on its own, without a federation: train, evaluate, play, import-weights.
 
@@ -46,6 +57,7 @@ for command in (
     serve.courier,
     serve.up,
     embedding.embed,
+    models.models,
     train.train,
     evaluate.evaluate,
     play.play,

@@ -83,7 +83,7 @@ def unchecked_sites(origin: Provenance, ledgers: list[Audited]) -> list[Check]:
 
 
 def _identity(ledger: _Ledger) -> Check:
-    """The ledger is signed by the key that the model's roster names for this site."""
+    """Require that the ledger is signed by the key that the model's roster names for this site."""
     name = f"{ledger.site}: ledger"
     known = {entry.site: entry.ledger_key for entry in ledger.origin.roster}
     fingerprint = ledger.audited.key.public.fingerprint
@@ -96,7 +96,7 @@ def _identity(ledger: _Ledger) -> Check:
 
 
 def _witness(ledger: _Ledger) -> Check:
-    """The site knows the key that signed the model as its aggregator's."""
+    """Require that the site knows the key that signed the model as its aggregator's."""
     name = f"{ledger.site}: aggregator's key"
     witness = ledger.audited.witness
     if witness is None:
@@ -107,7 +107,7 @@ def _witness(ledger: _Ledger) -> Check:
 
 
 def _answered(ledger: _Ledger) -> Check:
-    """The site has released an update, under this plan, in every round whose sum names it."""
+    """Require an update of the site, under this plan, in every round whose sum names it."""
     name = f"{ledger.site}: rounds"
     updates = ledger.sent(_UPDATE)
     named = [each.round for each in ledger.origin.rounds if ledger.site in each.sites]
@@ -125,7 +125,7 @@ def _answered(ledger: _Ledger) -> Check:
 
 
 def _orders(ledger: _Ledger) -> Check:
-    """The orders that the site answered name the sums of the model, signed."""
+    """Require that the signed orders that the site answered name the sums of the model."""
     name = f"{ledger.site}: sums"
     agreed, gone = [], []
     try:
@@ -182,7 +182,7 @@ def _require_same(origin: Provenance, header: OrderHeader, number: int) -> None:
 
 
 def _own_weights(ledger: _Ledger) -> Check:
-    """The site's last report names the weights that it came to by itself."""
+    """Require that the site's last report names the weights, which it came to by itself."""
     name = f"{ledger.site}: weights"
     last = len(ledger.origin.rounds) + 1
     record = ledger.sent(_REPORT).get(last)

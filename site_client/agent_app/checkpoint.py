@@ -130,7 +130,7 @@ def find_checkpoint(path: Path) -> Path:
     raise InputDataError(
         "no checkpoint",
         field=str(path),
-        expected="a folder that cairn-site train or import-weights, or cairn-aggregator model, wrote",
+        expected="a folder that cairn-site train or cairn-aggregator model wrote",
         got="another folder" if path.is_dir() else "nothing there",
     )
 

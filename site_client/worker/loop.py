@@ -245,7 +245,8 @@ class Worker:
             # Before the release: a crash between the two must not lose the round's state.
             self._states(order).save(header.round, study.state())
         if header.phase == "evaluate" and derived.model is not None:
-            self._models.keep(derived.model.weights)
+            run, now = header.run, datetime.now(UTC)
+            self._models.keep(derived.model.weights, order.plan, run, now, answer)
         return tagged(answer, key, derived.link)
 
     def _admit(self, opened: Opened, context: Context) -> None:

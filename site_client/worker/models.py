@@ -2,22 +2,23 @@
 
 A plan that starts from a model names its digest. The site starts from it only if it
 computed that model, or if its staff named the digest in ``policy.toml``. The newest few
-are kept; nothing here leaves the site.
+are kept, each as a folder that ``evaluate`` and ``play`` open; nothing here leaves the site.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
-import numpy as np
-import safetensors
-import safetensors.numpy
-
-from common.errors import CairnError, InputDataError
+from common.checkpoint import loaded_weights
+from common.errors import InputDataError
 from common.model import Weights, check_weights, weights_digest
 from common.plan import FederationPlan
+from common.wire.envelope import Envelope
+from common.wire.records import RoundReport
 from site_client.egress.policy import Policy
-from site_client.files import write_atomically
+from site_client.kept import KeptModels, what_came
 from site_client.worker.failures import UnknownStartError
 
 KEPT = 20
@@ -31,18 +32,37 @@ class Models:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._kept = KeptModels(folder)
 
-    def keep(self, weights: Weights) -> str:
-        """Keep what a run ended with, and of the older ones only the newest; its digest."""
-        digest = weights_digest(weights)
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Written again, too: what a run came to anew is new, and whole whatever lay there.
-        write_atomically(self._path(digest), safetensors.numpy.save(dict(weights)))
-        files = sorted(self._folder.glob("*.safetensors"), key=lambda p: p.stat().st_mtime_ns)
-        for old in files[:-KEPT]:
-            old.unlink()
-        return digest
+    def keep(
+        self,
+        weights: Weights,
+        plan: FederationPlan,
+        run: str,
+        at: datetime,
+        answer: Iterable[Envelope] = (),
+    ) -> str:
+        """Keep what a run ended with, and of the older ones only the newest; its digest.
+
+        Args:
+            weights: its.
+            plan: of the run.
+            run: its name.
+            at: when.
+            answer: what the site reports of it: its images and errors.
+        """
+        report = next((e.record for e in answer if isinstance(e.record, RoundReport)), None)
+        errors = () if report is None else report.errors
+        kept = what_came(
+            weights,
+            plan,
+            run,
+            at,
+            0 if report is None else report.images,
+            tuple(error.model_dump(mode="json") for error in errors),
+        )
+        self._kept.write(weights, plan, kept, KEPT)
+        return kept.weights
 
     def start_of(self, plan: FederationPlan, policy: Policy, brought: bytes | None) -> Weights:
         """Return the weights of the model that a plan starts from.
@@ -57,7 +77,7 @@ class Models:
                 came is another model.
         """
         digest = plan.start or ""
-        path = self._path(digest)
+        path = self._kept.weights_file(digest)
         if path.exists():
             data = path.read_bytes()
         elif digest not in policy.plans.start_models:
@@ -69,14 +89,10 @@ class Models:
         else:
             data = brought
         try:
-            weights = {n: np.asarray(a) for n, a in safetensors.numpy.load(data).items()}
+            weights = loaded_weights(data)
             check_weights(weights, plan)
-        except (safetensors.SafetensorError, InputDataError, ValueError, KeyError) as error:
-            got = error.got if isinstance(error, CairnError) else "another file"
-            raise UnknownStartError("start", "weights of the plan's network", got) from error
+        except InputDataError as error:
+            raise UnknownStartError("start", "weights of the plan's network", error.got) from error
         if weights_digest(weights) != digest:
             raise UnknownStartError("start", "the model that the plan names", "another")
         return weights
-
-    def _path(self, digest: str) -> Path:
-        return self._folder / f"{digest}.safetensors"

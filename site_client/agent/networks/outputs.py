@@ -35,7 +35,7 @@ class SharedOutputs(QNetwork):
     def decide(self, x: Tensor, head: Tensor) -> Tensor:
         """[n, agents, actions] of the last dense layer's features [n, agents, size]."""
         values = self.heads(x).view(-1, self.branches, self.actions)
-        branch, rows = self.branch_of(head).flatten(), torch.arange(len(values))
+        branch, rows = self.branch_of(head).flatten(), torch.arange(values.shape[0])
         chosen: Tensor = values[rows, branch]
         if self.state is not None:
             chosen = duel(chosen, self.state(x).view(-1, self.branches)[rows, branch][:, None])

@@ -17,7 +17,6 @@ from tests.aggregated import Past
 from tests.conftest import loosen
 from tests.site_client.worker.asking import UPDATE, ask, came_to, refused, report, told
 
-SMALL = {"roi": 13, "width": 4}
 LATER = "run-2"
 
 
@@ -32,7 +31,7 @@ def weights_of(plan, number=0):
 
 def starting_at(site, digest, run=LATER, **changes):
     """A plan that begins at a model; orders of ``run`` have the past that follows from it."""
-    plan = site.with_plan(kind=site.plan.kind, model=SMALL | {"start": digest}, **changes)
+    plan = site.with_plan(kind=site.plan.kind, start=digest, **changes)
     past = Past(plan, run, site.roster, site.key, start=digest)
     site.pasts[run, plan.fingerprint] = past
     return plan
@@ -62,9 +61,9 @@ def test_a_model_that_nobody_here_knows_is_refused(quick, worked, brought):
     plan = starting_at(quick, digest)
     for beside in ({}, {"start": data}):
         order = quick.order(plan=plan, run=LATER, beside=beside)
-        refused(quick, order, ReplyCode.UNKNOWN_START, worked, field="model.start")
+        refused(quick, order, ReplyCode.UNKNOWN_START, worked, field="start")
     train = quick.order(1, "train", plan=plan, run=LATER, beside={"start": data})
-    refused(quick, train, ReplyCode.UNKNOWN_START, worked, field="model.start")
+    refused(quick, train, ReplyCode.UNKNOWN_START, worked, field="start")
 
 
 def test_a_run_starts_from_what_an_earlier_one_came_to_here(quick, known):
@@ -170,9 +169,9 @@ def test_the_newest_models_are_kept_and_no_more(quick, tmp_path):
     kept = {path.stem for path in (tmp_path / "models").iterdir()}
     assert kept == set(digests[3:])
     for digest in digests[3:]:
-        plan = quick.with_plan(model=SMALL | {"start": digest})
+        plan = quick.with_plan(start=digest)
         assert weights_digest(models.start_of(plan, policy, None)) == digest
-    gone = quick.with_plan(model=SMALL | {"start": digests[0]})
+    gone = quick.with_plan(start=digests[0])
     with pytest.raises(UnknownStartError):
         models.start_of(gone, policy, None)
 
