@@ -49,9 +49,10 @@ def evaluate(
                           --set data.unit=mm --set data.pixel_mm=0.1
 
     --model is what a federated run came to (`cairn-site models`); it knows no training cases,
-    so nothing stands beside its errors. A run's folder means its best checkpoint; name run/latest for the latest. Every
-    search counts by itself; "agreed" is the error of what the starts of a case agree
-    on, "≤2" the share of searches within 2 mm, "prior" the error of the mean position.
+    so nothing stands beside its errors. A run's folder means its best checkpoint; name
+    run/latest for the latest. Every search counts by itself; "agreed" is the error of what
+    the starts of a case agree on, "≤2" the share of searches within 2 mm, "prior" the error
+    of the mean position.
     "Posed" turns, shifts and scales the images at random; "native" leaves them.
 
     The folder gets report.html, metrics.json, predictions/<case>.mrk.json (opens in 3D
