@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -11,17 +12,22 @@ import safetensors.numpy
 from click.testing import CliRunner
 
 from aggregator.cli import cli as aggregator
+from aggregator.desk.server import DeskServer
 from common.audit.cli import cli as auditor
 from common.canonical import canonical_json, sha256_hex
 from common.checkpoint import loaded_weights, saved
+from common.cli import run
 from common.crypto.identity import SigningKey, read_signing_key
 from common.errors import InputDataError, RefusedError, UsageError
 from common.ledger.log import Ledger
+from common.ledger.notes import ledger_origin
 from common.model import weights_digest
 from common.plan import parse_plan
+from common.released.folder import new_folder
 from common.released.provenance import decode_provenance, sign_provenance
 from common.sums.addition import decode_sum, encode_sum
 from site_client.agent_app.checkpoint import read_checkpoint
+from tests.programs import free_ports
 
 SITES = ("site-a", "site-b", "site-c")
 
@@ -202,6 +208,53 @@ def test_a_plan_starts_from_the_folder_and_its_own_model_is_borne_out_too(
     assert broken(second) == ["sums"]
 
 
+def test_a_coordinator_elsewhere_gets_the_same_bytes(came, make_model, tmp_path):
+    here = make_model("--sums")
+    port = free_ports(4)
+    for path in (came.folder.settings_file, came.folder.root / "coordinator.toml"):
+        text = path.read_text()
+        path.write_text(text.replace("9443", str(port)).replace("9445", str(port + 2)))
+    server = DeskServer(came.folder)
+    server.start()
+    try:
+        there, desk = tmp_path / "there", came.folder.root / "coordinator.toml"
+        invoke(aggregator, "model", "latest", "-o", there, "--sums", "--desk", desk)
+        with pytest.raises(InputDataError, match="no such run"):
+            invoke(aggregator, "model", "run-9", "-o", tmp_path / "nine", "--desk", desk)
+    finally:
+        server.stop()
+    for path in here.rglob("*"):
+        if path.is_file():
+            assert (there / path.relative_to(here)).read_bytes() == path.read_bytes(), path
+    assert broken(there) == []
+
+
+def test_a_desk_that_names_a_file_elsewhere_writes_nothing(tmp_path):
+    for name in ("../evil", "/etc/passwd", "sums/../../evil", "sums/0001.cairn/x", "evil.py"):
+        with (
+            pytest.raises(RefusedError, match="not a file of a model"),
+            new_folder(tmp_path / "model", [(name, b"evil")]),
+        ):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_exit_codes_are_stable(came, make_model, capsys, tmp_path):
+    folder = make_model()
+    (folder / "card.md").write_text("another")
+    words = ["model", str(folder), "--json"]
+    for program, line, expected in (
+        (auditor, words, 4),
+        (auditor, ["model", str(tmp_path / "nothing")], 6),
+        (auditor, ["model", str(folder), "--key", "k"], 2),
+        (aggregator, ["model", "latest", "-o", str(folder), "--dir", str(came.folder.root)], 2),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run(program, line)
+        assert ended.value.code == expected, line
+    capsys.readouterr()
+
+
 # Every way of tampering is found, and named.
 
 
@@ -342,10 +395,6 @@ def test_a_ledger_that_lacks_what_the_model_claims_is_named(came, make_model, tm
     site = came.sites["site-b"]
     empty = tmp_path / "empty"
     key = read_signing_key(site.ledger_key)
-    from datetime import UTC, datetime
-
-    from common.ledger.notes import ledger_origin
-
     Ledger.open(empty, ledger_origin("site-b"), key, lambda: datetime.now(UTC)).close()
     assert broken(folder, "--ledger", empty) == ["site-b: rounds"]
 
