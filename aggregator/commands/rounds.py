@@ -190,6 +190,8 @@ def _after_start(
         echo_json(status_json(state, desk.certificate()))
     else:
         _say_what_was_kept(Path(started.folder))
+        if state.kind == "training" and end.verdict != "FAILED":
+            click.echo(f"Its model: cairn-aggregator model {state.run} -o model {desk.option}")
     context.exit(end_with(end, strict=strict))
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 import safetensors.numpy
+import tomli_w
 from click.testing import CliRunner
 
 from aggregator.cli import cli as aggregator
@@ -18,7 +19,7 @@ from common.canonical import canonical_json, sha256_hex
 from common.checkpoint import loaded_weights, saved
 from common.cli import run
 from common.crypto.identity import SigningKey, read_signing_key
-from common.errors import InputDataError, RefusedError, UsageError
+from common.errors import InputDataError, RefusedError, UnreachableError, UsageError
 from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
 from common.model import weights_digest
@@ -253,6 +254,23 @@ def test_the_exit_codes_are_stable(came, make_model, capsys, tmp_path):
             run(program, line)
         assert ended.value.code == expected, line
     capsys.readouterr()
+
+
+def test_round_start_takes_the_folder_and_names_one_without_a_model(
+    came, make_model, momentum_plan, tmp_path
+):
+    folder, path = make_model(), tmp_path / "plan.toml"
+    digest = decode_provenance((folder / "provenance.json").read_bytes()).weights
+    words = ("round", "start", path, "--model", folder, "--dir", came.folder.root, "--json")
+    path.write_text(tomli_w.dumps(momentum_plan.model_dump(mode="json") | {"start": digest}))
+    with pytest.raises(UnreachableError):  # all is well but that no SuperLink runs
+        invoke(aggregator, *words)
+    path.write_text(tomli_w.dumps(momentum_plan.model_dump(mode="json") | {"start": "ab" * 32}))
+    with pytest.raises(InputDataError, match="not the model that the plan starts from"):
+        invoke(aggregator, *words)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputDataError, match="no model in this folder"):
+        invoke(aggregator, *words)
 
 
 # Every way of tampering is found, and named.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -43,7 +43,7 @@ site_option = click.option(
     help="The site's folder, for --model.",
 )
 # How a site's images are read; where they lie is said on the command line.
-_READING: Final = ("subject", "unit", "coordinate_system", "names", "pixel_mm")
+_READING: Final[tuple[str, ...]] = ("subject", "unit", "coordinate_system", "names", "pixel_mm")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ class Chosen:
         tables = read_tables(path)
         check_keys(tables, DataSettings, "cairn-site train --print-config shows [data]", path.name)
         site = parse_settings(DataSettings, tables, path.name)
-        said = {key: getattr(site, key) for key in _READING if key in site.model_fields_set}
+        said: dict[str, Any] = {
+            key: getattr(site, key) for key in _READING if key in site.model_fields_set
+        }
         return config.model_copy(update={"data": config.data.model_copy(update=said)})
 
 
