@@ -39,7 +39,7 @@ def test_the_tree_is_walked_to_its_leaves():
     walked = {" ".join((program.name or "", *words)) for program, words in TREE}
     assert {
         "cairn-site plans approve",
-        "cairn-site train",
+        "cairn-site train-plan",
         "cairn-aggregator round start",
         "cairn-aggregator codebook label",
         "cairn-aggregator model",
