@@ -176,8 +176,8 @@ def _errors(card: Card) -> list[str]:
             continue
         last = max(row.after for row in course)
         parts.append(
-            f"On each site's own {said}. Errors in {card.unit}, weighted by searches; "
-            "*prior* is the answer that never looks."
+            f"On each site's own {said}. Errors in {card.unit} of searches under "
+            "random poses; *prior* is the answer that never looks, on the same cases."
         )
         parts.append(
             _table(
@@ -185,6 +185,9 @@ def _errors(card: Card) -> list[str]:
                 [(str(r.after), _of(r.mean), _of(r.prior), f"{r.searches:,}") for r in course],
             )
         )
+        worse = [r for r in course if r.after == last and 0 < r.prior <= r.mean]
+        if worse:
+            parts.append("**At the end it is no better than an answer that never looks.**")
         final = [row for row in rows if row.label and row.after == last]
         parts.append(
             _table(
@@ -214,7 +217,7 @@ def _made(card: Card) -> str:
         ("plan", card.plan),
         ("weights", card.weights),
     )
-    return _table(("", ""), [(name, _plain(value)) for name, value in rows])
+    return _table(("what", "value"), [(name, _plain(value)) for name, value in rows])
 
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -14,7 +14,7 @@ from site_client.commands.options import FILE, site_option
 from site_client.kept import Kept, KeptModels
 
 _PARTS = {"held-out": "held out", "training": "training"}
-_DIGITS = 16
+_DIGITS = 12
 
 
 @click.group(invoke_without_command=True)
@@ -59,6 +59,7 @@ def models(ctx: click.Context, root: Path, *, as_json: bool) -> None:
         pad_edge=False,
         header_style="dim",
     )
+    table.columns[0].no_wrap = True
     for model in each:
         table.add_row(*(Text(shown(cell), overflow="fold") for cell in _cells(model)))
     Console(highlight=False).print(table)

@@ -63,6 +63,14 @@ def test_held_out_errors_come_first_and_each_part_says_which_cases():
     assert "| AC | 1.25 | 9.50 | 25 % |" in page[first:second]
 
 
+def test_a_model_that_is_worse_than_not_looking_says_so():
+    told = "no better than an answer that never looks"
+    assert told in render_card(card(errors=(errors(0, "training"), errors(3, "training", "", 9.5))))
+    assert told not in render_card(
+        card(errors=(errors(0, "training", "", 12.0), errors(3, "training")))
+    )
+
+
 def test_a_name_cannot_end_its_cell_or_its_line():
     named = CardSite(site="a | b\n# approved", images=1, rounds=1)
     assert "| a / b # approved | 1 | 1 |" in render_card(card(sites=(named,)))
