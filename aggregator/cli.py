@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import click
 
-from aggregator.commands import federation, look, plans, rounds, serve
+from aggregator.commands import federation, look, model, plans, rounds, serve
 from aggregator.commands.options import DESK_KEY, NEW_FILE
 from aggregator.embedding.cli import codebook
 from common.cli import complete, run
@@ -31,6 +31,7 @@ def cli(context: click.Context, credential: Path | None) -> None:
       cairn-aggregator invite site-a --dir fed          -> site-a.invite.toml, for that site
       cairn-aggregator plan explain plan.toml           what its people will be asked to approve
       cairn-aggregator round start plan.toml --dir fed --min-sites 3 --watch
+      cairn-aggregator model latest -o model --dir fed   what it came to, to use and to give away
 
     \b
     From another machine, with fed/coordinator.toml or a credential of your own:
@@ -58,6 +59,7 @@ for command in (
     look.status,
     look.runs,
     look.report,
+    model.model,
     codebook,
 ):
     cli.add_command(command)

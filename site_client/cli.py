@@ -13,6 +13,7 @@ from site_client.commands import (
     held_out,
     look,
     membership,
+    models,
     peers,
     plans,
     rehearse,
@@ -36,6 +37,8 @@ def cli() -> None:
     What may leave is bounded by site/policy.toml, which is yours to edit; what
     left stands in site/worker/ledger, which `cairn-audit` verifies.
 
+    What runs came to: models, and play --model latest SCAN marks a new scan with it.
+
     The agent on its own, without a federation: train, evaluate, play, import-weights.
 
     Exit codes: 0 fine; 2 usage; 3 refused by policy; 4 verification failed;
@@ -56,6 +59,7 @@ for command in (
     serve.courier,
     serve.up,
     embedding.embed,
+    models.models,
     train.train,
     evaluate.evaluate,
     play.play,

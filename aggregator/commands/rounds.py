@@ -18,6 +18,7 @@ from aggregator.rounds.events import RunFinished, read_events
 from aggregator.rounds.pixels import CODEC_FILE, KEYS_FILE
 from aggregator.rounds.store import APPROVAL_S, RunStore
 from aggregator.rounds.training import START_FILE
+from common.checkpoint import model_file
 from common.cli import echo_json, json_option, shown
 from common.errors import ExitCode, InternalError
 from common.plan import read_plan
@@ -57,8 +58,9 @@ def round_() -> None:
 @click.option("--codebook", "book", type=FILE, help="Labelled codebook, for an embed plan.")
 @click.option(
     "--model",
-    type=FILE,
-    help="What PLAN starts from (start); default: of the newest run that came to it.",
+    type=click.Path(path_type=Path, exists=True),
+    help="What PLAN starts from (start = its digest): a model's folder, or its safetensors "
+    "file; default: of the newest run that came to it.",
 )
 @_follow_option
 @strict_option
@@ -97,7 +99,8 @@ def start(
     """  # noqa: D301 - \b is click's, and must not be an escape
     read_plan(plan_file)  # what is wrong with it is said here, before anybody is asked
     plan = plan_file.read_bytes()
-    files = {CODEC_FILE: codec, CODEBOOK_FILE: book, START_FILE: model}
+    start_file = None if model is None else model_file(model)
+    files = {CODEC_FILE: codec, CODEBOOK_FILE: book, START_FILE: start_file}
     attached = {name: path.read_bytes() for name, path in files.items() if path is not None}
     if not as_json:
         table = Table(show_header=False, box=None, pad_edge=False)
@@ -187,6 +190,8 @@ def _after_start(
         echo_json(status_json(state, desk.certificate()))
     else:
         _say_what_was_kept(Path(started.folder))
+        if state.kind == "training" and end.verdict != "FAILED":
+            click.echo(f"Its model: cairn-aggregator model {state.run} -o model {desk.option}")
     context.exit(end_with(end, strict=strict))
 
 

@@ -193,6 +193,15 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
             for piece in self._desk.report(request.run):
                 yield pb.Chunk(data=piece)
 
+    def FetchModel(
+        self, request: pb.FetchModelRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.ModelPiece]:
+        """Yield the files of the model that a run came to."""
+        with answering("FetchModel", context, self._count):
+            self._who("FetchModel", context)
+            for name, piece in self._desk.model(request.run, sums=request.sums):
+                yield pb.ModelPiece(name=name, data=piece)
+
     def _updates(
         self, request: pb.WatchRoundRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.RunUpdate]:

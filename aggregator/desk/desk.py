@@ -183,3 +183,17 @@ class Desk(Protocol):
 
     def report(self, run: str) -> Iterator[bytes]:
         """Return a run as one HTML page, piece by piece."""
+
+    def model(self, run: str, *, sums: bool) -> Iterator[tuple[str, bytes]]:
+        """Return the files of the model that a run (empty: the newest) came to.
+
+        Args:
+            run: its name.
+            sums: with what the sites of every round sent together.
+
+        Yields:
+            Names and pieces of files; the pieces of one file in order.
+
+        Raises:
+            RefusedError: the run has not come to a model.
+        """

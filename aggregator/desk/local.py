@@ -227,6 +227,15 @@ class LocalDesk:
         for start in range(0, len(data), PIECE):
             yield data[start : start + PIECE]
 
+    def model(self, run: str, *, sums: bool) -> Iterator[tuple[str, bytes]]:
+        """Yield the files of the model that a run came to, piece by piece."""
+        from aggregator.outcome import model_files
+
+        store = RunStore(self.folder.run(self.name(run)))
+        for name, data in model_files(self.folder, store, sums=sums):
+            for start in range(0, len(data), PIECE):
+                yield name, data[start : start + PIECE]
+
     def name(self, run: str) -> str:
         """Return the name itself, or (empty) the newest run's.
 

@@ -44,6 +44,7 @@ from common.errors import (
 
 START_S = 60.0
 REPORT_S = 120.0
+MODEL_S = 3600.0
 PATIENCE_S = 60.0
 
 
@@ -203,6 +204,13 @@ class RemoteDesk:
         with self._stub() as stub:
             for chunk in stub.FetchReport(pb.FetchReportRequest(run=run), timeout=REPORT_S):
                 yield chunk.data
+
+    def model(self, run: str, *, sums: bool) -> Iterator[tuple[str, bytes]]:
+        """Yield the files of the model that a run came to, piece by piece."""
+        request = pb.FetchModelRequest(run=run, sums=sums)
+        with self._stub() as stub:
+            for piece in stub.FetchModel(request, timeout=MODEL_S):
+                yield piece.name, piece.data
 
     @contextmanager
     def _stub(self) -> Iterator[CoordinatorStub]:

@@ -13,6 +13,7 @@ import click
 
 from common.audit.asked import what_was_asked
 from common.audit.load import Audited, audit, detail_lines, verdict_dict, verdict_line
+from common.audit.model_command import model
 from common.audit.order import read_order
 from common.audit.people import print_asked, print_order
 from common.audit.report import render_report
@@ -64,7 +65,7 @@ def cli() -> None:
 
     Nothing here needs a network, a secret, or trust in either side. A ledger is
     the folder that a site keeps (log.jsonl, checkpoint, receipts, payloads) or a
-    copy of it.
+    copy of it. `model` verifies where a model comes from that a run ended with.
 
     Exit codes: 0 everything holds; 2 usage; 4 a ledger is broken or something
     sent was not declared; 6 a file cannot be read.
@@ -244,6 +245,7 @@ def _show_order(ctx: click.Context, audited: Audited, prefix: str, *, as_json: b
     _exit_unless_passed(ctx, audited)
 
 
+cli.add_command(model)
 complete(cli)
 
 

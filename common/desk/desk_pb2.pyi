@@ -6,8 +6,8 @@ What a site and a coordinator may say to the aggregator beside Flower.
 Two services on two listeners, both over TLS 1.3 with the federation's own
 authority. `Enrolment` is for sites: a one-time token opens it, afterwards a
 signature over every request. `Coordinator` asks for a client certificate.
-No message here carries an image, a weight, a sketch, a private key or a key
-in clear. Fields are added, never renumbered; a breaking change is a new package.
+No message here carries an image, a sketch of one site, a private key or a key in
+clear; weights and sums of a finished run go to coordinators, and to nobody else. Fields are added, never renumbered; a breaking change is a new package.
 
 Errors: a gRPC status, and in the trailing metadata `cairn-error-bin` the JSON
 of the error as `--json` prints it (problem, field, expected, got, advice, exit_code).
@@ -1136,6 +1136,54 @@ class FetchReportRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FetchReportRequest: _TypeAlias = FetchReportRequest  # noqa: Y015
+
+@_typing.final
+class FetchModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    SUMS_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """empty: the newest"""
+    sums: _builtins.bool
+    """with what the sites of every round sent together"""
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        sums: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "sums", b"sums"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FetchModelRequest: _TypeAlias = FetchModelRequest  # noqa: Y015
+
+@_typing.final
+class ModelPiece(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """of a file of the model's folder"""
+    data: _builtins.bytes
+    """at most 64 kB of it, in order"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelPiece: _TypeAlias = ModelPiece  # noqa: Y015
 
 @_typing.final
 class Chunk(_message.Message):

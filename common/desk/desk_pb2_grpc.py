@@ -383,6 +383,11 @@ class CoordinatorStub:
                 request_serializer=common_dot_desk_dot_desk__pb2.FetchReportRequest.SerializeToString,
                 response_deserializer=common_dot_desk_dot_desk__pb2.Chunk.FromString,
                 _registered_method=True)
+        self.FetchModel = channel.unary_stream(
+                '/cairn.desk.v1.Coordinator/FetchModel',
+                request_serializer=common_dot_desk_dot_desk__pb2.FetchModelRequest.SerializeToString,
+                response_deserializer=common_dot_desk_dot_desk__pb2.ModelPiece.FromString,
+                _registered_method=True)
 
 
 class CoordinatorServicer:
@@ -450,6 +455,13 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FetchModel(self, request, context):
+        """The model that a run came to, file by file: what `cairn-aggregator model` writes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CoordinatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -502,6 +514,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.FetchReport,
                     request_deserializer=common_dot_desk_dot_desk__pb2.FetchReportRequest.FromString,
                     response_serializer=common_dot_desk_dot_desk__pb2.Chunk.SerializeToString,
+            ),
+            'FetchModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.FetchModel,
+                    request_deserializer=common_dot_desk_dot_desk__pb2.FetchModelRequest.FromString,
+                    response_serializer=common_dot_desk_dot_desk__pb2.ModelPiece.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -775,6 +792,33 @@ class Coordinator:
             '/cairn.desk.v1.Coordinator/FetchReport',
             common_dot_desk_dot_desk__pb2.FetchReportRequest.SerializeToString,
             common_dot_desk_dot_desk__pb2.Chunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FetchModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cairn.desk.v1.Coordinator/FetchModel',
+            common_dot_desk_dot_desk__pb2.FetchModelRequest.SerializeToString,
+            common_dot_desk_dot_desk__pb2.ModelPiece.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,8 +6,8 @@ What a site and a coordinator may say to the aggregator beside Flower.
 Two services on two listeners, both over TLS 1.3 with the federation's own
 authority. `Enrolment` is for sites: a one-time token opens it, afterwards a
 signature over every request. `Coordinator` asks for a client certificate.
-No message here carries an image, a weight, a sketch, a private key or a key
-in clear. Fields are added, never renumbered; a breaking change is a new package.
+No message here carries an image, a sketch of one site, a private key or a key in
+clear; weights and sums of a finished run go to coordinators, and to nobody else. Fields are added, never renumbered; a breaking change is a new package.
 
 Errors: a gRPC status, and in the trailing metadata `cairn-error-bin` the JSON
 of the error as `--json` prints it (problem, field, expected, got, advice, exit_code).
@@ -157,6 +157,8 @@ class CoordinatorStub:
     """Every event of the run's journal from `since` on; with `follow` until the run has ended."""
     Status: _grpc.UnaryUnaryMultiCallable[_desk_pb2.StatusRequest, _desk_pb2.StatusReply]
     FetchReport: _grpc.UnaryStreamMultiCallable[_desk_pb2.FetchReportRequest, _desk_pb2.Chunk]
+    FetchModel: _grpc.UnaryStreamMultiCallable[_desk_pb2.FetchModelRequest, _desk_pb2.ModelPiece]
+    """The model that a run came to, file by file: what `cairn-aggregator model` writes."""
 
 @_typing.type_check_only
 class CoordinatorAsyncStub(CoordinatorStub):
@@ -174,6 +176,8 @@ class CoordinatorAsyncStub(CoordinatorStub):
     """Every event of the run's journal from `since` on; with `follow` until the run has ended."""
     Status: _aio.UnaryUnaryMultiCallable[_desk_pb2.StatusRequest, _desk_pb2.StatusReply]  # type: ignore[assignment]
     FetchReport: _aio.UnaryStreamMultiCallable[_desk_pb2.FetchReportRequest, _desk_pb2.Chunk]  # type: ignore[assignment]
+    FetchModel: _aio.UnaryStreamMultiCallable[_desk_pb2.FetchModelRequest, _desk_pb2.ModelPiece]  # type: ignore[assignment]
+    """The model that a run came to, file by file: what `cairn-aggregator model` writes."""
 
 class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
     """For coordinators, by client certificate."""
@@ -248,5 +252,13 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         request: _desk_pb2.FetchReportRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_desk_pb2.Chunk], _abc.AsyncIterator[_desk_pb2.Chunk]]: ...
+
+    @_abc_1.abstractmethod
+    def FetchModel(
+        self,
+        request: _desk_pb2.FetchModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_desk_pb2.ModelPiece], _abc.AsyncIterator[_desk_pb2.ModelPiece]]:
+        """The model that a run came to, file by file: what `cairn-aggregator model` writes."""
 
 def add_CoordinatorServicer_to_server(servicer: CoordinatorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +21,14 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from common.canonical import sha256_hex
+from common.checkpoint import (
+    ABOUT_FILE,
+    FORMAT,
+    MODEL_FILE,
+    STATE_FILE,
+    about_checkpoint,
+    saved,
+)
 from common.errors import InputDataError, UsageError
 from common.model import Weights
 from site_client.agent_app.config import Config, parse_config
@@ -29,8 +36,6 @@ from site_client.files import write_atomically
 
 LATEST: Final = "latest"
 BEST: Final = "best"
-FORMAT: Final = "cairn-agent-checkpoint/1"
-_MODEL, _STATE, _ABOUT = "model.safetensors", "state.safetensors", "checkpoint.json"
 
 State = dict[str, NDArray[np.generic]]
 
@@ -67,7 +72,7 @@ class Checkpoint:
 
 def weights_sha256(weights: Weights) -> str:
     """SHA-256 of the file that these weights are written as."""
-    return sha256_hex(_saved(weights))
+    return sha256_hex(saved(weights))
 
 
 def write_checkpoint(place: Path, checkpoint: Checkpoint) -> None:
@@ -77,28 +82,27 @@ def write_checkpoint(place: Path, checkpoint: Checkpoint) -> None:
         InputDataError: the folder cannot be written.
     """
     fresh, old = place.with_name(place.name + ".new"), place.with_name(place.name + ".old")
-    model = _saved(checkpoint.weights)
-    state = b"" if checkpoint.state is None else _saved(checkpoint.state)
-    about: dict[str, object] = {
-        "format": FORMAT,
-        "origin": checkpoint.origin,
-        "updates": checkpoint.updates,
-        "landmarks": list(checkpoint.landmarks),
-        "validation_mm": checkpoint.validation_mm,
-        "best_mm": checkpoint.best_mm,
-        "prior_mm": None if checkpoint.prior_mm is None else _listed(checkpoint.prior_mm),
-        "data_sha256": checkpoint.data_sha256,
-        "model_sha256": sha256_hex(model),
-        "state_sha256": sha256_hex(state) if state else "",
-        "config": checkpoint.config.model_dump(mode="json"),
-    }
+    model = saved(checkpoint.weights)
+    state = b"" if checkpoint.state is None else saved(checkpoint.state)
+    about = about_checkpoint(
+        model,
+        checkpoint.config.model_dump(mode="json"),
+        checkpoint.landmarks,
+        origin=checkpoint.origin,
+        updates=checkpoint.updates,
+        state=state,
+        validation_mm=checkpoint.validation_mm,
+        best_mm=checkpoint.best_mm,
+        prior_mm=None if checkpoint.prior_mm is None else _listed(checkpoint.prior_mm),
+        data_sha256=checkpoint.data_sha256,
+    )
     try:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(parents=True)
-        write_atomically(fresh / _MODEL, model)
+        write_atomically(fresh / MODEL_FILE, model)
         if state:
-            write_atomically(fresh / _STATE, state)
-        write_atomically(fresh / _ABOUT, (json.dumps(about, indent=1) + "\n").encode())
+            write_atomically(fresh / STATE_FILE, state)
+        write_atomically(fresh / ABOUT_FILE, about)
         shutil.rmtree(old, ignore_errors=True)
         if place.exists():
             place.rename(old)
@@ -126,7 +130,7 @@ def find_checkpoint(path: Path) -> Path:
     raise InputDataError(
         "no checkpoint",
         field=str(path),
-        expected="a folder that cairn-site train or import-weights wrote",
+        expected="a folder that cairn-site train or cairn-aggregator model wrote",
         got="another folder" if path.is_dir() else "nothing there",
     )
 
@@ -144,19 +148,19 @@ def read_checkpoint(place: Path, *, with_state: bool = False) -> Checkpoint:
         UsageError: its state is wanted and it has none.
     """
     about = _about(place)
-    model = _bytes(place / _MODEL, about.get("model_sha256"))
+    model = _bytes(place / MODEL_FILE, about.get("model_sha256"))
     state: State | None = None
     if with_state:
         if not about.get("state_sha256"):
             raise UsageError(
                 "a run cannot go on from here", field=str(place), expected="a latest checkpoint"
             )
-        state = _loaded(place / _STATE, _bytes(place / _STATE, about["state_sha256"]))
+        state = _loaded(place / STATE_FILE, _bytes(place / STATE_FILE, about["state_sha256"]))
     try:
         prior = about["prior_mm"]
         return Checkpoint(
             config=parse_config(about["config"]),
-            weights=dict(_loaded(place / _MODEL, model)),  # type: ignore[arg-type]
+            weights=dict(_loaded(place / MODEL_FILE, model)),  # type: ignore[arg-type]
             updates=int(about["updates"]),
             landmarks=tuple(str(name) for name in about["landmarks"]),
             prior_mm=None if prior is None else _unlisted(prior),
@@ -167,25 +171,25 @@ def read_checkpoint(place: Path, *, with_state: bool = False) -> Checkpoint:
             state=state,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(place / _ABOUT) from error
+        raise _damaged(place / ABOUT_FILE) from error
 
 
 def _whole(place: Path) -> Path | None:
     """The place, or what a death between two renames left of it."""
     for candidate in (place, place.with_name(place.name + ".old")):
-        if (candidate / _ABOUT).is_file():
+        if (candidate / ABOUT_FILE).is_file():
             return candidate
     return None
 
 
 def _about(place: Path) -> dict[str, Any]:
     try:
-        about = json.loads((place / _ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _damaged(place / _ABOUT) from error
+        about = json.loads((place / ABOUT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _damaged(place / ABOUT_FILE) from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise InputDataError(
-            "not a checkpoint of this version", field=str(place / _ABOUT), expected=FORMAT
+            "not a checkpoint of this version", field=str(place / ABOUT_FILE), expected=FORMAT
         )
     return about
 
@@ -206,14 +210,6 @@ def _damaged(path: Path) -> InputDataError:
         field=str(path),
         expected="as it was written, by its digest",
         got="something else" if path.exists() else "no such file",
-    )
-
-
-def _saved(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    contiguous = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
-    # ascontiguousarray makes a vector of a scalar; the shape is part of the state.
-    return safetensors.numpy.save(
-        {name: value.reshape(np.shape(arrays[name])) for name, value in contiguous.items()}
     )
 
 

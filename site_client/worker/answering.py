@@ -155,7 +155,14 @@ class Answering:
             # Before the release: a crash between the two must not lose the round's state.
             self._studies.save_round(order, study)
         if order.header.phase == "evaluate" and assignment.derived.model is not None:
-            self._models.keep(assignment.derived.model.weights, study.own_weights())
+            self._models.keep(
+                assignment.derived.model.weights,
+                order.plan,
+                order.header.run,
+                datetime.now(UTC),
+                answer,
+                study.own_weights(),
+            )
         answer = tagged(answer, key, assignment.derived.link)
         code = self._door.release(opened.question, answer, expected)
         if code is ReplyCode.OK:

@@ -2,23 +2,25 @@
 
 A plan that starts from a model names its digest. The site starts from it only if it
 computed that model, or if its staff named the digest in ``policy.toml``. The newest few
-are kept; nothing here leaves the site. Of a plan that keeps heads private the model
-is the part that the sites share; this site's own heads lie beside it.
+are kept, each as a folder that ``evaluate`` and ``play`` open; nothing here leaves the site.
+Where a plan keeps heads private the digest is that of the part that the sites share, and
+the folder holds this site's own heads, too.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
-import numpy as np
-import safetensors
-import safetensors.numpy
-
-from common.errors import CairnError, InputDataError
-from common.model import Weights, check_shared, weights_digest
+from common.checkpoint import loaded_weights
+from common.errors import InputDataError
+from common.model import Weights, check_shared, shared_part, weights_digest
 from common.plan import FederationPlan
+from common.wire.envelope import Envelope
+from common.wire.records import RoundReport
 from site_client.egress.policy import Policy
-from site_client.files import write_atomically
+from site_client.kept import KeptModels, what_came
 from site_client.worker.failures import UnknownStartError
 
 KEPT = 20
@@ -32,54 +34,42 @@ class Models:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._kept = KeptModels(folder)
 
-    def keep(self, weights: Weights, own: Weights | None = None) -> str:
+    def keep(
+        self,
+        weights: Weights,
+        plan: FederationPlan,
+        run: str,
+        at: datetime,
+        answer: Iterable[Envelope] = (),
+        own: Weights | None = None,
+    ) -> str:
         """Keep what a run ended with, and of the older ones only the newest.
 
         Args:
             weights: that all its sites share.
+            plan: of the run.
+            run: its name.
+            at: when.
+            answer: what the site reports of it: its images and errors.
             own: what belongs to this site alone; none in most runs.
 
         Returns:
             Digest of ``weights``, as records name them.
         """
-        digest = weights_digest(weights)
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # Written again, too: what a run came to anew is new, and whole whatever lay there.
-        write_atomically(self._path(digest), safetensors.numpy.save(dict(weights)))
-        files = sorted(self._folder.glob("*.safetensors"), key=lambda p: p.stat().st_mtime_ns)
-        for old in files[:-KEPT]:
-            old.unlink()
-            self._own_path(old.stem).unlink(missing_ok=True)
-        if own:
-            self._own_path(digest).parent.mkdir(mode=0o700, exist_ok=True)
-            write_atomically(self._own_path(digest), safetensors.numpy.save(dict(own)))
-        else:
-            self._own_path(digest).unlink(missing_ok=True)
-        return digest
-
-    def whole(self, digest: str) -> Weights:
-        """Return all weights of a model that is kept here, this site's own heads among them.
-
-        Raises:
-            InputDataError: it is not kept here, or damaged.
-        """
-        try:
-            shared = safetensors.numpy.load(self._path(digest).read_bytes())
-            path = self._own_path(digest)
-            own = safetensors.numpy.load(path.read_bytes()) if path.exists() else {}
-        except (OSError, safetensors.SafetensorError, ValueError) as error:
-            raise InputDataError(
-                "a model cannot be read",
-                field=digest[:12],
-                expected="one that is kept at this site",
-                got=type(error).__name__,
-            ) from error
-        weights = {name: np.asarray(array) for name, array in shared.items()}
-        if weights_digest(weights) != digest:
-            raise InputDataError("a model was altered", field=digest[:12], got="another digest")
-        return {**weights, **{name: np.asarray(array) for name, array in own.items()}}
+        report = next((e.record for e in answer if isinstance(e.record, RoundReport)), None)
+        errors = () if report is None else report.errors
+        kept = what_came(
+            weights,
+            plan,
+            run,
+            at,
+            0 if report is None else report.images,
+            tuple(error.model_dump(mode="json") for error in errors),
+        )
+        self._kept.write({**weights, **(own or {})}, plan, kept, KEPT)
+        return kept.weights
 
     def start_of(self, plan: FederationPlan, policy: Policy, brought: bytes | None) -> Weights:
         """Return the weights of the model that a plan starts from.
@@ -94,7 +84,7 @@ class Models:
                 came is another model.
         """
         digest = plan.start or ""
-        path = self._path(digest)
+        path = self._kept.weights_file(digest)
         if path.exists():
             data = path.read_bytes()
         elif digest not in policy.plans.start_models:
@@ -106,17 +96,13 @@ class Models:
         else:
             data = brought
         try:
-            weights = {n: np.asarray(a) for n, a in safetensors.numpy.load(data).items()}
+            weights = loaded_weights(data)
+            if path.exists() and plan.network.private_heads:
+                weights = shared_part(weights, plan)
             check_shared(weights, plan)
-        except (safetensors.SafetensorError, InputDataError, ValueError, KeyError) as error:
-            got = error.got if isinstance(error, CairnError) else "another file"
+        except (InputDataError, KeyError) as error:
+            got = error.got if isinstance(error, InputDataError) else "another network's"
             raise UnknownStartError("start", "weights of the plan's network", got) from error
         if weights_digest(weights) != digest:
             raise UnknownStartError("start", "the model that the plan names", "another")
         return weights
-
-    def _path(self, digest: str) -> Path:
-        return self._folder / f"{digest}.safetensors"
-
-    def _own_path(self, digest: str) -> Path:
-        return self._folder / "own" / f"{digest}.safetensors"

@@ -42,7 +42,10 @@ def test_the_tree_is_walked_to_its_leaves():
         "cairn-site held-out",
         "cairn-aggregator round start",
         "cairn-aggregator codebook label",
+        "cairn-aggregator model",
+        "cairn-audit model",
         "cairn-audit verify",
+        "cairn-site models export",
     } <= walked
 
 

@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from aggregator.outcome import model_files
 from aggregator.report.run import sites_with
 from aggregator.report.state import fold
 from aggregator.rounds.events import SiteReplied
+from common.checkpoint import loaded_weights
+from common.errors import RefusedError
 from common.model import (
     initial_weights,
     own_part,
@@ -33,8 +36,8 @@ from common.wire.parcel import unwrap
 from common.wire.rules import FIXED_POINT
 from site_client.agent.federated import evaluate_weights
 from site_client.imaging.landmarks import read_landmarks, write_landmarks
+from site_client.kept import KeptModels
 from site_client.worker.loop import Worker
-from site_client.worker.models import Models
 from site_client.worker.setup import sketch_spec
 from site_client.worker.site_cases import read_site_cases
 from site_client.worker.study import Subject
@@ -73,6 +76,12 @@ def add_site(federation, name, marked):
         write_case(site.data(), f"case{number}", number)
         keep(site.data(), number, names)
     return site
+
+
+def kept(site, digest):
+    """All weights of a model that a site keeps, its own heads among them."""
+    file = KeptModels.of_site(site.root).weights_file(digest)
+    return loaded_weights(file.read_bytes())
 
 
 def updates(transport, round_):
@@ -295,20 +304,20 @@ def test_private_heads_never_leave_and_differ_between_sites(federation):
     assert shared < whole
     first = initial_weights(plan)
     assert store.load(0).digest == weights_digest(shared_part(first, plan))
-    kept = {}
+    whole_of = {}
     for node, (name, site) in zip((100, 101), federation.sites.items(), strict=True):
         for round_ in (1, 2):
             assert set(updates(transport, round_)[node].arrays) == shared
             assert set(sum_of(store, round_).arrays) == shared
         _, chain = unpack((site.worker / "state" / store.name / "chain.safetensors").read_bytes())
         assert {n.removeprefix("weights/") for n in chain if "weights/" in n} == shared
-        kept[name] = Models(site.worker / "models").whole(finished.model_sha256)
-        assert set(kept[name]) == whole
-        assert weights_digest(shared_part(kept[name], plan)) == finished.model_sha256
+        whole_of[name] = kept(site, finished.model_sha256)
+        assert set(whole_of[name]) == whole
+        assert weights_digest(shared_part(whole_of[name], plan)) == finished.model_sha256
         assert report(transport, node, 3).weights_sha256 == finished.model_sha256
     assert set(store.load(2).below("model")) == shared
     for name in own_part(first, plan):
-        mine, theirs = (weights[name] for weights in kept.values())
+        mine, theirs = (weights[name] for weights in whole_of.values())
         assert (mine != theirs).any()
         assert (mine != first[name]).any()
 
@@ -319,10 +328,12 @@ def test_a_site_is_judged_by_its_own_heads(federation):
     plan = plan_of(**PRIVATE)
     store, transport = federation.create_run(plan, min_sites=2), federation.transport()
     digest = federation.conduct(store, transport).model_sha256
+    with pytest.raises(RefusedError, match="heads stay at the sites"):
+        list(model_files(federation.folder, store, sums=False))
     site = federation.sites["site-a"]
     cases = read_site_cases(site.data(), plan, lambda *_: None)
     seed = Subject("site-a", store.name, plan, sketch_spec(plan, federation.key)).seed
-    weights = Models(site.worker / "models").whole(digest)
+    weights = kept(site, digest)
     judged = evaluate_weights(
         weights, plan, cases.task, seed ^ _EVALUATION_SEED, cases.prior, cases.labels
     )
@@ -355,7 +366,7 @@ def private_run(federation):
         add_site(federation, name, ["AB", "AB"])
     store = federation.create_run(plan_of(**PRIVATE), min_sites=2)
     digest = federation.conduct(store, federation.transport()).model_sha256
-    return [Models(s.worker / "models").whole(digest) for _, s in sorted(federation.sites.items())]
+    return [kept(s, digest) for _, s in sorted(federation.sites.items())]
 
 
 class Lent:
@@ -377,7 +388,7 @@ def test_both_options_together_send_neither_heads_nor_labels(lacking):
     finished = lacking.conduct(store, transport)
     assert (finished.verdict, finished.rounds) == ("COMPLETED", 2)
     assert set(updates(transport, 1)[101].arrays) == set(shared_shapes(plan))
-    own = Models(lacking.sites["site-b"].worker / "models").whole(finished.model_sha256)
+    own = kept(lacking.sites["site-b"], finished.model_sha256)
     before, actions = initial_weights(plan), plan.space.actions
     assert (own["heads.weight"][:actions] != before["heads.weight"][:actions]).any()
     np.testing.assert_array_equal(own["heads.weight"][actions:], before["heads.weight"][actions:])

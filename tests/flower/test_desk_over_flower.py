@@ -83,6 +83,22 @@ def test_a_round_is_started_and_followed_from_afar(desk):
     }
 
 
+def test_what_a_real_run_came_to_is_fetched_from_afar_and_borne_out_by_its_sites(desk):
+    """Uses the run of the test before."""
+    words = ("model", "latest", "-o", "model", "--sums", "--json")
+    told = json.loads(desk.run("cairn-aggregator", "--desk", CREDENTIAL, *words))
+    assert told["verdict"] == "COMPLETED"
+    ledgers = [w for s in ("site-a", "site-b") for w in ("--ledger", f"{s}/worker/ledger")]
+    audited = json.loads(desk.run("cairn-audit", "model", "model", *ledgers, "--json"))
+    assert (audited["passed"], audited["weights"]) == (True, told["weights"])
+    assert all(check["holds"] for check in audited["checks"]), audited["checks"]
+    for site in ("site-a", "site-b"):
+        (kept,) = json.loads(desk.run("cairn-site", "models", "--site-dir", site, "--json"))[
+            "models"
+        ]
+        assert (kept["weights"], kept["run"]) == (told["weights"], told["run"])
+
+
 def test_every_event_of_a_real_run_is_streamed_with_its_progress(desk):
     remote = RemoteDesk.from_file(desk.root / CREDENTIAL)
     run = desk.newest_run()

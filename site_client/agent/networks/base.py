@@ -82,7 +82,7 @@ class QNetwork(nn.Module):
             layout = torch.channels_last if rows.ndim == 4 else torch.channels_last_3d
             rows = rows.contiguous(memory_format=layout)
         with self._precision(rows.device.type):
-            seen = self._looked_at(rows).view(len(level), self.agents, -1)
+            seen = self._looked_at(rows).view(level.shape[0], self.agents, -1)
             values = self.values(seen, level, head)
         values = values.float()
         return values[:, 0] if self.agents == 1 else values

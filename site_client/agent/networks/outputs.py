@@ -35,10 +35,8 @@ class SharedOutputs(QNetwork):
     def decide(self, x: Tensor, head: Tensor) -> Tensor:
         """[n, agents, actions] of the last dense layer's features [n, agents, size]."""
         values = self.heads(x).view(-1, self.branches, self.actions)
-        branch, rows = (
-            self.branch_of(head).flatten(),
-            torch.arange(len(values), device=values.device),
-        )
+        branch = self.branch_of(head).flatten()
+        rows = torch.arange(values.shape[0], device=values.device)
         chosen: Tensor = values[rows, branch]
         if self.state is not None:
             chosen = duel(chosen, self.state(x).view(-1, self.branches)[rows, branch][:, None])

@@ -36,7 +36,7 @@ class PrivateLinear(nn.Module):
         weight = self.weight.view(-1, self.agents, outputs, inputs)
         everyone = torch.einsum("nai,haoi->nhao", x, weight)
         head = branch[:, 0] // self.agents
-        return everyone[torch.arange(len(x), device=x.device), head] + self.bias[branch]
+        return everyone[torch.arange(x.shape[0], device=x.device), head] + self.bias[branch]
 
     def initialise(self, generator: torch.Generator) -> None:
         """Uniform weights as the published networks', zero biases."""

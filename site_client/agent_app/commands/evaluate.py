@@ -9,7 +9,7 @@ import click
 
 from common.cli import counted, echo_json, json_option
 from site_client.agent_app.commands.changes import changed
-from site_client.agent_app.commands.options import ANY, FOLDER, checkpoint_option, set_option
+from site_client.agent_app.commands.options import ANY, FOLDER, chosen, set_option, with_model
 
 if TYPE_CHECKING:
     from site_client.agent_app.evaluating import Evaluation
@@ -18,7 +18,7 @@ _TITLES: Final = {"posed": "under random poses", "native": "as acquired"}
 
 
 @click.command()
-@checkpoint_option
+@with_model
 @click.option("--data", type=ANY, help="Held-out images; default: those the run held out.")
 @click.option(
     "--landmarks", type=ANY, help="Their landmarks, when not beside them: folder, list or table."
@@ -28,7 +28,9 @@ _TITLES: Final = {"posed": "under random poses", "native": "as acquired"}
 @set_option
 @json_option
 def evaluate(
-    checkpoint_path: Path,
+    checkpoint_path: Path | None,
+    model: str | None,
+    site_dir: Path,
     data: Path | None,
     landmarks: Path | None,
     output: Path | None,
@@ -42,12 +44,15 @@ def evaluate(
     \b
       cairn-site evaluate --checkpoint run                    its held-out subjects
       cairn-site evaluate --checkpoint run --data more/ -o result
+      cairn-site evaluate --model latest --site-dir site --data more/
       cairn-site evaluate --checkpoint run --data xrays/ --landmarks points.csv \\
                           --set data.unit=mm --set data.pixel_mm=0.1
 
-    A run's folder means its best checkpoint; name run/latest for the latest. Every
-    search counts by itself; "agreed" is the error of what the starts of a case agree
-    on, "≤2" the share of searches within 2 mm, "prior" the error of the mean position.
+    --model is what a federated run came to (`cairn-site models`); it knows no training cases,
+    so nothing stands beside its errors. A run's folder means its best checkpoint; name
+    run/latest for the latest. Every search counts by itself; "agreed" is the error of what
+    the starts of a case agree on, "≤2" the share of searches within 2 mm, "prior" the error
+    of the mean position.
     "Posed" turns, shifts and scales the images at random; "native" leaves them.
 
     The folder gets report.html, metrics.json, predictions/<case>.mrk.json (opens in 3D
@@ -63,8 +68,9 @@ def evaluate(
     from site_client.agent_app.progress import Meter
     from site_client.agent_app.tables import plain
 
-    place, checkpoint = open_checkpoint(checkpoint_path)
-    config = changed(checkpoint.config, changes)
+    named = chosen(checkpoint_path, model, site_dir)
+    place, checkpoint = open_checkpoint(named.place)
+    config = changed(named.config(checkpoint.config), changes)
     keep_freed_memory()
     truth = "" if landmarks is None else str(landmarks)
     with Meter() as meter:
@@ -85,5 +91,7 @@ def _tell(evaluation: Evaluation) -> None:
     unit, cases = evaluation.measured.report.unit, counted(evaluation.cases, "case")
     for name, table in evaluation.tables().items():
         table.print(f"{cases} {_TITLES[name]}, errors in {unit}")
+    if evaluation.checkpoint.prior_mm is None:
+        click.echo("No prior: the model comes without the mean position of its training cases.")
     for extra in evaluation.measured.answers.extras:
         extra.table.print(extra.said)

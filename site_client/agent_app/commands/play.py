@@ -10,7 +10,7 @@ import click
 from common.cli import echo_json, json_option
 from common.errors import UsageError
 from site_client.agent_app.commands.changes import changed
-from site_client.agent_app.commands.options import ANY, FOLDER, checkpoint_option, set_option
+from site_client.agent_app.commands.options import ANY, FOLDER, chosen, set_option, with_model
 
 if TYPE_CHECKING:
     from site_client.agent_app.playing import Played
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=ANY)
-@checkpoint_option
+@with_model
 @click.option("-o", "--output", type=FOLDER, help="Folder for positions and films.")
 @click.option(
     "--gif", is_flag=True, help="Film one search per image and landmark, box, plane or pair."
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 @json_option
 def play(
     images: tuple[Path, ...],
-    checkpoint_path: Path,
+    checkpoint_path: Path | None,
+    model: str | None,
+    site_dir: Path,
     output: Path | None,
     changes: tuple[str, ...],
     *,
@@ -40,8 +42,12 @@ def play(
 
     \b
       cairn-site play --checkpoint run new.nii.gz -o found --gif
+      cairn-site play --model latest --site-dir site new.nii.gz -o found
       cairn-site play --checkpoint lesions new.nii.gz -o found     boxes, with scores
       cairn-site play --checkpoint aligner FIXED MOVING -o found   a rigid transform
+
+    --model latest is what the newest federated run came to at this site; `cairn-site models`
+    lists all. Images are then read as the site's worker/data.toml says.
 
     The folder gets <case>.mrk.json (opens in 3D Slicer) and predictions.csv; the error
     column says N/A. "Spread" is how far the searches ended from what they agree on: a
@@ -62,8 +68,9 @@ def play(
     if (gif or mp4) and output is None:
         raise UsageError("films need a folder", expected="-o DIR")
     ffmpeg = require_ffmpeg() if mp4 else None
-    _, checkpoint = open_checkpoint(checkpoint_path)
-    config = changed(checkpoint.config, changes)
+    named = chosen(checkpoint_path, model, site_dir)
+    _, checkpoint = open_checkpoint(named.place)
+    config = changed(named.config(checkpoint.config), changes)
     keep_freed_memory()
     with Meter() as meter:
         played = search(checkpoint, config, cases_to_play(images, checkpoint, config, meter))

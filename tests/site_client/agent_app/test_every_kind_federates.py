@@ -58,7 +58,7 @@ def test_a_plan_of_any_kind_is_trained_by_a_federation(kind, hospitals):
     # The model moved, and is the one that the sites came to themselves.
     assert finished.model_sha256 != weights_digest(initial_weights(plan))
     for site in federation.sites.values():
-        assert (site.worker / "models" / f"{finished.model_sha256}.safetensors").exists()
+        assert (site.worker / "models" / finished.model_sha256 / "model.safetensors").is_file()
     rounds = [event for event in federation.events(store) if isinstance(event, RoundFinished)]
     assert [event.phase for event in rounds] == ["begin", "train", "train", "evaluate"]
     weights = store.load(2).below("model")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -10,7 +10,9 @@ import safetensors.numpy
 
 from common.model import initial_weights, weights_digest
 from common.wire.codes import ReplyCode
+from site_client.agent_app.checkpoint import read_checkpoint
 from site_client.egress.policy import read_policy
+from site_client.kept import KeptModels
 from site_client.worker.failures import UnknownStartError
 from site_client.worker.models import KEPT, Models
 from tests.aggregated import Past
@@ -135,7 +137,8 @@ def test_other_bytes_than_those_of_the_named_model_are_refused(quick, worked, br
 
 
 def test_a_model_that_was_altered_on_the_disk_is_not_started_from(quick, worked, known):
-    (path,) = (quick.folder.worker / "models").iterdir()
+    (folder,) = (quick.folder.worker / "models").iterdir()
+    path = folder / "model.safetensors"
     weights = dict(safetensors.numpy.load(path.read_bytes()))
     weights["fc1.bias"] = weights["fc1.bias"] + np.float32(1)
     plan = starting_at(quick, known)
@@ -158,16 +161,26 @@ def test_a_site_whose_state_was_wiped_starts_from_the_same_model_again(quick, kn
 # The folder.
 
 
-def test_the_newest_models_are_kept_and_no_more(quick, tmp_path):
+@pytest.fixture
+def keep(quick, tmp_path):
+    """Keep the model of a number as of a moment; its digest."""
+    models = Models(tmp_path / "models")
+
+    def keep(number, at=None):
+        moment = datetime(2030, 1, 1, tzinfo=UTC) + timedelta(hours=number if at is None else at)
+        return models.keep(weights_of(quick.plan, number), quick.plan, "run-1", moment)
+
+    return keep
+
+
+def kept_in(folder):
+    return {path.name for path in folder.iterdir()}
+
+
+def test_the_newest_models_are_kept_and_no_more(quick, tmp_path, keep):
     models, policy = Models(tmp_path / "models"), read_policy(quick.folder.policy_file)
-    digests = []
-    for number in range(KEPT + 2):
-        digests.append(models.keep(weights_of(quick.plan, number)))
-        path = tmp_path / "models" / f"{digests[-1]}.safetensors"
-        os.utime(path, ns=(number, number))
-    digests.append(models.keep(weights_of(quick.plan, KEPT + 2)))
-    kept = {path.stem for path in (tmp_path / "models").iterdir()}
-    assert kept == set(digests[3:])
+    digests = [keep(number) for number in range(KEPT + 3)]
+    assert kept_in(tmp_path / "models") == set(digests[3:])
     for digest in digests[3:]:
         plan = quick.with_plan(start=digest)
         assert weights_digest(models.start_of(plan, policy, None)) == digest
@@ -176,14 +189,32 @@ def test_the_newest_models_are_kept_and_no_more(quick, tmp_path):
         models.start_of(gone, policy, None)
 
 
-def test_a_model_that_is_come_to_again_counts_as_new(quick, tmp_path):
-    models = Models(tmp_path / "models")
-    first = models.keep(weights_of(quick.plan, 0))
-    os.utime(tmp_path / "models" / f"{first}.safetensors", ns=(1, 1))
+def test_a_model_that_is_come_to_again_counts_as_new(tmp_path, keep):
+    first = keep(0)
     for number in range(1, KEPT):
-        models.keep(weights_of(quick.plan, number))
-    assert models.keep(weights_of(quick.plan, 0)) == first
-    models.keep(weights_of(quick.plan, KEPT))
-    kept = {path.stem for path in (tmp_path / "models").iterdir()}
+        keep(number)
+    assert keep(0, at=KEPT) == first
+    keep(KEPT + 1)
+    kept = kept_in(tmp_path / "models")
     assert first in kept
     assert len(kept) == KEPT
+
+
+def test_what_a_crash_left_half_written_is_cleared_away_and_never_listed(tmp_path, keep):
+    torn = tmp_path / "models" / f".{'ab' * 32}.1234"
+    torn.mkdir(parents=True)
+    (torn / "model.safetensors").write_bytes(b"half")
+    digest = keep(1)
+    assert kept_in(tmp_path / "models") == {digest}
+
+
+def test_a_kept_model_is_a_checkpoint_of_the_plans_agent_with_this_sites_errors(quick, known):
+    (path,) = (quick.folder.worker / "models").iterdir()
+    assert path.name == known
+    checkpoint = read_checkpoint(path)
+    assert weights_digest(checkpoint.weights) == known
+    assert checkpoint.landmarks == quick.plan.task.landmarks
+    assert checkpoint.config.network == quick.plan.network
+    (kept,) = KeptModels.of_site(quick.folder.root).each()
+    assert (kept.weights, kept.plan) == (known, quick.plan.fingerprint)
+    assert kept.looks_for == quick.plan.task.landmarks
