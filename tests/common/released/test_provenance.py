@@ -21,7 +21,7 @@ from common.wire import orders
 from common.wire.orders import RosterEntry
 
 KEY = SigningKey.from_seed(b"k" * 32)
-digests = st.integers(0, 2**256 - 1).map("{:064x}".format)
+digests = st.integers(0, 255).map(lambda n: f"{n:02x}" * 32)
 sites = st.lists(st.sampled_from(["a", "b-1", "north", "0"]), min_size=1, unique=True)
 
 
