@@ -23,7 +23,7 @@ from common.errors import InputDataError, InternalError, RefusedError
 from common.ledger.records import format_timestamp
 from common.model import Weights, initial_weights, weights_digest
 from common.plan import FederationPlan
-from common.released.card import Card, CardErrors, CardSite, Part, render_card
+from common.released.card import Card, CardErrors, CardSite, render_card
 from common.released.folder import (
     CARD_FILE,
     CARD_PAGE,
@@ -37,7 +37,7 @@ from common.released.folder import START_FILE as START_COPY
 from common.released.provenance import Provenance, RoundSum, sign_provenance
 from common.settings import KINDS
 from common.sums.addition import decode_sum, sum_digest
-from common.wire.records import ModelUpdate, TaskError
+from common.wire.records import PARTS, ModelUpdate, Part, TaskError
 
 _COUNT: Final = ("COMPLETED", "DEGRADED")
 
@@ -226,8 +226,8 @@ def _errors(state: RunState) -> Iterator[CardErrors]:
     """Add up the sites' errors: of every round over all labels, of the last one by label, too."""
     measured = [r for r in state.rounds if r.errors]
     for summary in measured:
-        for part in ("held-out", "training"):
-            errors = [e for e in summary.errors if part_of(e) == part]
+        for part in PARTS:
+            errors = [e for e in summary.errors if e.part == part]
             if not any(e.searches for e in errors):
                 continue
             yield _added(errors, part, summary.trained, "")
@@ -235,12 +235,6 @@ def _errors(state: RunState) -> Iterator[CardErrors]:
                 for label in dict.fromkeys(e.label for e in errors):
                     of_it = [e for e in errors if e.label == label]
                     yield _added(of_it, part, summary.trained, label)
-
-
-def part_of(error: TaskError) -> Part:
-    """Say which of a site's cases an error is of."""
-    # Records of before there were held-out cases are all of training ones.
-    return "held-out" if getattr(error, "part", "training") == "held-out" else "training"
 
 
 def _added(errors: Iterable[TaskError], part: Part, after: int, label: str) -> CardErrors:

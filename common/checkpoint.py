@@ -21,7 +21,7 @@ from common.canonical import sha256_hex
 from common.errors import InputDataError
 from common.model import Weights
 from common.plan import FederationPlan
-from common.settings import KINDS, AgentSettings, sections_of
+from common.settings import FEDERATED, KINDS, AgentSettings, sections_of
 
 FORMAT: Final = "cairn-agent-checkpoint/1"
 MODEL_FILE: Final = "model.safetensors"
@@ -110,6 +110,8 @@ def planned_checkpoint(plan: FederationPlan, model: bytes, run: str) -> bytes:
 def planned_config(plan: FederationPlan) -> dict[str, object]:
     """Return the sections of a plan that are the agent's own: the configuration of its model."""
     whole = plan.model_dump(mode="json")
+    for section, key in FEDERATED:  # of how sites are averaged: a model on its own has none
+        whole[section].pop(key, None)
     return {name: whole[name] for name in sections_of(plan.task.kind, AgentSettings.model_fields)}
 
 

@@ -5,6 +5,7 @@ Real images, learners, doors and sums; every order meets a worker that was start
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from contextlib import ExitStack
@@ -12,11 +13,13 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from click.testing import CliRunner
 
-from aggregator.outcome import model_files
+from aggregator.cli import cli as aggregator
 from aggregator.report.run import sites_with
 from aggregator.report.state import fold
 from aggregator.rounds.events import SiteReplied
+from common.audit.cli import cli as auditor
 from common.checkpoint import loaded_weights
 from common.errors import RefusedError
 from common.model import (
@@ -35,6 +38,8 @@ from common.wire.labels import LABELS, branch_rows
 from common.wire.parcel import unwrap
 from common.wire.rules import FIXED_POINT
 from site_client.agent.federated import evaluate_weights
+from site_client.agent_app.checkpoint import read_checkpoint
+from site_client.cli import cli as site_program
 from site_client.imaging.landmarks import read_landmarks, write_landmarks
 from site_client.kept import KeptModels
 from site_client.worker.loop import Worker
@@ -160,6 +165,18 @@ def test_heads_are_averaged_over_the_sites_that_have_their_landmark(lacking, mom
         _, arrays = unpack(chain.read_bytes())
         own = {n.removeprefix("weights/"): a for n, a in arrays.items() if "weights/" in n}
         assert weights_digest(own) == finished.model_sha256
+
+
+def test_the_model_of_sites_that_lack_landmarks_is_computed_again_from_its_sums(lacking, tmp_path):
+    plan = plan_of(task={"missing": "allow"}, rounds=ROUNDS | {"server_momentum": 0.7})
+    lacking.conduct(lacking.create_run(plan, min_sites=3), lacking.transport())
+    folder = tmp_path / "model"
+    out = ["model", "latest", "-o", folder, "--sums", "--dir", lacking.folder.root]
+    CliRunner().invoke(aggregator, [str(word) for word in out], catch_exceptions=False)
+    ledgers = [word for s in lacking.sites.values() for word in ("--ledger", str(s.ledger))]
+    done = CliRunner().invoke(auditor, ["model", str(folder), *ledgers, "--json"])
+    assert all(check["holds"] for check in json.loads(done.stdout)["checks"]), done.stdout
+    assert read_checkpoint(folder).landmarks == ("A", "B")
 
 
 def test_without_the_option_a_site_that_lacks_a_landmark_is_bad_data(lacking):
@@ -322,14 +339,30 @@ def test_private_heads_never_leave_and_differ_between_sites(federation):
         assert (mine != first[name]).any()
 
 
+def test_a_site_marks_a_new_scan_with_its_own_heads_and_the_coordinator_has_no_whole_model(
+    federation, tmp_path
+):
+    for name in ("site-a", "site-b"):
+        add_site(federation, name, ["AB", "AB"])
+    plan = plan_of(**PRIVATE)
+    federation.conduct(federation.create_run(plan, min_sites=2), federation.transport())
+    site = federation.sites["site-a"]
+    scan = next(site.data().glob("*.nii.gz"))
+    words = ["play", "--model", "latest", "--site-dir", site.root, scan, "--json"]
+    played = CliRunner().invoke(site_program, [str(word) for word in words])
+    assert played.exception is None, played.exception
+    assert {found["landmark"] for found in json.loads(played.stdout)["found"]} == {"A", "B"}
+    out = ["model", "latest", "-o", tmp_path / "model", "--dir", federation.folder.root]
+    refused = CliRunner().invoke(aggregator, [str(word) for word in out])
+    assert isinstance(refused.exception, RefusedError)
+
+
 def test_a_site_is_judged_by_its_own_heads(federation):
     for name in ("site-a", "site-b"):
         add_site(federation, name, ["AB", "AB"])
     plan = plan_of(**PRIVATE)
     store, transport = federation.create_run(plan, min_sites=2), federation.transport()
     digest = federation.conduct(store, transport).model_sha256
-    with pytest.raises(RefusedError, match="heads stay at the sites"):
-        list(model_files(federation.folder, store, sums=False))
     site = federation.sites["site-a"]
     cases = read_site_cases(site.data(), plan, lambda *_: None)
     seed = Subject("site-a", store.name, plan, sketch_spec(plan, federation.key)).seed
