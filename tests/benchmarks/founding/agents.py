@@ -59,8 +59,12 @@ def agent_plan(data, seed, sections):
 
 
 def served(site):
-    """A policy under which this plan, smaller than a hospital would want one, runs."""
-    loosen(site)
+    """A policy under which small plans run, and ones about pixels of a microscope.
+
+    By default a hospital's has no grid finer than half a millimetre.
+    """
+    ranges = {"spacing_mm": "[0.001, 4.0]", "view_mm": "[0.01, 400.0]", "steps_mm": "[0.001, 30.0]"}
+    loosen(site, **ranges)
 
 
 def federate(root, plan, folders):
@@ -71,21 +75,26 @@ def federate(root, plan, folders):
     finished = federation.conduct(store, transport)
     if finished.verdict != "COMPLETED":
         raise RuntimeError(f"training: {finished.verdict} {finished.reason}")
+    sent = sum(len(reply) for replies in transport.sent.values() for reply in replies)
+    return weights_of(store), time.process_time() - began, sent // len(SITES)
+
+
+def weights_of(store):
+    """The weights that a finished run came to."""
     arrays = store.load(store.finished_rounds()[-1]).arrays
-    weights = {
+    return {
         name.removeprefix("model/"): np.array(array)
         for name, array in arrays.items()
         if name.startswith("model/")
     }
-    sent = sum(len(reply) for replies in transport.sent.values() for reply in replies)
-    return weights, time.process_time() - began, sent // len(SITES)
 
 
 def alone(plan, cases, seed, updates):
     """The weights of one learner over some cases, as many gradient steps as said."""
     began = time.process_time()
-    longer = plan.model_copy(update={"learner": plan.learner.model_copy(update={"updates": updates})})
-    learner = planned_learner(longer, cases.task, seed)
+    longer = plan.learner.model_copy(update={"updates": updates})
+    plan = plan.model_copy(update={"learner": longer})
+    learner = planned_learner(plan, cases.task, seed)
     learner.train(updates)
     return learner.weights(), time.process_time() - began
 
@@ -125,5 +134,3 @@ def _figures(searched, tolerance_mm):
         "prior_median": float(np.median(prior)),
         "prior_within": float((prior <= tolerance_mm).mean()),
     }
-
-

@@ -6,14 +6,14 @@ The settings were chosen before any figure was seen but for one look at seed 0 o
 
 import shutil
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from tests.benchmarks.founding import agents, road, scene, tissue
 from tests.benchmarks.founding.stacks import SITES
 
 WORK = Path("build/founding")
-FEDERATED = ("maps", "bands", "smoothed-bands", "components")
+ARMS = ("maps", "bands", "components", "local", "pooled", "smoothed-bands")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ _AGENT = {
         "updates": 180,
         "batch": 24,
         "searches": 8,
-        "warmup": 200,
+        "warmup": 320,
         "episode_steps": 20,
         "warm_start": 0.5,
         "replay_capacity": 10_000,
@@ -87,16 +87,11 @@ STUDIES = {
 }
 
 
-def jobs(name, seeds):
-    """Name and work of everything that is to be computed for some data."""
-    study = STUDIES[name]
+def jobs(name, seeds, arms=ARMS):
+    """Name and work of what is to be computed for some data; passes 1 and 2 come first."""
     for seed in seeds:
-        yield f"{name}/passes-1-2/seed{seed}", lambda seed=seed: passes(name, study, seed)
-        for arm in FEDERATED:
-            work = lambda seed=seed, arm=arm: federated(name, study, seed, arm)  # noqa: E731
-            yield f"{name}/{arm}/seed{seed}", work
-        yield f"{name}/local/seed{seed}", lambda seed=seed: local(name, study, seed)
-        yield f"{name}/pooled/seed{seed}", lambda seed=seed: pooled(name, study, seed)
+        for arm in ("passes-1-2", *arms):
+            yield f"{name}/{arm}/seed{seed}", partial(_OF.get(arm, federated), name, seed, arm)
 
 
 def folder_of(name, seed):
@@ -108,9 +103,10 @@ def data_of(name, seed):
     return STUDIES[name].read(seed)
 
 
-def passes(name, study, seed):
+def passes(name, seed, _):
     """Passes one and two, from nothing; leaves every arm's images."""
     root, data, costs = folder_of(name, seed), data_of(name, seed), road.Costs()
+    study = STUDIES[name]
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     road.write_slides(root, data)
@@ -140,9 +136,9 @@ def passes(name, study, seed):
     }
 
 
-def _arm(name, study, seed, arm):
+def _arm(name, seed, arm):
     root, data = folder_of(name, seed), data_of(name, seed)
-    plan = agents.agent_plan(data, seed, study.agent)
+    plan = agents.agent_plan(data, seed, STUDIES[name].agent)
     folders = [root / "images" / arm / site for site in SITES]
     sites = [agents.read(folder, plan) for folder in folders]
     held_out = agents.read(root / "images" / arm / "held-out", plan)
@@ -154,8 +150,9 @@ def _arm(name, study, seed, arm):
     return root, plan, folders, sites, judge
 
 
-def federated(name, study, seed, arm):
-    root, plan, folders, _, judge = _arm(name, study, seed, arm)
+def federated(name, seed, arm):
+    """The three sites' agents, averaged in every round."""
+    root, plan, folders, _, judge = _arm(name, seed, arm)
     place = root / f"federation-{arm}"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
@@ -164,9 +161,9 @@ def federated(name, study, seed, arm):
     return {"figures": [judge(weights)], "cpu_s": spent, "bytes_a_site": sent}
 
 
-def local(name, study, seed):
+def local(name, seed, _):
     """Each site alone on its maps, the same gradient steps; judged on all sites' held-out."""
-    _, plan, _, sites, judge = _arm(name, study, seed, "maps")
+    _, plan, _, sites, judge = _arm(name, seed, "maps")
     figures, whole = [], 0.0
     for number, site in enumerate(sites):
         weights, spent = agents.alone(plan, site, 100 * seed + number, plan.learner.updates)
@@ -175,9 +172,12 @@ def local(name, study, seed):
     return {"figures": figures, "cpu_s": whole}
 
 
-def pooled(name, study, seed):
+def pooled(name, seed, _):
     """One agent on all sites' maps, with the gradient steps of all sites together."""
-    _, plan, _, sites, judge = _arm(name, study, seed, "maps")
+    _, plan, _, sites, judge = _arm(name, seed, "maps")
     updates = plan.learner.updates * len(sites)
     weights, spent = agents.alone(plan, agents.pooled(sites), 100 * seed + 50, updates)
     return {"figures": [judge(weights)], "cpu_s": spent}
+
+
+_OF = {"passes-1-2": passes, "local": local, "pooled": pooled}

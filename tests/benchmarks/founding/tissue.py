@@ -11,8 +11,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, shift
 
 from tests.benchmarks.founding.stacks import SITES, SLICES, Data, Subject
-from tests.benchmarks.pixel_road.fields import EPITHELIAL, SITES as _SITES
-from tests.benchmarks.pixel_road.fields import read_fields, without
+from tests.benchmarks.pixel_road.fields import EPITHELIAL, read_fields, without
+from tests.benchmarks.pixel_road.fields import SITES as _SITES
 from tests.benchmarks.pixel_road.tumour import otsu
 
 BIN = 4

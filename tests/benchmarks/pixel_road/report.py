@@ -39,7 +39,7 @@ SECTIONS = (
     ("Tissue: what is found in merged tables", "recovery", tissue.recovery),
     ("Tissue: what the gate names against exact counts", "gate", tissue.gate),
     ("Tissue: epithelium against other", "tumour", tumour.tumour),
-    ("The founding paper's experiment: from bands to a place, federated", "founding", founding.founding),
+    ("From bands to a place: the founding paper's experiment", "founding", founding.founding),
     ("From disk to keys and tables", "speed", machine.speed),
     ("What an aggregator without the key can learn", "attack", machine.attack),
 )
