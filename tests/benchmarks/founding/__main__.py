@@ -16,7 +16,7 @@ def main():
     run = what.add_parser("run", help="compute; what has a file already is left alone")
     run.add_argument("studies", nargs="+", choices=list(STUDIES))
     run.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
-    run.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS)
+    run.add_argument("--arms", nargs="+", choices=(*ARMS, "commands"), default=ARMS)
     report = what.add_parser("report", help="write PIXELS.md, this experiment in it")
     report.add_argument("-o", "--output", type=Path, default=Path("deploy/results"))
     arguments = parser.parse_args()

@@ -108,7 +108,14 @@ def name_clusters(root, data, keys, clusters, seed):
 
 
 def write_codebook(root, data, book):
-    """Write the codebook, labelled: a cluster that holds more tumour than average is one."""
+    """Write the codebook, labelled by ``names_of``."""
+    labelled = book.label(names_of(root, data, book))
+    (root / "codebook.json").write_bytes(labelled.to_bytes())
+    return labelled
+
+
+def names_of(root, data, book):
+    """Cluster to name: one that holds more tumour than average, at ONE site, is tumour."""
     codec = read_codec((root / "codec.json").read_text(encoding="utf-8"))
     hits, whole = np.zeros(book.cluster_count), np.zeros(book.cluster_count)
     for subject in data.of(held_out=False, site=NAMING):
@@ -119,10 +126,7 @@ def write_codebook(root, data, book):
             whole += np.bincount(label, minlength=book.cluster_count)
     share = hits / np.maximum(whole, 1)
     average = hits.sum() / whole.sum()
-    names = {k: GROUP if share[k] > average else "other" for k in range(book.cluster_count)}
-    labelled = book.label(names)
-    (root / "codebook.json").write_bytes(labelled.to_bytes())
-    return labelled
+    return {k: GROUP if share[k] > average else "other" for k in range(book.cluster_count)}
 
 
 def _clusters(path, codec, book):
@@ -139,18 +143,22 @@ def home(root, arm, subject):
     return folder / f"{subject.name}.mha"
 
 
-def write_maps(root, data):
-    """The second pass: ``cairn-site embed`` of four slices a subject; also how good they are."""
+def write_maps(root, data, arm="maps", group=GROUP):
+    """The second pass: ``cairn-site embed`` of four slices a subject; also how good they are.
+
+    With a ``group`` a channel is 255 where that is, as in the paper; without, a channel
+    keeps the labels: 0 on empty glass, 1 for other tissue, 2 for tumour.
+    """
     said, true = [], []
     for subject in data.subjects:
         folder = root / ("kept" if subject.held_out else "slides") / SITES[subject.site]
-        path = home(root, "maps", subject)
-        output = MapFile(path, GROUP, data.pixel_mm)
+        path = home(root, arm, subject)
+        output = MapFile(path, group, data.pixel_mm)
         files = (root / "codebook.json", root / "codec.json")
         embed_alone(slides_of(folder, subject), *files, root, output, lambda *_: None)
         mark(path, subject)
         if subject.held_out:
-            said.append(channels_of(path) > 0)
+            said.append(channels_of(path) > (0 if group else 1))
             true.append(subject.tumour)
     return balanced_accuracy(np.stack(said), np.stack(true))
 
