@@ -41,6 +41,8 @@ def family(plan: FederationPlan) -> str:
         "scale": section.value_scale,
         "version": VERSION,
     }
+    if section.smoothing_thousandths:
+        common["smoothing"] = section.smoothing_thousandths
     if section.codec == "all-bands":
         return sha256_hex(canonical_json(common | {"levels": section.levels}))
     reduced = {"bins": section.bins, "components": section.components, "range_bins": RANGE_BINS}
@@ -135,21 +137,22 @@ def require_planned(codec: AnyCodec, section: Pixels) -> None:
     """Refuse a codec that is not of the plan's form.
 
     Raises:
-        InputDataError: another kind, other bands, scale, components, bins or levels.
+        InputDataError: another kind, other bands, scale, smoothing, components, bins or levels.
     """
     if isinstance(codec, BandCodec):
         kind, digits = "all-bands", (len(codec.bands), codec.levels)
     else:
         kind, digits = "reduced", (len(codec.low), codec.bins)
-    if (kind, codec.bands, codec.scale, digits) != (
+    if (kind, codec.bands, codec.scale, codec.smoothing, digits) != (
         section.codec,
         section.bands,
         section.value_scale,
+        section.smoothing_thousandths,
         section.digits,
     ):
         raise InputDataError(
             "not the codec of this plan",
-            field="codec, bands, value_scale, components, bins, levels",
+            field="codec, bands, value_scale, smoothing, components, bins, levels",
             expected="the plan's",
             got="others",
         )

@@ -22,6 +22,7 @@ from common.keys.mixed_radix import MixedRadix
 from common.keys.pixel_projection import checked_pixels
 from common.keys.pixel_statistics import PixelSurvey, check_bands
 from common.keys.pixels import LEVELS, all_bands
+from common.keys.smoothing import check_smoothing
 from common.plan.prefixes import band_ladder
 
 KIND: Final = "pixel-bands"
@@ -38,6 +39,8 @@ class BandCodec:
         floor: squared intensity (sum of squares over the bands) from which a pixel is
             foreground.
         edges: of every band, the ascending intensities at which a next level begins.
+        smoothing: standard deviation by which bands are smoothed first, thousandths of a
+            pixel; 0 is none.
 
     Raises:
         InputDataError: edges that do not fit, or more than 64 bits.
@@ -47,9 +50,11 @@ class BandCodec:
     scale: int
     floor: int
     edges: tuple[tuple[int, ...], ...]
+    smoothing: int = 0
 
     def __post_init__(self) -> None:
         check_bands(self.bands)
+        check_smoothing(self.smoothing)
         counts = {len(row) for row in self.edges}
         if len(self.edges) != len(self.bands) or len(counts) != 1 or 0 in counts:
             raise _wrong("edges", "as many for every band, at least one")
@@ -86,7 +91,7 @@ class BandCodec:
                 row.append(3 * row[-1])
             edges.append(tuple(row))
         threshold = background_floor(survey.histogram) if floor is None else floor
-        return cls(survey.bands, survey.scale, threshold, tuple(edges))
+        return cls(survey.bands, survey.scale, threshold, tuple(edges), survey.smoothing)
 
     @property
     def levels(self) -> int:
@@ -105,7 +110,7 @@ class BandCodec:
 
     def as_dict(self) -> dict[str, object]:
         """Integers and strings only, to be frozen into a plan; ``from_dict`` reads it."""
-        return {
+        whole: dict[str, object] = {
             "bands": list(self.bands),
             "edges": [list(row) for row in self.edges],
             "floor": self.floor,
@@ -113,6 +118,7 @@ class BandCodec:
             "scale": self.scale,
             "version": VERSION,
         }
+        return whole | ({"smoothing": self.smoothing} if self.smoothing else {})
 
     @classmethod
     def from_dict(cls, data: object) -> BandCodec:
@@ -122,7 +128,7 @@ class BandCodec:
             InputDataError: an unknown, missing or wrong field.
         """
         names = ["bands", "edges", "floor", "kind", "scale", "version"]
-        if not isinstance(data, dict) or sorted(data) != names:
+        if not isinstance(data, dict) or sorted({*data} - {"smoothing"}) != names:
             raise _wrong("codec", f"exactly the fields {', '.join(names)}")
         if data["kind"] != KIND or data["version"] != VERSION:
             raise _wrong("kind", f"{KIND}, version {VERSION}")
@@ -131,7 +137,11 @@ class BandCodec:
             raise _wrong("bands", "a list of names")
         if not isinstance(edges, list) or not all(isinstance(row, list) for row in edges):
             raise _wrong("edges", "a list of lists")
-        return cls(tuple(bands), data["scale"], data["floor"], tuple(tuple(row) for row in edges))
+        rows, smoothing = tuple(tuple(row) for row in edges), data.get("smoothing", 0)
+        codec = cls(tuple(bands), data["scale"], data["floor"], rows, smoothing)
+        if codec.as_dict() != data:  # no smoothing is said by leaving it out, in one way
+            raise _wrong("smoothing", "above 0, or left out")
+        return codec
 
     @cached_property
     def identity(self) -> str:

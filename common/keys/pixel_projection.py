@@ -18,6 +18,7 @@ from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError
 from common.keys.background import background_floor
 from common.keys.pixel_statistics import PixelSurvey, as_integers, check_bands
+from common.keys.smoothing import check_smoothing
 
 COMPONENTS: Final = 8
 UNIT: Final = 2**30  # fixed-point 1 of a projection
@@ -36,6 +37,8 @@ class PixelProjection:
         weights: int32[components, bands], unit vectors times 2**30.
         floor: squared intensity (sum of squares over the bands) from which a pixel is
             foreground; at least 1.
+        smoothing: standard deviation by which bands are smoothed first, thousandths of a
+            pixel; 0 is none.
 
     Raises:
         InputDataError: a value out of range.
@@ -45,8 +48,10 @@ class PixelProjection:
     scale: int
     weights: NDArray[np.int32]
     floor: int
+    smoothing: int = 0
 
     def __post_init__(self) -> None:
+        check_smoothing(self.smoothing)
         check_bands(self.bands)
         shape = (self.weights.shape[0] if self.weights.ndim == 2 else 0, len(self.bands))
         if self.weights.dtype != np.int32 or self.weights.shape != shape or not shape[0]:
@@ -90,16 +95,17 @@ class PixelProjection:
         basis = basis * np.sign(basis[np.arange(components), largest])[:, None]
         weights = np.rint(basis * UNIT).astype(np.int32)
         threshold = background_floor(survey.histogram) if floor is None else floor
-        return cls(survey.bands, survey.scale, weights, threshold)
+        return cls(survey.bands, survey.scale, weights, threshold, survey.smoothing)
 
     def as_dict(self) -> dict[str, object]:
-        """Integers and strings only, to be frozen into a plan."""
-        return {
+        """Integers and strings only, to be frozen into a plan; smoothing where there is any."""
+        whole: dict[str, object] = {
             "bands": list(self.bands),
             "floor": self.floor,
             "scale": self.scale,
             "weights": self.weights.tolist(),
         }
+        return whole | ({"smoothing": self.smoothing} if self.smoothing else {})
 
     @cached_property
     def identity(self) -> str:
@@ -112,7 +118,7 @@ class PixelProjection:
         """Components of the foreground pixels, divided by intensity: cosines.
 
         Args:
-            pixels: uint8, uint16 or float32[n, bands].
+            pixels: uint8, uint16 or float32[n, bands], smoothed already.
 
         Returns:
             float64[foreground, components] and bool[n], which pixels are foreground.

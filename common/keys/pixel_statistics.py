@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
+from common.keys.smoothing import check_smoothing
 
 MAX_BANDS: Final = 256  # keeps the squared intensity of 16-bit bands below 2**40
 SUB_BINS: Final = 8  # per doubling of the squared intensity
@@ -102,6 +103,8 @@ class PixelSurvey:
             the sum of squares over all bands.
         gram: int64[B, B], sum over pixels of the outer product of a pixel with itself;
             exact. Any 2**31 pixels of 16 bits fit, and 2**47 of 8 bits.
+        smoothing: standard deviation by which the bands were smoothed first, thousandths of
+            a pixel; 0 is none.
 
     Raises:
         InputDataError: a shape or type that does not fit, or counts that contradict.
@@ -112,9 +115,11 @@ class PixelSurvey:
     pixels: int
     histogram: I64
     gram: I64
+    smoothing: int = 0
 
     def __post_init__(self) -> None:
         check_bands(self.bands)
+        check_smoothing(self.smoothing)
         b = len(self.bands)
         _check_array("histogram", self.histogram, (INTENSITY_BINS,))
         _check_array("gram", self.gram, (b, b))
@@ -133,19 +138,21 @@ class PixelSurvey:
             )
 
     @classmethod
-    def empty(cls, bands: tuple[str, ...], scale: int = 1) -> PixelSurvey:
+    def empty(cls, bands: tuple[str, ...], scale: int = 1, smoothing: int = 0) -> PixelSurvey:
         """Return the survey of no pixels, which changes nothing when added."""
         b = len(bands)
-        return cls(bands, scale, 0, np.zeros(INTENSITY_BINS, np.int64), np.zeros((b, b), np.int64))
+        histogram, gram = np.zeros(INTENSITY_BINS, np.int64), np.zeros((b, b), np.int64)
+        return cls(bands, scale, 0, histogram, gram, smoothing)
 
     def __add__(self, other: PixelSurvey) -> PixelSurvey:
         """Return the survey of both sites' pixels.
 
         Raises:
-            InputDataError: other bands or scale, or sums beyond 63 bits.
+            InputDataError: other bands, scale or smoothing, or sums beyond 63 bits.
         """
         _require_same("bands", self.bands, other.bands)
         _require_same("scale", self.scale, other.scale)
+        _require_same("smoothing", self.smoothing, other.smoothing)
         # Every entry is at most the largest on the diagonal (Cauchy-Schwarz).
         diagonals = zip(self.gram.diagonal().tolist(), other.gram.diagonal().tolist(), strict=True)
         if max(ours + theirs for ours, theirs in diagonals) >= 2**63:
@@ -161,6 +168,7 @@ class PixelSurvey:
             self.pixels + other.pixels,
             self.histogram + other.histogram,
             self.gram + other.gram,
+            self.smoothing,
         )
 
 

@@ -121,6 +121,11 @@ class PixelCodec:
         """The projection's integers per unit of intensity."""
         return self.projection.scale
 
+    @property
+    def smoothing(self) -> int:
+        """The projection's: thousandths of a pixel by which bands are smoothed first."""
+        return self.projection.smoothing
+
     @cached_property
     def digits(self) -> MixedRadix:
         """The number system of the keys."""
@@ -152,7 +157,7 @@ class PixelCodec:
         outer = _fields(data, ("bins", "high", "kind", "low", "projection", "version"))
         if outer["kind"] != "pixel-components" or outer["version"] != VERSION:
             raise wrong_codec("kind", f"pixel-components, version {VERSION}", "another")
-        inner = _fields(outer["projection"], ("bands", "floor", "scale", "weights"))
+        inner = _fields(outer["projection"], ("bands", "floor", "scale", "weights"), "smoothing")
         bands, weights = inner["bands"], inner["weights"]
         if not isinstance(bands, list) or not all(isinstance(band, str) for band in bands):
             raise wrong_codec("bands", "a list of names", "else")
@@ -172,7 +177,10 @@ class PixelCodec:
             inner["scale"],  # type: ignore[arg-type]  # its type is checked there
             table.astype(np.int32),
             inner["floor"],  # type: ignore[arg-type]
+            inner.get("smoothing", 0),  # type: ignore[arg-type]
         )
+        if projection.as_dict() != inner:  # no smoothing is said by leaving it out, in one way
+            raise wrong_codec("smoothing", "above 0, or left out", "0")
         return cls(projection, tuple(ends[0]), tuple(ends[1]), outer["bins"])  # type: ignore[arg-type]
 
     @cached_property
@@ -227,7 +235,8 @@ class PixelCodec:
         return low / RANGE_UNITS, self.bins * RANGE_UNITS / (high - low)
 
 
-def _fields(data: object, names: tuple[str, ...]) -> dict[str, object]:
-    if not isinstance(data, dict) or sorted(data) != sorted(names):
+def _fields(data: object, names: tuple[str, ...], option: str = "") -> dict[str, object]:
+    """Return ``data`` with exactly these fields, and perhaps the one that may be left out."""
+    if not isinstance(data, dict) or sorted({*data} - {option}) != sorted(names):
         raise wrong_codec("codec", f"exactly the fields {', '.join(names)}", "others")
     return data

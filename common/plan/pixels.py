@@ -29,7 +29,13 @@ class Pixels(Frozen):
             root mean square at level 1, three times as bright at level 2, and so on. Levels
             to the power of bands must fit 64 bits: 40 bands at 3 levels, 64 at 2.
         floor: squared intensity at which tissue begins; 0 has it found in the histogram.
-        value_scale: integers per unit of intensity; 1 unless slides hold floats.
+        smoothing: standard deviation of the Gaussian by which every band of a slide is
+            smoothed before anything else, in pixels, in steps of 0.001; 0 is none. A pixel
+            as counted holds a few counts, and its key little. Slides are mirrored at their
+            edges; background takes part, so tissue's rim fades into it, and ``floor``
+            means the smoothed intensity.
+        value_scale: integers per unit of intensity; 1 unless slides hold floats or are
+            smoothed, which makes fractions of counts: 16 keeps sixteenths.
         rows, columns: of the sketches.
         presence_floor: pixels that a key needs at a site to count as present there. Half
             of a tissue's different keys occur once or twice; counting those as present
@@ -48,6 +54,7 @@ class Pixels(Frozen):
     tail: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     levels: Annotated[int, Field(ge=2, le=11)] = 3
     floor: Annotated[int, Field(ge=0, lt=2**40)] = 0
+    smoothing: Annotated[float, Field(ge=0, le=5)] = 0.0
     value_scale: Annotated[int, Field(ge=1, le=2**29)] = 1
     rows: Annotated[int, Field(ge=3, le=64)] = 15
     columns: Annotated[int, Field(ge=16, le=2_000_000)] = 150_000
@@ -64,6 +71,11 @@ class Pixels(Frozen):
         if self.codec == "all-bands":
             return len(self.bands), self.levels
         return self.components, self.bins
+
+    @property
+    def smoothing_thousandths(self) -> int:
+        """The smoothing as codecs and statistics have it: a whole number."""
+        return round(1000 * self.smoothing)
 
     @property
     def keys(self) -> int:
@@ -100,6 +112,8 @@ class Pixels(Frozen):
     def _keys_can_be_found_again(self) -> Self:
         if len(set(self.bands)) != len(self.bands):
             raise ValueError("bands must differ from each other")
+        if abs(1000 * self.smoothing - self.smoothing_thousandths) > 1e-6:
+            raise ValueError("smoothing in steps of 0.001 pixels")
         if alien := self._of_the_other_codec() & self.model_fields_set:
             raise ValueError(f"codec {self.codec} without {min(alien)}")
         if self.codec == "all-bands":
@@ -123,7 +137,9 @@ class Pixels(Frozen):
 
     @model_serializer(mode="wrap")
     def _of_its_codec(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Without the fields of the other codec, so that it parses back."""
+        """Without the fields of the other codec, so that it parses back, and without a
+        smoothing that is 0: plans that smooth nothing keep their fingerprint.
+        """
         whole: dict[str, object] = serialize(self)
-        alien = self._of_the_other_codec()
+        alien = self._of_the_other_codec() | (set() if self.smoothing else {"smoothing"})
         return {name: value for name, value in whole.items() if name not in alien}

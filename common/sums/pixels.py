@@ -37,6 +37,7 @@ def survey_of(section: Pixels, total: Summand) -> PixelSurvey:
         total.counts["pixels"],
         arrays["histogram"],
         arrays["gram"],
+        section.smoothing_thousandths,
     )
 
 
@@ -70,11 +71,11 @@ def require_fitted(
         _require(codec_text(widest) == codec_text(codec), "codec", "what follows from the survey")
         return
     theirs, ours = codec.projection, widest.projection
-    fixed = (theirs.bands, theirs.scale, theirs.floor, theirs.weights.shape)
+    fixed = (theirs.bands, theirs.scale, theirs.smoothing, theirs.floor, theirs.weights.shape)
     _require(
-        fixed == (ours.bands, ours.scale, ours.floor, ours.weights.shape),
+        fixed == (ours.bands, ours.scale, ours.smoothing, ours.floor, ours.weights.shape),
         "codec.projection",
-        "bands, scale and floor that follow from the survey",
+        "bands, scale, smoothing and floor that follow from the survey",
     )
     apart = np.abs(theirs.weights.astype(np.int64) - ours.weights).max(initial=0)
     _require(int(apart) <= TOLERANCE, "codec.weights", "the survey's principal directions")

@@ -52,6 +52,7 @@ _TOLD_OF_PIXELS = frozenset(
         *("pixels.bands", "pixels.codec", "pixels.components", "pixels.bins", "pixels.levels"),
         *("pixels.rows", "pixels.columns", "pixels.top", "pixels.key_pixels", "pixels.key_sites"),
         *("pixels.min_slides", "pixels.min_pixels", "limits.privacy_tier"),
+        "pixels.smoothing",
         *("limits.min_sketch_fill", "pixels.presence_floor"),
     }
 )
@@ -228,11 +229,22 @@ def _asked_pixels(plan: FederationPlan) -> tuple[str, ...]:
         f"Count the pixels of the site's slides of {counted(len(section.bands), 'band')} "
         f"({few(section.bands)}). A pixel becomes a key: {count} {DIGITS[section.codec]} of "
         f"{radix} {RADIX[section.codec]} each.",
+        *_smoothing(section.smoothing),
         "Rounds of work: " + "; ".join(_PHASES[phase] for phase in schedule(plan)[1:]) + ".",
         f"Named outside the site are only keys of {section.key_pixels} pixels or more in the whole "
         f"federation that are present at {section.key_sites} sites or more, at most "
         f"{section.top:,}; a key is present at a site with "
         f"{counted(section.presence_floor, 'pixel')}.",
+    )
+
+
+def _smoothing(pixels: float) -> tuple[str, ...]:
+    """Say how bands are smoothed first, where they are."""
+    if not pixels:
+        return ()
+    return (
+        "Before anything else every band is smoothed by a Gaussian of a standard deviation of "
+        f"{pixels:g} pixels, so that a key also tells of a pixel's neighbours.",
     )
 
 

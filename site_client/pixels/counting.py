@@ -29,7 +29,9 @@ from common.sketching.inputs import checked_threads
 from common.sketching.recovery import RecoverySketch
 from site_client.pixels.encode import PixelEncoder
 from site_client.pixels.reading import read_ahead
-from site_client.pixels.statistics import PixelSource, Progress, require_bands
+from site_client.pixels.smoothing import smoothed
+from site_client.pixels.source import PixelSource
+from site_client.pixels.statistics import Progress, require_bands
 
 PRESENCE_FLOOR: Final = 10
 DISTINCT: Final = 1 << 20  # keys in the dictionary: at most 48 MiB
@@ -218,7 +220,7 @@ def keys_of(
 
     Args:
         slide: with the codec's bands.
-        codec: whose keys.
+        codec: whose keys; it says how bands are smoothed first.
         progress: called with the number of pixels done after every chunk.
         threads: 1 to 64 that encode; keys do not depend on it.
 
@@ -230,6 +232,7 @@ def keys_of(
         SketchError: an impossible number of threads.
     """
     require_bands(slide, codec.bands)
+    whole = smoothed(slide, codec.smoothing, codec.scale)
     pending: deque[Future[tuple[U64, NDArray[np.bool_]]]] = deque()
     done = 0
     with ExitStack() as stack:
@@ -238,7 +241,7 @@ def keys_of(
             (stack.enter_context(ThreadPoolExecutor(1)), _encoder(codec))
             for _ in range(checked_threads(threads))
         ]
-        chunks = stack.enter_context(closing(read_ahead(slide.chunks())))
+        chunks = stack.enter_context(closing(read_ahead(whole.chunks())))
         for number, chunk in enumerate(chain(chunks, [None] * len(lanes))):
             if chunk is not None:
                 pool, encoder = lanes[number % len(lanes)]

@@ -6,11 +6,10 @@ float64, where sums of whole numbers stay exact below 2**53, and added up in int
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from common.keys.pixel_projection import PixelProjection, checked_pixels
@@ -22,6 +21,8 @@ from common.keys.pixel_statistics import (
     PixelSurvey,
     intensity_bins,
 )
+from site_client.pixels.smoothing import smoothed
+from site_client.pixels.source import PixelSource
 
 BLOCK: Final = 8192  # pixels in float64 at a time: 2**13 * 2**32 is far below 2**53
 _LIMIT: Final = 2**63  # of a sum
@@ -29,26 +30,17 @@ Progress = Callable[[int], None]
 """Called with the number of pixels done after every chunk; may raise to stop."""
 
 
-class PixelSource(Protocol):
-    """The source of what is summed: a `Slide`, or anything else that yields a slide's pixels."""
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Names of the bands."""
-        ...
-
-    def chunks(self) -> Iterable[NDArray[np.generic]]:
-        """dtype[n, bands], until all pixels have been seen."""
-        ...
-
-
-def survey(slide: PixelSource, scale: int = 1, progress: Progress | None = None) -> PixelSurvey:
+def survey(
+    slide: PixelSource, scale: int = 1, progress: Progress | None = None, smoothing: int = 0
+) -> PixelSurvey:
     """Sum how bright pixels are and how bands go together.
 
     Args:
         slide: of uint8, uint16 or float32.
-        scale: integers per unit of intensity for float32 slides, 1 for others.
+        scale: integers per unit of intensity for float32 or smoothed slides, 1 for others.
         progress: told about every chunk.
+        smoothing: standard deviation by which bands are smoothed first, thousandths of a
+            pixel; 0 is none.
 
     Returns:
         The sums over all pixels, background included.
@@ -61,7 +53,7 @@ def survey(slide: PixelSource, scale: int = 1, progress: Progress | None = None)
     gram = np.zeros((bands, bands), np.int64)
     histogram = np.zeros(INTENSITY_BINS, np.int64)
     done = 0
-    for chunk in slide.chunks():
+    for chunk in smoothed(slide, smoothing, scale).chunks():
         integers = checked_pixels(chunk, bands, scale)
         for start in range(0, len(integers), BLOCK):
             block = integers[start : start + BLOCK].astype(np.float64)
@@ -79,7 +71,7 @@ def survey(slide: PixelSource, scale: int = 1, progress: Progress | None = None)
         done += len(integers)
         if progress is not None:
             progress(done)
-    return PixelSurvey(slide.bands, scale, done, histogram, gram)
+    return PixelSurvey(slide.bands, scale, done, histogram, gram, smoothing)
 
 
 def component_ranges(
@@ -89,7 +81,7 @@ def component_ranges(
 
     Args:
         slide: with the projection's bands.
-        projection: common to all sites.
+        projection: common to all sites; it says how bands are smoothed.
         progress: told about every chunk.
 
     Raises:
@@ -100,7 +92,8 @@ def component_ranges(
     counts = np.zeros(components * RANGE_BINS, np.int64)
     offsets = np.arange(components) * RANGE_BINS
     foreground = done = 0
-    for chunk in slide.chunks():
+    whole = smoothed(slide, projection.smoothing, projection.scale)
+    for chunk in whole.chunks():
         for start in range(0, len(chunk), BLOCK):
             values, _ = projection.components(chunk[start : start + BLOCK])
             place = np.floor((values + 1.0) * RANGE_UNITS).astype(np.int64)

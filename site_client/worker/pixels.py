@@ -179,9 +179,10 @@ class PixelStudy:
     def _survey(self, round_: int, records: list[Envelope]) -> tuple[int, str]:
         from site_client.pixels.statistics import survey
 
-        scale, identity = self._asked.value_scale, family(self._subject.plan)
+        plan, identity = self._asked, family(self._subject.plan)
         parts = [
-            survey(slide, scale, tell) for _, slide, tell in self._slides.open("summing up pixels")
+            survey(slide, plan.value_scale, tell, plan.smoothing_thousandths)
+            for _, slide, tell in self._slides.open("summing up pixels")
         ]
         whole = reduce(add, parts)
         record = PixelStatistics(

@@ -100,6 +100,7 @@ ELSE = {
     "pixels.components": 4,
     "pixels.bins": 17,
     "pixels.levels": 5,
+    "pixels.smoothing": 1.125,
     "pixels.rows": 19,
     "pixels.columns": 151_000,
     "pixels.top": 103,

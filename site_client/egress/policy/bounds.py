@@ -280,6 +280,8 @@ HARMLESS: Final[Mapping[str, str]] = {
     "pixels.bins": _SHAPES_KEYS,
     "pixels.tail": _SHAPES_KEYS,
     "pixels.levels": _SHAPES_KEYS,
+    "pixels.smoothing": "mixes each pixel with its neighbours before it becomes a key, 5 pixels at "
+    "most; what leaves is of as many bytes and from as many pixels",
     "pixels.value_scale": _SHAPES_KEYS,
     "pixels.floor": "sums of fewer pixels than pixels.pixels do not leave; the difference of two "
     "runs with two floors is of fewer, which is why a person approves and [budget] counts runs",

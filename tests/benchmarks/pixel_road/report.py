@@ -7,7 +7,14 @@ alone, so that anybody can check that nobody wrote into the document by hand.
 import json
 
 from tests.benchmarks.pixel_road import plane
-from tests.benchmarks.pixel_road.sections import machine, scene, shortfalls, tissue, tumour
+from tests.benchmarks.pixel_road.sections import (
+    founding,
+    machine,
+    scene,
+    shortfalls,
+    tissue,
+    tumour,
+)
 
 HEAD = """# The pixel road, measured
 
@@ -32,20 +39,26 @@ SECTIONS = (
     ("Tissue: what is found in merged tables", "recovery", tissue.recovery),
     ("Tissue: what the gate names against exact counts", "gate", tissue.gate),
     ("Tissue: epithelium against other", "tumour", tumour.tumour),
+    ("From bands to a place: the founding paper's experiment", "founding", founding.founding),
     ("From disk to keys and tables", "speed", machine.speed),
     ("What an aggregator without the key can learn", "attack", machine.attack),
 )
 
 
 def write_report(folder, output):
-    """Write ``PIXELS.md``, the figures behind it, and its picture below `output`."""
-    results = {
+    """Write ``PIXELS.md``, the figures behind it, and its picture below `output`.
+
+    A study of which nothing was computed here keeps the figures that `output` has.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    before = output / "pixels.json"
+    results = _read(before) if before.exists() else {}
+    results |= {
         study.name: {r["job"]: r for r in map(_read, sorted(study.glob("*.json")))}
         for study in sorted(folder.iterdir())
         if study.name in STUDIES
     }
     layouts = {job: r.pop("plane") for job, r in results.get("tumour", {}).items() if "plane" in r}
-    output.mkdir(parents=True, exist_ok=True)
     text = json.dumps(results, sort_keys=True, separators=(",", ":"))
     (output / "pixels.json").write_text(text + "\n", encoding="utf-8")
     (output / "PIXELS.md").write_text(render(json.loads(text)), encoding="utf-8")
@@ -53,7 +66,7 @@ def write_report(folder, output):
         plane.draw(output / plane.NAME, layouts)
 
 
-STUDIES = ("attack", "demo", "gate", "k-means", "recovery", "speed", "tumour")
+STUDIES = ("attack", "demo", "founding", "gate", "k-means", "recovery", "speed", "tumour")
 
 
 def render(results):
