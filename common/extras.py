@@ -116,10 +116,10 @@ def python_with(extra: str, *, prefix: Path | None = None) -> str:
     try:
         require_extra(extra)
     except MissingExtraError:
-        beside = _beside(extra, Path(sys.prefix) if prefix is None else prefix)
-        if beside is None:
+        neighbour = _beside(extra, Path(sys.prefix) if prefix is None else prefix)
+        if neighbour is None:
             raise
-        return str(beside / "python")
+        return str(neighbour / "python")
     return sys.executable
 
 
@@ -168,11 +168,13 @@ def _is_here(module: str) -> bool:
 
 
 def _error(module: str, extra: str) -> MissingExtraError:
-    beside = _beside(extra, Path(sys.prefix))
+    neighbour = _beside(extra, Path(sys.prefix))
     install = f"Install it: {install_command(extra, checkout=checkout_folder())}"
     return MissingExtraError(
         "what this command needs is not here",
         field=module,
         expected=f"installed, with the extra {extra!r}",
-        advice=install if beside is None else f"It is beside this: use the programs in {beside}",
+        advice=install
+        if neighbour is None
+        else f"It is beside this: use the programs in {neighbour}",
     )

@@ -103,7 +103,7 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
 
 
 def check_confinement(site: SiteFolder) -> Iterator[Fact]:
-    """What the kernel lets this process do, and nothing else."""
+    """Look at what the kernel lets this process do, and at nothing else."""
     who = role()
     other = site.courier if who == "worker" else site.worker
     yield from confinement_facts(who, look(site.data(), other=other))

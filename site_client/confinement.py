@@ -90,7 +90,7 @@ def look(
     )
 
 
-def confinement_facts(who: Role | None, found: Confinement) -> Iterator[Fact]:
+def confinement_facts(who: Role | None, state: Confinement) -> Iterator[Fact]:
     """The facts of a container or unit, or the one fact that there is none."""
     if who is None:
         yield Fact(
@@ -103,42 +103,42 @@ def confinement_facts(who: Role | None, found: Confinement) -> Iterator[Fact]:
         return
     yield _fact(
         "user",
-        ok=found.uid != 0 and found.capabilities == 0 and found.no_new_privileges,
-        says=f"user {found.uid}, capabilities {found.capabilities:#x}, "
-        f"new privileges {'impossible' if found.no_new_privileges else 'POSSIBLE'}, "
-        f"system calls {'filtered' if found.seccomp else 'not filtered'}",
+        ok=state.uid != 0 and state.capabilities == 0 and state.no_new_privileges,
+        says=f"user {state.uid}, capabilities {state.capabilities:#x}, "
+        f"new privileges {'impossible' if state.no_new_privileges else 'POSSIBLE'}, "
+        f"system calls {'filtered' if state.seccomp else 'not filtered'}",
     )
     yield _fact(
         "root file system",
-        ok=found.read_only_root,
-        says="read-only" if found.read_only_root else "writable",
+        ok=state.read_only_root,
+        says="read-only" if state.read_only_root else "writable",
     )
-    yield _network(who, found)
-    yield _images(who, found)
+    yield _network(who, state)
+    yield _images(who, state)
     other = "courier" if who == "worker" else "worker"
-    says = f"the {other}'s folder is {'HERE' if found.other_half else 'absent'}"
-    yield _fact("other half", ok=not found.other_half, says=says)
+    says = f"the {other}'s folder is {'HERE' if state.other_half else 'absent'}"
+    yield _fact("other half", ok=not state.other_half, says=says)
 
 
-def _network(who: Role, found: Confinement) -> Fact:
-    reach = ", ".join(found.interfaces) or "no interface"
+def _network(who: Role, state: Confinement) -> Fact:
+    reach = ", ".join(state.interfaces) or "no interface"
     if who == "worker":
         return _fact(
-            "network", ok=not found.interfaces and not found.routes, says=f"{reach}; none is wanted"
+            "network", ok=not state.interfaces and not state.routes, says=f"{reach}; none is wanted"
         )
     return _fact(
-        "network", ok=bool(found.interfaces), says=f"{reach}; what it may reach: deploy/README.md"
+        "network", ok=bool(state.interfaces), says=f"{reach}; what it may reach: deploy/README.md"
     )
 
 
-def _images(who: Role, found: Confinement) -> Fact:
+def _images(who: Role, state: Confinement) -> Fact:
     if who == "courier":
-        absent = found.writable_data is None
+        absent = state.writable_data is None
         return _fact("image mount", ok=absent, says="absent" if absent else "images can be SEEN")
-    if found.writable_data is None:
+    if state.writable_data is None:
         return _fact("image mount", ok=False, says="absent; the worker needs it")
-    says = "read-only" if not found.writable_data else "images can be CHANGED"
-    return _fact("image mount", ok=not found.writable_data, says=says)
+    says = "read-only" if not state.writable_data else "images can be CHANGED"
+    return _fact("image mount", ok=not state.writable_data, says=says)
 
 
 def _fact(name: str, *, ok: bool, says: str) -> Fact:
@@ -149,7 +149,7 @@ def _fact(name: str, *, ok: bool, says: str) -> Fact:
 
 
 def _is_there(folder: Path) -> bool:
-    """Whether a folder is in sight; one that may not even be looked for is not."""
+    """Say whether a folder is in sight; one that may not even be looked for is not."""
     try:
         return folder.exists()
     except PermissionError:
@@ -165,10 +165,10 @@ def _up(proc: Path, net: Path) -> Iterator[str]:
     table = proc / "self" / "net" / "dev"
     if table.exists():
         lines = table.read_text(encoding="ascii").splitlines()
-        own = [line.partition(":")[0].strip() for line in lines if ":" in line]
+        interfaces = [line.partition(":")[0].strip() for line in lines if ":" in line]
     else:
-        own = [interface.name for interface in net.iterdir()] if net.is_dir() else []
-    for name in own:
+        interfaces = [interface.name for interface in net.iterdir()] if net.is_dir() else []
+    for name in interfaces:
         if name not in _HARMLESS and _is_up(net / name / "flags"):
             yield name
 

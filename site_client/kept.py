@@ -44,12 +44,12 @@ _WHOLE: Final = re.compile(r"[0-9a-f]{64}")
 Digest = Annotated[str, Field(pattern=_WHOLE.pattern)]
 
 
-class _Words(BaseModel):
+class _KeptWords(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class KeptError(_Words):
-    """What this site measured of a model, of one thing that is looked for.
+class KeptError(_KeptWords):
+    """This site's measurement of a model, of one thing that is looked for.
 
     Attributes:
         label: of it.
@@ -65,7 +65,7 @@ class KeptError(_Words):
     prior: float
 
 
-class Kept(_Words):
+class Kept(_KeptWords):
     """One model that a run at this site came to: ``kept.json``.
 
     Attributes:
@@ -112,7 +112,7 @@ class KeptModels:
 
     @classmethod
     def of_site(cls, site: Path) -> KeptModels:
-        """Those of a site's folder."""
+        """Find the models in a site's folder."""
         return cls(site / _FOLDER)
 
     def place(self, digest: str) -> Path:
@@ -125,7 +125,7 @@ class KeptModels:
 
     def each(self) -> list[Kept]:
         """List what is kept, newest first; a folder that is not whole is passed over."""
-        found = []
+        matching = []
         for path in self.root.glob(f"*/{KEPT_FILE}"):
             if _WHOLE.fullmatch(path.parent.name) is None:
                 continue  # being written, or left by a crash
@@ -134,8 +134,8 @@ class KeptModels:
             except (OSError, ValidationError):
                 continue
             if kept.weights == path.parent.name:
-                found.append(kept)
-        return sorted(found, key=lambda kept: kept.at, reverse=True)
+                matching.append(kept)
+        return sorted(matching, key=lambda kept: kept.at, reverse=True)
 
     def write(self, weights: Weights, plan: FederationPlan, kept: Kept, most: int) -> None:
         """Keep a model, whole or not at all, and of the older ones only the newest.
@@ -187,15 +187,15 @@ class KeptModels:
             return Path(words)
         if _DIGITS.fullmatch(words) is None:
             return self._nothing(words)
-        found = [kept.weights for kept in self.each() if kept.weights.startswith(words)]
-        if len(found) > 1:
+        matching = [kept.weights for kept in self.each() if kept.weights.startswith(words)]
+        if len(matching) > 1:
             raise UsageError(
                 "several models begin like that",
                 field="model",
                 expected="more digits of one digest",
-                got=f"{len(found)} models",
+                got=f"{len(matching)} models",
             )
-        return self.place(found[0]) if found else self._nothing(words)
+        return self.place(matching[0]) if matching else self._nothing(words)
 
     def _nothing(self, words: str) -> NoReturn:
         raise InputDataError(

@@ -98,7 +98,7 @@ class SiteFolder:
 
     @property
     def data_file(self) -> Path:
-        """How what is known of the images is read, as ``[data]`` of a configuration; optional."""
+        """Layout of what is known of the images, as ``[data]`` of a configuration; optional."""
         return self.worker / "data.toml"
 
     @property
@@ -153,7 +153,7 @@ class SiteFolder:
 
     @property
     def has_certificate(self) -> bool:
-        """Whether our certificate is here; False where the courier's folder is out of sight."""
+        """True where our certificate is here; False where the courier's folder is out of sight."""
         try:
             return self.tls_certificate.exists()
         except PermissionError:

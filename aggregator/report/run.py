@@ -375,12 +375,12 @@ def _weighted(
 
 def sites_with(state: RunState) -> dict[str, tuple[str, ...]]:
     """By landmark that not all sites evaluated, those that did, in order of name."""
-    told = {
+    reported = {
         (site.site, error.label) for r in state.rounds for site in r.sites for error in site.errors
     }
-    sites = sorted({site for site, _ in told})
+    sites = sorted({site for site, _ in reported})
     having = {
-        label: tuple(site for site in sites if (site, label) in told)
+        label: tuple(site for site in sites if (site, label) in reported)
         for label in landmarks_of(state)
     }
     return {label: names for label, names in having.items() if len(names) < len(sites)}

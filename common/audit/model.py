@@ -38,7 +38,7 @@ class _Ledger:
 
     @property
     def site(self) -> str:
-        """Whose it is, by its own checkpoint."""
+        """The site that a ledger is of, by its own checkpoint."""
         return self.audited.verdict.site or self.audited.folder.name
 
     def sent(self, record_type: str) -> dict[int, LedgerRecord]:
@@ -120,8 +120,8 @@ def _answered(ledger: _Ledger) -> Check:
         says = f"round {_list(other)} was answered under another plan"
         return Check(name, holds=False, says=says)
     unused = sorted(set(updates) - set(named))
-    left = f"; round {_list(unused)} was answered and is not in the sum" if unused else ""
-    return Check(name, holds=True, says=f"an update left in {_list(named) or 'none'}{left}")
+    rest = f"; round {_list(unused)} was answered and is not in the sum" if unused else ""
+    return Check(name, holds=True, says=f"an update left in {_list(named) or 'none'}{rest}")
 
 
 def _orders(ledger: _Ledger) -> Check:

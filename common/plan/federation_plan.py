@@ -86,17 +86,17 @@ class FederationPlan(AgentSettings):
 
     @property
     def trains(self) -> bool:
-        """Whether its sites have the settings of an agent, and a model."""
+        """True where its sites have the settings of an agent, and a model."""
         return RUNS[self.kind].trains
 
     @property
     def about_slides(self) -> bool:
-        """Whether its sites read slides, and not scans."""
+        """True where its sites read slides, and not scans."""
         return RUNS[self.kind].slides
 
     @property
     def tells_labels(self) -> bool:
-        """Whether an update says which labels its site has, and heads are averaged by that."""
+        """True where an update says which labels its site has, and heads are averaged by that."""
         return self.trains and self.task.missing == "allow" and not self.network.private_heads
 
     def updates_in(self, round_: int) -> int:

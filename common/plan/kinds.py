@@ -22,12 +22,12 @@ PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 Phases = tuple[Phase, ...]
 
 
-class Course(Protocol):
-    """What of a plan decides the phases of its rounds."""
+class Scheduled(Protocol):
+    """The part of a plan that decides the phases of its rounds."""
 
     @property
     def rounds(self) -> Rounds:
-        """How many of them."""
+        """Number of training rounds among others."""
 
     @property
     def pixels(self) -> Pixels:
@@ -50,25 +50,25 @@ class RunKind:
 
     must: str
     may: frozenset[str]
-    phases: Callable[[Course], Phases]
+    phases: Callable[[Scheduled], Phases]
     study: str
     work: str
     trains: bool = False
     slides: bool = False
 
 
-def _training(plan: Course) -> Phases:
+def _training(plan: Scheduled) -> Phases:
     rounds: list[Phase] = ["train"] * plan.rounds.training
     return ("begin", *rounds, "evaluate")
 
 
-def _pixels(plan: Course) -> Phases:
+def _pixels(plan: Scheduled) -> Phases:
     # Levels of bands follow from the survey; components have ranges to be found.
     ranged: Phases = () if plan.pixels.codec == "all-bands" else ("range",)
     return ("begin", "survey", *ranged, "sketch", "recover")
 
 
-def _embed(_: Course) -> Phases:
+def _embed(_: Scheduled) -> Phases:
     return ("begin", "embed")
 
 

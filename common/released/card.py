@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from common.errors import VerificationError
+from common.released.provenance import Words
 from common.settings import describe_validation
 
 FORMAT: Final = "cairn-model-card/1"
@@ -36,11 +37,7 @@ PARTS: Final = {
 Part = Literal["held-out", "training"]
 
 
-class _Words(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class CardSite(_Words):
+class CardSite(Words):
     """One site: how many images it trained on, and in how many rounds' sums it is."""
 
     site: str
@@ -48,7 +45,7 @@ class CardSite(_Words):
     rounds: int
 
 
-class CardErrors(_Words):
+class CardErrors(Words):
     """Errors of the sites' own evaluations, weighted by searches; in the card's unit.
 
     Attributes:
@@ -70,8 +67,8 @@ class CardErrors(_Words):
     over_10mm: float | None = None
 
 
-class Card(_Words):
-    """What stands on the card; ``card.json`` is this and ``card.md`` is ``render_card`` of it."""
+class Card(Words):
+    """The content of a card; ``card.json`` is this and ``card.md`` is ``render_card`` of it."""
 
     format: Literal["cairn-model-card/1"] = FORMAT
     name: str

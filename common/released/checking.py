@@ -1,4 +1,4 @@
-"""What must hold of a model's folder, each by itself and by name, offline.
+"""Checks of a model's folder, each by itself and by name, offline.
 
 ``card.json`` and ``checkpoint.json`` are believed only as far as plan and provenance say the
 same; the provenance only as far as its signature, the chain of sums and, where they are there,
@@ -80,7 +80,7 @@ class Checked:
 
     @property
     def broken(self) -> tuple[Check, ...]:
-        """What does not hold."""
+        """The checks that do not hold."""
         return tuple(check for check in self.checks if check.holds is False)
 
 
@@ -187,9 +187,9 @@ def _settings(folder: ModelFolder, plan: FederationPlan) -> None:
         expected, got = planned.get(section), sections.get(section)
         if expected == got:
             continue
-        known = expected if isinstance(expected, dict) else {}
+        names = expected if isinstance(expected, dict) else {}
         given = got if isinstance(got, dict) else {}
-        keys = (key for key in sorted({*known, *given}) if known.get(key) != given.get(key))
+        keys = (key for key in sorted({*names, *given}) if names.get(key) != given.get(key))
         raise _other(f"{section}.{next(keys, '')}", "as the plan has it", "another value")
     if names != list(names_of(plan)):
         raise _other("landmarks", "the plan's names", "others")

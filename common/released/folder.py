@@ -67,7 +67,7 @@ class ModelFolder:
 
     @property
     def has_sums(self) -> bool:
-        """Whether sums came with it."""
+        """True where sums came with it."""
         return (self.root / SUMS).is_dir()
 
     def sum_of(self, round_: int) -> bytes | None:

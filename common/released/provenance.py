@@ -24,11 +24,13 @@ MAX_BYTES: Final = 64 << 20
 FileName = Annotated[str, Field(pattern=r"^[a-z]{1,32}\.(json|md|safetensors)$")]
 
 
-class _Words(BaseModel):
+class Words(BaseModel):
+    """Words of a released model: closed, frozen, and of exactly their types."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class RoundSum(_Words):
+class RoundSum(Words):
     """One round that moved the weights.
 
     Attributes:
@@ -44,8 +46,8 @@ class RoundSum(_Words):
     sum_sha256: Digest
 
 
-class Provenance(_Words):
-    """Where a model comes from.
+class Provenance(Words):
+    """The origin of a model.
 
     Attributes:
         federation, run: whose, and which.

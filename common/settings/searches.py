@@ -22,7 +22,7 @@ Falling = Annotated[Rungs, AfterValidator(_falling)]
 
 
 class BoxSettings(Frozen):
-    """How boxes are looked for; their views have task.roi samples along each side.
+    """The search for boxes; its views have task.roi samples along each side.
 
     Attributes:
         steps: share of the box's size that one action moves it by, or (as a logarithm) resizes
@@ -49,7 +49,7 @@ class BoxSettings(Frozen):
 
 
 class PlaneSettings(Frozen):
-    """How view planes are looked for; their cuts have task.roi samples along each side.
+    """The search for view planes; its cuts have task.roi samples along each side.
 
     Attributes:
         normal: reference normal along LPS axes, e.g. [1, 0, 0] for sagittal planes.
@@ -85,7 +85,7 @@ class PlaneSettings(Frozen):
 
 
 class RegistrationSettings(Frozen):
-    """How images are registered; their views have task.roi samples along each side.
+    """The registration of images; its views have task.roi samples along each side.
 
     Attributes:
         translations_mm: steps along the axes per level, coarse to fine.

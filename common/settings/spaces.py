@@ -15,7 +15,7 @@ from common.settings.searches import BoxSettings, PlaneSettings, RegistrationSet
 
 
 class TaskSizes(Protocol):
-    """What of a task section decides sizes."""
+    """The part of a task section that decides sizes."""
 
     @property
     def landmarks(self) -> tuple[str, ...]:
@@ -47,11 +47,11 @@ class TaskSizes(Protocol):
 
 
 class Settings(Protocol):
-    """What of an agent's settings decides sizes."""
+    """The part of an agent's settings that decides sizes."""
 
     @property
     def task(self) -> TaskSizes:
-        """What is looked for."""
+        """The task section."""
 
     @property
     def ladder(self) -> LadderSettings:

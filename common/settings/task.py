@@ -28,7 +28,7 @@ Couple = Annotated[tuple[LandmarkName, LandmarkName], Field(strict=False)]
 
 
 class TaskSettings(Frozen):
-    """What is looked for, and what the agent sees of an image.
+    """The search: its goal, and the agent's view of an image.
 
     Attributes:
         kind: ``landmark-3d`` sees three orthogonal cuts, ``landmark-3d-cube`` a cube,

@@ -73,15 +73,15 @@ def check_labels_told(envelopes: Iterable[Envelope], plan: FederationPlan) -> No
     if not (plan.kind == "training" and plan.tells_labels):
         return
     trained: NDArray[np.generic] | None = None
-    told: set[str] | None = None
+    reported: set[str] | None = None
     for envelope in envelopes:
         match envelope.record:
             case ModelUpdate():
                 trained = np.asarray(envelope.arrays[LABELS])
             case RoundReport() as report:
-                told = {error.label for error in report.errors}
+                reported = {error.label for error in report.errors}
             case _:
                 continue
-    if trained is not None and told is not None:
+    if trained is not None and reported is not None:
         named = {label for label, has in zip(plan.space.labels, trained, strict=True) if has}
-        require(named <= told, LABELS, "labels whose errors the report tells", "others")
+        require(named <= reported, LABELS, "labels whose errors the report tells", "others")

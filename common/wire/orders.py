@@ -106,7 +106,7 @@ class Order:
 
     @property
     def name(self) -> str:
-        """How a person is told which order it is."""
+        """Name for people: run, round and phase."""
         return f"{self.header.run}, round {self.header.round} ({self.header.phase})"
 
     @property

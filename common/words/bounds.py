@@ -232,7 +232,7 @@ def held_against(
 
 
 def _speaks_of(plan: FederationPlan, field: str) -> bool:
-    """Whether a plan has the section of a field; of others there is nothing to compare."""
+    """Say whether a plan has the section of a field; of others there is nothing to compare."""
     section = field.partition(".")[0]
     if not plan.trains or section not in AgentSettings.model_fields:
         return True

@@ -17,7 +17,7 @@ from site_client.agent.task import Outcome, Situations, Task
 
 
 class Sizes(Protocol):
-    """What a codec needs to know of a task or of a plan's space."""
+    """Sizes of a task or of a plan's space that a codec needs."""
 
     @property
     def heads(self) -> int:

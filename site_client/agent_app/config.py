@@ -139,7 +139,7 @@ def differences(one: Config, other: Config) -> list[str]:
 
 
 def _descriptions(section: type[Frozen]) -> dict[str, str]:
-    """What the section's docstring says of each attribute."""
+    """Read the text of each attribute in the section's docstring."""
     text = inspect.getdoc(section) or ""
     _, _, attributes = text.partition("Attributes:\n")
     descriptions: dict[str, str] = {}

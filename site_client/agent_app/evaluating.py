@@ -39,7 +39,7 @@ METRICS_FILE, REPORT_FILE, PREDICTIONS = "metrics.json", "report.html", "predict
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What was measured of which checkpoint.
+    """The measurement of a checkpoint.
 
     Attributes:
         checkpoint: what was measured.

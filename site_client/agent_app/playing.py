@@ -24,7 +24,7 @@ from site_client.agent_app.kinds.kind import Answers, Player, TaskKind, kind_of
 
 @dataclass(frozen=True, eq=False)
 class Played:
-    """What was found.
+    """Findings of a play.
 
     Attributes:
         kind: of task.

@@ -1,4 +1,4 @@
-"""What a person sees of a long run: how far, how good, how long still; and how they stop it."""
+"""A long run as a person sees it: how far, how good, how long still; and how they stop it."""
 
 from __future__ import annotations
 

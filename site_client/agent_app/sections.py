@@ -15,7 +15,7 @@ Text = Annotated[str, Field(max_length=4096)]
 
 
 class DataSettings(Frozen):
-    """Where images and landmarks are, and how they are told apart.
+    """The place of images and landmarks, and their split into subjects.
 
     Attributes:
         images: a BIDS or flat folder, one image, a DICOM folder, or a text file with one
@@ -58,7 +58,7 @@ class DataSettings(Frozen):
 
 
 class RunSettings(Frozen):
-    """How a run is kept.
+    """The course of a run and its files.
 
     Attributes:
         output: folder for checkpoints, metrics and TensorBoard; ``--output`` takes its place.

@@ -59,8 +59,8 @@ _VALIDATION_SEED = 1
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
+class TrainingOutcome:
+    """The end of a run.
 
     Attributes:
         output: its folder.
@@ -86,7 +86,7 @@ class Outcome:
 
     @property
     def finished(self) -> bool:
-        """Whether all planned updates were done."""
+        """True where all planned updates were done."""
         return self.updates >= self.planned
 
     def as_dict(self) -> dict[str, object]:
@@ -177,7 +177,7 @@ def train(
     resumed: Checkpoint | None,
     stop: threading.Event,
     meter: Meter,
-) -> Outcome:
+) -> TrainingOutcome:
     """Train until all updates are done or someone asks to stop; saves what it leaves.
 
     Raises:
@@ -241,7 +241,7 @@ class _Run:
         self._learner.load_state(checkpoint.state)
         self._validation, self._best = checkpoint.validation_mm, checkpoint.best_mm
 
-    def go(self, stop: threading.Event) -> Outcome:
+    def go(self, stop: threading.Event) -> TrainingOutcome:
         """Train to the end or to the stop."""
         learner, planned, every = self._learner, self._config.learner.updates, self._config.run
         torch.set_num_threads(every.threads)
@@ -262,7 +262,7 @@ class _Run:
                 if done % every.checkpoint_every == 0 and not last:
                     self._save(LATEST)
         self._save(LATEST)
-        return Outcome(
+        return TrainingOutcome(
             output=self._output,
             updates=learner.updates,
             planned=planned,

@@ -79,8 +79,8 @@ def _draw(cut: Cut, scan: Scan, judgement: Judgement, marks: tuple[Mark, ...]) -
     for mark in marks:
         place = _on_cut(cut, scan, scan.landmarks[mark.name])
         # Many numbers hide one another: those off the cut stand on another one, or in the list.
-        told = len(marks) <= _FEW or mark.tone != "near" or abs(place[2]) <= NEAR_MM
-        parts.append(_mark(mark, place, (width, height), told=told))
+        labelled = len(marks) <= _FEW or mark.tone != "near" or abs(place[2]) <= NEAR_MM
+        parts.append(_mark(mark, place, (width, height), labelled=labelled))
     parts += _letters(cut, width, height)
     parts += _scale_bar(scan, width, height)
     return Markup("".join([*parts, "</svg>"]))  # noqa: S704 - numbers, and names that are escaped
@@ -101,7 +101,7 @@ def _on_cut(cut: Cut, scan: Scan, point: NDArray[np.float64]) -> tuple[float, fl
 
 
 def _mark(
-    mark: Mark, place: tuple[float, float, float], size: tuple[int, int], *, told: bool
+    mark: Mark, place: tuple[float, float, float], size: tuple[int, int], *, labelled: bool
 ) -> str:
     """A dot where the cut passes the landmark, a ring where it lies before or behind.
 
@@ -119,7 +119,7 @@ def _mark(
     else:
         kind = mark.tone if abs(off) <= NEAR_MM else f"{mark.tone} ring"
         shape = f'<rect class="{kind}" x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8"/>'
-    if not told:
+    if not labelled:
         return f"<g>{title}{shape}</g>"
     shift, anchor = (6, "start") if x < width - 22 else (-6, "end")
     where = f'x="{x + shift:.0f}" y="{y + 4:.0f}" text-anchor="{anchor}"'

@@ -43,14 +43,14 @@ def render_page(review: Review, most_bytes: int = MOST_BYTES) -> str:
         review: of the folder.
         most_bytes: that the pictures may take.
     """
-    shown, spent, without = [], 0, 0
+    shown, drawn_bytes, without = [], 0, 0
     for scan in review.scans:
         cuts = draw_cuts(scan, review.judgement)
         size = sum(len(cut) for cut in cuts)
-        if cuts and spent + size > most_bytes:
+        if cuts and drawn_bytes + size > most_bytes:
             cuts, size = [], 0
             without += 1
-        spent += size
+        drawn_bytes += size
         marks = marks_of(scan, review.judgement)
         tone = _TONES[gravest(scan.faults)]
         held_out = scan.name in review.held_out

@@ -36,7 +36,7 @@ class PartErrors:
 
 @dataclass(frozen=True)
 class LastErrors:
-    """What was told last.
+    """The errors that were told last.
 
     Attributes:
         run, round: of the order that was answered.

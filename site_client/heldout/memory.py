@@ -1,4 +1,4 @@
-"""Who was held out and who was trained on, in ``worker/heldout.json``; keyed digests, no names.
+"""Memory of who was held out and who was trained on: ``worker/heldout.json``, keyed digests.
 
 A file that is lost or damaged is an error: who was trained on once could be held out in a
 new draw, and errors on them would pass for held out. ``cairn-site join`` makes the file.
@@ -45,7 +45,7 @@ class _Stored(Frozen):
 
 @dataclass(frozen=True)
 class Memory:
-    """Who was in which part when it was last looked.
+    """Subjects by part, as they were last seen.
 
     Attributes:
         seed: secret of this site; every draw follows from it.

@@ -16,7 +16,7 @@ from site_client.site import SiteFolder
 
 @dataclass(frozen=True)
 class Parts:
-    """How a site's cases are divided.
+    """The division of a site's cases.
 
     Attributes:
         site: whose memory.

@@ -1,4 +1,4 @@
-"""Whose image a case is, by its name alone. No file is looked at here.
+"""The subject of a case, by its name alone. No file is looked at here.
 
 A split never tears a subject apart: every room that keeps cases out of training asks here.
 """

@@ -71,20 +71,20 @@ class SmoothedSlide:
         """
         height, width, _ = self.shape
         reach = len(self._weights) - 1
-        held: deque[Row] = deque()  # rows from number ``first`` on
+        window: deque[Row] = deque()  # rows from number ``first`` on
         first = done = 0
         for rows in self._rows():
-            held.extend(rows)
-            ready = first + len(held)
+            window.extend(rows)
+            ready = first + len(window)
             ready = height if ready == height else ready - reach
             if ready <= done:
                 continue
             out = np.empty((ready - done, width * len(self.bands)), np.float32)
             for number in range(done, ready):
-                self._smooth(held, first, number, out[number - done])
+                self._smooth(window, first, number, out[number - done])
             done = ready
             while first < done - reach:
-                held.popleft()
+                window.popleft()
                 first += 1
             yield out.reshape(-1, len(self.bands))
         if done != height:
@@ -92,7 +92,7 @@ class SmoothedSlide:
                 "the slide has another size than its header says",
                 field="slide",
                 expected=f"{height} rows",
-                got=f"{first + len(held)}",
+                got=f"{first + len(window)}",
             )
 
     def _rows(self) -> Iterator[Row]:
@@ -109,14 +109,14 @@ class SmoothedSlide:
             if full:
                 yield np.ascontiguousarray(whole[:full]).reshape(-1, width * bands)
 
-    def _smooth(self, held: deque[Row], first: int, number: int, out: F32) -> None:
+    def _smooth(self, window: deque[Row], first: int, number: int, out: F32) -> None:
         """Smooth row ``number``: down its columns, then along it."""
         height, width, _ = self.shape
         bands, reach = len(self.bands), len(self._weights) - 1
         sums = np.zeros(width * bands)
         for away, weight in enumerate(self._weights):
-            above = held[_mirrored(number - away, height) - first]
-            below = held[_mirrored(number + away, height) - first]
+            above = window[_mirrored(number - away, height) - first]
+            below = window[_mirrored(number + away, height) - first]
             # The row itself is its own pair.
             _add_pair(sums, above, below, weight if away else weight / 2)
         wide = np.pad(sums.reshape(width, bands), ((reach, reach), (0, 0)), mode="symmetric")

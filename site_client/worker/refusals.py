@@ -1,4 +1,4 @@
-"""Why an order was not answered: a number for the aggregator, the words for this site.
+"""Reasons for no answer to an order: a number for the aggregator, the words for this site.
 
 An exception's text can hold a path, a name or a value. Only the door's and the policy's
 own words go into the ledger, for they never quote; what the images lack is noted for the

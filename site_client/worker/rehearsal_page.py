@@ -164,7 +164,7 @@ def draw_array(array: Array) -> Drawn:
 
 
 def _scale(full: float) -> str:
-    """What the colours of an array mean; half the depth is a quarter of the value."""
+    """Explain the colours of an array; half the depth is a quarter of the value."""
     return signed_scale(full, full / 4)
 
 

@@ -82,7 +82,7 @@ class Subject:
 
 @dataclass(frozen=True, eq=False)
 class Assignment:
-    """What this site was asked, and what it itself derived for it.
+    """One order, and what this site itself derived for it.
 
     Attributes:
         order: in its place in the plan, signature and codebook checked.
@@ -145,7 +145,7 @@ class Study(Protocol):
 
 @dataclass(frozen=True)
 class Given:
-    """What a study is made of, beside its subject.
+    """Material of a study, beside its subject.
 
     Attributes:
         data: folder of images.
@@ -167,7 +167,7 @@ class Given:
 
 @dataclass(frozen=True)
 class StudyRoom:
-    """What a kind of run brings to a site; ``RunKind.study`` names the module that has one.
+    """The site's half of a kind of run; ``RunKind.study`` names the module that has one.
 
     Attributes:
         spec: dimensions and key of its sketches, from a plan and the secret that keys them.

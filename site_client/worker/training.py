@@ -142,8 +142,8 @@ class TrainingStudy:
         self.trained = round_
         if self._watch is not None:
             untold = {name: np.zeros_like(array) for name, array in whole.items()}
-            told = {**untold, **from_fixed_point(delta)}
-            self.last_update = LastUpdate(whole, told, self._cases, subject.seed)
+            released = {**untold, **from_fixed_point(delta)}
+            self.last_update = LastUpdate(whole, released, self._cases, subject.seed)
         if subject.plan.tells_labels:
             delta[LABELS] = labels_searched(self._cases.task)
         update = ModelUpdate(
@@ -260,16 +260,16 @@ def _milli(value: float) -> int:
     return round(min(value * 1000, 2**52))
 
 
-def _read_parts(plan: FederationPlan, given: Given) -> tuple[SiteCases, SiteCases | None]:
+def _read_parts(plan: FederationPlan, material: Given) -> tuple[SiteCases, SiteCases | None]:
     """Read every case; those to train on, and the held-out ones whose errors may be told.
 
     Nobody is chosen before all images could be read: who is chosen is remembered.
     """
     from site_client.worker.site_cases import read_site_cases
 
-    parts = given.parts
+    parts = material.parts
     cases = read_site_cases(
-        given.data, plan, given.progress, settings=given.data_file, least=parts.least
+        material.data, plan, material.progress, settings=material.data_file, least=parts.least
     )
     names = cases.names
     division = parts.divide(names)
@@ -279,7 +279,7 @@ def _read_parts(plan: FederationPlan, given: Given) -> tuple[SiteCases, SiteCase
     if held_out and len(training) < parts.least:
         raise InputDataError(
             "too few images are left to train on",
-            field=str(given.data),
+            field=str(material.data),
             expected=f"at least {parts.least} that are not held out",
             got=str(len(training)),
             advice="Add scans, or hold fewer subjects out in policy.toml",
@@ -298,13 +298,13 @@ def _read_parts(plan: FederationPlan, given: Given) -> tuple[SiteCases, SiteCase
     return trained, apart
 
 
-def _make(subject: Subject, given: Given) -> Study:
-    cases, held_out = _read_parts(subject.plan, given)
+def _make(subject: Subject, material: Given) -> Study:
+    cases, held_out = _read_parts(subject.plan, material)
 
     def progress(done: int, total: int) -> None:
-        given.progress("training", done, total)
+        material.progress("training", done, total)
 
-    return TrainingStudy(subject, cases, progress, given.watch, held_out)
+    return TrainingStudy(subject, cases, progress, material.watch, held_out)
 
 
 ROOM: Final = StudyRoom(experience_spec, experience_identity, _make)

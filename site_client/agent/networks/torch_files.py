@@ -112,13 +112,13 @@ def _read_zip(raw: bytes) -> tuple[object, dict[str, bytes]]:
 
 def _read_stream(raw: bytes) -> tuple[object, dict[str, bytes]]:
     """(root, storages by key) of the format before the zip: five pickles, then the storages."""
-    at = 0
+    offset = 0
 
     def following() -> tuple[object, Machine]:
-        nonlocal at
-        machine = Machine(raw[at : at + MOST_PICKLE_BYTES])
+        nonlocal offset
+        machine = Machine(raw[offset : offset + MOST_PICKLE_BYTES])
         value = machine.run()
-        at += machine.consumed
+        offset += machine.consumed
         return value, machine
 
     try:
@@ -138,19 +138,19 @@ def _read_stream(raw: bytes) -> tuple[object, dict[str, bytes]]:
     storages: dict[str, bytes] = {}
     for key in map(str, keys):
         storage = machine.storages[key]
-        if at + 8 > len(raw):
+        if offset + 8 > len(raw):
             raise refusal("is cut off")
-        (count,) = struct.unpack_from("<q", raw, at)
-        at += 8
-        if count != storage.count or storage.nbytes > len(raw) - at:
+        (count,) = struct.unpack_from("<q", raw, offset)
+        offset += 8
+        if count != storage.count or storage.nbytes > len(raw) - offset:
             raise refusal(
                 "is cut off or damaged",
                 expected=f"a storage of {storage.nbytes} bytes",
-                got=f"{count} values, {len(raw) - at} bytes left",
+                got=f"{count} values, {len(raw) - offset} bytes left",
             )
-        storages[key] = raw[at : at + storage.nbytes]
-        at += storage.nbytes
-    if at != len(raw):
+        storages[key] = raw[offset : offset + storage.nbytes]
+        offset += storage.nbytes
+    if offset != len(raw):
         raise refusal("is damaged", expected="nothing after the last storage")
     return root, storages
 

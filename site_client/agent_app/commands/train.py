@@ -13,7 +13,7 @@ from site_client.agent_app.commands.changes import configuration
 from site_client.agent_app.commands.options import ANY, FILE, FOLDER, set_option
 
 if TYPE_CHECKING:
-    from site_client.agent_app.training import Outcome
+    from site_client.agent_app.training import TrainingOutcome
 
 
 @click.command()
@@ -95,7 +95,7 @@ def train(
     ctx.exit(0 if outcome.finished else INTERRUPTED)
 
 
-def _tell(outcome: Outcome) -> None:
+def _tell(outcome: TrainingOutcome) -> None:
     """A run's end in a few lines."""
     click.echo(
         f"{outcome.updates} of {outcome.planned} updates on "

@@ -126,7 +126,7 @@ class Extra:
 
 @dataclass(frozen=True, eq=False)
 class Answers(Generic[F]):
-    """What searches of the cases as acquired have found.
+    """Findings of searches in the cases as acquired.
 
     Attributes:
         findings: by case.
@@ -141,7 +141,7 @@ class Answers(Generic[F]):
 
 @dataclass(frozen=True, eq=False)
 class Measured(Generic[T, F]):
-    """What an evaluation has measured, as a kind is asked to show it.
+    """Results of an evaluation, for a kind to show.
 
     Attributes:
         config: with the settings that it was measured with.

@@ -64,7 +64,7 @@ _ACTIONS: Final = {
 
 @dataclass(frozen=True, eq=False)
 class FoundLandmark:
-    """Where a landmark was found in a case as acquired.
+    """The place of a landmark found in a case as acquired.
 
     Attributes:
         case: number of the case.

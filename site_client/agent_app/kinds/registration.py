@@ -54,7 +54,7 @@ _AROUND_MM: Final = 40.0
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Where points of the fixed image lie in the moving one: ``R (x - centre) + centre + t``.
+    """The map from points of the fixed image to the moving one: ``R (x - centre) + centre + t``.
 
     Attributes:
         rotation: float64[d, d].
