@@ -115,13 +115,13 @@ class Wanted:
         return place
 
 
-def landmark_files(wanted: Wanted, data: DataSettings) -> Source:
+def landmark_files(sought: Wanted, data: DataSettings) -> Source:
     """Find images and their landmarks, beside them, in a folder, a list or a table.
 
     Raises:
         InputDataError: nothing there, no landmarks, or a table that cannot be read.
     """
-    place, table = wanted.place("landmarks"), None
+    place, table = sought.place("landmarks"), None
     if place is not None and place.name.lower().endswith(TABLE_SUFFIX):
         table = read_landmark_table(
             place,
@@ -129,27 +129,27 @@ def landmark_files(wanted: Wanted, data: DataSettings) -> Source:
             frame=data.coordinate_system or None,
             names=data.names,
         )
-    files = find_files(wanted.images, place, subject=data.subject)
-    if wanted.need_truth and table is None:
+    files = find_files(sought.images, place, subject=data.subject)
+    if sought.need_truth and table is None:
         require_landmarks(files)
     return Source(tuple(files), table, data.names, data.pixel_mm or None)
 
 
-def box_files(wanted: Wanted, data: DataSettings) -> Source:
+def box_files(sought: Wanted, data: DataSettings) -> Source:
     """Find images and their boxes: a label image of each, or one table.
 
     Raises:
         InputDataError: nothing there, images without boxes, or a table that cannot be read.
     """
-    place = wanted.place("boxes")
-    files = without_label_images(find_files(wanted.images, subject=data.subject))
+    place = sought.place("boxes")
+    files = without_label_images(find_files(sought.images, subject=data.subject))
     source = Source(tuple(files), None, (), data.pixel_mm or None)
     if place is not None and place.name.lower().endswith(TABLE_SUFFIX):
         table = read_box_table(place, unit=data.unit or None, frame=data.coordinate_system or None)
         return replace(source, boxes=table)
     label_images = find_label_images(files, place)
     without = [case.name for case in files if case.name not in label_images]
-    if wanted.need_truth and without:
+    if sought.need_truth and without:
         raise InputDataError(
             "images without boxes",
             field=str(place or files[0].image.parent),
@@ -160,14 +160,14 @@ def box_files(wanted: Wanted, data: DataSettings) -> Source:
     return replace(source, partners=label_images)
 
 
-def image_pairs(wanted: Wanted, data: DataSettings) -> Source:
+def image_pairs(sought: Wanted, data: DataSettings) -> Source:
     """Find images and the moving image of each; "" moves each image itself.
 
     Raises:
         InputDataError: nothing there, or an image without its partner.
     """
-    wanted.place("landmarks")
-    files, moving = find_files(wanted.images, subject=data.subject), wanted.moving
+    sought.place("landmarks")
+    files, moving = find_files(sought.images, subject=data.subject), sought.moving
     source = Source(tuple(files), None, (), data.pixel_mm or None)
     if not moving:
         return source

@@ -108,9 +108,9 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
     )
     nothing = "Nothing was found; box.least_score says from which score on a box is a finding."
 
-    def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
+    def find_files(self, sought: Wanted, data: DataSettings) -> Source:
         """Find images and their label images, or one table of boxes."""
-        return box_files(wanted, data)
+        return box_files(sought, data)
 
     def labelled(self, source: Source) -> Source:
         """Keep the images with a label image, or a line in the table."""

@@ -192,11 +192,11 @@ class TaskKind(ABC, Generic[T, F]):
     # --- cases ---------------------------------------------------------------------------
 
     @abstractmethod
-    def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
+    def find_files(self, sought: Wanted, data: DataSettings) -> Source:
         """Find images and what is known of them.
 
         Args:
-            wanted: which images.
+            sought: which images.
             data: how what is known of them is read.
 
         Raises:
@@ -262,16 +262,16 @@ class TaskKind(ABC, Generic[T, F]):
         """Keep the cases of which something is known; here all of them."""
         return source
 
-    def find_labelled(self, wanted: Wanted, data: DataSettings) -> Source:
+    def find_labelled(self, sought: Wanted, data: DataSettings) -> Source:
         """Find images of which something is known; the others are left out, and counted.
 
         Raises:
             InputDataError: as `find_files`, and where nothing is known of any.
         """
-        whole = self.find_files(replace(wanted, need_truth=False), data)
+        whole = self.find_files(replace(sought, need_truth=False), data)
         source = self.labelled(whole)
         if not source.files:
-            return self.find_files(wanted, data)  # which says what is missing, and where
+            return self.find_files(sought, data)  # which says what is missing, and where
         if without := len(whole.files) - len(source.files):
             left, used = counted(without, "image"), counted(len(source.files), "image")
             LOG.warning("%s without %s left out; %s used", left, self.known, used)

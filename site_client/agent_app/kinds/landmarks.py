@@ -107,9 +107,9 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
     title = "Positions in LPS mm"
     texts = 2
 
-    def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
+    def find_files(self, sought: Wanted, data: DataSettings) -> Source:
         """Find images and their landmarks."""
-        return landmark_files(wanted, data)
+        return landmark_files(sought, data)
 
     def names(self, source: Source, config: AgentSettings) -> tuple[str, ...]:
         """List the landmarks."""

@@ -81,9 +81,9 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
         "a degree weighed by the lever; angle, offset and the landmarks’ distance stand beside."
     )
 
-    def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
+    def find_files(self, sought: Wanted, data: DataSettings) -> Source:
         """Find images and their landmarks."""
-        return landmark_files(wanted, data)
+        return landmark_files(sought, data)
 
     def labelled(self, source: Source) -> Source:
         """Keep the cases that have landmarks."""

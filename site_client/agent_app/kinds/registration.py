@@ -134,9 +134,9 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
     )
     legend = ()
 
-    def find_files(self, wanted: Wanted, data: DataSettings) -> Source:
+    def find_files(self, sought: Wanted, data: DataSettings) -> Source:
         """Find fixed and moving images."""
-        return image_pairs(wanted, data)
+        return image_pairs(sought, data)
 
     def names(self, source: Source, config: AgentSettings) -> tuple[str, ...]:  # noqa: ARG002
         """List nothing: a motion needs no name."""
