@@ -75,6 +75,7 @@ def _intro():
         "nothing at all. It was thought of **after** the other arms of the scene had been seen.\n\n"
         "```\npython -m tests.benchmarks.founding run scene --seeds 0 1 2\n"
         "python -m tests.benchmarks.founding run tissue --seeds 0\n"
+        "python -m tests.benchmarks.founding run scene --seeds 0 --arms commands\n"
         "python -m tests.benchmarks.founding report -o deploy/results\n```\n"
     )
 
@@ -224,7 +225,8 @@ def _limits():
         "staining, or where slices are cut from one biopsy; nobody has shared such a set with "
         "landmarks. Agents train for few gradient steps, so an arm that is behind may be slower "
         "and not worse. A map has four slices and the other images one: what four slices add and "
-        "what the codebook adds are not told apart. **The scene's staining was made milder**: with "
+        "what the codebook adds are not told apart. Six held-out patients and one seed of tissue "
+        "order nothing but large differences. **The scene's staining was made milder**: with "
         "twice its spread between sites, two sites had so few keys in common that no codebook "
         "could be made of them; spread, components and bins were then chosen on seed 0 by how "
         "many keys were named. One agent had been trained on it by then, to see what a gradient "
