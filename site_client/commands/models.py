@@ -61,7 +61,7 @@ def models(ctx: click.Context, root: Path, *, as_json: bool) -> None:
     )
     table.columns[0].no_wrap = True
     for model in each:
-        table.add_row(*(Text(shown(cell), overflow="fold") for cell in _cells(model)))
+        table.add_row(*(Text(_lines(cell), overflow="fold") for cell in _cells(model)))
     Console(highlight=False).print(table)
     click.echo(
         f"Mark a scan: cairn-site play --model latest --site-dir {root} scan.nii.gz -o found"
@@ -96,6 +96,11 @@ def export(ctx: click.Context, model: str, file: Path, root: Path | None, *, as_
         echo_json(exported.as_dict())
         return
     click.echo(f"Wrote {file}: {exported.says}")
+
+
+def _lines(cell: str) -> str:
+    """Clean each line of a cell, and keep the lines."""
+    return "\n".join(shown(line) for line in cell.split("\n"))
 
 
 def _cells(model: Kept) -> tuple[str, ...]:
