@@ -19,6 +19,7 @@ from aggregator.service import authority, local_address
 from common.errors import ExitCode, InputDataError, RefusedError, UnreachableError
 from common.plan import FederationPlan
 from common.wire.pixel_rules import most_bytes
+from common.words.leaving import weights_bytes
 
 LOOK_S = 2.0
 
@@ -33,7 +34,7 @@ def check_feasible(plan: FederationPlan) -> None:
 
     Raises:
         InputDataError: too few transitions a round for the floor or for the sketch's size,
-            or sketches of pixels that are larger than an envelope.
+            or sketches of pixels or weights that are larger than an envelope.
     """
     if plan.kind == "pixels" and most_bytes(plan.pixels) > plan.limits.max_envelope_bytes:
         raise InputDataError(
@@ -42,6 +43,14 @@ def check_feasible(plan: FederationPlan) -> None:
             expected=f"at most limits.max_envelope_bytes, {plan.limits.max_envelope_bytes} bytes",
             got=f"{most_bytes(plan.pixels)} bytes",
             advice="Ask for fewer columns, or for larger envelopes",
+        )
+    if plan.trains and weights_bytes(plan) > plan.limits.max_envelope_bytes:
+        raise InputDataError(
+            "every site's door would refuse this plan's updates",
+            field="network",
+            expected=f"at most limits.max_envelope_bytes, {plan.limits.max_envelope_bytes} bytes",
+            got=f"{weights_bytes(plan)} bytes of weights",
+            advice="Ask for a smaller network or view, or for larger envelopes",
         )
     if plan.kind != "training":
         return

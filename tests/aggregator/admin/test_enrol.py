@@ -145,6 +145,18 @@ def test_a_plan_whose_sketches_every_door_would_refuse_is_not_started(folder, tm
     assert result.exception.field == "learner.updates x learner.searches"
 
 
+def test_a_plan_whose_network_fits_no_envelope_is_not_started(folder, tmp_path):
+    admit(folder, request())
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        'name="p"\nseed=1\n[task]\nlandmarks=["AC"]\n[limits]\nmax_envelope_bytes=100000\n'
+    )
+    result = CliRunner().invoke(cli, ["round", "start", str(plan), "--dir", str(folder.root)])
+    assert isinstance(result.exception, InputDataError)
+    assert result.exception.field == "network"
+    assert "bytes of weights" in result.exception.got
+
+
 def test_requests_are_json_that_names_the_field_that_is_wrong(folder, tmp_path):
     path = tmp_path / "request.json"
     path.write_text(json.dumps(request().model_dump() | {"extra": 1}))
