@@ -225,7 +225,7 @@ def _limits():
         "staining, or where slices are cut from one biopsy; nobody has shared such a set with "
         "landmarks. Agents train for few gradient steps, so an arm that is behind may be slower "
         "and not worse. A map has four slices and the other images one: what four slices add and "
-        "what the codebook adds are not told apart. Six held-out patients and one seed of tissue "
+        "what the codebook adds are not told apart. Six held-out patients and two seeds of tissue "
         "order nothing but large differences. **The scene's staining was made milder**: with "
         "twice its spread between sites, two sites had so few keys in common that no codebook "
         "could be made of them; spread, components and bins were then chosen on seed 0 by how "
