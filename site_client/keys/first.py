@@ -14,7 +14,6 @@ from common.errors import CairnError, InputDataError, VerificationError
 from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
 from site_client.egress.keys import KeyDoor
-from site_client.keys.carry import KeyCarrier
 from site_client.keys.keeper import KeyKeeper
 from site_client.keys.state import KeyState, read_key_state
 from site_client.site import SiteFolder
@@ -40,6 +39,9 @@ def exchange_now(site: SiteFolder) -> KeyState | None:
     except InputDataError:
         return read_key_state(site)
     with ledger:
+        # A worker's environment, and its container, cannot ask the desk and need not.
+        from site_client.keys.carry import KeyCarrier
+
         carrier = KeyCarrier(site)
         keeper = KeyKeeper(site, key, KeyDoor(ledger, Spool(site.spool), settings.app_sha256))
         state: KeyState | None = None
@@ -68,6 +70,8 @@ def hear(site: SiteFolder) -> str:
         exchange_now(site)
     except CairnError as error:
         return error.problem
+    except ModuleNotFoundError:
+        return "what asks the desk is not installed here"
     return ""
 
 

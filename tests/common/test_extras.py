@@ -158,6 +158,20 @@ def test_check_needs_one_half_of_a_site_only(tmp_path, make_site):
         assert "confinement" in facts, "it goes on to the end"
 
 
+def test_people_look_at_peers_where_nothing_can_ask_the_desk(tmp_path, make_site):
+    """In a worker's container, for one: its courier hears of the others."""
+    site = make_site(images=1).folder
+    words = ("cairn-site", "peers", "--site-dir", str(site.root), "--json")
+    done = typed(*words, absent=only("worker"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["asked"]
+    other = f"site-b:{'ab' * 32}"
+    words = ("cairn-site", "peers", "confirm", other, "--by", "Ada", "--site-dir", str(site.root))
+    done = typed(*words, absent=only("worker"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "site-b is confirmed by Ada" in done.stdout
+
+
 def test_a_module_that_no_extra_brings_is_no_missing_extra():
     assert extras.missing_extra("a_module_of_nobody", "cairn-site") is None
     assert extras.missing_extra("json.nothing_such", "cairn-site") is None
