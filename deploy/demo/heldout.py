@@ -37,6 +37,8 @@ from site_client.worker.site_cases import SiteCases, read_site_cases
 Weights = dict[str, NDArray[np.float32]]
 EVALUATION_SEED = 10_007
 POSES = 4
+STRIDE = 4
+"""Every so many rounds the model is judged; the sites measure held-out cases in each."""
 POLL_S = 0.5
 
 
@@ -112,7 +114,7 @@ class Judge:
 
 
 def follow_rounds(judge: Judge, runs: Path, until: float) -> tuple[dict[int, object], Weights]:
-    """Evaluate each finished training round; returns reports by round and the last weights."""
+    """Evaluate every few finished training rounds, and the last; returns reports by round and the last weights."""
     reports: dict[int, object] = {0: judge.judge(dict(initial_weights(judge.plan)))}
     weights: Weights = dict(initial_weights(judge.plan))
     while time.monotonic() < until:
@@ -123,6 +125,7 @@ def follow_rounds(judge: Judge, runs: Path, until: float) -> tuple[dict[int, obj
                 isinstance(event, RoundFinished)
                 and event.phase == "train"
                 and event.round not in reports
+                and (event.round % STRIDE == 0 or event.round == judge.plan.rounds.training)
             ):
                 store = RunStore(journals[-1].parent)
                 weights = safetensors.numpy.load_file(store.model_file(event.round))
