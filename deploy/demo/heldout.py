@@ -114,7 +114,11 @@ class Judge:
 
 
 def follow_rounds(judge: Judge, runs: Path, until: float) -> tuple[dict[int, object], Weights]:
-    """Evaluate every few finished training rounds, and the last; returns reports by round and the last weights."""
+    """Evaluate every few training rounds and the last one.
+
+    Returns:
+        reports by round, and the last weights.
+    """
     reports: dict[int, object] = {0: judge.judge(dict(initial_weights(judge.plan)))}
     weights: Weights = dict(initial_weights(judge.plan))
     while time.monotonic() < until:
