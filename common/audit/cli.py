@@ -20,6 +20,7 @@ from common.audit.report import render_report
 from common.audit.table import print_records
 from common.cli import complete, echo_json, json_option, run
 from common.errors import ExitCode, InputDataError, UsageError
+from common.journal import Evidence
 from common.ledger.records import EVENTS
 
 _FOLDER = click.Path(path_type=Path)
@@ -39,14 +40,32 @@ _WITNESS = click.option(
     metavar="FILE",
     help="The aggregator's witness key. Without it LEDGER/witness.pub is used if present.",
 )
-_SENT = click.option(
-    "--sent",
+_JOURNAL = click.option(
+    "--journal",
     "journals",
     type=_FILE,
     multiple=True,
     metavar="FILE",
-    help="The courier's journal of what its socket sent; anything in it that the ledger does "
-    "not declare fails. With several ledgers one for each, in their order.",
+    help="The courier's signed journal.jsonl, for the balance of the wire: what left without a "
+    "record, a line or a cause fails. With several ledgers one for each, in their order.",
+)
+_COURIER_KEY = click.option(
+    "--courier-key",
+    "courier_keys",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="With --journal: the courier's public node key (node.key.pub), or the request.json "
+    "that the site sent. Without it the journal's own is believed. Once for each ledger.",
+)
+_COUNTERS = click.option(
+    "--counters",
+    "counters",
+    type=_FILE,
+    multiple=True,
+    metavar="FILE",
+    help="With --journal: what a firewall counted, as `nft --json list counter` prints it, or "
+    '{"v": 1, "layer": "ip", "sent_bytes": n, "sent_packets": n}. Once for each ledger.',
 )
 _CHECKPOINT = click.option(
     "--checkpoint",
@@ -76,7 +95,9 @@ def cli() -> None:
 @click.argument("ledgers", type=_FOLDER, nargs=-1, required=True, metavar="LEDGER...")
 @_KEY
 @_WITNESS
-@_SENT
+@_JOURNAL
+@_COURIER_KEY
+@_COUNTERS
 @_CHECKPOINT
 @json_option
 @click.pass_context
@@ -86,6 +107,8 @@ def verify(
     keys: tuple[Path, ...],
     witness: Path | None,
     journals: tuple[Path, ...],
+    courier_keys: tuple[Path, ...],
+    counters: tuple[Path, ...],
     checkpoints: tuple[Path, ...],
     as_json: bool,
 ) -> None:
@@ -96,23 +119,23 @@ def verify(
 
     \b
     cairn-audit verify /srv/cairn/ledger --key site-a.pub --witness witness.pub
-    site-a: 412 records, chain intact, 3 rounds, 30.1 MB out, 0 undeclared
+    site-a: 412 records, chain intact, 3 rounds, 30.1 MB out, 0.0 % of the wire unexplained
     """  # noqa: D301 - the backspace tells click to keep the lines as they are
     if checkpoints and len(ledgers) != 1:
         raise UsageError("--checkpoint goes with exactly one ledger", got=f"{len(ledgers)}")
     key_files = _one_each(keys, len(ledgers), "--key")
-    journal_files = _one_each(journals, len(ledgers), "--sent")
+    evidence = _evidence(journals, courier_keys, counters, len(ledgers))
     results = [
         audit(
             folder,
             key_file=key_file,
             witness_file=witness,
-            sent_journal=journal,
+            courier=courier,
             known_checkpoints=checkpoints,
         )
-        for folder, key_file, journal in zip(ledgers, key_files, journal_files, strict=True)
+        for folder, key_file, courier in zip(ledgers, key_files, evidence, strict=True)
     ]
-    passed = all(audited.verdict.passed for audited in results)
+    passed = all(audited.passed for audited in results)
     if as_json:
         echo_json({"passed": passed, "ledgers": [verdict_dict(audited) for audited in results]})
     else:
@@ -192,7 +215,9 @@ def show(
 )
 @_KEY
 @_WITNESS
-@_SENT
+@_JOURNAL
+@_COURIER_KEY
+@_COUNTERS
 @_CHECKPOINT
 @json_option
 @click.pass_context
@@ -203,6 +228,8 @@ def report(
     keys: tuple[Path, ...],
     witness: Path | None,
     journals: tuple[Path, ...],
+    courier_keys: tuple[Path, ...],
+    counters: tuple[Path, ...],
     checkpoints: tuple[Path, ...],
     as_json: bool,
 ) -> None:
@@ -211,12 +238,12 @@ def report(
     A broken ledger is reported too, with what is wrong at the top, and the exit
     code is 4.
     """
-    (journal,) = _one_each(journals, 1, "--sent")
+    (courier,) = _evidence(journals, courier_keys, counters, 1)
     audited = audit(
         ledger,
         key_file=_single(keys),
         witness_file=witness,
-        sent_journal=journal,
+        courier=courier,
         known_checkpoints=checkpoints,
     )
     try:
@@ -264,10 +291,27 @@ def _one_each(paths: tuple[Path, ...], ledgers: int, option: str) -> list[Path |
     return list(paths) if paths else [None] * ledgers
 
 
+def _evidence(
+    journals: tuple[Path, ...], keys: tuple[Path, ...], counters: tuple[Path, ...], ledgers: int
+) -> list[Evidence | None]:
+    """Put together what is known of each ledger's courier."""
+    if (keys or counters) and not journals:
+        raise UsageError("--courier-key and --counters go with --journal", got="none")
+    rows = zip(
+        _one_each(journals, ledgers, "--journal"),
+        _one_each(keys, ledgers, "--courier-key"),
+        _one_each(counters, ledgers, "--counters"),
+        strict=True,
+    )
+    return [
+        None if journal is None else Evidence(journal, key, count) for journal, key, count in rows
+    ]
+
+
 def _single(keys: tuple[Path, ...]) -> Path | None:
     return _one_each(keys, 1, "--key")[0]
 
 
 def _exit_unless_passed(ctx: click.Context, audited: Audited) -> None:
-    if not audited.verdict.passed:
+    if not audited.passed:
         ctx.exit(ExitCode.VERIFICATION_FAILED)

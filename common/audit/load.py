@@ -12,6 +12,7 @@ from pathlib import Path
 from common.cli import megabytes
 from common.crypto.identity import PublicKey, read_public_key
 from common.errors import InputDataError
+from common.journal import Balance, Evidence, weigh
 from common.ledger.layout import Layout, read_bytes
 from common.ledger.records import LedgerRecord, parse_record
 from common.ledger.verdict import Verdict
@@ -49,6 +50,8 @@ class Audited:
         verdict: what the audit found.
         records: the records before any breakage.
         key, witness: the keys it was held to.
+        balance: of ledger, courier's journal and counters; None where no journal was given,
+            or the chain is broken.
     """
 
     folder: Path
@@ -56,6 +59,12 @@ class Audited:
     records: tuple[LedgerRecord, ...]
     key: Key
     witness: Key | None
+    balance: Balance | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Intact, and in balance with the courier's journal if one was given."""
+        return self.verdict.intact and (self.balance is None or self.balance.holds)
 
 
 def audit(
@@ -63,7 +72,7 @@ def audit(
     *,
     key_file: Path | None,
     witness_file: Path | None,
-    sent_journal: Path | None = None,
+    courier: Evidence | None = None,
     known_checkpoints: Sequence[Path] = (),
 ) -> Audited:
     """Verify the ledger in ``folder``; keys not given are taken from the folder itself.
@@ -91,9 +100,13 @@ def audit(
         key.public,
         witness.public if witness else None,
         [read_bytes(path, "known checkpoint") for path in known_checkpoints],
-        sent_journal=sent_journal,
     )
-    return Audited(folder, verdict, _records(layout, verdict.totals.records), key, witness)
+    records = _records(layout, verdict.totals.records)
+    balance = None
+    if courier is not None and verdict.intact:
+        cosigned = {int(path.stem) for path in layout.receipt_files()}
+        balance = weigh(courier, verdict.site, records, cosigned)
+    return Audited(folder, verdict, records, key, witness, balance)
 
 
 def verdict_line(audited: Audited) -> str:
@@ -109,10 +122,13 @@ def verdict_line(audited: Audited) -> str:
         _count(totals.rounds, "round"),
         f"{megabytes(totals.bytes_out)} out",
     ]
-    if verdict.completeness is None:
+    if audited.balance is None:
         parts.append("completeness not checked")
     else:
-        parts.append(f"{len(verdict.completeness.undeclared)} undeclared")
+        share = 100 * audited.balance.share
+        parts.append(f"{share:.1f} % of the wire unexplained")
+        if not audited.balance.holds:
+            parts.append("the courier's journal DOES NOT HOLD")
     return f"{name}: {', '.join(parts)}"
 
 
@@ -129,19 +145,14 @@ def detail_lines(audited: Audited) -> list[str]:
         f"payloads: {totals.payloads_present} on file and unaltered, "
         f"{totals.payloads_expired} no longer on file"
     )
-    if verdict.completeness is None:
+    if audited.balance is None:
         lines.append(
             "completeness was not compared, the chain being broken"
             if verdict.broken
-            else "for completeness, give the courier's journal with --sent FILE"
+            else "for completeness, give the courier's journal with --journal FILE"
         )
     else:
-        unsent = len(verdict.completeness.declared_unsent)
-        lines.append(
-            f"journal: {_count(verdict.completeness.sent, 'message')}, "
-            f"{megabytes(verdict.completeness.sent_bytes)} sent; {unsent} declared and not sent"
-        )
-        lines += [f"undeclared: {each}" for each in verdict.completeness.undeclared]
+        lines += audited.balance.text_lines()
     lines += [f"warning: {each}" for each in verdict.warnings]
     return lines
 
@@ -151,12 +162,11 @@ def verdict_dict(audited: Audited) -> dict[str, object]:
     verdict = audited.verdict
     totals = verdict.totals
     broken = verdict.broken
-    completeness = verdict.completeness
     return {
         "ledger": str(audited.folder),
         "site": verdict.site,
         "intact": verdict.intact,
-        "passed": verdict.passed,
+        "passed": audited.passed,
         "broken": {"seq": broken.seq, "reason": broken.reason} if broken else None,
         "records": totals.records,
         "events": dict(sorted(totals.events.items())),
@@ -174,15 +184,7 @@ def verdict_dict(audited: Audited) -> dict[str, object]:
         "receipts": verdict.receipts,
         "witnessed_size": verdict.witnessed_size,
         "warnings": list(verdict.warnings),
-        "completeness": None
-        if completeness is None
-        else {
-            "complete": completeness.complete,
-            "sent": completeness.sent,
-            "sent_bytes": completeness.sent_bytes,
-            "undeclared": list(completeness.undeclared),
-            "declared_unsent": list(completeness.declared_unsent),
-        },
+        "balance": None if audited.balance is None else audited.balance.as_dict(),
         "key": audited.key.as_dict(),
         "witness": audited.witness.as_dict() if audited.witness else None,
     }

@@ -70,8 +70,8 @@ def render_report(audited: Audited, now: datetime) -> str:
     site = audited.verdict.site or audited.folder.name
     body = _BODY.substitute(
         site=escape(site),
-        mood="good" if audited.verdict.passed else "bad",
-        word="HOLDS" if audited.verdict.passed else "DOES NOT HOLD",
+        mood="good" if audited.passed else "bad",
+        word="HOLDS" if audited.passed else "DOES NOT HOLD",
         verdict=escape(verdict_line(audited)),
         details="".join(f"<li>{escape(line)}</li>" for line in detail_lines(audited)),
         types=_rows((name, megabytes(size)) for name, size in sorted(totals.bytes_by_type.items())),

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from common.ledger.completeness import Completeness
 from common.ledger.records import LedgerRecord
 
 
@@ -87,7 +86,6 @@ class Verdict:
         receipts: witness receipts that were checked.
         witnessed_size: records covered by the newest of them.
         warnings: what is odd and no proof of tampering.
-        completeness: comparison with a journal of sent messages, when one was given.
     """
 
     site: str
@@ -96,14 +94,8 @@ class Verdict:
     receipts: int
     witnessed_size: int
     warnings: tuple[str, ...]
-    completeness: Completeness | None = None
 
     @property
     def intact(self) -> bool:
-        """True if the chain holds; completeness is a question of its own."""
+        """True if the chain holds; the balance is a question of its own."""
         return self.broken is None
-
-    @property
-    def passed(self) -> bool:
-        """Intact, and nothing undeclared in the journal if one was given."""
-        return self.intact and (self.completeness is None or self.completeness.complete)

@@ -16,7 +16,6 @@ from pathlib import Path
 from common.canonical import sha256_hex
 from common.crypto.identity import PublicKey
 from common.errors import CairnError, VerificationError
-from common.ledger.completeness import compare_with_journal
 from common.ledger.layout import (
     Layout,
     Snapshot,
@@ -72,7 +71,6 @@ def verify_ledger(
     witness_public_key: PublicKey | None,
     known_checkpoints: Iterable[bytes] = (),
     *,
-    sent_journal: Path | None = None,
     expected_origin: str | None = None,
 ) -> Verdict:
     """Audit the ledger in ``directory``.
@@ -84,8 +82,6 @@ def verify_ledger(
             held only to the site's own signature, with a warning.
         known_checkpoints: notes kept elsewhere, e.g. by the aggregator: what exposes
             a site that rewrote its history and deleted its receipts.
-        sent_journal: the courier's ``sent.jsonl``, for the completeness verdict; not
-            looked at when the chain is broken.
         expected_origin: ``<site>/ledger``, when known from elsewhere.
 
     Raises:
@@ -97,9 +93,6 @@ def verify_ledger(
         audit.run(tuple(known_checkpoints), expected_origin)
     except _BrokenError as error:
         broken = error.breakage
-    completeness = None
-    if sent_journal is not None and broken is None:
-        completeness = compare_with_journal(audit.declared, sent_journal)
     return Verdict(
         site=audit.site,
         broken=broken,
@@ -107,7 +100,6 @@ def verify_ledger(
         receipts=audit.receipts,
         witnessed_size=audit.witnessed_size,
         warnings=tuple(audit.warnings),
-        completeness=completeness,
     )
 
 
