@@ -22,7 +22,6 @@ from common.journal.entries import Kind, Network
 from common.journal.identity import CourierIdentity
 from common.journal.meters import connections_to, count, network, open_sockets
 from common.journal.writer import Measure, Site
-from site_client.confinement import role
 from site_client.site import SiteFolder
 
 OWN_NETWORK_VARIABLE = "CAIRN_OWN_NETWORK"
@@ -58,8 +57,7 @@ def _settle(journal: Journal) -> None:
 
 def _own_network() -> Network | None:
     """Counters of a network that is the courier's alone; those of a machine say nothing of it."""
-    own = role() == "courier" and os.environ.get(OWN_NETWORK_VARIABLE) == "1"
-    return network() if own else None
+    return network() if os.environ.get(OWN_NETWORK_VARIABLE) == "1" else None
 
 
 class DeskMeter:

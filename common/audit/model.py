@@ -64,7 +64,7 @@ def check_ledger(audited: Audited, origin: Provenance, key: PublicKey) -> list[C
     """
     ledger = _Ledger(audited, origin, key)
     site = ledger.site
-    if not audited.verdict.passed:
+    if not audited.verdict.intact:
         return [Check(f"{site}: ledger", holds=False, says=verdict_line(audited))]
     checks = [_identity(ledger), _witness(ledger), _answered(ledger)]
     if all(check.holds is not False for check in checks):

@@ -258,7 +258,7 @@ class _Scales:
             size = self.declared.get(part.sha256)
             if size is None:
                 self.findings.append(
-                    f"line {entry.seq}: {part.bytes} bytes with SHA-256 {part.sha256} have no record"
+                    f"line {entry.seq}: {part.bytes} bytes, SHA-256 {part.sha256}, have no record"
                 )
             elif size != part.bytes:
                 self.findings.append(

@@ -101,6 +101,6 @@ def open_sockets() -> dict[int, int]:
 
 
 def _plain(peer: tuple[str, int]) -> tuple[str, int]:
-    """An IPv4 address that came over an IPv6 socket, as IPv4 writes it."""
+    """Write an IPv4 address that came over an IPv6 socket as IPv4 does."""
     host, port = peer
     return host.removeprefix("::ffff:"), port

@@ -156,7 +156,7 @@ class Journal:
         root: bytes,
         policy_sha256: str,
     ) -> None:
-        """Write down a reply that passed the second door and is about to be pushed; see ``Release``.
+        """Write down a reply that passed the second door and may be pushed; see ``Release``.
 
         Raises:
             StorageError, VerificationError: as ``announce``.
@@ -239,7 +239,7 @@ class Journal:
             self._window = 0.0
 
     def roots(self) -> dict[int, bytes]:
-        """Checkpoints that earlier releases rested on, root by size; lines not ours are left out."""
+        """Return the roots of checkpoints that releases rested on, by size."""
         with self._locked() as descriptor:
             data = _read_from(descriptor, 0)
         return dict(_roots(data, self._identity.key.public))

@@ -297,6 +297,7 @@ class Courier:
         (self._inflight / f"{delivery.digest}.json").unlink(missing_ok=True)
         if isinstance(answer, Passed):
             self._outbox.remove(f"{delivery.digest}.reply")
+        self._journal.settle()
 
     def _say(self, code: ReplyCode, message: Message) -> None:
         """Say a number by ourselves, and nothing else."""

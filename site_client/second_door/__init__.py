@@ -6,7 +6,7 @@ ledger's signed proof. It knows the ledger's public key, no policy, no plan and 
 """
 
 from site_client.second_door.check import Asked, Passed, SecondDoor
-from site_client.second_door.outbox import Outbox
 from site_client.second_door.opening import second_door
+from site_client.second_door.outbox import Outbox
 
 __all__ = ["Asked", "Outbox", "Passed", "SecondDoor", "second_door"]

@@ -71,7 +71,9 @@ class Outbox:
         moment = time.time() if now is None else now
         with self._folder() as folder:
             return sorted(
-                name for name in os.listdir(folder) if self._is_strange(folder, name, moment)
+                name
+                for name in os.listdir(folder)  # noqa: PTH208 -- of an open descriptor
+                if self._is_strange(folder, name, moment)
             )
 
     def waiting(self, suffix: str) -> list[str]:
@@ -79,7 +81,7 @@ class Outbox:
         with self._folder() as folder:
             return sorted(
                 name
-                for name in os.listdir(folder)
+                for name in os.listdir(folder)  # noqa: PTH208 -- of an open descriptor
                 if _OURS.fullmatch(name) and name.endswith(suffix)
             )
 
@@ -95,7 +97,7 @@ class Outbox:
         with self._folder() as folder:
             target = open_folder(aside)
             try:
-                full = len(os.listdir(target)) >= MOST_KEPT
+                full = len(os.listdir(target)) >= MOST_KEPT  # noqa: PTH208
                 state = os.stat(name, dir_fd=folder, follow_symlinks=False)
                 if full and not stat.S_ISDIR(state.st_mode):
                     os.unlink(name, dir_fd=folder)
