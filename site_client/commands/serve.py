@@ -23,14 +23,21 @@ from site_client.site import SiteFolder
 def worker(root: Path, *, once: bool) -> None:
     """Answer orders: images in, released records out; no network.
 
+    Before it looks at anything it takes away from itself what it never needs: sockets, other
+    programs, and writing outside of its own folders. `cairn-site check` tries whether it holds.
     Ends on SIGTERM; an order in hand is then worked on again after the next start.
     """
     require_extra("worker")
-    from site_client.worker.loop import Worker
+    from site_client.sandbox import confine, seal_environment
 
     site = SiteFolder(root)
     site.settings()
     log_to(site.worker_log)
+    seal_environment(site)
+    walls = confine(site)
+    logging.getLogger("cairn.worker").info("confined: %s", walls)
+    from site_client.worker.loop import Worker
+
     stop = stop_on_signals()
     with Reporter() as progress, Worker(site, stop, progress) as answering:
         notify(ready=True, status="waiting for orders")
