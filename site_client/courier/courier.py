@@ -154,9 +154,12 @@ class Courier:
             if not self._fleet.heartbeat():
                 self.go_online()
             self._next_heartbeat = now + HEARTBEAT_S / 2
-        self._clear_outbox()
+        usable = self._clear_outbox()
         for delivery in list(self._deliveries):
-            self._try_to_answer(delivery)
+            if usable:
+                self._try_to_answer(delivery)
+            elif time.time() >= delivery.expires:
+                self._answer(delivery, ReplyCode.NO_ANSWER)
         if self._pace.is_due():
             self._take_in()
 
@@ -165,8 +168,8 @@ class Courier:
         """Seconds until the next turn."""
         return self._pace.wait()
 
-    def _clear_outbox(self) -> None:
-        """Take out of the outbox what does not belong there; it is never opened."""
+    def _clear_outbox(self) -> bool:
+        """Take out of the outbox what does not belong there, unopened; False if it is no folder."""
         try:
             strangers = self._outbox.strangers()
             self._folder_refused = False
@@ -175,7 +178,7 @@ class Courier:
                 self._folder_refused = True
                 LOG.error("the outbox: %s", error)  # noqa: TRY400 -- the traceback adds nothing
                 self._journal.refuse("folder", RefusalDetail.of(error))
-            return
+            return False
         for name in strangers:
             LOG.error("something in the outbox that the door did not put there; taken out")
             self._journal.refuse(
@@ -183,6 +186,7 @@ class Courier:
                 RefusalDetail(field="name", expected="a released reply", got="another name"),
             )
             self._outbox.set_aside(name)
+        return True
 
     def _take_in(self) -> None:
         """Take in the next order, if there is one; one of a run that is over costs nothing else."""

@@ -87,14 +87,18 @@ class Outbox:
 
     def remove(self, name: str) -> None:
         """Remove a file that was sent; its name, whatever lies there now."""
-        with self._folder() as folder, suppress(FileNotFoundError, IsADirectoryError):
+        with (
+            suppress(NotPlainError, FileNotFoundError, IsADirectoryError),
+            self._folder() as folder,
+        ):
             os.unlink(name, dir_fd=folder)
 
     def set_aside(self, name: str) -> None:
         """Take something out of the outbox without opening it."""
         aside = self._spool.root / "refused"
         aside.mkdir(mode=0o700, exist_ok=True)
-        with self._folder() as folder:
+        # An outbox that was exchanged meanwhile is refused at the next look.
+        with suppress(NotPlainError), self._folder() as folder:
             target = open_folder(aside)
             try:
                 full = len(os.listdir(target)) >= MOST_KEPT  # noqa: PTH208

@@ -153,9 +153,7 @@ def test_an_order_goes_to_the_inbox_and_the_released_reply_goes_out_byte_for_byt
     assert spool.read_reply(sha256_hex(order)) is None, "taken out of the outbox once it is sent"
 
 
-def test_what_leaves_stands_in_the_journal_before_it_is_pushed(
-    make, fleet, spool, tmp_path, first
-):
+def test_what_leaves_stands_in_the_journal_before_it_is_pushed(make, fleet, spool, tmp_path, first):
     courier = make()
     fleet.inbox.append(incoming(ORDER))
     courier.turn()
@@ -398,7 +396,9 @@ def test_a_site_revoked_while_it_is_online_ends_at_its_next_heartbeat(run, monke
     assert fleet.lasted < 1.0
 
 
-def test_an_order_that_comes_again_is_answered_to_the_message_that_came_last(make, fleet, spool, first):
+def test_an_order_that_comes_again_is_answered_to_the_message_that_came_last(
+    make, fleet, spool, first
+):
     order = ORDER
     make_first, reply = make(), first.reply()
     fleet.inbox.append(incoming(order, seconds=50))
