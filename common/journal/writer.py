@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 import threading
 import time
 from collections import Counter
@@ -297,6 +298,8 @@ class Journal:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         descriptor = os.open(self._path, flags, 0o640)
         try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise _broken("a plain file", "something else")
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if is_new:
                 fsync_directory(self._path.parent)

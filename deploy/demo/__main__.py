@@ -184,7 +184,7 @@ def start_baselines(processes: Processes) -> None:
 
 
 def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
-    """Audit each site's ledger, with what its courier really sent."""
+    """Audit each site's ledger, in balance with what its courier journalled."""
     verdicts = []
     for site in SITES:
         text = processes.run(
@@ -195,7 +195,7 @@ def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
                 "--witness",
                 "federation/pki/witness.pub",
             ),
-            *("--sent", f"{site}/courier/sent.jsonl"),
+            *("--journal", f"{site}/courier/journal.jsonl"),
         )
         ledger = json.loads(text)["ledgers"][0]
         verdicts.append(

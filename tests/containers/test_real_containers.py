@@ -76,7 +76,7 @@ def verified(contained, site: str) -> dict:
             root / site / "worker" / "ledger",
             *("--key", root / "federation" / "sites" / site / "ledger.pub"),
             *("--witness", root / "federation" / "pki" / "witness.pub"),
-            *("--sent", root / site / "courier" / "sent.jsonl", "--json"),
+            *("--journal", root / site / "courier" / "journal.jsonl", "--json"),
         ],
         capture_output=True,
         encoding="utf-8",

@@ -59,7 +59,12 @@ def test_three_sites_that_confirmed_and_approved_by_command_complete_a_run(hospi
         verdict = hospitals.run(
             *("cairn-audit", "verify", f"{site}/worker/ledger"),
             *("--key", f"federation/sites/{site}/ledger.pub"),
-            *("--witness", "federation/pki/witness.pub", "--journal", f"{site}/courier/journal.jsonl"),
+            *(
+                "--witness",
+                "federation/pki/witness.pub",
+                "--journal",
+                f"{site}/courier/journal.jsonl",
+            ),
         )
         assert "chain intact" in verdict
         assert "0.0 % of the wire unexplained" in verdict

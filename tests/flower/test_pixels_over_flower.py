@@ -112,7 +112,12 @@ def test_three_sites_name_the_frequent_keys_of_all_their_slides(real, slides):
         verdict = real.run(
             *("cairn-audit", "verify", f"{site}/worker/ledger"),
             *("--key", f"federation/sites/{site}/ledger.pub"),
-            *("--witness", "federation/pki/witness.pub", "--journal", f"{site}/courier/journal.jsonl"),
+            *(
+                "--witness",
+                "federation/pki/witness.pub",
+                "--journal",
+                f"{site}/courier/journal.jsonl",
+            ),
         )
         assert "chain intact" in verdict
         assert "0.0 % of the wire unexplained" in verdict

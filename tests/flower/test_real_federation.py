@@ -26,7 +26,12 @@ def test_a_run_started_by_command_completes_at_every_site(real):
         verdict = real.run(
             *("cairn-audit", "verify", f"{site}/worker/ledger"),
             *("--key", f"federation/sites/{site}/ledger.pub"),
-            *("--witness", "federation/pki/witness.pub", "--journal", f"{site}/courier/journal.jsonl"),
+            *(
+                "--witness",
+                "federation/pki/witness.pub",
+                "--journal",
+                f"{site}/courier/journal.jsonl",
+            ),
         )
         assert "chain intact" in verdict
         assert "0.0 % of the wire unexplained" in verdict

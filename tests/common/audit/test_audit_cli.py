@@ -27,10 +27,13 @@ def call(*words, code=0):
 def test_an_intact_ledger_is_summed_up_in_one_line(received):
     output = call(
         *("verify", received.ledger, "--key", received.key, "--witness", received.witness),
-        *("--sent", received.journal(b"x" * 1000, b"x" * 2000)),
+        *("--journal", received.journal(b"x" * 1000, b"x" * 2000)),
     )
     first, *details = output.splitlines()
-    assert first == "site-a: 7 records, chain intact, 2 rounds, 3.0 kB out, 0 undeclared"
+    assert (
+        first
+        == "site-a: 7 records, chain intact, 2 rounds, 3.0 kB out, 0.0 % of the wire unexplained"
+    )
     assert any("2 receipts, covering 5 records; 1 refusal;" in line for line in details)
     assert all("given by you" in line for line in details if "key " in line)
 
@@ -38,7 +41,7 @@ def test_an_intact_ledger_is_summed_up_in_one_line(received):
 def test_without_a_journal_nothing_is_claimed_about_completeness(received):
     output = call("verify", received.ledger, "--key", received.key)
     assert "completeness not checked" in output
-    assert "undeclared" not in output
+    assert "unexplained" not in output
 
 
 def test_a_key_found_in_the_ledger_is_said_to_prove_little(received):
@@ -74,10 +77,10 @@ def test_one_broken_ledger_among_several_fails_them_all_and_each_is_shown(receiv
 
 def test_anything_sent_undeclared_fails(received):
     journal = received.journal(b"x" * 1000, b"smuggled")
-    output = call("verify", received.ledger, "--key", received.key, "--sent", journal, code=4)
-    assert "chain intact, 2 rounds, 3.0 kB out, 1 undeclared" in output
-    assert "undeclared: line 2: 8 bytes" in output
-    assert "1 declared and not sent" in output
+    output = call("verify", received.ledger, "--key", received.key, "--journal", journal, code=4)
+    assert "chain intact, 2 rounds, 3.0 kB out" in output
+    assert "the courier's journal DOES NOT HOLD" in output
+    assert "does not hold: line 3: 8 bytes" in output
 
 
 def test_a_rewritten_history_is_shown_by_a_checkpoint_kept_elsewhere(received, tmp_path):
@@ -94,7 +97,7 @@ def test_a_rewritten_history_is_shown_by_a_checkpoint_kept_elsewhere(received, t
 
 def test_json_carries_the_whole_verdict(received):
     journal = received.journal(b"x" * 1000, b"x" * 2000)
-    words = ("verify", received.ledger, "--key", received.key, "--sent", journal, "--json")
+    words = ("verify", received.ledger, "--key", received.key, "--journal", journal, "--json")
     value = json.loads(call(*words))
     (verdict,) = value["ledgers"]
     assert value["passed"] is True
@@ -105,7 +108,8 @@ def test_json_carries_the_whole_verdict(received):
         {"run": "run-1", "round": 1, "bytes": 1000},
         {"run": "run-1", "round": 2, "bytes": 2000},
     ]
-    assert verdict["completeness"]["complete"] is True
+    assert verdict["balance"]["holds"] is True
+    assert sum(verdict["balance"]["causes"].values()) == verdict["balance"]["wire_bytes"]
     assert verdict["key"] == {"fingerprint": verdict["key"]["fingerprint"], "from_ledger": False}
     received.tamper()
     value = json.loads(call(*words, code=4))
@@ -177,10 +181,10 @@ def test_the_report_tells_completeness_and_heeds_checkpoints_as_verify_does(rece
     page, kept = tmp_path / "report.html", tmp_path / "kept.note"
     kept.write_bytes(received.receipt)
     words = ("report", received.ledger, "-o", page, "--key", received.key, "--checkpoint", kept)
-    call(*words, "--sent", received.journal(b"x" * 1000, b"x" * 2000))
-    assert "0 undeclared" in page.read_text(encoding="utf-8")
-    call(*words, "--sent", received.journal(b"x" * 1000, b"smuggled"), code=4)
-    assert "1 undeclared" in page.read_text(encoding="utf-8")
+    call(*words, "--journal", received.journal(b"x" * 1000, b"x" * 2000))
+    assert "0.0 % of the wire unexplained" in page.read_text(encoding="utf-8")
+    call(*words, "--journal", received.journal(b"x" * 1000, b"smuggled"), code=4)
+    assert "DOES NOT HOLD" in page.read_text(encoding="utf-8")
     shutil.rmtree(received.ledger)
     received.rewrite()
     call(*words, "--witness", received.witness, code=4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -13,12 +14,13 @@ from hypothesis import strategies as st
 
 from common.canonical import sha256_hex
 from common.errors import InputDataError, VerificationError
+from common.journal import writer
 from common.journal.entries import CONTROL, parse_entry
 from common.journal.identity import CourierIdentity, read_courier_key
 from common.journal.reader import read_journal
-from common.journal.writer import Journal, Site
+from common.journal.writer import Journal
 from common.ledger.durable import StorageError
-from tests.releases import NODE_KEY, Ticks, a_journal
+from tests.releases import NODE_KEY, a_journal
 
 VECTOR = Path(__file__).parents[2] / "vectors" / "journal.json"
 
@@ -120,10 +122,29 @@ def test_a_journal_whose_end_was_changed_is_not_continued(tmp_path):
         a_journal(path).announce("flower", "push-messages", 700, b"x")
 
 
-def test_a_full_disk_stops_the_request(tmp_path):
-    journal = Journal(Path("/dev/full"), CourierIdentity.of(NODE_KEY), Site("f", "site-a"), Ticks())
-    with pytest.raises((StorageError, VerificationError)):
-        journal.announce("flower", "push-messages", 700, b"x")
+def test_a_full_disk_stops_the_request_and_no_half_line_stays(tmp_path, monkeypatch):
+    journal = grown(tmp_path / "j")
+    whole = (tmp_path / "j").read_bytes()
+
+    def half(descriptor: int, data: bytes) -> None:
+        os.write(descriptor, data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "no space")
+
+    with monkeypatch.context() as full:
+        full.setattr(writer, "write_all", half)
+        with pytest.raises(StorageError, match="disk is full"):
+            journal.announce("flower", "push-messages", 700, b"x")
+    journal.announce("flower", "push-messages", 700, b"x")
+    assert (tmp_path / "j").read_bytes().startswith(whole)
+    assert read_journal(tmp_path / "j").broken is None
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_plain_file_is_not_written_to(tmp_path, make):
+    make(tmp_path / "j")
+    with pytest.raises((VerificationError, StorageError)):
+        a_journal(tmp_path / "j").announce("flower", "push-messages", 700, b"x")
 
 
 @settings(max_examples=60, deadline=None)
