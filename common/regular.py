@@ -85,7 +85,8 @@ def read_plain(
 
 def _read(descriptor: int, most: int, name: str) -> bytes:
     size = os.fstat(descriptor).st_size
-    pieces, total = [], 0
+    pieces: list[bytes] = []
+    total = 0
     while size <= most and total <= most:
         piece = os.read(descriptor, min(most + 1 - total, 1 << 24))
         if not piece:

@@ -19,6 +19,7 @@ from site_client.commands import (
     rehearse,
     serve,
 )
+from site_client.own_process import take_over
 
 
 @click.group("cairn-site")
@@ -71,6 +72,7 @@ complete(cli)
 
 def main() -> NoReturn:
     """Entry point of ``cairn-site``."""
+    take_over()
     run(cli)
 
 

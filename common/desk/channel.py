@@ -159,7 +159,7 @@ def connected(desk: DeskAddress, meter: Meter | None = None) -> Iterator[grpc.Ch
             meter.closing()
 
 
-class _Announcing(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]  # grpc has no types
+class _Announcing(grpc.UnaryUnaryClientInterceptor):
     """Tells a meter of every call before it is made."""
 
     def __init__(self, meter: Meter) -> None:
