@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from common.canonical import sha256_hex
 from common.crypto.identity import SigningKey
 from common.journal import Journal
+from common.journal.entries import Network
 from common.journal.identity import CourierIdentity
 from common.journal.writer import Site
 from common.ledger.log import Ledger
@@ -117,6 +118,8 @@ class FirstDoor:
         return self.ledger.append("SEND", **(words | fields)).record.seq
 
 
-def a_journal(path: Path, site: str = "site-a", clock: Ticks | None = None) -> Journal:
+def a_journal(
+    path: Path, site: str = "site-a", network: Callable[[], Network | None] = lambda: None
+) -> Journal:
     """A courier's journal."""
-    return Journal(path, CourierIdentity.of(NODE_KEY), Site("f", site), clock or Ticks())
+    return Journal(path, CourierIdentity.of(NODE_KEY), Site("f", site), Ticks(), network)

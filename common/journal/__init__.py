@@ -6,7 +6,8 @@ under the courier's own key. ``weigh`` holds the one against the other, and both
 what the sockets counted. Nothing here opens a connection.
 """
 
-from common.journal.balance import Balance, Evidence, weigh
+from common.journal.balance import Balance
+from common.journal.weighing import Evidence, weigh
 from common.journal.writer import Journal
 
 __all__ = ["Balance", "Evidence", "Journal", "weigh"]

@@ -9,10 +9,11 @@ import pytest
 
 from common.canonical import sha256_hex
 from common.errors import InputDataError
-from common.journal.balance import FRAME_BYTES, RECORDS, UNEXPLAINED
+from common.journal.causes import FRAME_BYTES, RECORDS, UNEXPLAINED
 from common.journal.counters import read_counters
 from common.journal.entries import Network, Part
 from common.journal.meters import network
+from tests.books import Books
 
 
 def test_an_honest_run_is_explained_to_the_byte(books):
@@ -134,6 +135,23 @@ def test_the_kernels_counters_of_a_network_leave_loopback_out(tmp_path):
     )
     assert network(tmp_path) == Network(sent_bytes=700, sent_packets=8)
     assert network(tmp_path / "absent") is None
+
+
+@pytest.mark.parametrize(("hidden", "holds"), [(0, True), (50_000, False)])
+def test_the_kernels_count_of_the_couriers_own_network_shows_another_speaker(
+    tmp_path, hidden, holds
+):
+    now = {"network": Network(sent_bytes=100, sent_packets=1)}
+    books = Books(tmp_path, network=lambda: now["network"])
+    books.journal.code(1)  # the session begins, and reads the counters
+    sent = books.plain_of_a_round() + 666
+    now["network"] = Network(sent_bytes=100 + sent + 20 * 66 + hidden, sent_packets=21)
+    books.round_(1)
+    balance = books.weigh()
+    books.first.ledger.close()
+    assert balance.counted_by == "the courier's own network"
+    assert balance.holds is holds, balance.findings
+    assert balance.unexplained == hidden
 
 
 def test_a_table_of_causes_adds_up_to_the_wire(books):
