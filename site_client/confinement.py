@@ -131,7 +131,7 @@ def wall_facts(site: SiteFolder) -> Iterator[Fact]:
 def wall_fact(walls: Walls, trials: list[Trial]) -> Fact:
     """Say what held of the worker's own walls, and what did not."""
     due = [trial for trial in trials if _is_due(trial, walls)]
-    holes = ", ".join(trial.name for trial in due if not trial.held)
+    holes = ", ".join(trial.name for trial in due if not trial.prevented)
     if holes:
         return _fact("walls", ok=False, says=f"the worker got through: {holes}")
     if not walls.seccomp or not walls.landlock:

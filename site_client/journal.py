@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from common.errors import CairnError, RefusedError
-from common.journal import Journal
+from common.journal import RequestJournal
 from common.journal.entries import Kind, Network
 from common.journal.identity import CourierIdentity
 from common.journal.meters import connections_to, count, network, open_sockets
@@ -29,7 +29,7 @@ OWN_NETWORK_VARIABLE = "CAIRN_OWN_NETWORK"
 _DESK_LOCK = threading.RLock()
 
 
-def open_journal(site: SiteFolder) -> Journal:
+def open_journal(site: SiteFolder) -> RequestJournal:
     """Return the journal of this process; what it counted is written when the process ends.
 
     Raises:
@@ -42,15 +42,15 @@ def open_journal(site: SiteFolder) -> Journal:
 
 
 @cache
-def _journal(path: Path, node_key: Path, federation: str, name: str) -> Journal:
-    journal = Journal(
+def _journal(path: Path, node_key: Path, federation: str, name: str) -> RequestJournal:
+    journal = RequestJournal(
         path, CourierIdentity.read(node_key), Site(federation, name), network=_own_network
     )
     atexit.register(_settle, journal)
     return journal
 
 
-def _settle(journal: Journal) -> None:
+def _settle(journal: RequestJournal) -> None:
     with suppress(CairnError):  # the disk is full or gone; then the next session's audit says so
         journal.settle()
 
@@ -68,7 +68,7 @@ class DeskMeter:
         host, port: of the desk.
     """
 
-    def __init__(self, journal: Journal, host: str, port: int) -> None:
+    def __init__(self, journal: RequestJournal, host: str, port: int) -> None:
         self._journal = journal
         self._host, self._port = host, port
         self._before: frozenset[int] = frozenset()
@@ -104,15 +104,15 @@ class DeskMeter:
 
     def closing(self) -> None:
         """Count the connection of the calls before it ends."""
-        found = list(connections_to(self._host, self._port, self._before))
-        for counted in found:
+        connections = list(connections_to(self._host, self._port, self._before))
+        for counted in connections:
             self._journal.measured(
                 "desk",
                 Measure(
                     opened=1, sent=counted.sent, resent=counted.resent, received=counted.received
                 ),
             )
-        if not found:
+        if not connections:
             self._journal.measured("desk", Measure(opened=1, unmeasured=1))
 
 

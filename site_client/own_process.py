@@ -1,4 +1,4 @@
-"""Whether this process is a command's own, so that the command may restrict it for good.
+"""A process that is one command's own may be restricted by it for good.
 
 Whoever calls a command from a program of their own keeps that program as it is.
 """

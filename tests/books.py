@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from common.journal import Balance, Evidence, Journal, weigh
+from common.journal import Balance, Evidence, RequestJournal, weigh
 from common.journal.entries import Network
 from common.journal.writer import Measure
 from common.ledger.records import LedgerRecord
@@ -21,7 +21,7 @@ class Books:
     def __init__(self, root: Path, network: Callable[[], Network | None] = lambda: None) -> None:
         self.first = FirstDoor(root / "ledger")
         self.path = root / "journal.jsonl"
-        self.journal: Journal = a_journal(self.path, network=network)
+        self.journal: RequestJournal = a_journal(self.path, network=network)
         self.sizes: list[int] = []
 
     def round_(self, number: int, extra: int = 0) -> None:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.canonical import sha256_hex
 from common.crypto.identity import SigningKey
-from common.journal import Journal
+from common.journal import RequestJournal
 from common.journal.entries import Network
 from common.journal.identity import CourierIdentity
 from common.journal.writer import Site
@@ -120,6 +120,6 @@ class FirstDoor:
 
 def a_journal(
     path: Path, site: str = "site-a", network: Callable[[], Network | None] = lambda: None
-) -> Journal:
+) -> RequestJournal:
     """A courier's journal."""
-    return Journal(path, CourierIdentity.of(NODE_KEY), Site("f", site), Ticks(), network)
+    return RequestJournal(path, CourierIdentity.of(NODE_KEY), Site("f", site), Ticks(), network)

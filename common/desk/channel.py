@@ -59,7 +59,7 @@ class DeskAddress:
         return host.strip("[]"), int(port)
 
 
-class Meter(Protocol):
+class CallMeter(Protocol):
     """Whoever keeps book of what is said to a desk, before it is said."""
 
     def greeting(self) -> None:
@@ -75,7 +75,7 @@ class Meter(Protocol):
         """Count the connection of the calls before it ends."""
 
 
-def greet(desk: DeskAddress, meter: Meter | None = None) -> None:
+def greet(desk: DeskAddress, meter: CallMeter | None = None) -> None:
     """Connect once over TLS 1.3 and hang up: is somebody there, and is it the federation?
 
     Args:
@@ -133,7 +133,7 @@ def greet(desk: DeskAddress, meter: Meter | None = None) -> None:
 
 
 @contextmanager
-def connected(desk: DeskAddress, meter: Meter | None = None) -> Iterator[grpc.Channel]:
+def connected(desk: DeskAddress, meter: CallMeter | None = None) -> Iterator[grpc.Channel]:
     """Open a channel to a desk that was looked at first; closed at the end.
 
     What a call on it raises comes out as the error that the desk meant.
@@ -162,7 +162,7 @@ def connected(desk: DeskAddress, meter: Meter | None = None) -> Iterator[grpc.Ch
 class _Announcing(grpc.UnaryUnaryClientInterceptor):
     """Tells a meter of every call before it is made."""
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: CallMeter) -> None:
         self._meter = meter
 
     def intercept_unary_unary(

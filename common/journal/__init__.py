@@ -8,6 +8,6 @@ what the sockets counted. Nothing here opens a connection.
 
 from common.journal.balance import Balance
 from common.journal.weighing import Evidence, weigh
-from common.journal.writer import Journal
+from common.journal.writer import RequestJournal
 
-__all__ = ["Balance", "Evidence", "Journal", "weigh"]
+__all__ = ["Balance", "Evidence", "RequestJournal", "weigh"]

@@ -39,7 +39,7 @@ class _Form(Frozen):
 
 @dataclass(frozen=True)
 class Counters:
-    """What left, as somebody else counted it.
+    """Bytes that left, as somebody else counted them.
 
     Attributes:
         sent_bytes: with headers.
@@ -72,9 +72,9 @@ def read_counters(path: Path) -> Counters:
         value = json.loads(read_plain(path, MAX_COUNTERS_BYTES, alone=False))
     except (OSError, ValueError, RecursionError) as error:
         raise _not_counters(path) from error
-    found = _of_nft(value)
-    if found is not None:
-        return found
+    listed = _of_nft(value)
+    if listed is not None:
+        return listed
     try:
         form = _Form.model_validate(value)
     except ValidationError as error:
@@ -88,12 +88,12 @@ def _of_nft(value: Any) -> Counters | None:  # noqa: ANN401 - decoded JSON of an
     entries = value.get("nftables") if isinstance(value, dict) else None
     if not isinstance(entries, list):
         return None
-    found = [
+    counters = [
         entry["counter"]
         for entry in entries
         if isinstance(entry, dict) and isinstance(entry.get("counter"), dict)
     ]
-    named = [counter for counter in found if counter.get("name") == "sent"]
+    named = [counter for counter in counters if counter.get("name") == "sent"]
     if not all(type(c.get("bytes")) is int and type(c.get("packets")) is int for c in named):
         return None
     if not named:

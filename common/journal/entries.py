@@ -227,7 +227,7 @@ class Refuse(_Entry):
 
 
 class Settle(_Entry):
-    """What the session used of its allowance, and what its sockets counted since the last."""
+    """Count the allowance that the session used, and what its sockets sent since the last."""
 
     event: Literal["SETTLE"] = "SETTLE"
     used: Annotated[tuple[Use, ...], Field(max_length=32, strict=False)]

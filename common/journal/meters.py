@@ -1,4 +1,4 @@
-"""What the kernel counted: of one TCP connection, and of the network this process is in.
+"""The kernel's counts: of one TCP connection, and of the network this process is in.
 
 Reads only. Source: Linux ``tcp(7)``, ``struct tcp_info`` of linux/tcp.h; its fields keep
 their places for good, later kernels only append.
@@ -90,14 +90,14 @@ def network(proc: Path = Path("/proc")) -> Network | None:
 
 def open_sockets() -> dict[int, int]:
     """Return the descriptors of this process's sockets, by inode."""
-    found: dict[int, int] = {}
+    sockets: dict[int, int] = {}
     with suppress(OSError):
         for entry in list(Path("/proc/self/fd").iterdir()):
             with suppress(OSError):
                 if str(entry.readlink()).startswith("socket:"):
                     descriptor = int(entry.name)
-                    found[os.fstat(descriptor).st_ino] = descriptor
-    return found
+                    sockets[os.fstat(descriptor).st_ino] = descriptor
+    return sockets
 
 
 def _plain(peer: tuple[str, int]) -> tuple[str, int]:

@@ -48,7 +48,7 @@ from common.journal.entries import (
 
 
 @dataclass
-class _Answer:
+class _Pushed:
     """Something that may be pushed, and what was pushed of it."""
 
     records: int
@@ -71,7 +71,7 @@ class Scales:
     links: Counter[str] = field(default_factory=Counter)
     announced: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
-    _answers: list[_Answer] = field(default_factory=list)
+    _answers: list[_Pushed] = field(default_factory=list)
     _allowed: dict[int, tuple[Allowance, ...]] = field(default_factory=dict)
     _networks: list[Network | None] = field(default_factory=list)
     _inside: Counter[str] = field(default_factory=Counter)
@@ -88,7 +88,7 @@ class Scales:
             case Release():
                 self._release(entry)
             case Code():
-                self._answers.append(_Answer(0, 0))
+                self._answers.append(_Pushed(0, 0))
             case Refuse():
                 self._refuse(entry)
             case Settle():
@@ -128,7 +128,7 @@ class Scales:
                     f"the record says {size}"
                 )
         records = sum(part.bytes for part in entry.parts if part.sha256 in self.declared)
-        self._answers.append(_Answer(records, entry.bytes))
+        self._answers.append(_Pushed(records, entry.bytes))
 
     def _refuse(self, entry: Refuse) -> None:
         self.refusals += 1
@@ -197,7 +197,7 @@ class Scales:
             received=self._sum("received"),
         )
 
-    def _explain(self, answer: _Answer) -> None:
+    def _explain(self, answer: _Pushed) -> None:
         records = min(answer.records, answer.pushed)
         proofs = min(max(answer.parcel - answer.records, 0), answer.pushed - records)
         rest = answer.pushed - records - proofs

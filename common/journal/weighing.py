@@ -22,7 +22,7 @@ from common.ledger.records import LedgerRecord
 
 @dataclass(frozen=True)
 class Evidence:
-    """What an auditor has beside the ledger.
+    """An auditor's papers beside the ledger.
 
     Attributes:
         journal: the courier's ``journal.jsonl``.

@@ -54,7 +54,7 @@ WINDOW_S = 600.0
 
 @dataclass(frozen=True)
 class Site:
-    """Whose journal it is."""
+    """The site whose journal it is."""
 
     federation: str
     site: str
@@ -62,7 +62,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Measure:
-    """What the kernel counted of one connection, or of a part of its life; see ``Link``."""
+    """The kernel's counts of one connection, or of a part of its life; see ``Link``."""
 
     handshake: int = 0
     plain: int = 0
@@ -74,7 +74,7 @@ class Measure:
     unmeasured: int = 0
 
 
-class Journal:
+class RequestJournal:
     """One program's part of a site's journal.
 
     Args:
@@ -140,8 +140,8 @@ class Journal:
                     sha256=sha256_hex(body),
                 )
                 return
-            spent = self._used[kind] >= most or time.monotonic() - self._window > WINDOW_S
-            if self._window and spent:
+            is_over = self._used[kind] >= most or time.monotonic() - self._window > WINDOW_S
+            if self._window and is_over:
                 self.settle()
             if not self._window:
                 self._allow()
@@ -194,9 +194,9 @@ class Journal:
         Raises:
             StorageError, VerificationError: as ``announce``.
         """
-        known = {} if data is None else {"bytes": len(data), "sha256": sha256_hex(data)}
+        read = {} if data is None else {"bytes": len(data), "sha256": sha256_hex(data)}
         with self._lock:
-            self._append(Refuse, what=what, detail=detail, **known)
+            self._append(Refuse, what=what, detail=detail, **read)
 
     def measured(self, receiver: Receiver, measure: Measure) -> None:
         """Add what the kernel counted; it stands in the next SETTLE."""

@@ -27,7 +27,7 @@ from common.errors import (
     UnreachableError,
     VerificationError,
 )
-from common.journal import Journal
+from common.journal import RequestJournal
 from common.ledger.records import RefusalDetail
 from common.wire.codes import ReplyCode
 from common.wire.parcel import unwrap
@@ -43,7 +43,7 @@ from site_client.courier.fleet import (
 )
 from site_client.courier.newcomer import Newcomer
 from site_client.courier.outage import Outage
-from site_client.courier.pace import Pace
+from site_client.courier.pace import Slots
 from site_client.files import write_atomically
 from site_client.journal import open_journal
 from site_client.second_door import Asked, Outbox, Passed, SecondDoor, second_door
@@ -64,13 +64,13 @@ class Delivery:
         digest: of its parcel.
         message: that brought it.
         expires: Unix time after which nobody waits.
-        asked: what a reply must answer; None of a parcel that holds no order.
+        question: what a reply must answer; None of a parcel that holds no order.
     """
 
     digest: str
     message: Message
     expires: float
-    asked: Asked | None
+    question: Asked | None
 
 
 def parcel_of(message: Message) -> bytes:
@@ -119,8 +119,8 @@ class Courier:
         spool: Spool,
         fleet: Fleet,
         door: SecondDoor,
-        journal: Journal,
-        pace: Pace | None = None,
+        journal: RequestJournal,
+        pace: Slots | None = None,
     ) -> None:
         self._folder = folder
         self._settings = settings
@@ -128,7 +128,7 @@ class Courier:
         self._fleet = fleet
         self._door = door
         self._journal = journal
-        self._pace = pace or Pace()
+        self._pace = pace or Slots()
         self._outbox = Outbox(spool)
         self._folder_refused = False
         self._inflight = folder / "inflight"
@@ -215,22 +215,22 @@ class Courier:
             LOG.error("refused a message: %s", error)  # noqa: TRY400 -- the traceback adds nothing
             self._say(ReplyCode.BAD_ORDER, incoming.message)
             return
-        digest, asked = sha256_hex(parcel), self._asked(parcel)
+        digest, question = sha256_hex(parcel), self._question_of(parcel)
         note = {
             "stub": base64.b64encode(message_stub(incoming.message)).decode("ascii"),
             "expires": incoming.expires,
-            "order": asked and asked.order_sha256,
-            "signature": asked and asked.signature,
+            "order": question and question.order_sha256,
+            "signature": question and question.signature,
         }
         write_atomically(self._inflight / f"{digest}.json", json.dumps(note).encode())
         self._spool.put_order(parcel)
         # The same order in a second message: the first one's reply is no longer waited for.
         self._deliveries = [d for d in self._deliveries if d.digest != digest]
-        self._deliveries.append(Delivery(digest, incoming.message, incoming.expires, asked))
+        self._deliveries.append(Delivery(digest, incoming.message, incoming.expires, question))
         LOG.info("order %s taken in, %d bytes", digest[:12], len(parcel))
 
-    def _asked(self, parcel: bytes) -> Asked | None:
-        """What a reply to this parcel must answer; a receipt beside it tells a checkpoint."""
+    def _question_of(self, parcel: bytes) -> Asked | None:
+        """Read what a reply to this parcel must answer; a receipt beside it tells a checkpoint."""
         try:
             parts = unwrap(parcel)
             order, signature = parts[ORDER], parts[SIGNATURE]
@@ -244,7 +244,7 @@ class Courier:
     def _try_to_answer(self, delivery: Delivery) -> None:
         name = f"{delivery.digest}.reply"
         try:
-            passed = self._look_at(name, delivery.asked)
+            passed = self._look_at(name, delivery.question)
         except UnreachableError:
             raise
         except CairnError as error:
@@ -260,16 +260,16 @@ class Courier:
             LOG.warning("order %s: the worker gave no answer in time", delivery.digest[:12])
             self._answer(delivery, ReplyCode.NO_ANSWER)
 
-    def _look_at(self, name: str, asked: Asked | None) -> Passed | None:
+    def _look_at(self, name: str, question: Asked | None) -> Passed | None:
         """Return what waits under a name, read once and checked; None while nothing does."""
         data = None
         try:
             data = self._outbox.read(name)
             if data is None:
                 return None
-            if asked is None:
+            if question is None:
                 raise RefusedError("a reply to no order", field="order", expected="one that came")
-            return self._door.check_reply(data, asked)
+            return self._door.check_reply(data, question)
         except CairnError as error:
             self._journal.refuse("reply", RefusalDetail.of(error), data)
             raise
@@ -316,8 +316,8 @@ class Courier:
                 note = json.loads(path.read_text(encoding="utf-8"))
                 message = message_from_stub(base64.b64decode(note["stub"], validate=True))
                 order = note["order"]
-                asked = None if order is None else Asked(order, note["signature"])
-                messages.append(Delivery(path.stem, message, float(note["expires"]), asked))
+                question = None if order is None else Asked(order, note["signature"])
+                messages.append(Delivery(path.stem, message, float(note["expires"]), question))
             except (ValueError, KeyError, TypeError, binascii.Error):
                 path.unlink()
                 LOG.warning("forgot an unreadable note of an order in flight")

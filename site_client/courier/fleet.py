@@ -61,7 +61,7 @@ from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from common.errors import CairnError, InputDataError, UnreachableError, VerificationError
-from common.journal import Journal
+from common.journal import RequestJournal
 from site_client.courier.wire import journalled_client
 from site_client.probe import LARGEST_SKEW_S
 
@@ -128,9 +128,9 @@ def closed_reply(content: RecordDict, reply_to: Message, now: float) -> Message:
     """
     reply = Message(content, reply_to=reply_to)
     metadata = reply.metadata.__dict__
-    asked = reply_to.metadata
+    order = reply_to.metadata
     metadata["_created_at"] = float(int(now))
-    metadata["_ttl"] = float(max(1, int(asked.created_at + asked.ttl - now)))
+    metadata["_ttl"] = float(max(1, int(order.created_at + order.ttl - now)))
     metadata["_message_id"] = reply.object_id
     return reply
 
@@ -172,7 +172,9 @@ class Fleet:
         journal: in which every request stands before it is sent.
     """
 
-    def __init__(self, address: str, authority: bytes, node_key: bytes, journal: Journal) -> None:
+    def __init__(
+        self, address: str, authority: bytes, node_key: bytes, journal: RequestJournal
+    ) -> None:
         key = load_ssh_private_key(node_key, password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise InputDataError(

@@ -1,4 +1,4 @@
-"""When the courier asks: at fixed instants, chosen by nothing that a worker does in between.
+"""The courier's questions come at fixed instants, chosen by nothing that a worker does in between.
 
 Time is cut into slots. After an order came or a reply left, both of which the aggregator
 knows anyhow, every slot has its question; then ever fewer. A reply leaves at a slot, too,
@@ -16,7 +16,7 @@ EVERY_SLOT_S, SECOND_SLOT_S = 10.0, 20.0
 _FEW, _FEWEST = 2, 8
 
 
-class Pace:
+class Slots:
     """The slots of one courier.
 
     Args:

@@ -18,7 +18,7 @@ import httpcore
 import httpx
 
 from common.errors import RefusedError
-from common.journal import Journal
+from common.journal import RequestJournal
 from common.journal.entries import KINDS, Kind, Receiver
 from common.journal.meters import count
 from common.journal.writer import Measure
@@ -32,7 +32,7 @@ NO_PROXY = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 
 
 def journalled_client(
-    journal: Journal, receiver: Receiver, context: ssl.SSLContext, timeout: httpx.Timeout
+    journal: RequestJournal, receiver: Receiver, context: ssl.SSLContext, timeout: httpx.Timeout
 ) -> httpx.Client:
     """Return a client all of whose requests stand in the journal before they are sent.
 
@@ -57,7 +57,9 @@ class JournalledTransport(httpx.HTTPTransport):
         context: whom TLS trusts.
     """
 
-    def __init__(self, journal: Journal, receiver: Receiver, context: ssl.SSLContext) -> None:
+    def __init__(
+        self, journal: RequestJournal, receiver: Receiver, context: ssl.SSLContext
+    ) -> None:
         super().__init__(verify=context, trust_env=False, limits=NO_PROXY)
         self._journal = journal
         self._receiver = receiver
@@ -111,7 +113,7 @@ class _Meter:
 class _Backend(httpcore.SyncBackend):
     """Opens connections that are counted."""
 
-    def __init__(self, journal: Journal, receiver: Receiver) -> None:
+    def __init__(self, journal: RequestJournal, receiver: Receiver) -> None:
         self._journal = journal
         self._receiver = receiver
         self._streams: set[_Stream] = set()
@@ -209,17 +211,17 @@ class _Stream(httpcore.NetworkStream):
 
     def tell(self) -> None:
         """Hand on what was counted since the last time."""
-        counted, told = self._count(), self._told
+        counted, before = self._count(), self._told
         if counted is None:
             return
         self._told = _Meter(counted.sent, counted.resent, counted.received, self._plain, self._tls)
         self._backend.tell(
             Measure(
-                plain=self._plain - told.plain,
-                tls=self._tls - told.tls,
-                sent=counted.sent - told.sent,
-                resent=counted.resent - told.resent,
-                received=counted.received - told.received,
+                plain=self._plain - before.plain,
+                tls=self._tls - before.tls,
+                sent=counted.sent - before.sent,
+                resent=counted.resent - before.resent,
+                received=counted.received - before.received,
             )
         )
 

@@ -39,7 +39,7 @@ class OpenError(CairnError):
 
 @dataclass(frozen=True)
 class Walls:
-    """What was put up.
+    """The walls that were put up.
 
     Attributes:
         seccomp: whether system calls are filtered.
@@ -68,11 +68,11 @@ def seal_environment(site: SiteFolder) -> None:
     files, where the machine's folder of them would hold the whole site. Before anything is
     imported that compiles.
     """
-    own = site.worker.resolve()
+    folder = site.worker.resolve()
     if _NUMBA_CACHE not in os.environ:
-        os.environ[_NUMBA_CACHE] = str(own / "compiled")
-    if own.is_relative_to(Path(tempfile.gettempdir()).resolve()):
-        scratch = own / "scratch"
+        os.environ[_NUMBA_CACHE] = str(folder / "compiled")
+    if folder.is_relative_to(Path(tempfile.gettempdir()).resolve()):
+        scratch = folder / "scratch"
         scratch.mkdir(mode=0o700, exist_ok=True)
         os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
 
@@ -124,8 +124,8 @@ def _restrict_files(version: int, folders: Sequence[Path]) -> None:
     rights |= _TRUNCATE if version >= _TRUNCATE_SINCE else 0
     scoped = 0
     if version >= _SCOPE_SINCE:
-        told = os.environ.get(NOTIFY, "").startswith("@")
-        scoped = _SIGNALS | (0 if told else _ABSTRACT_SOCKETS)
+        is_abstract = os.environ.get(NOTIFY, "").startswith("@")
+        scoped = _SIGNALS | (0 if is_abstract else _ABSTRACT_SOCKETS)
     network = _BIND_AND_CONNECT if version >= _NETWORK_SINCE else 0
     below: dict[int, int] = {}
     try:

@@ -28,16 +28,16 @@ _HARMLESS = ("ptrace", "process_vm_readv", "io_uring_setup", "bpf", "setns", "un
 
 @dataclass(frozen=True)
 class Trial:
-    """What one attempt came to.
+    """One attempt, and what it came to.
 
     Attributes:
         name: what was tried.
-        held: whether it was prevented.
+        prevented: whether it was.
         needs: which wall it stands against.
     """
 
     name: str
-    held: bool
+    prevented: bool
     needs: str
 
 
@@ -107,10 +107,10 @@ def try_walls(site: SiteFolder) -> tuple[Walls, list[Trial]]:
     command = [sys.executable, "-P", "-m", "site_client.sandbox.trial", str(site.root)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=TRIAL_S, check=True)
-        told = json.loads(done.stdout)
-        walls = Walls(seccomp=told["seccomp"], landlock=told["landlock"])
+        result = json.loads(done.stdout)
+        walls = Walls(seccomp=result["seccomp"], landlock=result["landlock"])
         return walls, [
-            Trial(name, bool(told["held"][name]), needs) for name, (needs, _) in TRIALS.items()
+            Trial(name, bool(result["held"][name]), needs) for name, (needs, _) in TRIALS.items()
         ]
     except (subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
         raise InternalError(
@@ -126,18 +126,18 @@ def _main(root: str) -> None:
     site = SiteFolder(Path(root))
     seal_environment(site)
     walls = confine(site)
-    held = {}
+    results = {}
     for name, (_, attempt) in TRIALS.items():
         try:
             attempt(site)
         except OSError:
-            held[name] = True
+            results[name] = True
         except _GotThroughError:
-            held[name] = False
+            results[name] = False
         else:
-            held[name] = False
+            results[name] = False
     sys.stdout.write(
-        json.dumps({"seccomp": walls.seccomp, "landlock": walls.landlock, "held": held})
+        json.dumps({"seccomp": walls.seccomp, "landlock": walls.landlock, "held": results})
     )
 
 

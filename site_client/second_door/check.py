@@ -64,7 +64,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Passed:
-    """What passed, for the journal.
+    """A release that passed, for the journal.
 
     Attributes:
         data: the bytes that were checked, and that alone may be sent.
@@ -83,7 +83,7 @@ class Passed:
 
 @dataclass
 class SecondDoor:
-    """What the courier knows by itself, against which everything is held.
+    """The courier's own knowledge, against which everything is held.
 
     Attributes:
         site: ours.
@@ -99,7 +99,7 @@ class SecondDoor:
     app_sha256: str
     roots: dict[int, bytes] = field(default_factory=dict)
 
-    def check_reply(self, data: bytes, asked: Asked) -> Passed:
+    def check_reply(self, data: bytes, question: Asked) -> Passed:
         """Return what a reply is, if and only if the first door made it for this order.
 
         Raises:
@@ -110,7 +110,7 @@ class SecondDoor:
         if wrap(parts) != data:
             raise _refused("manifest", "the parcel's own spelling", "another")
         checked = [
-            self._check(kind, parts[kind + ENVELOPE_SUFFIX], parts[kind + PROOF_SUFFIX], asked)
+            self._check(kind, parts[kind + ENVELOPE_SUFFIX], parts[kind + PROOF_SUFFIX], question)
             for kind in kinds
         ]
         records = [record for record, _ in checked]
@@ -138,8 +138,8 @@ class SecondDoor:
         if (sealed.header.federation, sealed.header.site) != (self.federation, self.site):
             raise _refused("site", "ours", "another")
         record, checkpoint = self._prove(proof, envelope, _SEALED, sealed.arrays)
-        known = (record.key_id, record.generation)
-        if known != (sealed.header.key_id, sealed.header.generation):
+        named = (record.key_id, record.generation)
+        if named != (sealed.header.key_id, sealed.header.generation):
             raise _refused("key_id", "the record's", "another")
         return Passed(
             envelope,
@@ -163,7 +163,7 @@ class SecondDoor:
         self.roots.setdefault(seen.size, seen.root)
 
     def _check(
-        self, kind: str, envelope: bytes, proof: bytes, asked: Asked
+        self, kind: str, envelope: bytes, proof: bytes, question: Asked
     ) -> tuple[LedgerRecord, Checkpoint]:
         """Hold one record against its proof, and both against the order."""
         decoded = decode(envelope)
@@ -177,8 +177,8 @@ class SecondDoor:
             ("run", said.run, record.run),
             ("round", said.round, record.round),
             ("plan_fingerprint", said.plan_fingerprint, record.plan_fingerprint),
-            ("order_sha256", asked.order_sha256, record.order_sha256),
-            ("order_signature", asked.signature, record.order_signature),
+            ("order_sha256", question.order_sha256, record.order_sha256),
+            ("order_signature", question.signature, record.order_signature),
             ("code", _code(said), record.code),
         ):
             if expected != got:

@@ -18,14 +18,14 @@ from common.journal import writer
 from common.journal.entries import CONTROL, parse_entry
 from common.journal.identity import CourierIdentity, read_courier_key
 from common.journal.reader import read_journal
-from common.journal.writer import Journal
+from common.journal.writer import RequestJournal
 from common.ledger.durable import StorageError
 from tests.releases import NODE_KEY, a_journal
 
 VECTOR = Path(__file__).parents[2] / "vectors" / "journal.json"
 
 
-def grown(path: Path) -> Journal:
+def grown(path: Path) -> RequestJournal:
     journal = a_journal(path)
     journal.announce("flower", "push-messages", 700, b"one")
     journal.code(1, "a" * 64)
@@ -90,7 +90,7 @@ def test_programs_of_one_site_write_one_chain(tmp_path):
     path = tmp_path / "j"
     writers = [a_journal(path) for _ in range(4)]
 
-    def write(journal: Journal) -> None:
+    def write(journal: RequestJournal) -> None:
         for number in range(10):
             journal.announce("desk", "Renew", number, b"%d" % number)
 
