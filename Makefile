@@ -31,10 +31,10 @@ demo-pixels: $(STAMP)  ## three sites sketch many-band pixels into a codebook; b
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m deploy.demo_pixels
 
 test: lint  ## lint and the default tests
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile
 
 test-all: lint  ## every test, the long ones too
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: $(STAMP)  ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .
