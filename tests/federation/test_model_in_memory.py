@@ -165,7 +165,9 @@ def test_the_card_says_what_it_is_and_what_it_is_not_for(came, make_model):
     assert all(f"| {site} | 2 | 3 |" in page for site in SITES)
 
 
-def test_a_degraded_run_gives_a_model_and_its_card_says_so(three, momentum_plan, moving_here, tmp_path):
+def test_a_degraded_run_gives_a_model_and_its_card_says_so(
+    three, momentum_plan, moving_here, tmp_path
+):
     store, transport = three.create_run(momentum_plan, min_sites=3), three.transport()
     transport.silent.add(102)
     assert three.conduct(store, transport).verdict == "DEGRADED"
