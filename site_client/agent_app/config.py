@@ -14,9 +14,9 @@ import textwrap
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from common.errors import InputDataError
 from common.settings import (
@@ -28,7 +28,37 @@ from common.settings import (
     parse_settings,
     sections_of,
 )
-from site_client.agent_app.sections import DataSettings, RunSettings
+from site_client.imaging.data_settings import DataSettings, Text
+
+
+class RunSettings(Frozen):
+    """The course of a run and its files.
+
+    Attributes:
+        output: folder for checkpoints, metrics and TensorBoard; ``--output`` takes its place.
+        seed: of first weights, exploration, sampling and the split.
+        threads: of the network's arithmetic; another number gives other weights.
+        device: ``cpu``, ``cuda``, or ``auto``, which takes a graphics card where there is one; a
+            card gives slightly other weights.
+        execution: ``plain``, or ``fastest``: where the processor has 16-bit arithmetic, convolve
+            in it with another memory layout; that gives slightly other weights there.
+        log_every: updates between two lines of metrics.
+        checkpoint_every: updates between two saves of the latest checkpoint.
+        evaluate_every: updates between two evaluations on the validation cases.
+        validation_starts: searches per validation case and landmark.
+        validation_poses: random poses per validation case.
+    """
+
+    output: Text = ""
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    execution: Literal["plain", "fastest"] = "plain"
+    log_every: Annotated[int, Field(ge=1)] = 50
+    checkpoint_every: Annotated[int, Field(ge=1)] = 500
+    evaluate_every: Annotated[int, Field(ge=1)] = 500
+    validation_starts: Annotated[int, Field(ge=1, le=100)] = 1
+    validation_poses: Annotated[int, Field(ge=1, le=100)] = 2
 
 
 class Config(AgentSettings):

@@ -22,11 +22,10 @@ from tensorboardX import SummaryWriter
 
 from common.errors import InputDataError, UsageError
 from common.settings import KINDS, EvaluationSettings
-from site_client.agent.evaluation import evaluate
+from site_client.agent.evaluation import as_parameters, evaluate
 from site_client.agent.learner import Learner, TrainingReport
 from site_client.agent.network import use_deterministic_torch
 from site_client.agent.task import MM
-from site_client.agent_app.cases import Cases
 from site_client.agent_app.checkpoint import (
     BEST,
     LATEST,
@@ -38,9 +37,11 @@ from site_client.agent_app.checkpoint import (
 )
 from site_client.agent_app.config import Config, differences, render_config
 from site_client.agent_app.kinds.kind import Built, kind_of
-from site_client.agent_app.networks import as_parameters, new_network
-from site_client.agent_app.progress import Meter
+from site_client.agent_app.networks import new_network
+from site_client.console import Meter
 from site_client.files import write_atomically
+from site_client.imaging.case_sets import Cases
+from site_client.imaging.sources import split_sources
 
 CONFIG_FILE: Final = "config.toml"
 METRICS_FILE: Final = "metrics.jsonl"
@@ -185,7 +186,7 @@ def train(
             checkpoint.
     """
     kind = kind_of(config)
-    training, validation = kind.training_files(config)
+    training, validation = split_sources(config.data, config.run.seed, kind.find_labelled)
     names = kind.names(training, config)
     if "landmarks" in KINDS[config.task.kind].settings:
         config = _with_landmarks(config, names)

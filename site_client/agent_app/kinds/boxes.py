@@ -25,8 +25,6 @@ from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.detection import Detections, detect, judge
 from site_client.agent.tasks.poses import native_poses
-from site_client.agent_app.cases import Cases, Progress, read_images
-from site_client.agent_app.films import Colour, draw_frames
 from site_client.agent_app.kinds.kind import (
     MOST_PICTURES,
     Answers,
@@ -37,15 +35,17 @@ from site_client.agent_app.kinds.kind import (
     TaskKind,
     raster,
 )
-from site_client.agent_app.sections import DataSettings
-from site_client.agent_app.sources import Source, Wanted, box_files, names_in
 from site_client.agent_app.tables import Column, Table, TableRow
 from site_client.imaging.answers import write_box_markups, write_table
 from site_client.imaging.boxes import Boxes, boxes_of_picture, boxes_of_volume
+from site_client.imaging.case_sets import Cases, Progress, read_images
 from site_client.imaging.cases import AnyCase, half_of, middle_of
+from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.datasets2d import PictureCase
 from site_client.imaging.drawing import FOUND, Overlay, draw_case
+from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.label_images import labels_in
+from site_client.imaging.sources import Source, Wanted, box_files, names_in
 
 # From this overlap on, a box that was found is right, whatever the agent was trained for.
 ENOUGH_IOU: Final = 0.5
@@ -284,7 +284,7 @@ def box_frames(task: BoxSearch, case: AnyCase, followed: Followed) -> list[Image
         return draw_case(case, Overlay(middle, boxes=[corners[step]], colour=colour))
 
     rungs = [f"{share:g} of its size a step" for share in task.settings.steps]
-    return draw_frames(followed, draw, rungs, _ACTIONS[task.dim])
+    return draw_frames(followed.steps["level"], followed.values, draw, rungs, _ACTIONS[task.dim])
 
 
 def _boxes(source: Source, images: Sequence[AnyCase], config: AgentSettings) -> tuple[Boxes, ...]:

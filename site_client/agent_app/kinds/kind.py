@@ -26,10 +26,7 @@ from site_client.agent.networks import QNetwork
 from site_client.agent.search import Followed, search_in_groups
 from site_client.agent.task import Situations, Task
 from site_client.agent.tasks.landmark3d import raster_of
-from site_client.agent_app.cases import Cases, Progress, read_images, without_truth
 from site_client.agent_app.config import Config
-from site_client.agent_app.sections import DataSettings
-from site_client.agent_app.sources import Source, Wanted, training_sources
 from site_client.agent_app.tables import (
     Column,
     Section,
@@ -38,10 +35,13 @@ from site_client.agent_app.tables import (
     errors_table,
     write_json,
 )
+from site_client.imaging.case_sets import Cases, Progress, read_images, without_truth
 from site_client.imaging.cases import AnyCase
+from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.datasets2d import PictureCase
 from site_client.imaging.drawing import FOUND, TRUTH
 from site_client.imaging.pyramids import Raster
+from site_client.imaging.sources import Source, Wanted
 
 # Draws poses and starts: equal for every evaluation, so that checkpoints compare.
 EVALUATION_SEED: Final = 1
@@ -202,14 +202,6 @@ class TaskKind(ABC, Generic[T, F]):
         Raises:
             InputDataError: nothing there, nothing known, or a table that cannot be read.
         """
-
-    def training_files(self, config: Config) -> tuple[Source, Source | None]:
-        """Find training and validation cases; None where nothing is held out.
-
-        Raises:
-            InputDataError: no data, a subject that does not exist, or too few to hold one out.
-        """
-        return training_sources(config, self.find_labelled)
 
     @abstractmethod
     def names(self, source: Source, config: AgentSettings) -> tuple[str, ...]:

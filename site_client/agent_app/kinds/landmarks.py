@@ -29,8 +29,6 @@ from site_client.agent.tasks.multi_agent import MultiAgent
 from site_client.agent.tasks.points import PointSearch
 from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent.tasks.views import Views
-from site_client.agent_app.cases import Cases, Progress
-from site_client.agent_app.films import Colour, draw_frames
 from site_client.agent_app.kinds.kind import (
     MOST_PICTURES,
     Answers,
@@ -46,15 +44,17 @@ from site_client.agent_app.kinds.landmark_errors import (
     mean_row,
     table_of,
 )
-from site_client.agent_app.sections import DataSettings
-from site_client.agent_app.sources import Source, Wanted, landmark_files, landmarks_in, names_in
 from site_client.agent_app.tables import Section, Table, written
 from site_client.imaging.answers import write_table
+from site_client.imaging.case_sets import Cases, Progress
 from site_client.imaging.cases import middle_of
+from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.dataset import load_cases
 from site_client.imaging.datasets2d import PictureCase
 from site_client.imaging.drawing import Overlay, draw_case
+from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.landmarks import write_landmarks
+from site_client.imaging.sources import Source, Wanted, landmark_files, landmarks_in, names_in
 
 _ACTIONS: Final = {
     2: ("right", "left", "down", "up"),
@@ -304,7 +304,9 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         rungs = [f"{step:g} mm steps" for step in ladder.steps_mm]
         label = _landmarks_of(built, int(steps["head"][0]))
         actions = _ACTIONS[positions.shape[-1]]
-        return draw_frames(followed, draw, rungs, actions, label=label, end=None)
+        return draw_frames(
+            followed.steps["level"], followed.values, draw, rungs, actions, label=label, end=None
+        )
 
 
 def positions_mm(built: Built[Any], situations: Situations) -> NDArray[np.float64]:

@@ -23,9 +23,7 @@ from site_client.agent.task import Situations
 from site_client.agent.tasks.contrasts import recontrasted
 from site_client.agent.tasks.poses import rotations
 from site_client.agent.tasks.registration import PairCase, Registration
-from site_client.agent_app.cases import Cases, Progress, read_images, without_truth
 from site_client.agent_app.config import Config
-from site_client.agent_app.films import Colour, draw_frames
 from site_client.agent_app.kinds.kind import (
     MOST_PICTURES,
     Answers,
@@ -35,12 +33,14 @@ from site_client.agent_app.kinds.kind import (
     TaskKind,
     raster,
 )
-from site_client.agent_app.sections import DataSettings
-from site_client.agent_app.sources import Source, Wanted, image_pairs
 from site_client.imaging.answers import write_rigid_transform
+from site_client.imaging.case_sets import Cases, Progress, read_images, without_truth
 from site_client.imaging.cases import AnyCase, extent_of, half_of, middle_of
+from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.drawing import as_picture, beside, titled
+from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.pyramids import Raster
+from site_client.imaging.sources import Source, Wanted, image_pairs
 
 _ACTIONS: Final = {
     2: ("x+", "x-", "y+", "y-", "r+", "r-"),
@@ -315,7 +315,7 @@ def motion_frames(task: Registration, case: AnyCase, followed: Followed) -> list
         f"{move:g} mm or {turn:g} deg a step"
         for move, turn in zip(settings.translations_mm, settings.rotations_deg, strict=True)
     ]
-    return draw_frames(followed, draw, rungs, _ACTIONS[task.dim])
+    return draw_frames(followed.steps["level"], followed.values, draw, rungs, _ACTIONS[task.dim])
 
 
 def _laid_over(task: Registration, views: NDArray[np.uint8]) -> Image.Image:

@@ -14,12 +14,12 @@ from typing import TypeVar
 import numpy as np
 
 from common.settings import KINDS, AgentSettings
-from site_client.agent_app.sources import Source
 from site_client.imaging.boxes import Boxes
 from site_client.imaging.cases import AnyCase, pixels_of
 from site_client.imaging.dataset import Case, read_cases
 from site_client.imaging.datasets2d import PictureCase, load_pictures
 from site_client.imaging.listfiles import CaseFiles
+from site_client.imaging.sources import Source
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]

@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import InputDataError
-from site_client.agent_app.config import Config
-from site_client.agent_app.sections import DataSettings
 from site_client.imaging.boxes import (
     LABEL_ENDINGS,
     BoxTable,
@@ -22,6 +20,7 @@ from site_client.imaging.boxes import (
     read_box_table,
     without_label_images,
 )
+from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.landmark_tables import (
     LandmarkTable,
     read_landmark_table,
@@ -197,13 +196,17 @@ def image_pairs(sought: Wanted, data: DataSettings) -> Source:
 Finder = Callable[[Wanted, DataSettings], Source]
 
 
-def training_sources(config: Config, find: Finder) -> tuple[Source, Source | None]:
+def split_sources(data: DataSettings, seed: int, find: Finder) -> tuple[Source, Source | None]:
     """Find training and validation cases; None where nothing is held out.
+
+    Args:
+        data: where they are, and what is held out.
+        seed: draws who is held out.
+        find: the files of a place.
 
     Raises:
         InputDataError: no data, a subject that does not exist, or too few to hold one out.
     """
-    data = config.data
     if not data.images:
         raise InputDataError(
             "no images to train on", field="data.images", expected="a folder, or --data"
@@ -221,7 +224,7 @@ def training_sources(config: Config, find: Finder) -> tuple[Source, Source | Non
                 got=f"{len(both)} of both",
             )
         return source, validation
-    held_out = _held_out(source, data, config.run.seed)
+    held_out = _held_out(source, data, seed)
     if not held_out:
         return source, None
     return source.only({f.subject for f in source.files} - held_out), source.only(held_out)
