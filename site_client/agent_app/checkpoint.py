@@ -8,7 +8,6 @@ that a machine that dies leaves the old one or the new one. Nothing is unpickled
 
 from __future__ import annotations
 
-import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from common.checkpoint import (
 from common.errors import InputDataError
 from common.model import Weights
 from site_client.agent_app.config import Config, parse_config
-from site_client.files import write_atomically
+from site_client.files import plain, write_atomically
 
 LATEST: Final = "latest"
 BEST: Final = "best"
@@ -91,7 +90,7 @@ def write_checkpoint(place: Path, checkpoint: Checkpoint) -> None:
         state=state,
         validation_mm=checkpoint.validation_mm,
         best_mm=checkpoint.best_mm,
-        prior_mm=None if checkpoint.prior_mm is None else _listed(checkpoint.prior_mm),
+        prior_mm=None if checkpoint.prior_mm is None else plain(checkpoint.prior_mm.tolist()),
         data_sha256=checkpoint.data_sha256,
     )
     try:
@@ -181,17 +180,6 @@ def _whole(place: Path) -> Path | None:
         if (candidate / ABOUT_FILE).is_file():
             return candidate
     return None
-
-
-def _listed(array: NDArray[np.float64]) -> list[object]:
-    """Nested lists for JSON, which has no NaN: null."""
-
-    def plain(value: object) -> object:
-        if isinstance(value, list):
-            return [plain(entry) for entry in value]
-        return None if isinstance(value, float) and math.isnan(value) else value
-
-    return [plain(entry) for entry in array.tolist()]
 
 
 def _unlisted(nested: object) -> NDArray[np.float64]:

@@ -25,9 +25,9 @@ from site_client.agent_app.kinds.kind import (
     kind_of,
 )
 from site_client.agent_app.networks import network_of
-from site_client.agent_app.tables import Table, write_json
+from site_client.agent_app.tables import Table
 from site_client.console import Meter
-from site_client.files import write_atomically
+from site_client.files import write_atomically, write_json
 from site_client.imaging.case_sets import Cases
 from site_client.imaging.sources import Wanted, split_sources
 

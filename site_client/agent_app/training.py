@@ -12,7 +12,7 @@ import json
 import math
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -91,21 +91,10 @@ class TrainingOutcome:
         return self.updates >= self.planned
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """Write it for JSON."""
         end = "_mm" if self.unit == MM else ""
-        return {
-            "output": str(self.output),
-            "finished": self.finished,
-            "updates": self.updates,
-            "planned": self.planned,
-            "weights_sha256": self.weights_sha256,
-            "unit": self.unit,
-            f"validation{end}": self.validation_mm,
-            f"best{end}": self.best_mm,
-            f"prior{end}": self.prior_mm,
-            "training_cases": self.training_cases,
-            "validation_cases": self.validation_cases,
-        }
+        rest = {name.replace("_mm", end): value for name, value in asdict(self).items()}
+        return {"output": "", "finished": self.finished} | rest | {"output": str(self.output)}
 
 
 def begin_or_resume(

@@ -65,8 +65,8 @@ def evaluate(
         measure,
         write_evaluation,
     )
-    from site_client.agent_app.tables import plain
     from site_client.console import Meter
+    from site_client.files import plain
 
     named = chosen(checkpoint_path, model, site_dir)
     place, checkpoint = open_checkpoint(named.place)

@@ -61,8 +61,8 @@ def play(
     from site_client.agent_app.checkpoint import open_checkpoint
     from site_client.agent_app.playing import cases_to_play
     from site_client.agent_app.playing import play as search
-    from site_client.agent_app.tables import plain
     from site_client.console import Meter
+    from site_client.files import plain
     from site_client.imaging.films import require_ffmpeg, write_films
 
     if (gif or mp4) and output is None:

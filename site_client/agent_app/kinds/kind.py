@@ -25,7 +25,6 @@ from site_client.agent.evaluation import EvaluationReport, Searched, mean_parame
 from site_client.agent.networks import QNetwork
 from site_client.agent.search import Followed, search_in_groups
 from site_client.agent.task import Situations, Task
-from site_client.agent.tasks.landmark3d import raster_of
 from site_client.agent_app.config import Config
 from site_client.agent_app.tables import (
     Column,
@@ -33,14 +32,11 @@ from site_client.agent_app.tables import (
     Table,
     error_digits,
     errors_table,
-    write_json,
 )
+from site_client.files import write_json
 from site_client.imaging.case_sets import Cases, Progress, read_images, without_truth
-from site_client.imaging.cases import AnyCase
 from site_client.imaging.data_settings import DataSettings
-from site_client.imaging.datasets2d import PictureCase
 from site_client.imaging.drawing import FOUND, TRUTH
-from site_client.imaging.pyramids import Raster
 from site_client.imaging.sources import Source, Wanted
 
 # Draws poses and starts: equal for every evaluation, so that checkpoints compare.
@@ -476,10 +472,3 @@ def kind_of(config: AgentSettings) -> TaskKind[Any, Any]:
     room = importlib.import_module(KINDS[config.task.kind].room)
     kind: TaskKind[Any, Any] = room.KIND
     return kind
-
-
-def raster(case: AnyCase) -> Raster:
-    """Lay an image out as the pyramids take it."""
-    if isinstance(case, PictureCase):
-        return Raster(case.picture.channels, (case.picture.spacing_mm,) * 2, np.eye(2))
-    return raster_of(case.volume)

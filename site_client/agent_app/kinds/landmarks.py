@@ -22,6 +22,7 @@ from site_client.agent.evaluation import Searched
 from site_client.agent.import_weights import RlMedicalCube
 from site_client.agent.search import Followed, consensus
 from site_client.agent.task import Situations, Task
+from site_client.agent.tasks.exchange import number_couples
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
@@ -39,9 +40,8 @@ from site_client.agent_app.kinds.kind import (
 )
 from site_client.agent_app.kinds.landmark_errors import (
     Errors,
-    LandmarkRow,
     errors_of,
-    mean_row,
+    rows_of,
     table_of,
 )
 from site_client.agent_app.tables import Section, Table, written
@@ -156,7 +156,7 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         ladder = Ladder(strides, config.ladder.steps_mm)
         views = Views(settings.roi, settings.zooms, settings.frames)
         finest = min(strides) * min(settings.zooms)
-        couples = _couples(cases.landmarks, settings.interchangeable)
+        couples = number_couples(cases.landmarks, settings.interchangeable)
         if settings.kind == "landmark-2d":
             pictures = build_cases_2d((_case_2d(case) for case in cases.pictures), finest)
             task = Landmark2D(pictures, ladder, views, pose, couples)
@@ -203,15 +203,14 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
     def summary(self, measured: Measured[Any, FoundLandmark]) -> dict[str, object]:
         """Write the errors of each landmark for JSON, the mean last."""
         return {
-            name: [row.as_dict() for row in [*(e.row for e in errors), _mean(errors)]]
+            name: [row.as_dict() for row in rows_of(errors)]
             for name, errors in _measured_errors(measured).items()
         }
 
     def tables(self, measured: Measured[Any, FoundLandmark]) -> dict[str, Table]:
         """Lay out the errors of each landmark, the mean last."""
         return {
-            name: table_of([*(e.row for e in errors), _mean(errors)])
-            for name, errors in _measured_errors(measured).items()
+            name: table_of(rows_of(errors)) for name, errors in _measured_errors(measured).items()
         }
 
     def headline(self, measured: Measured[Any, FoundLandmark]) -> str:
@@ -220,14 +219,14 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
 
     def numbers(self, measured: Measured[Any, FoundLandmark]) -> list[tuple[str, str, str]]:
         """Choose the errors of all landmarks together."""
-        mean = _mean(_measured_errors(measured)["posed"])
+        mean = rows_of(_measured_errors(measured)["posed"])[-1]
         prior = written(mean.prior_mm, ".2f")
         return [
             ("mean error", f"{mean.mean_mm:.2f} mm", f"± {mean.std_mm:.2f}, every search"),
             ("median error", f"{mean.median_mm:.2f} mm", "mean of the landmarks’ medians"),
             ("consensus", f"{mean.consensus_mm:.2f} mm", "what the starts agree on"),
             ("constant prior", f"{prior} mm", "never looks"),
-            ("over 10 mm", f"{mean.far:.1%}", f"of {mean.searches:,} searches"),
+            ("over 10 mm", f"{mean.over_10mm:.1%}", f"of {mean.searches:,} searches"),
         ]
 
     def facts(self, config: AgentSettings) -> list[tuple[str, str]]:
@@ -244,8 +243,23 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         return landmark_sections(self.tables(measured), errors["posed"], worst)
 
     def worst(self, measured: Measured[Any, FoundLandmark]) -> list[tuple[Image.Image, str]]:
-        """Draw the cases with the largest errors."""
-        return _worst_cases(measured)
+        """Draw the cases with the largest errors, volumes cut through their worst landmark."""
+        by_case: dict[int, list[FoundLandmark]] = {}
+        for entry in measured.answers.findings:
+            by_case.setdefault(entry.case, []).append(entry)
+        ordered = sorted(by_case.items(), key=lambda item: -max(e.error_mm or 0.0 for e in item[1]))
+        cases, shown = measured.built.cases, []
+        for case, entries in ordered[:MOST_PICTURES]:
+            each = cases.each[case]
+            top = max(entries, key=lambda entry: entry.error_mm or 0.0)
+            # A volume is cut through one landmark; marks of others would float beside the slice.
+            marked = entries if len(top.position) == 2 else [top]
+            truth = [each.landmarks_mm[cases.landmarks.index(entry.landmark)] for entry in marked]
+            positions = [entry.position for entry in marked]
+            overlay = Overlay(truth[marked.index(top)], found=positions, truth=truth)
+            text = f"{each.name}: largest error {top.error_mm:.1f} mm, {top.landmark}"
+            shown.append((draw_case(each, overlay), text))
+        return shown
 
     def row(self, finding: FoundLandmark) -> dict[str, str]:
         """Write a landmark as a row of a table; an error is known of none."""
@@ -379,30 +393,6 @@ def _measured_errors(measured: Measured[Any, FoundLandmark]) -> dict[str, list[E
     return errors
 
 
-def _mean(errors: Sequence[Errors]) -> LandmarkRow:
-    return mean_row([each.row for each in errors])
-
-
-def _worst_cases(measured: Measured[Any, FoundLandmark]) -> list[tuple[Image.Image, str]]:
-    """Draw the cases with the largest errors, volumes cut through their worst landmark."""
-    by_case: dict[int, list[FoundLandmark]] = {}
-    for entry in measured.answers.findings:
-        by_case.setdefault(entry.case, []).append(entry)
-    ordered = sorted(by_case.items(), key=lambda item: -max(e.error_mm or 0.0 for e in item[1]))
-    cases, shown = measured.built.cases, []
-    for case, entries in ordered[:MOST_PICTURES]:
-        each = cases.each[case]
-        top = max(entries, key=lambda entry: entry.error_mm or 0.0)
-        # A volume is cut through one landmark; marks of others would float beside the slice.
-        marked = entries if len(top.position) == 2 else [top]
-        truth = [each.landmarks_mm[cases.landmarks.index(entry.landmark)] for entry in marked]
-        positions = [entry.position for entry in marked]
-        overlay = Overlay(truth[marked.index(top)], found=positions, truth=truth)
-        text = f"{each.name}: largest error {top.error_mm:.1f} mm, {top.landmark}"
-        shown.append((draw_case(each, overlay), text))
-    return shown
-
-
 def _one_search(task: Task) -> Task:
     """Give the search of one agent of a team, or of the only one."""
     return task.task if isinstance(task, MultiAgent) else task
@@ -422,24 +412,6 @@ def _landmarks_of(built: Built[Any], head: int) -> str:
     """Name the landmarks of a head, for a caption or a file's name."""
     names = dict.fromkeys(built.cases.landmarks[k] for k in built.teams[head])
     return "+".join(names) if len(names) <= 3 else f"team{head + 1}"
-
-
-def _couples(
-    names: tuple[str, ...], couples: tuple[tuple[str, str], ...]
-) -> tuple[tuple[int, int], ...]:
-    """Number the landmarks of couples.
-
-    Raises:
-        InputDataError: a landmark that is not there.
-    """
-    for name in (name for couple in couples for name in couple):
-        if name not in names:
-            raise InputDataError(
-                "an interchangeable landmark is not among those looked for",
-                field=f"task.interchangeable: {name}",
-                expected=", ".join(names),
-            )
-    return tuple((names.index(first), names.index(second)) for first, second in couples)
 
 
 def _require_all(cases: Cases) -> None:
