@@ -17,13 +17,8 @@ from common.errors import InputDataError, InternalError
 from site_client.agent.evaluation import as_parameters, evaluate
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
-from site_client.agent_app.kinds.kind import (
-    EVALUATION_SEED,
-    Measured,
-    Player,
-    TaskKind,
-    kind_of,
-)
+from site_client.agent_app.kinds.kind import EVALUATION_SEED, TaskKind, kind_of
+from site_client.agent_app.kinds.values import Measured, Player
 from site_client.agent_app.networks import network_of
 from site_client.agent_app.tables import Table
 from site_client.console import Meter

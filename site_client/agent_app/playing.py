@@ -17,7 +17,8 @@ from PIL import Image
 from site_client.agent.search import follow
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
-from site_client.agent_app.kinds.kind import Answers, Player, TaskKind, kind_of
+from site_client.agent_app.kinds.kind import TaskKind, kind_of
+from site_client.agent_app.kinds.values import Answers, Player
 from site_client.agent_app.networks import network_of
 from site_client.imaging.case_sets import Cases, Progress
 

@@ -36,7 +36,8 @@ from site_client.agent_app.checkpoint import (
     write_checkpoint,
 )
 from site_client.agent_app.config import Config, differences, render_config
-from site_client.agent_app.kinds.kind import Built, kind_of
+from site_client.agent_app.kinds.kind import kind_of
+from site_client.agent_app.kinds.values import Built
 from site_client.agent_app.networks import new_network
 from site_client.console import Meter
 from site_client.files import write_atomically

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from site_client.agent.evaluation import FAR_MM, Searched
 from site_client.agent.task import MM
-from site_client.agent_app.kinds.kind import Built
+from site_client.agent_app.kinds.values import Built
 from site_client.agent_app.tables import Column, Table, errors_table
 
 SUCCESS_MM: Final = (2.0, 2.5, 3.0, 4.0)

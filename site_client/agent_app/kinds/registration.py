@@ -24,14 +24,8 @@ from site_client.agent.tasks.contrasts import recontrasted
 from site_client.agent.tasks.motions import Motion
 from site_client.agent.tasks.registration import PairCase, Registration
 from site_client.agent_app.config import Config
-from site_client.agent_app.kinds.kind import (
-    MOST_PICTURES,
-    Answers,
-    Built,
-    Measured,
-    Player,
-    TaskKind,
-)
+from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
 from site_client.imaging.answers import write_rigid_transform
 from site_client.imaging.case_sets import Cases, Progress, read_images, without_truth
 from site_client.imaging.cases import AnyCase, around_middle, extent_of, middle_of, raster
@@ -189,7 +183,8 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
         motions: list[FoundMotion] = []
         for k, agreed in enumerate(searched.agreed):
             number = int(agreed["case"])
-            case, shift, moving = cases.each[number], np.float64(0), ""
+            case, moving = cases.each[number], ""
+            shift: NDArray[np.float64] | float = 0.0
             if not known:
                 other = cases.moving[number]
                 moving = other.name
