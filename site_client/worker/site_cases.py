@@ -6,8 +6,8 @@ it is. A case with its name stays in the worker's memory.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from site_client.agent.task import Task
 from site_client.agent_app.kinds.kind import kind_of
 from site_client.agent_app.kinds.values import Built
 from site_client.imaging.case_sets import Cases, Progress
-from site_client.imaging.data_settings import read_data_settings
+from site_client.imaging.data_settings import DataSettings, read_data_settings
 from site_client.worker.lacking import with_enough_of_each
 
 
@@ -105,3 +105,8 @@ def read_site_cases(
     data = read_data_settings(settings, folder)
     cases = kind_of(plan).site_cases(folder, plan, data, progress, least=least)
     return SiteCases(cases, plan)
+
+
+def names_for(plan: FederationPlan) -> Callable[[Path, DataSettings], list[str]]:
+    """Return what names the cases that `read_site_cases` would read; it opens no image."""
+    return partial(kind_of(plan).site_names, plan)

@@ -192,6 +192,15 @@ class TaskKind(ABC, Generic[T, F]):
             )
         return self.cases(source, self.names(source, config), config, progress)
 
+    def site_names(self, config: AgentSettings, folder: Path, data: DataSettings) -> list[str]:  # noqa: ARG002
+        """Name the cases that `site_cases` would read; opens no image.
+
+        Raises:
+            InputDataError: there are none.
+        """
+        source = self.find_labelled(Wanted((folder,), data.landmarks, data.moving), data)
+        return [files.name for files in source.files]
+
     # --- task ----------------------------------------------------------------------------
 
     @abstractmethod

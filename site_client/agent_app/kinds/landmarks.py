@@ -51,7 +51,14 @@ from site_client.imaging.datasets2d import PictureCase
 from site_client.imaging.drawing import Overlay, draw_case
 from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.landmarks import write_landmarks
-from site_client.imaging.sources import Source, Wanted, landmark_files, landmarks_in, names_in
+from site_client.imaging.sources import (
+    Source,
+    Wanted,
+    labelled_scans,
+    landmark_files,
+    landmarks_in,
+    names_in,
+)
 
 _ACTIONS: Final = {
     2: ("right", "left", "down", "up"),
@@ -93,7 +100,7 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         least: int = 1,
     ) -> Cases:
         """Read a site's folder; of volumes with files of their own all faults are told at once."""
-        if KINDS[config.task.kind].dim != 3 or data != DataSettings():
+        if not _are_plain_scans(config, data):
             cases = super().site_cases(folder, config, data, progress, least=least)
             if config.task.missing == "refuse":
                 require_all(cases)
@@ -104,6 +111,12 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
 
         volumes = load_cases(folder, config.task, show, least=least)
         return Cases(config.task.landmarks, volumes=tuple(volumes))
+
+    def site_names(self, config: AgentSettings, folder: Path, data: DataSettings) -> list[str]:
+        """Name the cases that have landmarks."""
+        if _are_plain_scans(config, data):
+            return labelled_scans(folder)
+        return super().site_names(config, folder, data)
 
     def build(self, cases: Cases, config: AgentSettings, *, known: bool = True) -> Built[Any]:  # noqa: ARG002
         """Build a search for landmarks; stand-ins are landmarks like others."""
@@ -299,6 +312,11 @@ def _landmarks_of(built: Built[Any], head: int) -> str:
     """Name the landmarks of a head, for a caption or a file's name."""
     names = dict.fromkeys(built.cases.landmarks[k] for k in built.teams[head])
     return "+".join(names) if len(names) <= 3 else f"team{head + 1}"
+
+
+def _are_plain_scans(config: AgentSettings, data: DataSettings) -> bool:
+    """Tell whether a site's folder is one of volumes with landmark files of their own."""
+    return KINDS[config.task.kind].dim == 3 and data == DataSettings()
 
 
 def _case_2d(case: PictureCase) -> Case2D:
