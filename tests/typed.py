@@ -19,6 +19,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from common.lazy import LazyGroup
+
 PROGRAMS = {
     "cairn-site": "site_client.cli",
     "cairn-aggregator": "aggregator.cli",
@@ -83,9 +85,7 @@ def _server() -> str:
     return _servers[os.getpid()]
 
 
-def _end(
-    process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]
-) -> None:
+def _end(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
     process.terminate()
     process.communicate()
     folder.cleanup()
@@ -95,7 +95,11 @@ def _serve(address: str) -> None:
     """Fork for everybody who calls; ends with its parent."""
     from importlib import import_module
 
-    programs = {name: import_module(module).main for name, module in PROGRAMS.items()}
+    modules = {name: import_module(module) for name, module in PROGRAMS.items()}
+    for module in modules.values():
+        if isinstance(module.cli, LazyGroup):
+            module.cli.load()
+    programs = {name: module.main for name, module in modules.items()}
     parent = os.getppid()
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(address)
