@@ -24,7 +24,7 @@ def _facts(plan: FederationPlan) -> Facts:
     ]
 
 
-def _asked(plan: FederationPlan) -> Sentences:
+def _work(plan: FederationPlan) -> Sentences:
     section = plan.embed
     return (
         f"Map the site's slides with the codebook {section.codebook[:16]}… and the codec "
@@ -53,5 +53,5 @@ _LEARNT: Final[Sentences] = ("Nothing from the run: each site's counts go to the
 
 
 WORDS: Final = KindWords(
-    told=_TOLD, facts=_facts, asked=_asked, floors=_floors, seen=_seen, learnt=_LEARNT
+    fields=_TOLD, facts=_facts, work=_work, floors=_floors, seen=_seen, learnt=_LEARNT
 )

@@ -18,21 +18,21 @@ Sentences = tuple[str, ...]
 
 @dataclass(frozen=True)
 class KindWords:
-    """What is said of a plan because of its kind.
+    """The sentences about a plan that follow from its kind.
 
     Attributes:
-        told: dotted names of the fields that its sentences tell.
+        fields: dotted names of what its sentences tell.
         facts: name and value of what is worth a look, for tables.
-        asked: what a site is asked to do.
+        work: what a site is asked to do.
         floors: what must stand behind what leaves.
         seen: what the aggregator sees, and what not.
         learnt: what the other sites learn.
         report: what a round's report holds, one clause.
     """
 
-    told: frozenset[str]
+    fields: frozenset[str]
     facts: Callable[[FederationPlan], Facts]
-    asked: Callable[[FederationPlan], Sentences]
+    work: Callable[[FederationPlan], Sentences]
     floors: Callable[[FederationPlan], Sentences]
     seen: Callable[[FederationPlan], Sentences]
     learnt: Sentences

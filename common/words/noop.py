@@ -20,7 +20,7 @@ _TOLD: Final = frozenset(
 )
 
 
-def _asked(plan: FederationPlan) -> Sentences:
+def _work(plan: FederationPlan) -> Sentences:
     return (
         "Train nothing and open no image: for "
         f"{counted(plan.rounds.training, 'round')} send messages of the right size, with "
@@ -36,5 +36,5 @@ def _seen(plan: FederationPlan) -> Sentences:
 
 
 WORDS: Final = KindWords(
-    told=_TOLD, facts=facts, asked=_asked, floors=floors, seen=_seen, learnt=LEARNT
+    fields=_TOLD, facts=facts, work=_work, floors=floors, seen=_seen, learnt=LEARNT
 )

@@ -43,7 +43,7 @@ def _facts(plan: FederationPlan) -> Facts:
     ]
 
 
-def _asked(plan: FederationPlan) -> Sentences:
+def _work(plan: FederationPlan) -> Sentences:
     section = plan.pixels
     count, radix = section.digits
     return (
@@ -94,5 +94,5 @@ _LEARNT: Final[Sentences] = (
 
 
 WORDS: Final = KindWords(
-    told=_TOLD, facts=_facts, asked=_asked, floors=_floors, seen=_seen, learnt=_LEARNT
+    fields=_TOLD, facts=_facts, work=_work, floors=_floors, seen=_seen, learnt=_LEARNT
 )

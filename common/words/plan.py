@@ -36,7 +36,7 @@ def in_words(plan: FederationPlan) -> tuple[Passage, ...]:
     """Everything that a plan asks of a site, in passages that can be read one by one."""
     records, words = leavings(plan), words_of(plan)
     return (
-        Passage("What a site is asked", (*words.asked(plan), *_course(plan))),
+        Passage("What a site is asked", (*words.work(plan), *_course(plan))),
         Passage("What leaves it", tuple(_leaves(each) for each in records) + _together(plan)),
         Passage("What must stand behind it", (*words.floors(plan), _STRICTER)),
         Passage("What the aggregator sees, and what not", words.seen(plan)),
@@ -87,7 +87,7 @@ def _together(plan: FederationPlan) -> tuple[str, ...]:
 
 
 def _rest(plan: FederationPlan) -> tuple[str, ...]:
-    covered = _ALWAYS_TOLD | _TOLD_OF_RUNS | words_of(plan).told
+    covered = _ALWAYS_TOLD | _TOLD_OF_RUNS | words_of(plan).fields
     rest = [f"{name} = {value}" for name, value in fields_of(plan) if name not in covered]
     return (
         ("; ".join(rest) + ".") if rest else "Every field was told above.",

@@ -44,7 +44,7 @@ def facts(plan: FederationPlan) -> Facts:
     ]
 
 
-def _asked(plan: FederationPlan) -> Sentences:
+def _work(plan: FederationPlan) -> Sentences:
     learner, measured = plan.learner, plan.evaluation
     dim = KINDS[plan.task.kind].dim
     images = f"{'volumes' if dim == 3 else 'pictures'}, resampled to {plan.task.spacing_mm:g} mm"
@@ -152,9 +152,9 @@ LEARNT: Final[Sentences] = (
 
 
 WORDS: Final = KindWords(
-    told=_TOLD,
+    fields=_TOLD,
     facts=facts,
-    asked=_asked,
+    work=_work,
     floors=floors,
     seen=_seen,
     learnt=LEARNT,

@@ -217,9 +217,9 @@ def labelled_names(folder: Path, data: DataSettings) -> list[str]:
     """
     if data == DataSettings() and _holds_marked_scans(folder):
         return labelled_scans(folder)
-    wanted = Wanted((folder,), data.landmarks, need_truth=False)
-    source = landmark_files(wanted, data).with_landmarks()
-    source = source if source.files else box_files(wanted, data).with_boxes()
+    every = Wanted((folder,), data.landmarks, need_truth=False)
+    source = landmark_files(every, data).with_landmarks()
+    source = source if source.files else box_files(every, data).with_boxes()
     if not source.files:
         raise InputDataError(
             "no labelled images", field=str(folder), expected="landmarks or boxes", got="neither"

@@ -130,7 +130,7 @@ def told_fields():
         (base, name)
         for kind, base in bases.items()
         for name in sorted(
-            (words_of(parse_plan(base)).told | _TOLD_OF_RUNS) - ONE_VALUE - {"pixels.levels"}
+            (words_of(parse_plan(base)).fields | _TOLD_OF_RUNS) - ONE_VALUE - {"pixels.levels"}
         )
     ]
     told.append((ALL_BANDS, "pixels.levels"))
@@ -157,7 +157,7 @@ def test_a_field_that_counts_as_told_changes_the_sentences(base, name):
 @pytest.mark.parametrize("base", [TRAINING, NO_OP, PIXELS, ALL_BANDS, EMBED])
 def test_every_field_is_told_or_listed(base):
     plan = parse_plan(base)
-    told = {"version", "name", "kind"} | _TOLD_OF_RUNS | words_of(plan).told
+    told = {"version", "name", "kind"} | _TOLD_OF_RUNS | words_of(plan).fields
     rest = {entry.split(" = ")[0] for entry in in_words(plan)[-1].sentences[0].split("; ")}
     for name, _ in fields_of(plan):
         assert (name in told) != (name in rest), name
@@ -194,4 +194,4 @@ def test_every_kind_of_run_brings_its_own_words():
     for kind, run in RUNS.items():
         words = import_module(run.words).WORDS
         assert isinstance(words, KindWords), kind
-        assert words.told, kind
+        assert words.fields, kind

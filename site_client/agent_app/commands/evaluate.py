@@ -60,11 +60,7 @@ def evaluate(
     """  # noqa: D301 - \b is click's, and must not be an escape
     from site_client.agent.networks import keep_freed_memory
     from site_client.agent_app.checkpoint import open_checkpoint
-    from site_client.agent_app.evaluating import (
-        evaluation_cases,
-        measure,
-        write_evaluation,
-    )
+    from site_client.agent_app.evaluating import evaluation_cases, measure, write_evaluation
     from site_client.console import Meter
     from site_client.files import plain
 

@@ -26,13 +26,7 @@ from site_client.agent.search import Followed, search_in_groups
 from site_client.agent.task import Situations
 from site_client.agent_app.config import Config
 from site_client.agent_app.kinds.values import Answers, Built, F, Measured, Player, T
-from site_client.agent_app.tables import (
-    Column,
-    Section,
-    Table,
-    error_digits,
-    errors_table,
-)
+from site_client.agent_app.tables import Column, Section, Table, error_digits, errors_table
 from site_client.files import write_json
 from site_client.imaging.case_sets import Cases, Progress, read_images, without_truth
 from site_client.imaging.data_settings import DataSettings

@@ -97,8 +97,8 @@ def mean_row(rows: Sequence[LandmarkRow]) -> LandmarkRow:
     """Average all landmarks, each counting equally; of a figure those that have it."""
     means: dict[str, Any] = {}
     for name in (field.name for field in fields(LandmarkRow)[2:]):
-        known = [value for row in rows if (value := getattr(row, name)) is not None]
-        means[name] = np.mean(known, axis=0).tolist() if known else None
+        values = [value for row in rows if (value := getattr(row, name)) is not None]
+        means[name] = np.mean(values, axis=0).tolist() if values else None
     return LandmarkRow("mean", sum(row.searches for row in rows), **means)
 
 

@@ -29,12 +29,7 @@ from site_client.agent.tasks.multi_agent import MultiAgent
 from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent.tasks.views import Views
 from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
-from site_client.agent_app.kinds.landmark_errors import (
-    Errors,
-    errors_of,
-    rows_of,
-    table_of,
-)
+from site_client.agent_app.kinds.landmark_errors import Errors, errors_of, rows_of, table_of
 from site_client.agent_app.kinds.landmark_findings import (
     FoundLandmark,
     found_landmarks,

@@ -1,4 +1,4 @@
-"""What passes between a kind of task and those who ask it: tasks built, what was found, tables."""
+"""Values that pass between a kind of task and those who ask it: tasks, findings, measurements."""
 
 from __future__ import annotations
 
