@@ -10,6 +10,7 @@ Values only; nothing here reads a file or checks a signature.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -87,6 +88,14 @@ class Totals:
     def rounds(self) -> int:
         """Number of rounds in which something was sent."""
         return len(self.bytes_by_round)
+
+    @classmethod
+    def of(cls, records: Iterable[LedgerRecord], present: int, expired: int) -> Totals:
+        """Count records, of whose payloads so many are on file and so many deleted by rule."""
+        totals = cls(payloads_present=present, payloads_expired=expired)
+        for record in records:
+            totals.add(record)
+        return totals
 
     def add(self, record: LedgerRecord) -> None:
         """Count one record."""
