@@ -8,6 +8,7 @@ forbid is decided in ``bounds``, ``site_client.egress.gate`` and ``site_client.e
 
 from __future__ import annotations
 
+import builtins
 import tomllib
 from collections.abc import Mapping
 from functools import cached_property
@@ -226,7 +227,7 @@ class Policy(Frozen):
         """Digest of the canonical form: spelling and comments of the file do not matter."""
         return sha256_hex(self.canonical())
 
-    def canonical(self) -> bytes:
+    def canonical(self) -> builtins.bytes:
         """Canonical JSON with every default: the text that the ledger's archive keeps."""
         return canonical_json(self.model_dump(mode="json", exclude_none=True))
 
