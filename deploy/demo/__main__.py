@@ -196,6 +196,7 @@ def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
                 "--witness",
                 "federation/pki/witness.pub",
             ),
+            *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
             *("--sent", f"{site}/courier/sent.jsonl"),
         )
         ledger = json.loads(text)["ledgers"][0]

@@ -52,6 +52,7 @@ def test_three_sites_that_confirmed_and_approved_by_command_complete_a_run(hospi
         verdict = hospitals.run(
             *("cairn-audit", "verify", f"{site}/worker/ledger"),
             *("--key", f"federation/sites/{site}/ledger.pub"),
+            *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
             *("--witness", "federation/pki/witness.pub", "--sent", f"{site}/courier/sent.jsonl"),
         )
         assert "chain intact" in verdict

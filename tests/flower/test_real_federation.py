@@ -26,6 +26,7 @@ def test_a_run_started_by_command_completes_at_every_site(real):
         verdict = real.run(
             *("cairn-audit", "verify", f"{site}/worker/ledger"),
             *("--key", f"federation/sites/{site}/ledger.pub"),
+            *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
             *("--witness", "federation/pki/witness.pub", "--sent", f"{site}/courier/sent.jsonl"),
         )
         assert "chain intact" in verdict
@@ -101,6 +102,7 @@ def test_a_worker_and_its_courier_killed_in_a_round_cost_one_round(real):
     text = real.run(
         *("cairn-audit", "verify", "site-c/worker/ledger"),
         *("--key", "federation/sites/site-c/ledger.pub"),
+        *("--checkpoint", "federation/sites/site-c/checkpoint.note"),
         *("--witness", "federation/pki/witness.pub"),
     )
     assert "chain intact" in text
@@ -137,6 +139,7 @@ def test_a_killed_superlink_ends_up_and_the_run_resumes_after_its_last_finished_
         verdict = real.run(
             *("cairn-audit", "verify", f"{site}/worker/ledger"),
             *("--key", f"federation/sites/{site}/ledger.pub"),
+            *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
             *("--witness", "federation/pki/witness.pub"),
         )
         assert "chain intact" in verdict
