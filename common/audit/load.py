@@ -6,22 +6,34 @@ Records at and after the first broken one are never handed on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
+from common.audit.opened import ReleaseOpener
 from common.cli import megabytes
 from common.crypto.identity import PublicKey, read_public_key
-from common.errors import InputDataError
+from common.errors import InputDataError, UsageError
 from common.journal import Balance, Evidence, weigh
-from common.ledger.layout import Layout, read_bytes
-from common.ledger.records import LedgerRecord, parse_record
-from common.ledger.verdict import Verdict
-from common.ledger.verify import verify_ledger
+from common.ledger.layout import MAX_KEY_BYTES, Layout
+from common.ledger.notes import MAX_NOTE_BYTES
+from common.ledger.reading import names_in, read_if_there, read_regular
+from common.ledger.records import LedgerRecord, format_timestamp
+from common.ledger.verdict import Finding, Verdict
+from common.ledger.verify import Examined, Required, examine_ledger
+from common.ledger.witnessed import NoteJudge
 
 OWN_KEY_CAVEAT = (
     "taken from the ledger's own folder: this proves that the ledger agrees with itself. "
     "Compare the fingerprint with the one the coordinator holds"
 )
+
+
+_WORDS = {
+    Finding.WITNESSED: "chain intact and witnessed",
+    Finding.NOT_WITNESSED: "chain intact, its end NOT WITNESSED",
+    Finding.BROKEN: "INCOMPLETE, chain intact",
+}
 
 
 @dataclass(frozen=True)
@@ -61,11 +73,6 @@ class Audited:
     witness: Key | None
     balance: Balance | None = None
 
-    @property
-    def passed(self) -> bool:
-        """Intact, and in balance with the courier's journal if one was given."""
-        return self.verdict.intact and (self.balance is None or self.balance.holds)
-
 
 def audit(
     folder: Path,
@@ -74,8 +81,20 @@ def audit(
     witness_file: Path | None,
     courier: Evidence | None = None,
     known_checkpoints: Sequence[Path] = (),
+    judge: NoteJudge | None = None,
+    not_before: datetime | None = None,
 ) -> Audited:
     """Verify the ledger in ``folder``; keys not given are taken from the folder itself.
+
+    Args:
+        folder: the ledger's.
+        key_file: the site's public key.
+        witness_file: the aggregator's.
+        courier: its courier's journal and counters; not looked at when the chain is broken.
+        known_checkpoints: notes that did not come with the ledger.
+        judge: whose cosignatures under those make its end witnessed; by default the
+            aggregator's alone.
+        not_before: older cosignatures do not.
 
     Raises:
         InputDataError: no ledger, no key, or a file that cannot be read.
@@ -85,7 +104,7 @@ def audit(
         raise InputDataError(
             "no ledger here", field=str(folder), expected="a ledger's folder", got="none"
         )
-    key = _key(key_file, layout.ledger_key)
+    key = _key(key_file, folder, layout.ledger_key)
     if key is None:
         raise InputDataError(
             "no key to verify the ledger with",
@@ -94,41 +113,71 @@ def audit(
             got="no file",
             advice="Give it with --key FILE",
         )
-    witness = _key(witness_file, layout.witness_key)
-    verdict = verify_ledger(
-        folder,
+    witness = _key(witness_file, folder, layout.witness_key)
+    witness_key = witness.public if witness else None
+    own = [path for path in known_checkpoints if _lies_in(path, folder)]
+    if own:
+        raise UsageError(
+            "a checkpoint out of the ledger's own folder proves nothing about it",
+            field="--checkpoint",
+            expected="a file from elsewhere",
+            got=own[0].name,
+        )
+    brought = (read_regular(path, "known checkpoint", MAX_NOTE_BYTES) for path in known_checkpoints)
+    required = Required(
         key.public,
-        witness.public if witness else None,
-        [read_bytes(path, "known checkpoint") for path in known_checkpoints],
+        witness_key,
+        judge=judge,
+        checkpoints=tuple(brought),
+        not_before=not_before,
+        make_opener=lambda: ReleaseOpener(folder, witness_key),
     )
-    records = _records(layout, verdict.totals.records)
-    balance = None
-    if courier is not None and verdict.intact:
-        cosigned = {int(path.stem) for path in layout.receipt_files()}
-        balance = weigh(courier, verdict.site, records, cosigned)
-    return Audited(folder, verdict, records, key, witness, balance)
+    examined = examine_ledger(folder, required)
+    balance = _balance(courier, layout, examined) if courier is not None else None
+    verdict = replace(
+        examined.verdict,
+        doubts=(*examined.verdict.doubts, *_of_keys(key, witness, judge)),
+        balanced=None if balance is None else balance.holds,
+    )
+    return Audited(folder, verdict, examined.records, key, witness, balance)
+
+
+def _balance(courier: Evidence, layout: Layout, examined: Examined) -> Balance | None:
+    """Weigh what is believed of a ledger; None where its chain is broken."""
+    if not examined.verdict.intact:
+        return None
+    names = (Path(name) for name in names_in(layout.receipts, "receipts"))
+    cosigned = {int(name.stem) for name in names if name.stem.isdigit()}
+    return weigh(courier, examined.verdict.site, examined.records, cosigned)
+
+
+def _of_keys(key: Key, witness: Key | None, judge: NoteJudge | None) -> list[str]:
+    """Say what keys that came with the ledger are worth."""
+    doubts = []
+    if key.from_ledger:
+        doubts.append("the site's key came with the ledger: give it with --key")
+    if witness is not None and witness.from_ledger and judge is None:
+        doubts.append("the witness's key came with the ledger: give it with --witness")
+    return doubts
 
 
 def verdict_line(audited: Audited) -> str:
-    """Put the verdict in a line: ``site-a: 412 records, chain intact, 3 rounds, 30.1 MB out``."""
+    """Put the verdict in a line: ``site-a: chain intact and witnessed, 412 records, …``."""
     verdict = audited.verdict
     name = verdict.site or str(audited.folder)
     if verdict.broken is not None:
         return f"{name}: BROKEN at {verdict.broken}"
     totals = verdict.totals
     parts = [
+        _WORDS[verdict.finding],
         _count(totals.records, "record"),
-        "chain intact",
         _count(totals.rounds, "round"),
         f"{megabytes(totals.bytes_out)} out",
     ]
     if audited.balance is None:
         parts.append("completeness not checked")
     else:
-        share = 100 * audited.balance.share
-        parts.append(f"{share:.1f} % of the wire unexplained")
-        if not audited.balance.holds:
-            parts.append("the courier's journal DOES NOT HOLD")
+        parts.append(f"{100 * audited.balance.share:.1f} % of the wire unexplained")
     return f"{name}: {', '.join(parts)}"
 
 
@@ -143,8 +192,9 @@ def detail_lines(audited: Audited) -> list[str]:
         f"{_count(verdict.receipts, 'receipt')}, covering {verdict.witnessed_size} records; "
         f"{_count(totals.events['REFUSE'], 'refusal')}; "
         f"payloads: {totals.payloads_present} on file and unaltered, "
-        f"{totals.payloads_expired} no longer on file"
+        f"{totals.payloads_expired} deleted by rule"
     )
+    lines.append(_tail_line(verdict))
     if audited.balance is None:
         lines.append(
             "completeness was not compared, the chain being broken"
@@ -153,8 +203,18 @@ def detail_lines(audited: Audited) -> list[str]:
         )
     else:
         lines += audited.balance.text_lines()
+    lines += [f"NOT WITNESSED: {each}" for each in verdict.all_doubts]
     lines += [f"warning: {each}" for each in verdict.warnings]
     return lines
+
+
+def _tail_line(verdict: Verdict) -> str:
+    """Say who else has seen the end of the log."""
+    tail = verdict.tail
+    if not tail.witnessed:
+        return "end: nobody outside of this ledger vouches for it"
+    seen = "" if tail.at is None else f", {format_timestamp(tail.at)}"
+    return f"end: {tail.witnessed} of {tail.size} records seen by {', '.join(tail.who)}{seen}"
 
 
 def verdict_dict(audited: Audited) -> dict[str, object]:
@@ -165,8 +225,16 @@ def verdict_dict(audited: Audited) -> dict[str, object]:
     return {
         "ledger": str(audited.folder),
         "site": verdict.site,
+        "verdict": verdict.finding.value,
         "intact": verdict.intact,
-        "passed": audited.passed,
+        "passed": verdict.passed,
+        "doubts": list(verdict.all_doubts),
+        "end": {
+            "records": verdict.tail.size,
+            "witnessed": verdict.tail.witnessed,
+            "by": list(verdict.tail.who),
+            "at": format_timestamp(verdict.tail.at) if verdict.tail.at else None,
+        },
         "broken": {"seq": broken.seq, "reason": broken.reason} if broken else None,
         "records": totals.records,
         "events": dict(sorted(totals.events.items())),
@@ -190,17 +258,20 @@ def verdict_dict(audited: Audited) -> dict[str, object]:
     }
 
 
-def _key(option: Path | None, default: Path) -> Key | None:
-    if option is not None:
-        return Key(read_public_key(option), from_ledger=False)
-    return Key(read_public_key(default), from_ledger=True) if default.exists() else None
+def _key(option: Path | None, folder: Path, default: Path) -> Key | None:
+    path = default if option is None else option
+    data = read_if_there(path, "key file", MAX_KEY_BYTES)
+    if data is None and option is None:
+        return None
+    key = (
+        read_public_key(path) if data is None else PublicKey.parse(data.decode("ascii", "replace"))
+    )
+    return Key(key, from_ledger=_lies_in(path, folder))
 
 
-def _records(layout: Layout, believable: int) -> tuple[LedgerRecord, ...]:
-    if believable == 0:
-        return ()
-    lines = read_bytes(layout.log, "log").split(b"\n")[:believable]
-    return tuple(parse_record(line, f"record #{seq}") for seq, line in enumerate(lines))
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Tell whether a file came with the ledger, wherever the auditor says it is."""
+    return folder.resolve() in path.resolve().parents
 
 
 def _count(number: int, what: str) -> str:

@@ -20,8 +20,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from common.errors import InputDataError
-from common.regular import read_plain
+from common.errors import InputDataError, VerificationError
+from common.ledger.reading import read_regular
 from common.settings import Frozen
 
 MAX_COUNTERS_BYTES = 1 << 20
@@ -69,8 +69,8 @@ def read_counters(path: Path) -> Counters:
         InputDataError: it cannot be read, or has neither form.
     """
     try:
-        value = json.loads(read_plain(path, MAX_COUNTERS_BYTES, alone=False))
-    except (OSError, ValueError, RecursionError) as error:
+        value = json.loads(read_regular(path, "counters", MAX_COUNTERS_BYTES))
+    except (VerificationError, ValueError, RecursionError) as error:
         raise _not_counters(path) from error
     listed = _of_nft(value)
     if listed is not None:

@@ -12,7 +12,7 @@ from common.crypto.identity import PublicKey
 from common.errors import CairnError, InputDataError, VerificationError
 from common.journal.entries import NOTHING_BEFORE, Begin, Entry, parse_entry
 from common.journal.identity import certified_key
-from common.regular import read_plain
+from common.ledger.reading import read_regular
 
 MAX_JOURNAL_BYTES = 1 << 32
 
@@ -72,14 +72,7 @@ def read_journal(
 
 
 def _lines(path: Path) -> list[bytes]:
-    try:
-        data = read_plain(path, MAX_JOURNAL_BYTES, alone=False)
-    except OSError as error:
-        raise InputDataError(
-            "cannot read the courier's journal",
-            field=str(path),
-            got=error.strerror or "an error",
-        ) from error
+    data = read_regular(path, "courier's journal", MAX_JOURNAL_BYTES)
     # What a crash cut short was never followed by a request.
     whole = data.rpartition(b"\n")[0]
     if not whole:

@@ -147,7 +147,8 @@ class Courier:
     def turn(self) -> None:
         """One turn of the loop: heartbeat, replies out, orders in.
 
-        The spool is looked at every turn; the aggregator is asked when the pace says so.
+        The spool is looked at every turn; the aggregator is asked when the pace says so:
+        while the worker has an order, nobody expects the next one to be taken in at once.
         """
         now = time.monotonic()
         if now >= self._next_heartbeat:
@@ -160,7 +161,7 @@ class Courier:
                 self._try_to_answer(delivery)
             elif time.time() >= delivery.expires:
                 self._answer(delivery, ReplyCode.NO_ANSWER)
-        if self._pace.is_due():
+        if self._pace.is_due(waiting=bool(self._deliveries)):
             self._take_in()
 
     @property

@@ -29,10 +29,16 @@ class Slots:
         self._happened = 0
         self._asked = -1
 
-    def is_due(self) -> bool:
-        """Tell whether to ask in this slot; each is asked in once at most."""
+    def is_due(self, *, waiting: bool = False) -> bool:
+        """Tell whether to ask in this slot; each is asked in once at most.
+
+        Args:
+            waiting: an order is with the worker, so that no other is expected.
+        """
         now = self._slot()
         quiet = (now - self._happened) * SLOT_S
+        if waiting:
+            quiet = SECOND_SLOT_S
         every = 1 if quiet < EVERY_SLOT_S else _FEW if quiet < SECOND_SLOT_S else _FEWEST
         if self._asked >= 0 and now < self._asked + every:
             return False

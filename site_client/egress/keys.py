@@ -119,6 +119,7 @@ class KeyDoor:
         record = self._ledger.find(digest)
         if record is None:
             self._ledger.spool(data)
+            self._ledger.spool(context.policy.canonical())
             record = self._ledger.append(
                 "SEND",
                 record_type=parcel.header.record_type,
@@ -148,6 +149,7 @@ class KeyDoor:
             StorageError: the ledger could not record.
         """
         LOG.error("federation key: %s", error)
+        self._ledger.spool(policy.canonical())
         self._ledger.append(
             "REFUSE",
             code=int(code),

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common.canonical import sha256_hex
 from common.errors import RefusedError
-from common.regular import NotPlainError, open_folder, read_plain
+from site_client.second_door.plain import NotPlainError, open_folder, read_plain
 from site_client.spool import Spool
 
 MOST_BYTES = 1 << 30

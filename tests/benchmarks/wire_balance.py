@@ -116,6 +116,7 @@ def audited(federation: Federation, site: str, wire: int) -> dict[str, object]:
         *("cairn-audit", "verify", f"{site}/worker/ledger"),
         *("--key", f"federation/sites/{site}/ledger.pub"),
         *("--witness", "federation/pki/witness.pub"),
+        *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
         *("--journal", f"{site}/courier/journal.jsonl"),
         *("--courier-key", f"{site}/courier/node.key.pub"),
     )

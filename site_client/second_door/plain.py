@@ -51,16 +51,13 @@ def open_folder(path: Path, parent: int | None = None) -> int:
         ) from error
 
 
-def read_plain(
-    path: Path | str, most: int, folder: int | None = None, *, alone: bool = True
-) -> bytes:
+def read_plain(path: Path | str, most: int, folder: int) -> bytes:
     """Return the bytes of a plain file.
 
     Args:
-        path: of the file; with ``folder`` its name in there.
+        path: name of the file in its folder.
         most: bytes that it may have.
-        folder: descriptor of the folder that it lies in.
-        alone: refuse a file that has another name beside this one (a hard link).
+        folder: descriptor of that folder.
 
     Raises:
         NotPlainError: a link, pipe, folder, device or socket, or another name's file.
@@ -69,7 +66,7 @@ def read_plain(
     """
     name = Path(path).name
     # Looked at before it is opened, too: the mere opening of a device can do something.
-    _require_plain(os.stat(path, dir_fd=folder, follow_symlinks=False), name, alone=alone)
+    _require_plain(os.stat(path, dir_fd=folder, follow_symlinks=False), name)
     try:
         descriptor = os.open(path, _OPEN, dir_fd=folder)
     except OSError as error:
@@ -77,7 +74,7 @@ def read_plain(
             raise _not_plain(name, "a symbolic link") from error
         raise
     try:
-        _require_plain(os.fstat(descriptor), name, alone=alone)
+        _require_plain(os.fstat(descriptor), name)
         return _read(descriptor, most, name)
     finally:
         os.close(descriptor)
@@ -98,10 +95,10 @@ def _read(descriptor: int, most: int, name: str) -> bytes:
     )
 
 
-def _require_plain(state: os.stat_result, name: str, *, alone: bool) -> None:
+def _require_plain(state: os.stat_result, name: str) -> None:
     if not stat.S_ISREG(state.st_mode):
         raise _not_plain(name, _KINDS.get(stat.S_IFMT(state.st_mode), "something else"))
-    if alone and state.st_nlink != 1:
+    if state.st_nlink != 1:
         raise _not_plain(name, "a file with several names")
 
 
