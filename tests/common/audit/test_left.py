@@ -127,14 +127,10 @@ def test_a_span_that_is_none_is_a_usage_error(year, words):
     year.ask(*words, code=2)
 
 
-@given(
-    st.integers(2020, 2022),
-    st.integers(1, 12),
-    st.datetimes(datetime(2020, 1, 1), datetime(2022, 12, 31), timezones=st.just(UTC)),  # noqa: DTZ001
-)
-def test_a_month_holds_its_own_moments_and_no_others(year, month, moment):
+@given(st.integers(2020, 2022), st.integers(1, 12), st.integers(0, 1095 * 86_400))
+def test_a_month_holds_its_own_moments_and_no_others(year, month, seconds):
     text = f"{year:04d}-{month:02d}"
-    moment = moment.replace(microsecond=0)
+    moment = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     record = make_record(seq=0, event="GENESIS", now=moment, site="a", fields={})
     inside = parse_period(text, None, None).holds(record)
     assert inside == ((moment.year, moment.month) == (year, month))
