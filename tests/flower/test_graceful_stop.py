@@ -114,7 +114,7 @@ def sent(site: Path, round_: int) -> list[str]:
 
 
 def audit(federation) -> str:
-    """The records and the verdict: in the middle of a run no witness has seen the end."""
+    """Return the records that hold, and the verdict; no witness has seen the end of a run yet."""
     return federation.run(
         *("cairn-audit", "show", "site-a/worker/ledger"),
         *("--key", "federation/sites/site-a/ledger.pub"),
