@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -149,9 +150,7 @@ def _become(line: socket.socket, programs: Mapping[str, object]) -> None:
         programs[asked["words"][0]]()
     except SystemExit as ended:
         code = ended.code
-    except BaseException:
-        import traceback
-
+    except Exception:  # noqa: BLE001 -- as an interpreter would end
         traceback.print_exc()
     finally:
         sys.stdout.flush()
