@@ -112,6 +112,11 @@ class SiteFolder:
         return self.worker / "plans"
 
     @property
+    def quarantine(self) -> Path:
+        """What arrived and was refused, for people to look at; bounded, and only the worker's."""
+        return self.worker / "quarantine"
+
+    @property
     def worker_log(self) -> Path:
         """The worker's own log; its texts stay at the site."""
         return self.worker / "log" / "worker.log"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import ipaddress
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,12 +22,15 @@ from common.wire.records import FederationName, SiteName
 
 _Port = Annotated[int, Field(ge=1, le=65535)]
 COUNTS_AS = "counts-as"
-_LOOPBACK = ("127.", "localhost", "::1")
 
 
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine itself can connect to a listener on ``host``."""
-    return host.startswith(_LOOPBACK)
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
 
 
 class FederationSettings(BaseModel):
@@ -183,6 +187,11 @@ class FederationFolder:
     def invites(self) -> Path:
         """Promises and to whom: one file per token, named by the token's digest."""
         return self.root / "invites"
+
+    @property
+    def quarantine(self) -> Path:
+        """What sites sent and was refused, for people to look at; bounded."""
+        return self.root / "quarantine"
 
     @property
     def desk(self) -> Path:

@@ -114,6 +114,8 @@ class SiteRejected(_Event):
 
     Attributes:
         bytes: what had arrived of it.
+        put_aside: SHA-256 under which what arrived lies in the federation's quarantine;
+            empty where nothing does.
     """
 
     event: Literal["site_rejected"] = "site_rejected"
@@ -121,6 +123,7 @@ class SiteRejected(_Event):
     site: str
     reason: str
     bytes: int = 0
+    put_aside: str = ""
 
 
 class SiteLate(_Event):

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
+from common.arrivals.boundary import UnforeseenError, contained
 from common.canonical import sha256_hex
 from common.errors import (
     InputDataError,
-    RefusedError,
     UnreachableError,
     VerificationError,
 )
@@ -58,21 +58,6 @@ class Delivery:
     message: Message
     expires: float
     since: float
-
-
-def parcel_of(message: Message) -> bytes:
-    """Return the bytes that an aggregator's message carries.
-
-    Raises:
-        RefusedError: it is not one uint8 array.
-    """
-    try:
-        array = message.content.array_records[RECORD][PARCEL].numpy()
-    except (KeyError, ValueError, TypeError) as error:
-        raise RefusedError("not an order", field=RECORD, expected="a parcel", got="none") from error
-    if array.dtype != np.uint8 or array.ndim != 1:
-        raise RefusedError("not an order", field=PARCEL, expected="uint8[n]", got=str(array.dtype))
-    return bytes(array.tobytes())
 
 
 def parcel_content(parcel: bytes) -> RecordDict:
@@ -134,16 +119,18 @@ class Courier:
     def _take_in(self) -> None:
         """Take in the next order, if there is one; one of a run that is over costs nothing else."""
         try:
-            incoming = self._fleet.pull()
-        except RunOverError as error:
+            with contained("a message", UnreachableError, OSError):
+                incoming = self._fleet.pull()
+        except (RunOverError, UnforeseenError) as error:
             LOG.warning("a message was not taken in: %s", error)
             return
         if incoming is None:
             return
         self._active = time.monotonic()
         try:
-            self._accept(incoming)
-        except VerificationError as error:
+            with contained("a message", OSError):
+                self._accept(incoming)
+        except (VerificationError, UnforeseenError) as error:
             LOG.warning("a message was not taken in: %s", error)
 
     def _accept(self, incoming: Incoming) -> None:
@@ -152,12 +139,11 @@ class Courier:
             LOG.error("refused a run whose app %s is not the pinned one", app[:12])
             self._fleet.push(code_content(ReplyCode.UNAPPROVED_APP), incoming.message, 0.0)
             return
-        try:
-            parcel = parcel_of(incoming.message)
-        except RefusedError as error:
-            LOG.error("refused a message: %s", error)  # noqa: TRY400 -- the traceback adds nothing
+        if incoming.fault is not None:
+            LOG.error("refused a message: %s", incoming.fault)
             self._fleet.push(code_content(ReplyCode.BAD_ORDER), incoming.message, 0.0)
             return
+        parcel = incoming.parcel
         digest = sha256_hex(parcel)
         note = {
             "stub": base64.b64encode(message_stub(incoming.message)).decode("ascii"),

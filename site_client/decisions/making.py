@@ -16,6 +16,7 @@ from typing import Literal, Self
 
 from pydantic import ValidationError, model_validator
 
+from common.arrivals.files import read_bounded
 from common.crypto.identity import read_signing_key
 from common.errors import InputDataError, UnreachableError
 from common.ledger.log import Ledger
@@ -23,10 +24,11 @@ from common.ledger.notes import ledger_origin
 from common.ledger.records import LedgerRecord, Person
 from common.settings import Frozen, describe_validation
 from common.wire.records import Digest, SiteName
-from site_client.files import write_atomically
+from site_client.files import remove_whatever, write_atomically
 from site_client.site import SiteFolder
 
 LONGEST_WAIT_S = 15.0
+MOST_BYTES = 64 * 1024
 _LOOK_S = 0.1
 
 
@@ -83,9 +85,10 @@ def record_decisions(site: SiteFolder, ledger: Ledger) -> list[LedgerRecord]:
     records = []
     for path in _waiting(site):
         try:
-            decision = Decision.model_validate_json(path.read_bytes())
-        except (ValidationError, OSError):
-            path.unlink(missing_ok=True)  # not written by `decide`: nobody decided anything
+            data = read_bounded(path, MOST_BYTES, "a decision", follow=False)
+            decision = Decision.model_validate_json(data)
+        except (ValidationError, InputDataError, FileNotFoundError):
+            remove_whatever(path)  # not written by `decide`: nobody decided anything
             continue
         fields = decision.model_dump(exclude={"event"}, exclude_none=True)
         records.append(ledger.append(decision.event, **fields).record)

@@ -206,13 +206,21 @@ class Door:
             ) from error
         self._commit(question, [payload], expected)
 
-    def refuse_unreadable(self) -> None:
-        """Record an order that names no run: there is nobody to whom its number could be told.
+    def refuse_arrival(self, error: CairnError) -> None:
+        """Record something that names no run: there is nobody to whom its number could be told.
+
+        Args:
+            error: why; what it expected and found are words of this release, and describe.
 
         Raises:
             StorageError: the ledger could not record.
         """
-        self._ledger.append("REFUSE", code=int(ReplyCode.BAD_ORDER), app_sha256=self._app_sha256)
+        self._ledger.append(
+            "REFUSE",
+            code=int(ReplyCode.BAD_ORDER),
+            detail=RefusalDetail.of(error),
+            app_sha256=self._app_sha256,
+        )
 
     def _with_what_left(self, expected: SiteExpected) -> SiteExpected:
         return replace(
