@@ -31,7 +31,8 @@ def insist_on_tls_1_3(host: str, port: int, what: str, advice: str) -> None:
     """Return only if a listener of this machine refuses a handshake with TLS 1.2.
 
     Args:
-        host, port: where it listens.
+        host: where it listens.
+        port: where it listens.
         what: listens there, in words.
         advice: what to do if it does not.
 

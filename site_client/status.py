@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from common.arrivals.texts import json_of
 from common.crypto.certificates import days_left, read_certificate
 from common.errors import InputDataError
 from common.ledger.layout import Layout
@@ -125,7 +125,7 @@ def _certificate_days(site: SiteFolder) -> int | None:
 
 def _last(site: SiteFolder) -> dict[str, object] | None:
     try:
-        value = json.loads(site.worker_status.read_text(encoding="utf-8"))
+        value = json_of(site.worker_status.read_bytes())
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import ipaddress
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from common.arrivals.files import read_bounded
+from common.arrivals.texts import MOST_TEXT_BYTES, toml_of
 from common.crypto.identity import PublicKey, SigningKey, read_signing_key
 from common.enrolment import Address, JoinRequest, read_request
 from common.errors import InputDataError, InternalError
@@ -221,7 +222,7 @@ class FederationFolder:
         """
         try:
             return FederationSettings.model_validate(
-                tomllib.loads(self.settings_file.read_text(encoding="utf-8"))
+                toml_of(read_bounded(self.settings_file, MOST_TEXT_BYTES, "federation.toml"))
             )
         except ValidationError as error:
             field, expected, got = describe_validation(error)

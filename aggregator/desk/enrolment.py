@@ -84,14 +84,14 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
         """Say how the site that asks stands."""
         with answering("EnrolStatus", context, self._count):
             site = self._asks("EnrolStatus", request)
-            _body(pb.EnrolStatusBody, request)
+            body_of(pb.EnrolStatusBody, request)
             return self._stands(standing(self._folder, site))
 
     def Renew(self, request: pb.SignedRequest, context: grpc.ServicerContext) -> pb.RenewReply:
         """Return a certificate with its full time ahead."""
         with answering("Renew", context, self._count):
             site = self._admitted("Renew", request, tls_key_will_do=True)
-            _body(pb.RenewBody, request)
+            body_of(pb.RenewBody, request)
             with self._folder.locked():
                 certificate = renew(self._folder, site)
             return pb.RenewReply(certificate=certificate, server_unix_ms=now_ms())
@@ -102,7 +102,7 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
         """Return the admitted sites, with what each signed about its own keys."""
         with answering("ListPeers", context, self._count):
             asks = self._admitted("ListPeers", request, tls_key_will_do=True).name
-            _body(pb.ListPeersBody, request)
+            body_of(pb.ListPeersBody, request)
             # What a courier was handed before, it has given its worker before it asks again.
             arrival.note_asking(self._folder, asks, self._handed.get(asks, 0))
             peers = [
@@ -131,7 +131,7 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
                     ciphertext=key.ciphertext,
                     signature=key.signature,
                 )
-                for key in _body(pb.PutSealedKeysBody, request).keys
+                for key in body_of(pb.PutSealedKeysBody, request).keys
             ]
             stored = sealed.put(self._folder, site.name, keys)
             return pb.PutSealedKeysReply(stored=stored, federation_key=self._generation())
@@ -142,7 +142,7 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
         """Hand over what was sealed for the site that asks."""
         with answering("GetSealedKey", context, self._count):
             site = self._admitted("GetSealedKey", request, tls_key_will_do=True)
-            generation = _body(pb.GetSealedKeyBody, request).generation
+            generation = body_of(pb.GetSealedKeyBody, request).generation
             parcel = sealed.fetch(self._folder, site.name, generation)
             reply = pb.GetSealedKeyReply(federation_key=self._generation())
             if parcel is not None:
@@ -209,7 +209,12 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
         )
 
 
-def _body(cls: type[_Body], request: pb.SignedRequest) -> _Body:
+def body_of(cls: type[_Body], request: pb.SignedRequest) -> _Body:
+    """Return the message in a signed request.
+
+    Raises:
+        InputDataError: it is another message's bytes.
+    """
     try:
         return cls.FromString(request.body)
     except DecodeError as error:

@@ -6,7 +6,6 @@ names, so that they work while a run goes on, after it, and on a copy.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from common.arrivals.texts import json_of
 from common.errors import InputDataError
 from common.plan import Kind
 from common.schedule import Phase
@@ -203,7 +203,7 @@ def read_events(path: Path, start: int = 0) -> Iterator[tuple[int, Event]]:
     for line in data.split(b"\n")[:-1]:
         position += len(line) + 1
         try:
-            yield position, _ADAPTER.validate_python(json.loads(line))
+            yield position, _ADAPTER.validate_python(json_of(line))
         except (ValidationError, ValueError) as error:
             raise InputDataError(
                 "the run's journal is damaged",

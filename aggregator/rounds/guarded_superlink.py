@@ -110,7 +110,7 @@ def tls_1_3(_: uvicorn.Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSL
     return context
 
 
-def serve(*, host: str, port: int, **options: Any) -> None:
+def serve(*, host: str, port: int, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
     """Stand in for ``uvicorn.run``: our sockets, and TLS 1.3."""
     config = uvicorn.Config(host=host, port=port, ssl_context_factory=tls_1_3, **options)
     server = uvicorn.Server(config)

@@ -55,12 +55,29 @@ def contained(what: str, *passing: type[Exception]) -> Iterator[None]:
     """
     try:
         yield
-    except (CairnError, *passing):
+    except (CairnError, KeyboardInterrupt, SystemExit, GeneratorExit, *passing):
         raise
-    except Exception as error:
+    except BaseException as error:  # a library's panic is no Exception
         code = failure_code(error)
         LOG.exception("%s failed in a way that nobody foresaw (%s)", what, code)
         raise UnforeseenError(what, code) from error
+
+
+@contextmanager
+def any_failure_is(refusal: CairnError) -> Iterator[None]:
+    """Take whatever a foreign reader raises for what it means: that it cannot read this.
+
+    For one call of a library whose errors have no common class, and for nothing of ours.
+
+    Raises:
+        CairnError: ``refusal``, in place of whatever was raised.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise refusal from error
 
 
 def failure_code(error: BaseException) -> str:

@@ -7,7 +7,6 @@ disk, so that a courier that was killed answers it after a restart.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import logging
 import threading
@@ -17,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from google.protobuf.message import DecodeError
 
 from common.arrivals.boundary import UnforeseenError, contained
+from common.arrivals.texts import json_of
 from common.canonical import sha256_hex
 from common.errors import (
     InputDataError,
@@ -194,15 +195,30 @@ class Courier:
         messages = []
         for path in sorted(self._inflight.glob("*.json")):
             try:
-                note = json.loads(path.read_text(encoding="utf-8"))
-                message = message_from_stub(base64.b64decode(note["stub"], validate=True))
-                messages.append(
-                    Delivery(path.stem, message, float(note["expires"]), time.monotonic())
-                )
-            except (ValueError, KeyError, binascii.Error):
+                messages.append(remembered(path))
+            except InputDataError:
                 path.unlink()
                 LOG.warning("forgot an unreadable note of an order in flight")
         return messages
+
+
+def remembered(path: Path) -> Delivery:
+    """Return an order in flight from the note on it.
+
+    Raises:
+        InputDataError: the note is none.
+    """
+    try:
+        note = json_of(path.read_bytes())
+        if not isinstance(note, dict):
+            note = {}
+        message = message_from_stub(base64.b64decode(note["stub"], validate=True))
+        expires = float(note["expires"])
+    except (ValueError, KeyError, TypeError, OverflowError, OSError, DecodeError) as error:
+        raise InputDataError(
+            "a note of an order in flight cannot be read", got=type(error).__name__
+        ) from error
+    return Delivery(path.stem, message, expires, time.monotonic())
 
 
 def node_id_file(folder: Path) -> Path:

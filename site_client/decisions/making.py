@@ -58,6 +58,21 @@ class Decision(Frozen):
         return self
 
     @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Return a decision that waited.
+
+        Raises:
+            InputDataError: it is none.
+        """
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            field, expected, got = describe_validation(error)
+            raise InputDataError(
+                "this is no decision", field=field, expected=expected, got=got
+            ) from error
+
+    @classmethod
     def made(cls, **words: object) -> Self:
         """Return a decision from what a person typed.
 
@@ -85,9 +100,8 @@ def record_decisions(site: SiteFolder, ledger: Ledger) -> list[LedgerRecord]:
     records = []
     for path in _waiting(site):
         try:
-            data = read_bounded(path, MOST_BYTES, "a decision", follow=False)
-            decision = Decision.model_validate_json(data)
-        except (ValidationError, InputDataError, FileNotFoundError):
+            decision = Decision.read(read_bounded(path, MOST_BYTES, "a decision", follow=False))
+        except (InputDataError, FileNotFoundError):
             remove_whatever(path)  # not written by `decide`: nobody decided anything
             continue
         fields = decision.model_dump(exclude={"event"}, exclude_none=True)

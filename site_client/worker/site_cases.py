@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrivals.texts import toml_of
 from common.errors import InputDataError
 from common.plan import FederationPlan
 from common.settings import check_keys, parse_settings
@@ -124,8 +125,8 @@ def read_data_settings(path: Path | None, folder: Path) -> DataSettings:
     if path is None or not path.exists():
         return DataSettings()
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = toml_of(path.read_bytes())
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputDataError(
             "cannot read how the data is laid out", field=str(path), got=type(error).__name__
         ) from error

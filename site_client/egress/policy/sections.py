@@ -8,7 +8,6 @@ that the default file writes. Values only; what they forbid is decided in ``boun
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from common.arrivals.files import read_bounded
+from common.arrivals.texts import MOST_TEXT_BYTES, toml_of
 from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError
 from common.plan import Kind
@@ -208,7 +209,7 @@ def read_policy(path: Path) -> Policy:
         InputDataError: missing, not TOML, or an unknown, absent or wrong field.
     """
     try:
-        return Policy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Policy.model_validate(toml_of(read_bounded(path, MOST_TEXT_BYTES, "policy.toml")))
     except ValidationError as error:
         field, expected, got = describe_validation(error)
         raise InputDataError(
