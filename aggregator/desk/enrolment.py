@@ -1,7 +1,8 @@
 """The ``Enrolment`` service: a token opens it once, afterwards a signature over every request.
 
 Answers only what a site may know: how it stands itself, the public keys of the
-others, and what they sealed for it. Each nonce is taken once.
+others, and what they sealed for it. Each nonce is taken once, and strangers may knock so
+often and no more (``limits``).
 """
 
 # ruff: noqa: N802 - gRPC calls methods by the names of desk.proto
@@ -21,6 +22,7 @@ from aggregator.admin.certificates import renew, valid_certificate
 from aggregator.admin.folder import AdmittedSite, FederationFolder
 from aggregator.admin.invites import Enrolled, admitted_site, enrol, site_that_asks, standing
 from aggregator.desk.answering import Count, answering
+from aggregator.desk.limits import Knocking, address_of
 from common.crypto.identity import PublicKey
 from common.desk import desk_pb2 as pb
 from common.desk import desk_pb2_grpc
@@ -64,17 +66,27 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
     Args:
         folder: the federation's.
         count: takes a method's name and how it ended.
+        knocking: limits on the one call that nobody has signed.
     """
 
-    def __init__(self, folder: FederationFolder, count: Count) -> None:
+    def __init__(
+        self, folder: FederationFolder, count: Count, knocking: Knocking | None = None
+    ) -> None:
         self._folder = folder
         self._count = count
         self._nonces = Nonces()
         self._handed: dict[str, int] = {}
+        self._knocking = knocking or Knocking()
 
     def Enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolReply:
         """Let keys in with a token."""
         with answering("Enrol", context, self._count):
+            said = {
+                name: value
+                for name, value in context.invocation_metadata()
+                if isinstance(value, str)
+            }
+            self._knocking.require(address_of(context.peer(), said), request.token)
             join_request = parse_request(request.join_request)
             return self._stands(enrol(self._folder, request.token, join_request))
 

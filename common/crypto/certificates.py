@@ -181,6 +181,8 @@ def _require_readable(certificate: x509.Certificate) -> None:
             certificate.public_key(),
             *certificate.extensions,
         )
+    if certificate.serial_number <= 0:
+        raise _not_a("certificate", "one with a positive serial number", got="another number")
     if len(parts) > _MOST_PARTS:
         raise _not_a("certificate", f"at most {_MOST_PARTS} parts", got=f"{len(parts)}")
 

@@ -20,6 +20,7 @@ from safetensors.numpy import save
 from aggregator.admin.credentials import Credential
 from aggregator.admin.toml import as_toml
 from common.canonical import canonical_json, sha256_hex
+from common.checkpoint import planned_checkpoint
 from common.crypto import clients
 from common.crypto.certificates import (
     certificate_to_pem,
@@ -42,7 +43,7 @@ from common.ledger.records import ArrayRecord as LedgerArray
 from common.model import initial_weights, weights_digest
 from common.plan import FederationPlan, parse_plan
 from common.released.card import Card, CardErrors, CardSite
-from common.released.provenance import Provenance, RoundSum
+from common.released.provenance import Provenance, RoundSum, sign_provenance
 from common.sketching import SketchSpec
 from common.sketching.serial import encode as encode_sketch
 from common.wire.codes import ReplyCode
@@ -527,3 +528,19 @@ def card() -> bytes:
             ),
         ),
     ).encode()
+
+
+@cache
+def model_folder() -> bytes:
+    """The files of a model's folder, as parts of one parcel."""
+    model, provenance = released()["model"], released()["provenance"]
+    return wrap(
+        {
+            "provenance.json": provenance,
+            "provenance.sig": sign_provenance(provenance, WITNESS),
+            "plan.json": plan().canonical(),
+            "card.json": card(),
+            "model.safetensors": model,
+            "checkpoint.json": planned_checkpoint(plan(), model, RUN),
+        }
+    )

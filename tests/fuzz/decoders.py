@@ -8,6 +8,7 @@ that looks for such functions: whoever adds a decoder adds it here.
 from __future__ import annotations
 
 import random
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ from common.ledger.records import parse_record as parse_ledger_record
 from common.model import shared_shapes
 from common.plan import parse_plan, read_plan
 from common.released.card import decode_card
+from common.released.checking import check_folder
+from common.released.folder import ModelFolder
 from common.released.provenance import decode_provenance
 from common.screen import read_progress
 from common.settings.reading import parse_settings
@@ -286,6 +289,16 @@ def _key_counts(path: Path) -> object:
     return read_key_counts(path)
 
 
+def _model_folder(data: bytes) -> object:
+    """A model's folder somebody was given: looked at whole, whatever lies in it."""
+    root = _folder() / "model"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    for name, part in unwrap(data).items():
+        (root / name).write_bytes(part)
+    return check_folder(ModelFolder(root), corpus.WITNESS.public)
+
+
 def _site(read: Callable[[SiteFolder], object], name: str) -> Reader:
     """Read a file of a site's folder."""
 
@@ -470,7 +483,7 @@ def _of_the_wire() -> list[Decoder]:
             ),
             mutations.raw,
             _carried,
-            (),
+            ("common.wire.carried.carried_parcel",),
         ),
         Decoder(
             "sealed keys",
@@ -734,6 +747,13 @@ def _of_documents() -> list[Decoder]:
             ("common.checkpoint.loaded_weights",),
         ),
         Decoder(
+            "model's folder",
+            (corpus.model_folder(),),
+            mutations.as_parcel,
+            _model_folder,
+            ("common.released.folder.ModelFolder.read",),
+        ),
+        Decoder(
             "start model",
             (released["model"],),
             mutations.as_safetensors,
@@ -831,7 +851,13 @@ def _of_files() -> list[Decoder]:
             ("site_client.keys.state.read_key_state",),
         ),
         Decoder("kept plan", (kept,), mutations.as_json, _site(kept_plans, name), ()),
-        Decoder("decision", (decision,), mutations.as_json, _decision, ()),
+        Decoder(
+            "decision",
+            (decision,),
+            mutations.as_json,
+            _decision,
+            ("site_client.decisions.making.Decision.read",),
+        ),
         Decoder(
             "courier's note",
             (corpus.courier_note(),),

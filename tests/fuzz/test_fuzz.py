@@ -22,6 +22,7 @@ OWN = {
     "site_client.pixels": "the site's own slides",
     "site_client.agent": "arrays of this process, and files that a person of the site names",
     "site_client.agent_app": "configurations and checkpoints that a person of the site names",
+    "site_client.worker.pixels.Slides.open": "the site's own slides",
     "site_client.exposure": "arrays of this process",
     "site_client.data_check": "the site's own images",
     "aggregator.report": "what the run's journal came to, read by aggregator.rounds.events",
