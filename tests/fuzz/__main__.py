@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.fuzz.campaign import MOST_GROWN_MIB, Outcome, run
-from tests.fuzz.decoders import all_decoders
+from tests.fuzz.campaign import MOST_GROWN_MIB, Outcome, run_all
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -34,7 +33,7 @@ def main(words: Sequence[str] | None = None) -> int:
     share = -(-options.cases // options.processes)
     jobs = [(options.seed * 1000 + number, share) for number in range(options.processes)]
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
-        outcomes = pool.starmap(_campaign, jobs)
+        outcomes = pool.starmap(run_all, jobs)
     text = page(jobs, outcomes)
     print(text)  # noqa: T201 - a command of its own
     if options.output:
@@ -46,10 +45,6 @@ def main(words: Sequence[str] | None = None) -> int:
             name = f"{reader.replace(' ', '-')}-{code}.bin"
             (options.output.parent if options.output else Path()).joinpath(name).write_bytes(data)
     return 1 if failed else 0
-
-
-def _campaign(seed: int, cases: int) -> Outcome:
-    return run(all_decoders(), seed, cases)
 
 
 def page(jobs: Sequence[tuple[int, int]], outcomes: Sequence[Outcome]) -> str:

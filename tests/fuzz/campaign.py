@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 from common.arrivals.boundary import failure_code
 from common.errors import CairnError
-from tests.fuzz.decoders import Decoder
+from tests.fuzz.decoders import Decoder, all_decoders
 
 SLOWEST_S = 10.0
 MOST_GROWN_MIB = 256
@@ -74,6 +74,11 @@ def run(decoders: Sequence[Decoder], seed: int, cases: int) -> Outcome:
     outcome.cases, outcome.seconds = cases, time.monotonic() - began
     outcome.grown_mib = _peak_mib() - before
     return outcome
+
+
+def run_all(seed: int, cases: int) -> Outcome:
+    """Try every reader; for a process of its own."""
+    return run(all_decoders(), seed, cases)
 
 
 def _try(decoder: Decoder, rng: random.Random, outcome: Outcome) -> None:
