@@ -19,6 +19,7 @@ from typing import Final
 from common.errors import CairnError, ExitCode
 
 LOG = logging.getLogger("cairn.arrivals")
+_STOPPING: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 _OURS: Final = ("common", "site_client", "aggregator")
 
 
@@ -53,9 +54,10 @@ def contained(what: str, *passing: type[Exception]) -> Iterator[None]:
     Raises:
         UnforeseenError: in place of what nobody declared; the traceback is logged.
     """
+    through: tuple[type[BaseException], ...] = (CairnError, *_STOPPING, *passing)
     try:
         yield
-    except (CairnError, KeyboardInterrupt, SystemExit, GeneratorExit, *passing):
+    except through:
         raise
     except BaseException as error:  # a library's panic is no Exception
         code = failure_code(error)
@@ -74,7 +76,7 @@ def any_failure_is(refusal: CairnError) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+    except _STOPPING:
         raise
     except BaseException as error:
         raise refusal from error

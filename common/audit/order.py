@@ -99,6 +99,14 @@ def _find(audited: Audited, prefix: str) -> str:
         )
     digests = dict.fromkeys(r.order_sha256 for r in audited.records if r.order_sha256)
     matches = [digest for digest in digests if digest.startswith(prefix)]
+    broken = audited.verdict.broken
+    if not matches and broken is not None:
+        raise VerificationError(
+            "no record before the breakage answers such an order",
+            field="ledger",
+            expected="intact",
+            got=f"BROKEN at {broken}",
+        )
     if len(matches) != 1:
         raise UsageError(
             "no record answers such an order" if not matches else "several orders begin like that",
@@ -110,19 +118,7 @@ def _find(audited: Audited, prefix: str) -> str:
 
 
 def _bytes(audited: Audited, digest: str) -> bytes:
-    try:
-        data = from_archive(Layout(audited.folder), digest)
-    except ValueError as error:
-        raise VerificationError(
-            "an archived order was altered",
-            field=digest[:16],
-            expected="bytes with this SHA-256",
-            got="other bytes",
-        ) from error
-    except OSError as error:
-        raise InputDataError(
-            "cannot read an archived order", field=digest[:16], got=error.strerror or "an error"
-        ) from error
+    data = from_archive(Layout(audited.folder), digest)
     if data is None:
         raise InputDataError(
             "this order is not in the archive",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
@@ -20,11 +19,11 @@ from common.arrivals.files import read_bounded
 from common.crypto.identity import read_signing_key
 from common.errors import InputDataError, UnreachableError
 from common.ledger.log import Ledger
-from common.ledger.notes import ledger_origin
 from common.ledger.records import LedgerRecord, Person
 from common.settings import Frozen, describe_validation
 from common.wire.records import Digest, SiteName
 from site_client.files import remove_whatever, write_atomically
+from site_client.ledger import open_ledger
 from site_client.site import SiteFolder
 
 LONGEST_WAIT_S = 15.0
@@ -128,9 +127,9 @@ def decide(
     mine = [folder / f"{moment + n:020d}-{uuid.uuid4().hex}.json" for n in range(len(decisions))]
     for path, decision in zip(mine, decisions, strict=True):
         write_atomically(path, decision.model_dump_json().encode())
+    _record_if_no_worker_runs(site)
     waited = 0.0
     while any(path.exists() for path in mine):
-        _record_if_no_worker_runs(site)
         if waited >= LONGEST_WAIT_S:
             raise UnreachableError(
                 "the decision is noted and not recorded yet",
@@ -141,14 +140,13 @@ def decide(
             )
         sleep(_LOOK_S)
         waited += _LOOK_S
+        _record_if_no_worker_runs(site)
 
 
 def _record_if_no_worker_runs(site: SiteFolder) -> None:
-    settings, key = site.settings(), read_signing_key(site.ledger_key)
+    key = read_signing_key(site.ledger_key)
     try:
-        ledger = Ledger.open(
-            site.ledger, ledger_origin(settings.site), key, lambda: datetime.now(UTC)
-        )
+        ledger = open_ledger(site, key)
     except InputDataError:
         return  # the worker that runs here holds it
     with ledger:

@@ -114,8 +114,9 @@ def sent(site: Path, round_: int) -> list[str]:
 
 
 def audit(federation) -> str:
+    """The records that hold, and the verdict; in the middle of a run no witness has seen the end."""
     return federation.run(
-        *("cairn-audit", "verify", "site-a/worker/ledger"),
+        *("cairn-audit", "show", "site-a/worker/ledger"),
         *("--key", "federation/sites/site-a/ledger.pub"),
         *("--witness", "federation/pki/witness.pub", "--sent", "site-a/courier/sent.jsonl"),
     )

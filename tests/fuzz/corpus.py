@@ -186,7 +186,6 @@ class Written:
     line: bytes
     note: bytes
     receipt: bytes
-    history: bytes
     proofs: dict[str, bytes]
     reply: bytes
 
@@ -221,12 +220,11 @@ def written() -> Written:
             for kind, place in places.items():
                 proofs[kind] = ledger.proof(place, 0).to_bytes()
             note, line = ledger.checkpoint, (folder / "log.jsonl").read_bytes().split(b"\n")[1]
-        history = (folder / "history").read_bytes()
     parts = {}
     for kind, proof in proofs.items():
         parts[f"{kind}.envelope"] = encoded()[kind]
         parts[f"{kind}.proof"] = proof
-    return Written(line, note, cosign_note(note, WITNESS, NOW), history, proofs, wrap(parts))
+    return Written(line, note, cosign_note(note, WITNESS, NOW), proofs, wrap(parts))
 
 
 @cache
@@ -540,6 +538,18 @@ def model_folder() -> bytes:
             "provenance.sig": sign_provenance(provenance, WITNESS),
             "plan.json": plan().canonical(),
             "card.json": card(),
+            "model.safetensors": model,
+            "checkpoint.json": planned_checkpoint(plan(), model, RUN),
+        }
+    )
+
+
+@cache
+def checkpoint() -> bytes:
+    """The files of an agent's checkpoint, as parts of one parcel."""
+    model = released()["model"]
+    return wrap(
+        {
             "model.safetensors": model,
             "checkpoint.json": planned_checkpoint(plan(), model, RUN),
         }

@@ -28,7 +28,7 @@ from aggregator.rounds.training import read_start
 from common.arrivals.files import read_bounded
 from common.arrivals.texts import json_of, toml_of
 from common.canonical import canonical_json, parse_canonical_json, sha256_hex
-from common.checkpoint import loaded_weights
+from common.checkpoint import loaded_weights, read_folder
 from common.crypto import clients
 from common.crypto.certificates import (
     certificate_fingerprint,
@@ -45,7 +45,6 @@ from common.enrolment import parse_request, parse_time, read_invite, read_reques
 from common.keys.codebook import Codebook
 from common.keys.key_counts import KeyCounts, read_key_counts
 from common.keys.pixel_agreement import read_codec, read_component_codec, require_planned
-from common.ledger.layout import parse_history
 from common.ledger.notes import ledger_key, open_note, parse_note, witness_key
 from common.ledger.proof import Proof, verify_proof
 from common.ledger.records import parse_record as parse_ledger_record
@@ -70,7 +69,13 @@ from common.wire.rules import check_record
 from common.wire.sealed_keys import decode_sealed
 from site_client.courier.courier import remembered
 from site_client.decisions.making import Decision
-from site_client.egress.policy import check_plan, default_policy_text, read_policy
+from site_client.egress.policy import (
+    Policy,
+    check_plan,
+    default_policy_text,
+    parse_policy,
+    read_policy,
+)
 from site_client.heldout.errors import read_errors
 from site_client.heldout.memory import read_memory
 from site_client.keys.news import KeyNews
@@ -181,9 +186,11 @@ def _signed_order(data: bytes) -> object:
 
 
 @cache
-def _policy() -> object:
+def _policy() -> Policy:
     allowing = default_policy_text().replace('"no-op"]', '"no-op", "pixels", "embed"]')
-    return filed(read_policy, "policy.toml")(allowing.encode())
+    path = _folder() / "allowing.toml"
+    path.write_text(allowing)
+    return read_policy(path)
 
 
 def _proof(data: bytes) -> object:
@@ -297,6 +304,15 @@ def _model_folder(data: bytes) -> object:
     for name, part in unwrap(data).items():
         (root / name).write_bytes(part)
     return check_folder(ModelFolder(root), corpus.WITNESS.public)
+
+
+def _checkpoint(data: bytes) -> object:
+    root = _folder() / "checkpoint"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    for name, part in unwrap(data).items():
+        (root / name).write_bytes(part)
+    return read_folder(root)
 
 
 def _site(read: Callable[[SiteFolder], object], name: str) -> Reader:
@@ -510,7 +526,7 @@ def _of_the_wire() -> list[Decoder]:
 
 
 def _of_the_ledger() -> list[Decoder]:
-    written, site = corpus.written(), f"{corpus.NAME}/ledger"
+    written = corpus.written()
     return [
         Decoder(
             "ledger record",
@@ -532,13 +548,6 @@ def _of_the_ledger() -> list[Decoder]:
             mutations.raw,
             _note,
             ("common.ledger.notes.parse_note", "common.ledger.notes.open_note"),
-        ),
-        Decoder(
-            "history",
-            (written.history,),
-            mutations.raw,
-            lambda data: list(parse_history(data, site)),
-            ("common.ledger.layout.parse_history",),
         ),
     ]
 
@@ -674,7 +683,21 @@ def _of_documents() -> list[Decoder]:
             (default_policy_text().encode(),),
             mutations.as_toml,
             filed(read_policy, "policy.toml"),
-            ("site_client.egress.policy.sections.read_policy",),
+            ("common.policy.sections.read_policy",),
+        ),
+        Decoder(
+            "archived policy",
+            (_policy().canonical(),),
+            mutations.as_json,
+            parse_policy,
+            ("common.policy.sections.parse_policy",),
+        ),
+        Decoder(
+            "checkpoint",
+            (corpus.checkpoint(),),
+            mutations.as_parcel,
+            _checkpoint,
+            ("common.checkpoint.read_folder",),
         ),
         Decoder(
             "codec",
@@ -820,7 +843,7 @@ def _of_files() -> list[Decoder]:
             (b'landmarks = "table"\n', b"\n"),
             mutations.as_toml,
             filed(lambda path: read_data_settings(path, _folder()), "data.toml"),
-            ("site_client.worker.site_cases.read_data_settings",),
+            ("site_client.imaging.data_settings.read_data_settings",),
         ),
         Decoder(
             "held-out memory",

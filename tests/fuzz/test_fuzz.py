@@ -51,6 +51,7 @@ OF_THIS_PROCESS = {
     "read_node_key": "a secret of the owner's",
     "read_certificate": "parse_certificate of a file",
     "open_folder": "a path",
+    "open_ledger": "the site's own ledger, by its listed readers",
     "open_news": "arguments that were read; the box's reader is listed",
     "from_file": "read_credential of a path",
     "from_table": "arrays of this process",
