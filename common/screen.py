@@ -65,7 +65,9 @@ def read_progress(line: str) -> Progress | None:
         return None
     try:
         told = json_of(line[1:].encode("utf-8", "replace"))
-        what, done, total = told if isinstance(told, list) else ()
+        if not isinstance(told, list) or len(told) != 3:
+            return None
+        what, done, total = told
         return Progress(str(what), int(done), int(total))
     except (ValueError, TypeError, OverflowError):
         return None

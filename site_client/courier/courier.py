@@ -265,17 +265,19 @@ def run_courier(site: SiteFolder, stop: threading.Event) -> None:
     try:
         while not stop.is_set():
             try:
-                if not online:
-                    courier.go_online()
-                    online, wait = True, 1.0
-                    outage.over()
-                    LOG.info("online as %s at %s", settings.site, settings.address)
-                courier.turn()
+                # An answer that nobody foresaw is one more way of not being well.
+                with contained("the aggregator's answer", OSError):
+                    if not online:
+                        courier.go_online()
+                        online, wait = True, 1.0
+                        outage.over()
+                        LOG.info("online as %s at %s", settings.site, settings.address)
+                    courier.turn()
                 stop.wait(TURN_S)
             except UnknownKeyError as error:
                 newcomer.refused(error)
                 stop.wait(NEWCOMER_S)
-            except UnreachableError as error:
+            except (UnreachableError, UnforeseenError) as error:
                 outage.failed(error, wait)
                 online = False
                 stop.wait(wait)
