@@ -10,7 +10,7 @@ often and no more (``limits``).
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TypeVar
 
 import grpc
@@ -31,6 +31,8 @@ from common.enrolment import JoinRequest, parse_request
 from common.errors import InputDataError, InternalError, RefusedError
 
 MOST_NONCES = 100_000
+MOST_OF_ONE_SITE = 10_000
+"""Nonces of one site that are remembered: one that asks for ever takes nothing from others."""
 _Body = TypeVar("_Body", bound=Message)
 
 
@@ -39,6 +41,7 @@ class Nonces:
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, bytes], int] = OrderedDict()
+        self._of: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def take(self, site: str, nonce: bytes, at_ms: int) -> None:
@@ -49,8 +52,10 @@ class Nonces:
         """
         with self._lock:
             while self._seen and next(iter(self._seen.values())) < at_ms - 3 * LARGEST_SKEW_MS:
-                self._seen.popitem(last=False)
-            if (site, nonce) in self._seen or len(self._seen) >= MOST_NONCES:
+                (asked, _), _ = self._seen.popitem(last=False)
+                self._of[asked] -= 1
+            full = len(self._seen) >= MOST_NONCES or self._of[site] >= MOST_OF_ONE_SITE
+            if (site, nonce) in self._seen or full:
                 raise RefusedError(
                     "a request was sent twice",
                     field="nonce",
@@ -58,6 +63,7 @@ class Nonces:
                     got="an old one",
                 )
             self._seen[site, nonce] = at_ms
+            self._of[site] += 1
 
 
 class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):

@@ -144,3 +144,15 @@ def test_the_desk_looks_at_nothing_of_a_stranger_who_knocks_too_often(tmp_path, 
         statuses.add(refused.value.args[0])
     assert len(looked) <= BY_ADDRESS.at_once + 10, "and a few that came back meanwhile"
     assert statuses == {grpc.StatusCode.PERMISSION_DENIED}
+
+
+def test_a_site_that_asks_for_ever_leaves_others_their_turn_and_gets_its_own_back():
+    nonces, moment = enrolment.Nonces(), 1_000_000
+    for number in range(enrolment.MOST_OF_ONE_SITE):
+        nonces.take("busy", number.to_bytes(16, "big"), moment)
+    with pytest.raises(RefusedError):
+        nonces.take("busy", b"one more".ljust(16), moment)
+    nonces.take("quiet", bytes(16), moment)
+    later = moment + 3 * enrolment.LARGEST_SKEW_MS + 1
+    nonces.take("busy", b"one more".ljust(16), later)
+    assert len(nonces._seen) == 1

@@ -78,6 +78,10 @@ from site_client.egress.policy import (
 )
 from site_client.heldout.errors import read_errors
 from site_client.heldout.memory import read_memory
+from site_client.imaging.boxes import read_box_table
+from site_client.imaging.landmark_tables import read_landmark_table, read_voxel_lines
+from site_client.imaging.landmarks import read_landmarks
+from site_client.imaging.listfiles import read_list
 from site_client.keys.news import KeyNews
 from site_client.keys.state import read_key_state
 from site_client.keys.trust import Me, verify_peers
@@ -409,7 +413,14 @@ def random_seeds(count: int, size: int) -> tuple[bytes, ...]:
 
 def all_decoders() -> list[Decoder]:
     """Every reader, in a fixed order."""
-    return [*_of_the_wire(), *_of_the_ledger(), *_of_keys(), *_of_documents(), *_of_files()]
+    return [
+        *_of_the_wire(),
+        *_of_the_ledger(),
+        *_of_keys(),
+        *_of_documents(),
+        *_of_tables(),
+        *_of_files(),
+    ]
 
 
 def _of_the_wire() -> list[Decoder]:
@@ -798,6 +809,50 @@ def _of_documents() -> list[Decoder]:
             toml_of,
             ("common.arrivals.texts.toml_of",),
             (ValueError,),
+        ),
+    ]
+
+
+def _of_tables() -> list[Decoder]:
+    """Positions that people or their programs wrote down."""
+    markups = (
+        b'{"markups":[{"type":"Fiducial","coordinateSystem":"LPS","coordinateUnits":"mm",'
+        b'"controlPoints":[{"label":"AC","position":[1.5,-2.0,3.0],"positionStatus":"defined"}]}]}'
+    )
+    fcsv = b"# CoordinateSystem = 0\n# columns = id,x,y,z,label\n1,1.5,-2.0,3.0,AC\n"
+    return [
+        Decoder("markups", (markups,), mutations.as_json, filed(read_landmarks, "a.mrk.json"), ()),
+        Decoder("fcsv", (fcsv,), mutations.as_rows, filed(read_landmarks, "a.fcsv"), ()),
+        Decoder(
+            "table of landmarks",
+            (
+                b"case,landmark,x_mm,y_mm,z_mm\na,AC,1,2,3\na,PC,2,3,4\n",
+                b"# unit = mm\nfilename,l_x,l_y,r_x,r_y\na.png,1,2,3,4\n",
+            ),
+            mutations.as_rows,
+            filed(read_landmark_table, "table.csv"),
+            (),
+        ),
+        Decoder(
+            "lines of voxels",
+            (b"1,2,3\n4.5,6,7\nnan,nan,nan\n",),
+            mutations.as_rows,
+            filed(read_voxel_lines, "a.txt"),
+            (),
+        ),
+        Decoder(
+            "table of boxes",
+            (b"case,label,x0_mm,y0_mm,z0_mm,x1_mm,y1_mm,z1_mm\na,l,0,0,0,1,2,3\nb,l,,,,,,\n",),
+            mutations.as_rows,
+            filed(read_box_table, "boxes.csv"),
+            (),
+        ),
+        Decoder(
+            "list of files",
+            (b"table.csv\n",),
+            mutations.as_rows,
+            filed(read_list, "list.txt"),
+            (),
         ),
     ]
 

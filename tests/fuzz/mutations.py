@@ -165,6 +165,34 @@ def as_lines(rng: random.Random, data: bytes) -> bytes:
     return b"\n".join(lines)
 
 
+CELLS = [b"", b"nan", b"1e999", b"-inf", b"9" * 400, b"\0", b'"', b"\xff", b"x" * 200_000, b"1,1"]
+
+
+def as_rows(rng: random.Random, data: bytes) -> bytes:
+    """Rows and cells of a table: exchanged, doubled, dropped, emptied."""
+    rows = data.split(b"\n")
+    at = rng.randrange(len(rows))
+    cells = rows[at].split(b",")
+    place = rng.randrange(len(cells))
+    match rng.randrange(6):
+        case 0:
+            cells[place] = rng.choice(CELLS)
+        case 1:
+            del cells[place]
+        case 2:
+            cells.insert(place, cells[place])
+        case 3:
+            rows.insert(at, rows[at])
+            cells = rows[at].split(b",")
+        case 4:
+            del rows[at]
+            return b"\n".join(rows)
+        case _:
+            return raw(rng, data)
+    rows[at] = b",".join(cells)
+    return b"\n".join(rows)
+
+
 TOML = [
     *(b"x = 1\n", b"[x]\n", b"[[x]]\n", b"x = [" + b"[" * 2000, b"x = " + b"{a=" * 900),
     *(b"x = 0x" + b"f" * 5000 + b"\n", b"x = " + b"9" * 5000 + b"\n", b"x = nan\n"),
