@@ -30,6 +30,8 @@ from aggregator.rounds.exchange import SiteExchange, Terms, pause
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Transport
 from aggregator.rounds.work import Ask, make_work
+from common.arrivals.boundary import contained
+from common.arrivals.quarantine import Quarantine
 from common.errors import CairnError, ExitCode, UnreachableError, VerificationError
 from common.schedule import working_rounds
 from common.settings import KINDS
@@ -72,6 +74,7 @@ class Conductor:
             self._work,
             self.clock,
             self.sleep,
+            Quarantine(self.federation.quarantine),
         )
         self._first_link = first_link(
             self.store.name, self._plan.fingerprint, self._roster, self._work.origin
@@ -82,15 +85,20 @@ class Conductor:
         self._digest = ""
 
     def run(self) -> RunFinished:
-        """Carry the plan out, or go on with it, and return the verdict that was journalled."""
+        """Carry the plan out, or go on with it, and return the verdict that was journalled.
+
+        What one site sends costs that site its share. What nobody foresaw beyond that ends
+        this run by a verdict with a code, and never the process without a word.
+        """
         self._recall()
         last = self._course.finished[-1] if self._course.finished else None
         self._announce(last)
         try:
-            state = None if last is None else self.store.load(last)
-            self._wait_for_sites()
-            while (step := self._course.step()) is not None:
-                state = self._round(step, state)
+            with contained("a run", OSError):
+                state = None if last is None else self.store.load(last)
+                self._wait_for_sites()
+                while (step := self._course.step()) is not None:
+                    state = self._round(step, state)
         except CairnError as error:
             return self._finish(str(error), error.exit_code)
         return self._finish(self._course.reason, ExitCode.OK)

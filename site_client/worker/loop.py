@@ -3,7 +3,8 @@
 Which order is next is decided here, and nothing else: ``answering`` works on it.
 When the ledger cannot record, the worker ends: nothing could leave anyway, and
 opening it again is what checks and recovers it. An order is taken out of the
-inbox only after its answer lies in the outbox.
+inbox only after its answer lies in the outbox, or after it was refused and put aside:
+nothing that lies there, whoever put it there, ends the worker or holds up another order.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
+from common.arrivals.boundary import UnforeseenError, contained
+from common.arrivals.quarantine import Quarantine
 from common.canonical import canonical_json
-from common.errors import RefusedError
+from common.errors import CairnError, VerificationError
+from common.ledger.durable import StorageError
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import Order
 from site_client.decisions.making import record_decisions
@@ -38,6 +42,8 @@ from site_client.worker.setup import read_keys
 from site_client.worker.study import Progress
 
 POLL_S = 0.1
+MOST_LOOKED_AT = 256
+"""Waiting orders that are looked at in one turn; more than a federation's runs at a time."""
 LOG = logging.getLogger("cairn.worker")
 
 
@@ -65,6 +71,8 @@ class Worker:
         self._keys = read_keys(site)
         self._spool = Spool(site.spool)
         self._spool.prepare()
+        self._quarantine = Quarantine(site.quarantine)
+        self._seen: dict[str, Order | None] = {}
         read_policy(site.policy_file)
         self._ledger = open_ledger(site, self._keys.ledger, lambda: datetime.now(UTC))
         self._house = Housekeeping(self._ledger, site.worker / "answers")
@@ -117,9 +125,9 @@ class Worker:
         """
         self._record_decisions()
         self._house.turn(self._site.policy_file)
-        self._keeper.turn()
+        self._hear_of_keys()
         self._supersede()
-        digest = self._patience.ready(self._spool.orders(), self._peek)
+        digest = self._patience.ready(self._spool.orders()[:MOST_LOOKED_AT], self._peek)
         if digest is None:
             return False
         try:
@@ -129,23 +137,49 @@ class Worker:
             LOG.info("order %s is left for the next start", digest[:12])
         return True
 
-    def _handle(self, digest: str) -> None:
-        began = time.monotonic()
+    def _hear_of_keys(self) -> None:
+        """See to what came about the federation key; news that nobody foresaw change nothing."""
         try:
-            opened = open_order(self._spool.read_order(digest), self._keys.witness)
-        except (BadOrderError, RefusedError) as error:
+            with contained("news of the federation key"):
+                self._keeper.turn()
+        except UnforeseenError as error:
+            self._door.refuse_arrival(error)
+
+    def _handle(self, digest: str) -> None:
+        """Answer an order, or refuse it and put it aside; the next one is not held up."""
+        began = time.monotonic()
+        read_policy(self._site.policy_file)  # without one the worker ends, whatever was asked
+        parcel = b""
+        try:
+            with contained("an order", StoppedError, BadOrderError):
+                parcel = self._spool.read_order(digest)
+                opened = open_order(parcel, self._keys.witness)
+                code = self._answering.respond(opened)
+        except StorageError:
+            raise
+        except BadOrderError as error:
             # It does not even say which run it belongs to: there is nobody to tell.
-            LOG.error("order %s is unreadable: %s", digest[:12], error)  # noqa: TRY400
-            self._door.refuse_unreadable()
+            self._put_aside(digest, parcel, _unreadable(error))
+        except CairnError as error:
+            self._answering.forget()
+            self._put_aside(digest, parcel, error)
+        else:
             self._spool.finish_order(digest)
-            return
-        code = self._answering.respond(opened)
+            self._note_status(opened.order, code, time.monotonic() - began)
+
+    def _put_aside(self, digest: str, parcel: bytes, error: CairnError) -> None:
+        """Record that an order was refused, keep it for people to look at, and go on."""
+        LOG.error("order %s was put aside: %s", digest[:12], error)
+        self._quarantine.put(
+            parcel, error, culprit="spool/inbox", what="order", now=datetime.now(UTC)
+        )
+        self._door.refuse_arrival(error)
         self._spool.finish_order(digest)
-        self._note_status(opened.order, code, time.monotonic() - began)
 
     def _supersede(self) -> None:
         """Of several waiting orders of one run only the latest round is worked on."""
-        waiting = self._spool.orders()
+        waiting = self._spool.orders()[:MOST_LOOKED_AT]
+        self._seen = {digest: self._seen[digest] for digest in waiting if digest in self._seen}
         if len(waiting) < 2:
             return
         latest: dict[str, tuple[int, str]] = {}
@@ -162,12 +196,18 @@ class Worker:
             latest[run] = (round_, digest) if older is None else max(older, (round_, digest))
 
     def _peek(self, digest: str) -> Order | None:
-        """Return a waiting order, if its signature holds."""
+        """Return a waiting order's words, if its signature holds; each is looked at once."""
+        if digest not in self._seen:
+            self._seen[digest] = self._look_at(digest)
+        return self._seen[digest]
+
+    def _look_at(self, digest: str) -> Order | None:
         try:
-            opened = open_order(self._spool.read_order(digest), self._keys.witness)
-        except (BadOrderError, RefusedError):
+            with contained("a waiting order", BadOrderError):
+                opened = open_order(self._spool.read_order(digest), self._keys.witness)
+        except (BadOrderError, CairnError):
             return None
-        return None if opened.fault is not None else opened.order
+        return None if opened.fault is not None else Order(opened.order.header, opened.order.plan)
 
     def _record_decisions(self) -> None:
         """Record what a person decided meanwhile; it counts from now on."""
@@ -196,3 +236,13 @@ class Worker:
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_atomically(self._site.worker_status, canonical_json(status))
+
+
+def _unreadable(error: BadOrderError) -> CairnError:
+    return VerificationError(
+        "an order cannot be read",
+        field="order",
+        expected="one that the aggregator's witness key signed",
+        got="another",
+        advice=str(error),
+    )
