@@ -30,6 +30,7 @@ Event = Literal[
     "DECLINE",
     "CONFIRM",
     "FORGET",
+    "STOP",
 ]
 EVENTS: tuple[Event, ...] = get_args(Event)
 SITE_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
@@ -154,6 +155,7 @@ _REQUIRED: dict[str, tuple[str, ...]] = {
     "DECLINE": ("plan_fingerprint", "person"),
     "CONFIRM": ("peer", "peer_key", "person"),
     "FORGET": ("peer", "person"),
+    "STOP": ("run", "payload_sha256", "bytes"),
 }
 _REQUIRED_OF_KEYS = (
     "record_type",
@@ -176,12 +178,14 @@ class LedgerRecord(Frozen):
             SEND_FAILED say what became of it; REFUSE what the door held back;
             RECEIPT that the witness cosigned; BUDGET what privacy was spent;
             APPROVE and DECLINE what a person decided about a plan; CONFIRM and FORGET
-            whom a person knows among the other sites.
+            whom a person knows among the other sites; STOP that the aggregator signed
+            that a run is over for good.
         ts: when, UTC to the second.
         site: whose ledger.
         run, round: which run and round of the federation.
         record_type: type of the released record.
-        payload_sha256: of the released bytes (RECEIPT: of the cosigned note).
+        payload_sha256: of the released bytes (RECEIPT: of the cosigned note; STOP: of the
+            aggregator's signed note, which lies in the archive).
         bytes: their number.
         arrays: the arrays inside.
         plan_fingerprint, policy_sha256, app_sha256: what was in force.

@@ -56,6 +56,10 @@ class ReplyCode(IntEnum):
     """The run had another plan, or another roster, when this site first heard of it."""
     UNKNOWN_START = 21
     """The plan starts from a model that this site has not computed and its staff did not name."""
+    RUN_OVER = 22
+    """The site has heard of a later run's turn, or that this run was stopped."""
+    RUN_STOPPED = 23
+    """The site has recorded that a coordinator stopped the run, and answers it no more."""
 
 
 EXPLANATIONS: dict[ReplyCode, str] = {
@@ -84,6 +88,8 @@ EXPLANATIONS: dict[ReplyCode, str] = {
     ReplyCode.BACKWARDS: "the site has answered this round or a later one already",
     ReplyCode.CHANGED_PLAN: "the site knows this run with another plan or other sites",
     ReplyCode.UNKNOWN_START: "the plan starts from a model that the site does not know",
+    ReplyCode.RUN_OVER: "the site has gone on to a later run, or knows that this one was stopped",
+    ReplyCode.RUN_STOPPED: "the site has recorded that the run was stopped",
 }
 
 

@@ -42,6 +42,7 @@ from site_client.worker.setup import Keys, expect
 from site_client.worker.studies import Studies, states_of
 from site_client.worker.study import Assignment, Progress, weights_bytes
 from site_client.worker.tagging import tagged
+from site_client.worker.turns import RunStoppedError, Turns
 
 LOG = logging.getLogger("cairn.worker")
 
@@ -76,6 +77,7 @@ class Answering:
         self._ring = KeyRing(site)
         self._models = Models(site.worker / "models")
         self._studies = Studies(site, self._settings.site, progress)
+        self.turns = Turns(site.worker / "turn.json", door.is_stopped)
 
     def respond(self, opened: Opened) -> ReplyCode:
         """Answer an order with its records, or with a number, through the door.
@@ -94,6 +96,7 @@ class Answering:
         expected = expect(order, self._settings.site, policy, key)
         try:
             self._trust(opened)
+            self._keep_turn(opened)
             if self._was_answered(opened):
                 return ReplyCode.OK
             check_order(order)
@@ -134,6 +137,19 @@ class Answering:
                 self._ledger.add_receipt(opened.receipt, self._keys.witness)
         except VerificationError as error:
             raise UntrustedError(str(error)) from error
+
+    def _keep_turn(self, opened: Opened) -> None:
+        """Go on only with the run whose turn it is; record the end of one that was stopped.
+
+        Raises:
+            RunOverError: it is a later run's turn, or this one was stopped before.
+            RunStoppedError: this is the word that stops it, and it is recorded now.
+        """
+        if opened.stop is not None:
+            self._door.record_stop(opened.order.header.run, opened.stop)
+            raise RunStoppedError("run", "one that goes on", "one that was stopped")
+        self.turns.hear(opened.turn)
+        self.turns.require(opened.turn)
 
     def _was_answered(self, opened: Opened) -> bool:
         """Give the same answer again to an order that had one, whatever would be said today."""
