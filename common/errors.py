@@ -23,7 +23,7 @@ class ExitCode(IntEnum):
     BAD_INPUT = 6
     INTERNAL = 7
     DEGRADED = 8  # only of `round start --watch --strict` and its like
-    STOPPED = 9  # only of `round start --watch` and its like: somebody stopped the run
+    STOPPED = 10  # only of `round start --watch` and its like: somebody stopped the run
 
 
 class CairnError(Exception):

@@ -111,7 +111,7 @@ def start(
          `round resume` once the sites are back
       3  FAILED: what was asked is refused    4  FAILED: a sum or signature does not hold
       6  FAILED: a document cannot be used    7  FAILED: see superexec.log
-      9  STOPPED: somebody typed `round stop`, which is for good
+      10  STOPPED: somebody typed `round stop`, which is for good
       130  Ctrl-C: the run goes on; `cairn-aggregator watch` shows it again
     Before anything is started: 2, 3, 5 and 6 as everywhere.
     """  # noqa: D301 - \b is click's, and must not be an escape

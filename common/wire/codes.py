@@ -56,9 +56,9 @@ class ReplyCode(IntEnum):
     """The run had another plan, or another roster, when this site first heard of it."""
     UNKNOWN_START = 21
     """The plan starts from a model that this site has not computed and its staff did not name."""
-    RUN_OVER = 22
+    RUN_OVER = 25
     """The site has heard of a later run's turn, or that this run was stopped."""
-    RUN_STOPPED = 23
+    RUN_STOPPED = 26
     """The site has recorded that a coordinator stopped the run, and answers it no more."""
 
 

@@ -195,7 +195,7 @@ def test_a_run_that_is_stopped_is_recorded_at_every_site_and_the_next_one_comple
     first = three.create_run(no_op_plan, "run-1", min_sites=3)
     way = Interrupted(three.transport(), 2, lambda: first.ask_to_stop("Ada"))
     end = three.conduct(first, way)
-    assert (end.verdict, end.exit_code) == ("STOPPED", 9)
+    assert (end.verdict, end.exit_code) == ("STOPPED", 10)
     assert end.reason == "stopped by Ada; recorded at site-a, site-b, site-c"
     assert [stops(site) for site in three.sites.values()] == [1, 1, 1]
     assert accused(first) == []
