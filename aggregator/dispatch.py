@@ -26,6 +26,7 @@ from common.errors import CairnError, ExitCode, UnreachableError
 
 LOOK_S = 2.0
 """Seconds between two questions to Flower whether a run is over."""
+START_S = 60.0
 PATIENCE_S = 120.0
 """How long a run that was stopped has to tell its sites, before Flower is asked to end it."""
 _GONE = ExitCode.UNREACHABLE
@@ -58,6 +59,7 @@ class Dispatcher:
         self._next_look = 0.0
         self._over_since: float | None = None
         self._asked_since: float | None = None
+        self._trouble = ""
 
     def __enter__(self) -> Self:
         """Take the queue, and settle what was left behind.
@@ -86,10 +88,19 @@ class Dispatcher:
     def turn(self) -> None:
         """One look: end what is over, begin what is next.
 
-        Raises:
-            InputDataError: the queue is damaged.
-            OSError: the disk refused.
+        A damaged queue or a full disk is said, once, and tried again at the next look: the
+        run that goes on is not ended for it.
         """
+        try:
+            self._turn()
+        except (CairnError, OSError) as error:
+            if str(error) != self._trouble:
+                self._say(f"the queue of runs stands still: {error}")
+            self._trouble = str(error)
+        else:
+            self._trouble = ""
+
+    def _turn(self) -> None:
         state = self._queue.read()
         if state.current is not None:
             self._attend(state.current)
@@ -146,7 +157,7 @@ class Dispatcher:
             return
         self._asked_since = now
         with suppress(UnreachableError), self._link(self._folder) as link:
-            link.stop_run(turn.flower_run)
+            link.stop_run(int(turn.flower_run))
 
     def _is_over(self, turn: Turn, *, stopped: bool) -> bool:
         """Tell whether nobody will conduct a run any more whose ServerApp does not run."""
@@ -156,17 +167,19 @@ class Dispatcher:
         self._next_look = now + LOOK_S
         try:
             with self._link(self._folder) as link:
-                over = turn.flower_run is None or link.has_ended(turn.flower_run)
-                if stopped and not over and turn.flower_run is not None:
-                    link.stop_run(turn.flower_run)
+                run_id = None if turn.flower_run is None else int(turn.flower_run)
+                over = run_id is None or link.has_ended(run_id)
+                if stopped and not over and run_id is not None:
+                    link.stop_run(run_id)
         except UnreachableError:
             return False  # `up` notices that itself, and the next start settles it
         if not over:
             self._over_since = None
             return False
-        # Its last words may be on their way: it is over when it was so at two looks.
-        self._over_since, before = now, self._over_since
-        return before is not None
+        # Its last words may be on their way: it is over when it was so at two looks. Where a
+        # full disk kept Flower's id from us, it has as long as a ServerApp takes to start.
+        self._over_since = now if self._over_since is None else self._over_since
+        return now - self._over_since >= (LOOK_S if turn.flower_run else START_S)
 
     def _write_the_end(self, store: RunStore) -> RunFinished:
         by = store.stop_asked_by()

@@ -42,13 +42,14 @@ class Turn(_Words):
         run: its name.
         turn: its number, as its orders say it; Unix milliseconds where the clock goes right.
         since: size of its journal when the turn was given, bytes.
-        flower_run: Flower's id of it; None until Flower has taken it.
+        flower_run: Flower's id of it, in digits (it has more than JSON's numbers keep); None
+            until Flower has taken it.
     """
 
     run: RunName
     turn: Count
     since: Count = 0
-    flower_run: int | None = None
+    flower_run: str | None = None
 
 
 class QueueState(_Words):
@@ -203,7 +204,7 @@ class QueueChange:
     def taken(self, turn: Turn, flower_run: int) -> None:
         """Note Flower's id of the run that goes on."""
         if self.state.current is not None and self.state.current.turn == turn.turn:
-            self._write(current=turn.model_copy(update={"flower_run": flower_run}))
+            self._write(current=turn.model_copy(update={"flower_run": str(flower_run)}))
 
     def put_back(self, turn: Turn) -> None:
         """Let a run that could not begin wait again, before all others."""
