@@ -8,7 +8,6 @@ clock. Four rules:
    that was answered. (The identical order is no new one: the door repeats its answer.)
 2. A run keeps its plan.
 3. Within any ``[budget] days``, over all runs together, no more than ``[budget]`` says.
-
 4. No more than ``[receipts] due_within`` answers are without the aggregator's receipt.
 
 The report of a failure is no answer: the site may be asked again for that round. A run that
