@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from common.crypto.identity import PublicKey, SigningKey, read_signing_key
 from common.enrolment import Address, JoinRequest, read_request
 from common.errors import InputDataError, InternalError
+from common.ledger.rotation import open_rotation
 from common.settings import describe_validation
 from common.wire.bounds import MAX_IMAGES
 from common.wire.records import FederationName, SiteName
@@ -235,6 +236,23 @@ class FederationFolder:
     def witness_key(self) -> SigningKey:
         """Key that signs orders and cosigns the sites' checkpoints."""
         return read_signing_key(self.pki / "witness.key")
+
+    @property
+    def rotations_folder(self) -> Path:
+        """Folder of the exchanges of that key, a note each."""
+        return self.pki / "rotations"
+
+    def rotations(self) -> tuple[bytes, ...]:
+        """Return the exchanges that led to the key that counts, the oldest first.
+
+        Raises:
+            VerificationError: a note was altered.
+        """
+        notes = [path.read_bytes() for path in sorted(self.rotations_folder.glob("*.rotation"))]
+        # The last one may tell of a key that an interrupted exchange has not put in force yet.
+        if notes and open_rotation(notes[-1]).new != self.witness_key().public:
+            notes.pop()
+        return tuple(notes)
 
     def known(self) -> dict[str, AdmittedSite]:
         """Sites that were ever admitted, by name, the revoked ones too."""

@@ -94,6 +94,7 @@ class Conductor:
             self._work,
             self.clock,
             self._wait,
+            rotations=self.federation.rotations(),
         )
         self._first_link = first_link(
             self.store.name, self._plan.fingerprint, self._roster, self._work.origin

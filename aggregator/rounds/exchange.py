@@ -35,7 +35,7 @@ from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.expected import Expected, RecordFloors
 from common.wire.orders import SIGNATURE_CONTEXT
 from common.wire.parcel import wrap
-from common.wire.transport import ORDER, RECEIPT, SIGNATURE, TURN, sum_part
+from common.wire.transport import ORDER, RECEIPT, SIGNATURE, TURN, rotation_part, sum_part
 from common.wire.turn import TurnNote, sign_turn
 
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.1, 1.5
@@ -93,6 +93,7 @@ class SiteExchange:
         answered: last round of which a site's answer arrived whole: it has the sums of
             all rounds before that one.
         clock, sleep: seconds that only go up, and how to wait; passed in for tests.
+        rotations: exchanges of the witness's key, which travel with every order.
     """
 
     store: RunStore
@@ -107,6 +108,7 @@ class SiteExchange:
     sleep: Callable[[float], None] = time.sleep
     excluded: set[str] = field(default_factory=set)
     answered: dict[str, int] = field(default_factory=dict)
+    rotations: tuple[bytes, ...] = ()
     _refused: dict[str, Refusal] = field(default_factory=dict)
     _stale: set[str] = field(default_factory=set)
 
@@ -265,6 +267,7 @@ class SiteExchange:
             SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order),
             TURN: sign_turn(turn, self.witness),
         }
+        parts |= {rotation_part(n): note for n, note in enumerate(self.rotations, start=1)}
         receipt = self.sites[site].checkpoint_file
         if receipt.exists():
             parts[RECEIPT] = receipt.read_bytes()

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from common.canonical import canonical_json
+from common.crypto.identity import PublicKey
 from common.errors import RefusedError
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import Order
@@ -148,7 +149,7 @@ class Worker:
     def _handle(self, digest: str) -> None:
         began = time.monotonic()
         try:
-            opened = open_order(self._spool.read_order(digest), self._keys.witness)
+            opened = open_order(self._spool.read_order(digest), self._witness)
         except (BadOrderError, RefusedError) as error:
             # It does not even say which run it belongs to: there is nobody to tell.
             LOG.error("order %s is unreadable: %s", digest[:12], error)  # noqa: TRY400
@@ -167,6 +168,11 @@ class Worker:
         for peeked in self._peeked.values():
             if peeked is not None:
                 self._answering.turns.hear(peeked.turn)
+
+    @property
+    def _witness(self) -> PublicKey:
+        """The aggregator's key that counts, as the ledger has recorded its exchanges."""
+        return self._ledger.witness or self._keys.witness
 
     def _supersede(self) -> None:
         """Of several waiting orders of one run only the latest round is worked on."""
@@ -188,7 +194,7 @@ class Worker:
         if digest in self._peeked:
             return self._peeked[digest]
         try:
-            opened = open_order(self._spool.read_order(digest), self._keys.witness)
+            opened = open_order(self._spool.read_order(digest), self._witness)
         except (BadOrderError, RefusedError):
             return None
         if opened.fault is not None:

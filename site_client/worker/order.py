@@ -13,14 +13,25 @@ from dataclasses import dataclass, replace
 from common.canonical import sha256_hex
 from common.crypto.identity import PublicKey
 from common.errors import CairnError, VerificationError
+from common.ledger.rotation import follow
 from common.wire.orders import SIGNATURE_CONTEXT, Order, decode_order
 from common.wire.parcel import unwrap
-from common.wire.transport import CODEBOOK, ORDER, RECEIPT, SIGNATURE, START, SUM_PREFIX, TURN
+from common.wire.transport import (
+    CODEBOOK,
+    ORDER,
+    RECEIPT,
+    ROTATION_PREFIX,
+    SIGNATURE,
+    START,
+    SUM_PREFIX,
+    TURN,
+)
 from common.wire.turn import TurnNote, open_turn
 from site_client.egress.question import Question
 from site_client.worker.failures import BadOrderError
 
 _PARTS = frozenset({ORDER, SIGNATURE, RECEIPT, CODEBOOK, START, TURN})
+_ROTATION = re.compile(ROTATION_PREFIX + r"([0-9]{6})")
 _SUM = re.compile(SUM_PREFIX + r"([0-9]{6})")
 
 
@@ -34,6 +45,8 @@ class Opened:
         receipt: cosigned checkpoint that came with it, not yet verified.
         turn: whose turn it is, by the aggregator's word beside it; turn 0 without one.
         stop: that word's bytes, where it ends the run.
+        rotations: exchanges of the aggregator's key that lead from the one that counts here to
+            the one that signed this order; not yet recorded.
         fault: what is wrong with a signature or the codebook, or None if all hold.
     """
 
@@ -42,11 +55,16 @@ class Opened:
     receipt: bytes | None
     turn: TurnNote
     stop: bytes | None
+    rotations: tuple[bytes, ...]
     fault: CairnError | None
 
 
 def open_order(parcel: bytes, witness: PublicKey) -> Opened:
     """Take a parcel apart and verify it.
+
+    Args:
+        parcel: as it came.
+        witness: the aggregator's key that counts here.
 
     Raises:
         BadOrderError: nothing that could even be refused by name.
@@ -60,6 +78,9 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
     except CairnError as error:
         raise BadOrderError(str(error)) from error
     fault: CairnError | None = None
+    exchanged = follow(witness, (parts[name] for name in parts if _ROTATION.fullmatch(name)))
+    if exchanged:
+        witness = exchanged[-1].new
     try:
         witness.verify(parts[SIGNATURE], SIGNATURE_CONTEXT + body)
     except VerificationError as error:
@@ -83,11 +104,19 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
         order=body,
         signature=parts[SIGNATURE],
     )
-    return Opened(question, order, parts.get(RECEIPT), turn, word if turn.stop else None, fault)
+    return Opened(
+        question,
+        order,
+        parts.get(RECEIPT),
+        turn,
+        word if turn.stop else None,
+        tuple(rotation.data for rotation in exchanged),
+        fault,
+    )
 
 
 def _is_known(name: str) -> bool:
-    return name in _PARTS or _SUM.fullmatch(name) is not None
+    return name in _PARTS or any(form.fullmatch(name) for form in (_SUM, _ROTATION))
 
 
 def _wrong_codebook(order: Order, attached: bytes | None) -> CairnError | None:
