@@ -39,14 +39,14 @@ def rotate(root: Path, *, as_json: bool) -> None:
     fingerprint of the key they trust, and a thief may have been first.
       3  a run goes on: wait for it, or `cairn-aggregator round stop`
     """  # noqa: D301 - \b is click's, and must not be an escape
-    from aggregator.admin.rotate import rotate_witness
+    from aggregator.rotate import rotate_witness
 
     rotate_witness(FederationFolder(root))
     _show(root, as_json=as_json)
 
 
 def _show(root: Path, *, as_json: bool) -> None:
-    from aggregator.admin.rotate import witness_history
+    from aggregator.rotate import witness_history
 
     history = witness_history(FederationFolder(root))
     if as_json:

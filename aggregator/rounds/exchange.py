@@ -294,7 +294,9 @@ class SiteExchange:
                 self.reject(
                     step,
                     site,
-                    f"the site's ledger was rolled back: asked again, {error.diagnosis}",
+                    "asked again, the site does not prove its ledger from our newest receipt: it "
+                    "was rolled back, or the site does not take our receipts (compare witness "
+                    f"keys by telephone); {error.diagnosis}",
                     len(arrival.parcel),
                 )
             self._stale.add(site)
