@@ -75,13 +75,14 @@ def runs(desk: Desk, *, as_json: bool) -> None:
         echo_json({"runs": [asdict(line) for line in lines]})
         return
     longest = max((len(line.name) for line in lines), default=0)  # it is typed elsewhere, whole
-    columns = ("plan", "state", "rounds", "sites", "queued", "began", "ended")
     run = Column("run", min_width=longest, no_wrap=True)
-    table = Table(run, *columns, box=None, pad_edge=False, header_style="dim")
+    state = Column("state", min_width=max((len(line.state) for line in lines), default=0))
+    columns = (run, state, "plan", "rounds", "sites", "queued", "began", "ended")
+    table = Table(*columns, box=None, pad_edge=False, header_style="dim")
     for line in lines:
         times = (line.queued_at, line.started_at, line.ended_at)
         rounds = f"{line.rounds_done} of {line.rounds}"
-        cells = (line.name, line.plan, line.state, rounds, f"{len(line.sites) or '-'}")
+        cells = (line.name, line.state, line.plan, rounds, f"{len(line.sites) or '-'}")
         table.add_row(*(Text(cell) for cell in (*cells, *map(_minute, times))))
     Console().print(table if lines else Text("no run was started yet", style="dim"))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from aggregator.cli import cli
 from aggregator.desk.local import LocalDesk
 from aggregator.rounds.course import Agreement
 from aggregator.rounds.events import RoundFinished
+from aggregator.rounds.queue import RunQueue, locked
 from aggregator.rounds.store import RoundState, RunOptions, RunStore, within
 from aggregator.start import starting_from
 from common.desk import desk_pb2 as pb
@@ -36,24 +36,10 @@ ASKED = {
 
 
 @pytest.fixture
-def flower(monkeypatch):
-    """A SuperLink that takes every run and conducts none."""
-
-    class Link:
-        def nodes(self):
-            return {}
-
-        def start_run(self, config):
-            return 7
-
-        def has_ended(self, run_id):
-            return False
-
-    @contextmanager
-    def connect(folder):
-        yield Link()
-
-    monkeypatch.setattr("aggregator.start.connect", connect)
+def flower(served):
+    """An aggregator that takes every run and begins none."""
+    with locked(RunQueue(served.folder.queue).keeper, "taken", ""):
+        yield
 
 
 def options(served) -> RunOptions:
