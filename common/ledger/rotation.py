@@ -148,7 +148,9 @@ class WitnessKeys:
             VerificationError: they are no chain, or not of this key.
             InputDataError: a file may not be read.
         """
-        notes, keys, until = [], [], []
+        notes: list[tuple[int, bytes]] = []
+        keys: list[PublicKey] = []
+        until: list[int] = []
         for name in names_in(layout.rotations, "rotations"):
             if name.startswith(TEMPORARY_PREFIX):
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -99,6 +100,42 @@ def test_a_time_that_is_none_is_refused(members, flower, seconds):
     ):
         CoordinatorStub(channel).StartRound(request, timeout=20)
     assert members.folder.run_names() == []
+
+
+# One after the other.
+
+
+@WHERE
+def test_a_second_run_waits_behind_the_first_is_listed_and_can_be_stopped(members, flower, where):
+    assert "Started" in start(members, where).output
+    told = start(members, where).output
+    first, second = members.folder.run_names()
+    assert f"Queued {second}, number 2: it begins by itself after 1 run, {first}." in told
+    refused = start(members, where, "--no-queue").exception
+    assert isinstance(refused, RefusedError)
+    assert first in str(refused)
+    place = {
+        "here": ["--dir", str(members.folder.root)],
+        "afar": ["--desk", str(members.folder.root / "coordinator.toml")],
+    }[where]
+
+    def typed(*words: str) -> dict[str, object]:
+        done = CliRunner().invoke(cli, ["round", *words, *place, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output)
+
+    listed = typed("list")["runs"]
+    assert [(run["name"], run["state"]) for run in listed] == [
+        (first, "queued"),
+        (second, "queued"),
+    ]
+    stopped = typed("stop", second)
+    assert (stopped["run"], stopped["state"]) == (second, "STOPPED")
+    by = {"here": "a coordinator at the aggregator", "afar": "coordinator "}[where]
+    assert stopped["reason"].startswith(f"stopped by {by}")
+    assert RunQueue(members.folder.queue).read().runs == (first,)
+    over = CliRunner().invoke(cli, ["round", "stop", second, *place]).exception
+    assert isinstance(over, RefusedError)
 
 
 # From a model.
