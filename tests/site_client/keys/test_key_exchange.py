@@ -65,7 +65,7 @@ def test_the_ledger_says_who_was_given_the_key_and_nothing_else_was_sent(desk):
     assert south.receivers() == set()
     for site in (north, south):
         verdict = site.audit()
-        assert verdict.passed, verdict
+        assert verdict.intact, verdict
     assert verdict.totals.rounds == 0
     assert north.audit().completeness.sent == len(north.sent())
     names = [array.name for record in north.sent() for array in record.arrays]
@@ -122,7 +122,7 @@ def test_of_two_first_sites_the_desk_takes_one_and_the_other_forgets_its_own(des
     desk.settle()
     assert north.key_id() == south.key_id() == proposed[1].key.key_id
     assert all(KeyRing(site.folder).proposal() is None for site in (north, south))
-    assert north.audit().passed
+    assert north.audit().intact
 
 
 def test_a_key_brought_by_hand_becomes_the_federations_first(desk):
@@ -319,7 +319,7 @@ def refused(site, field: str) -> None:
     assert (last.event, last.code) == ("REFUSE", ReplyCode.UNTRUSTED_KEY)
     assert last.detail is not None
     assert field in last.detail.field
-    assert site.audit().passed
+    assert site.audit().intact
 
 
 def with_a_key_on_its_way(desk):
@@ -542,7 +542,7 @@ def test_a_courier_without_a_desk_keeps_what_waits(desk):
     desk.down = False
     desk.settle()
     assert north.key_id()
-    assert north.audit().passed
+    assert north.audit().intact
 
 
 def test_a_worker_that_was_killed_between_two_turns_goes_on(desk):
