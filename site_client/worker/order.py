@@ -52,12 +52,14 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
         order = decode_order(body)
     except CairnError as error:
         raise BadOrderError(str(error)) from error
-    beside = {name: bytes(part) for name, part in parts.items() if name not in (ORDER, SIGNATURE)}
+    attached = {name: bytes(part) for name, part in parts.items() if name not in (ORDER, SIGNATURE)}
     order = replace(
         order,
-        sums={int(match[1]): beside[name] for name in beside if (match := _SUM.fullmatch(name))},
-        start=beside.get(START),
-        codebook=beside.get(CODEBOOK),
+        sums={
+            int(match[1]): attached[name] for name in attached if (match := _SUM.fullmatch(name))
+        },
+        start=attached.get(START),
+        codebook=attached.get(CODEBOOK),
     )
     question = Question(
         order_sha256=sha256_hex(body),
@@ -65,7 +67,7 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
         order=body,
         signature=signature,
     )
-    return Opened(question, order, beside.get(RECEIPT), _wrong_codebook(order))
+    return Opened(question, order, attached.get(RECEIPT), _wrong_codebook(order))
 
 
 def _signed(parts: dict[str, memoryview], witness: PublicKey) -> tuple[bytes, bytes]:
