@@ -114,7 +114,7 @@ class SiteFolder:
 
     @property
     def quarantine(self) -> Path:
-        """What arrived and was refused, for people to look at; bounded, and only the worker's."""
+        """Folder of orders that were refused, for people to look at; bounded, only the worker's."""
         return self.worker / "quarantine"
 
     @property

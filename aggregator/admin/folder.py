@@ -192,7 +192,7 @@ class FederationFolder:
 
     @property
     def quarantine(self) -> Path:
-        """What sites sent and was refused, for people to look at; bounded."""
+        """Folder of replies that were refused, for people to look at; bounded."""
         return self.root / "quarantine"
 
     @property

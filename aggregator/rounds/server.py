@@ -95,8 +95,8 @@ class GridTransport:
         if not self._waiting:
             return arrivals
         with _reaching():
-            came = list(self._pull(self._grid, list(self._waiting), self._most))
-        for pulled in came:
+            replies = list(self._pull(self._grid, list(self._waiting), self._most))
+        for pulled in replies:
             node = self._waiting.pop(pulled.answers, None)
             if node is None:
                 continue

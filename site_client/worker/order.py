@@ -80,8 +80,8 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
         order = decode_order(body)
     except CairnError as error:
         raise BadOrderError(str(error)) from error
-    beside = {name: bytes(part) for name, part in parts.items() if name not in (ORDER, SIGNATURE)}
-    turn, word = TurnNote(run=order.header.run, turn=0), beside.get(TURN)
+    attached = {name: bytes(part) for name, part in parts.items() if name not in (ORDER, SIGNATURE)}
+    turn, word = TurnNote(run=order.header.run, turn=0), attached.get(TURN)
     fault: CairnError | None = None
     try:
         if word is not None:
@@ -90,9 +90,11 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
         fault = error
     order = replace(
         order,
-        sums={int(match[1]): beside[name] for name in beside if (match := _SUM.fullmatch(name))},
-        start=beside.get(START),
-        codebook=beside.get(CODEBOOK),
+        sums={
+            int(match[1]): attached[name] for name in attached if (match := _SUM.fullmatch(name))
+        },
+        start=attached.get(START),
+        codebook=attached.get(CODEBOOK),
     )
     question = Question(
         order_sha256=sha256_hex(body),
@@ -103,7 +105,7 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
     return Opened(
         question,
         order,
-        beside.get(RECEIPT),
+        attached.get(RECEIPT),
         turn,
         word if turn.stop else None,
         tuple(rotation.data for rotation in exchanged),

@@ -102,7 +102,7 @@ def test_every_function_that_reads_is_fuzzed_or_says_why_not(decoders):
         and name.rpartition(".")[2] not in OF_THIS_PROCESS
         and not name.rpartition(".")[2].startswith("_")
     ]
-    assert missing == [], "list them in tests/fuzz/decoders.py"
+    assert missing == [], "list them in tests/fuzz"
 
 
 def test_no_listed_reader_is_gone(decoders):
