@@ -361,8 +361,8 @@ class Ledger:
         """
         self._refuse_if_broken()
         keys = self._keys_of(witness)
-        own = ledger_key(self.origin, self.public_key)
-        checkpoint = open_cosigned(note, own, keys).checkpoint
+        site_key = ledger_key(self.origin, self.public_key)
+        checkpoint = open_cosigned(note, site_key, keys).checkpoint
         covered = checkpoint.size <= self.size
         root = tree_root(self._hashes[: checkpoint.size]) if covered else None
         insist_on_root(checkpoint, root, "a receipt")

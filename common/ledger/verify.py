@@ -272,12 +272,14 @@ class _Audit:
                     self._witnessed_size = max(self._witnessed_size, anchor.checkpoint.size)
 
     def _open(self, note: bytes, name: str, origin: str, cosigned: WitnessKeys | None) -> _Anchor:
-        own = ledger_key(origin, self._required.site_key)
+        site_key = ledger_key(origin, self._required.site_key)
         with _breaking(None, f"{name} does not hold"):
             other = parse_note(note).checkpoint.origin
             if other != origin:
                 raise _broken(None, f"{name} is about the ledger {other}")
-            opened = open_cosigned(note, own, cosigned) if cosigned else open_note(note, [own])
+            opened = (
+                open_cosigned(note, site_key, cosigned) if cosigned else open_note(note, [site_key])
+            )
         return _Anchor(opened.checkpoint, name, opened.cosigned_at.get(WITNESS_NAME))
 
     def _anchor(self, anchor: _Anchor) -> None:

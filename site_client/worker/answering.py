@@ -147,7 +147,7 @@ class Answering:
         """Go on only with the run whose turn it is; record the end of one that was stopped.
 
         Raises:
-            RunOverError: it is a later run's turn, or this one was stopped before.
+            TurnOverError: it is a later run's turn, or this one was stopped before.
             RunStoppedError: this is the word that stops it, and it is recorded now.
         """
         if opened.stop is not None:

@@ -26,7 +26,7 @@ LOG = logging.getLogger("cairn.worker")
 LOOK_S = 0.5
 
 
-class RunOverError(NumberedError):
+class TurnOverError(NumberedError):
     """A later run's turn has begun, or the run was stopped."""
 
     code = ReplyCode.RUN_OVER
@@ -88,13 +88,13 @@ class Turns:
         """Return only if a run may be answered.
 
         Raises:
-            RunOverError: a later turn was heard of, or the run was stopped.
+            TurnOverError: a later turn was heard of, or the run was stopped.
         """
         if note.run in self._ending or self._is_stopped(note.run):
-            raise RunOverError("run", "one that goes on", "one that was stopped")
+            raise TurnOverError("run", "one that goes on", "one that was stopped")
         newest = self._newest
         if newest is not None and note.turn < newest.turn:
-            raise RunOverError("turn", f"that of {newest.run}, or a later one", "an earlier one")
+            raise TurnOverError("turn", f"that of {newest.run}, or a later one", "an earlier one")
 
     def time_to_look(self) -> bool:
         """Tell whether the inbox was last looked into long enough ago."""

@@ -18,7 +18,8 @@ from aggregator.rounds.events import RunFinished, SiteRejected, SiteReplied, rea
 from aggregator.rounds.queue import RunQueue
 from aggregator.rounds.store import RunOptions, RunStore
 from aggregator.rounds.transport import Arrival
-from aggregator.start import resume_run, start_run, stop_run
+from aggregator.start import resume_run, start_run
+from aggregator.stop import stop_run
 from common.crypto.identity import read_public_key, read_signing_key
 from common.errors import RefusedError
 from common.ledger.log import Ledger
