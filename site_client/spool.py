@@ -42,10 +42,6 @@ class Spool:
         """Return the path where sealed keys appear that the door released."""
         return self.outbox / f"{digest}.keys"
 
-    def sealed_keys(self) -> list[Path]:
-        """Sealed keys that wait for the courier."""
-        return sorted(self.outbox.glob("*.keys"))
-
     def prepare(self) -> None:
         """Create both folders."""
         self.inbox.mkdir(parents=True, exist_ok=True)
