@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from common.audit.asked import what_was_asked
+from common.audit.exports.command import export_command
 from common.audit.load import Audited, audit, detail_lines, verdict_dict, verdict_line
 from common.audit.model_command import model
 from common.audit.order import read_order
@@ -65,7 +66,8 @@ def cli() -> None:
 
     Nothing here needs a network, a secret, or trust in either side. A ledger is
     the folder that a site keeps (log.jsonl, checkpoint, receipts, payloads) or a
-    copy of it. `model` verifies where a model comes from that a run ended with.
+    copy of it. `model` verifies where a model comes from that a run ended with, and
+    `export` says the same to the hospital's log server.
 
     Exit codes: 0 everything holds; 2 usage; 4 a ledger is broken or something
     sent was not declared; 6 a file cannot be read.
@@ -246,6 +248,7 @@ def _show_order(ctx: click.Context, audited: Audited, prefix: str, *, as_json: b
 
 
 cli.add_command(model)
+cli.add_command(export_command)
 complete(cli)
 
 

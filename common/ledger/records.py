@@ -30,6 +30,7 @@ Event = Literal[
     "DECLINE",
     "CONFIRM",
     "FORGET",
+    "RESTORE",
 ]
 EVENTS: tuple[Event, ...] = get_args(Event)
 SITE_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
@@ -129,6 +130,8 @@ class RecordFields(TypedDict, total=False):
     person: str | None
     peer: str | None
     peer_key: str | None
+    lost_size: int | None
+    lost_root: str | None
 
 
 _REQUIRED: dict[str, tuple[str, ...]] = {
@@ -154,6 +157,7 @@ _REQUIRED: dict[str, tuple[str, ...]] = {
     "DECLINE": ("plan_fingerprint", "person"),
     "CONFIRM": ("peer", "peer_key", "person"),
     "FORGET": ("peer", "person"),
+    "RESTORE": ("payload_sha256", "bytes", "lost_size", "lost_root", "person"),
 }
 _REQUIRED_OF_KEYS = (
     "record_type",
@@ -176,12 +180,13 @@ class LedgerRecord(Frozen):
             SEND_FAILED say what became of it; REFUSE what the door held back;
             RECEIPT that the witness cosigned; BUDGET what privacy was spent;
             APPROVE and DECLINE what a person decided about a plan; CONFIRM and FORGET
-            whom a person knows among the other sites.
+            whom a person knows among the other sites; RESTORE that the log goes on from a
+            backup, and which records after it are lost.
         ts: when, UTC to the second.
         site: whose ledger.
         run, round: which run and round of the federation.
         record_type: type of the released record.
-        payload_sha256: of the released bytes (RECEIPT: of the cosigned note).
+        payload_sha256: of the released bytes (RECEIPT, RESTORE: of the cosigned note).
         bytes: their number.
         arrays: the arrays inside.
         plan_fingerprint, policy_sha256, app_sha256: what was in force.
@@ -197,6 +202,8 @@ class LedgerRecord(Frozen):
             the digest, and the signature (hex) is the aggregator's.
         person: who decided.
         peer, peer_key: another site, and the fingerprint of its ledger key.
+        lost_size, lost_root: of the newest checkpoint of what a restore has lost, which the
+            witness cosigned; the records from this one's place up to that size are gone.
     """
 
     v: Literal[1] = 1
@@ -225,6 +232,8 @@ class LedgerRecord(Frozen):
     person: Person | None = None
     peer: Annotated[str, Field(pattern=SITE_PATTERN)] | None = None
     peer_key: Sha256 | None = None
+    lost_size: Count | None = None
+    lost_root: Sha256 | None = None
 
     @field_validator("ts")
     @classmethod

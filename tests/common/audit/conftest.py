@@ -89,6 +89,13 @@ class Received:
         origin = ledger_origin(self.ledger.name)
         Ledger.open(self.ledger, origin, self._signing, lambda: moment).close()
 
+    def grow(self) -> None:
+        """One more record, as the site would write it."""
+        moment = datetime(2026, 1, 2, 4, 0, 0, tzinfo=UTC)
+        origin = ledger_origin(self.ledger.name)
+        with Ledger.open(self.ledger, origin, self._signing, lambda: moment) as ledger:
+            ledger.append("DECLINE", plan_fingerprint=sha256_hex(b"plan"), person="A. Smith")
+
     def tamper(self) -> None:
         log = self.ledger / "log.jsonl"
         log.write_bytes(log.read_bytes().replace(b'"round":2', b'"round":1'))
