@@ -6,21 +6,33 @@ Records at and after the first broken one are never handed on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
+from common.audit.opened import ReleaseOpener
 from common.cli import megabytes
 from common.crypto.identity import PublicKey, read_public_key
 from common.errors import InputDataError
-from common.ledger.layout import Layout, read_bytes
-from common.ledger.records import LedgerRecord, parse_record
-from common.ledger.verdict import Verdict
-from common.ledger.verify import verify_ledger
+from common.ledger.layout import Layout
+from common.ledger.notes import MAX_NOTE_BYTES
+from common.ledger.reading import read_regular
+from common.ledger.records import LedgerRecord, format_timestamp
+from common.ledger.verdict import Finding, Verdict
+from common.ledger.verify import Required, examine_ledger
+from common.ledger.witnessed import NoteJudge
 
 OWN_KEY_CAVEAT = (
     "taken from the ledger's own folder: this proves that the ledger agrees with itself. "
     "Compare the fingerprint with the one the coordinator holds"
 )
+
+
+_WORDS = {
+    Finding.WITNESSED: "chain intact and witnessed",
+    Finding.NOT_WITNESSED: "chain intact, its end NOT WITNESSED",
+    Finding.BROKEN: "INCOMPLETE, chain intact",
+}
 
 
 @dataclass(frozen=True)
@@ -65,8 +77,20 @@ def audit(
     witness_file: Path | None,
     sent_journal: Path | None = None,
     known_checkpoints: Sequence[Path] = (),
+    judge: NoteJudge | None = None,
+    not_before: datetime | None = None,
 ) -> Audited:
     """Verify the ledger in ``folder``; keys not given are taken from the folder itself.
+
+    Args:
+        folder: the ledger's.
+        key_file: the site's public key.
+        witness_file: the aggregator's.
+        sent_journal: the courier's.
+        known_checkpoints: notes that did not come with the ledger.
+        judge: whose cosignatures under those make its end witnessed; by default the
+            aggregator's alone.
+        not_before: older cosignatures do not.
 
     Raises:
         InputDataError: no ledger, no key, or a file that cannot be read.
@@ -86,26 +110,43 @@ def audit(
             advice="Give it with --key FILE",
         )
     witness = _key(witness_file, layout.witness_key)
-    verdict = verify_ledger(
-        folder,
+    witness_key = witness.public if witness else None
+    brought = (read_regular(path, "known checkpoint", MAX_NOTE_BYTES) for path in known_checkpoints)
+    required = Required(
         key.public,
-        witness.public if witness else None,
-        [read_bytes(path, "known checkpoint") for path in known_checkpoints],
-        sent_journal=sent_journal,
+        witness_key,
+        judge=judge,
+        checkpoints=tuple(brought),
+        not_before=not_before,
+        make_opener=lambda: ReleaseOpener(folder, witness_key),
     )
-    return Audited(folder, verdict, _records(layout, verdict.totals.records), key, witness)
+    examined = examine_ledger(folder, required, sent_journal=sent_journal)
+    verdict = replace(
+        examined.verdict, doubts=(*examined.verdict.doubts, *_of_keys(key, witness, judge))
+    )
+    return Audited(folder, verdict, examined.records, key, witness)
+
+
+def _of_keys(key: Key, witness: Key | None, judge: NoteJudge | None) -> list[str]:
+    """Say what keys that came with the ledger are worth."""
+    doubts = []
+    if key.from_ledger:
+        doubts.append("the site's key came with the ledger: give it with --key")
+    if witness is not None and witness.from_ledger and judge is None:
+        doubts.append("the witness's key came with the ledger: give it with --witness")
+    return doubts
 
 
 def verdict_line(audited: Audited) -> str:
-    """Put the verdict in a line: ``site-a: 412 records, chain intact, 3 rounds, 30.1 MB out``."""
+    """Put the verdict in a line: ``site-a: chain intact and witnessed, 412 records, …``."""
     verdict = audited.verdict
     name = verdict.site or str(audited.folder)
     if verdict.broken is not None:
         return f"{name}: BROKEN at {verdict.broken}"
     totals = verdict.totals
     parts = [
+        _WORDS[verdict.finding],
         _count(totals.records, "record"),
-        "chain intact",
         _count(totals.rounds, "round"),
         f"{megabytes(totals.bytes_out)} out",
     ]
@@ -127,8 +168,9 @@ def detail_lines(audited: Audited) -> list[str]:
         f"{_count(verdict.receipts, 'receipt')}, covering {verdict.witnessed_size} records; "
         f"{_count(totals.events['REFUSE'], 'refusal')}; "
         f"payloads: {totals.payloads_present} on file and unaltered, "
-        f"{totals.payloads_expired} no longer on file"
+        f"{totals.payloads_expired} deleted by rule"
     )
+    lines.append(_tail_line(verdict))
     if verdict.completeness is None:
         lines.append(
             "completeness was not compared, the chain being broken"
@@ -142,8 +184,18 @@ def detail_lines(audited: Audited) -> list[str]:
             f"{megabytes(verdict.completeness.sent_bytes)} sent; {unsent} declared and not sent"
         )
         lines += [f"undeclared: {each}" for each in verdict.completeness.undeclared]
+    lines += [f"NOT WITNESSED: {each}" for each in verdict.all_doubts]
     lines += [f"warning: {each}" for each in verdict.warnings]
     return lines
+
+
+def _tail_line(verdict: Verdict) -> str:
+    """Say who else has seen the end of the log."""
+    tail = verdict.tail
+    if not tail.witnessed:
+        return "end: nobody outside of this ledger vouches for it"
+    seen = "" if tail.at is None else f", {format_timestamp(tail.at)}"
+    return f"end: {tail.witnessed} of {tail.size} records seen by {', '.join(tail.who)}{seen}"
 
 
 def verdict_dict(audited: Audited) -> dict[str, object]:
@@ -155,8 +207,16 @@ def verdict_dict(audited: Audited) -> dict[str, object]:
     return {
         "ledger": str(audited.folder),
         "site": verdict.site,
+        "verdict": verdict.finding.value,
         "intact": verdict.intact,
         "passed": verdict.passed,
+        "doubts": list(verdict.all_doubts),
+        "end": {
+            "records": verdict.tail.size,
+            "witnessed": verdict.tail.witnessed,
+            "by": list(verdict.tail.who),
+            "at": format_timestamp(verdict.tail.at) if verdict.tail.at else None,
+        },
         "broken": {"seq": broken.seq, "reason": broken.reason} if broken else None,
         "records": totals.records,
         "events": dict(sorted(totals.events.items())),
@@ -192,13 +252,6 @@ def _key(option: Path | None, default: Path) -> Key | None:
     if option is not None:
         return Key(read_public_key(option), from_ledger=False)
     return Key(read_public_key(default), from_ledger=True) if default.exists() else None
-
-
-def _records(layout: Layout, believable: int) -> tuple[LedgerRecord, ...]:
-    if believable == 0:
-        return ()
-    lines = read_bytes(layout.log, "log").split(b"\n")[:believable]
-    return tuple(parse_record(line, f"record #{seq}") for seq, line in enumerate(lines))
 
 
 def _count(number: int, what: str) -> str:

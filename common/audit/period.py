@@ -1,7 +1,4 @@
-"""Which part of a ledger is meant: a month, or from one day or moment to another, in UTC.
-
-The same options at every command that asks about a period.
-"""
+"""The span of time that a question is about: a month, or from a day to a day, in UTC."""
 
 from __future__ import annotations
 
@@ -9,106 +6,115 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from functools import wraps
 
 import click
 
 from common.errors import UsageError
-from common.ledger.records import format_timestamp, parse_timestamp
+from common.ledger.records import LedgerRecord, format_timestamp, parse_timestamp
 
-_MONTH: Final = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
-_DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])")
+_FIRST = datetime(1, 1, 1, tzinfo=UTC)
+_LAST = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Period:
-    """A stretch of time; None where it is open.
+    """A span of time.
 
     Attributes:
-        since: first moment in it, aware.
-        until: first moment after it, aware.
+        since: first moment of it.
+        until: first moment after it.
     """
 
-    since: datetime | None = None
-    until: datetime | None = None
+    since: datetime = _FIRST
+    until: datetime = _LAST
+
+    def holds(self, record: LedgerRecord) -> bool:
+        """Tell whether a record is of this span, by the site's clock."""
+        return self.since <= parse_timestamp(record.ts) < self.until
 
     @property
-    def is_all(self) -> bool:
-        """True where nothing is left out."""
-        return self.since is None and self.until is None
+    def says(self) -> str:
+        """Return the span for people."""
+        match (self.since > _FIRST, self.until < _LAST):
+            case (False, False):
+                return "ever"
+            case (True, False):
+                return f"since {format_timestamp(self.since)}"
+            case (False, True):
+                return f"before {format_timestamp(self.until)}"
+            case _:
+                return f"from {format_timestamp(self.since)} to {format_timestamp(self.until)}"
 
-    def holds(self, ts: str) -> bool:
-        """Tell whether a record's time lies in it."""
-        moment = parse_timestamp(ts)
-        return (self.since is None or moment >= self.since) and (
-            self.until is None or moment < self.until
-        )
-
-    def __str__(self) -> str:
-        """Return it in words."""
-        if self.is_all:
-            return "all of it"
-        parts = [
-            "" if self.since is None else f"from {format_timestamp(self.since)}",
-            "" if self.until is None else f"until before {format_timestamp(self.until)}",
-        ]
-        return " ".join(part for part in parts if part)
+    def as_dict(self) -> dict[str, str | None]:
+        """For ``--json``; the end is the first moment after the span."""
+        return {
+            "since": format_timestamp(self.since) if self.since > _FIRST else None,
+            "until": format_timestamp(self.until) if self.until < _LAST else None,
+        }
 
 
 def parse_period(month: str | None, since: str | None, until: str | None) -> Period:
-    """Return the period that a person typed.
-
-    Args:
-        month: ``2026-11``; not together with the others.
-        since: a day (``2026-11-07``) or a moment in UTC (``2026-11-07T08:00:00Z``).
-        until: the same; the whole of a day is in, and what lies before a moment.
+    """Read what a person typed.
 
     Raises:
-        UsageError: no such month, day or moment, or the end lies before the beginning.
+        UsageError: no such month or day, a month beside days, or an end before its beginning.
     """
+    if month is not None and (since is not None or until is not None):
+        raise UsageError("--month goes without --since and --until")
     if month is not None:
-        if since is not None or until is not None:
-            raise UsageError("--month is a period of its own", got="--since or --until with it")
         return _month(month)
     period = Period(
-        None if since is None else _moment(since, "--since", timedelta()),
-        None if until is None else _moment(until, "--until", timedelta(days=1)),
+        _FIRST if since is None else _day(since, "--since"),
+        _LAST if until is None else _day(until, "--until", after=True),
     )
-    if period.since and period.until and period.until <= period.since:
-        raise UsageError("a period ends after it begins", field="--until", got=str(period))
+    if period.until <= period.since:
+        raise UsageError("a period ends before it begins", expected="--since before --until")
     return period
 
 
-def period_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command ``--month``, ``--since`` and ``--until``."""
-    for option, words in (
-        ("--until", "Only up to this day, all of it, or before this moment (UTC)."),
-        ("--since", "Only from this day or moment on (UTC)."),
-    ):
-        command = click.option(option, metavar="DATE", help=words)(command)
-    return click.option("--month", metavar="YYYY-MM", help="Only this month (UTC).")(command)
+def in_period(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``--month``, ``--since`` and ``--until``, as its argument ``period``."""
+
+    @wraps(command)
+    def with_options(
+        *args: object, month: str | None, since: str | None, until: str | None, **rest: object
+    ) -> None:
+        command(*args, period=parse_period(month, since, until), **rest)
+
+    options = (
+        click.option("--month", metavar="YYYY-MM", help="Only this month (UTC)."),
+        click.option("--since", metavar="DAY", help="From this day on: 2026-11-01."),
+        click.option(
+            "--until", metavar="DAY", help="Up to the end of this day: 2026-11-30; or a time, "
+            "2026-11-30T12:00:00Z, up to and without it.",
+        ),
+    )  # fmt: skip
+    decorated: Callable[..., None] = with_options
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
 
 
 def _month(text: str) -> Period:
     match = _MONTH.fullmatch(text)
-    if match is None or match[1] == "0000":
-        raise UsageError("not a month", field="--month", expected="YYYY-MM", got="another text")
-    year, month = int(match[1]), int(match[2])
-    since = datetime(year, month, 1, tzinfo=UTC)
-    if (year, month) == (9999, 12):
-        return Period(since)
-    return Period(since, datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC))
+    if match is None or match[1] in ("0000", "9999"):
+        raise UsageError("no such month", field="--month", expected="YYYY-MM", got="another text")
+    year, number = int(match[1]), int(match[2])
+    first = datetime(year, number, 1, tzinfo=UTC)
+    after = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=UTC)
+    return Period(first, after)
 
 
-def _moment(text: str, option: str, of_a_day: timedelta) -> datetime:
+def _day(text: str, option: str, *, after: bool = False) -> datetime:
+    """Return the first moment of a day, or of the day after it; a time is taken as it stands."""
     try:
-        if _DAY.fullmatch(text):
-            return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC) + of_a_day
-        return parse_timestamp(text)
+        if "T" in text:
+            return parse_timestamp(text)
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+        return day + timedelta(days=1) if after else day
     except (ValueError, OverflowError) as error:
         raise UsageError(
-            "not a day and not a moment",
-            field=option,
-            expected="YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ",
-            got="another text",
+            "no such day", field=option, expected="YYYY-MM-DD", got="another text"
         ) from error

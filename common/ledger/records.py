@@ -30,6 +30,7 @@ Event = Literal[
     "DECLINE",
     "CONFIRM",
     "FORGET",
+    "EXPIRE",
     "RESTORE",
 ]
 EVENTS: tuple[Event, ...] = get_args(Event)
@@ -43,6 +44,7 @@ _MAX_TEXT = 160
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./:-]{0,127}$")]
 SafeText = Annotated[str, Field(pattern=f"^[{_SAFE}]{{0,{_MAX_TEXT}}}$")]
+Address = Annotated[str, Field(pattern=r"^[^\s/\x00-\x1f\x7f]{1,261}$")]
 Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Person = Annotated[
@@ -134,6 +136,15 @@ class RecordFields(TypedDict, total=False):
     lost_root: str | None
 
 
+class Place(TypedDict):
+    """The ledger's own part of a record: the leaf before it, and the parties."""
+
+    prev: str | None
+    federation: str
+    receiver: str
+    receiver_key: str | None
+
+
 _REQUIRED: dict[str, tuple[str, ...]] = {
     "GENESIS": (),
     "SEND": (
@@ -157,6 +168,7 @@ _REQUIRED: dict[str, tuple[str, ...]] = {
     "DECLINE": ("plan_fingerprint", "person"),
     "CONFIRM": ("peer", "peer_key", "person"),
     "FORGET": ("peer", "person"),
+    "EXPIRE": ("payload_sha256", "bytes", "policy_sha256"),
     "RESTORE": ("payload_sha256", "bytes", "lost_size", "lost_root", "person"),
 }
 _REQUIRED_OF_KEYS = (
@@ -180,8 +192,9 @@ class LedgerRecord(Frozen):
             SEND_FAILED say what became of it; REFUSE what the door held back;
             RECEIPT that the witness cosigned; BUDGET what privacy was spent;
             APPROVE and DECLINE what a person decided about a plan; CONFIRM and FORGET
-            whom a person knows among the other sites; RESTORE that the log goes on from a
-            backup, and which records after it are lost.
+            whom a person knows among the other sites; EXPIRE that a released payload is
+            deleted by the policy's rule, of which only digest and size stay; RESTORE that
+            the log goes on from a backup, and which records after it are lost.
         ts: when, UTC to the second.
         site: whose ledger.
         run, round: which run and round of the federation.
@@ -202,6 +215,9 @@ class LedgerRecord(Frozen):
             the digest, and the signature (hex) is the aggregator's.
         person: who decided.
         peer, peer_key: another site, and the fingerprint of its ledger key.
+        prev: leaf hash of the record before, so that an audit can name the one that was
+            altered; only GENESIS has none.
+        federation, receiver, receiver_key: see ``common.ledger.parties``.
         lost_size, lost_root: of the newest checkpoint of what a restore has lost, which the
             witness cosigned; the records from this one's place up to that size are gone.
     """
@@ -232,6 +248,10 @@ class LedgerRecord(Frozen):
     person: Person | None = None
     peer: Annotated[str, Field(pattern=SITE_PATTERN)] | None = None
     peer_key: Sha256 | None = None
+    prev: Sha256 | None = None
+    federation: Name | None = None
+    receiver: Address | None = None
+    receiver_key: Sha256 | None = None
     lost_size: Count | None = None
     lost_root: Sha256 | None = None
 
@@ -282,16 +302,26 @@ def parse_record(line: bytes, what: str = "ledger record") -> LedgerRecord:
 
 
 def make_record(
-    *, seq: int, event: Event, now: datetime, site: str, fields: RecordFields
+    *,
+    seq: int,
+    event: Event,
+    now: datetime,
+    site: str,
+    fields: RecordFields,
+    place: Place | None = None,
 ) -> LedgerRecord:
-    """Assemble a record.
+    """Assemble a record; ``place`` is the ledger's own part of it.
 
     Raises:
         InputDataError: a field is missing, unknown or not of its form.
     """
     try:
         return LedgerRecord.model_validate(
-            {"seq": seq, "event": event, "ts": format_timestamp(now), "site": site, **fields}
+            {
+                **{"seq": seq, "event": event, "ts": format_timestamp(now), "site": site},
+                **fields,
+                **(place or {}),
+            }
         )
     except ValidationError as error:
         field, expected, got = describe_validation(error)

@@ -21,7 +21,7 @@ from common.audit.exports.exporting import Exported, Wish, export
 from common.audit.exports.outlets import GrowingFile, LogServer, Outlet, Stream, WholeFile
 from common.audit.exports.syslog import PORT, Server, parse_address
 from common.audit.load import Audited, audit, verdict_dict, verdict_line
-from common.audit.period import Period, parse_period, period_options
+from common.audit.period import Period, in_period
 from common.cli import counted, echo_json, json_option
 from common.errors import ExitCode, InputDataError, UnreachableError, UsageError
 from common.ledger.layout import Layout
@@ -68,7 +68,7 @@ _LONGEST_WAIT_S: Final = 300.0
     help="With --follow: how often to look.",
 )
 @click.option("--witnessed", is_flag=True, help="Only what the witness has cosigned so far.")
-@period_options
+@in_period
 @click.option("--key", type=_PATH, metavar="FILE", help="The site's public key.")
 @click.option("--witness", type=_PATH, metavar="FILE", help="The aggregator's witness key.")
 @json_option
@@ -123,7 +123,9 @@ class _Asked:
         Raises:
             UsageError: something that does not.
         """
-        period = parse_period(_text(typed["month"]), _text(typed["since"]), _text(typed["until"]))
+        period = typed["period"]
+        if not isinstance(period, Period):
+            raise TypeError(period)
         state, follow = _file(typed["state"]), bool(typed["follow"])
         output, to = _file(typed["output"]), _text(typed["to"])
         _require_sense(typed, period)
@@ -152,7 +154,7 @@ def _require_sense(typed: dict[str, object], period: Period) -> None:
         (typed["form"] == "dicom" and typed["output"] and state, "a file of XML cannot be resumed"),
         (state and not somewhere, "--state goes with -o or --to"),
         (typed["follow"] and not state, "--follow goes with --state"),
-        (state and not period.is_all, "--state passes over nothing: give no period with it"),
+        (state and period != Period(), "--state passes over nothing: give no period with it"),
         (typed["as_json"] and not somewhere, "--json goes with -o or --to"),
     ):
         if wrong:

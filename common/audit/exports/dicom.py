@@ -74,7 +74,7 @@ def _participants(root: Element, event: AuditEvent, *, left: bool) -> None:
             _code(someone, "RoleIDCode", SOURCE_ROLE)
     if left:
         receiver = _participant(root, receiver_urn(event), requests=True)
-        receiver.set("NetworkAccessPointID", receiver_urn(event))
+        receiver.set("NetworkAccessPointID", plain(event.receiver or receiver_urn(event)))
         receiver.set("NetworkAccessPointTypeCode", "5")
         _code(receiver, "RoleIDCode", DESTINATION_ROLE)
         _code(receiver, "RoleIDCode", DESTINATION_MEDIA)

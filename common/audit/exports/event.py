@@ -19,6 +19,7 @@ from common.canonical import canonical_json, sha256_hex
 from common.ledger.merkle import leaf_hash
 from common.ledger.records import (
     SITE_PATTERN,
+    Address,
     Count,
     KeyId,
     LedgerRecord,
@@ -58,6 +59,8 @@ _COPIED: Final = (
     "peer_key",
     "lost_size",
     "lost_root",
+    "federation",
+    "receiver",
 )
 
 
@@ -77,6 +80,7 @@ class AuditEvent(Frozen):
         witnessed: the aggregator had cosigned a checkpoint over it when it was exported.
         site_key, receiver_key: SHA-256 of the key that signs the ledger, and of the
             aggregator's witness key, where it is known.
+        federation, receiver: of which federation, and the address of its aggregator.
         arrays: how many the payload holds.
         approved_by: the person whose approval of the plan stood then.
         epsilon_total_milli: privacy spent so far, ε × 1000.
@@ -116,6 +120,8 @@ class AuditEvent(Frozen):
     person: Person | None = None
     peer: Annotated[str, Field(pattern=SITE_PATTERN)] | None = None
     peer_key: Sha256 | None = None
+    federation: Name | None = None
+    receiver: Address | None = None
     lost_size: Count | None = None
     lost_root: Sha256 | None = None
     alarm: Alarm | None = None
@@ -166,7 +172,7 @@ def events_of(
             outcome="refused" if record.event in _REFUSED or record.code else "done",
             witnessed=record.seq < witnessed_size,
             site_key=keys.site,
-            receiver_key=keys.receiver,
+            receiver_key=record.receiver_key or keys.receiver,
             arrays=None if record.arrays is None else len(record.arrays),
             approved_by=approved.get(plan) if record.event == "SEND" else None,
             epsilon_total_milli=None if record.dp is None else record.dp.epsilon_total_milli,

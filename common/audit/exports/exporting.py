@@ -94,7 +94,11 @@ def _records(
     step = BATCH if state is not None else max(1, end)
     for start in range(cursor.size, end, step) if state is not None else (0,):
         stop = min(start + step, end)
-        batch = [each for each in events[start:stop] if wish.period.holds(each.time)]
+        batch = [
+            event
+            for event, record in zip(events, audited.records, strict=True)
+            if start <= record.seq < stop and wish.period.holds(record)
+        ]
         written = outlet.put(batch, cursor.written)
         sent += len(batch)
         if state is not None:

@@ -104,7 +104,7 @@ def _agents(event: AuditEvent, *, left: bool) -> list[dict[str, object]]:
         agents.append(
             {
                 "type": _concept(_DCM, DESTINATION_ROLE.value, DESTINATION_ROLE.meaning),
-                "who": _who("aggregator", receiver_urn(event)),
+                "who": _who(plain(event.receiver or "aggregator"), receiver_urn(event)),
                 "requestor": True,
                 "network": {"address": receiver_urn(event), "type": "5"},
             }

@@ -131,6 +131,7 @@ def objects_of(event: AuditEvent) -> list[tuple[str, str, str, dict[str, str]]]:
         "event": event.event,
         "outcome": says(event),
         "witnessed": event.witnessed,
+        "federation": event.federation,
         "run": event.run,
         "round": event.round,
         "phase": event.phase,
