@@ -38,7 +38,7 @@ def cli(context: click.Context, credential: Path | None) -> None:
       cairn-aggregator --desk coordinator.toml round start plan.toml --watch
 
     Exit codes: 0 fine; 2 usage; 3 refused; 4 verification failed; 5 unreachable,
-    or a round without its quorum; 6 bad input; 7 internal.
+    or a round without its quorum; 6 bad input; 7 internal; 8 and 10 see `round start`.
     """  # noqa: D301 - \b is click's, and must not be an escape
     if credential is not None:
         context.find_root().meta[DESK_KEY] = credential
@@ -63,6 +63,7 @@ for command in (
     codebook,
 ):
     cli.add_command(command)
+rounds.round_.add_command(look.runs, "list")
 complete(cli)
 
 

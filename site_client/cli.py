@@ -17,6 +17,7 @@ from site_client.commands import (
     peers,
     plans,
     rehearse,
+    restore,
     serve,
 )
 
@@ -55,6 +56,7 @@ for command in (
     rehearse.dry_run,
     held_out.held_out,
     plans.plans,
+    restore.restore,
     serve.worker,
     serve.courier,
     serve.up,

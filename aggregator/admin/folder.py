@@ -200,6 +200,11 @@ class FederationFolder:
         return self.root / "runs"
 
     @property
+    def queue(self) -> Path:
+        """Folder of the queue of runs, and of the locks of who conducts them."""
+        return self.root / "queue"
+
+    @property
     def flower(self) -> Path:
         """Folder of Flower's own programs: database, home, logs, shared secret."""
         return self.root / "flower"

@@ -20,6 +20,7 @@ from aggregator.rounds.events import (
     SiteLate,
     SiteRejected,
     SiteReplied,
+    SiteRestored,
     SitesAwaited,
 )
 from aggregator.rounds.store import RoundState, RunStore
@@ -29,15 +30,19 @@ from common.crypto.identity import SigningKey
 from common.errors import CairnError, RefusedError
 from common.ledger.durable import replace_durably
 from common.ledger.notes import Checkpoint, parse_note
-from common.ledger.proof import cosign
+from common.ledger.proof import StaleProofError, cosign
+from common.ledger.records import LedgerRecord
 from common.model import shared_shapes
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.expected import Expected, RecordFloors
 from common.wire.orders import SIGNATURE_CONTEXT
 from common.wire.parcel import wrap
-from common.wire.transport import ORDER, RECEIPT, SIGNATURE, sum_part
+from common.wire.transport import ORDER, RECEIPT, SIGNATURE, TURN, sum_part
+from common.wire.turn import TurnNote, sign_turn
 
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.1, 1.5
+STOP_S = 20.0
+"""How long sites have to record that a run was stopped."""
 SHORTEST_APPROVAL_S, LONGEST_APPROVAL_S = 1.0, 30.0
 
 
@@ -83,6 +88,7 @@ class SiteExchange:
     Attributes:
         sites: of the run's roster and still admitted, by name.
         caps: most samples that each may count as.
+        turn: the run's, said beside every order.
         witness: signs orders and cosigns checkpoints.
         work: of the plan's kind; says what does not go together.
         excluded: sites that may not take part, since round 0 showed why.
@@ -96,6 +102,7 @@ class SiteExchange:
     sites: Mapping[str, AdmittedSite]
     caps: Mapping[str, int]
     witness: SigningKey
+    turn: int
     course: Course
     work: Work
     clock: Callable[[], float] = time.monotonic
@@ -103,6 +110,7 @@ class SiteExchange:
     excluded: set[str] = field(default_factory=set)
     answered: dict[str, int] = field(default_factory=dict)
     _refused: dict[str, Refusal] = field(default_factory=dict)
+    _stale: set[str] = field(default_factory=set)
 
     def ask(self, step: Step, order: bytes, terms: Terms) -> dict[str, Reply]:
         """Send an order to everybody online and gather until all answered or time is up.
@@ -117,7 +125,7 @@ class SiteExchange:
             RefusedError: the sites' answers contradict each other and nobody can tell who is right.
         """
         addressed = set(self.sites) - self.excluded
-        self._refused = {}
+        self._refused, self._stale = {}, set()
         self.store.record(
             RoundStarted(
                 round=step.round,
@@ -148,16 +156,43 @@ class SiteExchange:
         self.store.record(SiteRejected(round=step.round, site=site, reason=reason, bytes=size))
         self.course.blemish(step.round, site, f"was rejected: {reason}")
 
+    def tell_stop(self, step: Step, order: bytes) -> set[str]:
+        """Tell every site that is online that the run is over; returns those that recorded it.
+
+        Args:
+            step: of the order.
+            order: any of the run's; beside it lies the signed word that ends the run.
+        """
+        self._refused, self._stale = {}, set()
+        self._gather(step, order, Terms(""), set(self.sites), stop=True)
+        return self._said(ReplyCode.RUN_STOPPED)
+
     def _gather(
-        self, step: Step, order: bytes, terms: Terms, addressed: set[str]
+        self, step: Step, order: bytes, terms: Terms, addressed: set[str], *, stop: bool = False
     ) -> dict[str, Reply]:
-        """One order out, and what came back and was accepted until the deadline."""
+        """One order out, and what came back and was accepted until the deadline.
+
+        A site whose proof is older than what we have seen of it since proves anew, once.
+        """
+        stale = set(self._stale)
+        replies = self._gather_once(step, order, terms, addressed, stop=stop)
+        if again := self._stale - stale:
+            replies |= self._gather_once(step, order, terms, again, stop=stop)
+        return replies
+
+    def _gather_once(
+        self, step: Step, order: bytes, terms: Terms, addressed: set[str], *, stop: bool
+    ) -> dict[str, Reply]:
         began = self.clock()
         for site in addressed:
             self._refused.pop(site, None)
         online = {n: site for n, site in self.transport.nodes().items() if site in addressed}
         deadline = self.store.plan().rounds.deadline_s
-        parcels = {n: self._parcel(step, order, s, terms.beside) for n, s in online.items()}
+        if stop:
+            deadline = min(deadline, STOP_S)
+        parcels = {
+            n: self._parcel(step, order, s, terms.beside, stop=stop) for n, s in online.items()
+        }
         self.transport.send(parcels, deadline)
         replies: dict[str, Reply] = {}
         while online and self.clock() < began + deadline:
@@ -217,10 +252,21 @@ class SiteExchange:
         return strayed | self.work.odd(step, terms.state, rest)
 
     def _parcel(
-        self, step: Step, order: bytes, site: str, attachments: Mapping[str, bytes]
+        self,
+        step: Step,
+        order: bytes,
+        site: str,
+        attachments: Mapping[str, bytes],
+        *,
+        stop: bool,
     ) -> bytes:
-        """Return an order for one site, with its newest receipt and the sums that it lacks."""
-        parts = {ORDER: order, SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order)}
+        """Return an order for one site: turn, newest receipt, and the sums that it lacks."""
+        turn = TurnNote(run=self.store.name, turn=self.turn, stop=stop)
+        parts = {
+            ORDER: order,
+            SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order),
+            TURN: sign_turn(turn, self.witness),
+        }
         receipt = self.sites[site].checkpoint_file
         if receipt.exists():
             parts[RECEIPT] = receipt.read_bytes()
@@ -239,13 +285,26 @@ class SiteExchange:
             self._refused[site] = Refusal(arrival.code, seconds=seconds)
             return None
         admitted = self.sites[site]
-        sender = Sender(admitted.ledger_key, last_seen(admitted))
+        sender = Sender(admitted.ledger_key, last_seen(admitted), self.witness.public)
         try:
             reply = open_reply(arrival.parcel, sender, self._expected(step, site, terms))
+        except StaleProofError as error:
+            if site in self._stale:
+                self.reject(
+                    step,
+                    site,
+                    f"the site's ledger was rolled back: asked again, {error.diagnosis}",
+                    len(arrival.parcel),
+                )
+            self._stale.add(site)
+            self._refused[site] = Refusal(None)
+            return None
         except CairnError as error:
             self.reject(step, site, str(error), len(arrival.parcel))
             self._refused[site] = Refusal(None)
             return None
+        if reply.proven.restored is not None:
+            self._note_restored(step, admitted, reply.proven.restored)
         note = cosign(reply.proven.note, self.witness, datetime.now(UTC))
         replace_durably(admitted.checkpoint_file, note)
         self.store.archive(step.round, site, reply.parts)
@@ -263,6 +322,21 @@ class SiteExchange:
         self.answered[site] = step.round
         self._note_reply(step, reply, seconds)
         return reply
+
+    def _note_restored(self, step: Step, site: AdmittedSite, restored: LedgerRecord) -> None:
+        """Journal the gap in a site's ledger, and keep our evidence of what is lost."""
+        seen = site.checkpoint_file
+        kept = seen.with_name(f"{seen.stem}.lost-{restored.lost_size}{seen.suffix}")
+        replace_durably(kept, seen.read_bytes())
+        self.store.record(
+            SiteRestored(
+                round=step.round,
+                site=site.name,
+                lost_size=restored.lost_size or 0,
+                seq=restored.seq,
+                person=restored.person or "",
+            )
+        )
 
     def _expected(self, step: Step, site: str, terms: Terms) -> Expected:
         plan = self.course.plan

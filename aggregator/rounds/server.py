@@ -17,6 +17,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from aggregator.admin.folder import FederationFolder
 from aggregator.rounds.conduct import Conductor
+from aggregator.rounds.queue import RunQueue
 from aggregator.rounds.store import RunStore
 from aggregator.rounds.transport import Arrival
 from common.errors import InternalError
@@ -25,6 +26,7 @@ from common.wire.transport import CODE, MESSAGE_TYPE, PARCEL, RECORD
 
 FOLDER_VARIABLE = "CAIRN_FEDERATION"
 RUN_KEY = "run"
+TURN_KEY = "turn"
 
 app = ServerApp()
 
@@ -131,10 +133,11 @@ def _arrival(node: int, message: Message) -> Arrival:
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Conduct the run that the configuration names.
+    """Conduct the run that the configuration names, if it is its turn.
 
     Raises:
         InternalError: not started through ``cairn-aggregator``.
+        RefusedError: it is another run's turn, or another process conducts this one.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
@@ -145,4 +148,10 @@ def main(grid: Grid, context: Context) -> None:
         )
     federation = FederationFolder(Path(folder))
     store = RunStore(federation.run(str(context.run_config[RUN_KEY])))
-    Conductor(federation, store, GridTransport(grid)).run()
+    turn, queue = int(str(context.run_config[TURN_KEY])), RunQueue(federation.queue)
+
+    def is_current() -> bool:
+        current = queue.read().current
+        return current is not None and (current.run, current.turn) == (store.name, turn)
+
+    Conductor(federation, store, GridTransport(grid), turn, is_current).run()

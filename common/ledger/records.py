@@ -31,6 +31,7 @@ Event = Literal[
     "CONFIRM",
     "FORGET",
     "EXPIRE",
+    "STOP",
     "RESTORE",
 ]
 EVENTS: tuple[Event, ...] = get_args(Event)
@@ -169,6 +170,7 @@ _REQUIRED: dict[str, tuple[str, ...]] = {
     "CONFIRM": ("peer", "peer_key", "person"),
     "FORGET": ("peer", "person"),
     "EXPIRE": ("payload_sha256", "bytes", "policy_sha256"),
+    "STOP": ("run", "payload_sha256", "bytes"),
     "RESTORE": ("payload_sha256", "bytes", "lost_size", "lost_root", "person"),
 }
 _REQUIRED_OF_KEYS = (
@@ -193,13 +195,15 @@ class LedgerRecord(Frozen):
             RECEIPT that the witness cosigned; BUDGET what privacy was spent;
             APPROVE and DECLINE what a person decided about a plan; CONFIRM and FORGET
             whom a person knows among the other sites; EXPIRE that a released payload is
-            deleted by the policy's rule, of which only digest and size stay; RESTORE that
-            the log goes on from a backup, and which records after it are lost.
+            deleted by the policy's rule, of which only digest and size stay; STOP that the
+            aggregator signed that a run is over for good; RESTORE that the log goes on from
+            a backup, and which records after it are lost.
         ts: when, UTC to the second.
         site: whose ledger.
         run, round: which run and round of the federation.
         record_type: type of the released record.
-        payload_sha256: of the released bytes (RECEIPT, RESTORE: of the cosigned note).
+        payload_sha256: of the released bytes (RECEIPT, RESTORE: of the cosigned note; STOP: of
+            the aggregator's signed note, which lies in the archive like that of RESTORE).
         bytes: their number.
         arrays: the arrays inside.
         plan_fingerprint, policy_sha256, app_sha256: what was in force.

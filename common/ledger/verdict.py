@@ -16,6 +16,7 @@ from enum import StrEnum
 
 from common.errors import ExitCode
 from common.ledger.completeness import Completeness
+from common.ledger.gaps import LostRecords
 from common.ledger.records import LedgerRecord
 from common.ledger.witnessed import Tail
 
@@ -126,6 +127,7 @@ class Verdict:
         tail: what vouches for the end of the log from outside of it.
         doubts: what else keeps the ledger from being vouched for, a clause each.
         completeness: comparison with a journal of sent messages, when one was given.
+        gaps: records that were lost and restored over, by the ledger's own word.
     """
 
     site: str
@@ -137,6 +139,7 @@ class Verdict:
     tail: Tail = Tail()  # noqa: RUF009 - frozen, and without doubts it still vouches for nothing
     doubts: tuple[str, ...] = ()
     completeness: Completeness | None = None
+    gaps: tuple[LostRecords, ...] = ()
 
     @property
     def intact(self) -> bool:

@@ -19,6 +19,7 @@ from common.errors import CairnError, InputDataError, VerificationError
 from common.ledger.archive import Archive, Opener
 from common.ledger.completeness import compare_with_journal
 from common.ledger.folder import check_folder, receipts_in
+from common.ledger.gaps import LostRecords, check_restore, find_gaps
 from common.ledger.layout import MAX_LOG_BYTES, Layout
 from common.ledger.lines import LogLines
 from common.ledger.merkle import Frontier, leaf_hash
@@ -168,6 +169,9 @@ class _Audit:
         self._receipts: dict[str, _Anchor] = {}  # by digest of the note
         self._anchors: dict[int, list[_Anchor]] = {}
         self._tail = Tail()
+        self._brought: list[Brought] = []
+        self._gaps: tuple[LostRecords, ...] = ()
+        self._lost: set[str] = set()  # notes about records that a restore has lost
         self._witnessed_size = 0
         self._agreed = 0  # up to this size the log matches something signed
         self._warnings: list[str] = []
@@ -194,6 +198,7 @@ class _Audit:
             warnings=tuple(self._warnings),
             tail=self._tail,
             doubts=tuple(self._doubts),
+            gaps=self._gaps,
             completeness=completeness,
         )
         return Examined(verdict, believed)
@@ -214,8 +219,14 @@ class _Audit:
             self._doubts += check_folder(
                 self._layout, self._required.site_key, self._required.witness
             )
+        with _breaking(None, "a restore record cannot be read"):
+            sizes = [each.checkpoint.size for each in self._receipts.values()]
+            self._gaps = find_gaps(self._layout.log, signed.size, sizes)
         frontier = self._read_log(signed)
         self._check_end(frontier.size)
+        if self._lost:
+            self._judge_tail(signed)
+        self._doubts += [gap.says for gap in self._gaps]
         missing = self._archive.missing()
         if missing is not None:
             raise _broken(missing, "its payload is gone, and no EXPIRE record says why")
@@ -245,16 +256,26 @@ class _Audit:
 
     def _take_brought(self, signed: Checkpoint) -> None:
         """Take the notes from elsewhere, and have them judged."""
-        brought = []
         for number, note in enumerate(self._required.checkpoints, start=1):
             name = f"known checkpoint {number}"
             opened = self._open(note, name, signed.origin, [])
             self._anchor(opened)
-            brought.append(Brought(name, opened.checkpoint.size, note))
+            self._brought.append(Brought(name, opened.checkpoint.size, note))
+        self._judge_tail(signed)
+
+    def _judge_tail(self, signed: Checkpoint) -> None:
+        """Have the notes from elsewhere judged; one about lost records says nothing of these."""
+        brought = tuple(each for each in self._brought if each.name not in self._lost)
         judge = self._required.tail_judge
         limit = self._required.not_before
-        self._tail = judge_tail(signed.size, tuple(brought), judge, not_before=limit)
-        self._witnessed_size = self._tail.witnessed
+        self._tail = judge_tail(signed.size, brought, judge, not_before=limit)
+        self._witnessed_size = max(self._tail.witnessed, self._receipted)
+
+    @property
+    def _receipted(self) -> int:
+        """Size of the newest receipt, if it was held to the witness's key."""
+        sizes = (each.checkpoint.size for each in self._receipts.values())
+        return 0 if self._required.witness is None else max(sizes, default=0)
 
     def _take_receipts(self, signed: Checkpoint) -> None:
         cosigner = self._required.witness
@@ -268,8 +289,7 @@ class _Audit:
                     raise _broken(None, f"receipt {name} is of another size than its name")
                 self._anchor(anchor)
                 self._receipts[digest] = anchor
-                if cosigner is not None:
-                    self._witnessed_size = max(self._witnessed_size, anchor.checkpoint.size)
+        self._witnessed_size = max(self._witnessed_size, self._receipted)
 
     def _open(self, note: bytes, name: str, origin: str, cosigners: list[NoteKey]) -> _Anchor:
         required = [ledger_key(origin, self._required.site_key), *cosigners]
@@ -298,6 +318,7 @@ class _Audit:
                 self._check_anchors(frontier, lines)
                 with _breaking(seq):
                     self._check_receipt(record)
+                    check_restore(self._layout, record, self._lost_keys(signed.origin))
                     self._archive.follow(record, self._opener)
             if frontier.size == signed.size:
                 self._check_rest(signed.size, lines, before)
@@ -323,11 +344,20 @@ class _Audit:
         root, last = frontier.root(), frontier.size - 1
         for anchor in anchors:
             if anchor.checkpoint.root != root:
+                if self._is_lost(anchor):
+                    continue
                 raise self._mismatch(anchor, last, lines)
             if anchor.cosigned is not None and self._records:
                 with _breaking(last):
                     self._order.require_before(anchor.cosigned)
-        self._agreed = frontier.size
+            self._agreed = frontier.size
+
+    def _is_lost(self, anchor: _Anchor) -> bool:
+        """Tell whether a note from elsewhere is about records that a restore has lost."""
+        from_elsewhere = any(each.name == anchor.name for each in self._brought)
+        if from_elsewhere and any(gap.explains(anchor.checkpoint) for gap in self._gaps):
+            self._lost.add(anchor.name)
+        return anchor.name in self._lost
 
     def _mismatch(self, anchor: _Anchor, last: int, lines: LogLines | None) -> _BrokenError:
         """Name the record that made a root another: by the link of the next, or by a range."""
@@ -347,6 +377,12 @@ class _Audit:
             return True
         return following.prev == leaf_hash(record_line(self._records[-1])).hex()
 
+    def _lost_keys(self, origin: str) -> list[NoteKey]:
+        """List who must have signed what a restore says is lost."""
+        cosigner = self._required.witness
+        cosigned = [] if cosigner is None else [witness_key(cosigner)]
+        return [ledger_key(origin, self._required.site_key), *cosigned]
+
     def _check_receipt(self, record: LedgerRecord) -> None:
         if record.event != "RECEIPT":
             return
@@ -360,9 +396,11 @@ class _Audit:
 
     def _check_end(self, size: int) -> None:
         """Check that the log reaches as far as anything signed."""
-        longer = min((larger for larger in self._anchors if larger > size), default=None)
-        if longer is not None:
-            who = self._anchors[longer][0].name
+        for longer in sorted(larger for larger in self._anchors if larger > size):
+            anchors = [each for each in self._anchors[longer] if not self._is_lost(each)]
+            if not anchors:
+                continue
+            who = anchors[0].name
             raise _broken(size, f"is missing: {who} covers {longer} records")
 
     def _check_rest(self, size: int, lines: LogLines, before: bytes | None) -> None:

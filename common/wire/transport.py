@@ -14,8 +14,10 @@ SIGNATURE = "signature"
 RECEIPT = "receipt"
 CODEBOOK = "codebook"
 START = "start"
+TURN = "turn"
 """Parts of an order's parcel; the receipt is present once the site has a cosigned checkpoint,
-the codebook and the start model where the order's plan names one."""
+the codebook and the start model where the order's plan names one. The turn says whose run's
+it is, and whether the run is over (``common.wire.turn``)."""
 SUM_PREFIX = "sum-"
 """Before the number of a round, six digits: the sum that it came to."""
 

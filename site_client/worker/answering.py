@@ -16,6 +16,7 @@ from common.crypto.keyed import FederationKey
 from common.errors import RefusedError, VerificationError
 from common.ledger.durable import StorageError
 from common.ledger.log import Ledger
+from common.ledger.recovery import LostTailError
 from common.settings import KINDS
 from common.sums.derivation import CheckMembers, Derived, begin, follow, require_codec_follows
 from common.wire.codes import EXPLANATIONS, ReplyCode
@@ -31,10 +32,17 @@ from site_client.keys.ring import KeyRing
 from site_client.keys.roster import require_in_sum, require_known
 from site_client.plans.approval import PlanWaitsError, require_approved
 from site_client.plans.waiting import note_waiting
+from site_client.restoring import note_lost
 from site_client.site import SiteFolder
 from site_client.trouble import clear_trouble
 from site_client.worker.chain_file import ChainFile
-from site_client.worker.failures import NoKeyError, PolicyError, StoppedError, UntrustedError
+from site_client.worker.failures import (
+    NoKeyError,
+    PolicyError,
+    RestoreWaitsError,
+    StoppedError,
+    UntrustedError,
+)
 from site_client.worker.models import Models
 from site_client.worker.order import Opened
 from site_client.worker.refusals import refuse
@@ -42,6 +50,7 @@ from site_client.worker.setup import Keys, expect
 from site_client.worker.studies import Studies, states_of
 from site_client.worker.study import Assignment, Progress, weights_bytes
 from site_client.worker.tagging import tagged
+from site_client.worker.turns import RunStoppedError, Turns
 
 LOG = logging.getLogger("cairn.worker")
 
@@ -76,6 +85,7 @@ class Answering:
         self._ring = KeyRing(site)
         self._models = Models(site.worker / "models")
         self._studies = Studies(site, self._settings.site, progress)
+        self.turns = Turns(site.worker / "turn.json", door.is_stopped)
 
     def respond(self, opened: Opened) -> ReplyCode:
         """Answer an order with its records, or with a number, through the door.
@@ -94,6 +104,7 @@ class Answering:
         expected = expect(order, self._settings.site, policy, key)
         try:
             self._trust(opened)
+            self._keep_turn(opened)
             if self._was_answered(opened):
                 return ReplyCode.OK
             check_order(order)
@@ -126,14 +137,35 @@ class Answering:
 
         Raises:
             UntrustedError: one of them is not.
+            RestoreWaitsError: the receipt is of records that this ledger has lost.
         """
         try:
             if opened.fault is not None:
                 raise opened.fault
-            if opened.receipt is not None:
+            if opened.receipt is None:
+                self._ledger.shown_nothing()
+            else:
                 self._ledger.add_receipt(opened.receipt, self._keys.witness)
+        except LostTailError as error:
+            header = opened.order.header
+            note_lost(self._site, error.note, header.run, header.round, self._ledger.size)
+            LOG.error("%s", error)  # noqa: TRY400 - its text is ours, and says it all
+            raise RestoreWaitsError from error
         except VerificationError as error:
             raise UntrustedError(str(error)) from error
+
+    def _keep_turn(self, opened: Opened) -> None:
+        """Go on only with the run whose turn it is; record the end of one that was stopped.
+
+        Raises:
+            RunOverError: it is a later run's turn, or this one was stopped before.
+            RunStoppedError: this is the word that stops it, and it is recorded now.
+        """
+        if opened.stop is not None:
+            self._door.record_stop(opened.order.header.run, opened.stop)
+            raise RunStoppedError("run", "one that goes on", "one that was stopped")
+        self.turns.hear(opened.turn)
+        self.turns.require(opened.turn)
 
     def _was_answered(self, opened: Opened) -> bool:
         """Give the same answer again to an order that had one, whatever would be said today."""

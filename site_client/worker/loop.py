@@ -1,6 +1,8 @@
 """The long-lived worker: takes orders from the inbox, one after the other, and ends them.
 
-Which order is next is decided here, and nothing else: ``answering`` works on it.
+Which order is next is decided here, and nothing else: ``answering`` works on it. While it
+does, the inbox is looked into twice a second: an order whose run was stopped, or is no
+longer the one whose turn it is, is left and declined by a number.
 When the ledger cannot record, the worker ends: nothing could leave anyway, and
 opening it again is what checks and recovers it. An order is taken out of the
 inbox only after its answer lies in the outbox.
@@ -9,8 +11,10 @@ inbox only after its answer lies in the outbox.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -19,6 +23,7 @@ from common.canonical import canonical_json
 from common.errors import RefusedError
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import Order
+from common.wire.turn import TurnNote
 from site_client.decisions.making import record_decisions
 from site_client.decisions.standing import Standing
 from site_client.egress.keys import KeyDoor
@@ -28,6 +33,7 @@ from site_client.egress.retention import Housekeeping
 from site_client.files import write_atomically
 from site_client.keys.keeper import KeyKeeper
 from site_client.ledger import open_ledger
+from site_client.restoring import read_lost
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 from site_client.worker.answering import Answering
@@ -39,6 +45,14 @@ from site_client.worker.study import Progress
 
 POLL_S = 0.1
 LOG = logging.getLogger("cairn.worker")
+
+
+@dataclass(frozen=True)
+class _Peeked:
+    """The words of a waiting order whose signature holds; nothing that came beside them."""
+
+    order: Order
+    turn: TurnNote
 
 
 class Worker:
@@ -77,6 +91,8 @@ class Worker:
             site, self._keys.ledger, door, confirmed=lambda: self._standing.fingerprints
         )
         self._patience = KeyPatience(self._keeper)
+        self._peeked: dict[str, _Peeked | None] = {}
+        self._turn_in_hand: TurnNote | None = None
         self._answering = Answering(
             site, self._keys, self._ledger, self._door, self._standing, self._report_progress
         )
@@ -108,7 +124,8 @@ class Worker:
     def turn(self) -> bool:
         """Answer one order if one waits; says whether one did.
 
-        What people of the site decided is recorded first, what is past its time is deleted,
+        A ledger that lacks records waits for a person, and signs nothing meanwhile. What
+        people of the site decided is recorded first, what is past its time is deleted,
         and what came about the federation key is seen to; a run's first order may wait for it
         a little.
 
@@ -116,10 +133,13 @@ class Worker:
             StorageError, InputDataError: as ``run``.
         """
         self._record_decisions()
+        if read_lost(self._site) is not None:
+            return False
         self._house.turn(self._site.policy_file)
         self._keeper.turn()
+        self._hear()
         self._supersede()
-        digest = self._patience.ready(self._spool.orders(), self._peek)
+        digest = self._patience.ready(self._spool.orders(), self._peek_order)
         if digest is None:
             return False
         try:
@@ -139,35 +159,49 @@ class Worker:
             self._door.refuse_unreadable()
             self._spool.finish_order(digest)
             return
+        self._turn_in_hand = opened.turn
         code = self._answering.respond(opened)
         self._spool.finish_order(digest)
         self._note_status(opened.order, code, time.monotonic() - began)
 
+    def _hear(self) -> None:
+        """Hear from the orders that wait whose turn it is."""
+        waiting = self._spool.orders()
+        self._peeked = {digest: self._peek(digest) for digest in waiting}
+        for peeked in self._peeked.values():
+            if peeked is not None:
+                self._answering.turns.hear(peeked.turn)
+
     def _supersede(self) -> None:
         """Of several waiting orders of one run only the latest round is worked on."""
-        waiting = self._spool.orders()
-        if len(waiting) < 2:
-            return
-        latest: dict[str, tuple[int, str]] = {}
-        for digest in waiting:
-            order = self._peek(digest)
-            if order is None:
+        latest: dict[str, tuple[float, str]] = {}
+        for digest, peeked in self._peeked.items():
+            if peeked is None:
                 continue
-            run, round_ = order.header.run, order.header.round
-            older = latest.get(run)
-            if older is not None and older[0] != round_:
-                stale = min(older, (round_, digest))[1]
-                LOG.info("order %s was superseded by a later round", stale[:12])
+            # The word that stops a run comes after all of its rounds.
+            place = math.inf if peeked.turn.stop else float(peeked.order.header.round)
+            older = latest.get(peeked.turn.run)
+            if older is not None and older[0] != place:
+                stale = min(older, (place, digest))[1]
+                LOG.info("order %s was superseded by a later one", stale[:12])
                 self._spool.finish_order(stale)
-            latest[run] = (round_, digest) if older is None else max(older, (round_, digest))
+            latest[peeked.turn.run] = max(older or (place, digest), (place, digest))
 
-    def _peek(self, digest: str) -> Order | None:
-        """Return a waiting order, if its signature holds."""
+    def _peek(self, digest: str) -> _Peeked | None:
+        """Return the words of a waiting order, if its signature holds."""
+        if digest in self._peeked:
+            return self._peeked[digest]
         try:
             opened = open_order(self._spool.read_order(digest), self._keys.witness)
         except (BadOrderError, RefusedError):
             return None
-        return None if opened.fault is not None else opened.order
+        if opened.fault is not None:
+            return None
+        return _Peeked(Order(opened.order.header, opened.order.plan), opened.turn)
+
+    def _peek_order(self, digest: str) -> Order | None:
+        peeked = self._peek(digest)
+        return None if peeked is None else peeked.order
 
     def _record_decisions(self) -> None:
         """Record what a person decided meanwhile; it counts from now on."""
@@ -179,6 +213,10 @@ class Worker:
         if self._stop.is_set():
             raise StoppedError
         self._record_decisions()
+        if self._turn_in_hand is not None and self._answering.turns.time_to_look():
+            # A later run, or the end of this one: what is in hand is of no use to anybody.
+            self._hear()
+            self._answering.turns.require(self._turn_in_hand)
         if self._progress is not None:
             self._progress(what, done, total)
 

@@ -15,11 +15,12 @@ from common.crypto.identity import PublicKey
 from common.errors import CairnError, VerificationError
 from common.wire.orders import SIGNATURE_CONTEXT, Order, decode_order
 from common.wire.parcel import unwrap
-from common.wire.transport import CODEBOOK, ORDER, RECEIPT, SIGNATURE, START, SUM_PREFIX
+from common.wire.transport import CODEBOOK, ORDER, RECEIPT, SIGNATURE, START, SUM_PREFIX, TURN
+from common.wire.turn import TurnNote, open_turn
 from site_client.egress.question import Question
 from site_client.worker.failures import BadOrderError
 
-_PARTS = frozenset({ORDER, SIGNATURE, RECEIPT, CODEBOOK, START})
+_PARTS = frozenset({ORDER, SIGNATURE, RECEIPT, CODEBOOK, START, TURN})
 _SUM = re.compile(SUM_PREFIX + r"([0-9]{6})")
 
 
@@ -31,12 +32,16 @@ class Opened:
         question: names its answer and its reply.
         order: what is asked.
         receipt: cosigned checkpoint that came with it, not yet verified.
-        fault: what is wrong with its signature or its codebook, or None if both hold.
+        turn: whose turn it is, by the aggregator's word beside it; turn 0 without one.
+        stop: that word's bytes, where it ends the run.
+        fault: what is wrong with a signature or the codebook, or None if all hold.
     """
 
     question: Question
     order: Order
     receipt: bytes | None
+    turn: TurnNote
+    stop: bytes | None
     fault: CairnError | None
 
 
@@ -59,6 +64,12 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
         witness.verify(parts[SIGNATURE], SIGNATURE_CONTEXT + body)
     except VerificationError as error:
         fault = error
+    turn, word = TurnNote(run=order.header.run, turn=0), parts.get(TURN)
+    try:
+        if word is not None:
+            turn = open_turn(word, order.header.run, witness)
+    except VerificationError as error:
+        fault = fault or error
     fault = fault or _wrong_codebook(order, parts.get(CODEBOOK))
     order = replace(
         order,
@@ -72,7 +83,7 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
         order=body,
         signature=parts[SIGNATURE],
     )
-    return Opened(question, order, parts.get(RECEIPT), fault)
+    return Opened(question, order, parts.get(RECEIPT), turn, word if turn.stop else None, fault)
 
 
 def _is_known(name: str) -> bool:
