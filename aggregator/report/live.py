@@ -40,6 +40,7 @@ from aggregator.report.text import (
     word,
 )
 from aggregator.rounds.events import (
+    AggregatorRestored,
     Event,
     RoundFinished,
     RoundStarted,
@@ -207,6 +208,13 @@ def _fields(event: Event) -> dict[str, object]:
                 "lost_size": event.lost_size,
                 "seq": event.seq,
                 "by": event.person,
+            }
+        case AggregatorRestored():
+            return {
+                "round": event.round,
+                "site": event.site,
+                "remembered": event.remembered,
+                "cosigned": event.cosigned,
             }
         case SiteLate():
             return {"round": event.round, "site": event.site}

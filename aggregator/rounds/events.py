@@ -172,6 +172,21 @@ class SiteRestored(_Event):
     person: str
 
 
+class AggregatorRestored(_Event):
+    """A site holds our signature on more of its ledger than we remember: we are a backup.
+
+    Attributes:
+        remembered: records that we know to have cosigned; 0 for none.
+        cosigned: records that the site shows.
+    """
+
+    event: Literal["aggregator_restored"] = "aggregator_restored"
+    round: int
+    site: str
+    remembered: int
+    cosigned: int
+
+
 class SiteLate(_Event):
     """A site had not answered at the round's deadline."""
 
@@ -221,6 +236,7 @@ Event = (
     | SiteReplied
     | SiteRejected
     | SiteRestored
+    | AggregatorRestored
     | SiteLate
     | RoundFinished
     | RunFinished

@@ -16,6 +16,7 @@ from aggregator.admin.folder import AdmittedSite
 from aggregator.intake.reply import Reply, Sender, open_reply
 from aggregator.rounds.course import Course, Step
 from aggregator.rounds.events import (
+    AggregatorRestored,
     RoundStarted,
     SiteLate,
     SiteRejected,
@@ -305,6 +306,8 @@ class SiteExchange:
             return None
         if reply.proven.restored is not None:
             self._note_restored(step, admitted, reply.proven.restored)
+        if reply.proven.forgotten is not None:
+            self._note_forgotten(step, admitted, reply.proven.forgotten)
         note = cosign(reply.proven.note, self.witness, datetime.now(UTC))
         replace_durably(admitted.checkpoint_file, note)
         self.store.archive(step.round, site, reply.parts)
@@ -335,6 +338,18 @@ class SiteExchange:
                 lost_size=restored.lost_size or 0,
                 seq=restored.seq,
                 person=restored.person or "",
+            )
+        )
+
+    def _note_forgotten(self, step: Step, site: AdmittedSite, forgotten: Checkpoint) -> None:
+        """Journal that this aggregator goes on from a backup of its own."""
+        remembered = last_seen(site)
+        self.store.record(
+            AggregatorRestored(
+                round=step.round,
+                site=site.name,
+                remembered=0 if remembered is None else remembered.size,
+                cosigned=forgotten.size,
             )
         )
 

@@ -44,7 +44,7 @@ from common.ledger.notes import (
     witness_key,
 )
 from common.ledger.parties import NO_FEDERATION, Parties
-from common.ledger.proof import Gap, Proof
+from common.ledger.proof import Gap, Proof, Reminder
 from common.ledger.reading import read_if_there, read_regular
 from common.ledger.records import (
     Event,
@@ -280,7 +280,16 @@ class Ledger:
             since=since,
             consistency=tuple(consistency_proof(self._hashes, since)),
             gap=self._gap(since),
+            reminder=self._reminder(since),
         )
+
+    def _reminder(self, since: int) -> Reminder | None:
+        """Return the newest receipt, where the aggregator shows that it has forgotten it."""
+        newest = self.witnessed_size
+        if newest <= since:
+            return None
+        receipt = self._layout.receipt(newest).read_bytes()
+        return Reminder(receipt, tuple(consistency_proof(self._hashes, newest)))
 
     def _gap(self, since: int) -> Gap | None:
         """Return what a proof from ``since`` on must show of the newest restore after it."""

@@ -14,6 +14,9 @@ A site whose folder was put back from a backup has lost records that we have see
 so: its log names the newest checkpoint of what is lost (RESTORE), its proof starts from the
 newest receipt that it still has, and the gap in between is what its every audit shows.
 
+A witness that was put back from a backup has forgotten what it cosigned. It shows an older
+checkpoint; the site proves from there, and reminds it of the newest one it holds.
+
 Nothing here keeps state. Whoever calls must store the checkpoint durably as
 "last seen" before the cosignature leaves.
 """
@@ -67,6 +70,13 @@ class _GapForm(Frozen):
     receipt: str
 
 
+class _ReminderForm(Frozen):
+    """The JSON of a reminder."""
+
+    receipt: str
+    consistency: _Hashes
+
+
 class _ProofForm(Frozen):
     """The JSON of a proof: record and note as text, hashes in base64."""
 
@@ -78,6 +88,7 @@ class _ProofForm(Frozen):
     since: _Count
     consistency: _Hashes
     gap: _GapForm | None = None
+    reminder: _ReminderForm | None = None
 
 
 @dataclass(frozen=True)
@@ -101,9 +112,26 @@ class Gap:
         return {
             "record": self.record.decode("utf-8"),
             "seq": self.seq,
-            "inclusion": [base64.b64encode(h).decode("ascii") for h in self.inclusion],
+            "inclusion": _texts(self.inclusion),
             "receipt": self.receipt.decode("utf-8"),
         }
+
+
+@dataclass(frozen=True)
+class Reminder:
+    """A checkpoint that the witness cosigned after the one that it shows.
+
+    Attributes:
+        receipt: that note.
+        consistency: 32-byte hashes that show it to be a prefix, too.
+    """
+
+    receipt: bytes
+    consistency: tuple[bytes, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """As part of a proof."""
+        return {"receipt": self.receipt.decode("utf-8"), "consistency": _texts(self.consistency)}
 
 
 @dataclass(frozen=True)
@@ -118,6 +146,7 @@ class Proof:
         since: size of the earlier tree.
         consistency: 32-byte hashes that show the earlier tree to be a prefix.
         gap: of a restored log, until the witness has cosigned it again.
+        reminder: for a witness that shows an older checkpoint than it cosigned.
     """
 
     record: bytes
@@ -127,6 +156,7 @@ class Proof:
     since: int
     consistency: tuple[bytes, ...]
     gap: Gap | None = None
+    reminder: Reminder | None = None
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
@@ -135,11 +165,12 @@ class Proof:
                 "v": 1,
                 "record": self.record.decode("utf-8"),
                 "seq": self.seq,
-                "inclusion": [base64.b64encode(h).decode("ascii") for h in self.inclusion],
+                "inclusion": _texts(self.inclusion),
                 "checkpoint": self.checkpoint.decode("utf-8"),
                 "since": self.since,
-                "consistency": [base64.b64encode(h).decode("ascii") for h in self.consistency],
+                "consistency": _texts(self.consistency),
                 **({} if self.gap is None else {"gap": self.gap.as_json()}),
+                **({} if self.reminder is None else {"reminder": self.reminder.as_json()}),
             }
         )
 
@@ -177,6 +208,12 @@ class Proof:
                 inclusion=tuple(_hash(text) for text in form.gap.inclusion),
                 receipt=form.gap.receipt.encode("utf-8"),
             ),
+            reminder=None
+            if form.reminder is None
+            else Reminder(
+                receipt=form.reminder.receipt.encode("utf-8"),
+                consistency=tuple(_hash(text) for text in form.reminder.consistency),
+            ),
         )
 
 
@@ -189,12 +226,14 @@ class VerifiedRecord:
         checkpoint: the tree it is in; becomes the caller's "last seen".
         note: that checkpoint, signed by the site: what to cosign.
         restored: the RESTORE record, where the tree goes on after a gap.
+        forgotten: the checkpoint that we cosigned and no longer remember.
     """
 
     record: LedgerRecord
     checkpoint: Checkpoint
     note: bytes
     restored: LedgerRecord | None = None
+    forgotten: Checkpoint | None = None
 
 
 def verify_proof(
@@ -246,7 +285,11 @@ def verify_proof(
         restored = _verify_gap(proof, proof.gap, checkpoint, keys)
         return VerifiedRecord(record, checkpoint, proof.checkpoint, restored)
     _verify_continuation(proof, checkpoint, last_seen)
-    return VerifiedRecord(record, checkpoint, proof.checkpoint)
+    forgotten = None
+    if proof.reminder is not None and witness is not None:
+        keys = (ledger_key(site_origin, site_public_key), witness_key(witness))
+        forgotten = _verify_reminder(proof.reminder, checkpoint, last_seen, keys)
+    return VerifiedRecord(record, checkpoint, proof.checkpoint, forgotten=forgotten)
 
 
 def cosign(checkpoint_note: bytes, witness_key: SigningKey, now: datetime) -> bytes:
@@ -294,6 +337,23 @@ def _verify_gap(proof: Proof, gap: Gap, now: Checkpoint, keys: tuple[NoteKey, ..
         )
     verify_consistency(kept.size, now.size, kept.root, now.root, proof.consistency)
     return record
+
+
+def _verify_reminder(
+    reminder: Reminder, now: Checkpoint, last_seen: Checkpoint | None, keys: tuple[NoteKey, ...]
+) -> Checkpoint | None:
+    """Return the checkpoint of a reminder, if we have cosigned it and do not remember it.
+
+    Raises:
+        VerificationError: both did not sign it, or the tree does not continue it.
+    """
+    cosigned = open_note(reminder.receipt, keys).checkpoint
+    verify_consistency(cosigned.size, now.size, cosigned.root, now.root, reminder.consistency)
+    return cosigned if last_seen is None or cosigned.size > last_seen.size else None
+
+
+def _texts(hashes: tuple[bytes, ...]) -> list[str]:
+    return [base64.b64encode(each).decode("ascii") for each in hashes]
 
 
 def _verify_continuation(proof: Proof, now: Checkpoint, last_seen: Checkpoint | None) -> None:

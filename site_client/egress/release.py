@@ -234,8 +234,9 @@ class Door:
         self._ledger.append("REFUSE", code=int(ReplyCode.BAD_ORDER), app_sha256=self._app_sha256)
 
     def _starts_elsewhere(self, proof: str) -> bool:
-        """Tell whether a kept proof links to another checkpoint than the aggregator shows."""
-        return Proof.from_bytes(proof.encode("utf-8")).since != self._ledger.shown_size
+        """Tell whether a kept proof links to another checkpoint than the newest, or than shown."""
+        since = Proof.from_bytes(proof.encode("utf-8")).since
+        return since != self._ledger.shown_size or since < self._ledger.witnessed_size
 
     def _with_what_left(self, expected: SiteExpected) -> SiteExpected:
         return replace(
