@@ -71,12 +71,14 @@ class Received:
         origin = ledger_origin(self.ledger.name)
         Ledger.open(self.ledger, origin, self._written.signing, lambda: moment).close()
 
+    def shorten(self) -> None:
+        """The key's holder signs another, shorter past, of the same federation."""
+        self._written.open().close()
+
     def grow(self) -> None:
         """One more record, as the site would write it."""
-        moment = datetime(2026, 1, 2, 4, 0, 0, tzinfo=UTC)
-        origin = ledger_origin(self.ledger.name)
-        with Ledger.open(self.ledger, origin, self._signing, lambda: moment) as ledger:
-            ledger.append("DECLINE", plan_fingerprint=sha256_hex(b"plan"), person="A. Smith")
+        with self._written.open() as ledger:
+            ledger.append("DECLINE", plan_fingerprint=NO_OP.fingerprint, person="A. Smith")
 
     def tamper(self) -> None:
         log = self.ledger / "log.jsonl"
