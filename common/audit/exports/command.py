@@ -16,7 +16,7 @@ import click
 
 from common.audit.exports import fhir
 from common.audit.exports.dicom import message
-from common.audit.exports.event import ALARMS, AuditEvent
+from common.audit.exports.event import ALARMS, AuditEvent, json_line
 from common.audit.exports.exporting import Exported, Wish, export
 from common.audit.exports.outlets import GrowingFile, LogServer, Outlet, Stream, WholeFile
 from common.audit.exports.syslog import PORT, Server, parse_address
@@ -172,7 +172,7 @@ def _outlet(typed: dict[str, object], *, grows: bool) -> Outlet:
         return LogServer(server, platform.node())
     render: Callable[[AuditEvent], bytes] = {
         "fhir": fhir.ndjson_line,
-        "jsonl": AuditEvent.line,
+        "jsonl": json_line,
         "dicom": lambda event: message(event) + b"\n",
     }[form]
 

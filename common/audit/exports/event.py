@@ -127,10 +127,6 @@ class AuditEvent(Frozen):
     alarm: Alarm | None = None
     broken_at: Count | None = None
 
-    def line(self) -> bytes:
-        """Return the canonical JSON line, with its end."""
-        return canonical_json(self.model_dump(mode="json", exclude_none=True)) + b"\n"
-
 
 class Keys(Frozen):
     """Fingerprints of the keys that a ledger was held to.
@@ -142,6 +138,11 @@ class Keys(Frozen):
 
     site: Sha256
     receiver: Sha256 | None = None
+
+
+def json_line(event: AuditEvent) -> bytes:
+    """Return an event as its canonical JSON line, with its end."""
+    return canonical_json(event.model_dump(mode="json", exclude_none=True)) + b"\n"
 
 
 def events_of(
