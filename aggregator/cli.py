@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import click
 
-from aggregator.commands import federation, look, model, plans, rounds, serve
+from aggregator.commands import federation, keys, look, model, plans, rounds, serve
 from aggregator.commands.options import DESK_KEY, NEW_FILE
 from aggregator.embedding.cli import codebook
 from common.cli import complete, run
@@ -52,6 +52,7 @@ for command in (
     federation.sites,
     federation.coordinator,
     federation.signing_request,
+    keys.keys,
     serve.up,
     plans.plan,
     rounds.round_,
@@ -63,8 +64,8 @@ for command in (
     codebook,
 ):
     cli.add_command(command)
-rounds.round_.add_command(look.runs, "list")
 complete(cli)
+rounds.round_.add_command(look.runs, "list")  # once completed, the same command by both names
 
 
 def main() -> NoReturn:

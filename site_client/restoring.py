@@ -103,7 +103,7 @@ def record_restore(site: SiteFolder, ledger: Ledger, lost: Lost, person: str) ->
     witness = read_public_key(site.witness_key)
     records = []
     if not ledger.has_restored(lost.note):
-        entry = ledger.restore(lost.note, witness, person, run=lost.run, round=lost.round)
+        entry = ledger.restore(lost.note, witness, person, (lost.run, lost.round))
         records.append(entry.record)
     site.lost.unlink(missing_ok=True)
     return records

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from aggregator.commands.options import NEW_FILE, run_argument, warn_of, with_desk
@@ -74,12 +74,15 @@ def runs(desk: Desk, *, as_json: bool) -> None:
     if as_json:
         echo_json({"runs": [asdict(line) for line in lines]})
         return
-    columns = ("run", "plan", "state", "rounds", "sites", "queued", "began", "ended")
+    longest = max((len(line.name) for line in lines), default=0)  # it is typed elsewhere, whole
+    run = Column("run", min_width=longest, no_wrap=True)
+    state = Column("state", min_width=max((len(line.state) for line in lines), default=0))
+    columns = (run, state, "plan", "rounds", "sites", "queued", "began", "ended")
     table = Table(*columns, box=None, pad_edge=False, header_style="dim")
     for line in lines:
         times = (line.queued_at, line.started_at, line.ended_at)
         rounds = f"{line.rounds_done} of {line.rounds}"
-        cells = (line.name, line.plan, line.state, rounds, f"{len(line.sites) or '-'}")
+        cells = (line.name, line.state, line.plan, rounds, f"{len(line.sites) or '-'}")
         table.add_row(*(Text(cell) for cell in (*cells, *map(_minute, times))))
     Console().print(table if lines else Text("no run was started yet", style="dim"))
 

@@ -9,14 +9,14 @@ explained gap is still one: no audit of such a log ends without naming it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import VerificationError
 from common.ledger.layout import MAX_LOG_BYTES, Layout
 from common.ledger.lines import LogLines
-from common.ledger.notes import MAX_NOTE_BYTES, Checkpoint, NoteKey, open_note
+from common.ledger.notes import MAX_NOTE_BYTES, Checkpoint, ledger_origin
 from common.ledger.reading import read_if_there
 from common.ledger.records import LedgerRecord, parse_record
 
@@ -94,13 +94,15 @@ def find_gaps(log: Path, signed: int, receipts: Iterable[int]) -> tuple[LostReco
     return tuple(gaps)
 
 
-def check_restore(layout: Layout, record: LedgerRecord, keys: list[NoteKey]) -> None:
+def check_restore(
+    layout: Layout, record: LedgerRecord, open_lost: Callable[[bytes, str], Checkpoint]
+) -> None:
     """Hold a RESTORE record to the checkpoint that it names.
 
     Args:
         layout: of the ledger.
         record: any; others are passed over.
-        keys: who must have signed that checkpoint.
+        open_lost: opens that checkpoint, by its bytes and the ledger's name, if both signed it.
 
     Raises:
         VerificationError: it is missing, unsigned, or says something else.
@@ -111,7 +113,7 @@ def check_restore(layout: Layout, record: LedgerRecord, keys: list[NoteKey]) -> 
     note = read_if_there(path, "lost checkpoint", MAX_NOTE_BYTES)
     if note is None:
         raise VerificationError("the checkpoint of what is lost is missing")
-    lost = open_note(note, keys).checkpoint
+    lost = open_lost(note, ledger_origin(record.site))
     if (lost.size, lost.root.hex()) != (record.lost_size, record.lost_root):
         raise VerificationError("the checkpoint of what is lost is another one")
 

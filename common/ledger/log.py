@@ -15,7 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -38,10 +38,8 @@ from common.ledger.notes import (
     MAX_NOTE_BYTES,
     Checkpoint,
     ledger_key,
-    open_note,
     sign_checkpoint,
     site_of,
-    witness_key,
 )
 from common.ledger.parties import NO_FEDERATION, Parties
 from common.ledger.proof import Gap, Proof, Reminder
@@ -57,6 +55,7 @@ from common.ledger.records import (
     record_line,
 )
 from common.ledger.recovery import LostTailError, committed_lines
+from common.ledger.rotation import WitnessKeys, open_cosigned, open_rotation
 
 _LOG_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -387,7 +386,7 @@ class Ledger:
 
         Args:
             note: the cosigned note.
-            witness: the aggregator's witness key, from the site's invite.
+            witness: the aggregator's key, from the site's invite, or one that followed it.
 
         Returns:
             False when there is a receipt for that size already, or it is of what a
@@ -422,14 +421,20 @@ class Ledger:
         digest = sha256_hex(note)
         return any(each.payload_sha256 == digest for each in self._restores)
 
-    def restore(self, note: bytes, witness: PublicKey, person: str, **about: str | int) -> Entry:
+    def restore(
+        self,
+        note: bytes,
+        witness: PublicKey,
+        person: str,
+        asked: tuple[str, int] | tuple[None, None] = (None, None),
+    ) -> Entry:
         """Go on after a gap: record that what ``note`` covers is lost, and who says so.
 
         Args:
             note: the newest checkpoint that both signed and this log does not hold.
             witness: the aggregator's witness key.
             person: who put the folder back from a backup.
-            about: ``run`` and ``round`` of the order that brought the note, if known.
+            asked: run and round of the order that brought the note, if known.
 
         Raises:
             VerificationError: not signed by both.
@@ -442,19 +447,21 @@ class Ledger:
             raise InputDataError(
                 "nothing is lost", field="restore", expected="a checkpoint that the log lacks"
             )
-        fields = RecordFields(
+        run, round_ = asked
+        return self.append(
+            "RESTORE",
             payload_sha256=self.spool(note),
             bytes=len(note),
             lost_size=lost.size,
             lost_root=lost.root.hex(),
             person=person,
+            run=run,
+            round=round_,
         )
-        return self.append("RESTORE", **(fields | about))  # type: ignore[typeddict-item]
 
     def _open_receipt(self, note: bytes, witness: PublicKey) -> Checkpoint:
-        self._pin(self._layout.witness_key, witness, "witness key")
-        required = [ledger_key(self.origin, self.public_key), witness_key(witness)]
-        return open_note(note, required).checkpoint
+        own = ledger_key(self.origin, self.public_key)
+        return open_cosigned(note, own, self._keys_of(witness)).checkpoint
 
     def _holds(self, checkpoint: Checkpoint) -> bool:
         covered = checkpoint.size <= self.size
@@ -464,11 +471,67 @@ class Ledger:
         """Note that the aggregator's newest order came without a checkpoint: it knows none."""
         self._shown = 0
 
+    @property
+    def witness(self) -> PublicKey | None:
+        """The aggregator's key that counts now; None before it ever cosigned or was exchanged."""
+        path = self._layout.witness_key
+        return self._keys_of(read_public_key(path)).newest if path.exists() else None
+
+    def rotate_witness(self, data: bytes, trusted: PublicKey) -> PublicKey:
+        """Record that the aggregator's key was exchanged; nothing counts that the old one signs.
+
+        Args:
+            data: the note of the exchange.
+            trusted: the aggregator's key, as the site was told.
+
+        Returns:
+            The key that counts now.
+
+        Raises:
+            VerificationError: it is not signed by the key that counts, or not by the next.
+            StorageError: the disk refused.
+        """
+        self._refuse_if_broken()
+        newest, rotation = self._keys_of(trusted).newest, open_rotation(data)
+        if rotation.old != newest:
+            raise VerificationError(
+                "the exchange is not of the key that counts",
+                field="rotation",
+                expected=newest.fingerprint[:16],
+                got=rotation.old.fingerprint[:16],
+            )
+        try:
+            self._layout.rotations.mkdir(mode=0o750, exist_ok=True)
+            fsync_directory(self._layout.folder)
+            replace_durably(self._layout.rotation(self.size), data)
+        except OSError as error:
+            self._break(error)
+        fingerprint = rotation.new.fingerprint
+        self._parties = replace(self._parties, receiver_key=fingerprint)
+        self.append(
+            "ROTATE", payload_sha256=sha256_hex(data), bytes=len(data), peer_key=fingerprint
+        )
+        return rotation.new
+
+    def _keys_of(self, witness: PublicKey) -> WitnessKeys:
+        """Return the chain that a key belongs to; the first key ever seen is pinned."""
+        keys = WitnessKeys.of(self._layout, witness)
+        self._pin(self._layout.witness_key, keys.first, "witness key")
+        return keys
+
+    def _forget_unrecorded_rotations(self) -> None:
+        """Remove an exchange that a crash kept from being recorded; it will be heard again."""
+        for path in sorted(self._layout.rotations.glob("*.rotation")):
+            seq, digest = int(path.stem), sha256_hex(read_regular(path, "rotation", MAX_NOTE_BYTES))
+            record = parse_record(self.line(seq)) if seq < self.size else None
+            if record is None or (record.event, record.payload_sha256) != ("ROTATE", digest):
+                path.unlink()
+
     # Recovery and commit.
 
     def _recover(self) -> None:
         layout = self._layout
-        for folder in (layout.folder, layout.receipts, layout.payloads):
+        for folder in (layout.folder, layout.receipts, layout.payloads, layout.rotations):
             remove_temporaries(folder)
         self._pin(layout.ledger_key, self.public_key, "ledger key")
         self._log = os.open(layout.log, _LOG_FLAGS, 0o640)
@@ -503,6 +566,7 @@ class Ledger:
         else:
             self._latest = parse_timestamp(parse_record(self.line(self.size - 1)).ts)
             self._restores = [each for each in self.records() if each.event == "RESTORE"]
+        self._forget_unrecorded_rotations()
 
     def _take(self, line: bytes) -> None:
         leaf = leaf_hash(line)

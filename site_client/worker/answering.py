@@ -26,6 +26,7 @@ from site_client.decisions.standing import Standing
 from site_client.egress.gate import SiteExpected
 from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
 from site_client.egress.release import Door, SilencedError
+from site_client.files import write_atomically
 from site_client.heldout.errors import note_errors
 from site_client.keys.directory import note_roster
 from site_client.keys.ring import KeyRing
@@ -142,6 +143,10 @@ class Answering:
         try:
             if opened.fault is not None:
                 raise opened.fault
+            for rotation in opened.rotations:
+                newest = self._ledger.rotate_witness(rotation, self._keys.witness)
+                write_atomically(self._site.witness_key, f"{newest.text}\n".encode("ascii"))
+                LOG.warning("the aggregator's key is now %s", newest.fingerprint[:16])
             if opened.receipt is None:
                 self._ledger.shown_nothing()
             else:

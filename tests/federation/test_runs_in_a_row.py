@@ -91,7 +91,9 @@ def codes(store: RunStore) -> set[ReplyCode]:
     return {e.code for _, e in read_events(store.journal) if isinstance(e, SiteReplied)}
 
 
-@pytest.mark.parametrize("runs", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "runs", [3, pytest.param(20, marks=(pytest.mark.slow, pytest.mark.timeout(3600)))]
+)
 def test_runs_started_in_a_row_all_complete_and_nobody_is_accused(
     three, no_op_plan, dispatcher, runs
 ):

@@ -6,6 +6,7 @@ Source: DICOM PS3.16 CID 400, 401, 402 and 405; HL7 FHIR R4 AuditEvent; ISO 2108
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -165,7 +166,7 @@ def objects_of(event: AuditEvent) -> list[tuple[str, str, str, dict[str, str]]]:
     return listed
 
 
-def _texts(facts: dict[str, object]) -> dict[str, str]:
+def _texts(facts: Mapping[str, object]) -> dict[str, str]:
     return {
         name: str(fact).lower() if isinstance(fact, bool) else str(fact)
         for name, fact in facts.items()

@@ -61,7 +61,7 @@ def test_what_both_signed_and_the_log_lacks_stops_it_until_a_person_speaks(back,
         with pytest.raises(LostTailError) as stopped:
             ledger.add_receipt(lost, world.witness.public)
         assert (stopped.value.note, ledger.size) == (lost, size)
-        entry = ledger.restore(lost, world.witness.public, "Ada Byron", run="run-1", round=3)
+        entry = ledger.restore(lost, world.witness.public, "Ada Byron", ("run-1", 3))
         assert entry.record.lost_size == seen(lost).size
         assert not ledger.add_receipt(lost, world.witness.public)  # explained from now on
     with world.open(folder) as again:  # and remembered
