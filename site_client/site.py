@@ -118,6 +118,11 @@ class SiteFolder:
         return self.worker / "quarantine"
 
     @property
+    def lost(self) -> Path:
+        """File that proves that the ledger lacks records; there until a person has spoken."""
+        return self.worker / "lost.json"
+
+    @property
     def worker_log(self) -> Path:
         """The worker's own log; its texts stay at the site."""
         return self.worker / "log" / "worker.log"

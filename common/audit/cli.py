@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from common.audit.asked import what_was_asked
+from common.audit.exports.command import export_command
 from common.audit.held_to import HeldTo, held_to
 from common.audit.left_command import left, report
 from common.audit.load import Audited, detail_lines, verdict_dict, verdict_line
@@ -32,7 +33,8 @@ def cli() -> None:
 
     Nothing here needs a network, a secret, or trust in either side. A ledger is
     the folder that a site keeps (log.jsonl, checkpoint, receipts, payloads) or a
-    copy of it. `model` verifies where a model comes from that a run ended with.
+    copy of it. `model` verifies where a model comes from that a run ended with, and
+    `export` says the same to the hospital's log server.
 
     Exit codes: 0 intact, and witnessed up to its end; 2 usage; 4 a ledger is broken or
     something sent was not declared; 6 a file cannot be read; 9 intact, and nobody from
@@ -153,6 +155,7 @@ def _show_order(ctx: click.Context, audited: Audited, prefix: str, *, as_json: b
 cli.add_command(left)
 cli.add_command(report)
 cli.add_command(model)
+cli.add_command(export_command)
 complete(cli)
 
 

@@ -232,6 +232,7 @@ def verdict_dict(audited: Audited) -> dict[str, object]:
         "intact": verdict.intact,
         "passed": verdict.passed,
         "doubts": list(verdict.all_doubts),
+        "restored": [gap.as_dict() for gap in verdict.gaps],
         "end": {
             "records": verdict.tail.size,
             "witnessed": verdict.tail.witnessed,

@@ -170,6 +170,8 @@ def status(root: Path, *, as_json: bool) -> None:
       plans             that wait for a person: [{fingerprint, plan, since, run, ...}]
       budget            null, or {days, runs, rounds, evaluations, bytes}; of each but days
                         {spent, most, left, frees}: frees is when there is more of it
+      restore           null, or what the ledger lacks, until `cairn-site restore`:
+                        {records, lost_size, run, round, says}
       trouble           null, or the last order that failed for the data here, with the
                         problems [{where, says, fix}] and their count; never leaves
       held_out          null, or who is kept out of training: {subjects, held_out_subjects,
@@ -227,6 +229,8 @@ def _tell(state: SiteStatus) -> None:
         click.echo(f"errors    {state.errors.says}")
     if state.certificate_days is not None:
         click.echo(f"ours      certificate good for {state.certificate_days} days")
+    if state.restore is not None:
+        click.echo(f"LEDGER    {state.restore['says']}: cairn-site restore")
     if state.trouble is not None:
         click.echo(f"DATA      {state.trouble.says}")
         for problem in state.trouble.problems[:_SHOWN]:

@@ -38,6 +38,7 @@ from site_client.egress.retention import Housekeeping
 from site_client.files import write_atomically
 from site_client.keys.keeper import KeyKeeper
 from site_client.ledger import open_ledger
+from site_client.restoring import read_lost
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 from site_client.worker.answering import Answering
@@ -131,7 +132,8 @@ class Worker:
     def turn(self) -> bool:
         """Answer one order if one waits; says whether one did.
 
-        What people of the site decided is recorded first, what is past its time is deleted,
+        A ledger that lacks records waits for a person, and signs nothing meanwhile. What
+        people of the site decided is recorded first, what is past its time is deleted,
         and what came about the federation key is seen to; a run's first order may wait for it
         a little.
 
@@ -139,6 +141,8 @@ class Worker:
             StorageError, InputDataError: as ``run``.
         """
         self._record_decisions()
+        if read_lost(self._site) is not None:
+            return False
         self._house.turn(self._site.policy_file)
         self._hear_of_keys()
         self._hear()
