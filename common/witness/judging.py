@@ -1,7 +1,8 @@
 """The witness's decision: cosign a checkpoint only if the log has done nothing but grow.
 
-Every rule stands in ``Judge.add_checkpoint``, in the order of the protocol. Comparing with the last checkpoint, storing the new one and signing it happen
-under one lock: two requests at once can never let a log go back.
+Every rule stands in ``Judge.add_checkpoint``, in the order of the protocol. Comparing
+with the last checkpoint, storing the new one and signing it happen under one lock: two
+requests at once can never let a log go back.
 
 Source: C2SP tlog-witness, add-checkpoint.
 """
