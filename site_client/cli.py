@@ -18,6 +18,7 @@ from site_client.commands import (
     plans,
     rehearse,
     serve,
+    witnesses,
 )
 
 
@@ -55,6 +56,7 @@ for command in (
     rehearse.dry_run,
     held_out.held_out,
     plans.plans,
+    witnesses.witnesses,
     serve.worker,
     serve.courier,
     serve.up,

@@ -22,6 +22,8 @@ from site_client.plans.finding import plans_that_wait
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 from site_client.trouble import Trouble, read_trouble
+from site_client.witnesses.standing import Standing as WitnessStanding
+from site_client.witnesses.standing import read_standing
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class SiteStatus:
             they are out of sight, or hold no scans.
         errors: what was told last of errors, held out and training; None before the first.
         trouble: the last order that failed for this site's data, and why; None without one.
+        witnesses: how this ledger stands with third witnesses; None where there are none.
     """
 
     site: str
@@ -65,6 +68,7 @@ class SiteStatus:
     trouble: Trouble | None = None
     held_out: dict[str, object] | None = None
     errors: LastErrors | None = None
+    witnesses: WitnessStanding | None = None
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -112,6 +116,7 @@ def read_status(site: SiteFolder) -> SiteStatus:
         trouble=read_trouble(site),
         held_out=None if parts is None else parts.as_dict(),
         errors=read_errors(site),
+        witnesses=read_standing(site) if settings.witness_policy is not None else None,
     )
 
 

@@ -5,7 +5,8 @@
     log.jsonl             one canonical record per line, only ever appended to
     checkpoint            the site's signed note over the whole log: the commit point
     history               every earlier signed root, a line each; names the first altered record
-    receipts/<size>.note  checkpoints the witness cosigned
+    receipts/<size>.note  checkpoints the aggregator cosigned
+    witnessed/<size>.note checkpoints that other witnesses cosigned; only the newest stay
     payloads/<sha256>     what was released, until it expires
     ledger.pub, witness.pub
     lock
@@ -52,6 +53,11 @@ class Layout:
         return self.folder / "receipts"
 
     @property
+    def witnessed(self) -> Path:
+        """Folder of notes that third witnesses cosigned."""
+        return self.folder / "witnessed"
+
+    @property
     def payloads(self) -> Path:
         """Folder of released bytes."""
         return self.folder / "payloads"
@@ -82,6 +88,14 @@ class Layout:
     def receipt_files(self) -> list[Path]:
         """All receipts, smallest tree first."""
         return sorted(self.receipts.glob("*.note")) if self.receipts.is_dir() else []
+
+    def witnessed_note(self, size: int) -> Path:
+        """Return the path of the checkpoint of this size that third witnesses cosigned."""
+        return self.witnessed / f"{size:016d}.note"
+
+    def witnessed_files(self) -> list[Path]:
+        """All notes that third witnesses cosigned, smallest tree first."""
+        return sorted(self.witnessed.glob("*.note")) if self.witnessed.is_dir() else []
 
 
 def history_line(checkpoint: Checkpoint, key: SigningKey) -> bytes:

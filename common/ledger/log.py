@@ -172,6 +172,10 @@ class Ledger:
         receipts = self._layout.receipt_files()
         return int(receipts[-1].stem) if receipts else 0
 
+    def root_at(self, size: int) -> bytes | None:
+        """Return the root over the first ``size`` records; None beyond the log."""
+        return tree_root(self._hashes[:size]) if 0 <= size <= self.size else None
+
     def line(self, seq: int) -> bytes:
         """Return the canonical bytes of record ``seq``.
 
@@ -313,9 +317,7 @@ class Ledger:
         self._pin(self._layout.witness_key, witness, "witness key")
         required = [ledger_key(self.origin, self.public_key), witness_key(witness)]
         checkpoint = open_note(note, required).checkpoint
-        covered = checkpoint.size <= self.size
-        root = tree_root(self._hashes[: checkpoint.size]) if covered else None
-        insist_on_root(checkpoint, root, "a receipt")
+        insist_on_root(checkpoint, self.root_at(checkpoint.size), "a receipt")
         path = self._layout.receipt(checkpoint.size)
         if path.exists():
             return False
@@ -326,25 +328,56 @@ class Ledger:
         self.append("RECEIPT", payload_sha256=sha256_hex(note), bytes=len(note))
         return True
 
+    def keep_witnessed(self, note: bytes, settled: int) -> None:
+        """Keep a checkpoint of ours with the cosignatures of third witnesses.
+
+        No record says so: it would be one more that nobody has witnessed.
+
+        Args:
+            note: signed by us, and by those whose cosignatures the caller has verified.
+            settled: size of the largest checkpoint that has a quorum; smaller ones may go.
+
+        Raises:
+            VerificationError: not signed by us, or not a prefix of this log.
+            StorageError: the disk refused.
+        """
+        self._refuse_if_broken()
+        checkpoint = open_note(note, [ledger_key(self.origin, self.public_key)]).checkpoint
+        insist_on_root(checkpoint, self.root_at(checkpoint.size), "a witnessed note")
+        try:
+            self._layout.witnessed.mkdir(mode=0o750, exist_ok=True)
+            replace_durably(self._layout.witnessed_note(checkpoint.size), note)
+            for path in self._layout.witnessed_files():
+                if int(path.stem) < settled:
+                    path.unlink()
+        except OSError as error:
+            self._break(error)
+
     # Recovery and commit.
 
     def _recover(self) -> None:
         layout = self._layout
-        for folder in (layout.folder, layout.receipts, layout.payloads):
+        for folder in (layout.folder, layout.receipts, layout.witnessed, layout.payloads):
             remove_temporaries(folder)
         self._pin(layout.ledger_key, self.public_key, "ledger key")
         self._log = os.open(layout.log, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         data = layout.log.read_bytes()
         if layout.checkpoint.exists():
             self._note = read_bytes(layout.checkpoint, "checkpoint")
-            receipts = {path.name: read_bytes(path, "receipt") for path in layout.receipt_files()}
+            files = [*layout.receipt_files(), *layout.witnessed_files()]
+            receipts = {str(path): read_bytes(path, "receipt") for path in files}
             committed = committed_lines(data, self._note, receipts, self.origin, self.public_key)
             for line in committed:
                 self._take(line)
             if self._offsets[-1] < len(data):
                 os.ftruncate(self._log, self._offsets[-1])
                 os.fsync(self._log)
-        elif data or layout.receipt_files() or any(layout.payloads.iterdir()):
+        elif (
+            data
+            or layout.receipt_files()
+            or layout.witnessed_files()
+            or any(layout.payloads.iterdir())
+        ):
             raise VerificationError(
                 "the ledger has lost its signed checkpoint",
                 field=str(layout.checkpoint),

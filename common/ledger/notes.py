@@ -27,9 +27,9 @@ from common.errors import InputDataError, VerificationError
 from common.ledger.merkle import HASH_BYTES
 
 WITNESS_NAME = "aggregator/witness"
-MAX_SIGNATURES = 16
-MAX_NOTE_BYTES = 64 * 1024
-"""As many cosignatures as are read, each of ML-DSA-44 under the longest name: 54 kB."""
+MAX_SIGNATURES = 40
+MAX_NOTE_BYTES = 136 * 1024
+"""As many cosignatures as are read, each of ML-DSA-44 under a long name: 136 kB."""
 _ORIGIN = re.compile(r"([a-z0-9][a-z0-9-]{0,63})/ledger")
 _KEY_NAME = re.compile(r"[!-*,-~]{1,128}")
 _SIZE = re.compile(r"0|[1-9][0-9]{0,15}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from common.errors import InputDataError
 
 MAX_POLICY_BYTES = 256 * 1024
-MAX_ENTRIES = 64
+MAX_ENTRIES = 32
 _NONE = "none"
 _URL = re.compile(
     r"(https?)://([A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:]{2,39}\])(:[0-9]{1,5})?(/[!-~]{0,512})?"

@@ -20,9 +20,9 @@ ADD_CHECKPOINT = "add-checkpoint"
 SIZE_TYPE = "text/x.tlog.size"
 TEXT_TYPE = "text/plain; charset=utf-8"
 MAX_HASHES = 63
-MAX_REQUEST_BYTES = 80 * 1024
+MAX_REQUEST_BYTES = 144 * 1024
 """A note as large as is read, and a proof as long as can be."""
-MAX_ANSWER_BYTES = 72 * 1024
+MAX_ANSWER_BYTES = 140 * 1024
 """As many cosignatures as are read, or a note."""
 _HASH_BYTES = 32
 _SIZE = re.compile(r"0|[1-9][0-9]{0,15}")

@@ -30,6 +30,9 @@ from site_client.files import write_atomically
 from site_client.keys.keeper import KeyKeeper
 from site_client.site import SiteFolder
 from site_client.spool import Spool
+from site_client.witnesses.asking import Asking
+from site_client.witnesses.rule import ContradictedError, require_uncontradicted
+from site_client.witnesses.standing import site_policy
 from site_client.worker.answering import Answering
 from site_client.worker.failures import BadOrderError, StoppedError
 from site_client.worker.order import open_order
@@ -81,8 +84,16 @@ class Worker:
             site, self._keys.ledger, door, confirmed=lambda: self._standing.fingerprints
         )
         self._patience = KeyPatience(self._keeper)
+        witnesses = site_policy(site)
+        self._witnesses = None if witnesses is None else Asking(site, witnesses, self._ledger)
         self._answering = Answering(
-            site, self._keys, self._ledger, self._door, self._standing, self._report_progress
+            site,
+            self._keys,
+            self._ledger,
+            self._door,
+            self._standing,
+            self._report_progress,
+            self._witnesses,
         )
 
     def __enter__(self) -> Self:
@@ -119,7 +130,10 @@ class Worker:
             StorageError, InputDataError: as ``run``.
         """
         self._record_decisions()
-        self._keeper.turn()
+        if self._witnesses is not None:
+            self._witnesses.turn()
+        if self._may_share_keys():
+            self._keeper.turn()
         self._supersede()
         digest = self._patience.ready(self._spool.orders(), self._peek)
         if digest is None:
@@ -129,6 +143,16 @@ class Worker:
         except StoppedError:
             self._answering.forget()
             LOG.info("order %s is left for the next start", digest[:12])
+        return True
+
+    def _may_share_keys(self) -> bool:
+        """Keep the federation key here, too, while a witness has seen another history."""
+        if self._witnesses is None:
+            return True
+        try:
+            require_uncontradicted(self._witnesses.standing, read_policy(self._site.policy_file))
+        except ContradictedError:
+            return False
         return True
 
     def _handle(self, digest: str) -> None:

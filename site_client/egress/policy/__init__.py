@@ -34,6 +34,7 @@ from site_client.egress.policy.sections import (
     Policy,
     Privacy,
     Records,
+    Witnesses,
     read_policy,
 )
 
@@ -54,6 +55,7 @@ __all__ = [
     "Policy",
     "Privacy",
     "Records",
+    "Witnesses",
     "check_phase",
     "check_plan",
     "default_policy_text",

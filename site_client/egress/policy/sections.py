@@ -1,8 +1,8 @@
 """The sections of ``policy.toml``, and reading it.
 
-An unknown key is an error, never a default. ``[bounds]``, ``[budget]``, ``[peers]`` and
-``[held_out]`` may be left out, as a whole or by key: what is left out has the safe value
-that the default file writes. Values only; what they forbid is decided in ``bounds``,
+An unknown key is an error, never a default. ``[bounds]``, ``[budget]``, ``[peers]``,
+``[witnesses]`` and ``[held_out]`` may be left out, as a whole or by key: what is left out
+has the safe value that the default file writes. Values only; what they forbid is decided in ``bounds``,
 ``site_client.egress.gate`` and ``site_client.egress.history``.
 """
 
@@ -169,12 +169,25 @@ class HeldOut(Frozen):
     subject: str = ""
 
 
+class Witnesses(Frozen):
+    """``[witnesses]``: what third witnesses do to releases; those in site.toml, if any.
+
+    Attributes:
+        contradicted: when a witness says that it has seen another history: ``stop``
+            releases, stop only if that is ``proven`` by our own signature, or ``tell``.
+        unwitnessed: releases stop when so many wait for a quorum; 0: they never do.
+    """
+
+    contradicted: Literal["stop", "proven", "tell"] = "stop"
+    unwitnessed: Annotated[int, Field(ge=0, le=100_000)] = 100
+
+
 class Policy(Frozen):
     """One site's ``policy.toml``.
 
     Without ``[pixels]`` no plan about slides is served, without ``[keys]`` no key is shared;
-    ``[peers]``, ``[held_out]``, ``[bounds]`` and ``[budget]`` have safe values; the others
-    must be present.
+    ``[peers]``, ``[witnesses]``, ``[held_out]``, ``[bounds]`` and ``[budget]`` have safe
+    values; the others must be present.
     """
 
     version: Literal[1]
@@ -186,6 +199,7 @@ class Policy(Frozen):
     pixels: PixelBounds | None = None
     keys: KeySharing | None = None
     peers: Peers = Peers()
+    witnesses: Witnesses = Witnesses()
     held_out: HeldOut = HeldOut()
     bounds: Bounds = Bounds()
     budget: Budget = Budget()
