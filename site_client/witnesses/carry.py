@@ -136,7 +136,7 @@ class WitnessCarrier:
 
 def keep_witnessed(site: SiteFolder, stop: Event) -> None:
     """Carry until ``stop`` is set; nothing that a witness does ends a courier."""
-    carrier = WitnessCarrier(site, _journal(site))
+    carrier = WitnessCarrier(site, _announce)
     while not stop.wait(LOOK_S):
         try:
             carrier.turn()
@@ -145,13 +145,9 @@ def keep_witnessed(site: SiteFolder, stop: Event) -> None:
             stop.wait(FIRST_PAUSE_S)
 
 
-def _journal(site: SiteFolder) -> Journal:
+def _announce(method: str, url: str, body: bytes) -> None:
     """Write down each request before it is sent."""
-
-    def announce(method: str, url: str, body: bytes) -> None:
-        LOG.info("%s %s, %d bytes", method, url, len(body))
-
-    return announce
+    LOG.info("%s %s, %d bytes", method, url, len(body))
 
 
 def _remove(path: Path, body: bytes) -> None:

@@ -2,8 +2,9 @@
 
 An unknown key is an error, never a default. ``[bounds]``, ``[budget]``, ``[peers]``,
 ``[witnesses]`` and ``[held_out]`` may be left out, as a whole or by key: what is left out
-has the safe value that the default file writes. Values only; what they forbid is decided in ``bounds``,
-``site_client.egress.gate`` and ``site_client.egress.history``.
+has the safe value that the default file writes. Values only; what they forbid is decided
+in ``bounds``, ``site_client.egress.gate``, ``site_client.egress.history`` and
+``site_client.witnesses.rule``.
 """
 
 from __future__ import annotations
