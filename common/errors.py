@@ -23,6 +23,7 @@ class ExitCode(IntEnum):
     BAD_INPUT = 6
     INTERNAL = 7
     DEGRADED = 8  # only of `round start --watch --strict` and its like
+    NOT_WITNESSED = 9  # only of `cairn-audit`: intact, and no witness vouches for its end
 
 
 class CairnError(Exception):

@@ -12,10 +12,12 @@ from pathlib import Path
 from common.cli import megabytes
 from common.crypto.identity import PublicKey, read_public_key
 from common.errors import InputDataError
-from common.ledger.layout import Layout, read_bytes
-from common.ledger.records import LedgerRecord, parse_record
+from common.ledger.layout import Layout
+from common.ledger.notes import MAX_NOTE_BYTES
+from common.ledger.reading import read_regular
+from common.ledger.records import LedgerRecord
 from common.ledger.verdict import Verdict
-from common.ledger.verify import verify_ledger
+from common.ledger.verify import Required, examine_ledger
 
 OWN_KEY_CAVEAT = (
     "taken from the ledger's own folder: this proves that the ledger agrees with itself. "
@@ -86,14 +88,15 @@ def audit(
             advice="Give it with --key FILE",
         )
     witness = _key(witness_file, layout.witness_key)
-    verdict = verify_ledger(
-        folder,
+    required = Required(
         key.public,
         witness.public if witness else None,
-        [read_bytes(path, "known checkpoint") for path in known_checkpoints],
-        sent_journal=sent_journal,
+        checkpoints=tuple(
+            read_regular(path, "known checkpoint", MAX_NOTE_BYTES) for path in known_checkpoints
+        ),
     )
-    return Audited(folder, verdict, _records(layout, verdict.totals.records), key, witness)
+    examined = examine_ledger(folder, required, sent_journal=sent_journal)
+    return Audited(folder, examined.verdict, examined.records, key, witness)
 
 
 def verdict_line(audited: Audited) -> str:
@@ -192,13 +195,6 @@ def _key(option: Path | None, default: Path) -> Key | None:
     if option is not None:
         return Key(read_public_key(option), from_ledger=False)
     return Key(read_public_key(default), from_ledger=True) if default.exists() else None
-
-
-def _records(layout: Layout, believable: int) -> tuple[LedgerRecord, ...]:
-    if believable == 0:
-        return ()
-    lines = read_bytes(layout.log, "log").split(b"\n")[:believable]
-    return tuple(parse_record(line, f"record #{seq}") for seq, line in enumerate(lines))
 
 
 def _count(number: int, what: str) -> str:

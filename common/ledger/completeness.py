@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.ledger.layout import read_bytes
+from common.ledger.reading import read_regular
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -51,7 +51,7 @@ def compare_with_journal(declared: Mapping[str, int], journal: Path) -> Complete
     Raises:
         InputDataError: the journal cannot be read.
     """
-    data = read_bytes(journal, "journal of sent messages")
+    data = read_regular(journal, "journal of sent messages", 1 << 32)
     undeclared: list[str] = []
     seen: set[str] = set()
     sent = sent_bytes = 0

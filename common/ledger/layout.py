@@ -4,26 +4,29 @@
 
     log.jsonl             one canonical record per line, only ever appended to
     checkpoint            the site's signed note over the whole log: the commit point
-    history               every earlier signed root, a line each; names the first altered record
     receipts/<size>.note  checkpoints the aggregator cosigned
-    witnessed/<size>.note checkpoints that other witnesses cosigned; only the newest stay
-    payloads/<sha256>     what was released, until it expires
+    witnessed/<size>.note checkpoints that third witnesses cosigned; only the newest stay
+    payloads/<sha256>     what was released, until it expires, and what was asked: orders, the
+                          plans and the policies in force
     ledger.pub, witness.pub
     lock
+
+Nothing else belongs there. Of the site's earlier signatures only those under receipts are
+kept: a signature for every size would let anybody cut the log to any of them.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from common.crypto.identity import SIGNATURE_BYTES, PublicKey, SigningKey
-from common.errors import InputDataError, VerificationError
-from common.ledger.merkle import HASH_BYTES
-from common.ledger.notes import Checkpoint
+MAX_LOG_BYTES: Final = 1 << 36
+MAX_PAYLOAD_BYTES: Final = 1 << 31
+MAX_KEY_BYTES: Final = 1 << 12
+FILES: Final = frozenset({"log.jsonl", "checkpoint", "ledger.pub", "witness.pub", "lock"})
+FOLDERS: Final = frozenset({"receipts", "witnessed", "payloads"})
+"""Every name of a ledger's folder."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,6 @@ class Layout:
     def checkpoint(self) -> Path:
         """The newest signed note."""
         return self.folder / "checkpoint"
-
-    @property
-    def history(self) -> Path:
-        """Earlier signed roots."""
-        return self.folder / "history"
 
     @property
     def receipts(self) -> Path:
@@ -96,94 +94,3 @@ class Layout:
     def witnessed_files(self) -> list[Path]:
         """All notes that third witnesses cosigned, smallest tree first."""
         return sorted(self.witnessed.glob("*.note")) if self.witnessed.is_dir() else []
-
-
-def history_line(checkpoint: Checkpoint, key: SigningKey) -> bytes:
-    """One line of ``history``: size, root, signature over the checkpoint's text."""
-    root = base64.b64encode(checkpoint.root).decode("ascii")
-    signature = base64.b64encode(key.sign(checkpoint.text())).decode("ascii")
-    return f"{checkpoint.size} {root} {signature}\n".encode("ascii")
-
-
-def parse_history(data: bytes, origin: str) -> Iterator[tuple[Checkpoint, bytes]]:
-    """Yield (checkpoint, signature) pairs of ``history``; no signature is checked here.
-
-    Lines that a crash tore are passed over: the file only helps to name what an
-    alteration hit, and proves nothing by its absence.
-    """
-    for line in data.split(b"\n"):
-        parts = line.split(b" ")
-        if len(parts) != 3 or not parts[0].isdigit() or len(parts[0]) > 16:
-            continue
-        try:
-            root, signature = (base64.b64decode(part, validate=True) for part in parts[1:])
-        except (ValueError, binascii.Error):
-            continue
-        if len(root) == HASH_BYTES and len(signature) == SIGNATURE_BYTES:
-            yield Checkpoint(origin, int(parts[0]), root), signature
-
-
-def was_signed(checkpoint: Checkpoint, signature: bytes, key: PublicKey) -> bool:
-    """Tell whether the site really signed this line of its history."""
-    try:
-        key.verify(signature, checkpoint.text())
-    except VerificationError:
-        return False
-    return True
-
-
-def read_bytes(path: Path, what: str) -> bytes:
-    """Return the content of a file of the ledger.
-
-    Raises:
-        InputDataError: it cannot be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputDataError(
-            f"cannot read the {what}", field=str(path), got=error.strerror or "an error"
-        ) from error
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The text files of a ledger, read while no record was being added.
-
-    Attributes:
-        checkpoint: the signed note, ``None`` when there is none.
-        log: all of ``log.jsonl``.
-        receipts: cosigned notes by file name, smallest tree first.
-        history: all of ``history``.
-    """
-
-    checkpoint: bytes | None
-    log: bytes
-    receipts: dict[str, bytes]
-    history: bytes
-
-
-def read_snapshot(layout: Layout, attempts: int = 10) -> Snapshot:
-    """Read a ledger that may be in use: again, as long as its checkpoint moves meanwhile.
-
-    Raises:
-        InputDataError: no such folder, or a file cannot be read.
-    """
-    if not layout.folder.is_dir():
-        raise InputDataError(
-            "no ledger here", field=str(layout.folder), expected="a ledger's folder", got="none"
-        )
-    while True:
-        attempts -= 1
-        snapshot = Snapshot(
-            checkpoint=_read_if_there(layout.checkpoint, "checkpoint"),
-            receipts={path.name: read_bytes(path, "receipt") for path in layout.receipt_files()},
-            history=_read_if_there(layout.history, "history") or b"",
-            log=_read_if_there(layout.log, "log") or b"",
-        )
-        if attempts <= 0 or snapshot.checkpoint == _read_if_there(layout.checkpoint, "checkpoint"):
-            return snapshot
-
-
-def _read_if_there(path: Path, what: str) -> bytes | None:
-    return read_bytes(path, what) if path.exists() else None

@@ -32,9 +32,10 @@ from common.ledger.durable import (
     storage_error,
     write_all,
 )
-from common.ledger.layout import Layout, history_line, read_bytes
+from common.ledger.layout import MAX_LOG_BYTES, MAX_PAYLOAD_BYTES, Layout
 from common.ledger.merkle import Frontier, consistency_proof, inclusion_proof, leaf_hash, tree_root
 from common.ledger.notes import (
+    MAX_NOTE_BYTES,
     Checkpoint,
     ledger_key,
     open_note,
@@ -42,16 +43,22 @@ from common.ledger.notes import (
     site_of,
     witness_key,
 )
+from common.ledger.parties import NO_FEDERATION, Parties
 from common.ledger.proof import Proof
+from common.ledger.reading import read_if_there, read_regular
 from common.ledger.records import (
     Event,
     LedgerRecord,
+    Place,
     RecordFields,
     make_record,
     parse_record,
+    parse_timestamp,
     record_line,
 )
 from common.ledger.recovery import committed_lines, insist_on_root
+
+_LOG_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 @dataclass(frozen=True)
@@ -78,9 +85,15 @@ class Ledger:
     """The one writer of a ledger folder. Use ``Ledger.open``; it is a context manager."""
 
     def __init__(
-        self, layout: Layout, origin: str, key: SigningKey, clock: Callable[[], datetime]
+        self,
+        layout: Layout,
+        origin: str,
+        key: SigningKey,
+        clock: Callable[[], datetime],
+        parties: Parties,
     ) -> None:
         self.origin = origin
+        self._parties = parties
         self.site = site_of(origin)
         self._layout = layout
         self._key = key
@@ -90,6 +103,7 @@ class Ledger:
         self._frontier = Frontier()
         self._digests: dict[tuple[Event, str], int] | None = None
         self._note = b""
+        self._latest: datetime | None = None
         self._broken = False
         self._lock = _take_lock(layout.lock)
         self._log = -1
@@ -101,6 +115,7 @@ class Ledger:
         origin: str,
         signing_key: SigningKey,
         clock: Callable[[], datetime],
+        parties: Parties = NO_FEDERATION,
     ) -> Self:
         """Open the ledger in ``directory``, creating it with its GENESIS record if there is none.
 
@@ -108,7 +123,8 @@ class Ledger:
             directory: the ledger's folder; created when absent.
             origin: ``<site>/ledger``, see ``notes.ledger_origin``.
             signing_key: the site's identity.
-            clock: current time, aware.
+            clock: current time, aware. A record is never dated before the one ahead of it.
+            parties: the federation, and to whom this site releases; in every record.
 
         Raises:
             VerificationError: the folder does not match its own signed checkpoint,
@@ -121,7 +137,7 @@ class Ledger:
         try:
             for folder in (directory, layout.receipts, layout.payloads):
                 folder.mkdir(mode=0o750, parents=True, exist_ok=True)
-            ledger = cls(layout, origin, signing_key, clock)
+            ledger = cls(layout, origin, signing_key, clock, parties)
             try:
                 ledger._recover()
             except BaseException:
@@ -216,9 +232,9 @@ class Ledger:
             raise InputDataError(
                 "not a payload digest", expected="64 lower-case hex digits", got="another text"
             )
-        try:
-            data = self._layout.payload(payload_sha256).read_bytes()
-        except FileNotFoundError:
+        path = self._layout.payload(payload_sha256)
+        data = read_if_there(path, "payload", MAX_PAYLOAD_BYTES)
+        if data is None:
             return None
         if sha256_hex(data) != payload_sha256:
             raise VerificationError(
@@ -285,7 +301,14 @@ class Ledger:
         """
         self._refuse_if_broken()
         record = make_record(
-            seq=self.size, event=event, now=self._clock(), site=self.site, fields=fields
+            seq=self.size,
+            event=event,
+            now=self._now(),
+            site=self.site,
+            fields=fields,
+            place=Place(
+                prev=self._hashes[-1].hex() if self._hashes else None, **self._parties.fields
+            ),
         )
         line = record_line(record)
         try:
@@ -295,6 +318,7 @@ class Ledger:
             self._commit()
         except OSError as error:
             self._break(error)
+        self._latest = parse_timestamp(record.ts)
         if self._digests is not None:
             self._index(record)
         return Entry(record, line, self._note)
@@ -360,12 +384,15 @@ class Ledger:
         for folder in (layout.folder, layout.receipts, layout.witnessed, layout.payloads):
             remove_temporaries(folder)
         self._pin(layout.ledger_key, self.public_key, "ledger key")
-        self._log = os.open(layout.log, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        data = layout.log.read_bytes()
-        if layout.checkpoint.exists():
-            self._note = read_bytes(layout.checkpoint, "checkpoint")
-            files = [*layout.receipt_files(), *layout.witnessed_files()]
-            receipts = {str(path): read_bytes(path, "receipt") for path in files}
+        self._log = os.open(layout.log, _LOG_FLAGS, 0o640)
+        data = read_regular(layout.log, "log", MAX_LOG_BYTES)
+        note = read_if_there(layout.checkpoint, "checkpoint", MAX_NOTE_BYTES)
+        if note is not None:
+            self._note = note
+            receipts = {
+                f"{path.parent.name}/{path.name}": read_regular(path, "receipt", MAX_NOTE_BYTES)
+                for path in [*layout.receipt_files(), *layout.witnessed_files()]
+            }
             committed = committed_lines(data, self._note, receipts, self.origin, self.public_key)
             for line in committed:
                 self._take(line)
@@ -391,6 +418,8 @@ class Ledger:
             self._commit()
         if self.size == 0:
             self.append("GENESIS")
+        else:
+            self._latest = parse_timestamp(parse_record(self.line(self.size - 1)).ts)
 
     def _take(self, line: bytes) -> None:
         leaf = leaf_hash(line)
@@ -404,9 +433,13 @@ class Ledger:
         note = sign_checkpoint(checkpoint, self._key)
         replace_durably(self._layout.checkpoint, note)
         self._note = note
-        # Not fsynced: the history only helps an audit to name what was altered.
-        with self._layout.history.open("ab") as history:
-            history.write(history_line(checkpoint, self._key))
+
+    def _now(self) -> datetime:
+        """Read the clock; where it was set back, the time of the last record goes on."""
+        now = self._clock()
+        if self._latest is None or now.tzinfo is None:  # without a zone it is refused below
+            return now
+        return max(now, self._latest)
 
     def _index(self, record: LedgerRecord) -> None:
         if self._digests is not None and record.payload_sha256 is not None:

@@ -30,6 +30,7 @@ Event = Literal[
     "DECLINE",
     "CONFIRM",
     "FORGET",
+    "EXPIRE",
 ]
 EVENTS: tuple[Event, ...] = get_args(Event)
 SITE_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
@@ -131,6 +132,15 @@ class RecordFields(TypedDict, total=False):
     peer_key: str | None
 
 
+class Place(TypedDict):
+    """The ledger's own part of a record: the leaf before it, and the parties."""
+
+    prev: str | None
+    federation: str
+    receiver: str
+    receiver_key: str | None
+
+
 _REQUIRED: dict[str, tuple[str, ...]] = {
     "GENESIS": (),
     "SEND": (
@@ -154,6 +164,7 @@ _REQUIRED: dict[str, tuple[str, ...]] = {
     "DECLINE": ("plan_fingerprint", "person"),
     "CONFIRM": ("peer", "peer_key", "person"),
     "FORGET": ("peer", "person"),
+    "EXPIRE": ("payload_sha256", "bytes", "policy_sha256"),
 }
 _REQUIRED_OF_KEYS = (
     "record_type",
@@ -176,7 +187,8 @@ class LedgerRecord(Frozen):
             SEND_FAILED say what became of it; REFUSE what the door held back;
             RECEIPT that the witness cosigned; BUDGET what privacy was spent;
             APPROVE and DECLINE what a person decided about a plan; CONFIRM and FORGET
-            whom a person knows among the other sites.
+            whom a person knows among the other sites; EXPIRE that a released payload is
+            deleted by the policy's rule, of which only digest and size stay.
         ts: when, UTC to the second.
         site: whose ledger.
         run, round: which run and round of the federation.
@@ -197,6 +209,9 @@ class LedgerRecord(Frozen):
             the digest, and the signature (hex) is the aggregator's.
         person: who decided.
         peer, peer_key: another site, and the fingerprint of its ledger key.
+        prev: leaf hash of the record before, so that an audit can name the one that was
+            altered; only GENESIS has none.
+        federation, receiver, receiver_key: see ``common.ledger.parties``.
     """
 
     v: Literal[1] = 1
@@ -225,6 +240,10 @@ class LedgerRecord(Frozen):
     person: Person | None = None
     peer: Annotated[str, Field(pattern=SITE_PATTERN)] | None = None
     peer_key: Sha256 | None = None
+    prev: Sha256 | None = None
+    federation: Name | None = None
+    receiver: Name | None = None
+    receiver_key: Sha256 | None = None
 
     @field_validator("ts")
     @classmethod
@@ -273,16 +292,26 @@ def parse_record(line: bytes, what: str = "ledger record") -> LedgerRecord:
 
 
 def make_record(
-    *, seq: int, event: Event, now: datetime, site: str, fields: RecordFields
+    *,
+    seq: int,
+    event: Event,
+    now: datetime,
+    site: str,
+    fields: RecordFields,
+    place: Place | None = None,
 ) -> LedgerRecord:
-    """Assemble a record.
+    """Assemble a record; ``place`` is the ledger's own part of it.
 
     Raises:
         InputDataError: a field is missing, unknown or not of its form.
     """
     try:
         return LedgerRecord.model_validate(
-            {"seq": seq, "event": event, "ts": format_timestamp(now), "site": site, **fields}
+            {
+                **{"seq": seq, "event": event, "ts": format_timestamp(now), "site": site},
+                **fields,
+                **(place or {}),
+            }
         )
     except ValidationError as error:
         field, expected, got = describe_validation(error)

@@ -1,4 +1,8 @@
-"""An audit's verdict: totals, warnings, and the first thing that is wrong.
+"""An audit's verdict: one of three, with totals, doubts and the first thing that is wrong.
+
+*witnessed*: nothing was altered, and somebody else vouches for all of it up to its end.
+*not witnessed*: nothing contradicts it, and nobody else vouches for all of it.
+*broken*: something that was signed, or that a rule asks for, does not hold.
 
 Values only; nothing here reads a file or checks a signature.
 """
@@ -6,10 +10,34 @@ Values only; nothing here reads a file or checks a signature.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
 
+from common.errors import ExitCode
 from common.ledger.completeness import Completeness
 from common.ledger.records import LedgerRecord
+from common.ledger.witnessed import Tail
+
+
+class Finding(StrEnum):
+    """The three verdicts; each ends a command with its own exit code."""
+
+    WITNESSED = "witnessed"
+    NOT_WITNESSED = "not witnessed"
+    BROKEN = "broken"
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Stable; scripts at the sites rely on it."""
+        return _EXIT_CODES[self]
+
+
+_EXIT_CODES = {
+    Finding.WITNESSED: ExitCode.OK,
+    Finding.NOT_WITNESSED: ExitCode.NOT_WITNESSED,
+    Finding.BROKEN: ExitCode.VERIFICATION_FAILED,
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +89,14 @@ class Totals:
         """Number of rounds in which something was sent."""
         return len(self.bytes_by_round)
 
+    @classmethod
+    def of(cls, records: Iterable[LedgerRecord], present: int, expired: int) -> Totals:
+        """Count records, of whose payloads so many are on file and so many deleted by rule."""
+        totals = cls(payloads_present=present, payloads_expired=expired)
+        for record in records:
+            totals.add(record)
+        return totals
+
     def add(self, record: LedgerRecord) -> None:
         """Count one record."""
         self.events[record.event] += 1
@@ -85,8 +121,10 @@ class Verdict:
         broken: what is wrong first, or ``None``.
         totals: counts over the records before any breakage.
         receipts: witness receipts that were checked.
-        witnessed_size: records covered by the newest of them.
+        witnessed_size: records covered by the newest of them, or by a note from elsewhere.
         warnings: what is odd and no proof of tampering.
+        tail: what vouches for the end of the log from outside of it.
+        doubts: what else keeps the ledger from being vouched for, a clause each.
         completeness: comparison with a journal of sent messages, when one was given.
     """
 
@@ -96,14 +134,35 @@ class Verdict:
     receipts: int
     witnessed_size: int
     warnings: tuple[str, ...]
+    tail: Tail = Tail()  # noqa: RUF009 - frozen, and without doubts it still vouches for nothing
+    doubts: tuple[str, ...] = ()
     completeness: Completeness | None = None
 
     @property
     def intact(self) -> bool:
-        """True if the chain holds; completeness is a question of its own."""
+        """True if the chain holds; completeness and witnesses are questions of their own."""
         return self.broken is None
 
     @property
+    def finding(self) -> Finding:
+        """Which of the three verdicts it is; something undeclared breaks a ledger, too."""
+        incomplete = self.completeness is not None and not self.completeness.complete
+        if self.broken is not None or incomplete:
+            return Finding.BROKEN
+        return Finding.NOT_WITNESSED if self.all_doubts else Finding.WITNESSED
+
+    @property
+    def all_doubts(self) -> tuple[str, ...]:
+        """Everything that keeps an intact ledger from being vouched for, the tail's first."""
+        unsaid = () if self.tail.holds or self.tail.doubts else ("nobody was asked about its end",)
+        return (*self.tail.doubts, *unsaid, *self.doubts)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How a command ends that rests on this ledger alone."""
+        return self.finding.exit_code
+
+    @property
     def passed(self) -> bool:
-        """Intact, and nothing undeclared in the journal if one was given."""
-        return self.intact and (self.completeness is None or self.completeness.complete)
+        """Intact and witnessed, and nothing undeclared in the journal if one was given."""
+        return self.finding is Finding.WITNESSED

@@ -1,32 +1,30 @@
-"""The offline audit: is this ledger what the site signed and the witness saw?
+"""The offline audit: is this ledger what the site signed, and who else has seen all of it?
 
 Needs the folder and public keys, no network and no secret. It reads everything
-again from the bytes and trusts nothing the writer computed. The verdict is
-either intact, or names the first record that is not and why. Without the
-witness's key it says nothing about a history that the key's own holder rewrote,
-and says so.
+again from the bytes, trusts nothing the writer computed, and reads nothing that is no
+plain file. The verdict is one of three: see ``common.ledger.verdict``. What is broken is
+named by the first record that is; without a note from elsewhere that covers all records
+nothing is called witnessed, for whoever holds the folder can cut the receipts, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from common.canonical import sha256_hex
 from common.crypto.identity import PublicKey
-from common.errors import CairnError, VerificationError
+from common.errors import CairnError, InputDataError, VerificationError
+from common.ledger.archive import Archive, Opener
 from common.ledger.completeness import compare_with_journal
-from common.ledger.layout import (
-    Layout,
-    Snapshot,
-    parse_history,
-    read_bytes,
-    read_snapshot,
-    was_signed,
-)
+from common.ledger.folder import check_folder, receipts_in, witnessed_in
+from common.ledger.layout import MAX_LOG_BYTES, Layout
+from common.ledger.lines import LogLines
 from common.ledger.merkle import Frontier, leaf_hash
 from common.ledger.notes import (
+    MAX_NOTE_BYTES,
+    WITNESS_NAME,
     Checkpoint,
     NoteKey,
     ledger_key,
@@ -35,10 +33,15 @@ from common.ledger.notes import (
     site_of,
     witness_key,
 )
-from common.ledger.records import LedgerRecord, parse_record
+from common.ledger.order_of_records import RecordOrder
+from common.ledger.reading import UnreadableError, read_if_there
+from common.ledger.records import LedgerRecord, parse_record, parse_timestamp, record_line
 from common.ledger.verdict import Breakage, Totals, Verdict
+from common.ledger.witnessed import Brought, NoteJudge, OneWitness, Tail, judge_tail
 
 _MAX_REASON = 500
+_ATTEMPTS = 10
+NO_WITNESS_KEY = "no witness key: a history rewritten by the site itself would not show"
 
 
 class _BrokenError(Exception):
@@ -51,19 +54,49 @@ class _BrokenError(Exception):
 
 @dataclass(frozen=True)
 class _Anchor:
-    """A root that the log must have had at some size, and who says so.
-
-    ``unchecked`` is the signature of a history line: it is looked at only when
-    the root disagrees, because only then does the line say anything.
-    """
+    """A root that the log must have had at some size, who says so, and since when."""
 
     checkpoint: Checkpoint
-    witness: str
-    unchecked: bytes | None = None
+    name: str
+    cosigned: datetime | None = None
 
-    def counts(self, site_key: PublicKey) -> bool:
-        """Tell whether the site really signed it."""
-        return self.unchecked is None or was_signed(self.checkpoint, self.unchecked, site_key)
+
+@dataclass(frozen=True)
+class Required:
+    """What an auditor holds a ledger to; none of it comes from the ledger.
+
+    Attributes:
+        site_key: the key the site was admitted with.
+        witness: the aggregator's key, which must have cosigned every receipt; without it
+            receipts are held only to the site's own signature, with a warning.
+        judge: whose cosignatures make the end witnessed; by default the witness's alone.
+        checkpoints: notes kept elsewhere, e.g. by the aggregator: what exposes a site that
+            rewrote its history, and the only thing that can vouch for its end.
+        not_before: older cosignatures do not vouch for the end.
+        origin: ``<site>/ledger``, when known from elsewhere.
+        opener: opens what was released; None to compare digests and sizes alone.
+    """
+
+    site_key: PublicKey
+    witness: PublicKey | None = None
+    judge: NoteJudge | None = None
+    checkpoints: tuple[bytes, ...] = ()
+    not_before: datetime | None = None
+    origin: str | None = None
+    opener: Opener | None = None
+
+    @property
+    def tail_judge(self) -> NoteJudge | None:
+        """Whoever says what makes the end witnessed; None if nobody can."""
+        return self.judge or (OneWitness(self.witness) if self.witness else None)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A ledger after its audit: the verdict, and the records before any breakage."""
+
+    verdict: Verdict
+    records: tuple[LedgerRecord, ...]
 
 
 def verify_ledger(
@@ -75,213 +108,302 @@ def verify_ledger(
     sent_journal: Path | None = None,
     expected_origin: str | None = None,
 ) -> Verdict:
-    """Audit the ledger in ``directory``.
+    """Audit the ledger in ``directory``; what it is held to is explained in ``Required``.
 
     Args:
         directory: the ledger's folder, or a copy of it.
         site_public_key: the key the site was admitted with.
-        witness_public_key: the aggregator's witness key; without it receipts are
-            held only to the site's own signature, with a warning.
-        known_checkpoints: notes kept elsewhere, e.g. by the aggregator: what exposes
-            a site that rewrote its history and deleted its receipts.
+        witness_public_key: the aggregator's.
+        known_checkpoints: notes kept elsewhere.
+        expected_origin: ``<site>/ledger``, when known from elsewhere.
         sent_journal: the courier's ``sent.jsonl``, for the completeness verdict; not
             looked at when the chain is broken.
-        expected_origin: ``<site>/ledger``, when known from elsewhere.
 
     Raises:
         InputDataError: a file cannot be read at all. Everything else is in the verdict.
     """
-    audit = _Audit(Layout(directory), site_public_key, witness_public_key)
-    broken: Breakage | None = None
-    try:
-        audit.run(tuple(known_checkpoints), expected_origin)
-    except _BrokenError as error:
-        broken = error.breakage
-    completeness = None
-    if sent_journal is not None and broken is None:
-        completeness = compare_with_journal(audit.declared, sent_journal)
-    return Verdict(
-        site=audit.site,
-        broken=broken,
-        totals=audit.totals,
-        receipts=audit.receipts,
-        witnessed_size=audit.witnessed_size,
-        warnings=tuple(audit.warnings),
-        completeness=completeness,
+    required = Required(
+        site_public_key,
+        witness_public_key,
+        checkpoints=tuple(known_checkpoints),
+        origin=expected_origin,
     )
+    return examine_ledger(directory, required, sent_journal=sent_journal).verdict
+
+
+def examine_ledger(
+    directory: Path, required: Required, *, sent_journal: Path | None = None
+) -> Examined:
+    """Audit a ledger, which may be in use: again, as long as it is broken and moves meanwhile.
+
+    Raises:
+        InputDataError: no such folder, or a file cannot be read at all.
+    """
+    layout = Layout(directory)
+    if not directory.is_dir():
+        raise InputDataError(
+            "no ledger here", field=str(directory), expected="a ledger's folder", got="none"
+        )
+    for _ in range(_ATTEMPTS):
+        audit = _Audit(layout, required)
+        examined = audit.examine(sent_journal)
+        if examined.verdict.intact or not audit.has_moved():
+            break
+    return examined
 
 
 class _Audit:
     """One pass over a ledger; holds what has been established so far."""
 
-    def __init__(self, layout: Layout, site_key: PublicKey, witness: PublicKey | None) -> None:
-        self.layout = layout
-        self.site_key = site_key
-        self.witness = witness
-        self.site = ""
-        self.totals = Totals()
-        self.declared: dict[str, int] = {}
-        self.receipts = 0
-        self.witnessed_size = 0
-        self.warnings: list[str] = []
+    def __init__(self, layout: Layout, required: Required) -> None:
+        self._layout = layout
+        self._required = required
+        self._archive = Archive(layout)
+        self._order = RecordOrder()
+        self._site = ""
+        self._note: bytes | None = None
+        self._records: list[LedgerRecord] = []
+        self._receipts: dict[str, _Anchor] = {}  # by digest of the note
         self._anchors: dict[int, list[_Anchor]] = {}
-        self._receipt_digests: set[str] = set()
-        self._hashed: set[str] = set()
-        self._asked: set[str] = set()
+        self._tail = Tail()
+        self._witnessed_size = 0
         self._agreed = 0  # up to this size the log matches something signed
-        self._last_ts = ""
+        self._warnings: list[str] = []
+        self._doubts: list[str] = []
 
-    def run(self, checkpoints: tuple[bytes, ...], expected_origin: str | None) -> None:
+    def examine(self, sent_journal: Path | None) -> Examined:
+        """Check everything, and sum up what can be believed."""
+        broken: Breakage | None = None
+        try:
+            self._run()
+        except _BrokenError as error:
+            broken = error.breakage
+        believed = tuple(self._records if broken is None else self._records[: broken.seq or 0])
+        completeness = None
+        if sent_journal is not None and broken is None:
+            completeness = compare_with_journal(self._archive.declared, sent_journal)
+        totals = Totals.of(believed, self._archive.present, self._archive.expired)
+        verdict = Verdict(
+            site=self._site,
+            broken=broken,
+            totals=totals,
+            receipts=len(self._receipts),
+            witnessed_size=self._witnessed_size,
+            warnings=tuple(self._warnings),
+            tail=self._tail,
+            doubts=tuple(self._doubts),
+            completeness=completeness,
+        )
+        return Examined(verdict, believed)
+
+    def has_moved(self) -> bool:
+        """Tell whether the site's checkpoint is another now: a writer is at work."""
+        try:
+            return self._read_checkpoint() != self._note
+        except (CairnError, OSError):
+            return False
+
+    def _run(self) -> None:
         """Check everything, each step resting on the ones before."""
-        snapshot = read_snapshot(self.layout)
-        signed = self._open_checkpoint(snapshot.checkpoint, expected_origin)
-        self._collect_anchors(signed, snapshot, checkpoints)
-        lines = snapshot.log.split(b"\n")
-        frontier = Frontier()
-        self._check_anchors(frontier)
-        for seq, line in enumerate(lines[:-1][: signed.size]):
-            record = self._read_record(seq, line)
-            frontier.add(leaf_hash(line))
-            self._check_anchors(frontier)
-            self._check_payload(seq, record)
-            self._check_asked(seq, record)
-            self.totals.add(record)
-        self._check_end(frontier.size, signed.size, lines)
-        self._look_for_oddities()
+        signed = self._open_checkpoint()
+        self._take_brought(signed)
+        self._take_receipts(signed)
+        self._take_witnessed(signed)
+        with _breaking(None):
+            self._doubts += check_folder(
+                self._layout, self._required.site_key, self._required.witness
+            )
+        frontier = self._read_log(signed)
+        self._check_end(frontier.size)
+        missing = self._archive.missing()
+        if missing is not None:
+            raise _broken(missing, "its payload is gone, and no EXPIRE record says why")
+        with _breaking(None):
+            left = self._archive.leftovers()
+        if left.unnamed:
+            self._doubts.append(f"{left.unnamed} archived files belong to no record")
+        if left.temporary:
+            self._doubts.append(f"{left.temporary} files of interrupted writes lie in the archive")
 
-    def _open_checkpoint(self, note: bytes | None, expected_origin: str | None) -> Checkpoint:
+    def _read_checkpoint(self) -> bytes | None:
+        return read_if_there(self._layout.checkpoint, "checkpoint", MAX_NOTE_BYTES)
+
+    def _open_checkpoint(self) -> Checkpoint:
+        with _breaking(None):
+            self._note = note = self._read_checkpoint()
         if note is None:
             raise _broken(None, "the signed checkpoint is missing")
-        try:
+        with _breaking(None, "the checkpoint does not hold"):
             origin = parse_note(note).checkpoint.origin
-            signed = open_note(note, [ledger_key(origin, self.site_key)]).checkpoint
-        except CairnError as error:
-            raise _broken(None, f"the checkpoint does not hold ({error})") from error
-        self.site = site_of(origin)
-        if expected_origin not in (None, origin):
-            raise _broken(None, f"this is the ledger {origin}, not {expected_origin}")
+            signed = open_note(note, [ledger_key(origin, self._required.site_key)]).checkpoint
+        self._site = site_of(origin)
+        if self._required.origin not in (None, origin):
+            raise _broken(None, f"this is the ledger {origin}, not {self._required.origin}")
         self._anchor(_Anchor(signed, "the site's checkpoint"))
         return signed
 
-    def _collect_anchors(
-        self, signed: Checkpoint, snapshot: Snapshot, checkpoints: tuple[bytes, ...]
-    ) -> None:
-        required: list[NoteKey] = [ledger_key(signed.origin, self.site_key)]
-        if self.witness is None:
-            self.warnings.append(
-                "no witness key: a history rewritten by the site itself would not show"
-            )
-        else:
-            required.append(witness_key(self.witness))
-        notes = {
-            f"known checkpoint {number}": note for number, note in enumerate(checkpoints, start=1)
-        }
-        received = {f"receipt {name}": note for name, note in snapshot.receipts.items()}
-        for name, note in (received | notes).items():
-            try:
-                checkpoint = open_note(note, required).checkpoint
-            except CairnError as error:
-                raise _broken(None, f"{name} does not hold ({error})") from error
-            if checkpoint.origin != signed.origin:
-                raise _broken(None, f"{name} is about the ledger {checkpoint.origin}")
-            self._anchor(_Anchor(checkpoint, name))
-            if self.witness is not None:
-                self.witnessed_size = max(self.witnessed_size, checkpoint.size)
-        self.receipts = len(received)
-        self._receipt_digests = {sha256_hex(note) for note in received.values()}
-        for checkpoint, signature in parse_history(snapshot.history, signed.origin):
-            self._anchor(_Anchor(checkpoint, "the root the site signed for it", signature))
+    def _take_brought(self, signed: Checkpoint) -> None:
+        """Take the notes from elsewhere, and have them judged."""
+        brought = []
+        for number, note in enumerate(self._required.checkpoints, start=1):
+            name = f"known checkpoint {number}"
+            opened = self._open(note, name, signed.origin, [])
+            self._anchor(opened)
+            brought.append(Brought(name, opened.checkpoint.size, note))
+        judge = self._required.tail_judge
+        limit = self._required.not_before
+        self._tail = judge_tail(signed.size, tuple(brought), judge, not_before=limit)
+        self._witnessed_size = self._tail.witnessed
+
+    def _take_receipts(self, signed: Checkpoint) -> None:
+        cosigner = self._required.witness
+        if cosigner is None:
+            self._warnings.append(NO_WITNESS_KEY)
+        keys = [] if cosigner is None else [witness_key(cosigner)]
+        with _breaking(None):
+            for name, digest, note in receipts_in(self._layout):
+                anchor = self._open(note, f"receipt {name}", signed.origin, keys)
+                if name != self._layout.receipt(anchor.checkpoint.size).name:
+                    raise _broken(None, f"receipt {name} is of another size than its name")
+                self._anchor(anchor)
+                self._receipts[digest] = anchor
+                if cosigner is not None:
+                    self._witnessed_size = max(self._witnessed_size, anchor.checkpoint.size)
+
+    def _take_witnessed(self, signed: Checkpoint) -> None:
+        """Hold the log against what third witnesses cosigned; whose word counts is the judge's."""
+        with _breaking(None):
+            for name, note in witnessed_in(self._layout):
+                anchor = self._open(note, f"witnessed note {name}", signed.origin, [])
+                if name != self._layout.witnessed_note(anchor.checkpoint.size).name:
+                    raise _broken(None, f"witnessed note {name} is of another size than its name")
+                self._anchor(anchor)
+
+    def _open(self, note: bytes, name: str, origin: str, cosigners: list[NoteKey]) -> _Anchor:
+        required = [ledger_key(origin, self._required.site_key), *cosigners]
+        with _breaking(None, f"{name} does not hold"):
+            other = parse_note(note).checkpoint.origin
+            if other != origin:
+                raise _broken(None, f"{name} is about the ledger {other}")
+            opened = open_note(note, required)
+        return _Anchor(opened.checkpoint, name, opened.cosigned_at.get(WITNESS_NAME))
 
     def _anchor(self, anchor: _Anchor) -> None:
         self._anchors.setdefault(anchor.checkpoint.size, []).append(anchor)
 
-    def _check_anchors(self, frontier: Frontier) -> None:
+    def _read_log(self, signed: Checkpoint) -> Frontier:
+        frontier = Frontier()
+        self._check_anchors(frontier, None)
+        with _breaking(None), LogLines.open(self._layout.log, MAX_LOG_BYTES) as lines:
+            before = None
+            for seq in range(signed.size):
+                line = lines.read()
+                if line is None:
+                    break
+                record = self._read_record(seq, line, before)
+                before = leaf_hash(line)
+                frontier.add(before)
+                self._check_anchors(frontier, lines)
+                with _breaking(seq):
+                    self._check_receipt(record)
+                    self._archive.follow(record, self._required.opener)
+            if frontier.size == signed.size:
+                self._check_rest(signed.size, lines, before)
+        return frontier
+
+    def _read_record(self, seq: int, line: bytes, before: bytes | None) -> LedgerRecord:
+        with _breaking(seq):
+            record = parse_record(line, "record")
+            self._order.follow(record, seq, self._site)
+        if record.prev != (None if before is None else before.hex()):
+            reason = "this or the next record was altered: the next one is chained to another"
+            raise _broken(max(seq - 1, 0), reason)
+        self._records.append(record)
+        return record
+
+    def _check_anchors(self, frontier: Frontier, lines: LogLines | None) -> None:
         """Compare the root at this size with everything that was ever signed about it."""
         anchors = self._anchors.get(frontier.size)
         if not anchors:
             return
-        agreed = False
-        root = frontier.root()
+        root, last = frontier.root(), frontier.size - 1
         for anchor in anchors:
-            if anchor.checkpoint.root == root:
-                agreed = True
-                continue
-            if not anchor.counts(self.site_key):
-                continue
-            last = frontier.size - 1
-            if last > self._agreed:  # nothing signed in between tells which of them it is
-                reason = f"this or a later record up to #{last} does not match {anchor.witness}"
-                raise _broken(self._agreed, reason)
-            raise _broken(max(last, 0), f"does not match {anchor.witness}")
-        if agreed:
-            self._agreed = frontier.size
+            if anchor.checkpoint.root != root:
+                raise self._mismatch(anchor, last, lines)
+            if anchor.cosigned is not None and self._records:
+                with _breaking(last):
+                    self._order.require_before(anchor.cosigned)
+        self._agreed = frontier.size
 
-    def _check_end(self, size: int, signed_size: int, lines: list[bytes]) -> None:
-        """Check that the log reaches as far as anything signed, at most one torn record further."""
-        for longer in sorted(larger for larger in self._anchors if larger > size):
-            for anchor in self._anchors[longer]:
-                if anchor.counts(self.site_key):
-                    raise _broken(size, f"is missing: {anchor.witness} covers {longer} records")
-        tail = b"\n".join(lines[signed_size:])
-        if b"\n" in tail[:-1]:
-            raise _broken(signed_size, f"goes past the checkpoint of {signed_size} records")
-        if tail:
-            self.warnings.append("one unfinished record after the checkpoint, never released")
+    def _mismatch(self, anchor: _Anchor, last: int, lines: LogLines | None) -> _BrokenError:
+        """Name the record that made a root another: by the link of the next, or by a range."""
+        if last <= self._agreed or (lines is not None and not self._is_linked_to(lines.read())):
+            return _broken(max(last, 0), f"does not match {anchor.name}")
+        # Nothing signed in between tells which of them it is.
+        reason = f"this or a later record up to #{last} does not match {anchor.name}"
+        return _broken(self._agreed, reason)
 
-    def _read_record(self, seq: int, line: bytes) -> LedgerRecord:
+    def _is_linked_to(self, line: bytes | None) -> bool:
+        """Tell whether the next line, if there is a readable one, goes on from the last record."""
+        if line is None:
+            return True
         try:
-            record = parse_record(line, "record")
-        except VerificationError as error:
-            raise _broken(seq, str(error)) from error
-        if record.seq != seq:
-            raise _broken(seq, f"calls itself #{record.seq}: moved, removed or inserted")
-        if record.site != self.site:
-            raise _broken(seq, f"belongs to the site {record.site}")
-        if (record.event == "GENESIS") != (seq == 0):
-            raise _broken(seq, "GENESIS must be the first record and no other")
-        if record.ts < self._last_ts:
-            self.warnings.append(f"record #{seq}: the clock went back")
-        self._last_ts = record.ts
-        return record
+            following = parse_record(line, "record")
+        except VerificationError:
+            return True
+        return following.prev == leaf_hash(record_line(self._records[-1])).hex()
 
-    def _check_payload(self, seq: int, record: LedgerRecord) -> None:
-        digest = record.payload_sha256
-        if record.event == "RECEIPT" and digest not in self._receipt_digests:
-            raise _broken(seq, "the receipt it records is missing or altered")
-        if record.event != "SEND" or digest is None:
+    def _check_receipt(self, record: LedgerRecord) -> None:
+        if record.event != "RECEIPT":
             return
-        size = record.bytes or 0
-        if self.declared.setdefault(digest, size) != size:
-            raise _broken(seq, "declares another size for a payload declared before")
-        if digest in self._hashed:
-            return
-        self._hashed.add(digest)
-        path = self.layout.payload(digest)
-        if not path.exists():
-            self.totals.payloads_expired += 1
-            return
-        payload = read_bytes(path, "payload")
-        if sha256_hex(payload) != digest or len(payload) != size:
-            raise _broken(seq, f"its payload {digest[:16]} was altered")
-        self.totals.payloads_present += 1
+        anchor = self._receipts.get(record.payload_sha256 or "")
+        if anchor is None:
+            raise _broken(record.seq, "the receipt it records is missing or altered")
+        if anchor.checkpoint.size > record.seq:
+            raise _broken(record.seq, "the receipt it records is of later records")
+        if anchor.cosigned is not None:
+            self._order.require_after(parse_timestamp(record.ts), anchor.cosigned)
 
-    def _check_asked(self, seq: int, record: LedgerRecord) -> None:
-        """Check the archived orders beside what was answered; they may expire like it."""
-        for what, digest in (("plan", record.plan_fingerprint), ("order", record.order_sha256)):
-            if digest is None or digest in self._asked:
-                continue
-            self._asked.add(digest)
-            path = self.layout.payload(digest)
-            if path.exists() and sha256_hex(read_bytes(path, what)) != digest:
-                raise _broken(seq, f"the {what} {digest[:16]} that it names was altered")
+    def _check_end(self, size: int) -> None:
+        """Check that the log reaches as far as anything signed."""
+        longer = min((larger for larger in self._anchors if larger > size), default=None)
+        if longer is not None:
+            who = self._anchors[longer][0].name
+            raise _broken(size, f"is missing: {who} covers {longer} records")
 
-    def _look_for_oddities(self) -> None:
-        if not self.layout.payloads.is_dir():
+    def _check_rest(self, size: int, lines: LogLines, before: bytes | None) -> None:
+        """Check what follows the signed records: at most one that an append left unfinished."""
+        rest = lines.rest()
+        if not rest:
             return
-        names = {path.name for path in self.layout.payloads.iterdir()}
-        orphans = len(names - set(self.declared) - self._asked)
-        if orphans:
-            self.warnings.append(f"{orphans} archived payloads have no record (never released)")
+        line, end, further = rest.partition(b"\n")
+        if further or lines.more():
+            raise _broken(size, f"goes past the checkpoint of {size} records")
+        if end:
+            with _breaking(size, "goes past the checkpoint, and no append leaves such a line"):
+                record = parse_record(line, "record")
+            if (record.seq, record.prev) != (size, before.hex() if before else None):
+                raise _broken(size, "goes past the checkpoint, and no append leaves such a line")
+        self._doubts.append("one unfinished record after the checkpoint, never released")
+
+
+class _breaking:  # noqa: N801 - reads as a statement: with _breaking(seq)
+    """Turn whatever does not hold inside into a breakage at ``seq``."""
+
+    def __init__(self, seq: int | None, clause: str = "") -> None:
+        self._seq, self._clause = seq, clause
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UnreadableError):
+            return  # a file that cannot be read is no verdict
+        if isinstance(error, CairnError | RecursionError):
+            said = str(error) if isinstance(error, CairnError) else "nested beyond all reading"
+            raise _broken(self._seq, f"{self._clause} ({said})" if self._clause else said) from (
+                error
+            )
 
 
 def _broken(seq: int | None, reason: str) -> _BrokenError:

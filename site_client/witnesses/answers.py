@@ -9,17 +9,15 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
-import stat
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, ValidationError
 
 from common.canonical import canonical_json, parse_canonical_json
 from common.errors import VerificationError
+from common.ledger.reading import read_if_there
 from common.settings import Frozen
 from common.wire.records import Digest
 from common.witness.wire import MAX_ANSWER_BYTES
@@ -76,16 +74,16 @@ def take(spool: Spool, witness: str) -> Carried | None:
     """Read an answer and remove its file; None where there is none.
 
     Raises:
-        VerificationError: the file is no answer; it is removed all the same.
+        CairnError: the file is no answer; it is removed all the same, but for a folder.
     """
     path = spool.cosigned_path(witness)
     try:
-        data = read_plain(path, _MAX_FILE_BYTES)
-    except FileNotFoundError:
-        return None
+        data = read_if_there(path, "witness's answer", _MAX_FILE_BYTES)
     finally:
-        with suppress(OSError):  # a folder stays, and is told of
+        with suppress(OSError):
             path.unlink(missing_ok=True)
+    if data is None:
+        return None
     value = parse_canonical_json(data, "witness's answer")
     try:
         form = _Form.model_validate(value)
@@ -95,31 +93,3 @@ def take(spool: Spool, witness: str) -> Carried | None:
             "not a witness's answer", field=path.name, expected="what the courier writes"
         ) from error
     return Carried(form.request, form.status, body, held)
-
-
-def read_plain(path: Path, most: int) -> bytes:
-    """Read a plain file of at most ``most`` bytes; follows no link, waits for no pipe.
-
-    Raises:
-        FileNotFoundError: there is none.
-        VerificationError: it is something else, larger, or cannot be opened.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise _no_file(path, error.strerror or "an error") from error
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise _no_file(path, "something else")
-        data = stream.read(most + 1)
-    if len(data) > most:
-        raise _no_file(path, f"more than {most} bytes")
-    return data
-
-
-def _no_file(path: Path, got: str) -> VerificationError:
-    return VerificationError(
-        "not a file of the other half", field=path.name, expected="a small plain file", got=got
-    )

@@ -17,9 +17,10 @@ from datetime import UTC, datetime
 
 from common.canonical import sha256_hex
 from common.errors import CairnError, VerificationError
-from common.ledger.layout import Layout, read_bytes
+from common.ledger.layout import Layout
 from common.ledger.log import Ledger
 from common.ledger.notes import (
+    MAX_NOTE_BYTES,
     NoteKey,
     ledger_key,
     open_note,
@@ -28,6 +29,7 @@ from common.ledger.notes import (
     signature_by,
     verify_signature,
 )
+from common.ledger.reading import read_if_there, read_regular
 from common.ledger.records import RefusalDetail
 from common.wire.codes import ReplyCode
 from common.witness.policy import WitnessPolicy
@@ -135,7 +137,8 @@ class Asking:
         """Find the newest checkpoint beside the ledger that has a quorum."""
         own = ledger_key(self._ledger.origin, self._ledger.public_key)
         for path in reversed(Layout(self._site.ledger).witnessed_files()):
-            judgement = self._policy.judge(read_bytes(path, "witnessed note"), log_key=own)
+            note = read_regular(path, "witnessed note", MAX_NOTE_BYTES)
+            judgement = self._policy.judge(note, log_key=own)
             if judgement.witnessed and judgement.checkpoint is not None and judgement.at:
                 size, at = judgement.checkpoint.size, judgement.at.isoformat()
                 return replace(standing, witnessed=size, at=at)
@@ -158,7 +161,7 @@ class Asking:
     def _hear(self, mark: str) -> None:
         try:
             carried = take(self._spool, mark)
-        except VerificationError as error:
+        except CairnError as error:
             if str(error) not in self._told:
                 self._told.add(str(error))
                 LOG.error("%s", error)  # noqa: TRY400 - it says all there is
@@ -213,11 +216,12 @@ class Asking:
     def _keep(self, note: bytes, size: int, lines: bytes) -> None:
         """Put new cosignatures under the note of that size, in place of older ones by the same."""
         path = Layout(self._site.ledger).witnessed_note(size)
+        older = read_if_there(path, "witnessed note", MAX_NOTE_BYTES)
         fresh = parse_signatures(lines.decode("utf-8"))
         marks = {(line.name, line.key_id) for line in fresh}
         kept = [note]
-        if path.exists():
-            before = parse_note(read_bytes(path, "witnessed note")).signatures
+        if older is not None:
+            before = parse_note(older).signatures
             own = {(line.name, line.key_id) for line in parse_note(note).signatures}
             stay = [line for line in before if (line.name, line.key_id) not in marks | own]
             kept += [line.line() for line in stay]

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 
@@ -19,12 +20,13 @@ from common.crypto.identity import PublicKey, read_public_key
 from common.errors import CairnError, RefusedError, UnreachableError
 from common.ledger.merkle import consistency_length
 from common.ledger.notes import ledger_key, ledger_origin, open_note, parse_note
+from common.ledger.reading import read_if_there
 from common.witness.client import Journal, WitnessClient
 from common.witness.policy_text import parse_text
 from common.witness.wire import MAX_REQUEST_BYTES, AddCheckpoint, Answer, size_of_note
 from site_client.site import SiteFolder
 from site_client.spool import Spool
-from site_client.witnesses.answers import UNREACHABLE, Carried, mark_of, read_plain
+from site_client.witnesses.answers import UNREACHABLE, Carried, mark_of
 
 LOOK_S = 0.5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0
@@ -67,10 +69,10 @@ class WitnessCarrier:
     def _carry(self, mark: str, url: str) -> None:
         path = self._spool.checkpoint_path(mark)
         try:
-            body = read_plain(path, MAX_REQUEST_BYTES)
+            body = read_if_there(path, "request", MAX_REQUEST_BYTES)
+            if body is None:
+                return
             note = self._checked(body)
-        except FileNotFoundError:
-            return
         except CairnError as error:
             LOG.error("a file in the outbox that the door did not write: %s", error)  # noqa: TRY400
             path.unlink(missing_ok=True)
@@ -152,8 +154,6 @@ def _announce(method: str, url: str, body: bytes) -> None:
 
 def _remove(path: Path, body: bytes) -> None:
     """Remove a request that was carried, unless the worker has written another meanwhile."""
-    try:
-        if read_plain(path, MAX_REQUEST_BYTES) == body:
+    with suppress(CairnError):
+        if read_if_there(path, "request", MAX_REQUEST_BYTES) == body:
             path.unlink(missing_ok=True)
-    except (CairnError, FileNotFoundError):
-        return

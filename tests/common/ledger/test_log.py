@@ -105,14 +105,12 @@ def test_a_torn_tail_is_cut_at_every_length(tmp_path, world):
     world.grow(tmp_path, 2, receipts=False)
     log, size = tmp_path / "log.jsonl", 3
     committed, note = log.read_bytes(), (tmp_path / "checkpoint").read_bytes()
-    history = (tmp_path / "history").read_bytes()
     with world.open(tmp_path) as ledger:
         world.send(ledger, b"more")
     following = log.read_bytes()[len(committed) :]
     for cut in range(len(following) + 1):
         log.write_bytes(committed + following[:cut])
         (tmp_path / "checkpoint").write_bytes(note)
-        (tmp_path / "history").write_bytes(history)
         with world.open(tmp_path) as ledger:
             assert ledger.size == size
         assert log.read_bytes() == committed
