@@ -16,8 +16,10 @@ from common.audit.load import Audited, audit, detail_lines, verdict_dict, verdic
 from common.audit.model_command import model
 from common.audit.order import read_order
 from common.audit.people import print_asked, print_order
+from common.audit.proof_command import check_proof, proof
 from common.audit.report import render_report
 from common.audit.table import print_records
+from common.audit.witnessing import witness_options, witnessed_by
 from common.cli import complete, echo_json, json_option, run
 from common.errors import ExitCode, InputDataError, UsageError
 from common.ledger.records import EVENTS
@@ -78,6 +80,7 @@ def cli() -> None:
 @_WITNESS
 @_SENT
 @_CHECKPOINT
+@witness_options
 @json_option
 @click.pass_context
 def verify(
@@ -87,6 +90,8 @@ def verify(
     witness: Path | None,
     journals: tuple[Path, ...],
     checkpoints: tuple[Path, ...],
+    witness_policy: Path | None,
+    within_days: int | None,
     as_json: bool,
 ) -> None:
     """Verify ledgers: unaltered, complete, and as the witness saw them.
@@ -102,15 +107,23 @@ def verify(
         raise UsageError("--checkpoint goes with exactly one ledger", got=f"{len(ledgers)}")
     key_files = _one_each(keys, len(ledgers), "--key")
     journal_files = _one_each(journals, len(ledgers), "--sent")
+    tails = [
+        witnessed_by(folder, witness_policy, key_file, checkpoints, within_days)
+        for folder, key_file in zip(ledgers, key_files, strict=True)
+    ]
     results = [
         audit(
             folder,
             key_file=key_file,
             witness_file=witness,
             sent_journal=journal,
-            known_checkpoints=checkpoints,
+            known_checkpoints=(*checkpoints, *tail.notes),
+            judge=tail.judge,
+            not_before=tail.not_before,
         )
-        for folder, key_file, journal in zip(ledgers, key_files, journal_files, strict=True)
+        for folder, key_file, journal, tail in zip(
+            ledgers, key_files, journal_files, tails, strict=True
+        )
     ]
     passed = all(audited.verdict.passed for audited in results)
     if as_json:
@@ -246,6 +259,8 @@ def _show_order(ctx: click.Context, audited: Audited, prefix: str, *, as_json: b
 
 
 cli.add_command(model)
+cli.add_command(proof)
+cli.add_command(check_proof)
 complete(cli)
 
 

@@ -151,6 +151,8 @@ class WitnessPolicy:
     ) -> tuple[Checkpoint, tuple[Cosigned, ...]]:
         parsed = parse_note(note, any_log=True)
         checkpoint = parsed.checkpoint
+        if log_key is not None and self.logs and log_key not in self.logs:
+            raise InputDataError("this ledger's key is none of the policy's logs")
         keys = self.logs if log_key is None else (log_key,)
         signed = False
         for key in keys:

@@ -19,7 +19,7 @@ MAX_POLICY_BYTES = 256 * 1024
 MAX_ENTRIES = 32
 _NONE = "none"
 _URL = re.compile(
-    r"(https?)://([A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:]{2,39}\])(:[0-9]{1,5})?(/[!-~]{0,512})?"
+    r"(https?)://([A-Za-z0-9.-]{1,253}|\[[0-9a-fA-F:]{2,39}\])(:[0-9]{1,5})?(/[!\"$->@-~]{0,512})?"
 )
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
