@@ -6,9 +6,11 @@ Records at and after the first broken one are never handed on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
+from common.audit.opened import ReleaseOpener
 from common.cli import megabytes
 from common.crypto.identity import PublicKey, read_public_key
 from common.errors import InputDataError
@@ -18,6 +20,7 @@ from common.ledger.reading import read_regular
 from common.ledger.records import LedgerRecord
 from common.ledger.verdict import Verdict
 from common.ledger.verify import Required, examine_ledger
+from common.ledger.witnessed import NoteJudge
 
 OWN_KEY_CAVEAT = (
     "taken from the ledger's own folder: this proves that the ledger agrees with itself. "
@@ -67,8 +70,20 @@ def audit(
     witness_file: Path | None,
     sent_journal: Path | None = None,
     known_checkpoints: Sequence[Path] = (),
+    judge: NoteJudge | None = None,
+    not_before: datetime | None = None,
 ) -> Audited:
     """Verify the ledger in ``folder``; keys not given are taken from the folder itself.
+
+    Args:
+        folder: the ledger's.
+        key_file: the site's public key.
+        witness_file: the aggregator's.
+        sent_journal: the courier's.
+        known_checkpoints: notes that did not come with the ledger.
+        judge: whose cosignatures under those make its end witnessed; by default the
+            aggregator's alone.
+        not_before: older cosignatures do not.
 
     Raises:
         InputDataError: no ledger, no key, or a file that cannot be read.
@@ -88,15 +103,31 @@ def audit(
             advice="Give it with --key FILE",
         )
     witness = _key(witness_file, layout.witness_key)
+    witness_key = witness.public if witness else None
+    brought = (read_regular(path, "known checkpoint", MAX_NOTE_BYTES) for path in known_checkpoints)
     required = Required(
         key.public,
-        witness.public if witness else None,
-        checkpoints=tuple(
-            read_regular(path, "known checkpoint", MAX_NOTE_BYTES) for path in known_checkpoints
-        ),
+        witness_key,
+        judge=judge,
+        checkpoints=tuple(brought),
+        not_before=not_before,
+        make_opener=lambda: ReleaseOpener(folder, witness_key),
     )
     examined = examine_ledger(folder, required, sent_journal=sent_journal)
-    return Audited(folder, examined.verdict, examined.records, key, witness)
+    verdict = replace(
+        examined.verdict, doubts=(*examined.verdict.doubts, *_of_keys(key, witness, judge))
+    )
+    return Audited(folder, verdict, examined.records, key, witness)
+
+
+def _of_keys(key: Key, witness: Key | None, judge: NoteJudge | None) -> list[str]:
+    """Say what keys that came with the ledger are worth."""
+    doubts = []
+    if key.from_ledger:
+        doubts.append("the site's key came with the ledger: give it with --key")
+    if witness is not None and witness.from_ledger and judge is None:
+        doubts.append("the witness's key came with the ledger: give it with --witness")
+    return doubts
 
 
 def verdict_line(audited: Audited) -> str:

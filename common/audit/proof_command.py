@@ -114,8 +114,8 @@ def check_proof(
     checkpoint, record = read.verify(log_key)
     if payload is not None:
         _require_payload(record, payload)
-    judged = None if policy is None else policy.judge(
-        read.note, log_key=log_key, now=datetime.now(UTC)
+    judged = (
+        None if policy is None else policy.judge(read.note, log_key=log_key, now=datetime.now(UTC))
     )
     witnessed = judged is not None and judged.witnessed
     words = record.model_dump(mode="json", exclude_none=True)

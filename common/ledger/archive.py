@@ -91,6 +91,7 @@ class Archive:
         digest, size = record.payload_sha256 or "", record.bytes or 0
         if self._declared.setdefault(digest, size) != size:
             raise _wrong("bytes", "the size declared before", "another size")
+        self._expired.discard(digest)
         payload = self._payload(digest, size)
         if payload is None:
             self._absent.setdefault(digest, record.seq)

@@ -292,6 +292,33 @@ class Ledger:
                 self._break(error)
         return digest
 
+    def archived(self) -> set[str]:
+        """Digests of the files in the archive."""
+        return {path.name for path in self._layout.payloads.iterdir() if len(path.name) == 64}
+
+    def named(self) -> set[str]:
+        """Digests that records name and whose bytes belong into the archive."""
+        digests: set[str] = set()
+        for record in self.records():
+            digests |= {record.plan_fingerprint or "", record.policy_sha256 or ""}
+            digests |= {record.order_sha256 or ""}
+            if record.event == "SEND":
+                digests.add(record.payload_sha256 or "")
+        return digests - {""}
+
+    def forget(self, digest: str) -> None:
+        """Delete one file of the archive; what it was stays in the records that name it.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        self._refuse_if_broken()
+        try:
+            self._layout.payload(digest).unlink(missing_ok=True)
+            fsync_directory(self._layout.payloads)
+        except OSError as error:
+            self._break(error)
+
     def append(self, event: Event, **fields: Unpack[RecordFields]) -> Entry:
         """Commit one record; when this returns it is on the disk and signed.
 

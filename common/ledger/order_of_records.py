@@ -22,15 +22,23 @@ class RecordOrder:
         self._federation = ""
         self._latest = ""
 
-    def follow(self, record: LedgerRecord, seq: int, site: str) -> None:
+    @staticmethod
+    def require_place(record: LedgerRecord, seq: int) -> None:
+        """Require the number of its place.
+
+        Raises:
+            VerificationError: it has another.
+        """
+        _require(record.seq == seq, "seq", f"#{seq}", f"#{record.seq}: moved, removed or inserted")
+
+    def follow(self, record: LedgerRecord, site: str) -> None:
         """Take the next record.
 
         Raises:
             VerificationError: it cannot stand there.
         """
-        _require(record.seq == seq, "seq", f"#{seq}", f"#{record.seq}: moved, removed or inserted")
         _require(record.site == site, "site", site, "another site's record")
-        genesis = (record.event == "GENESIS") == (seq == 0)
+        genesis = (record.event == "GENESIS") == (record.seq == 0)
         _require(genesis, "event", "GENESIS as the first record and no other", record.event)
         _require(bool(record.federation), "federation", "a name", "none")
         _require(bool(record.receiver), "receiver", "an address", "none")

@@ -43,6 +43,7 @@ _MAX_TEXT = 160
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./:-]{0,127}$")]
 SafeText = Annotated[str, Field(pattern=f"^[{_SAFE}]{{0,{_MAX_TEXT}}}$")]
+Address = Annotated[str, Field(pattern=r"^[^\s/\x00-\x1f\x7f]{1,261}$")]
 Count = Annotated[int, Field(ge=0, le=_LARGEST)]
 KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Person = Annotated[
@@ -242,7 +243,7 @@ class LedgerRecord(Frozen):
     peer_key: Sha256 | None = None
     prev: Sha256 | None = None
     federation: Name | None = None
-    receiver: Name | None = None
+    receiver: Address | None = None
     receiver_key: Sha256 | None = None
 
     @field_validator("ts")

@@ -9,7 +9,7 @@ nothing is called witnessed, for whoever holds the folder can cut the receipts, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -74,7 +74,8 @@ class Required:
             rewrote its history, and the only thing that can vouch for its end.
         not_before: older cosignatures do not vouch for the end.
         origin: ``<site>/ledger``, when known from elsewhere.
-        opener: opens what was released; None to compare digests and sizes alone.
+        make_opener: makes who opens what was released, once for a pass over the ledger;
+            None to compare digests and sizes alone.
     """
 
     site_key: PublicKey
@@ -83,7 +84,7 @@ class Required:
     checkpoints: tuple[bytes, ...] = ()
     not_before: datetime | None = None
     origin: str | None = None
-    opener: Opener | None = None
+    make_opener: Callable[[], Opener] | None = None
 
     @property
     def tail_judge(self) -> NoteJudge | None:
@@ -159,6 +160,7 @@ class _Audit:
         self._layout = layout
         self._required = required
         self._archive = Archive(layout)
+        self._opener = None if required.make_opener is None else required.make_opener()
         self._order = RecordOrder()
         self._site = ""
         self._note: bytes | None = None
@@ -306,7 +308,7 @@ class _Audit:
                 self._check_anchors(frontier, lines)
                 with _breaking(seq):
                     self._check_receipt(record)
-                    self._archive.follow(record, self._required.opener)
+                    self._archive.follow(record, self._opener)
             if frontier.size == signed.size:
                 self._check_rest(signed.size, lines, before)
         return frontier
@@ -314,10 +316,12 @@ class _Audit:
     def _read_record(self, seq: int, line: bytes, before: bytes | None) -> LedgerRecord:
         with _breaking(seq):
             record = parse_record(line, "record")
-            self._order.follow(record, seq, self._site)
+            self._order.require_place(record, seq)
         if record.prev != (None if before is None else before.hex()):
             reason = "this or the next record was altered: the next one is chained to another"
             raise _broken(max(seq - 1, 0), reason)
+        with _breaking(seq):
+            self._order.follow(record, self._site)
         self._records.append(record)
         return record
 

@@ -56,6 +56,8 @@ class ReplyCode(IntEnum):
     """The run had another plan, or another roster, when this site first heard of it."""
     UNKNOWN_START = 21
     """The plan starts from a model that this site has not computed and its staff did not name."""
+    RECEIPTS_DUE = 22
+    """The aggregator has not cosigned what it was sent; the next order must bring its receipt."""
     CONTRADICTED = 23
     """A third witness has seen another history of this site's ledger."""
     UNWITNESSED = 24
@@ -88,6 +90,8 @@ EXPLANATIONS: dict[ReplyCode, str] = {
     ReplyCode.BACKWARDS: "the site has answered this round or a later one already",
     ReplyCode.CHANGED_PLAN: "the site knows this run with another plan or other sites",
     ReplyCode.UNKNOWN_START: "the plan starts from a model that the site does not know",
+    ReplyCode.RECEIPTS_DUE: "the site waits for receipts of what it has sent; ask it again, for "
+    "the next order brings them",
     ReplyCode.CONTRADICTED: "a witness has seen another history of the site's ledger: "
     "`cairn-site check` there",
     ReplyCode.UNWITNESSED: "too many releases of the site wait for its witnesses; "

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
@@ -19,11 +18,11 @@ from pydantic import ValidationError, model_validator
 from common.crypto.identity import read_signing_key
 from common.errors import InputDataError, UnreachableError
 from common.ledger.log import Ledger
-from common.ledger.notes import ledger_origin
 from common.ledger.records import LedgerRecord, Person
 from common.settings import Frozen, describe_validation
 from common.wire.records import Digest, SiteName
 from site_client.files import write_atomically
+from site_client.ledger import open_ledger
 from site_client.site import SiteFolder
 
 LONGEST_WAIT_S = 15.0
@@ -127,11 +126,9 @@ def decide(
 
 
 def _record_if_no_worker_runs(site: SiteFolder) -> None:
-    settings, key = site.settings(), read_signing_key(site.ledger_key)
+    key = read_signing_key(site.ledger_key)
     try:
-        ledger = Ledger.open(
-            site.ledger, ledger_origin(settings.site), key, lambda: datetime.now(UTC)
-        )
+        ledger = open_ledger(site, key)
     except InputDataError:
         return  # the worker that runs here holds it
     with ledger:

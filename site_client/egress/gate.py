@@ -19,7 +19,7 @@ from common.wire.labels import check_labels_told
 from common.wire.records import HeavyHitters, PixelSketches, RoundReport, SketchTable
 from common.wire.rules import check_record
 from common.wire.together import check_together
-from site_client.egress.policy import Policy
+from site_client.egress.policy import Policy, stricter_floors
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,7 @@ class SiteExpected(Expected):
     run_bytes: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
-        plan, floors, pixels = RecordFloors.of(self.plan), self.policy.floors, self.policy.pixels
-        stricter = RecordFloors(
-            images=max(plan.images, floors.images),
-            transitions=max(plan.transitions, floors.transitions),
-            sketch_fill=max(plan.sketch_fill, floors.sketch_fill),
-            slides=max(plan.slides, pixels.slides if pixels else 1),
-            pixels=max(plan.pixels, pixels.pixels if pixels else 1),
-            group_pixels=max(plan.group_pixels, pixels.group_pixels if pixels else 1),
-        )
+        stricter = stricter_floors(self.plan, self.policy)
         object.__setattr__(self, "floors", stricter)  # frozen: nobody may hand in laxer ones
 
 

@@ -2,12 +2,14 @@
 
 Fed with the ledger's records, and with nothing else: whoever restarts the worker,
 empties its folders or starts a hundred runs finds the same history. Pure: no file, no
-clock. Three rules:
+clock. Four rules:
 
 1. A run goes forwards. Each round of it is answered once, and none that lies before one
    that was answered. (The identical order is no new one: the door repeats its answer.)
 2. A run keeps its plan.
 3. Within any ``[budget] days``, over all runs together, no more than ``[budget]`` says.
+
+4. No more than ``[receipts] due_within`` answers are without the aggregator's receipt.
 
 The report of a failure is no answer: the site may be asked again for that round.
 """
@@ -59,6 +61,12 @@ class BudgetError(HistoryError):
     code = ReplyCode.BUDGET_SPENT
 
 
+class ReceiptsDueError(HistoryError):
+    """The aggregator has not signed for what it was sent."""
+
+    code = ReplyCode.RECEIPTS_DUE
+
+
 @dataclass(frozen=True)
 class Spending:
     """One item of the budget.
@@ -107,6 +115,7 @@ class History:
         self._answers: dict[tuple[str, int], _Answer] = {}
         self._runs: dict[str, datetime] = {}
         self._bytes: list[tuple[datetime, int]] = []
+        self._unsigned: list[tuple[int, str]] = []
         for record in records:
             self.count(record)
 
@@ -119,6 +128,7 @@ class History:
         self._bytes.append((time, record.bytes or 0))
         if record.code:
             return  # only the number of a failure left
+        self._unsigned.append((record.seq, record.order_sha256 or ""))
         self._plans.setdefault(run, record.plan_fingerprint or "")
         self._latest[run] = max(round_, self._latest.get(run, round_))
         phase = next((each for each in PHASES if each == record.phase), _UNKNOWN)
@@ -173,6 +183,27 @@ class History:
             spending = self.spending(item, budget, now, amounts[item])
             if amounts[item] and spending.spent + amounts[item] > spending.most:
                 _refuse(spending, budget.days, amounts[item])
+
+    def require_receipts(self, due_within: int, witnessed: int) -> None:
+        """Refuse while too many answers are without a receipt.
+
+        Args:
+            due_within: the policy's.
+            witnessed: records that the newest receipt covers.
+
+        Raises:
+            ReceiptsDueError: says how many, and what brings a receipt.
+        """
+        self._unsigned = [(seq, order) for seq, order in self._unsigned if seq >= witnessed]
+        waiting = len({order for _, order in self._unsigned})
+        if waiting >= due_within:
+            raise ReceiptsDueError(
+                "the aggregator has not signed for what it was sent",
+                field="receipts.due_within",
+                expected=f"fewer than {due_within} answers without a receipt",
+                got=f"{waiting}",
+                advice="Its next order must bring the receipt; if it does not, ask the coordinator",
+            )
 
     def spending(self, item: Item, budget: Budget, now: datetime, amount: int = 1) -> Spending:
         """Say how one item stands; ``frees`` is when ``amount`` of it can be had, or had next."""

@@ -116,6 +116,7 @@ class KeyDoor:
         digest = sha256_hex(data)
         if self._ledger.find(digest) is None:
             self._ledger.spool(data)
+            self._ledger.spool(context.policy.canonical())
             self._ledger.append(
                 "SEND",
                 record_type=parcel.header.record_type,
@@ -142,6 +143,7 @@ class KeyDoor:
             StorageError: the ledger could not record.
         """
         LOG.error("federation key: %s", error)
+        self._ledger.spool(policy.canonical())
         self._ledger.append(
             "REFUSE",
             code=int(code),

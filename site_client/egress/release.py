@@ -1,9 +1,9 @@
 """Check, record, hand over: in this order, or nothing leaves.
 
 1. The gate passes every envelope of the answer, together, and the history finds the
-   order to be a new one, and within the budget over all runs.
+   order to be a new one, within the budget over all runs, and earlier answers receipted.
 2. Their bytes go into the ledger's archive, and a note of intent beside it; so do the
-   order's own bytes and the text of its plan, which every record names by their digests.
+   order's own bytes, its plan and the site's policy, which every record names by digest.
 3. One SEND record each; the signed checkpoint after the last is the commit point.
 4. The proofs are kept, so that a repeated order gets the same bytes again.
 5. Only now one parcel goes into the outbox.
@@ -124,6 +124,7 @@ class Door:
             ChangedPlanError: the run was answered under another plan.
             BackwardsError: this round of the run, or a later one, was answered.
             BudgetError: what the site answers over all runs is spent for now.
+            ReceiptsDueError: too many answers left without a receipt of the aggregator's.
         """
         self._require_new(expected)
 
@@ -226,13 +227,16 @@ class Door:
         run, phase, budget = expected.run, expected.phase, expected.policy.budget
         self._history.require_new(run, expected.round, expected.plan.fingerprint)
         self._history.require_budget(budget, run, phase, self._clock(), size=size)
+        due = expected.policy.receipts.due_within
+        self._history.require_receipts(due, self._ledger.witnessed_size)
 
     def _archive_what_was_asked(self, question: Question, expected: SiteExpected) -> None:
-        """Keep the order and its plan under the digests that records are about to name."""
+        """Keep order, plan and policy under the digests that records are about to name."""
         question.require_own_bytes()
         if question.order:
             self._ledger.spool(question.order)
         self._ledger.spool(expected.plan.canonical())
+        self._ledger.spool(expected.policy.canonical())
 
     def _commit(
         self, question: Question, payloads: Sequence[bytes], expected: SiteExpected

@@ -7,15 +7,12 @@ Only while no worker runs: it holds the ledger's lock and does the same by itsel
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from common.crypto.identity import read_signing_key
 from common.errors import CairnError, InputDataError, VerificationError
-from common.ledger.log import Ledger
-from common.ledger.notes import ledger_origin
 from site_client.egress.keys import KeyDoor
 from site_client.keys.keeper import KeyKeeper
 from site_client.keys.state import KeyState, read_key_state
+from site_client.ledger import open_ledger
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 
@@ -33,9 +30,7 @@ def exchange_now(site: SiteFolder) -> KeyState | None:
     """
     settings, key = site.settings(), read_signing_key(site.ledger_key)
     try:
-        ledger = Ledger.open(
-            site.ledger, ledger_origin(settings.site), key, lambda: datetime.now(UTC)
-        )
+        ledger = open_ledger(site, key)
     except InputDataError:
         return read_key_state(site)
     with ledger:

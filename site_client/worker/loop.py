@@ -17,8 +17,6 @@ from typing import Self
 
 from common.canonical import canonical_json
 from common.errors import RefusedError
-from common.ledger.log import Ledger
-from common.ledger.notes import ledger_origin
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import Order
 from site_client.decisions.making import record_decisions
@@ -26,8 +24,10 @@ from site_client.decisions.standing import Standing
 from site_client.egress.keys import KeyDoor
 from site_client.egress.policy import read_policy
 from site_client.egress.release import Door
+from site_client.egress.retention import Housekeeping
 from site_client.files import write_atomically
 from site_client.keys.keeper import KeyKeeper
+from site_client.ledger import open_ledger
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 from site_client.witnesses.asking import Asking
@@ -69,12 +69,8 @@ class Worker:
         self._spool = Spool(site.spool)
         self._spool.prepare()
         read_policy(site.policy_file)
-        self._ledger = Ledger.open(
-            site.ledger,
-            ledger_origin(self._settings.site),
-            self._keys.ledger,
-            lambda: datetime.now(UTC),
-        )
+        self._ledger = open_ledger(site, self._keys.ledger)
+        self._house = Housekeeping(self._ledger, site.worker / "answers")
         self._door = Door(
             self._ledger, site.worker / "answers", self._spool, self._settings.app_sha256
         )
@@ -123,13 +119,15 @@ class Worker:
     def turn(self) -> bool:
         """Answer one order if one waits; says whether one did.
 
-        What people of the site decided is recorded first, and what came about the
-        federation key is seen to; a run's first order may wait for it a little.
+        What people of the site decided is recorded first, what is past its time is deleted,
+        and what came about the federation key is seen to; a run's first order may wait for it
+        a little.
 
         Raises:
             StorageError, InputDataError: as ``run``.
         """
         self._record_decisions()
+        self._house.turn(self._site.policy_file)
         if self._witnesses is not None:
             self._witnesses.turn()
         if self._may_share_keys():

@@ -5,25 +5,19 @@ may go. A plan beyond the policy is refused before training starts, and the
 digest of the policy stands in every ledger record. Nothing here can be changed
 by an order.
 
-``sections`` what the file says, ``ranges`` its ``[bounds]`` and ``[budget]``;
-``bounds`` which field of a plan they bound, and the refusal; ``default`` the file
-that ``cairn-site join`` writes. To audit, read ``BOUNDED`` and ``HARMLESS`` in
-``bounds``: every field of a plan stands in one of them.
+The form and its rules are ``common.policy``, for an auditor holds releases against
+them, too; ``default`` is the file that ``cairn-site join`` writes.
 """
 
 from __future__ import annotations
 
-from site_client.egress.policy.bounds import (
+from common.policy import (
     BOUNDED,
     HARMLESS,
     ORDER_FIELDS,
     TOGETHER,
-    check_phase,
-    check_plan,
-)
-from site_client.egress.policy.default import default_policy_text
-from site_client.egress.policy.ranges import Bounds, Budget
-from site_client.egress.policy.sections import (
+    Bounds,
+    Budget,
     ByteCaps,
     Floors,
     HeldOut,
@@ -33,10 +27,17 @@ from site_client.egress.policy.sections import (
     Plans,
     Policy,
     Privacy,
+    Receipts,
     Records,
+    Retention,
     Witnesses,
+    check_phase,
+    check_plan,
+    parse_policy,
     read_policy,
+    stricter_floors,
 )
+from site_client.egress.policy.default import default_policy_text
 
 __all__ = [
     "BOUNDED",
@@ -54,10 +55,14 @@ __all__ = [
     "Plans",
     "Policy",
     "Privacy",
+    "Receipts",
     "Records",
+    "Retention",
     "Witnesses",
     "check_phase",
     "check_plan",
     "default_policy_text",
+    "parse_policy",
     "read_policy",
+    "stricter_floors",
 ]

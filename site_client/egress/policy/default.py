@@ -10,9 +10,10 @@ def default_policy_text() -> str:
 
 _DEFAULT = """\
 # What this site allows, whatever a coordinator asks. Yours to edit.
-# Unknown keys are refused. What is left out of [peers], [witnesses], [held_out], [bounds] and
-# [budget] has the value that is written here; every other key must be present. The worker reads
-# this file for every order; its digest stands in every record of the ledger.
+# Unknown keys are refused. What is left out of [peers], [held_out], [receipts], [witnesses],
+# [retention], [bounds] and [budget] has the value that is written here; every other key must
+# be present. The worker reads this file for every order; its digest stands in every record of
+# the ledger, and its text in the ledger's archive.
 version = 1
 
 [records]
@@ -90,6 +91,17 @@ least_in_sum = 1
 contradicted = "stop"
 # Nothing more is released when so many releases wait for a quorum. 0: that never stops it.
 unwitnessed = 100
+
+[receipts]
+# The aggregator signs what it has received; its receipt comes with its next order. When so
+# many answers have left without one, nothing leaves until a receipt comes, but the number
+# that says so. An aggregator that never signs could deny what it was sent.
+due_within = 8
+
+[retention]
+# What was released stays in worker/ledger/payloads, for an auditor to open, this many days
+# after its last release; then a record says that it was deleted. 0 keeps it for ever.
+payload_days = 400
 
 [pixels]
 # Bounds on plans about slides ("pixels" and "embed"; allow them below). Without

@@ -15,11 +15,11 @@ from typing import Final, NamedTuple
 
 from common.errors import RefusedError
 from common.plan import FederationPlan, Kind
+from common.policy.sections import Policy
 from common.schedule import Phase
 from common.settings import KINDS
 from common.wire.pixel_rules import most_bytes
 from common.wire.rules import ANSWERS
-from site_client.egress.policy.sections import Policy
 
 _TRAINS: Final[frozenset[Kind]] = frozenset({"training"})
 _HAS_A_MODEL: Final[frozenset[Kind]] = frozenset({"training", "no-op"})

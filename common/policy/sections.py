@@ -1,10 +1,10 @@
 """The sections of ``policy.toml``, and reading it.
 
 An unknown key is an error, never a default. ``[bounds]``, ``[budget]``, ``[peers]``,
-``[witnesses]`` and ``[held_out]`` may be left out, as a whole or by key: what is left out
-has the safe value that the default file writes. Values only; what they forbid is decided
-in ``bounds``, ``site_client.egress.gate``, ``site_client.egress.history`` and
-``site_client.witnesses.rule``.
+``[held_out]``, ``[receipts]``, ``[witnesses]`` and ``[retention]`` may be left out, as a whole
+or by key: what is left out has the safe value that the default file writes. Values only; what
+they forbid is decided in ``bounds``, ``site_client.egress.gate``,
+``site_client.egress.history`` and ``site_client.witnesses.rule``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from common.canonical import canonical_json, sha256_hex
-from common.errors import InputDataError
+from common.canonical import canonical_json, parse_canonical_json, sha256_hex
+from common.errors import InputDataError, VerificationError
 from common.plan import Kind
+from common.policy.ranges import Bounds, Budget
 from common.settings import Frozen, LandmarkName, TaskName, describe_validation
 from common.wire.records import Digest, SiteName
-from site_client.egress.policy.ranges import Bounds, Budget
 
 RecordName = Literal[
     "ModelUpdate",
@@ -183,12 +183,36 @@ class Witnesses(Frozen):
     unwitnessed: Annotated[int, Field(ge=0, le=100_000)] = 100
 
 
+class Receipts(Frozen):
+    """``[receipts]``: how long the aggregator may withhold its cosignature.
+
+    Attributes:
+        due_within: answers that may leave without a receipt for any of them; then nothing
+            but the number of that refusal leaves, until a receipt comes. Its proof is what
+            the aggregator needs to write one.
+    """
+
+    due_within: Annotated[int, Field(ge=1, le=1000)] = 8
+
+
+class Retention(Frozen):
+    """``[retention]``: how long the archive keeps what was released.
+
+    Attributes:
+        payload_days: days after its last release that a payload is kept; then an EXPIRE
+            record says so, and it is deleted. 0 keeps it for ever. Records, orders, plans
+            and policies are kept.
+    """
+
+    payload_days: Annotated[int, Field(ge=0, le=36_500)] = 400
+
+
 class Policy(Frozen):
     """One site's ``policy.toml``.
 
     Without ``[pixels]`` no plan about slides is served, without ``[keys]`` no key is shared;
-    ``[peers]``, ``[witnesses]``, ``[held_out]``, ``[bounds]`` and ``[budget]`` have safe
-    values; the others must be present.
+    ``[peers]``, ``[held_out]``, ``[receipts]``, ``[witnesses]``, ``[retention]``, ``[bounds]``
+    and ``[budget]`` have safe values; the others must be present.
     """
 
     version: Literal[1]
@@ -202,6 +226,8 @@ class Policy(Frozen):
     peers: Peers = Peers()
     witnesses: Witnesses = Witnesses()
     held_out: HeldOut = HeldOut()
+    receipts: Receipts = Receipts()
+    retention: Retention = Retention()
     bounds: Bounds = Bounds()
     budget: Budget = Budget()
 
@@ -213,7 +239,31 @@ class Policy(Frozen):
     @cached_property
     def sha256(self) -> str:
         """Digest of the canonical form: spelling and comments of the file do not matter."""
-        return sha256_hex(canonical_json(self.model_dump(mode="json", exclude_none=True)))
+        return sha256_hex(self.canonical())
+
+    def canonical(self) -> bytes:
+        """Canonical JSON with every default: the text that the ledger's archive keeps."""
+        return canonical_json(self.model_dump(mode="json", exclude_none=True))
+
+
+def parse_policy(data: bytes) -> Policy:
+    """Read what ``Policy.canonical`` made.
+
+    Raises:
+        VerificationError: anything else, or a policy of another release.
+    """
+    try:
+        policy = Policy.model_validate(parse_canonical_json(data, "policy"))
+    except ValidationError as error:
+        field, expected, got = describe_validation(error)
+        raise VerificationError(
+            "an archived policy is not valid", field=field, expected=expected, got=got
+        ) from error
+    if policy.canonical() != data:
+        raise VerificationError(
+            "an archived policy is not whole", expected="its canonical form", got="another"
+        )
+    return policy
 
 
 def read_policy(path: Path) -> Policy:
