@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Text is UTF-8 whatever the machine's locale.
 export PYTHONUTF8 := 1
 
-.PHONY: help env demo demo-pixels test test-all lint format proto bench-sketch bench-agent bundle images test-containers clean
+.PHONY: help env demo demo-pixels test test-all lint format proto bench-sketch bench-agent simulate-faults mutants bundle images test-containers clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,10 +31,10 @@ demo-pixels: $(STAMP)  ## three sites sketch many-band pixels into a codebook; b
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m deploy.demo_pixels
 
 test: lint  ## lint and the default tests
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile
 
 test-all: lint  ## every test, the long ones too
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 2 --dist loadfile
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 3 --dist loadfile
 
 lint: $(STAMP)  ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .
@@ -62,6 +62,13 @@ images: $(STAMP)  ## worker, courier and aggregator images (podman; ENGINE=docke
 
 test-containers: $(STAMP)  ## build the images and run a federation in them (podman, runc, root)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest tests/containers tests/deploy -m slow
+
+SEEDS ?= 0:1000
+simulate-faults: $(STAMP)  ## whole federations under drawn faults and lies (SEEDS=first:end)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+mutants: $(STAMP)  ## how many small changes of the guarding rooms do the tests notice? (hours)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.mutation --write $(MUTANTS)
 
 bench-agent: $(STAMP)  ## cost of the agents against the field's way, in one run
 	$(BIN)/python -m tests.benchmarks.agent

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Final
 
 import rfc8785
 
 from common.errors import VerificationError
+
+_LARGEST_INTEGER: Final = 2**53 - 1
+_PLAIN: Final = json.JSONEncoder(
+    ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")
+)
 
 
 def canonical_json(value: object) -> bytes:
@@ -17,11 +23,26 @@ def canonical_json(value: object) -> bytes:
         VerificationError: the value has no canonical form (NaN, huge integer, odd type).
     """
     try:
+        # For what ledgers and orders hold, json says the same bytes, ten times as fast.
+        if _is_plain(value):
+            return _PLAIN.encode(value).encode("utf-8")
         return rfc8785.dumps(value)  # type: ignore[arg-type]  # its alias is stricter than its code
     except (rfc8785.CanonicalizationError, ValueError, TypeError) as error:
         raise VerificationError(
             "a value has no canonical JSON form", expected="RFC 8785", got=type(error).__name__
         ) from error
+
+
+def _is_plain(value: object) -> bool:
+    """Whether json writes it by RFC 8785: no float, no odd type, no key that sorts otherwise."""
+    if value is None or type(value) is bool or type(value) is str:
+        return True
+    if type(value) is int:
+        return -_LARGEST_INTEGER <= value <= _LARGEST_INTEGER
+    if type(value) is dict:
+        keys = all(type(key) is str and key.isascii() for key in value)
+        return keys and all(map(_is_plain, value.values()))
+    return (type(value) is list or type(value) is tuple) and all(map(_is_plain, value))
 
 
 def parse_canonical_json(data: bytes, what: str) -> object:

@@ -29,6 +29,8 @@ from site_client.site import SiteFolder
 from site_client.spool import Spool
 from tests.aggregated import Past, roster_of
 
+pytest_plugins = ["tests.division", "tests.shuffle"]
+
 SMALL_PLAN = {
     "name": "small",
     "seed": 5,

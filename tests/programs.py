@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from tests import typed
+
 SITES = ("site-a", "site-b", "site-c")
 PORTS = 4  # SuperLink, enrolment, desk, metrics: neighbours unless the settings say otherwise
 NO_OP_PLAN = """
@@ -100,15 +102,18 @@ class Programs:
 
     def run(self, *words: str, code: int = 0, timeout: float = 300) -> str:
         """A command to its end, which must be ``code``; what it said, errors last."""
-        done = subprocess.run(
-            words,
-            cwd=self.root,
-            env=environment(),
-            capture_output=True,
-            encoding="utf-8",
-            timeout=timeout,
-            check=False,
-        )
+        if words[0] in typed.PROGRAMS:
+            done = typed.run(words, self.root, environment(), timeout)
+        else:
+            done = subprocess.run(
+                words,
+                cwd=self.root,
+                env=environment(),
+                capture_output=True,
+                encoding="utf-8",
+                timeout=timeout,
+                check=False,
+            )
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from common.errors import InputDataError
+from common.ledger.durable import append_line
 from common.plan import Kind
 from common.schedule import Phase
 from common.settings import MM
@@ -177,9 +178,12 @@ _ADAPTER: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator=
 
 
 def append_event(path: Path, event: Event) -> None:
-    """Add one line to the journal and flush it."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(event.model_dump_json() + "\n")
+    """Add one line to the journal, for good: a run is resumed by it, also after a power cut.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    append_line(path, event.model_dump_json().encode())
 
 
 def read_events(path: Path, start: int = 0) -> Iterator[tuple[int, Event]]:

@@ -163,6 +163,8 @@ class SiteExchange:
         while online and self.clock() < began + deadline:
             arrivals = [a for a in self.transport.receive() if a.node in online]
             for arrival in arrivals:
+                if arrival.node not in online:
+                    continue  # it answered twice: its first answer counts
                 site = online.pop(arrival.node)
                 reply = self._take(step, site, arrival, terms, began)
                 if reply is not None:

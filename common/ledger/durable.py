@@ -89,6 +89,26 @@ def replace_durably(path: Path, data: bytes, *, mode: int = 0o640) -> None:
     fsync_directory(path.parent)
 
 
+def append_line(path: Path, line: bytes) -> None:
+    """Add one line to a file for good; half a line that a power cut left is cut off first.
+
+    Raises:
+        OSError: the disk refused.
+    """
+    known = path.exists()
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    try:
+        end = os.lseek(descriptor, 0, os.SEEK_END)
+        if end and os.pread(descriptor, 1, end - 1) != b"\n":
+            os.ftruncate(descriptor, path.read_bytes().rfind(b"\n") + 1)
+        write_all(descriptor, line + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    if not known:
+        fsync_directory(path.parent)
+
+
 def remove_temporaries(folder: Path) -> None:
     """Remove what an interrupted ``replace_durably`` left in ``folder``.
 

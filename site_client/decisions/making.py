@@ -110,9 +110,9 @@ def decide(
     mine = [folder / f"{moment + n:020d}-{uuid.uuid4().hex}.json" for n in range(len(decisions))]
     for path, decision in zip(mine, decisions, strict=True):
         write_atomically(path, decision.model_dump_json().encode())
+    _record_if_no_worker_runs(site)
     waited = 0.0
     while any(path.exists() for path in mine):
-        _record_if_no_worker_runs(site)
         if waited >= LONGEST_WAIT_S:
             raise UnreachableError(
                 "the decision is noted and not recorded yet",
@@ -123,6 +123,7 @@ def decide(
             )
         sleep(_LOOK_S)
         waited += _LOOK_S
+        _record_if_no_worker_runs(site)
 
 
 def _record_if_no_worker_runs(site: SiteFolder) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from site_client.egress.policy import default_policy_text
 from tests.programs import SITES
 
 pytestmark = [pytest.mark.flower, pytest.mark.timeout(900)]
@@ -17,23 +18,15 @@ LIMIT_S = 300.0
 
 
 @pytest.fixture(scope="module")
-def hospitals(real_class, tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    """Three sites that run and know each other; nobody has approved anything."""
-    made = real_class(tmp_path_factory.mktemp("hospitals"))
-    try:
-        made.init()
-        for site in SITES:
-            made.join_by_mail(site)
-            made.admit(site)
-        made.acquaint(*SITES)
-        made.start_aggregator(LIMIT_S)
-        for site in SITES:
-            made.start_site(site)
-        for site in SITES:
-            made.wait_for(f"{site}-courier", "online", LIMIT_S)
-        yield made
-    finally:
-        made.stop()
+def hospitals(real) -> Iterator[object]:
+    """Three sites that run and know each other; nobody has approved what they are asked here."""
+    for site in SITES:
+        real.allow(site, approval='"each"')
+        policy = real.root / site / "policy.toml"
+        assert policy.read_text(encoding="utf-8") == default_policy_text(), "as join wrote it"
+    yield real
+    for site in SITES:
+        real.allow(site, approval='"bounded"')
 
 
 def chain_of(root: Path, site: str, run: str) -> bytes:

@@ -1,0 +1,89 @@
+"""How the suite is divided among workers, and where its folders lie.
+
+Whole files go to a worker (``--dist loadfile``), the long ones first: a long one that begins
+last would be waited for. What starts real processes waits more than it computes, so it goes
+to one worker, one file after the other, beside two that compute: `make test` starts three
+workers for two cores. Its files also share one running federation there.
+
+Folders lie in memory where there is enough of it. Every record of a ledger is written
+through to the disk, and a thousand made-up ledgers spend more time on that than on all else.
+Files, renames and locks are the same there; what survives a power cut is tested by what was
+asked of the system, in ``tests/faults``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+import psutil
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
+
+MEMORY: Final = Path("/dev/shm")
+ROOM_BYTES: Final = 6 << 30
+TOGETHER: Final = "tests/flower/"
+"""Files that go to one worker."""
+FIRST: Final = (
+    TOGETHER,
+    "tests/deploy/",
+    "tests/federation/",
+    "tests/site_client/worker/",
+    "tests/site_client/agent_app/",
+    "tests/site_client/pixels/",
+    "tests/aggregator/",
+)
+"""What takes longest, the longest first; within these, and after, files of many tests first."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput") or config.option.basetemp is not None:
+        return
+    if "PYTEST_DEBUG_TEMPROOT" not in os.environ and has_room(MEMORY):
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
+
+
+def has_room(folder: Path) -> bool:
+    """Whether it lies in memory, programs may run from it, and both have room."""
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        return False
+    if os.statvfs(folder).f_flag & os.ST_NOEXEC:
+        return False
+    return min(shutil.disk_usage(folder).free, psutil.virtual_memory().available) > ROOM_BYTES
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> WholeFiles | None:
+    if config.option.dist != "loadfile":
+        return None
+    config.option.loadscopereorder = False  # the order is the collection's, made below
+    return WholeFiles(config, log)
+
+
+class WholeFiles(LoadFileScheduling):
+    """A file is one piece of work, and so is all of ``TOGETHER``."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return TOGETHER if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        items[:] = longest_first(items)
+
+
+def longest_first(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Files by the places that ``FIRST`` gives them, then those of many tests; none is split."""
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+
+    def place(name: str) -> tuple[int, int, str]:
+        ranks = (rank for rank, start in enumerate(FIRST) if name.startswith(start))
+        return next(ranks, len(FIRST)), -len(files[name]), name
+
+    return [item for name in sorted(files, key=place) for item in files[name]]

@@ -1,0 +1,149 @@
+"""Which tests reach which line of a room, and how long each takes.
+
+One run of the tests under ``coverage``, a context per test. What a shared fixture
+runs counts for every test of its file, because the first that asks for it runs it.
+What runs at import (bounds, constants) counts for every test that reaches the module.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import coverage
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Tests by line.
+
+    Attributes:
+        lines: module -> line -> tests that run it.
+        seconds: test -> how long it takes.
+    """
+
+    lines: dict[str, dict[int, frozenset[str]]]
+    seconds: dict[str, float]
+
+    def tests_of(self, module: str, line: int, most_s: float) -> list[str]:
+        """The tests that can notice a change there, quick ones first, up to ``most_s`` seconds."""
+        reached = self.lines.get(module, {})
+        tests = reached.get(line, frozenset())
+        if not tests:
+            tests = frozenset().union(*reached.values())
+        chosen, spent = [], 0.0
+        for test in sorted(tests, key=lambda name: (self.seconds.get(name, 0.0), name)):
+            spent += self.seconds.get(test, 0.0)
+            if chosen and spent > most_s:
+                break
+            chosen.append(test)
+        return chosen
+
+
+def measure(rooms: Sequence[str], tests: Sequence[str], folder: Path) -> Reach:
+    """Run the tests once and note what they reach.
+
+    Args:
+        rooms: folders whose modules matter.
+        tests: what pytest is to run.
+        folder: where the notes are kept.
+
+    A test that fails without any change tells nothing of one, and is left out.
+
+    Raises:
+        RuntimeError: the tests could not be run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = folder / "coveragerc"
+    sources = ",".join(f"{room}/*" for room in rooms)
+    data = folder / "coverage"
+    settings.write_text(f"[run]\ninclude = {sources}\ndata_file = {data}\n")
+    seconds = folder / "seconds.json"
+    command = [
+        sys.executable, "-m", "coverage", "run", f"--rcfile={settings}",
+        "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider",
+        "-p", "tests.mutation.reach", "--hypothesis-seed=0", f"--reach-seconds={seconds}", *tests,
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=REPOSITORY, check=False)
+    if done.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+        raise RuntimeError(f"the tests cannot be run: {done.returncode}")
+    return read(folder)
+
+
+def read(folder: Path) -> Reach:
+    """Read what ``measure`` kept."""
+    seconds: dict[str, float] = json.loads((folder / "seconds.json").read_text())
+    data = coverage.CoverageData(str(folder / "coverage"))
+    data.read()
+    by_file: dict[str, set[str]] = defaultdict(set)
+    for name in seconds:
+        by_file[name.split("::")[0]].add(name)
+    lines: dict[str, dict[int, frozenset[str]]] = {}
+    for file in data.measured_files():
+        module = Path(file).relative_to(REPOSITORY).as_posix()
+        lines[module] = {
+            line: frozenset(_tests(contexts, by_file)) & seconds.keys()
+            for line, contexts in data.contexts_by_lineno(file).items()
+        }
+    return Reach(lines, seconds)
+
+
+def _tests(contexts: Sequence[str], by_file: dict[str, set[str]]) -> Iterator[str]:
+    for context in contexts:
+        test, _, phase = context.rpartition("|")
+        if phase == "setup":
+            yield from by_file[test.split("::")[0]]
+        elif test:
+            yield test
+
+
+# As a plug-in of pytest: tells coverage which test runs, and how long each took.
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--reach-seconds", type=Path, default=None)
+
+
+class _Contexts:
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seconds: dict[str, float] = {}
+        self._failed: set[str] = set()
+
+    def _switch(self, item: pytest.Item, phase: str) -> None:
+        running = coverage.Coverage.current()
+        if running is not None:
+            running.switch_context(f"{item.nodeid}|{phase}")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        self._switch(item, "setup")
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> None:
+        self._switch(item, "call")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not report.passed:
+            self._failed.add(report.nodeid)
+        else:
+            spent = self._seconds.get(report.nodeid, 0.0) + report.duration
+            self._seconds[report.nodeid] = spent
+
+    def pytest_sessionfinish(self) -> None:
+        passed = {t: s for t, s in self._seconds.items() if t not in self._failed}
+        self._path.write_text(json.dumps(passed))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    path = config.getoption("--reach-seconds")
+    if path is not None:
+        config.pluginmanager.register(_Contexts(path))

@@ -1,0 +1,63 @@
+"""The mutants themselves: each differs, each can be made again, texts are left alone."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from tests.mutation.mutants import mutants_of, mutate
+
+SOURCE = '''
+"""A head."""
+LIMIT = 3
+class Rule:
+    size: Annotated[int, Field(ge=1, pattern="a")] = 2
+def check(x: int) -> bool:
+    """Say."""
+    if x > LIMIT or not x:
+        raise ValueError("too much" + str(4))
+    LOG.info("seen %d", 5)
+    return x == 1
+'''
+
+
+@pytest.fixture(scope="module")
+def operators() -> list[str]:
+    return [mutant.operator for mutant in mutants_of(SOURCE)]
+
+
+def test_every_mutant_is_a_module_that_differs():
+    plain = ast.unparse(ast.parse(SOURCE))
+    made = [mutate(SOURCE, mutant) for mutant in mutants_of(SOURCE)]
+    assert plain not in made
+    assert len(set(made)) == len(made)
+    for text in made:
+        compile(text, "mutant", "exec")
+
+
+def test_bounds_conditions_edges_and_refusals_are_changed(operators):
+    wanted = {"edge moved", "comparison turned round", "and for or", "condition left out"}
+    wanted |= {"refusal left out", "branch never taken", "pattern left out", "sign left out"}
+    assert wanted <= set(operators)
+
+
+def test_texts_of_errors_and_logs_are_left_alone():
+    texts = [mutant.text for mutant in mutants_of(SOURCE) if mutant.operator.startswith("constant")]
+    assert not any("too much" in text or "seen" in text for text in texts)
+
+
+def test_a_mutant_of_another_source_is_not_made():
+    last = mutants_of(SOURCE)[-1]
+    with pytest.raises(LookupError):
+        mutate("x = 1\n", last)
+
+
+@pytest.mark.parametrize("path", ["common/ledger/proof.py", "site_client/egress/gate.py"])
+def test_product_modules_have_many_mutants_that_all_compile(path):
+    source = Path(__file__).parents[2].joinpath(path).read_text()
+    mutants = mutants_of(source)
+    assert len(mutants) > 30
+    for mutant in mutants[::5]:
+        compile(mutate(source, mutant), path, "exec")
