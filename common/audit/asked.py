@@ -12,8 +12,9 @@ from typing import Literal
 
 from common.audit.load import Audited
 from common.canonical import parse_canonical_json, sha256_hex
-from common.errors import CairnError
-from common.ledger.layout import Layout
+from common.errors import CairnError, VerificationError
+from common.ledger.layout import MAX_PAYLOAD_BYTES, Layout
+from common.ledger.reading import read_if_there
 from common.ledger.records import LedgerRecord
 from common.plan import FederationPlan, parse_plan
 from common.words import all_words
@@ -143,21 +144,23 @@ def from_archive(layout: Layout, digest: str) -> bytes | None:
     """Read archived bytes with this SHA-256; None without a file.
 
     Raises:
-        ValueError: other bytes lie under that name.
-        OSError: they cannot be read.
+        VerificationError: other bytes lie under that name, or no plain file.
+        InputDataError: they cannot be read.
     """
-    path = layout.payload(digest)
-    if not path.is_file():
-        return None
-    data = path.read_bytes()
-    if sha256_hex(data) != digest:
-        raise ValueError(digest)
+    data = read_if_there(layout.payload(digest), "archived text", MAX_PAYLOAD_BYTES)
+    if data is not None and sha256_hex(data) != digest:
+        raise VerificationError(
+            "an archived text was altered",
+            field=digest[:16],
+            expected="bytes with this SHA-256",
+            got="other bytes",
+        )
     return data
 
 
 def _plan(layout: Layout, fingerprint: str, records: Sequence[LedgerRecord]) -> PlanAsked:
     about = [r for r in records if r.plan_fingerprint == fingerprint]
-    text, plan = _text(layout, fingerprint)
+    text, plan = plan_text(layout, fingerprint)
     return PlanAsked(
         fingerprint=fingerprint,
         sent=sum(r.event == "SEND" for r in about),
@@ -169,10 +172,11 @@ def _plan(layout: Layout, fingerprint: str, records: Sequence[LedgerRecord]) -> 
     )
 
 
-def _text(layout: Layout, fingerprint: str) -> tuple[Text, FederationPlan | None]:
+def plan_text(layout: Layout, fingerprint: str) -> tuple[Text, FederationPlan | None]:
+    """Read a plan from the archive, and say what lies in its place."""
     try:
         data = from_archive(layout, fingerprint)
-    except (ValueError, OSError):
+    except CairnError:
         return "altered", None
     if data is None:
         return "absent", None

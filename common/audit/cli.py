@@ -1,64 +1,30 @@
-"""The ``cairn-audit`` command: verify, show and report a ledger, offline, with public keys.
+"""The ``cairn-audit`` command: verify, ask, show and report a ledger, offline, with public keys.
 
-It changes nothing but the report it is asked to write.
+It changes nothing but the files it is asked to write.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from common.audit.asked import what_was_asked
-from common.audit.load import Audited, audit, detail_lines, verdict_dict, verdict_line
+from common.audit.held_to import HeldTo, held_to
+from common.audit.left_command import left, report
+from common.audit.load import Audited, detail_lines, verdict_dict, verdict_line
 from common.audit.model_command import model
 from common.audit.order import read_order
 from common.audit.people import print_asked, print_order
 from common.audit.proof_command import check_proof, proof
-from common.audit.report import render_report
 from common.audit.table import print_records
-from common.audit.witnessing import witness_options, witnessed_by
 from common.cli import complete, echo_json, json_option, run
-from common.errors import ExitCode, InputDataError, UsageError
+from common.errors import ExitCode
 from common.ledger.records import EVENTS
+from common.ledger.verdict import Finding
 
 _FOLDER = click.Path(path_type=Path)
-_FILE = click.Path(path_type=Path)
-_KEY = click.option(
-    "--key",
-    "keys",
-    type=_FILE,
-    multiple=True,
-    metavar="FILE",
-    help="The site's public key. Without it LEDGER/ledger.pub is used, which proves only that "
-    "the ledger agrees with itself.",
-)
-_WITNESS = click.option(
-    "--witness",
-    type=_FILE,
-    metavar="FILE",
-    help="The aggregator's witness key. Without it LEDGER/witness.pub is used if present.",
-)
-_SENT = click.option(
-    "--sent",
-    "journals",
-    type=_FILE,
-    multiple=True,
-    metavar="FILE",
-    help="The courier's journal of what its socket sent; anything in it that the ledger does "
-    "not declare fails. With several ledgers one for each, in their order.",
-)
-_CHECKPOINT = click.option(
-    "--checkpoint",
-    "checkpoints",
-    type=_FILE,
-    multiple=True,
-    metavar="FILE",
-    help="A cosigned checkpoint kept elsewhere, e.g. by the aggregator; shows a rewritten "
-    "history. For one ledger; may be repeated.",
-)
 
 
 @click.group("cairn-audit")
@@ -69,78 +35,52 @@ def cli() -> None:
     the folder that a site keeps (log.jsonl, checkpoint, receipts, payloads) or a
     copy of it. `model` verifies where a model comes from that a run ended with.
 
-    Exit codes: 0 everything holds; 2 usage; 4 a ledger is broken or something
-    sent was not declared; 6 a file cannot be read.
+    Exit codes: 0 intact, and witnessed up to its end; 2 usage; 4 a ledger is broken or
+    something sent was not declared; 6 a file cannot be read; 9 intact, and nobody from
+    outside vouches for its end (verify, left, report).
     """
 
 
 @cli.command()
 @click.argument("ledgers", type=_FOLDER, nargs=-1, required=True, metavar="LEDGER...")
-@_KEY
-@_WITNESS
-@_SENT
-@_CHECKPOINT
-@witness_options
+@held_to
 @json_option
 @click.pass_context
-def verify(
-    ctx: click.Context,
-    ledgers: tuple[Path, ...],
-    keys: tuple[Path, ...],
-    witness: Path | None,
-    journals: tuple[Path, ...],
-    checkpoints: tuple[Path, ...],
-    witness_policy: Path | None,
-    within_days: int | None,
-    as_json: bool,
-) -> None:
-    """Verify ledgers: unaltered, complete, and as the witness saw them.
+def verify(ctx: click.Context, ledgers: tuple[Path, ...], held: HeldTo, as_json: bool) -> None:
+    """Verify ledgers: unaltered, complete, and seen by a witness up to their end.
 
-    Prints one verdict per ledger, or the first broken record and what is wrong
-    with it. With several ledgers repeat --key in their order.
+    Every record, signature and receipt is checked; every payload is opened and held
+    against its record, its order, the plan and the policy. Prints one of three verdicts
+    per ledger, or the first broken record and what is wrong with it. Whoever holds a
+    ledger can cut off its end with the receipts for it, so without a checkpoint from
+    elsewhere it is never called witnessed. With several ledgers repeat --key and
+    --checkpoint in their order.
 
     \b
-    cairn-audit verify /srv/cairn/ledger --key site-a.pub --witness witness.pub
-    site-a: 412 records, chain intact, 3 rounds, 30.1 MB out, 0 undeclared
+    cairn-audit verify /srv/cairn/ledger --key site-a.pub --witness witness.pub \\
+        --checkpoint federation/sites/site-a/checkpoint.note --sent sent.jsonl
+    site-a: chain intact and witnessed, 412 records, 3 rounds, 30.1 MB out, 0 undeclared
+
+    Exit codes: 0 intact and witnessed; 4 broken; 9 intact, its end not witnessed.
     """  # noqa: D301 - the backspace tells click to keep the lines as they are
-    if checkpoints and len(ledgers) != 1:
-        raise UsageError("--checkpoint goes with exactly one ledger", got=f"{len(ledgers)}")
-    key_files = _one_each(keys, len(ledgers), "--key")
-    journal_files = _one_each(journals, len(ledgers), "--sent")
-    tails = [
-        witnessed_by(folder, witness_policy, key_file, checkpoints, within_days)
-        for folder, key_file in zip(ledgers, key_files, strict=True)
-    ]
-    results = [
-        audit(
-            folder,
-            key_file=key_file,
-            witness_file=witness,
-            sent_journal=journal,
-            known_checkpoints=(*checkpoints, *tail.notes),
-            judge=tail.judge,
-            not_before=tail.not_before,
-        )
-        for folder, key_file, journal, tail in zip(
-            ledgers, key_files, journal_files, tails, strict=True
-        )
-    ]
-    passed = all(audited.verdict.passed for audited in results)
+    results = held.audit(ledgers)
+    findings = {audited.verdict.finding for audited in results}
     if as_json:
+        passed = findings == {Finding.WITNESSED}
         echo_json({"passed": passed, "ledgers": [verdict_dict(audited) for audited in results]})
     else:
         for audited in results:
             click.echo(verdict_line(audited))
             for line in detail_lines(audited):
                 click.echo(f"  {line}")
-    if not passed:
-        ctx.exit(ExitCode.VERIFICATION_FAILED)
+    for finding in (Finding.BROKEN, Finding.NOT_WITNESSED):
+        if finding in findings:
+            ctx.exit(finding.exit_code)
 
 
 @cli.command()
 @click.argument("ledger", type=_FOLDER)
-@_KEY
-@_WITNESS
+@held_to
 @click.option(
     "--event", type=click.Choice(EVENTS, case_sensitive=False), help="Only this kind of record."
 )
@@ -156,8 +96,7 @@ def verify(
 def show(
     ctx: click.Context,
     ledger: Path,
-    keys: tuple[Path, ...],
-    witness: Path | None,
+    held: HeldTo,
     event: str | None,
     round_number: int | None,
     order_prefix: str | None,
@@ -171,13 +110,14 @@ def show(
 
     The ledger is verified first; records at and after a broken one are not
     shown, and the exit code is 4. So it is for an order without a signature that
-    holds, or one that says something else than its records.
+    holds, or one that says something else than its records. Whether a witness has seen
+    its end is said, and is a question for `verify`.
 
     \b
     cairn-audit show /srv/cairn/ledger --event send
     cairn-audit show /srv/cairn/ledger --order 3f9c2a71 --witness witness.pub
     """  # noqa: D301 - the backspace tells click to keep the lines as they are
-    audited = audit(ledger, key_file=_single(keys), witness_file=witness)
+    audited = held.audit_one(ledger)
     if order_prefix is not None:
         _show_order(ctx, audited, order_prefix, as_json=as_json)
         return
@@ -195,55 +135,7 @@ def show(
         print_records(audited.verdict.site or ledger.name, chosen)
         print_asked(what_was_asked(audited, chosen))
         click.echo(verdict_line(audited))
-    _exit_unless_passed(ctx, audited)
-
-
-@cli.command()
-@click.argument("ledger", type=_FOLDER)
-@click.option(
-    "-o", "--output", type=_FILE, required=True, metavar="FILE", help="The HTML file to write."
-)
-@_KEY
-@_WITNESS
-@_SENT
-@_CHECKPOINT
-@json_option
-@click.pass_context
-def report(
-    ctx: click.Context,
-    ledger: Path,
-    output: Path,
-    keys: tuple[Path, ...],
-    witness: Path | None,
-    journals: tuple[Path, ...],
-    checkpoints: tuple[Path, ...],
-    as_json: bool,
-) -> None:
-    """Write the audit of a ledger as one self-contained HTML file.
-
-    A broken ledger is reported too, with what is wrong at the top, and the exit
-    code is 4.
-    """
-    (journal,) = _one_each(journals, 1, "--sent")
-    audited = audit(
-        ledger,
-        key_file=_single(keys),
-        witness_file=witness,
-        sent_journal=journal,
-        known_checkpoints=checkpoints,
-    )
-    try:
-        output.write_text(render_report(audited, datetime.now(UTC)), encoding="utf-8")
-    except OSError as error:
-        raise InputDataError(
-            "cannot write the report", field=str(output), got=error.strerror or "an error"
-        ) from error
-    if as_json:
-        echo_json({"report": str(output), "verdict": verdict_dict(audited)})
-    else:
-        click.echo(verdict_line(audited))
-        click.echo(f"  written to {output}")
-    _exit_unless_passed(ctx, audited)
+    _exit_if_broken(ctx, audited)
 
 
 def _show_order(ctx: click.Context, audited: Audited, prefix: str, *, as_json: bool) -> None:
@@ -255,9 +147,11 @@ def _show_order(ctx: click.Context, audited: Audited, prefix: str, *, as_json: b
         click.echo(verdict_line(audited))
     if not order.sound:
         ctx.exit(ExitCode.VERIFICATION_FAILED)
-    _exit_unless_passed(ctx, audited)
+    _exit_if_broken(ctx, audited)
 
 
+cli.add_command(left)
+cli.add_command(report)
 cli.add_command(model)
 cli.add_command(proof)
 cli.add_command(check_proof)
@@ -269,20 +163,6 @@ def main() -> NoReturn:
     run(cli)
 
 
-def _one_each(paths: tuple[Path, ...], ledgers: int, option: str) -> list[Path | None]:
-    if paths and len(paths) != ledgers:
-        raise UsageError(
-            f"{option} is given once for each ledger, in their order",
-            expected=f"{ledgers}",
-            got=f"{len(paths)}",
-        )
-    return list(paths) if paths else [None] * ledgers
-
-
-def _single(keys: tuple[Path, ...]) -> Path | None:
-    return _one_each(keys, 1, "--key")[0]
-
-
-def _exit_unless_passed(ctx: click.Context, audited: Audited) -> None:
-    if not audited.verdict.passed:
+def _exit_if_broken(ctx: click.Context, audited: Audited) -> None:
+    if audited.verdict.finding is Finding.BROKEN:
         ctx.exit(ExitCode.VERIFICATION_FAILED)

@@ -17,8 +17,8 @@ from common.errors import InputDataError
 from common.ledger.layout import Layout
 from common.ledger.notes import MAX_NOTE_BYTES
 from common.ledger.reading import read_regular
-from common.ledger.records import LedgerRecord
-from common.ledger.verdict import Verdict
+from common.ledger.records import LedgerRecord, format_timestamp
+from common.ledger.verdict import Finding, Verdict
 from common.ledger.verify import Required, examine_ledger
 from common.ledger.witnessed import NoteJudge
 
@@ -26,6 +26,13 @@ OWN_KEY_CAVEAT = (
     "taken from the ledger's own folder: this proves that the ledger agrees with itself. "
     "Compare the fingerprint with the one the coordinator holds"
 )
+
+
+_WORDS = {
+    Finding.WITNESSED: "chain intact and witnessed",
+    Finding.NOT_WITNESSED: "chain intact, its end NOT WITNESSED",
+    Finding.BROKEN: "INCOMPLETE, chain intact",
+}
 
 
 @dataclass(frozen=True)
@@ -131,15 +138,15 @@ def _of_keys(key: Key, witness: Key | None, judge: NoteJudge | None) -> list[str
 
 
 def verdict_line(audited: Audited) -> str:
-    """Put the verdict in a line: ``site-a: 412 records, chain intact, 3 rounds, 30.1 MB out``."""
+    """Put the verdict in a line: ``site-a: chain intact and witnessed, 412 records, …``."""
     verdict = audited.verdict
     name = verdict.site or str(audited.folder)
     if verdict.broken is not None:
         return f"{name}: BROKEN at {verdict.broken}"
     totals = verdict.totals
     parts = [
+        _WORDS[verdict.finding],
         _count(totals.records, "record"),
-        "chain intact",
         _count(totals.rounds, "round"),
         f"{megabytes(totals.bytes_out)} out",
     ]
@@ -161,8 +168,9 @@ def detail_lines(audited: Audited) -> list[str]:
         f"{_count(verdict.receipts, 'receipt')}, covering {verdict.witnessed_size} records; "
         f"{_count(totals.events['REFUSE'], 'refusal')}; "
         f"payloads: {totals.payloads_present} on file and unaltered, "
-        f"{totals.payloads_expired} no longer on file"
+        f"{totals.payloads_expired} deleted by rule"
     )
+    lines.append(_tail_line(verdict))
     if verdict.completeness is None:
         lines.append(
             "completeness was not compared, the chain being broken"
@@ -176,8 +184,18 @@ def detail_lines(audited: Audited) -> list[str]:
             f"{megabytes(verdict.completeness.sent_bytes)} sent; {unsent} declared and not sent"
         )
         lines += [f"undeclared: {each}" for each in verdict.completeness.undeclared]
+    lines += [f"NOT WITNESSED: {each}" for each in verdict.all_doubts]
     lines += [f"warning: {each}" for each in verdict.warnings]
     return lines
+
+
+def _tail_line(verdict: Verdict) -> str:
+    """Say who else has seen the end of the log."""
+    tail = verdict.tail
+    if not tail.witnessed:
+        return "end: nobody outside of this ledger vouches for it"
+    seen = "" if tail.at is None else f", {format_timestamp(tail.at)}"
+    return f"end: {tail.witnessed} of {tail.size} records seen by {', '.join(tail.who)}{seen}"
 
 
 def verdict_dict(audited: Audited) -> dict[str, object]:
@@ -189,8 +207,16 @@ def verdict_dict(audited: Audited) -> dict[str, object]:
     return {
         "ledger": str(audited.folder),
         "site": verdict.site,
+        "verdict": verdict.finding.value,
         "intact": verdict.intact,
         "passed": verdict.passed,
+        "doubts": list(verdict.all_doubts),
+        "end": {
+            "records": verdict.tail.size,
+            "witnessed": verdict.tail.witnessed,
+            "by": list(verdict.tail.who),
+            "at": format_timestamp(verdict.tail.at) if verdict.tail.at else None,
+        },
         "broken": {"seq": broken.seq, "reason": broken.reason} if broken else None,
         "records": totals.records,
         "events": dict(sorted(totals.events.items())),

@@ -110,19 +110,7 @@ def _find(audited: Audited, prefix: str) -> str:
 
 
 def _bytes(audited: Audited, digest: str) -> bytes:
-    try:
-        data = from_archive(Layout(audited.folder), digest)
-    except ValueError as error:
-        raise VerificationError(
-            "an archived order was altered",
-            field=digest[:16],
-            expected="bytes with this SHA-256",
-            got="other bytes",
-        ) from error
-    except OSError as error:
-        raise InputDataError(
-            "cannot read an archived order", field=digest[:16], got=error.strerror or "an error"
-        ) from error
+    data = from_archive(Layout(audited.folder), digest)
     if data is None:
         raise InputDataError(
             "this order is not in the archive",

@@ -1,4 +1,4 @@
-"""The audit as one HTML file: verdict, totals, bytes per round, what was asked, every record.
+"""The audit as one HTML file: verdict, what left, what was asked, every record, a glossary.
 
 The file stands alone: no script, no font, no image, no link is loaded from
 anywhere. Everything that comes from a ledger is escaped.
@@ -12,31 +12,39 @@ from html import escape
 from string import Template
 
 from common.audit.asked import what_was_asked
+from common.audit.glossary import glossary_html
+from common.audit.left import Group, Left
 from common.audit.load import Audited, detail_lines, verdict_line
 from common.audit.people import asked_html
 from common.audit.table import record_cells
 from common.cli import megabytes
 from common.ledger.records import format_timestamp
+from common.ledger.verdict import Finding
 from common.page import page
 
 _BODY = Template("""\
 <header>
 <h1>Ledger audit: $site</h1>
-<p class="lead">Made by cairn-audit on $made, offline, from the ledger and public keys alone.</p>
+<p class="lead">$period. Made by cairn-audit on $made, offline, from the ledger and public
+keys alone.</p>
 <div class="verdict $mood" role="status"><strong>$word</strong>
-<p>$verdict</p>
+<p>$verdict</p>$mark
 <ul>$details</ul></div>
+<dl class="numbers">$numbers</dl>
 </header>
-<section><h2>What left, by type</h2>
-<div class="wide"><table><thead><tr><th scope="col">type</th><th scope="col">bytes</th></tr></thead>
-<tbody>$types</tbody></table></div></section>
+<section><h2>What left, by type and receiver</h2>
+$types</section>
+<section><h2>Under which plan and policy, approved by whom</h2>
+$plans</section>
 <section><h2>What left, by round</h2>
 $chart</section>
 <section><h2>What was asked, and who agreed</h2>
 $asked</section>
 <section><h2>Every record</h2>
 <div class="wide"><table class="dense words"><thead><tr>$headings</tr></thead>
-<tbody>$records</tbody></table></div></section>""")
+<tbody>$records</tbody></table></div></section>
+<section><h2>Words on this page</h2>
+<dl class="glossary">$glossary</dl></section>""")
 # Of the records one column holds numbers, and one sentences.
 _OWN = """
 main { max-width: 1320px; }
@@ -44,6 +52,8 @@ main { max-width: 1320px; }
 table.words td:nth-child(6) { text-align: right; }
 table.words td:nth-child(7) { white-space: normal; overflow-wrap: anywhere; min-width: 14rem; }
 table.facts td { white-space: normal; overflow-wrap: anywhere; text-align: left; }
+dl.glossary { display: grid; grid-template-columns: max-content 1fr; gap: 4px 24px; }
+dl.glossary dt { font-weight: 600; } dl.glossary dd { margin: 0; color: var(--muted); }
 table.facts td:nth-child(1) { white-space: nowrap; color: var(--muted); }
 """
 _HEADINGS = (
@@ -59,34 +69,84 @@ _HEADINGS = (
 )
 
 
-def render_report(audited: Audited, now: datetime) -> str:
+_MOODS = {
+    Finding.WITNESSED: ("good", "INTACT AND WITNESSED"),
+    Finding.NOT_WITNESSED: ("warn", "INTACT, ITS END NOT WITNESSED"),
+    Finding.BROKEN: ("bad", "BROKEN"),
+}
+
+
+def render_report(audited: Audited, answer: Left, now: datetime, mark: str = "") -> str:
     """Return the whole page as text.
 
     Args:
         audited: the ledger after its audit.
+        answer: what left in the period that the page is about.
         now: when the report is made, aware.
+        mark: what every reader must know of these answers; empty for nothing.
     """
-    totals = audited.verdict.totals
     site = audited.verdict.site or audited.folder.name
+    mood, word = _MOODS[audited.verdict.finding]
+    chosen = [record for record in audited.records if answer.period.holds(record)]
     body = _BODY.substitute(
         site=escape(site),
-        mood="good" if audited.verdict.passed else "bad",
-        word="HOLDS" if audited.verdict.passed else "DOES NOT HOLD",
+        period=escape(f"What left {answer.period.says}"),
+        mood=mood,
+        word=word,
         verdict=escape(verdict_line(audited)),
+        mark=f"<p><strong>{escape(mark)}</strong></p>" if mark else "",
         details="".join(f"<li>{escape(line)}</li>" for line in detail_lines(audited)),
-        types=_rows((name, megabytes(size)) for name, size in sorted(totals.bytes_by_type.items())),
-        chart=_chart(
-            [
-                (f"{run} / {number}", size)
-                for (run, number), size in sorted(totals.bytes_by_round.items())
-            ]
-        ),
-        asked=asked_html(what_was_asked(audited)),
+        numbers=_numbers(answer),
+        types=_groups(("type", "to"), answer.by_type),
+        plans=_groups(("plan", "fingerprint", "policy", "approved by"), answer.by_plan),
+        chart=_chart(_by_round(answer)),
+        asked=asked_html(what_was_asked(audited, chosen)),
         headings="".join(f'<th scope="col">{heading}</th>' for heading in _HEADINGS),
-        records=_rows(record_cells(record) for record in audited.records),
+        records=_rows(record_cells(record) for record in chosen),
+        glossary=glossary_html(),
         made=format_timestamp(now),
     )
     return page(f"Ledger audit: {site}", body, _OWN)
+
+
+def _numbers(answer: Left) -> str:
+    receivers = {release.to for release in answer.releases}
+    facts = (
+        ("releases", str(len(answer.releases))),
+        ("bytes that left", megabytes(answer.bytes)),
+        ("receivers", str(len(receivers))),
+        ("refusals", str(answer.refused)),
+    )
+    return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
+
+
+def _groups(columns: Sequence[str], groups: Sequence[Group]) -> str:
+    if not groups:
+        return "<p>Nothing left this site.</p>"
+    words = "".join(f'<th scope="col" class="text">{column}</th>' for column in columns)
+    rows = "".join(
+        "<tr>"
+        + "".join(f'<td class="text long">{escape(name)}</td>' for name in group.names)
+        + f"<td>{group.releases}</td><td>{group.bytes:,}</td></tr>"
+        for group in groups
+    )
+    total = sum(group.releases for group in groups), sum(group.bytes for group in groups)
+    return (
+        f'<div class="wide"><table><thead><tr>{words}<th scope="col">releases</th>'
+        f'<th scope="col">bytes</th></tr></thead><tbody>{rows}</tbody>'
+        f'<tfoot><tr><th scope="row" colspan="{len(columns)}">together</th>'
+        f"<td>{total[0]}</td><td>{total[1]:,}</td></tr></tfoot></table></div>"
+    )
+
+
+def _by_round(answer: Left) -> list[tuple[str, int]]:
+    sizes: dict[tuple[str, int], int] = {}
+    for release in answer.releases:
+        record = release.record
+        if record.run is not None and record.round is not None:
+            place = (record.run, record.round)
+            sizes[place] = sizes.get(place, 0) + (record.bytes or 0)
+    return [(f"{run} / {number}", size) for (run, number), size in sorted(sizes.items())]
 
 
 def _rows(rows: Iterable[Sequence[str]]) -> str:

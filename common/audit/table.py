@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from common.audit.left import Group
 from common.cli import megabytes, shown
 from common.ledger.records import LedgerRecord
 
@@ -30,6 +31,22 @@ def print_records(site: str, records: Iterable[LedgerRecord]) -> None:
     for record in records:
         # Text, not str: rich would read the brackets of a shape as markup.
         table.add_row(*(Text(cell) for cell in record_cells(record)))
+    width = None if sys.stdout.isatty() else _PLAIN_WIDTH
+    Console(file=sys.stdout, width=width, highlight=False).print(table)
+
+
+def print_groups(title: str, columns: Sequence[str], groups: Sequence[Group]) -> None:
+    """Print a table of groups of releases to standard output, if there are any."""
+    if not groups:
+        return
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    table.add_column("releases", justify="right", no_wrap=True)
+    table.add_column("bytes", justify="right", no_wrap=True)
+    for group in groups:
+        names = (Text(shown(name)) for name in group.names)
+        table.add_row(*names, Text(str(group.releases)), Text(f"{group.bytes:,}"))
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
     Console(file=sys.stdout, width=width, highlight=False).print(table)
 

@@ -8,16 +8,13 @@ too. Offline: `cairn-witness latest` is what asks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import ParamSpec, TypeVar
-
-import click
 
 from common.crypto.identity import read_public_key
-from common.errors import CairnError, UsageError
+from common.errors import CairnError
 from common.ledger.folder import receipts_in, witnessed_in
 from common.ledger.layout import Layout
 from common.ledger.notes import MAX_NOTE_BYTES
@@ -26,14 +23,12 @@ from common.ledger.witnessed import age_limit
 from common.witness.policy import read_policy
 from common.witness.tail import PolicyJudge
 
-WITHIN_DAYS = 7
-P = ParamSpec("P")
-R = TypeVar("R")
+FRESH_DAYS = 7
 
 
 @dataclass(frozen=True)
 class WitnessedBy:
-    """What ``--witness-policy`` adds to an audit.
+    """What a witness policy adds to an audit.
 
     Attributes:
         judge: asks for the quorum.
@@ -46,48 +41,28 @@ class WitnessedBy:
     not_before: datetime | None = None
 
 
-def witness_options(command: Callable[P, R]) -> Callable[P, R]:
-    """Add ``--witness-policy`` and ``--witnessed-within`` to a command."""
-    for option in (
-        click.option(
-            "--witnessed-within",
-            "within_days",
-            type=click.IntRange(min=1),
-            metavar="DAYS",
-            help="With --witness-policy: how old the quorum's cosignatures may be "
-            f"({WITHIN_DAYS} days by default).",
-        ),
-        click.option(
-            "--witness-policy",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            help="Whose cosignatures make a ledger witnessed: log, witness, group and quorum "
-            "lines. Notes beside the ledger count while they are fresh.",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
 def witnessed_by(
     folder: Path,
-    policy: Path | None,
+    policy: Path,
     key_file: Path | None,
     checkpoints: Sequence[Path],
-    within_days: int | None,
-    now: datetime | None = None,
+    fresh_days: int | None,
+    now: datetime,
 ) -> WitnessedBy:
     """Return what an audit of the ledger in ``folder`` needs for this policy.
 
+    Args:
+        folder: the ledger's.
+        policy: the policy file.
+        key_file: the site's public key; the ledger's own if None.
+        checkpoints: files of notes from elsewhere.
+        fresh_days: age of a cosignature that still counts; ``FRESH_DAYS`` if None.
+        now: aware.
+
     Raises:
         InputDataError: the policy, the key or a checkpoint cannot be read.
-        UsageError: an age without a policy.
     """
-    if policy is None:
-        if within_days is not None:
-            raise UsageError("--witnessed-within goes with --witness-policy")
-        return WitnessedBy()
-    now, layout = now or datetime.now(UTC), Layout(folder)
+    layout = Layout(folder)
     brought = [read_regular(path, "known checkpoint", MAX_NOTE_BYTES) for path in checkpoints]
     judge = PolicyJudge(
         read_policy(policy),
@@ -95,7 +70,7 @@ def witnessed_by(
         (*brought, *_notes_of(layout)),
         now,
     )
-    limit = age_limit(now, WITHIN_DAYS if within_days is None else within_days)
+    limit = age_limit(now, FRESH_DAYS if fresh_days is None else fresh_days)
     return WitnessedBy(judge, tuple(layout.witnessed_files()), limit)
 
 
