@@ -83,7 +83,9 @@ def _server() -> str:
     return _servers[os.getpid()]
 
 
-def _end(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
+def _end(
+    process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]
+) -> None:
     process.terminate()
     process.communicate()
     folder.cleanup()
