@@ -332,7 +332,7 @@ def _is_by(signature: NoteSignature, key: NoteKey) -> bool:
     return signature.name == key.name and signature.key_id == key.key_id
 
 
-def _key_id(name: str, algorithm: Algorithm, public: PublicKey) -> bytes:
+def _key_id(name: str, algorithm: Algorithm, public: PublicKey | PostQuantumKey) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + bytes([algorithm]) + public.raw).digest()[:4]
 
 

@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -191,7 +191,7 @@ class _Conversation:
         return event
 
     def _send(self, answer: Answer) -> None:
-        headers: Sequence[tuple[str, str]] = [
+        headers = [
             ("Content-Type", answer.kind),
             ("Content-Length", str(len(answer.body))),
         ]
