@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from common.canonical import sha256_hex
-from common.errors import InputDataError
+from common.errors import InputDataError, UsageError
 from common.model import Weights
 from common.plan import FederationPlan
 from common.settings import FEDERATED, KINDS, AgentSettings, sections_of
@@ -52,6 +53,65 @@ def loaded_weights(data: bytes, what: str = MODEL_FILE) -> Weights:
         raise InputDataError(
             "not a model", field=what, expected="safetensors", got=type(error).__name__
         ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class CheckpointFiles:
+    """A checkpoint as it lies in its folder, by its digests.
+
+    Attributes:
+        about: what ``checkpoint.json`` says; no entry of it is checked.
+        weights: the network's.
+        state: the learner's; None where it was not read.
+    """
+
+    about: dict[str, Any]
+    weights: Weights
+    state: dict[str, NDArray[np.generic]] | None
+
+
+def read_folder(place: Path, *, with_state: bool = False) -> CheckpointFiles:
+    """Read a checkpoint's files and check their digests.
+
+    Raises:
+        InputDataError: incomplete, damaged, or of another version.
+        UsageError: its state is wanted and it has none.
+    """
+    try:
+        about = json.loads((place / ABOUT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged_checkpoint(place / ABOUT_FILE) from error
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise InputDataError(
+            "not a checkpoint of this version", field=str(place / ABOUT_FILE), expected=FORMAT
+        )
+    weights = _arrays(place / MODEL_FILE, about.get("model_sha256"))
+    if with_state and not about.get("state_sha256"):
+        raise UsageError(
+            "a run cannot go on from here", field=str(place), expected="a latest checkpoint"
+        )
+    state = _arrays(place / STATE_FILE, about["state_sha256"]) if with_state else None
+    return CheckpointFiles(about, weights, state)
+
+
+def damaged_checkpoint(path: Path) -> InputDataError:
+    """Make the error of a file that is not as it was written."""
+    return InputDataError(
+        "the checkpoint is damaged",
+        field=str(path),
+        expected="as it was written, by its digest",
+        got="something else" if path.exists() else "no such file",
+    )
+
+
+def _arrays(path: Path, digest: object) -> dict[str, NDArray[Any]]:
+    try:
+        data = path.read_bytes()
+        if sha256_hex(data) == digest:
+            return dict(safetensors.numpy.load(data))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise damaged_checkpoint(path) from error
+    raise damaged_checkpoint(path)
 
 
 def about_checkpoint(

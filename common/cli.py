@@ -51,10 +51,12 @@ def complete(program: click.Group) -> None:
     Args:
         program: with all its commands; its name is what ``--version`` prints.
     """
-    _complete(program, program.name or "cairn")
+    complete_below(program, program.name or "cairn")
 
 
-def _complete(command: click.Command, program: str) -> None:
+def complete_below(command: click.Command, program: str) -> None:
+    """Give the same to a command of a program, and to every command below it; once each."""
+
     def tell(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         if wanted and not ctx.resilient_parsing:
             click.echo(f"{program} {version()}")
@@ -72,7 +74,7 @@ def _complete(command: click.Command, program: str) -> None:
         )
     )
     for below in command.commands.values() if isinstance(command, click.Group) else ():
-        _complete(below, program)
+        complete_below(below, program)
 
 
 def echo_json(value: object) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.x509 import Certificate
 
-from common.cli import megabytes
+from common.cli import counted, megabytes
 from common.crypto.certificates import (
     certificate_fingerprint,
     read_certificate,
@@ -69,7 +69,7 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
             "federation key": _federation_key,
             "peers": _peers,
             "images": _images,
-            "held out": _held_out,
+            "held out": lambda folder: _held_out(folder, plan),
             "data": trouble_fact,
             "ledger": _ledger,
             "witnesses": witness_fact,
@@ -277,8 +277,11 @@ def _scans(site: SiteFolder) -> Fact:
     from site_client.imaging.folders import list_folder, usable_cases
     from site_client.imaging.landmarks import read_landmarks
 
-    listing = list_folder(site.data())
-    cases = usable_cases(listing)
+    try:
+        listing = list_folder(site.data())
+        cases = usable_cases(listing)
+    except InputDataError as error:
+        return _labelled_images(site, error)
     names = [set(read_landmarks(landmarks)) for _, _, landmarks in cases]
     everywhere, anywhere = set.intersection(*names), set.union(*names)
     says = f"{len(cases)} scans, {len(everywhere)} landmarks in every one"
@@ -306,22 +309,49 @@ def _scans(site: SiteFolder) -> Fact:
     )
 
 
-def _held_out(site: SiteFolder) -> Fact:
+def _labelled_images(site: SiteFolder, error: InputDataError) -> Fact:
+    """Count the pictures with landmarks, or the images with boxes, of a folder without scans.
+
+    Raises:
+        InputDataError: ``error``, where there are none of these either.
+    """
+    from site_client.heldout.parts import names_of_site
+
+    try:
+        count = len(names_of_site(site))
+    except InputDataError:
+        raise error from None
+    says = counted(count, "labelled image")
+    if count < (least := _least_images(site)):
+        fix = f"Add images, or lower floors.images in {site.policy_file}"
+        return Fact("images", "warning", f"{says}; nothing leaves below {least}", fix)
+    return Fact("images", "ok", says)
+
+
+def _held_out(site: SiteFolder, plan: FederationPlan | None) -> Fact:
     """Say how many subjects are kept out of training, and where that is set.
 
     Raises:
         InputDataError: the memory of it is lost or damaged, or the setting cannot be kept.
     """
     from site_client.heldout.memory import read_memory
-    from site_client.heldout.parts import Parts, labelled_names
+    from site_client.heldout.parts import Parts, names_of_site
 
     read_memory(site.held_out)
     parts = Parts.of(site, read_policy(site.policy_file))
     try:
-        names = labelled_names(site)
+        names = names_of_site(site) if plan is None else _names_for(site, plan)
     except InputDataError:  # a folder of slides, or the line above says what is wrong
         return Fact("held out", "ok", "no scans here to hold out of training")
     return Fact("held out", "ok", parts.divide(names).says)
+
+
+def _names_for(site: SiteFolder, plan: FederationPlan) -> list[str]:
+    """Name the images that a plan would train on."""
+    from site_client.heldout.parts import names_of_site
+    from site_client.worker.site_cases import names_for
+
+    return names_of_site(site, names_for(plan)) if plan.trains else names_of_site(site)
 
 
 def _least_images(site: SiteFolder) -> int:

@@ -1,28 +1,95 @@
-"""The ``cairn-site`` command: a hospital's whole work, and the agent's on its own."""
+"""The ``cairn-site`` command: a hospital's whole work, and the agent's on its own.
+
+Each command is imported when it is typed. What a list says of it stands here, too; a test
+holds the two together.
+"""
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import click
 
 from common.cli import complete, run
-from site_client.agent_app.commands import evaluate, import_weights, play, train
-from site_client.commands import (
-    embedding,
-    held_out,
-    look,
-    membership,
-    models,
-    peers,
-    plans,
-    rehearse,
-    serve,
-    witnesses,
-)
+from common.lazy import Lazily, LazyGroup
+
+COMMANDS: Final = {
+    "join": Lazily(
+        "site_client.commands.membership:join",
+        "Make this site's keys and folder from an INVITE, and send the public halves.",
+    ),
+    "renew": Lazily(
+        "site_client.commands.membership:renew",
+        "Renew this site's certificate in place; keys and name stay as they are.",
+    ),
+    "peers": Lazily(
+        "site_client.commands.peers:peers",
+        "Show the other sites, with what to compare by telephone, and who is confirmed.",
+    ),
+    "check": Lazily(
+        "site_client.commands.look:check",
+        "Say what is ready and what is not, one fact per line, each with what to do.",
+    ),
+    "status": Lazily(
+        "site_client.commands.look:status",
+        "Show what this site did last: round, ledger, bytes out, last line of the log.",
+    ),
+    "dry-run": Lazily(
+        "site_client.commands.rehearse:dry_run",
+        "Work a round of PLAN without a network, and show exactly what would leave.",
+    ),
+    "held-out": Lazily(
+        "site_client.commands.held_out:held_out",
+        "Show which subjects are kept out of training, and where that is set.",
+    ),
+    "plans": Lazily(
+        "site_client.commands.plans:plans",
+        "List the plans that this site was asked for: which wait, and who decided what.",
+    ),
+    "witnesses": Lazily(
+        "site_client.commands.witnesses:witnesses",
+        "Show who witnesses this ledger, how far, and the key that a witness needs.",
+    ),
+    "worker": Lazily(
+        "site_client.commands.serve:worker",
+        "Answer orders: images in, released records out; no network.",
+    ),
+    "courier": Lazily(
+        "site_client.commands.serve:courier",
+        "Carry orders in and released replies out; opens no image.",
+    ),
+    "up": Lazily(
+        "site_client.commands.serve:up",
+        "Run worker and courier as two processes, and start again the one that dies.",
+    ),
+    "embed": Lazily(
+        "site_client.commands.embedding:embed",
+        "Map each SLIDE (a file, or a folder of single-band TIFFs) with a codebook.",
+    ),
+    "models": Lazily(
+        "site_client.commands.models:models",
+        "List the models that federated runs came to at this site, newest first.",
+    ),
+    "train": Lazily(
+        "site_client.agent_app.commands.train:train",
+        "Train an agent on your own images; no federation is needed.",
+    ),
+    "evaluate": Lazily(
+        "site_client.agent_app.commands.evaluate:evaluate",
+        "Measure a checkpoint in mm, beside a predictor that always answers the mean position.",
+    ),
+    "play": Lazily(
+        "site_client.agent_app.commands.play:play",
+        "Find landmarks in IMAGE (files, DICOM folders, folders, lists); no truth is needed.",
+    ),
+    "import-weights": Lazily(
+        "site_client.agent_app.commands.import_weights:import_weights",
+        "Make a checkpoint of a network that rl-medical trained; nothing in FILE is run.",
+    ),
+}
 
 
-@click.group("cairn-site")
+@click.group("cairn-site", cls=LazyGroup, lazily=COMMANDS)
 def cli() -> None:
     """Take part in a federation with this hospital's images, which stay here.
 
@@ -47,27 +114,6 @@ def cli() -> None:
     """  # noqa: D301 - \b is click's, and must not be an escape
 
 
-for command in (
-    membership.join,
-    membership.renew,
-    peers.peers,
-    look.check,
-    look.status,
-    rehearse.dry_run,
-    held_out.held_out,
-    plans.plans,
-    witnesses.witnesses,
-    serve.worker,
-    serve.courier,
-    serve.up,
-    embedding.embed,
-    models.models,
-    train.train,
-    evaluate.evaluate,
-    play.play,
-    import_weights.import_weights,
-):
-    cli.add_command(command)
 complete(cli)
 
 

@@ -9,8 +9,9 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self, TextIO
 
 import click
@@ -18,9 +19,11 @@ from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.progress import Progress as Bar
 
@@ -29,28 +32,24 @@ from common.screen import Progress, Tenths, is_shown, progress_line
 LOG_BYTES = 5_000_000
 LOG_FILES = 3
 _SECONDS_BETWEEN = 0.2
+_SECONDS_BETWEEN_LINES = 20.0
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Reporter:
-    """Progress on standard error: one line that changes in a terminal, every tenth elsewhere."""
+class _OnTerminal:
+    """Bars on standard error while a command works, where that is a terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, *columns: ProgressColumn, transient: bool = False) -> None:
         self._console = Console(stderr=True)
+        self._columns, self._transient = columns, transient
         self._bar: Bar | None = None
-        self._task: TaskID | None = None
-        self._what = ""
-        self._tenths = Tenths()
-        self._wrote = 0.0
 
     def __enter__(self) -> Self:
         if self._console.is_terminal and not is_shown():
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeElapsedColumn(),
+            how_far = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            self._bar = Bar(
+                *how_far, *self._columns, console=self._console, transient=self._transient
             )
-            self._bar = Bar(*columns, console=self._console, transient=True)
             self._bar.start()
         return self
 
@@ -62,6 +61,17 @@ class Reporter:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class Reporter(_OnTerminal):
+    """Progress on standard error: one line that changes in a terminal, every tenth elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__(TimeElapsedColumn(), transient=True)
+        self._task: TaskID | None = None
+        self._what = ""
+        self._tenths = Tenths()
+        self._wrote = 0.0
 
     def __call__(self, what: str, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` of ``what`` are done."""
@@ -91,6 +101,53 @@ class Reporter:
         # Where nobody reads any longer, the work goes on all the same.
         with contextlib.suppress(OSError):
             click.echo(progress_line(progress), err=True)
+
+
+class Meter(_OnTerminal):
+    """A long run as a person sees it: bars in a terminal, a plain line now and then elsewhere.
+
+    Each says the time that remains. Standard output stays for what is found.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+        self._tasks: dict[str, TaskID] = {}
+        self._began: dict[str, tuple[float, int]] = {}
+        self._said: dict[str, float] = {}
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Show that ``done`` of ``total`` of ``what`` are done."""
+        if self._bar is not None:
+            if what not in self._tasks:
+                self._tasks[what] = self._bar.add_task(what, total=total, note="")
+                # What a resumed run had done before tells nothing of its pace now.
+                self._bar.update(self._tasks[what], completed=done)
+            self._bar.update(self._tasks[what], completed=done, total=total, note=note)
+            return
+        now = time.monotonic()
+        since, first = self._began.setdefault(what, (now, done))
+        if done < total and now - self._said.setdefault(what, now) < _SECONDS_BETWEEN_LINES:
+            return
+        self._said[what] = now
+        remaining = ""
+        if first < done < total:
+            remaining = f", {duration((now - since) / (done - first) * (total - done))} left"
+        click.echo(f"{what}: {done} of {total}{remaining}{', ' + note if note else ''}", err=True)
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(text, err=True)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: ``45 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
@@ -143,6 +200,26 @@ def log_to(path: Path | None) -> None:
 def stop_on_signals() -> threading.Event:
     """An event that SIGTERM and SIGINT set."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _SIGNALS:
         signal.signal(number, lambda *_: stop.set())
     return stop
+
+
+@contextlib.contextmanager
+def stop_politely() -> Iterator[threading.Event]:
+    """An event that the first SIGTERM or Ctrl-C sets; the second one ends at once."""
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal's own
+        stop.set()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in _SIGNALS:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

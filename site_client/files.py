@@ -1,7 +1,9 @@
-"""Writing a file whole or not at all; for every room, and knowing none of them."""
+"""Writing a file whole or not at all, results as JSON among them; knows no other room."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import uuid
 from collections.abc import Callable
@@ -36,3 +38,18 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
 
     atomically(path, write)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a result; JSON has no NaN, a figure that is not known is null."""
+    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, (text + "\n").encode())
+
+
+def plain(value: object) -> object:
+    """Put None in the place of every number that is not finite."""
+    if isinstance(value, dict):
+        return {key: plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

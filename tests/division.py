@@ -39,11 +39,21 @@ FIRST: Final = (
 """What takes longest, the longest first; within these, and after, files of many tests first."""
 
 
+THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    if hasattr(config, "workerinput") or config.option.basetemp is not None:
+    if hasattr(config, "workerinput"):
         return
-    if "PYTEST_DEBUG_TEMPROOT" not in os.environ and has_room(MEMORY):
+    if config.option.dist != "no":
+        # Workers share the cores: threads of one would only be in the way of the others.
+        os.environ.update({name: "1" for name in THREADS if name not in os.environ})
+    if (
+        config.option.basetemp is None
+        and "PYTEST_DEBUG_TEMPROOT" not in os.environ
+        and has_room(MEMORY)
+    ):
         os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from common.plan import FederationPlan
 from site_client.agent.task import Task
-from site_client.agent_app.cases import Cases
+from site_client.imaging.case_sets import Cases
 from site_client.imaging.dataset import Case
 from site_client.worker.site_cases import SiteCases
 

@@ -16,8 +16,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from common.lazy import LazyGroup
 
 PROGRAMS = {
     "cairn-site": "site_client.cli",
@@ -83,9 +86,7 @@ def _server() -> str:
     return _servers[os.getpid()]
 
 
-def _end(
-    process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]
-) -> None:
+def _end(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
     process.terminate()
     process.communicate()
     folder.cleanup()
@@ -95,7 +96,11 @@ def _serve(address: str) -> None:
     """Fork for everybody who calls; ends with its parent."""
     from importlib import import_module
 
-    programs = {name: import_module(module).main for name, module in PROGRAMS.items()}
+    modules = {name: import_module(module) for name, module in PROGRAMS.items()}
+    for module in modules.values():
+        if isinstance(module.cli, LazyGroup):
+            module.cli.load()
+    programs = {name: module.main for name, module in modules.items()}
     parent = os.getppid()
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(address)
@@ -145,9 +150,7 @@ def _become(line: socket.socket, programs: Mapping[str, object]) -> None:
         programs[asked["words"][0]]()
     except SystemExit as ended:
         code = ended.code
-    except BaseException:
-        import traceback
-
+    except Exception:  # noqa: BLE001 -- as an interpreter would end
         traceback.print_exc()
     finally:
         sys.stdout.flush()

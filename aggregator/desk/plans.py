@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from aggregator.admin import sealed
 from aggregator.admin.folder import FederationFolder
-from common.words.facts import few
+from common.words.kind import few
 
 
 def key_fact(folder: FederationFolder) -> list[tuple[str, str]]:

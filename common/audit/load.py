@@ -13,10 +13,10 @@ from pathlib import Path
 from common.audit.opened import ReleaseOpener
 from common.cli import megabytes
 from common.crypto.identity import PublicKey, read_public_key
-from common.errors import InputDataError
-from common.ledger.layout import Layout
+from common.errors import InputDataError, UsageError
+from common.ledger.layout import MAX_KEY_BYTES, Layout
 from common.ledger.notes import MAX_NOTE_BYTES
-from common.ledger.reading import read_regular
+from common.ledger.reading import read_if_there, read_regular
 from common.ledger.records import LedgerRecord, format_timestamp
 from common.ledger.verdict import Finding, Verdict
 from common.ledger.verify import Required, examine_ledger
@@ -100,7 +100,7 @@ def audit(
         raise InputDataError(
             "no ledger here", field=str(folder), expected="a ledger's folder", got="none"
         )
-    key = _key(key_file, layout.ledger_key)
+    key = _key(key_file, folder, layout.ledger_key)
     if key is None:
         raise InputDataError(
             "no key to verify the ledger with",
@@ -109,8 +109,16 @@ def audit(
             got="no file",
             advice="Give it with --key FILE",
         )
-    witness = _key(witness_file, layout.witness_key)
+    witness = _key(witness_file, folder, layout.witness_key)
     witness_key = witness.public if witness else None
+    own = [path for path in known_checkpoints if _lies_in(path, folder)]
+    if own:
+        raise UsageError(
+            "a checkpoint out of the ledger's own folder proves nothing about it",
+            field="--checkpoint",
+            expected="a file from elsewhere",
+            got=own[0].name,
+        )
     brought = (read_regular(path, "known checkpoint", MAX_NOTE_BYTES) for path in known_checkpoints)
     required = Required(
         key.public,
@@ -248,10 +256,20 @@ def verdict_dict(audited: Audited) -> dict[str, object]:
     }
 
 
-def _key(option: Path | None, default: Path) -> Key | None:
-    if option is not None:
-        return Key(read_public_key(option), from_ledger=False)
-    return Key(read_public_key(default), from_ledger=True) if default.exists() else None
+def _key(option: Path | None, folder: Path, default: Path) -> Key | None:
+    path = default if option is None else option
+    data = read_if_there(path, "key file", MAX_KEY_BYTES)
+    if data is None and option is None:
+        return None
+    key = (
+        read_public_key(path) if data is None else PublicKey.parse(data.decode("ascii", "replace"))
+    )
+    return Key(key, from_ledger=_lies_in(path, folder))
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    """Tell whether a file came with the ledger, wherever the auditor says it is."""
+    return folder.resolve() in path.resolve().parents
 
 
 def _count(number: int, what: str) -> str:

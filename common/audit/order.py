@@ -99,6 +99,14 @@ def _find(audited: Audited, prefix: str) -> str:
         )
     digests = dict.fromkeys(r.order_sha256 for r in audited.records if r.order_sha256)
     matches = [digest for digest in digests if digest.startswith(prefix)]
+    broken = audited.verdict.broken
+    if not matches and broken is not None:
+        raise VerificationError(
+            "no record before the breakage answers such an order",
+            field="ledger",
+            expected="intact",
+            got=f"BROKEN at {broken}",
+        )
     if len(matches) != 1:
         raise UsageError(
             "no record answers such an order" if not matches else "several orders begin like that",

@@ -1,7 +1,8 @@
 """Rules of records among each other: number, site, federation, time. Pure.
 
 Times are the site's own clock. It may stand still and never goes back, for the writer
-keeps to that; and where the witness says when it saw a record, the two agree to a day.
+keeps to that. Where a witness says when it saw a record, the two agree to a day; if they
+do not, a clock was wrong or a date was chosen, and no date of that ledger is vouched for.
 """
 
 from __future__ import annotations
@@ -49,25 +50,18 @@ class RecordOrder:
         _require(record.ts >= self._latest, "ts", "not before the last record's", back)
         self._latest = record.ts
 
-    def require_before(self, seen: datetime) -> None:
-        """Require that the last record is not from after a witness had seen it.
+    def differs(self, seen: datetime) -> str | None:
+        """Say how the last record is dated otherwise than a witness who had seen it; or None."""
+        if parse_timestamp(self._latest) <= seen + CLOCKS_AGREE_WITHIN:
+            return None
+        return f"dated {self._latest}, and a witness had seen it {format_timestamp(seen)}"
 
-        Raises:
-            VerificationError: it is dated more than a day later.
-        """
-        latest = parse_timestamp(self._latest)
-        when = f"until {format_timestamp(seen)}, when the witness had seen it"
-        _require(latest <= seen + CLOCKS_AGREE_WITHIN, "ts", when, self._latest)
 
-    def require_after(self, written: datetime, seen: datetime) -> None:
-        """Require that the record of a receipt is not from before the receipt.
-
-        Raises:
-            VerificationError: it is dated more than a day earlier.
-        """
-        when = f"from {format_timestamp(seen)} on, when the witness signed it"
-        early = seen - CLOCKS_AGREE_WITHIN
-        _require(written >= early, "ts", when, format_timestamp(written))
+def dated_before(record: LedgerRecord, seen: datetime) -> str | None:
+    """Say how the record of a receipt is dated before the receipt was signed; or None."""
+    if parse_timestamp(record.ts) >= seen - CLOCKS_AGREE_WITHIN:
+        return None
+    return f"dated {record.ts}, and records what a witness signed {format_timestamp(seen)}"
 
 
 def _require(holds: bool, field: str, expected: str, got: str) -> None:

@@ -33,9 +33,9 @@ from common.ledger.notes import (
     site_of,
     witness_key,
 )
-from common.ledger.order_of_records import RecordOrder
+from common.ledger.order_of_records import RecordOrder, dated_before
 from common.ledger.reading import UnreadableError, read_if_there
-from common.ledger.records import LedgerRecord, parse_record, parse_timestamp, record_line
+from common.ledger.records import MAX_LINE_BYTES, LedgerRecord, parse_record, record_line
 from common.ledger.verdict import Breakage, Totals, Verdict
 from common.ledger.witnessed import Brought, NoteJudge, OneWitness, Tail, judge_tail
 
@@ -172,6 +172,7 @@ class _Audit:
         self._agreed = 0  # up to this size the log matches something signed
         self._warnings: list[str] = []
         self._doubts: list[str] = []
+        self._dates_doubted = False
 
     def examine(self, sent_journal: Path | None) -> Examined:
         """Check everything, and sum up what can be believed."""
@@ -335,8 +336,7 @@ class _Audit:
             if anchor.checkpoint.root != root:
                 raise self._mismatch(anchor, last, lines)
             if anchor.cosigned is not None and self._records:
-                with _breaking(last):
-                    self._order.require_before(anchor.cosigned)
+                self._doubt_date(last, self._order.differs(anchor.cosigned))
         self._agreed = frontier.size
 
     def _mismatch(self, anchor: _Anchor, last: int, lines: LogLines | None) -> _BrokenError:
@@ -366,7 +366,13 @@ class _Audit:
         if anchor.checkpoint.size > record.seq:
             raise _broken(record.seq, "the receipt it records is of later records")
         if anchor.cosigned is not None:
-            self._order.require_after(parse_timestamp(record.ts), anchor.cosigned)
+            self._doubt_date(record.seq, dated_before(record, anchor.cosigned))
+
+    def _doubt_date(self, seq: int, differs: str | None) -> None:
+        """Note the first record whose date a witness contradicts."""
+        if differs is not None and not self._dates_doubted:
+            self._dates_doubted = True
+            self._doubts.append(f"record #{seq} is {differs}: its dates are not vouched for")
 
     def _check_end(self, size: int) -> None:
         """Check that the log reaches as far as anything signed."""
@@ -381,7 +387,7 @@ class _Audit:
         if not rest:
             return
         line, end, further = rest.partition(b"\n")
-        if further or lines.more():
+        if further or lines.more() or len(line) > MAX_LINE_BYTES:
             raise _broken(size, f"goes past the checkpoint of {size} records")
         if end:
             with _breaking(size, "goes past the checkpoint, and no append leaves such a line"):

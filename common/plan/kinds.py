@@ -1,7 +1,7 @@
 """The kinds of run there are: an entry each, and a room at either end that implements it.
 
-What a plan of a kind holds, which phases its rounds have, and where the site's study and
-the aggregator's work are. Records and their rules follow from the phases
+What a plan of a kind holds, which phases its rounds have, and where the site's study, the
+aggregator's work and the words about it are. Records and their rules follow from the phases
 (``common.wire.rules.ANSWERS``). Nothing is imported here but names: a site never loads
 the aggregator's room, nor the other way round.
 """
@@ -44,6 +44,7 @@ class RunKind:
         phases: the phase of every round, from round 0 on.
         study: module of the site whose ``ROOM`` makes its study.
         work: module of the aggregator whose ``work_of`` makes its work.
+        words: module of ``common.words`` whose ``WORDS`` say what its plans ask.
         trains: whether its sites have the settings of an agent, and a model.
         slides: whether its sites read slides, and not scans.
     """
@@ -53,6 +54,7 @@ class RunKind:
     phases: Callable[[Scheduled], Phases]
     study: str
     work: str
+    words: str
     trains: bool = False
     slides: bool = False
 
@@ -81,6 +83,7 @@ RUNS: Final[Mapping[Kind, RunKind]] = {
         _training,
         study="site_client.worker.training",
         work="aggregator.rounds.training",
+        words="common.words.training",
         trains=True,
     ),
     "no-op": RunKind(
@@ -89,6 +92,7 @@ RUNS: Final[Mapping[Kind, RunKind]] = {
         _training,
         study="site_client.worker.noop",
         work="aggregator.rounds.training",
+        words="common.words.noop",
         trains=True,
     ),
     "pixels": RunKind(
@@ -97,6 +101,7 @@ RUNS: Final[Mapping[Kind, RunKind]] = {
         _pixels,
         study="site_client.worker.pixels",
         work="aggregator.rounds.pixels",
+        words="common.words.pixels",
         slides=True,
     ),
     "embed": RunKind(
@@ -105,6 +110,7 @@ RUNS: Final[Mapping[Kind, RunKind]] = {
         _embed,
         study="site_client.worker.embedding",
         work="aggregator.rounds.embedding",
+        words="common.words.embed",
         slides=True,
     ),
 }

@@ -9,9 +9,10 @@ they forbid is decided in ``bounds``, ``site_client.egress.gate``,
 
 from __future__ import annotations
 
+import builtins
 import tomllib
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -241,7 +242,7 @@ class Policy(Frozen):
         """Digest of the canonical form: spelling and comments of the file do not matter."""
         return sha256_hex(self.canonical())
 
-    def canonical(self) -> bytes:
+    def canonical(self) -> builtins.bytes:
         """Canonical JSON with every default: the text that the ledger's archive keeps."""
         return canonical_json(self.model_dump(mode="json", exclude_none=True))
 
@@ -266,6 +267,12 @@ def parse_policy(data: bytes) -> Policy:
     return policy
 
 
+@lru_cache(maxsize=4)
+def _policy_of(text: str) -> Policy:
+    """Validate a policy's words; three places ask for the same ones in every round."""
+    return Policy.model_validate(tomllib.loads(text))
+
+
 def read_policy(path: Path) -> Policy:
     """Read and validate ``policy.toml``.
 
@@ -273,7 +280,7 @@ def read_policy(path: Path) -> Policy:
         InputDataError: missing, not TOML, or an unknown, absent or wrong field.
     """
     try:
-        return Policy.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return _policy_of(path.read_text(encoding="utf-8"))
     except ValidationError as error:
         field, expected, got = describe_validation(error)
         raise InputDataError(

@@ -7,7 +7,7 @@ is opened.
 
 Lives here: the sections (``task``, ``agent``, ``searches``), the ``whole`` that holds
 them, the ``kinds`` of task with their ``spaces``, the ``parameters`` of their networks,
-and ``reading``.
+``reading`` and ``rendering``.
 May not: whatever depends on a machine, an image or a framework.
 """
 
@@ -34,6 +34,7 @@ from common.settings.kinds import (
 from common.settings.misfit import MisfitError
 from common.settings.parameters import Parameter, parameters_of
 from common.settings.reading import check_keys, describe_validation, parse_settings
+from common.settings.rendering import render_sections
 from common.settings.searches import BoxSettings, PlaneSettings, RegistrationSettings
 from common.settings.spaces import Space, team_labels
 from common.settings.task import TaskName, TaskSettings
@@ -72,6 +73,7 @@ __all__ = [
     "kinds_with",
     "parameters_of",
     "parse_settings",
+    "render_sections",
     "sections_of",
     "team_labels",
     "with_defaults",

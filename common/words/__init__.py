@@ -2,8 +2,9 @@
 
 ``plan`` says what a site is asked, what leaves and who learns what, ``facts`` the same
 in a few lines; ``leaving`` how much at most; ``bounds`` holds a plan against the numbers
-of a ``policy.toml``. All three parties read the same sentences. Nothing here decides,
-opens a file or knows a role: what really refuses a plan is the site's own policy.
+of a ``policy.toml``. What plans of one kind alone need, each has in a room of its own.
+All three parties read the same sentences. Nothing here decides, opens a file or knows a
+role: what really refuses a plan is the site's own policy.
 """
 
 from __future__ import annotations

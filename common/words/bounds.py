@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import Final, Literal
 
-from common.plan import FederationPlan
+from common.plan import RUNS, FederationPlan
 from common.schedule import schedule
 from common.settings import KINDS, AgentSettings, sections_of
 from common.wire.rules import ANSWERS
@@ -151,7 +151,7 @@ def _updates(plan: FederationPlan) -> tuple[int, ...]:
 
 
 def _least_behind(name: str) -> Callable[[FederationPlan], object]:
-    return lambda plan: getattr(plan.pixels if plan.kind == "pixels" else plan.embed, name)
+    return lambda plan: getattr(getattr(plan, RUNS[plan.kind].must), name)
 
 
 def _in_range(field: str, line: str, kinds: Kinds) -> _Rule:

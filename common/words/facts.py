@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from common.cli import megabytes
 from common.plan import FederationPlan
-from common.schedule import schedule
+from common.words.kind import words_of
 from common.words.leaving import most_in_a_round, most_in_a_run
-
-DIGITS: Final = {"reduced": "components", "all-bands": "bands"}
-RADIX: Final = {"reduced": "bins", "all-bands": "levels"}
 
 
 def facts_of(plan: FederationPlan, admitted: int | None = None) -> list[tuple[str, str]]:
@@ -36,45 +31,4 @@ def facts_of(plan: FederationPlan, admitted: int | None = None) -> list[tuple[st
 
 def about_kind(plan: FederationPlan) -> list[tuple[str, str]]:
     """Put the plan's own sections into words, one line each."""
-    limits, tier = plan.limits, f"privacy tier {plan.limits.privacy_tier}"
-    if plan.kind == "pixels":
-        section = plan.pixels
-        count, radix = section.digits
-        return [
-            ("bands", few(section.bands)),
-            ("codec", f"{count} {DIGITS[section.codec]} of {radix} {RADIX[section.codec]}"),
-            ("rounds", ", ".join(schedule(plan)[1:])),
-            (
-                "sketches",
-                f"{len(section.tables)} of {section.rows} x {section.columns} cells, {tier}",
-            ),
-            ("named", f"keys of {section.key_pixels} pixels or more at {section.key_sites} sites"),
-        ]
-    if plan.kind == "embed":
-        return [
-            ("codebook", plan.embed.codebook[:16]),
-            ("groups", ", ".join(plan.embed.groups)),
-            ("told", f"groups of {plan.embed.group_pixels} pixels or more"),
-        ]
-    sketch, momentum = plan.experience, plan.rounds.server_momentum
-    return [
-        ("task", f"{plan.task.kind}, {plan.network.architecture}"),
-        ("looked for", ", ".join(plan.space.labels)),
-        *([("missing", "allowed; a head is its sites' average")] if plan.tells_labels else []),
-        *([("heads", "private, each site keeps its own")] if plan.network.private_heads else []),
-        (
-            "rounds",
-            f"{plan.rounds.training}, together of {plan.learner.updates} updates, then an "
-            "evaluation",
-        ),
-        *([("server momentum", f"{momentum:g}")] if momentum else []),
-        ("sketch", f"{sketch.rows} x {sketch.columns} cells, {tier}"),
-        ("update norm", f"at most {limits.update_l2:g}"),
-    ]
-
-
-def few(names: tuple[str, ...], shown: int = 8) -> str:
-    """All names, or the first few and how many there are: a plan may have 256."""
-    if len(names) <= shown:
-        return ", ".join(names)
-    return f"{', '.join(names[: shown - 2])}, … ({len(names)} in all)"
+    return words_of(plan).facts(plan)

@@ -18,6 +18,7 @@ from common.plan import FederationPlan
 from common.schedule import Phase, schedule
 from common.wire.records import PARTS
 from common.wire.rules import ANSWERS
+from common.words.kind import words_of
 
 WEIGHT_BYTES: Final = 4
 _HEADER_BYTES: Final = 2048
@@ -30,8 +31,6 @@ _HOLDS: Final[Mapping[str, str]] = {
     "images, transitions and updates stand behind it{labels}",
     "SketchTable": "counts of experience tuples in {rows} x {columns} hashed cells, and how many "
     "were counted",
-    "RoundReport": "counts, loss and mean error per landmark over the site's own images, held-out "
-    "and training ones apart; or the number of a failure",
     "PixelStatistics": "sums over all pixels: how bright they are, how bands go together, how "
     "far components reach",
     "PixelSketches": "counts of quantised pixels in {tables} sketches of {rows} x {columns} "
@@ -167,7 +166,7 @@ def _holds(plan: FederationPlan, name: str) -> str:
             )
         case "HeavyHitters":
             return _HOLDS[name].format(top=plan.pixels.top)
-        case "RoundReport" if plan.kind != "training":
-            return "counts, and the digests of what was computed with; or the number of a failure"
+        case "RoundReport":
+            return words_of(plan).report
         case _:
             return _HOLDS[name]

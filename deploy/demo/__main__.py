@@ -32,7 +32,7 @@ from common.crypto.keyed import FederationKey, write_federation_key
 from common.errors import InputDataError, InternalError
 from common.plan import FederationPlan, read_plan
 from deploy.demo.data import SUBJECTS, held_out_subjects
-from deploy.demo.processes import Processes
+from deploy.demo.processes import NICE, Processes
 
 SITES = ("site-a", "site-b", "site-c")
 HOSPITALS = "data/hospitals"
@@ -162,12 +162,13 @@ def start_sites(processes: Processes) -> None:
 
 def start_baselines(processes: Processes) -> None:
     """Local-only training of every site and the held-out evaluation, behind the federation."""
-    for site in SITES:
+    for place, site in enumerate(SITES):
+        # One after the other rather than all at once, so that each is judged while others train.
         processes.start(
             f"{site}-local",
             *("cairn-site", "train", "--plan", "plan.toml", "--data", f"data/{site}"),
             *("-o", f"local/{site}", "--set", "data.validation_share=0"),
-            nice=True,
+            nice=NICE + 2 * place,
         )
     sites = [
         word
@@ -179,7 +180,7 @@ def start_baselines(processes: Processes) -> None:
         *(sys.executable, "-P", "-m", "deploy.demo.heldout", "--plan", "plan.toml"),
         *("--heldout", "data/heldout", "--runs", "federation/runs", "-o", "heldout.json"),
         *sites,
-        nice=True,
+        nice=NICE,
     )
 
 
@@ -195,6 +196,7 @@ def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
                 "--witness",
                 "federation/pki/witness.pub",
             ),
+            *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
             *("--sent", f"{site}/courier/sent.jsonl"),
         )
         ledger = json.loads(text)["ledgers"][0]

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from aggregator.rounds.events import RoundFinished, RunFinished, read_events
 from aggregator.rounds.store import JOURNAL_FILE, RunStore
+from common.checkpoint import ABOUT_FILE
 from common.errors import InternalError
 from common.model import initial_weights
 from common.plan import FederationPlan, read_plan
@@ -30,8 +31,8 @@ from site_client.agent.evaluation import EvaluationReport
 from site_client.agent.federated import evaluate_weights, planned_network
 from site_client.agent.network import use_deterministic_torch
 from site_client.agent.search import follow
-from site_client.agent_app.cases import Cases
-from site_client.agent_app.kinds.landmarks import positions_mm
+from site_client.agent_app.kinds.landmark_findings import positions_mm
+from site_client.imaging.case_sets import Cases
 from site_client.worker.site_cases import SiteCases, read_site_cases
 
 Weights = dict[str, NDArray[np.float32]]
@@ -113,44 +114,69 @@ class Judge:
         )
 
 
-def follow_rounds(judge: Judge, runs: Path, until: float) -> tuple[dict[int, object], Weights]:
-    """Evaluate every few training rounds and the last one.
+class Following:
+    """Models of a run and of the sites' own training, each judged once it is there.
 
-    Returns:
-        reports by round, and the last weights.
+    Nothing waits for anything else: a site's own model is judged while others still train.
+
+    Args:
+        judge: of all of them.
+        runs: folder of the federation's runs.
+        local: the weights' file of each site's own training, in its latest checkpoint.
     """
-    reports: dict[int, object] = {0: judge.judge(dict(initial_weights(judge.plan)))}
-    weights: Weights = dict(initial_weights(judge.plan))
-    while time.monotonic() < until:
-        journals = sorted(runs.glob(f"*/{JOURNAL_FILE}"))
+
+    def __init__(self, judge: Judge, runs: Path, local: Mapping[str, Path]) -> None:
+        self._judge, self._runs, self._local = judge, runs, local
+        self.weights: Weights = dict(initial_weights(judge.plan))
+        self.rounds: dict[int, EvaluationReport] = {0: judge.judge(self.weights)}
+        self.local: dict[str, EvaluationReport] = {}
+        self._finished = False
+
+    def until(self, limit: float) -> None:
+        """Judge until the run has finished and every site's own model was there.
+
+        Raises:
+            InternalError: they did not come in time.
+        """
+        while not self._finished or self.local.keys() != self._local.keys():
+            if time.monotonic() >= limit:
+                late = sorted(self._local.keys() - self.local.keys())
+                raise InternalError("a model did not come in time", got=f"none of {late}")
+            if not self._look():
+                time.sleep(POLL_S)
+
+    def _look(self) -> bool:
+        """Judge what is new; returns whether anything was."""
+        before = len(self.rounds) + len(self.local)
+        journals = sorted(self._runs.glob(f"*/{JOURNAL_FILE}"))
         events = [event for _, event in read_events(journals[-1])] if journals else []
+        training = self._judge.plan.rounds.training
         for event in events:
             if (
                 isinstance(event, RoundFinished)
                 and event.phase == "train"
-                and event.round not in reports
-                and (event.round % STRIDE == 0 or event.round == judge.plan.rounds.training)
+                and event.round not in self.rounds
+                and (event.round % STRIDE == 0 or event.round == training)
             ):
                 store = RunStore(journals[-1].parent)
-                weights = safetensors.numpy.load_file(store.model_file(event.round))
-                reports[event.round] = judge.judge(weights)
-        if any(isinstance(event, RunFinished) for event in events):
-            return reports, weights
-        time.sleep(POLL_S)
-    raise InternalError("the run did not finish in time")
+                self.weights = safetensors.numpy.load_file(store.model_file(event.round))
+                self.rounds[event.round] = self._judge.judge(
+                    self.weights, native=event.round == training
+                )
+        self._finished = any(isinstance(event, RunFinished) for event in events)
+        for name, path in self._local.items():
+            if name not in self.local and is_trained(path.parent, self._judge.plan):
+                self.local[name] = self._judge.judge(safetensors.numpy.load_file(path))
+        return len(self.rounds) + len(self.local) > before
 
 
-def wait_for(path: Path, until: float) -> Weights:
-    """Weights that another process is about to write.
-
-    Raises:
-        InternalError: they did not come in time.
-    """
-    while not path.exists():
-        if time.monotonic() > until:
-            raise InternalError("a local-only model did not appear", field=path.parent.name)
-        time.sleep(POLL_S)
-    return safetensors.numpy.load_file(path)
+def is_trained(checkpoint: Path, plan: FederationPlan) -> bool:
+    """Whether a checkpoint is there, and is the last of its training."""
+    try:
+        about = json.loads((checkpoint / ABOUT_FILE).read_bytes())
+    except FileNotFoundError:
+        return False
+    return bool(about["updates"] == plan.learner.updates)
 
 
 @click.command()
@@ -172,20 +198,24 @@ def main(
     until = time.monotonic() + limit_s
     plan = read_plan(plan_file)
     judge = Judge(plan, heldout, [Path(data) for _, data, _ in sites])
-    reports, weights = follow_rounds(judge, runs, until)
-    federated = {r: report for r, report in reports.items() if isinstance(report, EvaluationReport)}
-    last = judge.judge(weights, native=True)
-    local = {name: judge.judge(wait_for(Path(file), until)) for name, _, file in sites}
+    following = Following(judge, runs, {name: Path(file) for name, _, file in sites})
+    following.until(until)
+    local = {name: following.local[name] for name, _, _ in sites}
+    last = following.rounds.get(plan.rounds.training)
+    if last is None:  # the run ended before its last round
+        last = judge.judge(following.weights, native=True)
     result = {
         "subjects": len(judge.cases),
-        "federated": {str(r): landmark_means(report) for r, report in sorted(federated.items())},
+        "federated": {
+            str(r): landmark_means(report) for r, report in sorted(following.rounds.items())
+        },
         "prior_mm": {name: summary.prior for name, summary in last.posed.items()},
         "local": {name: landmark_means(report) for name, report in local.items()},
         "over_10mm": {"federated": share_above_10mm(last)}
         | {name: share_above_10mm(report) for name, report in local.items()},
         "native_mm": {name: summary.mean for name, summary in last.native.items()},
         "consensus_mm": {name: summary.consensus for name, summary in last.posed.items()},
-        "trajectory": picture(weights, judge.cases, 0),
+        "trajectory": picture(following.weights, judge.cases, 0),
     }
     part = output.with_name(output.name + ".part")
     part.write_text(json.dumps(result), encoding="utf-8")

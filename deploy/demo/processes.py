@@ -84,12 +84,18 @@ class Processes:
             )
         return done.stdout or ""
 
-    def start(self, name: str, *words: str, nice: bool = False) -> None:
-        """Start a long-lived command; its output goes to ``logs/NAME.log``."""
+    def start(self, name: str, *words: str, nice: int = 0) -> None:
+        """Start a long-lived command; its output goes to ``logs/NAME.log``.
+
+        Args:
+            name: of the log, and in ``wait``.
+            *words: the command.
+            nice: how far it steps back behind others.
+        """
         click.secho(f"$ {shlex.join(words)} &", dim=True)
         with (self._logs / f"{name}.log").open("ab") as log:
             self._running[name] = subprocess.Popen(
-                (["nice", "-n", str(NICE)] if nice else []) + list(words),
+                (["nice", "-n", str(nice)] if nice else []) + list(words),
                 cwd=self._folder,
                 env=environment(),
                 stdin=subprocess.DEVNULL,

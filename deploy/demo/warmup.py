@@ -14,7 +14,7 @@ from common.model import initial_weights
 from common.plan import read_plan
 from common.sketching import CountSketch, SketchSpec
 from site_client.agent.federated import evaluate_weights, planned_learner
-from site_client.agent_app.cases import Cases
+from site_client.imaging.case_sets import Cases
 from site_client.imaging.dataset import Case
 from site_client.imaging.volumes import Volume
 from site_client.worker.site_cases import SiteCases

@@ -180,6 +180,21 @@ def mean_parameters(task: Task) -> NDArray[np.float64]:
     return mean
 
 
+def as_parameters(task: Task, prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Give a prior float64[heads, agents, d] the axes of the task's parameters.
+
+    Raises:
+        InternalError: it is another task's.
+    """
+    if prior.shape[:2] != (task.heads, task.agents):
+        raise InternalError(
+            "the constant predictor does not fit the task",
+            expected=str((task.heads, task.agents)),
+            got=str(prior.shape[:2]),
+        )
+    return prior if task.agents > 1 else prior[:, 0]
+
+
 def _search(
     task: Task,
     policy: nn.Module | Values,

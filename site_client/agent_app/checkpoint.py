@@ -8,31 +8,28 @@ that a machine that dies leaves the old one or the new one. Nothing is unpickled
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from numpy.typing import NDArray
 
 from common.canonical import sha256_hex
 from common.checkpoint import (
     ABOUT_FILE,
-    FORMAT,
     MODEL_FILE,
     STATE_FILE,
     about_checkpoint,
+    damaged_checkpoint,
+    read_folder,
     saved,
 )
-from common.errors import InputDataError, UsageError
+from common.errors import InputDataError
 from common.model import Weights
 from site_client.agent_app.config import Config, parse_config
-from site_client.files import write_atomically
+from site_client.files import plain, write_atomically
 
 LATEST: Final = "latest"
 BEST: Final = "best"
@@ -93,7 +90,7 @@ def write_checkpoint(place: Path, checkpoint: Checkpoint) -> None:
         state=state,
         validation_mm=checkpoint.validation_mm,
         best_mm=checkpoint.best_mm,
-        prior_mm=None if checkpoint.prior_mm is None else _listed(checkpoint.prior_mm),
+        prior_mm=None if checkpoint.prior_mm is None else plain(checkpoint.prior_mm.tolist()),
         data_sha256=checkpoint.data_sha256,
     )
     try:
@@ -135,6 +132,16 @@ def find_checkpoint(path: Path) -> Path:
     )
 
 
+def open_checkpoint(path: Path) -> tuple[Path, Checkpoint]:
+    """Open the checkpoint that a path means.
+
+    Raises:
+        InputDataError: there is none, or it is damaged.
+    """
+    place = find_checkpoint(path)
+    return place, read_checkpoint(place)
+
+
 def latest_checkpoint(output: Path) -> Path | None:
     """A run's latest checkpoint, also when the machine died while it was written."""
     return _whole(output / LATEST)
@@ -147,20 +154,13 @@ def read_checkpoint(place: Path, *, with_state: bool = False) -> Checkpoint:
         InputDataError: incomplete, damaged, or of another version.
         UsageError: its state is wanted and it has none.
     """
-    about = _about(place)
-    model = _bytes(place / MODEL_FILE, about.get("model_sha256"))
-    state: State | None = None
-    if with_state:
-        if not about.get("state_sha256"):
-            raise UsageError(
-                "a run cannot go on from here", field=str(place), expected="a latest checkpoint"
-            )
-        state = _loaded(place / STATE_FILE, _bytes(place / STATE_FILE, about["state_sha256"]))
+    files = read_folder(place, with_state=with_state)
+    about = files.about
     try:
         prior = about["prior_mm"]
         return Checkpoint(
             config=parse_config(about["config"]),
-            weights=dict(_loaded(place / MODEL_FILE, model)),  # type: ignore[arg-type]
+            weights=files.weights,
             updates=int(about["updates"]),
             landmarks=tuple(str(name) for name in about["landmarks"]),
             prior_mm=None if prior is None else _unlisted(prior),
@@ -168,10 +168,10 @@ def read_checkpoint(place: Path, *, with_state: bool = False) -> Checkpoint:
             best_mm=about["best_mm"],
             data_sha256=str(about["data_sha256"]),
             origin=str(about["origin"]),
-            state=state,
+            state=files.state,
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise _damaged(place / ABOUT_FILE) from error
+        raise damaged_checkpoint(place / ABOUT_FILE) from error
 
 
 def _whole(place: Path) -> Path | None:
@@ -180,55 +180,6 @@ def _whole(place: Path) -> Path | None:
         if (candidate / ABOUT_FILE).is_file():
             return candidate
     return None
-
-
-def _about(place: Path) -> dict[str, Any]:
-    try:
-        about = json.loads((place / ABOUT_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(place / ABOUT_FILE) from error
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise InputDataError(
-            "not a checkpoint of this version", field=str(place / ABOUT_FILE), expected=FORMAT
-        )
-    return about
-
-
-def _bytes(path: Path, digest: object) -> bytes:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _damaged(path) from error
-    if sha256_hex(data) != digest:
-        raise _damaged(path)
-    return data
-
-
-def _damaged(path: Path) -> InputDataError:
-    return InputDataError(
-        "the checkpoint is damaged",
-        field=str(path),
-        expected="as it was written, by its digest",
-        got="something else" if path.exists() else "no such file",
-    )
-
-
-def _loaded(path: Path, data: bytes) -> State:
-    try:
-        return dict(safetensors.numpy.load(data))
-    except safetensors.SafetensorError as error:
-        raise _damaged(path) from error
-
-
-def _listed(array: NDArray[np.float64]) -> list[object]:
-    """Nested lists for JSON, which has no NaN: null."""
-
-    def plain(value: object) -> object:
-        if isinstance(value, list):
-            return [plain(entry) for entry in value]
-        return None if isinstance(value, float) and math.isnan(value) else value
-
-    return [plain(entry) for entry in array.tolist()]
 
 
 def _unlisted(nested: object) -> NDArray[np.float64]:

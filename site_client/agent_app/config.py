@@ -7,16 +7,12 @@ that names the nearest one that does.
 
 from __future__ import annotations
 
-import inspect
-import json
-import re
-import textwrap
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, model_validator
+from pydantic import Field, model_validator
 
 from common.errors import InputDataError
 from common.settings import (
@@ -26,9 +22,40 @@ from common.settings import (
     MisfitError,
     check_keys,
     parse_settings,
+    render_sections,
     sections_of,
 )
-from site_client.agent_app.sections import DataSettings, RunSettings
+from site_client.imaging.data_settings import DataSettings, Text
+
+
+class RunSettings(Frozen):
+    """The course of a run and its files.
+
+    Attributes:
+        output: folder for checkpoints, metrics and TensorBoard; ``--output`` takes its place.
+        seed: of first weights, exploration, sampling and the split.
+        threads: of the network's arithmetic; another number gives other weights.
+        device: ``cpu``, ``cuda``, or ``auto``, which takes a graphics card where there is one; a
+            card gives slightly other weights.
+        execution: ``plain``, or ``fastest``: where the processor has 16-bit arithmetic, convolve
+            in it with another memory layout; that gives slightly other weights there.
+        log_every: updates between two lines of metrics.
+        checkpoint_every: updates between two saves of the latest checkpoint.
+        evaluate_every: updates between two evaluations on the validation cases.
+        validation_starts: searches per validation case and landmark.
+        validation_poses: random poses per validation case.
+    """
+
+    output: Text = ""
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    device: Literal["cpu", "cuda", "auto"] = "cpu"
+    execution: Literal["plain", "fastest"] = "plain"
+    log_every: Annotated[int, Field(ge=1)] = 50
+    checkpoint_every: Annotated[int, Field(ge=1)] = 500
+    evaluate_every: Annotated[int, Field(ge=1)] = 500
+    validation_starts: Annotated[int, Field(ge=1, le=100)] = 1
+    validation_poses: Annotated[int, Field(ge=1, le=100)] = 2
 
 
 class Config(AgentSettings):
@@ -57,21 +84,6 @@ change. Train with:   cairn-site train --config train.toml --data FOLDER --outpu
 Go on after a stop:   cairn-site train --output run --resume"""
 
 
-def default_config(kind: str) -> Config:
-    """All defaults for one kind of task."""
-    return parse_config({"task": {"kind": kind}})
-
-
-def read_config(path: Path) -> Config:
-    """Read and validate a configuration.
-
-    Raises:
-        InputDataError: unreadable, no TOML, an unknown key (with the nearest known one), or a
-            value that cannot be used; names section and key.
-    """
-    return parse_config(read_tables(path))
-
-
 def read_tables(path: Path) -> dict[str, object]:
     """The tables of a TOML file, not validated yet.
 
@@ -97,7 +109,8 @@ def parse_config(data: Mapping[str, object]) -> Config:
     """Validate a decoded configuration; what it leaves out has the defaults of its kind.
 
     Raises:
-        InputDataError: see `read_config`.
+        InputDataError: an unknown key (with the nearest known one), or a value that cannot be
+            used; names section and key.
     """
     advice = "cairn-site train --print-config shows all of them"
     check_keys(data, Config, advice, "the configuration")
@@ -105,24 +118,13 @@ def parse_config(data: Mapping[str, object]) -> Config:
 
 
 def render_config(config: Config, *, comments: bool = True) -> str:
-    """The configuration as TOML that `read_config` reads back to the same."""
-    parts = [_commented(_INTRODUCTION)] if comments else []
-    for name in sections_of(config.task.kind, _SECTIONS):
-        section = _SECTIONS[name]
-        values: BaseModel = getattr(config, name)
-        about = _descriptions(section)
-        lines = []
-        if comments:
-            lines.append(_commented(inspect.getdoc(section).split("\n")[0]))  # type: ignore[union-attr]
-        lines.append(f"[{name}]")
-        for key in section.model_fields:
-            if (name, key) in FEDERATED:
-                continue
-            if comments and key in about:
-                lines.append(_commented(about[key]))
-            lines.append(f"{key} = {_toml(getattr(values, key))}")
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
+    """Write the configuration as TOML that `parse_config` reads back to the same."""
+    names = sections_of(config.task.kind, _SECTIONS)
+    return render_sections(
+        {name: getattr(config, name) for name in names},
+        introduction=_INTRODUCTION if comments else None,
+        without=FEDERATED,
+    )
 
 
 def differences(one: Config, other: Config) -> list[str]:
@@ -136,38 +138,3 @@ def differences(one: Config, other: Config) -> list[str]:
             if getattr(first, key) != getattr(second, key)
         ]
     return changes
-
-
-def _descriptions(section: type[Frozen]) -> dict[str, str]:
-    """Read the text of each attribute in the section's docstring."""
-    text = inspect.getdoc(section) or ""
-    _, _, attributes = text.partition("Attributes:\n")
-    descriptions: dict[str, str] = {}
-    for entry in re.split(r"\n(?=    \w)", attributes):
-        names, colon, about = entry.partition(": ")
-        if colon:
-            # The first of several names carries what is said of all.
-            descriptions[names.split(",")[0].strip()] = re.sub(r"\s+", " ", about).replace(
-                "``", '"'
-            )
-    return descriptions
-
-
-def _commented(text: str) -> str:
-    lines = [line for part in text.split("\n") for line in _wrap(part) or [""]]
-    return "\n".join(f"# {line}".rstrip() for line in lines)
-
-
-def _wrap(text: str) -> list[str]:
-    return textwrap.wrap(text, 96, break_on_hyphens=False, break_long_words=False)
-
-
-def _toml(value: object) -> str:
-    """A value as TOML writes it."""
-    if isinstance(value, tuple):
-        return "[" + ", ".join(_toml(entry) for entry in value) + "]"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    return repr(value)

@@ -14,25 +14,17 @@ import torch
 
 from common.cli import counted
 from common.errors import InputDataError, InternalError
-from site_client.agent.evaluation import evaluate
-from site_client.agent.network import set_weights
-from site_client.agent.networks import QNetwork
-from site_client.agent_app.cases import Cases
-from site_client.agent_app.checkpoint import Checkpoint, find_checkpoint, read_checkpoint
+from site_client.agent.evaluation import as_parameters, evaluate
+from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
-from site_client.agent_app.kinds.kind import (
-    EVALUATION_SEED,
-    Built,
-    Measured,
-    Player,
-    TaskKind,
-    kind_of,
-)
-from site_client.agent_app.networks import as_parameters, new_network
-from site_client.agent_app.progress import Meter
-from site_client.agent_app.sources import Wanted
-from site_client.agent_app.tables import Table, write_json
-from site_client.files import write_atomically
+from site_client.agent_app.kinds.kind import EVALUATION_SEED, TaskKind, kind_of
+from site_client.agent_app.kinds.values import Measured, Player
+from site_client.agent_app.networks import network_of
+from site_client.agent_app.tables import Table
+from site_client.console import Meter
+from site_client.files import write_atomically, write_json
+from site_client.imaging.case_sets import Cases
+from site_client.imaging.sources import Wanted, split_sources
 
 METRICS_FILE, REPORT_FILE, PREDICTIONS = "metrics.json", "report.html", "predictions"
 
@@ -84,27 +76,6 @@ class Evaluation:
         }
 
 
-def open_checkpoint(path: Path) -> tuple[Path, Checkpoint]:
-    """Open the checkpoint that a path means.
-
-    Raises:
-        InputDataError: there is none, or it is damaged.
-    """
-    place = find_checkpoint(path)
-    return place, read_checkpoint(place)
-
-
-def network_of(built: Built[Any], checkpoint: Checkpoint, config: Config) -> QNetwork:
-    """Build the checkpoint's network.
-
-    Raises:
-        InputDataError: its weights are not those of its configuration.
-    """
-    network = new_network(built.task, config)
-    set_weights(network, checkpoint.weights)
-    return network
-
-
 def evaluation_cases(
     config: Config, data: Path | None, truth: str, checkpoint: Checkpoint, meter: Meter
 ) -> Cases:
@@ -117,7 +88,9 @@ def evaluation_cases(
     if data is not None:
         source = kind.find_files(Wanted((data,), truth, config.data.moving), config.data)
         return kind.cases(source, checkpoint.landmarks, config, meter)
-    held_out = kind.training_files(config)[1] if config.data.images else None
+    held_out = None
+    if config.data.images:
+        _, held_out = split_sources(config.data, config.run.seed, kind.find_labelled)
     if held_out is None:
         raise InputDataError(
             "nothing to evaluate on", field="--data", expected="images with landmarks"
@@ -139,7 +112,7 @@ def measure(
     """
     kind = kind_of(config)
     built = kind.build(cases, config)
-    network, task = network_of(built, checkpoint, config), built.task
+    network, task = network_of(built.task, checkpoint.weights, config), built.task
     prior = None if checkpoint.prior_mm is None else as_parameters(task, checkpoint.prior_mm)
     settings = config.evaluation.model_copy(update={"native": True})
     meter.say(

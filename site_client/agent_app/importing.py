@@ -50,9 +50,7 @@ def import_checkpoint(file: Path, landmarks: Sequence[str], output: Path) -> Che
     if (output / LATEST).exists():
         raise UsageError("the folder holds a checkpoint already", field=str(output))
     config = _config(imported.agents, imported.frames, landmarks, imported.settings.model_dump())
-    sizes = _Sizes(config, imported.agents)
-    network = build_network(imported.settings, sizes, torch.Generator())
-    set_weights(network, imported.weights)
+    set_weights(build_network(config.network, config.space, torch.Generator()), imported.weights)
     checkpoint = Checkpoint(
         config=config,
         weights=imported.weights,
@@ -63,16 +61,6 @@ def import_checkpoint(file: Path, landmarks: Sequence[str], output: Path) -> Che
     write_checkpoint(output / LATEST, checkpoint)
     find_checkpoint(output)
     return checkpoint
-
-
-class _Sizes:
-    """The sizes of a task that has no images yet, for a network to fit."""
-
-    def __init__(self, config: Config, agents: int) -> None:
-        roi = config.task.roi
-        self.shape: tuple[int, ...] = (config.task.frames, roi, roi, roi)
-        self.actions, self.heads, self.levels = 6, 1, len(config.ladder.scales)
-        self.agents = agents
 
 
 def _config(

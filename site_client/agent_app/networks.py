@@ -1,13 +1,12 @@
-"""From a task to a network that fits it, and from a constant answer to its parameters."""
+"""From a task to a network that fits it, with first weights or with those of a checkpoint."""
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from common.errors import InternalError
+from common.model import Weights
 from site_client.agent.device import pick_device
+from site_client.agent.network import set_weights
 from site_client.agent.networks import PLAIN, QNetwork, build_network, fastest
 from site_client.agent.task import Task
 from site_client.agent_app.config import Config
@@ -21,16 +20,12 @@ def new_network(task: Task, config: Config) -> QNetwork:
     return build_network(config.network, task, generator, execution, device)
 
 
-def as_parameters(task: Task, prior: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Give a prior float64[heads, agents, d] the axes of the task's parameters.
+def network_of(task: Task, weights: Weights, config: Config) -> QNetwork:
+    """Build a network with a checkpoint's weights.
 
     Raises:
-        InternalError: it is another task's.
+        InputDataError: they are not those of its configuration.
     """
-    if prior.shape[:2] != (task.heads, task.agents):
-        raise InternalError(
-            "the constant predictor does not fit the task",
-            expected=str((task.heads, task.agents)),
-            got=str(prior.shape[:2]),
-        )
-    return prior if task.agents > 1 else prior[:, 0]
+    network = new_network(task, config)
+    set_weights(network, weights)
+    return network

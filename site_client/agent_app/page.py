@@ -19,7 +19,8 @@ from common.page.templates import render
 from site_client.agent.evaluation import EvaluationReport
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
-from site_client.agent_app.kinds.kind import Measured, TaskKind
+from site_client.agent_app.kinds.kind import TaskKind
+from site_client.agent_app.kinds.values import Measured
 from site_client.agent_app.tables import error_digits
 
 

@@ -15,11 +15,12 @@ from typing import Any
 from PIL import Image
 
 from site_client.agent.search import follow
-from site_client.agent_app.cases import Cases, Progress
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
-from site_client.agent_app.evaluating import network_of
-from site_client.agent_app.kinds.kind import Answers, Player, TaskKind, kind_of
+from site_client.agent_app.kinds.kind import TaskKind, kind_of
+from site_client.agent_app.kinds.values import Answers, Player
+from site_client.agent_app.networks import network_of
+from site_client.imaging.case_sets import Cases, Progress
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,5 +83,5 @@ def play(checkpoint: Checkpoint, config: Config, cases: Cases) -> Played:
     """
     kind = kind_of(config)
     built = kind.build(cases, config, known=False)
-    player = Player(built, network_of(built, checkpoint, config), config)
+    player = Player(built, network_of(built.task, checkpoint.weights, config), config)
     return Played(kind, player, kind.find(player))

@@ -5,11 +5,9 @@ An error that is not known is a word, never a zero.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from markupsafe import Markup
@@ -19,7 +17,6 @@ from rich.table import Table as Drawn
 from rich.text import Text
 
 from site_client.agent.task import MM
-from site_client.files import write_atomically
 
 Value = float | int | None | tuple[float, ...]
 UNKNOWN: Final = "unknown"
@@ -168,18 +165,3 @@ def print_texts(
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write a result; JSON has no NaN, a figure that is not known is null."""
-    text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, (text + "\n").encode())
-
-
-def plain(value: object) -> object:
-    """Put None in the place of every number that is not finite."""
-    if isinstance(value, dict):
-        return {key: plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

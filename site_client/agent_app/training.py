@@ -12,7 +12,7 @@ import json
 import math
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,11 +22,10 @@ from tensorboardX import SummaryWriter
 
 from common.errors import InputDataError, UsageError
 from common.settings import KINDS, EvaluationSettings
-from site_client.agent.evaluation import evaluate
+from site_client.agent.evaluation import as_parameters, evaluate
 from site_client.agent.learner import Learner, TrainingReport
 from site_client.agent.network import use_deterministic_torch
 from site_client.agent.task import MM
-from site_client.agent_app.cases import Cases
 from site_client.agent_app.checkpoint import (
     BEST,
     LATEST,
@@ -37,10 +36,13 @@ from site_client.agent_app.checkpoint import (
     write_checkpoint,
 )
 from site_client.agent_app.config import Config, differences, render_config
-from site_client.agent_app.kinds.kind import Built, kind_of
-from site_client.agent_app.networks import as_parameters, new_network
-from site_client.agent_app.progress import Meter
+from site_client.agent_app.kinds.kind import kind_of
+from site_client.agent_app.kinds.values import Built
+from site_client.agent_app.networks import new_network
+from site_client.console import Meter
 from site_client.files import write_atomically
+from site_client.imaging.case_sets import Cases
+from site_client.imaging.sources import split_sources
 
 CONFIG_FILE: Final = "config.toml"
 METRICS_FILE: Final = "metrics.jsonl"
@@ -90,21 +92,10 @@ class TrainingOutcome:
         return self.updates >= self.planned
 
     def as_dict(self) -> dict[str, object]:
-        """For JSON."""
+        """Write it for JSON."""
         end = "_mm" if self.unit == MM else ""
-        return {
-            "output": str(self.output),
-            "finished": self.finished,
-            "updates": self.updates,
-            "planned": self.planned,
-            "weights_sha256": self.weights_sha256,
-            "unit": self.unit,
-            f"validation{end}": self.validation_mm,
-            f"best{end}": self.best_mm,
-            f"prior{end}": self.prior_mm,
-            "training_cases": self.training_cases,
-            "validation_cases": self.validation_cases,
-        }
+        rest = {name.replace("_mm", end): value for name, value in asdict(self).items()}
+        return {"output": "", "finished": self.finished} | rest | {"output": str(self.output)}
 
 
 def begin_or_resume(
@@ -185,7 +176,7 @@ def train(
             checkpoint.
     """
     kind = kind_of(config)
-    training, validation = kind.training_files(config)
+    training, validation = split_sources(config.data, config.run.seed, kind.find_labelled)
     names = kind.names(training, config)
     if "landmarks" in KINDS[config.task.kind].settings:
         config = _with_landmarks(config, names)

@@ -88,10 +88,12 @@ def export(ctx: click.Context, model: str, file: Path, root: Path | None, *, as_
     program around it must do. What is written was first computed by the onnx package and
     compared with torch, to within 1e-5. Needs the extra "onnx".
     """  # noqa: D301 - \b is click's, and must not be an escape
-    from site_client.agent_app.exporting import export_onnx
+    from site_client.agent.exporting import export_onnx
+    from site_client.agent_app.checkpoint import open_checkpoint
 
     place = KeptModels.of_site(root or ctx.obj).find(model)
-    exported = export_onnx(place, file)
+    _, checkpoint = open_checkpoint(place)
+    exported = export_onnx(checkpoint.config, checkpoint.weights, checkpoint.origin, file)
     if as_json:
         echo_json(exported.as_dict())
         return

@@ -117,7 +117,8 @@ class Courier:
         """One turn of the loop: heartbeat, replies out, orders in.
 
         The spool is looked at every turn; the aggregator is asked the less often the longer
-        nothing has happened, for every question costs it processor time.
+        nothing has happened, for every question costs it processor time. While the worker
+        has an order, nobody expects the next one to be taken in at once.
         """
         now = time.monotonic()
         if now >= self._next_heartbeat:
@@ -129,7 +130,8 @@ class Courier:
         if now >= self._next_pull:
             self._take_in()
             quiet = time.monotonic() - self._active
-            self._next_pull = now + min(max(quiet / 10, SHORTEST_PULL_S), LONGEST_PULL_S)
+            pause = min(max(quiet / 10, SHORTEST_PULL_S), LONGEST_PULL_S)
+            self._next_pull = now + (LONGEST_PULL_S if self._deliveries else pause)
 
     def _take_in(self) -> None:
         """Take in the next order, if there is one; one of a run that is over costs nothing else."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from common.errors import CairnError
 from site_client.egress.policy import HeldOut, Policy, read_policy
 from site_client.heldout.choice import Division, divide
 from site_client.heldout.memory import read_memory, write_memory
-from site_client.imaging.folders import list_folder, usable_cases
-from site_client.imaging.landmarks import read_landmarks
+from site_client.imaging.data_settings import DataSettings, read_data_settings
+from site_client.imaging.sources import labelled_names
 from site_client.site import SiteFolder
+
+NamesOf = Callable[[Path, DataSettings], list[str]]
 
 
 @dataclass(frozen=True)
@@ -49,27 +52,32 @@ class Parts:
         return division
 
 
-def labelled_names(site: SiteFolder) -> list[str]:
-    """Name the scans of a site's folder that training would take; opens no image.
+def names_of_site(site: SiteFolder, names_of: NamesOf = labelled_names) -> list[str]:
+    """Name the images of a site's folder that training would take; opens no image.
+
+    Args:
+        site: whose folder.
+        names_of: the images that a kind of task takes; any labelled ones without.
 
     Raises:
-        InputDataError: there are none, or landmarks cannot be read.
+        InputDataError: there are none, or what is known of them cannot be read.
     """
-    cases = usable_cases(list_folder(site.data()))
-    return [name for name, _, marks in cases if read_landmarks(marks)]
+    folder = site.data()
+    return names_of(folder, read_data_settings(site.data_file, folder))
 
 
-def look_at_parts(site: SiteFolder) -> Division:
-    """Divide the labelled scans of a site's folder as training would; change nothing.
+def look_at_parts(site: SiteFolder, names_of: NamesOf = labelled_names) -> Division:
+    """Divide the labelled images of a site's folder as training would; change nothing.
 
     Raises:
-        InputDataError: no scans, no memory, or see ``choice.divide``.
+        InputDataError: no images, no memory, or see ``choice.divide``.
     """
-    return Parts.of(site, read_policy(site.policy_file)).divide(labelled_names(site))
+    parts = Parts.of(site, read_policy(site.policy_file))
+    return parts.divide(names_of_site(site, names_of))
 
 
 def parts_or_none(site: SiteFolder) -> Division | None:
-    """Return the same, or None where it cannot be told: no scans, or files out of sight."""
+    """Return the same, or None where it cannot be told: no images, or files out of sight."""
     try:
         return look_at_parts(site)
     except (CairnError, OSError):

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from site_client.imaging.dataset import Case
 from site_client.imaging.datasets2d import PictureCase
+from site_client.imaging.pyramids import Raster
+from site_client.imaging.volumes import Volume
 
 AnyCase = Case | PictureCase
 
@@ -31,6 +33,13 @@ def half_of(case: AnyCase) -> NDArray[np.float64]:
     return np.stack([-extent / 4, extent / 4])
 
 
+def around_middle(case: AnyCase) -> NDArray[np.float64]:
+    """Give float64[2^d, d], mm from the middle: all corners of half the image."""
+    corners = half_of(case)
+    d = corners.shape[1]
+    return np.asarray(corners[np.array(list(np.ndindex(*[2] * d))), np.arange(d)])
+
+
 def extent_of(case: AnyCase) -> float:
     """Give the longest side of an image, mm."""
     if isinstance(case, Case):
@@ -41,3 +50,15 @@ def extent_of(case: AnyCase) -> float:
 def pixels_of(case: AnyCase) -> NDArray[np.uint8]:
     """Give the pixels of an image, uint8[z, y, x] or uint8[channels, y, x]."""
     return case.volume.voxels if isinstance(case, Case) else case.picture.channels
+
+
+def raster(case: AnyCase) -> Raster:
+    """Lay an image out as the pyramids take it."""
+    if isinstance(case, PictureCase):
+        return Raster(case.picture.channels, (case.picture.spacing_mm,) * 2, np.eye(2))
+    return raster_of(case.volume)
+
+
+def raster_of(volume: Volume) -> Raster:
+    """Lay a volume out as the pyramids take it."""
+    return Raster(volume.voxels[None], (volume.spacing_mm,) * 3, volume.direction)

@@ -23,7 +23,6 @@ TABLE_SUFFIX: Final = ".csv"
 LIST_SUFFIX: Final = ".txt"
 # A text file beside an image holds voxel indices, one landmark per line.
 _BESIDE: Final = (*LANDMARK_SUFFIXES, LIST_SUFFIX)
-# Anatomical MR suffixes of BIDS that show one volume each.
 
 
 @dataclass(frozen=True)

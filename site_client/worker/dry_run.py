@@ -44,6 +44,7 @@ from site_client.site import SiteFolder
 from site_client.worker.embedding import Brought, read_brought
 from site_client.worker.models import Models
 from site_client.worker.setup import expect, make_study, read_shared_key
+from site_client.worker.site_cases import names_for
 from site_client.worker.study import Assignment, Given, Progress, Study, weights_bytes
 from site_client.worker.tagging import tagged
 from site_client.worker.training import TrainingStudy
@@ -200,7 +201,7 @@ def rehearse(
         except StopIteration:
             break
     exposure = Exposure(unasked) if unasked else _expose(study, plan, watched, progress)
-    held_out = look_at_parts(site).says if plan.kind == "training" else ""
+    held_out = look_at_parts(site, names_for(plan)).says if plan.kind == "training" else ""
     return Rehearsal(
         plan.name, plan.fingerprint, policy.sha256, tuple(findings), exposure, held_out
     )

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from common.cli import counted
 from common.errors import InputDataError
 from site_client.agent.task import Task
-from site_client.agent_app.cases import Cases
 from site_client.imaging.boxes import Boxes
+from site_client.imaging.case_sets import Cases
 from site_client.imaging.dataset import Case
 from site_client.imaging.datasets2d import PictureCase
 

@@ -69,7 +69,7 @@ class Worker:
         self._spool = Spool(site.spool)
         self._spool.prepare()
         read_policy(site.policy_file)
-        self._ledger = open_ledger(site, self._keys.ledger)
+        self._ledger = open_ledger(site, self._keys.ledger, lambda: datetime.now(UTC))
         self._house = Housekeeping(self._ledger, site.worker / "answers")
         self._door = Door(
             self._ledger, site.worker / "answers", self._spool, self._settings.app_sha256

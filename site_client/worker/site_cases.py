@@ -6,26 +6,22 @@ it is. A case with its name stays in the worker's memory.
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import InputDataError
 from common.plan import FederationPlan
-from common.settings import check_keys, parse_settings
+from site_client.agent.evaluation import as_parameters
 from site_client.agent.task import Task
-from site_client.agent_app.cases import Cases, Progress
-from site_client.agent_app.kinds.kind import Built, kind_of
-from site_client.agent_app.networks import as_parameters
-from site_client.agent_app.sections import DataSettings
+from site_client.agent_app.kinds.kind import kind_of
+from site_client.agent_app.kinds.values import Built
+from site_client.imaging.case_sets import Cases, Progress
+from site_client.imaging.data_settings import DataSettings, read_data_settings
 from site_client.worker.lacking import with_enough_of_each
-
-_PLACES: Final = ("landmarks", "moving")
 
 
 class SiteCases:
@@ -111,25 +107,6 @@ def read_site_cases(
     return SiteCases(cases, plan)
 
 
-def read_data_settings(path: Path | None, folder: Path) -> DataSettings:
-    """Read how a site's data is to be read; the defaults where it does not say.
-
-    Args:
-        path: of ``data.toml``; it need not be there.
-        folder: of the images, from which places are looked for.
-
-    Raises:
-        InputDataError: unreadable, no TOML, an unknown key or a value that cannot be used.
-    """
-    if path is None or not path.exists():
-        return DataSettings()
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputDataError(
-            "cannot read how the data is laid out", field=str(path), got=type(error).__name__
-        ) from error
-    check_keys(tables, DataSettings, "cairn-site train --print-config shows [data]", path.name)
-    data = parse_settings(DataSettings, tables, path.name)
-    places = {key: str(folder / getattr(data, key)) for key in _PLACES if getattr(data, key)}
-    return data.model_copy(update=places)
+def names_for(plan: FederationPlan) -> Callable[[Path, DataSettings], list[str]]:
+    """Return what names the cases that `read_site_cases` would read; it opens no image."""
+    return partial(kind_of(plan).site_names, plan)

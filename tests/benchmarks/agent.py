@@ -46,9 +46,10 @@ from site_client.agent.networks import (
 from site_client.agent.replay import Replay
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
-from site_client.agent.tasks.landmark3d import Cases3D, Landmark3D, build_cases_3d, raster_of
+from site_client.agent.tasks.landmark3d import Cases3D, Landmark3D, build_cases_3d
 from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent.tasks.views import Views
+from site_client.imaging.cases import raster_of
 from site_client.imaging.dataset import Case
 from site_client.imaging.pyramids import build_pyramids
 from site_client.imaging.sampling import sample_2d, sample_3d

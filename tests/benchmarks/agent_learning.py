@@ -23,7 +23,7 @@ from common.plan import FederationPlan, parse_plan, read_plan
 from common.sums.averaging import Deltas, moved, with_momentum
 from deploy.demo.data import write_demo_data
 from site_client.agent.federated import evaluate_weights, planned_learner
-from site_client.agent_app.cases import Cases
+from site_client.imaging.case_sets import Cases
 from site_client.worker.site_cases import SiteCases, read_site_cases
 
 PLAN = Path(__file__).parents[2] / "deploy" / "plans" / "demo.toml"

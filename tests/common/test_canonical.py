@@ -20,7 +20,7 @@ scalars = (
     | st.integers(-LARGEST - 2, LARGEST + 2)
     | st.floats()
     | st.text(st.characters(), max_size=5)
-    | st.sampled_from(["\x7f\x00\x1f\u2028\"\\/\b\f\n\r\t", "\ud800", "\U0001f600", "é"])
+    | st.sampled_from(['\x7f\x00\x1f\u2028"\\/\b\f\n\r\t', "\ud800", "\U0001f600", "é"])
 )
 values = st.recursive(
     scalars,

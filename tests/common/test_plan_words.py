@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from common.cli import shown
-from common.plan import parse_plan, read_plan
+from common.plan import RUNS, parse_plan, read_plan
 from common.schedule import schedule
 from common.words import about_kind, all_words, facts_of, in_words, leavings
+from common.words.kind import KindWords, words_of
 from common.words.leaving import most_in_a_round, most_in_a_run
-from common.words.plan import _TOLD, _TOLD_OF_RUNS, fields_of
+from common.words.plan import _TOLD_OF_RUNS, fields_of
 
 SHIPPED = sorted((Path(__file__).parents[2] / "deploy" / "plans").glob("*.toml"))
 TRAINING = {"name": "p", "seed": 1, "task": {"landmarks": ["A", "B"]}}
@@ -127,7 +129,9 @@ def told_fields():
     told = [
         (base, name)
         for kind, base in bases.items()
-        for name in sorted((_TOLD[kind] | _TOLD_OF_RUNS) - ONE_VALUE - {"pixels.levels"})
+        for name in sorted(
+            (words_of(parse_plan(base)).fields | _TOLD_OF_RUNS) - ONE_VALUE - {"pixels.levels"}
+        )
     ]
     told.append((ALL_BANDS, "pixels.levels"))
     return [pytest.param(*case, id=f"{case[0].get('kind', 'training')}-{case[1]}") for case in told]
@@ -153,7 +157,7 @@ def test_a_field_that_counts_as_told_changes_the_sentences(base, name):
 @pytest.mark.parametrize("base", [TRAINING, NO_OP, PIXELS, ALL_BANDS, EMBED])
 def test_every_field_is_told_or_listed(base):
     plan = parse_plan(base)
-    told = {"version", "name", "kind"} | _TOLD_OF_RUNS | _TOLD[plan.kind]
+    told = {"version", "name", "kind"} | _TOLD_OF_RUNS | words_of(plan).fields
     rest = {entry.split(" = ")[0] for entry in in_words(plan)[-1].sentences[0].split("; ")}
     for name, _ in fields_of(plan):
         assert (name in told) != (name in rest), name
@@ -183,3 +187,11 @@ def test_what_somebody_wrote_cannot_steer_a_terminal_and_keeps_its_script():
     assert shown("a\x1b[2J\x9b\u202eb\nc\u2028") == "a?[2J??b?c?"
     for name in ("Дмитро", "森 鷗外", "فاطمه\u200cزهرا", "क\u094d\u200dष"):
         assert shown(name) == name
+
+
+def test_every_kind_of_run_brings_its_own_words():
+    """Its entry names them: whoever adds a kind and forgets its words is told so here."""
+    for kind, run in RUNS.items():
+        words = import_module(run.words).WORDS
+        assert isinstance(words, KindWords), kind
+        assert words.fields, kind

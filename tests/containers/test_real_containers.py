@@ -76,6 +76,7 @@ def verified(contained, site: str) -> dict:
             root / site / "worker" / "ledger",
             *("--key", root / "federation" / "sites" / site / "ledger.pub"),
             *("--witness", root / "federation" / "pki" / "witness.pub"),
+            *("--checkpoint", root / "federation" / "sites" / site / "checkpoint.note"),
             *("--sent", root / site / "courier" / "sent.jsonl", "--json"),
         ],
         capture_output=True,

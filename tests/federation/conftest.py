@@ -213,6 +213,19 @@ def strict(federation: Federation) -> Federation:
 @pytest.fixture
 def moving(monkeypatch: pytest.MonkeyPatch) -> None:
     """A no-op run whose sites send a small step each, so that its weights go somewhere."""
+    make_sites_move(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def moving_here() -> Iterator[None]:
+    """The same for all tests of a file, and for what they share."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        make_sites_move(monkeypatch)
+        yield
+
+
+def make_sites_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the sites of a no-op run answer with steps of their own."""
     honest = NoOpStudy.answer
 
     def answer(study: NoOpStudy, asked: Assignment) -> list[Envelope]:
@@ -230,7 +243,7 @@ def moving(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(NoOpStudy, "answer", answer)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def no_op_plan() -> FederationPlan:
     """Two rounds without training, a small network and a small sketch."""
     return parse_plan(

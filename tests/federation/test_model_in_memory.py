@@ -41,7 +41,7 @@ def invoke(program, *words):
     return done
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def momentum_plan(no_op_plan):
     """Three rounds, whose averaging goes on in the direction of those before."""
     plan = no_op_plan.model_dump(mode="json")
@@ -49,12 +49,25 @@ def momentum_plan(no_op_plan):
     return parse_plan(plan)
 
 
+@pytest.fixture(scope="module")
+def completed(federation_at, tmp_path_factory, momentum_plan, moving_here):
+    """A federation whose run COMPLETED, and a copy of all its folders."""
+    root = tmp_path_factory.mktemp("completed") / "here"
+    federation = federation_at(root)
+    for site in SITES:
+        federation.add_site(site)
+    store = federation.create_run(momentum_plan, min_sites=3)
+    assert federation.conduct(store, federation.transport()).verdict == "COMPLETED"
+    return federation, shutil.copytree(root, root.with_name("copy"))
+
+
 @pytest.fixture
-def came(three, momentum_plan, moving):
-    """A federation whose run COMPLETED."""
-    store = three.create_run(momentum_plan, min_sites=3)
-    assert three.conduct(store, three.transport()).verdict == "COMPLETED"
-    return three
+def came(completed):
+    """That federation, as it was when its run had COMPLETED; the test may do as it likes."""
+    federation, copy = completed
+    shutil.rmtree(federation.root)
+    shutil.copytree(copy, federation.root)
+    return federation
 
 
 @pytest.fixture
@@ -152,7 +165,9 @@ def test_the_card_says_what_it_is_and_what_it_is_not_for(came, make_model):
     assert all(f"| {site} | 2 | 3 |" in page for site in SITES)
 
 
-def test_a_degraded_run_gives_a_model_and_its_card_says_so(three, momentum_plan, moving, tmp_path):
+def test_a_degraded_run_gives_a_model_and_its_card_says_so(
+    three, momentum_plan, moving_here, tmp_path
+):
     store, transport = three.create_run(momentum_plan, min_sites=3), three.transport()
     transport.silent.add(102)
     assert three.conduct(store, transport).verdict == "DEGRADED"
@@ -164,7 +179,7 @@ def test_a_degraded_run_gives_a_model_and_its_card_says_so(three, momentum_plan,
     assert broken(folder, *ledgers(three, "site-a", "site-b")) == []
 
 
-@pytest.mark.usefixtures("moving")
+@pytest.mark.usefixtures("moving_here")
 def test_a_run_that_failed_or_goes_on_has_no_model(three, no_op_plan, tmp_path):
     store, transport = three.create_run(no_op_plan, min_sites=3), three.transport()
     words = ("model", "latest", "-o", tmp_path / "model", "--dir", three.folder.root)

@@ -34,7 +34,7 @@ def chain_of(root: Path, site: str, run: str) -> bytes:
 
 
 def test_three_sites_that_confirmed_and_approved_by_command_complete_a_run(hospitals):
-    plan = hospitals.write_plan(rounds=2, deadline=120, quorum=3)
+    plan = hospitals.write_plan(rounds=1, deadline=121, quorum=3)
     hospitals.approve(plan, *SITES)
     said = hospitals.run(
         *("cairn-aggregator", "round", "start", plan, "--dir", "federation"),
@@ -44,7 +44,7 @@ def test_three_sites_that_confirmed_and_approved_by_command_complete_a_run(hospi
     assert re.search(r"run_finished verdict=COMPLETED", said), said
     assert "sites_awaited what=approval" not in said
     run = hospitals.newest_run()
-    state = json.loads((run / "rounds" / "0002" / "round.json").read_text())
+    state = json.loads((run / "rounds" / "0001" / "round.json").read_text())
     for site in SITES:
         assert state["link"].encode() in chain_of(hospitals.root, site, run.name)
         shown = hospitals.run("cairn-audit", "show", f"{site}/worker/ledger")
@@ -52,6 +52,7 @@ def test_three_sites_that_confirmed_and_approved_by_command_complete_a_run(hospi
         verdict = hospitals.run(
             *("cairn-audit", "verify", f"{site}/worker/ledger"),
             *("--key", f"federation/sites/{site}/ledger.pub"),
+            *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
             *("--witness", "federation/pki/witness.pub", "--sent", f"{site}/courier/sent.jsonl"),
         )
         assert "chain intact" in verdict
@@ -59,7 +60,7 @@ def test_three_sites_that_confirmed_and_approved_by_command_complete_a_run(hospi
 
 
 def test_a_run_held_for_approval_completes_once_the_last_person_has_typed_it(hospitals):
-    plan = hospitals.write_plan(rounds=3, deadline=120, quorum=3)
+    plan = hospitals.write_plan(rounds=1, deadline=122, quorum=3)
     hospitals.approve(plan, "site-a", "site-b")
     hospitals.run(
         *("cairn-aggregator", "round", "start", plan, "--dir", "federation"),

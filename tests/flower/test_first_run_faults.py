@@ -7,6 +7,7 @@ limit is there against a command that hangs or tries for ever.
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -500,23 +501,30 @@ def test_check_names_what_the_data_folder_lacks(member, spoil, says):
     assert re.search(rf"BAD.* images: .*{says}", said.out), said.out
 
 
-# Revocation: last, for it cannot be taken back.
+# Revocation.
 
 
-def test_a_revoked_site_ends_within_a_heartbeat_and_cannot_come_back(member):
-    real = member.federation
-    real.start("member-up", "cairn-site", "up", "--site-dir", "member")
-    real.wait(lambda: "online" in real.log("member-up"), "member online")
-    real.run("cairn-aggregator", "revoke", "member", "--yes", "--dir", "federation")
+def test_a_site_revoked_from_afar_ends_within_a_heartbeat_and_cannot_come_back(member, federation):
+    site = Site(federation, "leaver")
+    assert site.join(site.invite()).code == 0
+    federation.start("leaver-up", "cairn-site", "up", "--site-dir", "leaver")
+    federation.wait_for("leaver-up", "online")
+    desk = ("--desk", "federation/coordinator.toml")
+    told = federation.run("cairn-aggregator", *desk, "revoke", "leaver", "--yes")
+    assert "disconnected" in told
     began = time.monotonic()
-    code = real.processes["member-up"].wait(LIMIT_S)
-    text = real.log("member-up")
+    code = federation.processes["leaver-up"].wait(45)
+    text = federation.log("leaver-up")
     table("up", time.monotonic() - began, Said(code, "", text.splitlines()))
     assert code == 4, text
     assert "was revoked" in text
     assert "courier ended with exit 4; a restart would not help" in text
-    member.join(member.root / "member.invite.toml").one_line(3, "revoked", "new name")
-    member.ask("renew").one_line(3, "revoked")
-    said = member.ask("check")
+    site.join(site.root / "leaver.invite.toml").one_line(3, "revoked", "new name")
+    site.ask("renew").one_line(3, "revoked")
+    said = site.ask("check")
     assert said.code in (3, 6), "a small disk weighs as much, and comes later"
     assert re.search(r"BAD.* admission: .*revoked", said.out)
+    assert federation.processes["aggregator"].is_running(), federation.log("aggregator")
+    sites = json.loads(federation.run("cairn-aggregator", "sites", "--json", "--dir", "federation"))
+    states = {each["name"]: each["state"] for each in sites["sites"]}
+    assert (states["leaver"], states["member"]) == ("revoked", "admitted")

@@ -113,6 +113,7 @@ def test_three_sites_name_the_frequent_keys_of_all_their_slides(real, slides):
         verdict = real.run(
             *("cairn-audit", "verify", f"{site}/worker/ledger"),
             *("--key", f"federation/sites/{site}/ledger.pub"),
+            *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
             *("--witness", "federation/pki/witness.pub", "--sent", f"{site}/courier/sent.jsonl"),
         )
         assert "chain intact" in verdict

@@ -107,7 +107,7 @@ def test_a_site_of_two_users_completes_a_run_and_neither_reads_the_others_keys(u
         users.start(f"site-a-{role}", *as_user(f"cairn-{role}"), *command)
     for name in ("site-a", "site-b"):
         users.wait_for(f"{name}-courier", "online", LIMIT_S)
-    plan = users.write_plan(rounds=2, deadline=120, quorum=2)
+    plan = users.write_plan(rounds=1, deadline=120, quorum=2)
     said = users.run(
         *("cairn-aggregator", "round", "start", plan, "--dir", "federation"),
         *("--min-sites", "2", "--watch"),

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 ASK = (
-    "import site_client.cli, json; from threadpoolctl import threadpool_info as told; "
+    "import site_client.cli, numpy; from threadpoolctl import threadpool_info as told; "
     "print(*{t['num_threads'] for t in told() if t['internal_api'] == 'openblas'})"
 )
 

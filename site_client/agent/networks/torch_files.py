@@ -1,49 +1,45 @@
 """Tensors out of torch's ``.pt`` files without running anything that is in them.
 
-A ``.pt`` file holds a pickle, and reading one the usual way runs what its author
-wrote. Here a machine that can neither import nor call walks it
-(`site_client.agent.networks.opcodes`); storages are copied out of the file by size
-and checked against it before anything is allocated.
+A ``.pt`` file holds pickles, and a pickle is a program. Only names that tensors need are
+let through, by a walk over the opcodes that obeys none of them; then torch reads the file
+with ``weights_only``, which calls nothing else either. What torch would unpack or allocate
+is held against the size of the file first.
 
 Reads the zip format (torch 1.6 and later) and the stream format before it.
 """
 
 from __future__ import annotations
 
-import struct
+import contextlib
+import io
+import pickletools
+import warnings
 import zipfile
-from collections.abc import Mapping
-from io import BytesIO
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
-from site_client.agent.networks.opcodes import (
-    KINDS,
-    MOST_PICKLE_BYTES,
-    Machine,
-    Table,
-    TensorView,
-    refusal,
-    shown,
-)
 
 Array = NDArray[np.generic]
 
-_MOST_FILE_BYTES = 4 << 30
-_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
-_LEGACY_PROTOCOL = 1001
-# What the archive's reader complains with when its directory is damaged.
-_COMPLAINTS = (
-    *(zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError),
-    *(ValueError, OverflowError, LookupError, struct.error),
-)
+_MOST_FILE_BYTES: Final = 4 << 30
+_MOST_PICKLE_BYTES: Final = 16 << 20
+_MOST_OPCODES: Final = 2_000_000
+_STREAM_PICKLES: Final = 5  # magic, version, system, the value, its storages' keys
+_NAMES: Final = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    *(f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "Long", "Int")),
+}
 
 
 def read_torch_file(path: Path) -> dict[str, Array]:
-    """All tensors of a saved ``state_dict`` by name.
+    """Read all tensors of a saved ``state_dict`` by name.
 
     A training checkpoint of rl-medical is a dictionary of such dictionaries: its
     online network's is taken.
@@ -54,110 +50,117 @@ def read_torch_file(path: Path) -> dict[str, Array]:
     """
     size = path.stat().st_size
     if size > _MOST_FILE_BYTES:
-        raise refusal("is too large", expected="at most 4 GiB", got=f"{size} bytes")
+        raise _refusal("is too large", expected="at most 4 GiB", got=f"{size} bytes")
     raw = path.read_bytes()
-    try:
-        root, storages = _read_zip(raw) if raw[:2] == b"PK" else _read_stream(raw)
-    except _COMPLAINTS as error:
-        raise refusal("is damaged") from error
-    table = root.get("q_network_state_dict", root) if isinstance(root, Table) else root
-    if not isinstance(table, Table):
-        raise refusal("holds no tensors", expected="a state_dict", got=type(table).__name__)
+    for program in _zipped(raw) if raw[:2] == b"PK" else _streamed(raw):
+        _check_names(program)
+    root = _loaded(raw)
+    table = root.get("q_network_state_dict", root) if isinstance(root, dict) else root
+    if not isinstance(table, dict):
+        raise _refusal("holds no tensors", expected="a state_dict", got=type(table).__name__)
     tensors: dict[str, Array] = {}
+    total = 0
     for name, value in table.items():
-        if not isinstance(name, str) or not isinstance(value, TensorView):
-            raise refusal(
+        if not isinstance(name, str) or type(value) is not torch.Tensor:
+            raise _refusal(
                 "holds something else than named tensors",
                 expected="a state_dict",
-                got=f"{shown(name)}: {type(value).__name__.strip('_')}",
+                got=f"{_short(name)}: {type(value).__name__}",
             )
-        tensors[name] = _materialise(value, storages)
+        # A view may show one number a billion times: what is laid out must have been sent.
+        shown = value.numel() * value.element_size()
+        total += shown
+        if shown > value.untyped_storage().nbytes() or total > _MOST_FILE_BYTES:
+            raise _refusal("is damaged", expected="tensors no larger than what the file holds")
+        tensors[name] = np.array(value.numpy(), order="C")
     return tensors
 
 
-def _read_zip(raw: bytes) -> tuple[object, dict[str, bytes]]:
-    """(root, storages by key) of the zip format."""
-    with zipfile.ZipFile(BytesIO(raw)) as archive:
+def _zipped(raw: bytes) -> list[io.BytesIO]:
+    """Return the pickle of the zip format, once the archive is seen to unpack to no more."""
+    with _refusing(), zipfile.ZipFile(io.BytesIO(raw)) as archive:
         entries = archive.infolist()
         names = [entry.filename for entry in entries]
         pickles = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
         if len(pickles) != 1 or len(set(names)) != len(names):
-            raise refusal("is no torch archive", expected="one data.pkl, every name once")
-        # Torch compresses nothing, so what is unpacked is never larger than the file.
-        unpacked = sum(entry.file_size for entry in entries)
+            raise _refusal("is no torch archive", expected="one data.pkl, every name once")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-            raise refusal("is no torch archive", expected="uncompressed entries")
-        if unpacked > len(raw):
-            raise refusal("is damaged", expected="entries within the file")
-        prefix = pickles[0].removesuffix("data.pkl")
-        order = prefix + "byteorder"
-        if order in names and archive.read(order) != b"little":
-            raise refusal("has another byte order", expected="little-endian")
-        machine = Machine(archive.read(pickles[0]))
-        root = machine.run()
-        storages: dict[str, bytes] = {}
-        for storage in machine.storages.values():
-            name = f"{prefix}data/{storage.key}"
-            if name not in names:
-                raise refusal("is damaged", expected="every storage it refers to")
-            if archive.getinfo(name).file_size != storage.nbytes:
-                raise refusal(
-                    "is damaged",
-                    expected=f"a storage of {storage.nbytes} bytes",
-                    got=f"{archive.getinfo(name).file_size} bytes",
-                )
-            storages[storage.key] = archive.read(name)
-        return root, storages
+            raise _refusal("is no torch archive", expected="uncompressed entries")
+        if sum(entry.file_size for entry in entries) > len(raw):
+            raise _refusal("is damaged", expected="entries within the file")
+        return [io.BytesIO(archive.read(pickles[0]))]
 
 
-def _read_stream(raw: bytes) -> tuple[object, dict[str, bytes]]:
-    """(root, storages by key) of the format before the zip: five pickles, then the storages."""
-    offset = 0
+def _streamed(raw: bytes) -> Iterator[io.BytesIO]:
+    """Give the file once for each pickle of the stream format, at the end of the one before."""
+    stream = io.BytesIO(raw)
+    for _ in range(_STREAM_PICKLES):
+        yield stream
 
-    def following() -> tuple[object, Machine]:
-        nonlocal offset
-        machine = Machine(raw[offset : offset + MOST_PICKLE_BYTES])
-        value = machine.run()
-        offset += machine.consumed
-        return value, machine
 
+def _check_names(program: io.BytesIO) -> None:
+    """Walk over one pickle, obeying nothing of it, and refuse every name that no tensor needs.
+
+    Raises:
+        InputDataError: another name, an opcode that puts one together, too long, or damaged.
+    """
+    first = program.tell()
+    with _refusing():
+        for number, (opcode, argument, at) in enumerate(pickletools.genops(program)):
+            if number >= _MOST_OPCODES or (at or 0) - first > _MOST_PICKLE_BYTES:
+                raise _refusal("is too large", expected="a description of at most 16 MiB")
+            if opcode.name in ("GLOBAL", "INST") and argument not in _NAMES:
+                raise _code(str(argument).replace(" ", ".", 1))
+            if opcode.name in ("STACK_GLOBAL", "OBJ", "NEWOBJ", "NEWOBJ_EX"):
+                raise _code(f"the pickle opcode {opcode.name}")
+
+
+def _loaded(raw: bytes) -> object:
+    """Let torch read what names nothing but tensors.
+
+    Raises:
+        InputDataError: it refuses.
+    """
+    with _refusing("is damaged, or holds something else than weights"):
+        whole: object = torch.load(  # noqa: TID251 - weights_only: nothing of the file is run
+            io.BytesIO(raw), map_location="cpu", weights_only=True
+        )
+    return whole
+
+
+@contextlib.contextmanager
+def _refusing(problem: str = "is damaged") -> Iterator[None]:
+    """Refuse the file whatever its readers complain of: they name no errors, and quote its bytes.
+
+    Raises:
+        InputDataError: any complaint.
+    """
     try:
-        magic, _ = following()
-    except InputDataError as error:
-        raise refusal("is not one that torch wrote") from error
-    version, _ = following()
-    system, _ = following()
-    if magic != _LEGACY_MAGIC or version != _LEGACY_PROTOCOL or not isinstance(system, Table):
-        raise refusal("is not one that torch wrote")
-    if system.get("little_endian") is not True:
-        raise refusal("has another byte order", expected="little-endian")
-    root, machine = following()
-    keys, _ = following()
-    if not isinstance(keys, list) or sorted(map(str, keys)) != sorted(machine.storages):
-        raise refusal("is damaged", expected="a list of its storages")
-    storages: dict[str, bytes] = {}
-    for key in map(str, keys):
-        storage = machine.storages[key]
-        if offset + 8 > len(raw):
-            raise refusal("is cut off")
-        (count,) = struct.unpack_from("<q", raw, offset)
-        offset += 8
-        if count != storage.count or storage.nbytes > len(raw) - offset:
-            raise refusal(
-                "is cut off or damaged",
-                expected=f"a storage of {storage.nbytes} bytes",
-                got=f"{count} values, {len(raw) - offset} bytes left",
-            )
-        storages[key] = raw[offset : offset + storage.nbytes]
-        offset += storage.nbytes
-    if offset != len(raw):
-        raise refusal("is damaged", expected="nothing after the last storage")
-    return root, storages
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd escapes in names, and of old formats
+            yield
+    except InputDataError:
+        raise
+    except Exception as error:
+        raise _refusal(problem) from error
 
 
-def _materialise(tensor: TensorView, storages: Mapping[str, bytes]) -> Array:
-    """A tensor's values as a contiguous array; it was checked to lie within its storage."""
-    values = np.frombuffer(storages[tensor.storage.key], KINDS[tensor.storage.kind])
-    strides = tuple(stride * values.itemsize for stride in tensor.strides)
-    view: Array = np.lib.stride_tricks.as_strided(values[tensor.offset :], tensor.shape, strides)
-    return np.array(view, order="C")
+def _code(name: str) -> InputDataError:
+    expected = "tensors and nothing else"
+    return _refusal("wants to run code", expected=expected, got=_short(name))
+
+
+def _refusal(problem: str, *, expected: str = "", got: str = "") -> InputDataError:
+    """Make the error of every file that is not read."""
+    return InputDataError(
+        f"the weights file {problem}",
+        expected=expected,
+        got=got,
+        advice="Nothing in it was run. Ask its author for the weights alone (a state_dict)",
+    )
+
+
+def _short(text: object) -> str:
+    """Write a name from the file short and without control characters."""
+    short = ascii(text)
+    return short if len(short) <= 80 else short[:77] + "..."

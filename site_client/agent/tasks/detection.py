@@ -16,8 +16,10 @@ from torch import nn
 
 from common.settings import BoxSettings, EvaluationSettings
 from site_client.agent.search import Values, action_values, greedy_search
+from site_client.agent.task import Situations
 from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import overlaps_of_corners
+from site_client.agent.tasks.poses import native_poses
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,3 +128,29 @@ def judge(
         precision=hits / count if count else float("nan"),
         mean_iou=float(np.mean(best)) if best else float("nan"),
     )
+
+
+def best_overlaps(
+    task: BoxSearch, case: int, head: int, boxes_mm: NDArray[np.float64]
+) -> list[float | None]:
+    """Compute the overlap of each box with the best fitting true one; 0 where there is none."""
+    situations = np.zeros(len(boxes_mm), task.situation)
+    situations["case"], situations["head"], situations["pose"] = (
+        case,
+        head,
+        native_poses(len(situations), task.dim),
+    )
+    size = boxes_mm[:, 1] - boxes_mm[:, 0]
+    situations["box"] = np.concatenate([boxes_mm.mean(axis=1), np.log(size)], axis=1)
+    return [float(1.0 - error) for error in task.errors(situations)]
+
+
+def best_start(
+    task: BoxSearch, policy: nn.Module | Values, starts: Situations, settings: EvaluationSettings
+) -> Situations:
+    """Choose, of starts all over an image, the one whose search ends where a trigger pays most."""
+    ended = greedy_search(task, policy, starts, settings)
+    ended["level"] = task.levels - 1
+    score = action_values(task, policy, ended)[:, task.trigger]
+    best = int(score.argmax())
+    return starts[best : best + 1]

@@ -122,3 +122,21 @@ def _axis(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np
     axis = np.zeros(len(mean))
     axis[along] = -1.0 if mean[along] < 0 else 1.0
     return axis
+
+
+def number_couples(
+    names: tuple[str, ...], couples: tuple[tuple[str, str], ...]
+) -> tuple[tuple[int, int], ...]:
+    """Number the landmarks of couples.
+
+    Raises:
+        InputDataError: a landmark that is not there.
+    """
+    for name in (name for couple in couples for name in couple):
+        if name not in names:
+            raise InputDataError(
+                "an interchangeable landmark is not among those looked for",
+                field=f"task.interchangeable: {name}",
+                expected=", ".join(names),
+            )
+    return tuple((names.index(first), names.index(second)) for first, second in couples)

@@ -17,10 +17,10 @@ from site_client.agent.task import Situations
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.points import PointSearch
 from site_client.agent.tasks.views import Views
+from site_client.imaging.cases import raster_of
 from site_client.imaging.dataset import Case
-from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, Raster, build_pyramids
+from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, build_pyramids
 from site_client.imaging.sampling import sample_3d
-from site_client.imaging.volumes import Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +55,6 @@ class Cases3D:
             self.middles_mm[chosen],
             tuple(self.names[c] for c in chosen),
         )
-
-
-def raster_of(volume: Volume) -> Raster:
-    """A volume as the pyramids take it."""
-    return Raster(volume.voxels[None], (volume.spacing_mm,) * 3, volume.direction)
 
 
 def build_cases_3d(

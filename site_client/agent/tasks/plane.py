@@ -20,8 +20,8 @@ from common.errors import InputDataError
 from common.settings import PlaneSettings, PoseSettings
 from site_client.agent.task import MM, Outcome, Situations
 from site_client.agent.tasks.geometry import steps_of_actions
-from site_client.agent.tasks.landmark3d import raster_of
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses
+from site_client.imaging.cases import raster_of
 from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, build_pyramids
 from site_client.imaging.sampling import sample_3d
 from site_client.imaging.volumes import Volume

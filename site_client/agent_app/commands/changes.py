@@ -6,9 +6,9 @@ import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from common.checkpoint import planned_config
 from common.errors import InputDataError, UsageError
 from common.plan import read_plan
-from common.settings import FEDERATED, AgentSettings
 
 if TYPE_CHECKING:
     from site_client.agent_app.config import Config
@@ -63,12 +63,7 @@ def _of_plan(path: Path) -> dict[str, Any]:
         raise InputDataError(
             "the plan has no agent", field="kind", expected="training", got=plan.kind
         )
-    whole = plan.model_dump(mode="json")
-    tables = {name: whole[name] for name in AgentSettings.model_fields if name in whole}
-    # How sites that differ are averaged means nothing to one that trains alone.
-    for name, key in FEDERATED:
-        tables.get(name, {}).pop(key, None)
-    return tables | {"run": {"seed": plan.seed % 2**32}}
+    return planned_config(plan) | {"run": {"seed": plan.seed % 2**32}}
 
 
 def changed(config: Config, changes: tuple[str, ...]) -> Config:

@@ -59,14 +59,10 @@ def evaluate(
     Slicer) and predictions/predictions.csv. They hold names and pictures of cases.
     """  # noqa: D301 - \b is click's, and must not be an escape
     from site_client.agent.networks import keep_freed_memory
-    from site_client.agent_app.evaluating import (
-        evaluation_cases,
-        measure,
-        open_checkpoint,
-        write_evaluation,
-    )
-    from site_client.agent_app.progress import Meter
-    from site_client.agent_app.tables import plain
+    from site_client.agent_app.checkpoint import open_checkpoint
+    from site_client.agent_app.evaluating import evaluation_cases, measure, write_evaluation
+    from site_client.console import Meter
+    from site_client.files import plain
 
     named = chosen(checkpoint_path, model, site_dir)
     place, checkpoint = open_checkpoint(named.place)

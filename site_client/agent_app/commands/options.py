@@ -10,9 +10,8 @@ from typing import Any, Final
 import click
 
 from common.errors import UsageError
-from common.settings import check_keys, parse_settings
-from site_client.agent_app.config import Config, read_tables
-from site_client.agent_app.sections import DataSettings
+from site_client.agent_app.config import Config
+from site_client.imaging.data_settings import read_data_settings
 from site_client.kept import KeptModels
 
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -64,12 +63,9 @@ class Chosen:
         Raises:
             InputDataError: the site's ``data.toml`` cannot be used.
         """
-        path = None if self.site is None else self.site / "worker" / "data.toml"
-        if path is None or not path.is_file():
+        if self.site is None:
             return config
-        tables = read_tables(path)
-        check_keys(tables, DataSettings, "cairn-site train --print-config shows [data]", path.name)
-        site = parse_settings(DataSettings, tables, path.name)
+        site = read_data_settings(self.site / "worker" / "data.toml", Path())
         said: dict[str, Any] = {
             key: getattr(site, key) for key in _READING if key in site.model_fields_set
         }

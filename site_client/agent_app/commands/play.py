@@ -58,12 +58,12 @@ def play(
     onto FIXED wants it). All of them also as predictions.json.
     """  # noqa: D301 - \b is click's, and must not be an escape
     from site_client.agent.networks import keep_freed_memory
-    from site_client.agent_app.evaluating import open_checkpoint
-    from site_client.agent_app.films import require_ffmpeg, write_films
+    from site_client.agent_app.checkpoint import open_checkpoint
     from site_client.agent_app.playing import cases_to_play
     from site_client.agent_app.playing import play as search
-    from site_client.agent_app.progress import Meter
-    from site_client.agent_app.tables import plain
+    from site_client.console import Meter
+    from site_client.files import plain
+    from site_client.imaging.films import require_ffmpeg, write_films
 
     if (gif or mp4) and output is None:
         raise UsageError("films need a folder", expected="-o DIR")

@@ -78,9 +78,9 @@ def train(
         click.echo(render_config(config), nl=False)
         return
     from site_client.agent.networks import keep_freed_memory
-    from site_client.agent_app.progress import Meter, stop_politely
     from site_client.agent_app.training import begin_or_resume
     from site_client.agent_app.training import train as run_training
+    from site_client.console import Meter, stop_politely
 
     anew = not resume or bool(config_file or plan_file or kind or changes)
     settings = configuration(config_file, plan_file, kind, changes) if anew else None

@@ -16,36 +16,26 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.cli import counted
-from common.settings import KINDS, AgentSettings, EvaluationSettings
+from common.settings import KINDS, AgentSettings
 from site_client.agent.evaluation import Searched
-from site_client.agent.networks import QNetwork
-from site_client.agent.search import Followed, action_values, greedy_search
+from site_client.agent.search import Followed
 from site_client.agent.task import Situations
 from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import BoxCase
-from site_client.agent.tasks.detection import Detections, detect, judge
-from site_client.agent.tasks.poses import native_poses
-from site_client.agent_app.cases import Cases, Progress, read_images
-from site_client.agent_app.films import Colour, draw_frames
-from site_client.agent_app.kinds.kind import (
-    MOST_PICTURES,
-    Answers,
-    Built,
-    Extra,
-    Measured,
-    Player,
-    TaskKind,
-    raster,
-)
-from site_client.agent_app.sections import DataSettings
-from site_client.agent_app.sources import Source, Wanted, box_files, names_in
+from site_client.agent.tasks.detection import Detections, best_overlaps, best_start, detect, judge
+from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.agent_app.kinds.values import Answers, Built, Extra, Measured, Player
 from site_client.agent_app.tables import Column, Table, TableRow
 from site_client.imaging.answers import write_box_markups, write_table
 from site_client.imaging.boxes import Boxes, boxes_of_picture, boxes_of_volume
-from site_client.imaging.cases import AnyCase, half_of, middle_of
+from site_client.imaging.case_sets import Cases, Progress, read_images
+from site_client.imaging.cases import AnyCase, half_of, middle_of, raster
+from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.datasets2d import PictureCase
 from site_client.imaging.drawing import FOUND, Overlay, draw_case
+from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.label_images import labels_in
+from site_client.imaging.sources import Source, Wanted, box_files, names_in
 
 # From this overlap on, a box that was found is right, whatever the agent was trained for.
 ENOUGH_IOU: Final = 0.5
@@ -264,17 +254,6 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
         return box_frames(player.built.task, case, followed)
 
 
-def best_start(
-    task: BoxSearch, network: QNetwork, starts: Situations, settings: EvaluationSettings
-) -> Situations:
-    """Choose, of starts all over an image, the one whose search ends where a trigger pays most."""
-    ended = greedy_search(task, network, starts, settings)
-    ended["level"] = task.levels - 1
-    score = action_values(task, network, ended)[:, task.trigger]
-    best = int(score.argmax())
-    return starts[best : best + 1]
-
-
 def box_frames(task: BoxSearch, case: AnyCase, followed: Followed) -> list[Image.Image]:
     """Draw the box over its image; in volumes over the slices through its middle."""
     corners = task.native_boxes(followed.steps) + middle_of(case)
@@ -284,7 +263,7 @@ def box_frames(task: BoxSearch, case: AnyCase, followed: Followed) -> list[Image
         return draw_case(case, Overlay(middle, boxes=[corners[step]], colour=colour))
 
     rungs = [f"{share:g} of its size a step" for share in task.settings.steps]
-    return draw_frames(followed, draw, rungs, _ACTIONS[task.dim])
+    return draw_frames(followed.steps["level"], followed.values, draw, rungs, _ACTIONS[task.dim])
 
 
 def _boxes(source: Source, images: Sequence[AnyCase], config: AgentSettings) -> tuple[Boxes, ...]:
@@ -309,26 +288,11 @@ def _findings(
         image = built.cases.each[case]
         overlaps: list[float | None] = [None] * len(each)
         if known:
-            overlaps = _best_overlaps(built.task, case, head, each.boxes_mm)
+            overlaps = best_overlaps(built.task, case, head, each.boxes_mm)
         for box, score, iou in zip(each.boxes_mm, each.scores, overlaps, strict=True):
             corners = box + middle_of(image)
             findings.append(FoundBox(image.name, built.labels[head], corners, float(score), iou))
     return tuple(findings)
-
-
-def _best_overlaps(
-    task: BoxSearch, case: int, head: int, boxes_mm: NDArray[np.float64]
-) -> list[float | None]:
-    """Compute the overlap of each box with the best fitting true one; 0 where there is none."""
-    situations = np.zeros(len(boxes_mm), task.situation)
-    situations["case"], situations["head"], situations["pose"] = (
-        case,
-        head,
-        native_poses(len(situations), task.dim),
-    )
-    size = boxes_mm[:, 1] - boxes_mm[:, 0]
-    situations["box"] = np.concatenate([boxes_mm.mean(axis=1), np.log(size)], axis=1)
-    return [float(1.0 - error) for error in task.errors(situations)]
 
 
 KIND: Final = BoxKind()

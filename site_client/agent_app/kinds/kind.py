@@ -9,10 +9,10 @@ from __future__ import annotations
 import importlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,27 +21,17 @@ from PIL import Image
 from common.cli import counted
 from common.errors import InputDataError
 from common.settings import KINDS, AgentSettings
-from site_client.agent.evaluation import EvaluationReport, Searched, mean_parameters
-from site_client.agent.networks import QNetwork
+from site_client.agent.evaluation import Searched, mean_parameters
 from site_client.agent.search import Followed, search_in_groups
-from site_client.agent.task import Situations, Task
-from site_client.agent.tasks.landmark3d import raster_of
-from site_client.agent_app.cases import Cases, Progress, read_images, without_truth
+from site_client.agent.task import Situations
 from site_client.agent_app.config import Config
-from site_client.agent_app.sections import DataSettings
-from site_client.agent_app.sources import Source, Wanted, training_sources
-from site_client.agent_app.tables import (
-    Column,
-    Section,
-    Table,
-    error_digits,
-    errors_table,
-    write_json,
-)
-from site_client.imaging.cases import AnyCase
-from site_client.imaging.datasets2d import PictureCase
+from site_client.agent_app.kinds.values import Answers, Built, F, Measured, Player, T
+from site_client.agent_app.tables import Column, Section, Table, error_digits, errors_table
+from site_client.files import write_json
+from site_client.imaging.case_sets import Cases, Progress, read_images, without_truth
+from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.drawing import FOUND, TRUTH
-from site_client.imaging.pyramids import Raster
+from site_client.imaging.sources import Source, Wanted
 
 # Draws poses and starts: equal for every evaluation, so that checkpoints compare.
 EVALUATION_SEED: Final = 1
@@ -49,111 +39,6 @@ PREDICTIONS_FILE: Final = "predictions.json"
 MOST_PICTURES: Final = 8  # of cases on a page
 
 LOG = logging.getLogger("cairn.agent")
-
-T = TypeVar("T", bound=Task)
-
-
-class Found(Protocol):
-    """One thing that was found in one case."""
-
-    @property
-    def name(self) -> str:
-        """Name the case."""
-
-    def as_dict(self) -> dict[str, object]:
-        """Write it for JSON."""
-
-
-F = TypeVar("F", bound=Found)
-
-
-@dataclass(frozen=True, eq=False)
-class Built(Generic[T]):
-    """A task over some cases.
-
-    Attributes:
-        task: what is searched.
-        cases: the cases, numbered as in the task.
-        labels: a name for every agent of every head.
-        teams: int64[heads, agents], which landmark or label each agent of each head looks for.
-    """
-
-    task: T
-    cases: Cases
-    labels: tuple[str, ...]
-    teams: NDArray[np.int64]
-
-    @staticmethod
-    def of(task: T, cases: Cases, labels: tuple[str, ...]) -> Built[T]:
-        """Name the heads of a task of one agent."""
-        return Built(task, cases, labels, np.arange(len(labels))[:, None])
-
-
-@dataclass(frozen=True, eq=False)
-class Player(Generic[T]):
-    """A network that searches some cases.
-
-    Attributes:
-        built: the task over the cases.
-        network: what searches.
-        config: settings of the search.
-        say: is told what is being done.
-    """
-
-    built: Built[T]
-    network: QNetwork
-    config: AgentSettings
-    say: Callable[[str], None] = lambda _: None
-
-
-@dataclass(frozen=True)
-class Extra:
-    """A table that only some kinds have.
-
-    Attributes:
-        name: of its part of the page, for links.
-        said: over it on a terminal.
-        title, note: over it on a page.
-        table: the numbers.
-    """
-
-    name: str
-    said: str
-    title: str
-    note: str
-    table: Table
-
-
-@dataclass(frozen=True, eq=False)
-class Answers(Generic[F]):
-    """Findings of searches in the cases as acquired.
-
-    Attributes:
-        findings: by case.
-        further: what else a measurement says, for JSON.
-        extras: the same for people.
-    """
-
-    findings: tuple[F, ...]
-    further: Mapping[str, object] = field(default_factory=dict)
-    extras: tuple[Extra, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Measured(Generic[T, F]):
-    """Results of an evaluation, for a kind to show.
-
-    Attributes:
-        config: with the settings that it was measured with.
-        built: the task over the cases.
-        report: errors of single searches.
-        answers: what was found.
-    """
-
-    config: Config
-    built: Built[T]
-    report: EvaluationReport
-    answers: Answers[F]
 
 
 class TaskKind(ABC, Generic[T, F]):
@@ -202,14 +87,6 @@ class TaskKind(ABC, Generic[T, F]):
         Raises:
             InputDataError: nothing there, nothing known, or a table that cannot be read.
         """
-
-    def training_files(self, config: Config) -> tuple[Source, Source | None]:
-        """Find training and validation cases; None where nothing is held out.
-
-        Raises:
-            InputDataError: no data, a subject that does not exist, or too few to hold one out.
-        """
-        return training_sources(config, self.find_labelled)
 
     @abstractmethod
     def names(self, source: Source, config: AgentSettings) -> tuple[str, ...]:
@@ -308,6 +185,15 @@ class TaskKind(ABC, Generic[T, F]):
                 advice="cairn-site check --data lists them",
             )
         return self.cases(source, self.names(source, config), config, progress)
+
+    def site_names(self, config: AgentSettings, folder: Path, data: DataSettings) -> list[str]:  # noqa: ARG002
+        """Name the cases that `site_cases` would read; opens no image.
+
+        Raises:
+            InputDataError: there are none.
+        """
+        source = self.find_labelled(Wanted((folder,), data.landmarks, data.moving), data)
+        return [files.name for files in source.files]
 
     # --- task ----------------------------------------------------------------------------
 
@@ -484,10 +370,3 @@ def kind_of(config: AgentSettings) -> TaskKind[Any, Any]:
     room = importlib.import_module(KINDS[config.task.kind].room)
     kind: TaskKind[Any, Any] = room.KIND
     return kind
-
-
-def raster(case: AnyCase) -> Raster:
-    """Lay an image out as the pyramids take it."""
-    if isinstance(case, PictureCase):
-        return Raster(case.picture.channels, (case.picture.spacing_mm,) * 2, np.eye(2))
-    return raster_of(case.volume)

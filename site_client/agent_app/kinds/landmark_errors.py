@@ -7,7 +7,7 @@ for scans that lie alike make any memory look like skill.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from site_client.agent.evaluation import FAR_MM, Searched
 from site_client.agent.task import MM
-from site_client.agent_app.kinds.kind import Built
+from site_client.agent_app.kinds.values import Built
 from site_client.agent_app.tables import Column, Table, errors_table
 
 SUCCESS_MM: Final = (2.0, 2.5, 3.0, 4.0)
@@ -29,11 +29,10 @@ class LandmarkRow:
         landmark: its name.
         searches: how many; every start counts by itself.
         mean_mm, std_mm, median_mm: over searches.
-        within: share of searches that ended within each of `SUCCESS_MM`.
-        far: share that ended more than 10 mm away.
+        success: share of searches that ended within each of `SUCCESS_MM`.
+        over_10mm: share that ended more than 10 mm away.
         consensus_mm: mean error of what the starts of a case agree on.
-        prior_mm: mean error of the constant predictor; None where it is not known.
-        prior_within: its share within each of `SUCCESS_MM`.
+        prior_mm, prior_success: the same of the constant predictor; None where it is not known.
     """
 
     landmark: str
@@ -41,26 +40,16 @@ class LandmarkRow:
     mean_mm: float
     std_mm: float
     median_mm: float
-    within: tuple[float, ...]
-    far: float
+    success: Sequence[float]
+    over_10mm: float
     consensus_mm: float
     prior_mm: float | None
-    prior_within: tuple[float, ...] | None
+    prior_success: Sequence[float] | None
 
     def as_dict(self) -> dict[str, object]:
         """Write it for JSON."""
-        return {
-            "landmark": self.landmark,
-            "searches": self.searches,
-            "mean_mm": self.mean_mm,
-            "std_mm": self.std_mm,
-            "median_mm": self.median_mm,
-            "success": _keyed(self.within),
-            "over_10mm": self.far,
-            "consensus_mm": self.consensus_mm,
-            "prior_mm": self.prior_mm,
-            "prior_success": None if self.prior_within is None else _keyed(self.prior_within),
-        }
+        shares = {name: getattr(self, name) for name in ("success", "prior_success")}
+        return asdict(self) | {name: value and _keyed(value) for name, value in shares.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,26 +82,24 @@ def errors_of(built: Built[Any], searched: Searched) -> list[Errors]:
             continue
         constant = np.empty(0) if prior is None else prior[of, agent]
         constant = constant[np.isfinite(constant)]
-        errors.append(_errors(label, single[of, :, agent].ravel(), agreed[of, agent], constant))
+        ends = single[of, :, agent].ravel()
+        errors.append(Errors(_row(label, ends, agreed[of, agent], constant), ends, constant))
     return errors
 
 
+def rows_of(errors: Sequence[Errors]) -> list[LandmarkRow]:
+    """List the rows of all landmarks, and then their mean."""
+    rows = [each.row for each in errors]
+    return [*rows, mean_row(rows)]
+
+
 def mean_row(rows: Sequence[LandmarkRow]) -> LandmarkRow:
-    """Average all landmarks, each counting equally."""
-    priors = [row.prior_mm for row in rows if row.prior_mm is not None]
-    shares = [row.prior_within for row in rows if row.prior_within is not None]
-    return LandmarkRow(
-        landmark="mean",
-        searches=sum(row.searches for row in rows),
-        mean_mm=float(np.mean([row.mean_mm for row in rows])),
-        std_mm=float(np.mean([row.std_mm for row in rows])),
-        median_mm=float(np.mean([row.median_mm for row in rows])),
-        within=_mean([row.within for row in rows]),
-        far=float(np.mean([row.far for row in rows])),
-        consensus_mm=float(np.mean([row.consensus_mm for row in rows])),
-        prior_mm=float(np.mean(priors)) if priors else None,
-        prior_within=_mean(shares) if shares else None,
-    )
+    """Average all landmarks, each counting equally; of a figure those that have it."""
+    means: dict[str, Any] = {}
+    for name in (field.name for field in fields(LandmarkRow)[2:]):
+        values = [value for row in rows if (value := getattr(row, name)) is not None]
+        means[name] = np.mean(values, axis=0).tolist() if values else None
+    return LandmarkRow("mean", sum(row.searches for row in rows), **means)
 
 
 def table_of(rows: Sequence[LandmarkRow]) -> Table:
@@ -127,40 +114,35 @@ def table_of(rows: Sequence[LandmarkRow]) -> Table:
         (
             row.landmark,
             (row.prior_mm, row.mean_mm, row.std_mm, row.median_mm),
-            (*row.within, row.far, row.consensus_mm, row.searches),
+            (*row.success, row.over_10mm, row.consensus_mm, row.searches),
         )
         for row in rows
     ]
     return replace(errors_table("landmark", MM, laid, further), summed=True)
 
 
-def _errors(
+def _row(
     label: str,
     single: NDArray[np.float64],
     agreed: NDArray[np.float64],
     prior: NDArray[np.float64],
-) -> Errors:
-    row = LandmarkRow(
+) -> LandmarkRow:
+    return LandmarkRow(
         landmark=label,
         searches=single.size,
         mean_mm=float(single.mean()),
         std_mm=float(single.std()),
         median_mm=float(np.median(single)),
-        within=_within(single),
-        far=float((single > FAR_MM).mean()),
+        success=_within(single),
+        over_10mm=float((single > FAR_MM).mean()),
         consensus_mm=float(agreed.mean()),
         prior_mm=float(prior.mean()) if prior.size else None,
-        prior_within=_within(prior) if prior.size else None,
+        prior_success=_within(prior) if prior.size else None,
     )
-    return Errors(row, single, prior)
 
 
 def _within(errors: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(float((errors <= limit).mean()) for limit in SUCCESS_MM)
-
-
-def _mean(shares: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
-    return tuple(float(value) for value in np.mean(shares, axis=0))
 
 
 def _keyed(shares: Sequence[float]) -> dict[str, float]:

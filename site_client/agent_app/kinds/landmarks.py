@@ -7,7 +7,6 @@ that is written holds. Files name cases: they stay where they were asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,80 +19,46 @@ from common.errors import InputDataError
 from common.settings import KINDS, AgentSettings, team_labels
 from site_client.agent.evaluation import Searched
 from site_client.agent.import_weights import RlMedicalCube
-from site_client.agent.search import Followed, consensus
-from site_client.agent.task import Situations, Task
+from site_client.agent.search import Followed
+from site_client.agent.task import Situations
+from site_client.agent.tasks.exchange import number_couples
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
 from site_client.agent.tasks.multi_agent import MultiAgent
-from site_client.agent.tasks.points import PointSearch
 from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent.tasks.views import Views
-from site_client.agent_app.cases import Cases, Progress
-from site_client.agent_app.films import Colour, draw_frames
-from site_client.agent_app.kinds.kind import (
-    MOST_PICTURES,
-    Answers,
-    Built,
-    Measured,
-    Player,
-    TaskKind,
+from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.agent_app.kinds.landmark_errors import Errors, errors_of, rows_of, table_of
+from site_client.agent_app.kinds.landmark_findings import (
+    FoundLandmark,
+    found_landmarks,
+    middles_mm,
+    positions_mm,
 )
-from site_client.agent_app.kinds.landmark_errors import (
-    Errors,
-    LandmarkRow,
-    errors_of,
-    mean_row,
-    table_of,
-)
-from site_client.agent_app.sections import DataSettings
-from site_client.agent_app.sources import Source, Wanted, landmark_files, landmarks_in, names_in
+from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
 from site_client.agent_app.tables import Section, Table, written
 from site_client.imaging.answers import write_table
-from site_client.imaging.cases import middle_of
+from site_client.imaging.case_sets import Cases, Progress, require_all
+from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.dataset import load_cases
 from site_client.imaging.datasets2d import PictureCase
 from site_client.imaging.drawing import Overlay, draw_case
+from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.landmarks import write_landmarks
+from site_client.imaging.sources import (
+    Source,
+    Wanted,
+    labelled_scans,
+    landmark_files,
+    landmarks_in,
+    names_in,
+)
 
 _ACTIONS: Final = {
     2: ("right", "left", "down", "up"),
     3: ("left", "right", "back", "front", "head", "foot"),
 }
-
-
-@dataclass(frozen=True, eq=False)
-class FoundLandmark:
-    """The place of a landmark found in a case as acquired.
-
-    Attributes:
-        case: number of the case.
-        name: the case's name.
-        landmark: its name.
-        position: float64[d], as the case's landmarks are given.
-        world_mm: float64[3], LPS mm.
-        spread_mm: mean distance of the single searches from what they agree on.
-        error_mm: distance to the truth, of interchangeable landmarks in the better of their
-            two orders; None where there is none.
-    """
-
-    case: int
-    name: str
-    landmark: str
-    position: NDArray[np.float64]
-    world_mm: NDArray[np.float64]
-    spread_mm: float
-    error_mm: float | None
-
-    def as_dict(self) -> dict[str, object]:
-        """Write it for JSON."""
-        return {
-            "case": self.name,
-            "landmark": self.landmark,
-            "position_lps_mm": [round(float(value), 4) for value in self.world_mm],
-            "spread_mm": round(self.spread_mm, 4),
-            "error_mm": None if self.error_mm is None else round(self.error_mm, 4),
-        }
 
 
 class LandmarkKind(TaskKind[Any, FoundLandmark]):
@@ -130,10 +95,10 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         least: int = 1,
     ) -> Cases:
         """Read a site's folder; of volumes with files of their own all faults are told at once."""
-        if KINDS[config.task.kind].dim != 3 or data != DataSettings():
+        if not _are_plain_scans(config, data):
             cases = super().site_cases(folder, config, data, progress, least=least)
             if config.task.missing == "refuse":
-                _require_all(cases)
+                require_all(cases)
             return cases
 
         def show(done: int, total: int) -> None:
@@ -141,6 +106,12 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
 
         volumes = load_cases(folder, config.task, show, least=least)
         return Cases(config.task.landmarks, volumes=tuple(volumes))
+
+    def site_names(self, config: AgentSettings, folder: Path, data: DataSettings) -> list[str]:
+        """Name the cases that have landmarks."""
+        if _are_plain_scans(config, data):
+            return labelled_scans(folder)
+        return super().site_names(config, folder, data)
 
     def build(self, cases: Cases, config: AgentSettings, *, known: bool = True) -> Built[Any]:  # noqa: ARG002
         """Build a search for landmarks; stand-ins are landmarks like others."""
@@ -156,7 +127,7 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         ladder = Ladder(strides, config.ladder.steps_mm)
         views = Views(settings.roi, settings.zooms, settings.frames)
         finest = min(strides) * min(settings.zooms)
-        couples = _couples(cases.landmarks, settings.interchangeable)
+        couples = number_couples(cases.landmarks, settings.interchangeable)
         if settings.kind == "landmark-2d":
             pictures = build_cases_2d((_case_2d(case) for case in cases.pictures), finest)
             task = Landmark2D(pictures, ladder, views, pose, couples)
@@ -186,7 +157,7 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         NaN where no case has the landmark.
         """
         cases = built.cases
-        offsets = np.stack([c.landmarks_mm for c in cases.each]) - _middles(cases)[:, None]
+        offsets = np.stack([c.landmarks_mm for c in cases.each]) - middles_mm(cases)[:, None]
         counts = np.isfinite(offsets).all(axis=2).sum(axis=0)
         total = np.nansum(offsets, axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -203,15 +174,14 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
     def summary(self, measured: Measured[Any, FoundLandmark]) -> dict[str, object]:
         """Write the errors of each landmark for JSON, the mean last."""
         return {
-            name: [row.as_dict() for row in [*(e.row for e in errors), _mean(errors)]]
+            name: [row.as_dict() for row in rows_of(errors)]
             for name, errors in _measured_errors(measured).items()
         }
 
     def tables(self, measured: Measured[Any, FoundLandmark]) -> dict[str, Table]:
         """Lay out the errors of each landmark, the mean last."""
         return {
-            name: table_of([*(e.row for e in errors), _mean(errors)])
-            for name, errors in _measured_errors(measured).items()
+            name: table_of(rows_of(errors)) for name, errors in _measured_errors(measured).items()
         }
 
     def headline(self, measured: Measured[Any, FoundLandmark]) -> str:
@@ -220,14 +190,14 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
 
     def numbers(self, measured: Measured[Any, FoundLandmark]) -> list[tuple[str, str, str]]:
         """Choose the errors of all landmarks together."""
-        mean = _mean(_measured_errors(measured)["posed"])
+        mean = rows_of(_measured_errors(measured)["posed"])[-1]
         prior = written(mean.prior_mm, ".2f")
         return [
             ("mean error", f"{mean.mean_mm:.2f} mm", f"± {mean.std_mm:.2f}, every search"),
             ("median error", f"{mean.median_mm:.2f} mm", "mean of the landmarks’ medians"),
             ("consensus", f"{mean.consensus_mm:.2f} mm", "what the starts agree on"),
             ("constant prior", f"{prior} mm", "never looks"),
-            ("over 10 mm", f"{mean.far:.1%}", f"of {mean.searches:,} searches"),
+            ("over 10 mm", f"{mean.over_10mm:.1%}", f"of {mean.searches:,} searches"),
         ]
 
     def facts(self, config: AgentSettings) -> list[tuple[str, str]]:
@@ -244,8 +214,23 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         return landmark_sections(self.tables(measured), errors["posed"], worst)
 
     def worst(self, measured: Measured[Any, FoundLandmark]) -> list[tuple[Image.Image, str]]:
-        """Draw the cases with the largest errors."""
-        return _worst_cases(measured)
+        """Draw the cases with the largest errors, volumes cut through their worst landmark."""
+        by_case: dict[int, list[FoundLandmark]] = {}
+        for entry in measured.answers.findings:
+            by_case.setdefault(entry.case, []).append(entry)
+        ordered = sorted(by_case.items(), key=lambda item: -max(e.error_mm or 0.0 for e in item[1]))
+        cases, shown = measured.built.cases, []
+        for case, entries in ordered[:MOST_PICTURES]:
+            each = cases.each[case]
+            top = max(entries, key=lambda entry: entry.error_mm or 0.0)
+            # A volume is cut through one landmark; marks of others would float beside the slice.
+            marked = entries if len(top.position) == 2 else [top]
+            truth = [each.landmarks_mm[cases.landmarks.index(entry.landmark)] for entry in marked]
+            positions = [entry.position for entry in marked]
+            overlay = Overlay(truth[marked.index(top)], found=positions, truth=truth)
+            text = f"{each.name}: largest error {top.error_mm:.1f} mm, {top.landmark}"
+            shown.append((draw_case(each, overlay), text))
+        return shown
 
     def row(self, finding: FoundLandmark) -> dict[str, str]:
         """Write a landmark as a row of a table; an error is known of none."""
@@ -304,68 +289,9 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         rungs = [f"{step:g} mm steps" for step in ladder.steps_mm]
         label = _landmarks_of(built, int(steps["head"][0]))
         actions = _ACTIONS[positions.shape[-1]]
-        return draw_frames(followed, draw, rungs, actions, label=label, end=None)
-
-
-def positions_mm(built: Built[Any], situations: Situations) -> NDArray[np.float64]:
-    """Give float64[n, agents, d]: positions of situations as acquired, as landmarks are given.
-
-    LPS mm in volumes; mm from the first pixel in pictures.
-    """
-    places = built.task.parameters(situations).astype(np.float64)
-    places = places.reshape(len(situations), len(built.teams[0]), -1)
-    search = _one_search(built.task)
-    if isinstance(search, RlMedicalCube):
-        case = np.repeat(situations["case"].astype(np.int64), places.shape[1])
-        flat = places.reshape(-1, 3).astype(np.float32)
-        return search.world_mm(case, flat).reshape(places.shape)
-    return np.asarray(places + _middles(built.cases)[situations["case"].astype(np.int64)][:, None])
-
-
-def found_landmarks(
-    built: Built[Any], searched: Searched, outlier_mads: float, *, known: bool
-) -> list[FoundLandmark]:
-    """Give what searches of the cases as acquired agree on, by case and landmark.
-
-    Args:
-        built: the task.
-        searched: its searches, without poses.
-        outlier_mads: see `site_client.agent.search.consensus`.
-        known: whether the cases' landmarks are true; otherwise errors are None.
-    """
-    votes: dict[tuple[int, int], list[NDArray[np.float64]]] = {}
-    answers: dict[tuple[int, int], NDArray[np.float64]] = {}
-    for group in searched.found:
-        case, head = int(group[0]["case"]), int(group[0]["head"])
-        places, team = positions_mm(built, group), built.teams[head]
-        for landmark in np.unique(team).tolist():
-            of_team = places[:, team == landmark].reshape(-1, places.shape[-1])
-            answers[case, landmark] = consensus(of_team, outlier_mads)
-        for agent, landmark in enumerate(team.tolist()):
-            votes.setdefault((case, landmark), []).append(places[:, agent])
-    landmarks: list[FoundLandmark] = []
-    for (case, landmark), position in sorted(answers.items(), key=lambda item: item[0]):
-        each = built.cases.each[case]
-        other = _partner(built, case, landmark)
-        cloud = np.concatenate(votes[case, landmark])
-        # In the better of a couple's two orders.
-        ends = np.stack([position, answers[case, other]])
-        marks = each.landmarks_mm[[landmark, other]]
-        straight, crossed = (np.linalg.norm(ends - m, axis=1) for m in (marks, marks[::-1]))
-        gap = float(min(straight, crossed, key=lambda gaps: gaps.sum())[0])
-        world = each.picture.to_world(position) if isinstance(each, PictureCase) else position
-        landmarks.append(
-            FoundLandmark(
-                case=case,
-                name=each.name,
-                landmark=built.cases.landmarks[landmark],
-                position=position,
-                world_mm=world,
-                spread_mm=float(np.linalg.norm(cloud - position, axis=1).mean()),
-                error_mm=gap if known else None,
-            )
+        return draw_frames(
+            followed.steps["level"], followed.values, draw, rungs, actions, label=label, end=None
         )
-    return landmarks
 
 
 def _measured_errors(measured: Measured[Any, FoundLandmark]) -> dict[str, list[Errors]]:
@@ -377,91 +303,15 @@ def _measured_errors(measured: Measured[Any, FoundLandmark]) -> dict[str, list[E
     return errors
 
 
-def _mean(errors: Sequence[Errors]) -> LandmarkRow:
-    return mean_row([each.row for each in errors])
-
-
-def _worst_cases(measured: Measured[Any, FoundLandmark]) -> list[tuple[Image.Image, str]]:
-    """Draw the cases with the largest errors, volumes cut through their worst landmark."""
-    by_case: dict[int, list[FoundLandmark]] = {}
-    for entry in measured.answers.findings:
-        by_case.setdefault(entry.case, []).append(entry)
-    ordered = sorted(by_case.items(), key=lambda item: -max(e.error_mm or 0.0 for e in item[1]))
-    cases, shown = measured.built.cases, []
-    for case, entries in ordered[:MOST_PICTURES]:
-        each = cases.each[case]
-        top = max(entries, key=lambda entry: entry.error_mm or 0.0)
-        # A volume is cut through one landmark; marks of others would float beside the slice.
-        marked = entries if len(top.position) == 2 else [top]
-        truth = [each.landmarks_mm[cases.landmarks.index(entry.landmark)] for entry in marked]
-        positions = [entry.position for entry in marked]
-        overlay = Overlay(truth[marked.index(top)], found=positions, truth=truth)
-        text = f"{each.name}: largest error {top.error_mm:.1f} mm, {top.landmark}"
-        shown.append((draw_case(each, overlay), text))
-    return shown
-
-
-def _one_search(task: Task) -> Task:
-    """Give the search of one agent of a team, or of the only one."""
-    return task.task if isinstance(task, MultiAgent) else task
-
-
-def _partner(built: Built[Any], case: int, landmark: int) -> int:
-    """Give the landmark that is interchangeable with one and known in the case, or itself."""
-    search = built.task
-    if not isinstance(search, PointSearch) or search.exchange is None:
-        return landmark
-    other = int(search.exchange.partner[landmark])
-    marked = np.isfinite(built.cases.each[case].landmarks_mm[other]).all()
-    return other if marked else landmark
-
-
 def _landmarks_of(built: Built[Any], head: int) -> str:
     """Name the landmarks of a head, for a caption or a file's name."""
     names = dict.fromkeys(built.cases.landmarks[k] for k in built.teams[head])
     return "+".join(names) if len(names) <= 3 else f"team{head + 1}"
 
 
-def _couples(
-    names: tuple[str, ...], couples: tuple[tuple[str, str], ...]
-) -> tuple[tuple[int, int], ...]:
-    """Number the landmarks of couples.
-
-    Raises:
-        InputDataError: a landmark that is not there.
-    """
-    for name in (name for couple in couples for name in couple):
-        if name not in names:
-            raise InputDataError(
-                "an interchangeable landmark is not among those looked for",
-                field=f"task.interchangeable: {name}",
-                expected=", ".join(names),
-            )
-    return tuple((names.index(first), names.index(second)) for first, second in couples)
-
-
-def _require_all(cases: Cases) -> None:
-    """Refuse cases that lack a landmark; each head would then rest on other sites' share of it.
-
-    Raises:
-        InputDataError: names the first such case and what it lacks.
-    """
-    for case in cases.each:
-        there: NDArray[np.bool_] = np.asarray(np.isfinite(case.landmarks_mm).all(axis=1))
-        lacking = [name for name, has in zip(cases.landmarks, there, strict=True) if not has]
-        if lacking:
-            raise InputDataError(
-                "a landmark is missing",
-                field=f"{case.name}: {', '.join(lacking)}",
-                expected="every landmark of the plan in every labelled image",
-                got=f"{int(there.sum())} of {len(there)}",
-                advice="Names must be spelt as in the plan; task.missing decides if some may lack",
-            )
-
-
-def _middles(cases: Cases) -> NDArray[np.float64]:
-    """Give float64[cases, d]: the middle of each image, given as landmarks are."""
-    return np.stack([middle_of(case) for case in cases.each])
+def _are_plain_scans(config: AgentSettings, data: DataSettings) -> bool:
+    """Tell whether a site's folder is one of volumes with landmark files of their own."""
+    return KINDS[config.task.kind].dim == 3 and data == DataSettings()
 
 
 def _case_2d(case: PictureCase) -> Case2D:

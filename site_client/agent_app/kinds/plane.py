@@ -21,22 +21,16 @@ from site_client.agent.evaluation import Searched
 from site_client.agent.search import Followed
 from site_client.agent.task import Situations
 from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, fit_plane
-from site_client.agent_app.cases import Cases
-from site_client.agent_app.films import Colour, draw_frames
-from site_client.agent_app.kinds.kind import (
-    MOST_PICTURES,
-    Answers,
-    Built,
-    Measured,
-    Player,
-    TaskKind,
-)
-from site_client.agent_app.sections import DataSettings
-from site_client.agent_app.sources import Source, Wanted, landmark_files
+from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
 from site_client.imaging.answers import write_plane_markups
+from site_client.imaging.case_sets import Cases
 from site_client.imaging.cases import extent_of
+from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.dataset import Case
 from site_client.imaging.drawing import FOUND, Overlay, as_picture, beside, draw_case, titled
+from site_client.imaging.films import Colour, draw_frames
+from site_client.imaging.sources import Source, Wanted, landmark_files
 
 _ACTIONS: Final = ("turn+", "turn-", "tilt+", "tilt-", "off+", "off-")
 _SIDE_MM: Final = 150.0
@@ -202,7 +196,7 @@ def plane_frames(task: PlaneSearch, case: Case, followed: Followed) -> list[Imag
         f"{angle:g} deg or {offset:g} mm a step"
         for angle, offset in zip(settings.angles_deg, settings.offsets_mm, strict=True)
     ]
-    return draw_frames(followed, draw, rungs, _ACTIONS)
+    return draw_frames(followed.steps["level"], followed.values, draw, rungs, _ACTIONS)
 
 
 def plane_in_world(task: PlaneSearch, situations: Situations, case: Case) -> NDArray[np.float64]:

@@ -21,26 +21,19 @@ from site_client.agent.evaluation import Searched
 from site_client.agent.search import Followed
 from site_client.agent.task import Situations
 from site_client.agent.tasks.contrasts import recontrasted
-from site_client.agent.tasks.poses import rotations
+from site_client.agent.tasks.motions import Motion
 from site_client.agent.tasks.registration import PairCase, Registration
-from site_client.agent_app.cases import Cases, Progress, read_images, without_truth
 from site_client.agent_app.config import Config
-from site_client.agent_app.films import Colour, draw_frames
-from site_client.agent_app.kinds.kind import (
-    MOST_PICTURES,
-    Answers,
-    Built,
-    Measured,
-    Player,
-    TaskKind,
-    raster,
-)
-from site_client.agent_app.sections import DataSettings
-from site_client.agent_app.sources import Source, Wanted, image_pairs
+from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
 from site_client.imaging.answers import write_rigid_transform
-from site_client.imaging.cases import AnyCase, extent_of, half_of, middle_of
+from site_client.imaging.case_sets import Cases, Progress, read_images, without_truth
+from site_client.imaging.cases import AnyCase, around_middle, extent_of, middle_of, raster
+from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.drawing import as_picture, beside, titled
+from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.pyramids import Raster
+from site_client.imaging.sources import Source, Wanted, image_pairs
 
 _ACTIONS: Final = {
     2: ("x+", "x-", "y+", "y-", "r+", "r-"),
@@ -50,41 +43,6 @@ _ACTIONS: Final = {
 _VIEW, _SQUARES = 190, 6
 # Where the spread is measured: so far from the middle along each axis.
 _AROUND_MM: Final = 40.0
-
-
-@dataclass(frozen=True, eq=False)
-class Motion:
-    """The map from points of the fixed image to the moving one: ``R (x - centre) + centre + t``.
-
-    Attributes:
-        rotation: float64[d, d].
-        translation_mm: float64[d].
-        centre_mm: float64[d], the fixed image's middle: in volumes LPS mm, in pictures mm
-            from the middle of the first pixel (of the fixed, and so of the moving picture).
-    """
-
-    rotation: NDArray[np.float64]
-    translation_mm: NDArray[np.float64]
-    centre_mm: NDArray[np.float64]
-
-    def of(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Move points float64[n, d] of the fixed image to where they lie in the moving one."""
-        turned = (points_mm - self.centre_mm) @ self.rotation.T
-        return np.asarray(turned + self.centre_mm + self.translation_mm)
-
-    @property
-    def angle_deg(self) -> float:
-        """Give the angle by which it turns."""
-        half = np.linalg.norm(self.rotation - np.eye(len(self.rotation))) / np.sqrt(8)
-        return float(np.rad2deg(2 * np.arcsin(min(half, 1.0))))
-
-    def as_dict(self) -> dict[str, object]:
-        """Write it for JSON."""
-        return {
-            "rotation": np.round(self.rotation, 8).tolist(),
-            "translation_mm": np.round(self.translation_mm, 4).tolist(),
-            "centre_mm": np.round(self.centre_mm, 4).tolist(),
-        }
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,7 +159,7 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
                 pixels = recontrasted(fixed.pixels) if config.task.recontrast else fixed.pixels
                 moving = Raster(pixels, fixed.spacing_mm, fixed.direction)
                 offset = np.zeros(len(fixed.spacing_mm))
-            each.append(PairCase(case.name, fixed, moving, offset, _points_of(case)))
+            each.append(PairCase(case.name, fixed, moving, offset, around_middle(case)))
         task = Registration(each, config.registration, config.pose, roi=config.task.roi)
         return Built.of(task, cases, ("motion",))
 
@@ -225,17 +183,18 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
         motions: list[FoundMotion] = []
         for k, agreed in enumerate(searched.agreed):
             number = int(agreed["case"])
-            case, shift, moving = cases.each[number], None, ""
+            case, moving = cases.each[number], ""
+            shift: NDArray[np.float64] | float = 0.0
             if not known:
                 other = cases.moving[number]
                 moving = other.name
                 shift = middle_of(other) - _start_of(case, other, config)
-            motion = _motion_of(agreed["motion"], case, shift)
+            middle = middle_of(case)
+            motion = Motion.found(agreed["motion"], middle, shift)
             axes = np.eye(len(motion.centre_mm))
             points = motion.centre_mm + _AROUND_MM * np.concatenate([axes, -axes])
-            places = [
-                _motion_of(one["motion"], case, shift).of(points) for one in searched.found[k]
-            ]
+            ends = searched.found[k]["motion"]
+            places = [Motion.found(one, middle, shift).of(points) for one in ends]
             gap = np.linalg.norm(np.stack(places) - motion.of(points), axis=2)
             motions.append(
                 FoundMotion(
@@ -243,7 +202,7 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
                     moving=moving,
                     motion=motion,
                     spread_mm=float(gap.mean()),
-                    true=_motion_of(agreed["truth"], case) if known else None,
+                    true=Motion.found(agreed["truth"], middle) if known else None,
                     figures={name: float(value[k]) for name, value in figures.items()},
                 )
             )
@@ -315,7 +274,7 @@ def motion_frames(task: Registration, case: AnyCase, followed: Followed) -> list
         f"{move:g} mm or {turn:g} deg a step"
         for move, turn in zip(settings.translations_mm, settings.rotations_deg, strict=True)
     ]
-    return draw_frames(followed, draw, rungs, _ACTIONS[task.dim])
+    return draw_frames(followed.steps["level"], followed.values, draw, rungs, _ACTIONS[task.dim])
 
 
 def _laid_over(task: Registration, views: NDArray[np.uint8]) -> Image.Image:
@@ -340,34 +299,9 @@ def _row(views: NDArray[np.uint8], title: str, *, upright: bool) -> list[Image.I
     return [titled(as_picture(view), title if k == 0 else "") for k, view in enumerate(shown)]
 
 
-def _motion_of(
-    parameters: NDArray[np.floating], fixed: AnyCase, shift_mm: NDArray[np.float64] | None = None
-) -> Motion:
-    """Turn a found motion into millimetres of the patient.
-
-    Args:
-        parameters: float[3 or 6], translation (mm), then rotation (degrees), of a situation
-            as acquired.
-        fixed: the image whose middle it turns about.
-        shift_mm: float64[d], what the start has moved the moving image by.
-    """
-    centre = middle_of(fixed)
-    d = len(centre)
-    turn = rotations(parameters[None, d:])[0]
-    translation = parameters[:d].astype(np.float64)
-    return Motion(turn, translation if shift_mm is None else translation + shift_mm, centre)
-
-
 def _start_of(fixed: AnyCase, moving: AnyCase, config: AgentSettings) -> NDArray[np.float64]:
     """Say where the middle of the moving image is taken to be, in the fixed one's coordinates."""
     return middle_of(fixed if config.registration.start == "middle" else moving)
-
-
-def _points_of(case: AnyCase) -> NDArray[np.float64]:
-    """Give float64[2^d, d]: where the registration error is measured: corners of half the image."""
-    corners = half_of(case)
-    d = corners.shape[1]
-    return np.asarray(corners[np.array(list(np.ndindex(*[2] * d))), np.arange(d)])
 
 
 KIND: Final = RegistrationKind()

@@ -16,9 +16,9 @@ from PIL import Image
 
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.contrasts import recontrasted
-from site_client.agent.tasks.landmark3d import raster_of
 from site_client.agent.tasks.plane import PlaneCase, fit_plane
 from site_client.agent.tasks.registration import PairCase
+from site_client.imaging.cases import raster_of
 from site_client.imaging.pyramids import Raster
 from site_client.imaging.volumes import Volume, read_volume
 from tests.benchmarks.agent_results import data

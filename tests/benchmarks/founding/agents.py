@@ -12,7 +12,7 @@ import numpy as np
 
 from common.plan import parse_plan
 from site_client.agent.federated import evaluate_weights, planned_learner
-from site_client.agent_app.cases import Cases
+from site_client.imaging.case_sets import Cases
 from site_client.worker.site_cases import SiteCases, read_site_cases
 from tests.benchmarks.founding.road import federation_of
 from tests.benchmarks.founding.stacks import SITES

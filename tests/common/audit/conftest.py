@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from common.canonical import sha256_hex
-from common.crypto.identity import SigningKey, write_public_key
+from common.crypto.identity import write_public_key
 from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
 from common.ledger.proof import cosign
-from common.ledger.records import ArrayRecord, PrivacyRecord, RefusalDetail
-
-WITNESS = SigningKey.from_seed(b"\2" * 32)
+from common.ledger.records import PrivacyRecord, RefusalDetail
+from tests.ledgers import AGGREGATOR, NO_OP, Written, policy_of, report, update
 
 
 class Received:
@@ -25,57 +24,40 @@ class Received:
         self.ledger = folder / site
         self.key = folder / f"{site}.pub"
         self.witness = folder / "witness.pub"
-        self._signing = signing = SigningKey.from_seed(seed)
-        moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-        def clock() -> datetime:
-            nonlocal moment
-            moment += timedelta(minutes=1)
-            return moment
-
-        with Ledger.open(self.ledger, ledger_origin(site), signing, clock) as ledger:
-            ledger.append("APPROVE", plan_fingerprint=sha256_hex(b"plan"), person="A. Smith")
-            for number in (1, 2):
-                entry = self._send(ledger, number)
-                self.receipt = cosign(entry.checkpoint, WITNESS, clock())
-                ledger.add_receipt(self.receipt, WITNESS.public)
-            ledger.append(
+        self.newest = folder / f"{site}.note"
+        self.payloads = (report(NO_OP, 1, site), update(NO_OP, 2, site))
+        self._written = written = Written(
+            self.ledger, site, seed, policy_of(plans={"approval": "each"})
+        )
+        with written.ledger as ledger:
+            ledger.append("APPROVE", plan_fingerprint=NO_OP.fingerprint, person="A. Smith")
+            for number, payload in enumerate(self.payloads, start=1):
+                spent = PrivacyRecord(
+                    mechanism="gaussian",
+                    clip_milli=1000,
+                    sigma_milli=4225,
+                    epsilon_total_milli=1500 * number,
+                    delta="1e-6",
+                )
+                (entry,) = written.release([payload], dp=spent)
+                self.receipt = cosign(entry.checkpoint, AGGREGATOR, written.clock())
+                ledger.add_receipt(self.receipt, AGGREGATOR.public)
+            last = ledger.append(
                 "REFUSE",
                 run="run-1",
                 round=3,
                 code=12,
                 detail=RefusalDetail(field="weights/fc1", expected="finite <b>", got="3 NaN"),
             )
-        write_public_key(self.key, signing.public)
+        self.newest.write_bytes(cosign(last.checkpoint, AGGREGATOR, written.clock()))
+        write_public_key(self.key, written.signing.public)
         if not self.witness.exists():
-            write_public_key(self.witness, WITNESS.public)
+            write_public_key(self.witness, AGGREGATOR.public)
 
-    def _send(self, ledger: Ledger, number: int):
-        payload = b"x" * 1000 * number
-        return ledger.append(
-            "SEND",
-            run="run-1",
-            round=number,
-            record_type="ModelUpdate",
-            payload_sha256=ledger.spool(payload),
-            bytes=len(payload),
-            arrays=(
-                ArrayRecord(
-                    name="fc1/weight", dtype="float32", shape=(256, 512), sha256=sha256_hex(b"a")
-                ),
-            ),
-            plan_fingerprint=sha256_hex(b"plan"),
-            policy_sha256=sha256_hex(b"policy"),
-            phase="train",
-            order_sha256=sha256_hex(b"order"),
-            dp=PrivacyRecord(
-                mechanism="gaussian",
-                clip_milli=1000,
-                sigma_milli=4225,
-                epsilon_total_milli=1500 * number,
-                delta="1e-6",
-            ),
-        )
+    @property
+    def held(self) -> tuple[object, ...]:
+        """The options of an auditor who has everything."""
+        return ("--key", self.key, "--witness", self.witness, "--checkpoint", self.newest)
 
     def journal(self, *payloads: bytes) -> Path:
         path = self.ledger.with_suffix(".sent.jsonl")
@@ -87,7 +69,7 @@ class Received:
         """The key's holder signs another, shorter past."""
         moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
         origin = ledger_origin(self.ledger.name)
-        Ledger.open(self.ledger, origin, self._signing, lambda: moment).close()
+        Ledger.open(self.ledger, origin, self._written.signing, lambda: moment).close()
 
     def tamper(self) -> None:
         log = self.ledger / "log.jsonl"

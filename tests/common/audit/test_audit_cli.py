@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from common.audit.cli import cli
+from common.cli import megabytes
 from common.errors import CairnError
 
 
@@ -24,35 +25,73 @@ def call(*words, code=0):
     return result.output
 
 
-def test_an_intact_ledger_is_summed_up_in_one_line(received):
+LINE = "site-a: chain intact, its end NOT WITNESSED, 7 records, 2 rounds, {size} out"
+
+
+def out_of(received) -> str:
+    return megabytes(sum(map(len, received.payloads)))
+
+
+def test_a_ledger_that_is_intact_and_witnessed_ends_with_0(received):
     output = call(
-        *("verify", received.ledger, "--key", received.key, "--witness", received.witness),
-        *("--sent", received.journal(b"x" * 1000, b"x" * 2000)),
+        *("verify", received.ledger, *received.held),
+        *("--sent", received.journal(*received.payloads)),
     )
     first, *details = output.splitlines()
-    assert first == "site-a: 7 records, chain intact, 2 rounds, 3.0 kB out, 0 undeclared"
-    assert any("2 receipts, covering 5 records; 1 refusal;" in line for line in details)
+    size = out_of(received)
+    assert first == (
+        f"site-a: chain intact and witnessed, 7 records, 2 rounds, {size} out, 0 undeclared"
+    )
+    assert any("2 receipts, covering 7 records; 1 refusal;" in line for line in details)
+    assert any("end: 7 of 7 records seen by aggregator/witness" in line for line in details)
     assert all("given by you" in line for line in details if "key " in line)
+    assert "NOT WITNESSED" not in output
+
+
+@pytest.mark.parametrize("lacking", ["--key", "--witness", "--checkpoint"])
+def test_without_one_of_key_witness_and_checkpoint_the_end_is_not_witnessed(received, lacking):
+    words = list(received.held)
+    at = words.index(lacking)
+    del words[at : at + 2]
+    output = call("verify", received.ledger, *words, code=9)
+    assert output.startswith(LINE.format(size=out_of(received)))
+    assert lacking in output
+
+
+def test_a_checkpoint_that_covers_less_leaves_the_end_unwitnessed(received, tmp_path):
+    stale = tmp_path / "stale.note"
+    stale.write_bytes(received.receipt)
+    output = call("verify", received.ledger, *received.held[:-1], stale, code=9)
+    assert "the last 2 of 7 records have no witness from outside the ledger" in output
+
+
+def test_an_old_cosignature_does_not_vouch_for_the_end_where_a_fresh_one_is_asked(received):
+    output = call("verify", received.ledger, *received.held, "--fresh-within", 1, code=9)
+    assert "known checkpoint 1 is too old: cosigned 2026-01-02" in output
+
+
+def test_files_of_the_ledgers_own_folder_are_not_taken_for_others(received):
+    own = next((received.ledger / "receipts").iterdir())
+    words = ("verify", received.ledger, *received.held[:-1])
+    assert "proves nothing about it" in call(*words, own, code=2)
+    output = call(
+        *("verify", received.ledger, "--key", received.ledger / "ledger.pub"),
+        *received.held[2:], code=9,
+    )  # fmt: skip
+    assert "the site's key came with the ledger" in output
 
 
 def test_without_a_journal_nothing_is_claimed_about_completeness(received):
-    output = call("verify", received.ledger, "--key", received.key)
+    output = call("verify", received.ledger, *received.held)
     assert "completeness not checked" in output
     assert "undeclared" not in output
 
 
 def test_a_key_found_in_the_ledger_is_said_to_prove_little(received):
-    output = call("verify", received.ledger)
+    output = call("verify", received.ledger, code=9)
     assert "taken from the ledger's own folder" in output
     assert "Compare the fingerprint" in output
     assert re.search(r"key [0-9a-f]{64} \(taken", output)
-
-
-def test_a_ledger_without_any_witness_key_is_verified_with_a_warning(received):
-    (received.ledger / "witness.pub").unlink()
-    output = call("verify", received.ledger, "--key", received.key)
-    assert "warning: no witness key" in output
-    assert "covering 0 records" in output
 
 
 def test_a_broken_ledger_names_its_first_broken_record_and_exits_4(received):
@@ -68,14 +107,14 @@ def test_one_broken_ledger_among_several_fails_them_all_and_each_is_shown(receiv
         *("--key", another.key, "--witness", received.witness),
         code=4,
     )
-    assert "site-a: 7 records, chain intact" in output
+    assert "site-a: chain intact" in output
     assert "site-b: BROKEN" in output
 
 
-def test_anything_sent_undeclared_fails(received):
-    journal = received.journal(b"x" * 1000, b"smuggled")
-    output = call("verify", received.ledger, "--key", received.key, "--sent", journal, code=4)
-    assert "chain intact, 2 rounds, 3.0 kB out, 1 undeclared" in output
+def test_anything_sent_undeclared_breaks_even_a_witnessed_ledger(received):
+    journal = received.journal(received.payloads[0], b"smuggled")
+    output = call("verify", received.ledger, *received.held, "--sent", journal, code=4)
+    assert output.startswith("site-a: INCOMPLETE, chain intact, 7 records, 2 rounds")
     assert "undeclared: line 2: 8 bytes" in output
     assert "1 declared and not sent" in output
 
@@ -83,33 +122,33 @@ def test_anything_sent_undeclared_fails(received):
 def test_a_rewritten_history_is_shown_by_a_checkpoint_kept_elsewhere(received, tmp_path):
     kept = tmp_path / "kept.note"
     kept.write_bytes(received.receipt)
-    call("verify", received.ledger, "--key", received.key, "--checkpoint", kept)
     shutil.rmtree(received.ledger)
     received.rewrite()
-    call("verify", received.ledger, "--key", received.key)
+    call("verify", received.ledger, "--key", received.key, code=9)
     words = ("verify", received.ledger, "--key", received.key, "--witness", received.witness)
     output = call(*words, "--checkpoint", kept, code=4)
     assert "known checkpoint 1" in output
 
 
 def test_json_carries_the_whole_verdict(received):
-    journal = received.journal(b"x" * 1000, b"x" * 2000)
-    words = ("verify", received.ledger, "--key", received.key, "--sent", journal, "--json")
+    journal = received.journal(*received.payloads)
+    words = ("verify", received.ledger, *received.held, "--sent", journal, "--json")
     value = json.loads(call(*words))
     (verdict,) = value["ledgers"]
     assert value["passed"] is True
-    assert verdict["intact"] is True
-    assert verdict["broken"] is None
+    assert (verdict["verdict"], verdict["intact"], verdict["broken"]) == ("witnessed", True, None)
+    assert verdict["doubts"] == []
+    assert (verdict["end"]["records"], verdict["end"]["witnessed"]) == (7, 7)
     assert verdict["records"] == 7
-    assert verdict["bytes_by_round"] == [
-        {"run": "run-1", "round": 1, "bytes": 1000},
-        {"run": "run-1", "round": 2, "bytes": 2000},
+    assert [each["bytes"] for each in verdict["bytes_by_round"]] == [
+        len(payload) for payload in received.payloads
     ]
     assert verdict["completeness"]["complete"] is True
     assert verdict["key"] == {"fingerprint": verdict["key"]["fingerprint"], "from_ledger": False}
     received.tamper()
     value = json.loads(call(*words, code=4))
     assert value["passed"] is False
+    assert value["ledgers"][0]["verdict"] == "broken"
     assert value["ledgers"][0]["broken"]["seq"] == 4
 
 
@@ -126,7 +165,7 @@ def test_what_cannot_be_read_is_bad_input_and_not_a_verdict(received, tmp_path, 
 def test_a_misused_option_is_a_usage_error(received, another):
     two = ("verify", received.ledger, another.ledger)
     assert "--key is given once" in call(*two, "--key", received.key, code=2)
-    assert "--checkpoint goes with" in call(*two, "--checkpoint", received.key, code=2)
+    assert "--checkpoint is given once" in call(*two, "--checkpoint", received.key, code=2)
     call("verify", code=2)
     call("show", received.ledger, "--event", "LEAK", code=2)
     call("show", received.ledger, "--round", "-1", code=2)
@@ -135,11 +174,17 @@ def test_a_misused_option_is_a_usage_error(received, another):
 def test_show_lists_what_left_with_shapes_plan_and_policy(received):
     output = call("show", received.ledger, "--key", received.key)
     (line,) = [line for line in output.splitlines() if "run-1/2" in line]
-    for cell in ("SEND", "2026-01-02T", "ModelUpdate", "2.0 kB", "fc1/weight float32[256, 512]"):
+    for cell in (
+        "SEND",
+        "2026-01-02T",
+        "ModelUpdate",
+        megabytes(len(received.payloads[1])),
+        "int32[",
+    ):
         assert cell in line
-    assert "gaussian, total epsilon 3, delta 1e-6" in line
+    assert "gaussian, total epsilon 1.5, delta 1e-6" in output
     assert "weights/fc1 must be finite <b>, got 3 NaN" in output
-    assert "site-a: 7 records, chain intact" in output
+    assert LINE.format(size=out_of(received)) in output
 
 
 def test_show_can_be_narrowed_to_an_event_and_a_round(received):
@@ -159,31 +204,33 @@ def test_show_hides_what_cannot_be_believed(received):
 
 def test_the_report_stands_alone_and_escapes_what_it_shows(received, tmp_path):
     page = tmp_path / "report.html"
-    output = call("report", received.ledger, "-o", page, "--key", received.key)
+    output = call("report", received.ledger, "-o", page, *received.held)
     assert f"written to {page}" in output
     text = page.read_text(encoding="utf-8")
-    assert "site-a: 7 records, chain intact, 2 rounds, 3.0 kB out" in text
+    assert "INTACT AND WITNESSED" in text
     assert text.count("<tr>") >= 7 + 2
     assert text.count("<rect ") == 2, "a bar for each round"
-    assert 'width="230"' in text, "the first round is half as wide as the second"
+    assert 'width="460"' in text
     assert "finite &lt;b&gt;" in text
     assert "<b>" not in text
+    assert "a site's signed append-only log" in html.unescape(text)
     assert "$" not in html.unescape(text)
     for outside in ("http:", "https:", "src=", "<script", "url(", "@import", "<link"):
         assert outside not in text
 
 
 def test_the_report_tells_completeness_and_heeds_checkpoints_as_verify_does(received, tmp_path):
-    page, kept = tmp_path / "report.html", tmp_path / "kept.note"
-    kept.write_bytes(received.receipt)
-    words = ("report", received.ledger, "-o", page, "--key", received.key, "--checkpoint", kept)
-    call(*words, "--sent", received.journal(b"x" * 1000, b"x" * 2000))
+    page = tmp_path / "report.html"
+    words = ("report", received.ledger, "-o", page, *received.held)
+    call(*words, "--sent", received.journal(*received.payloads))
     assert "0 undeclared" in page.read_text(encoding="utf-8")
-    call(*words, "--sent", received.journal(b"x" * 1000, b"smuggled"), code=4)
+    call(*words, "--sent", received.journal(b"smuggled"), code=4)
     assert "1 undeclared" in page.read_text(encoding="utf-8")
+    call(*words[:-2], code=9)
+    assert "ITS END NOT WITNESSED" in page.read_text(encoding="utf-8")
     shutil.rmtree(received.ledger)
     received.rewrite()
-    call(*words, "--witness", received.witness, code=4)
+    call(*words, code=4)
     assert "known checkpoint 1" in page.read_text(encoding="utf-8")
 
 
@@ -203,17 +250,18 @@ def test_a_report_that_cannot_be_written_is_bad_input(received, tmp_path):
 
 def test_nothing_in_a_ledger_is_changed_by_looking_at_it(received, tmp_path):
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files(received.ledger)}
-    call("verify", received.ledger)
+    call("verify", received.ledger, code=9)
     call("show", received.ledger)
-    call("report", received.ledger, "-o", tmp_path / "report.html")
+    call("report", received.ledger, "-o", tmp_path / "report.html", code=9)
+    call("left", received.ledger, "--csv", "-", code=9)
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files(received.ledger)} == before
 
 
 def test_help_teaches_and_names_the_exit_codes():
-    assert "Exit codes: 0 everything holds" in call("--help")
-    for command in ("verify", "show", "report"):
+    assert "Exit codes: 0 intact, and witnessed" in call("--help")
+    for command in ("verify", "left", "show", "report"):
         assert "ledger" in call(command, "--help")
-    assert "\n  site-a: 412 records, chain intact" in call("verify", "--help")
+    assert "\n  site-a: chain intact and witnessed, 412 records" in call("verify", "--help")
 
 
 def files(folder):

@@ -12,7 +12,7 @@ from common.canonical import sha256_hex
 from common.errors import InputDataError
 from common.ledger.verdict import Finding
 from common.ledger.verify import verify_ledger
-from tests.rewritten import chained
+from tests.ledgers import chained
 
 
 @pytest.fixture

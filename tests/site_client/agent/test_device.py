@@ -47,7 +47,7 @@ def test_no_other_room_names_a_device():
     assert found == {
         "agent/device.py",
         "agent/networks/__init__.py",
-        "agent_app/sections.py",
+        "agent_app/config.py",
     }
 
 

@@ -25,7 +25,6 @@ from site_client.agent.import_weights import (
 )
 from site_client.agent.network import set_weights
 from site_client.agent.networks import build_network
-from site_client.agent.networks.opcodes import Machine
 from site_client.agent.networks.torch_files import read_torch_file
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
@@ -71,6 +70,7 @@ def described(items: dict[str, bytes]) -> bytes:
 def zip_file(path: Path, program: bytes, storages: dict[str, bytes], method=zipfile.ZIP_STORED):
     with zipfile.ZipFile(path, "w", method) as archive:
         archive.writestr("archive/data.pkl", program)
+        archive.writestr("archive/version", "3\n")
         for key, raw in storages.items():
             archive.writestr(f"archive/data/{key}", raw)
     return path
@@ -148,7 +148,7 @@ def test_code_in_a_weights_file_is_refused_by_name_and_never_run(tmp_path, zippe
 def test_code_by_the_newer_opcode_for_names_is_refused(tmp_path):
     witness = tmp_path / "it-ran"
     call = text("os") + text("system") + b"\x93" + text(f"touch {witness}") + b"\x85R"
-    with pytest.raises(InputDataError, match=r"wants to run code.*os\.system"):
+    with pytest.raises(InputDataError, match=r"wants to run code.*STACK_GLOBAL"):
         read_torch_file(zip_file(tmp_path / "w.pt", b"\x80\x04" + call + b".", {}))
     assert not witness.exists()
 
@@ -176,14 +176,6 @@ def test_a_refused_name_cannot_disturb_the_terminal(tmp_path):
         read_torch_file(path)
     assert "\x1b" not in str(refusal.value)
     assert len(refusal.value.got) <= 80
-
-
-@pytest.mark.parametrize("state", [b"}", b"}(" + text("__class__") + text("x") + b"u"])
-def test_attributes_can_only_be_given_to_dictionaries_and_are_dropped(state):
-    table = b"\x80\x02ccollections\nOrderedDict\n)R"
-    assert Machine(table + state + b"b.").run() == {}
-    with pytest.raises(InputDataError, match="run code"):
-        Machine(b"\x80\x02]" + state + b"b.").run()
 
 
 @both_formats
@@ -223,15 +215,50 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
         read_torch_file(path)
 
 
-def test_one_storage_described_twice_differently_is_refused(tmp_path):
+def test_one_storage_described_twice_differently_shows_nothing_beyond_its_bytes(tmp_path):
     program = described(
         {
             "a": tensor(storage("0", 6), (6,), (1,)),
-            "b": tensor(storage("0", 3, "DoubleStorage"), (3,), (1,)),
+            "b": tensor(storage("0", 6, "DoubleStorage"), (6,), (1,)),
         }
     )
-    with pytest.raises(InputDataError, match="described once"):
-        read_torch_file(zip_file(tmp_path / "w.pt", program, {"0": SIX.tobytes()}))
+    path = zip_file(tmp_path / "w.pt", program, {"0": SIX.tobytes()})
+    try:
+        found = read_torch_file(path)
+    except InputDataError:
+        return
+    assert all(value.nbytes <= SIX.nbytes for value in found.values())
+
+
+@both_formats
+def test_a_storage_of_a_terabyte_in_a_file_of_a_kilobyte_is_refused(tmp_path, zipped):
+    huge = 1 << 38
+    program = described({"w": tensor(storage("0", huge, zipped=zipped), (huge,), (1,))})
+    path = written(tmp_path, program, {"0": SIX.tobytes()}, zipped=zipped)
+    with pytest.raises(InputDataError, match="weights file"):
+        read_torch_file(path)
+
+
+def test_many_names_for_one_number_are_not_laid_out(tmp_path):
+    program = described({"w": tensor(storage("0", 6), (1 << 20, 1 << 10), (0, 0))})
+    path = zip_file(tmp_path / "w.pt", program, {"0": SIX.tobytes()})
+    with pytest.raises(InputDataError, match="no larger than what the file holds"):
+        read_torch_file(path)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        b"cbuiltins\nbytearray\n(" + number(1 << 40) + b"tR",
+        b"ctorch\nTensor\n(" + number(1 << 40) + b"tR",
+        b"ctorch._tensor\n_rebuild_from_type_v2\n(tR",
+        b"ccollections\nCounter\n(" + text("x") + b"tR",
+    ],
+)
+def test_what_torch_itself_would_let_a_file_call_is_refused_as_well(tmp_path, call):
+    """Each of these stands on torch's own list of what may be called."""
+    with pytest.raises(InputDataError, match="wants to run code"):
+        read_torch_file(zip_file(tmp_path / "w.pt", described({"w": call}), {}))
 
 
 @pytest.mark.parametrize("program", [described({"w": number(3)}), b"\x80\x02].", b"\x80\x02K\x01."])
@@ -269,14 +296,15 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(tmp_path_factory, zi
     assert sum(value.nbytes for value in found.values()) <= len(raw)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(program=st.binary(max_size=80))
-def test_random_programs_end_in_a_plain_value_or_a_refusal(program):
+def test_random_programs_end_in_a_refusal_or_in_tensors(tmp_path_factory, program):
+    path = zip_file(tmp_path_factory.mktemp("random") / "w.pt", program, {})
     try:
-        value = Machine(program).run()
+        found = read_torch_file(path)
     except InputDataError:
         return
-    assert not callable(value)
+    assert all(isinstance(value, np.ndarray) for value in found.values())
 
 
 # --- rl-medical's networks, written down a second time, loop by loop ----------------------------

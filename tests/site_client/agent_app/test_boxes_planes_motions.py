@@ -14,9 +14,9 @@ from safetensors.numpy import load_file
 from common.canonical import sha256_hex
 from common.errors import InputDataError, UsageError
 from site_client.agent_app.checkpoint import find_checkpoint, read_checkpoint
-from site_client.agent_app.config import read_config
-from site_client.agent_app.progress import Meter
+from site_client.agent_app.config import parse_config, read_tables
 from site_client.agent_app.training import begin_or_resume, train
+from site_client.console import Meter
 from site_client.imaging.boxes import read_box_table
 from site_client.imaging.landmarks import read_landmarks, write_landmarks
 
@@ -112,7 +112,7 @@ def test_a_run_for_boxes_that_was_stopped_ends_as_one_that_was_not(tmp_path, cai
                 stop.set()
 
     config, place, _ = begin_or_resume(
-        read_config(whole / "config.toml"), data, parts, resume=False
+        parse_config(read_tables(whole / "config.toml")), data, parts, resume=False
     )
     assert train(config, place, None, stop, AtTheThird()).updates == 3
     cairn("train", "-o", parts, "--resume")

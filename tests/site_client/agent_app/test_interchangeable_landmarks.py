@@ -11,10 +11,10 @@ import SimpleITK as sitk  # noqa: N813
 from common.errors import InputDataError
 from common.settings import EvaluationSettings
 from site_client.agent.evaluation import evaluate
-from site_client.agent_app.cases import Cases
-from site_client.agent_app.config import default_config, parse_config, render_config
+from site_client.agent_app.config import parse_config, render_config
 from site_client.agent_app.kinds.kind import kind_of
-from site_client.agent_app.kinds.landmarks import found_landmarks
+from site_client.agent_app.kinds.landmark_findings import found_landmarks
+from site_client.imaging.case_sets import Cases
 from site_client.imaging.dataset import Case
 from site_client.imaging.landmarks import read_landmarks, write_landmarks
 from site_client.imaging.volumes import Volume
@@ -93,7 +93,7 @@ def test_a_couple_is_found_on_both_sides_and_in_order():
 
 
 def test_without_couples_the_setting_is_empty_and_survives_printing():
-    config = default_config("landmark-2d")
+    config = parse_config({"task": {"kind": "landmark-2d"}})
     assert config.task.interchangeable == ()
     assert "interchangeable = []" in render_config(config)
 

@@ -14,7 +14,7 @@ from common.model import initial_weights, weights_digest
 from common.plan import parse_plan
 from common.settings import KINDS, AgentSettings, sections_of
 from site_client.agent.federated import evaluate_weights, planned_learner, require_planned
-from site_client.agent_app.config import default_config, parse_config, render_config
+from site_client.agent_app.config import parse_config, render_config
 from site_client.exposure.examine import RehearsedRound, examine
 from site_client.exposure.findings import LEAST_CASES, UNREADABLE
 from site_client.worker.site_cases import read_site_cases
@@ -42,7 +42,7 @@ def named(kind):
 
 def printed(kind):
     """What ``train --print-config`` prints of the agent, as a plan holds it."""
-    tables = tomllib.loads(render_config(default_config(kind)))
+    tables = tomllib.loads(render_config(parse_config({"task": {"kind": kind}})))
     agent = {name: table for name, table in tables.items() if name not in ("data", "run")}
     return agent | {"task": agent["task"] | named(kind), "name": "mine", "seed": 1}
 
@@ -91,7 +91,7 @@ def test_every_kind_is_looked_at():
 
 @every_kind
 def test_what_train_prints_is_a_plan_with_the_same_sections(kind):
-    plan, config = parse_plan(printed(kind)), default_config(kind)
+    plan, config = parse_plan(printed(kind)), parse_config({"task": {"kind": kind}})
     if names := named(kind):
         tables = json.loads(config.model_dump_json())
         sections = sections_of(kind, tables)
@@ -106,7 +106,7 @@ def test_what_train_prints_is_a_plan_with_the_same_sections(kind):
 def test_what_a_plan_leaves_out_is_what_train_would_do(kind):
     """But for how much a round measures, which every site does before every round."""
     plan = parse_plan({"name": "mine", "seed": 1, "task": {"kind": kind} | named(kind)})
-    config = default_config(kind)
+    config = parse_config({"task": {"kind": kind}})
     for name in set(AgentSettings.model_fields) - {"task", "evaluation"}:
         assert getattr(plan, name) == getattr(config, name), name
     assert plan.task == config.task.model_copy(

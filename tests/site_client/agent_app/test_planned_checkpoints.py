@@ -13,8 +13,8 @@ from common.settings import KINDS, AgentSettings, sections_of
 from site_client.agent.network import get_weights, set_weights
 from site_client.agent.networks import build_network
 from site_client.agent_app.checkpoint import read_checkpoint, write_checkpoint
-from site_client.agent_app.config import parse_config
-from site_client.agent_app.sections import DataSettings, RunSettings
+from site_client.agent_app.config import RunSettings, parse_config
+from site_client.imaging.data_settings import DataSettings
 
 NAMES = {"landmarks": ["a", "b"], "plane_landmarks": ["a", "b", "c"], "": []}
 WHOLE = [(kind, network) for kind, entry in KINDS.items() for network in entry.networks]

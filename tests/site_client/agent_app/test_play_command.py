@@ -12,8 +12,8 @@ from PIL import Image
 
 from common.errors import InputDataError, UsageError
 from site_client.agent_app.checkpoint import find_checkpoint, read_checkpoint
-from site_client.agent_app.films import write_mp4
 from site_client.imaging.drawing import FOUND
+from site_client.imaging.films import write_mp4
 from site_client.imaging.landmarks import read_landmarks
 
 

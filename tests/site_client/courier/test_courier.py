@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -384,3 +385,32 @@ def test_an_order_that_comes_again_is_answered_to_the_message_that_came_last(mak
     courier.turn()
     [(_, answered)] = fleet.pushed
     assert answered is again.message
+
+
+def test_while_its_worker_has_an_order_a_courier_asks_seldom_and_at_once_when_it_has_answered(
+    make, fleet, spool, monkeypatch
+):
+    now = [100.0]
+    clocks = SimpleNamespace(monotonic=lambda: now[0], time=time.time)
+    monkeypatch.setattr(courier_module, "time", clocks)
+    asked = []
+    honest = fleet.pull
+    monkeypatch.setattr(fleet, "pull", lambda: (asked.append(now[0]), honest())[1])
+    courier = make()
+
+    def turns(seconds):
+        asked.clear()
+        until = now[0] + seconds
+        while now[0] < until:
+            courier.turn()
+            now[0] += courier_module.TURN_S
+        return len(asked)
+
+    idle = turns(2)
+    parcel = wrap({"order": b"work"})
+    fleet.inbox.append(incoming(parcel, seconds=1e6))
+    assert turns(10) >= 5, "the order was taken in"
+    assert turns(10) == 10 / courier_module.LONGEST_PULL_S
+    release(spool, parcel, wrap({"RoundReport.envelope": b"e"}))
+    assert turns(2) >= idle - 1 > 2 / courier_module.LONGEST_PULL_S
+    assert len(fleet.pushed) == 1

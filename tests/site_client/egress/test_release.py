@@ -280,15 +280,19 @@ def test_every_record_about_an_order_names_it_and_its_bytes_and_plan_lie_in_the_
     assert verdict.warnings == (), "what was asked is no stray payload"
 
 
-@pytest.mark.parametrize("what", ["order", "plan"])
+@pytest.mark.parametrize("what", ["order", "plan", "policy"])
 def test_an_audit_notices_that_what_was_asked_was_altered_in_the_archive(site, answer, what):
     site.door.release(QUESTION, answer.envelopes(), answer.context)
-    digest = sha256_hex(ORDER) if what == "order" else answer.context.plan.fingerprint
+    digest = {
+        "order": sha256_hex(ORDER),
+        "plan": answer.context.plan.fingerprint,
+        "policy": answer.context.policy.sha256,
+    }[what]
     path = next(site.root.glob(f"ledger/**/{digest}"))
     path.chmod(0o600)
     path.write_bytes(path.read_bytes() + b" ")
     verdict = verify_ledger(site.root / "ledger", site.key.public, None)
-    assert f"the {what} {digest[:16]} that it names was altered" in str(verdict.broken)
+    assert f"the {what} that it names was altered: {digest[:16]}" in str(verdict.broken)
 
 
 def test_nothing_is_recorded_about_an_order_whose_bytes_are_anothers(site, answer):

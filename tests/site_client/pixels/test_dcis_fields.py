@@ -44,8 +44,8 @@ def sites(fields_per_site):
     first = sorted(path.stem for path in (FIELDS / fields[0]["field"]).glob("*.tif"))
     bands = [name for name in first if name not in LEFT_OUT]
     assert len(bands) == 35
-    slides = [open_slide(FIELDS / row["field"], bands) for row in fields]
-    return [slides[site::3][:fields_per_site] for site in range(3)]
+    of_site = [fields[site::3][:fields_per_site] for site in range(3)]
+    return [[open_slide(FIELDS / row["field"], bands) for row in rows] for rows in of_site]
 
 
 def fit(federation):

@@ -7,8 +7,8 @@ import pytest
 
 from common.errors import InputDataError
 from common.plan import parse_plan
-from site_client.agent_app.cases import Cases
 from site_client.imaging.boxes import Boxes
+from site_client.imaging.case_sets import Cases
 from site_client.imaging.dataset import Case
 from site_client.imaging.landmarks import read_landmarks, write_landmarks
 from site_client.imaging.volumes import Volume

@@ -11,12 +11,11 @@ import pytest
 import torch
 
 from common.errors import VerificationError
+from site_client.agent import exporting
+from site_client.agent.exporting import TOLERANCE, export_onnx
 from site_client.agent.network import get_weights
 from site_client.agent.networks import build_network
-from site_client.agent_app import exporting
-from site_client.agent_app.checkpoint import Checkpoint, write_checkpoint
 from site_client.agent_app.config import parse_config
-from site_client.agent_app.exporting import TOLERANCE, export_onnx
 
 SMALL = {
     "triplanar": {"task": {"kind": "landmark-3d", "landmarks": ["AC", "PC"], "roi": 13}},
@@ -31,16 +30,18 @@ SMALL = {
 }
 
 
-def checkpoint_of(place, tables, architecture, **network):
-    """Random weights of a network, as a checkpoint in a folder."""
+def network_of(tables, architecture, **network):
+    """A network with random weights, and its settings."""
     config = parse_config(tables | {"network": {"architecture": architecture, **network}})
     made = build_network(config.network, config.space, torch.Generator().manual_seed(3))
     generator = torch.Generator().manual_seed(4)
     for parameter in made.parameters():  # biases, too: what is zero shows no mistake
         parameter.data.normal_(0, 0.1, generator=generator)
-    landmarks = config.task.landmarks or config.task.plane_landmarks
-    write_checkpoint(place, Checkpoint(config, get_weights(made), 0, landmarks))
     return made, config
+
+
+def export(made, config, folder):
+    return export_onnx(config, get_weights(made), "a test", folder / "model.onnx")
 
 
 def computed(file, *rows):
@@ -64,10 +65,8 @@ CASES = [
 def test_the_file_computes_what_torch_does_for_any_number_of_searches(tmp_path, name, dueling):
     pytest.importorskip("onnx", reason="the extra onnx is not installed")
     architecture = name.split()[-1]
-    network, config = checkpoint_of(
-        tmp_path / "model", SMALL[name], architecture, dueling=dueling, hidden=[16]
-    )
-    exported = export_onnx(tmp_path / "model", tmp_path / "model.onnx")
+    network, config = network_of(SMALL[name], architecture, dueling=dueling, hidden=[16])
+    exported = export(network, config, tmp_path)
     assert exported.difference <= TOLERANCE
     space, rng = config.space, np.random.default_rng(5)
     one = space.shape if space.agents == 1 else (space.agents, *space.shape)
@@ -85,8 +84,8 @@ def test_the_file_computes_what_torch_does_for_any_number_of_searches(tmp_path, 
 
 def test_the_file_says_what_it_is_and_holds_no_name_of_a_case(tmp_path):
     onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
-    checkpoint_of(tmp_path / "model", SMALL["triplanar"], "triplanar", hidden=[16])
-    export_onnx(tmp_path / "model", tmp_path / "model.onnx")
+    made = network_of(SMALL["triplanar"], "triplanar", hidden=[16])
+    export(*made, tmp_path)
     model = onnx.load_from_string((tmp_path / "model.onnx").read_bytes())
     told = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     assert told["cairn.looks_for"] == ["AC", "PC"]
@@ -95,15 +94,15 @@ def test_the_file_says_what_it_is_and_holds_no_name_of_a_case(tmp_path):
 
 def test_what_computes_something_else_is_not_written(tmp_path, monkeypatch):
     pytest.importorskip("onnx", reason="the extra onnx is not installed")
-    checkpoint_of(tmp_path / "model", SMALL["triplanar"], "triplanar", hidden=[16])
+    made = network_of(SMALL["triplanar"], "triplanar", hidden=[16])
     monkeypatch.setattr(exporting, "TOLERANCE", -1.0)
     with pytest.raises(VerificationError, match="computes something else"):
-        export_onnx(tmp_path / "model", tmp_path / "model.onnx")
+        export(*made, tmp_path)
     assert not (tmp_path / "model.onnx").exists()
 
 
 def test_without_the_extra_nothing_is_written(tmp_path, monkeypatch):
-    checkpoint_of(tmp_path / "model", SMALL["triplanar"], "triplanar", hidden=[16])
+    made = network_of(SMALL["triplanar"], "triplanar", hidden=[16])
     honest = builtins.__import__
 
     def absent(name, *words, **more):
@@ -113,7 +112,7 @@ def test_without_the_extra_nothing_is_written(tmp_path, monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(ModuleNotFoundError):
-        export_onnx(tmp_path / "model", tmp_path / "model.onnx")
+        export(*made, tmp_path)
     assert not (tmp_path / "model.onnx").exists()
 
 

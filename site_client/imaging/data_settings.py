@@ -1,17 +1,21 @@
-"""The sections of a configuration that are not the agent's: where data lies, how a run is kept.
+"""The settings that say how a site's images are laid out, and how what is known of them is read.
 
-What each setting means stands in its class and is printed as a comment beside it.
+What each means stands in the class and is printed as a comment beside it.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import tomllib
+from pathlib import Path
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from common.settings import Frozen, Names
+from common.errors import InputDataError
+from common.settings import Frozen, Names, check_keys, parse_settings
 
 Text = Annotated[str, Field(max_length=4096)]
+_PLACES: Final = ("landmarks", "moving")
 
 
 class DataSettings(Frozen):
@@ -57,31 +61,25 @@ class DataSettings(Frozen):
     pixel_mm: Annotated[float, Field(ge=0, le=100)] = 0.0
 
 
-class RunSettings(Frozen):
-    """The course of a run and its files.
+def read_data_settings(path: Path | None, folder: Path) -> DataSettings:
+    """Read how a site's data is to be read; the defaults where it does not say.
 
-    Attributes:
-        output: folder for checkpoints, metrics and TensorBoard; ``--output`` takes its place.
-        seed: of first weights, exploration, sampling and the split.
-        threads: of the network's arithmetic; another number gives other weights.
-        device: ``cpu``, ``cuda``, or ``auto``, which takes a graphics card where there is one; a
-            card gives slightly other weights.
-        execution: ``plain``, or ``fastest``: where the processor has 16-bit arithmetic, convolve
-            in it with another memory layout; that gives slightly other weights there.
-        log_every: updates between two lines of metrics.
-        checkpoint_every: updates between two saves of the latest checkpoint.
-        evaluate_every: updates between two evaluations on the validation cases.
-        validation_starts: searches per validation case and landmark.
-        validation_poses: random poses per validation case.
+    Args:
+        path: of the site's ``data.toml``; it need not be there.
+        folder: of the images, from which places are looked for.
+
+    Raises:
+        InputDataError: unreadable, no TOML, an unknown key or a value that cannot be used.
     """
-
-    output: Text = ""
-    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
-    threads: Annotated[int, Field(ge=1, le=256)] = 1
-    device: Literal["cpu", "cuda", "auto"] = "cpu"
-    execution: Literal["plain", "fastest"] = "plain"
-    log_every: Annotated[int, Field(ge=1)] = 50
-    checkpoint_every: Annotated[int, Field(ge=1)] = 500
-    evaluate_every: Annotated[int, Field(ge=1)] = 500
-    validation_starts: Annotated[int, Field(ge=1, le=100)] = 1
-    validation_poses: Annotated[int, Field(ge=1, le=100)] = 2
+    if path is None or not path.exists():
+        return DataSettings()
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputDataError(
+            "cannot read how the data is laid out", field=str(path), got=type(error).__name__
+        ) from error
+    check_keys(tables, DataSettings, "cairn-site train --print-config shows [data]", path.name)
+    data = parse_settings(DataSettings, tables, path.name)
+    places = {key: str(folder / getattr(data, key)) for key in _PLACES if getattr(data, key)}
+    return data.model_copy(update=places)

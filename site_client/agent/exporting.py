@@ -1,4 +1,4 @@
-"""A checkpoint's network for programs of others: ONNX, compared with torch before it is kept.
+"""A trained network for programs of others: ONNX, compared with torch before it is kept.
 
 The file holds the network and nothing else: no image, no name of a case. It is data for
 whoever reads it; nothing here reads one but to compare it.
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from common.cli import megabytes
 from common.errors import VerificationError
+from common.model import Weights
+from common.settings import AgentSettings
 from site_client.agent.network import set_weights
 from site_client.agent.networks import QNetwork, build_network
-from site_client.agent_app.checkpoint import Checkpoint
-from site_client.agent_app.evaluating import open_checkpoint
 from site_client.files import write_atomically
 
 INPUTS: Final = ("observations", "level", "head")
@@ -70,24 +70,28 @@ class Exported:
         return asdict(self)
 
 
-def export_onnx(place: Path, file: Path) -> Exported:
-    """Write a checkpoint's network as ONNX.
+def export_onnx(settings: AgentSettings, weights: Weights, origin: str, file: Path) -> Exported:
+    """Write a network as ONNX.
 
     Args:
-        place: folder of the checkpoint.
+        settings: what it was trained for, and how it is laid out.
+        weights: the network's.
+        origin: where they come from, in words.
         file: to write.
 
     Raises:
         ModuleNotFoundError: without the extra ``onnx``; the command says how to install it.
-        InputDataError: no checkpoint, or a damaged one.
+        InputDataError: the weights are not those of the settings.
         VerificationError: what was made computes something else; nothing is written.
     """
     import onnx  # noqa: F401 - what is not compared is not written: say so before any work
 
-    _, checkpoint = open_checkpoint(place)
-    network, space = _network(checkpoint), checkpoint.config.space
+    space = settings.space
+    network = build_network(settings.network, space, torch.Generator())
+    set_weights(network, weights)
+    network.eval()
     one = space.shape if space.agents == 1 else (space.agents, *space.shape)
-    data = _traced(network, _rows(2, one, space.levels, space.heads), checkpoint)
+    data = _traced(network, _rows(2, one, space.levels, space.heads), settings, origin)
     difference = max(
         _difference(data, network, _rows(rows, one, space.levels, space.heads)) for rows in _ROWS
     )
@@ -104,13 +108,6 @@ def export_onnx(place: Path, file: Path) -> Exported:
     return Exported(str(file), len(data), one, space.heads, space.levels, space.actions, difference)
 
 
-def _network(checkpoint: Checkpoint) -> QNetwork:
-    config = checkpoint.config
-    network = build_network(config.network, config.space, torch.Generator())
-    set_weights(network, checkpoint.weights)
-    return network.eval()
-
-
 def _rows(
     rows: int, one: tuple[int, ...], levels: int, heads: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -121,7 +118,9 @@ def _rows(
 
 
 @torch.no_grad()
-def _traced(network: QNetwork, rows: tuple[torch.Tensor, ...], checkpoint: Checkpoint) -> bytes:
+def _traced(
+    network: QNetwork, rows: tuple[torch.Tensor, ...], settings: AgentSettings, origin: str
+) -> bytes:
     """Trace the network; any number of rows may be given to what comes of it."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -140,12 +139,11 @@ def _traced(network: QNetwork, rows: tuple[torch.Tensor, ...], checkpoint: Check
     import onnx
 
     model = onnx.load_from_string(buffer.getvalue())
-    config = checkpoint.config
     about = {
-        "origin": checkpoint.origin,
-        "task": config.task.kind,
-        "looks_for": list(config.space.labels),
-        "levels_mm": list(config.space.views_mm),
+        "origin": origin,
+        "task": settings.task.kind,
+        "looks_for": list(settings.space.labels),
+        "levels_mm": list(settings.space.views_mm),
         "not_for": "diagnosis or treatment: not a medical device",
     }
     for key, value in about.items():

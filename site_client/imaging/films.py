@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from common import page
 from common.errors import InputDataError, UsageError
-from site_client.agent.search import Followed
 from site_client.imaging.drawing import FOUND, INK, caption
 
 # Coarse to fine.
@@ -32,7 +32,8 @@ Draw = Callable[[int, int, Colour], Image.Image]
 
 
 def draw_frames(
-    followed: Followed,
+    levels: NDArray[np.integer],
+    values: NDArray[np.floating],
     draw: Draw,
     rungs: Sequence[str],
     actions: Sequence[str],
@@ -43,24 +44,24 @@ def draw_frames(
     """Draw a search; of a long one some steps, the first and the last among them.
 
     Args:
-        followed: the search; of a team the first agent's values are shown.
+        levels: int[steps], of the search.
+        values: float[steps, ...], of every action; of a team the first agent's are shown.
         draw: makes the picture of a step.
         rungs: what a step of each level is, in words.
         actions: their names.
         label: begins the caption.
         end: colour of the last step; None keeps the level's.
     """
-    last = len(followed.steps) - 1
-    values = followed.values.reshape(last + 1, -1, len(actions))[:, 0]
+    last = len(levels) - 1
+    of_first = values.reshape(last + 1, -1, len(actions))[:, 0]
     pictures: list[Image.Image] = []
     for step in np.unique(np.linspace(0, last, MOST_FRAMES).astype(np.int64)):
-        level = int(followed.steps["level"][step])
+        level = int(levels[step])
         colour = LEVEL_COLOURS[level % len(LEVEL_COLOURS)]
         picture = draw(int(step), level, end if end is not None and step == last else colour)
         line = f"step {step} of {last}   level {level + 1} of {len(rungs)}: {rungs[level]}"
-        values_of = [float(value) for value in values[step]]
         text = f"{label}   {line}" if label else line
-        pictures.append(caption(picture, text, actions, values_of))
+        pictures.append(caption(picture, text, actions, of_first[step].tolist()))
     return pictures
 
 

@@ -12,14 +12,16 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from common.errors import InputDataError
 from common.settings import KINDS, AgentSettings
-from site_client.agent_app.sources import Source
 from site_client.imaging.boxes import Boxes
 from site_client.imaging.cases import AnyCase, pixels_of
 from site_client.imaging.dataset import Case, read_cases
 from site_client.imaging.datasets2d import PictureCase, load_pictures
 from site_client.imaging.listfiles import CaseFiles
+from site_client.imaging.sources import Source
 
 T = TypeVar("T")
 Progress = Callable[[str, int, int], None]
@@ -146,3 +148,22 @@ def without_truth(
             for c in bare.pictures
         ),
     )
+
+
+def require_all(cases: Cases) -> None:
+    """Refuse cases that lack a landmark; each head would then rest on other sites' share of it.
+
+    Raises:
+        InputDataError: names the first such case and what it lacks.
+    """
+    for case in cases.each:
+        there: NDArray[np.bool_] = np.asarray(np.isfinite(case.landmarks_mm).all(axis=1))
+        lacking = [name for name, has in zip(cases.landmarks, there, strict=True) if not has]
+        if lacking:
+            raise InputDataError(
+                "a landmark is missing",
+                field=f"{case.name}: {', '.join(lacking)}",
+                expected="every landmark of the plan in every labelled image",
+                got=f"{int(there.sum())} of {len(there)}",
+                advice="Names must be spelt as in the plan; task.missing decides if some may lack",
+            )

@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import InputDataError
-from site_client.agent_app.config import Config
-from site_client.agent_app.sections import DataSettings
 from site_client.imaging.boxes import (
     LABEL_ENDINGS,
     BoxTable,
@@ -22,6 +20,8 @@ from site_client.imaging.boxes import (
     read_box_table,
     without_label_images,
 )
+from site_client.imaging.data_settings import DataSettings
+from site_client.imaging.folders import list_folder, usable_cases
 from site_client.imaging.landmark_tables import (
     LandmarkTable,
     read_landmark_table,
@@ -194,16 +194,60 @@ def image_pairs(sought: Wanted, data: DataSettings) -> Source:
     return replace(source, partners=images)
 
 
+def labelled_scans(folder: Path) -> list[str]:
+    """Name the volumes of a folder in which somebody marked something; opens no image.
+
+    Raises:
+        InputDataError: there are none, or landmarks cannot be read.
+    """
+    return [name for name, _, marks in usable_cases(list_folder(folder)) if read_landmarks(marks)]
+
+
+def labelled_names(folder: Path, data: DataSettings) -> list[str]:
+    """Name the labelled images of a site's folder, however it is laid out; opens no image.
+
+    Scans with landmarks, or else any images with landmarks, or else images with boxes.
+
+    Args:
+        folder: of the images.
+        data: how what is known of them is read.
+
+    Raises:
+        InputDataError: there are none, or what is known of them cannot be read.
+    """
+    if data == DataSettings() and _holds_marked_scans(folder):
+        return labelled_scans(folder)
+    every = Wanted((folder,), data.landmarks, need_truth=False)
+    source = landmark_files(every, data).with_landmarks()
+    source = source if source.files else box_files(every, data).with_boxes()
+    if not source.files:
+        raise InputDataError(
+            "no labelled images", field=str(folder), expected="landmarks or boxes", got="neither"
+        )
+    return [files.name for files in source.files]
+
+
+def _holds_marked_scans(folder: Path) -> bool:
+    try:
+        return bool(list_folder(folder).cases)
+    except InputDataError:  # pictures, or nothing: others say which
+        return False
+
+
 Finder = Callable[[Wanted, DataSettings], Source]
 
 
-def training_sources(config: Config, find: Finder) -> tuple[Source, Source | None]:
+def split_sources(data: DataSettings, seed: int, find: Finder) -> tuple[Source, Source | None]:
     """Find training and validation cases; None where nothing is held out.
+
+    Args:
+        data: where they are, and what is held out.
+        seed: draws who is held out.
+        find: the files of a place.
 
     Raises:
         InputDataError: no data, a subject that does not exist, or too few to hold one out.
     """
-    data = config.data
     if not data.images:
         raise InputDataError(
             "no images to train on", field="data.images", expected="a folder, or --data"
@@ -221,7 +265,7 @@ def training_sources(config: Config, find: Finder) -> tuple[Source, Source | Non
                 got=f"{len(both)} of both",
             )
         return source, validation
-    held_out = _held_out(source, data, config.run.seed)
+    held_out = _held_out(source, data, seed)
     if not held_out:
         return source, None
     return source.only({f.subject for f in source.files} - held_out), source.only(held_out)

@@ -1,0 +1,163 @@
+"""The words of plans that train: what an agent is asked to find, and what its updates may tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from common.cli import counted
+from common.plan import FederationPlan
+from common.settings import KINDS
+from common.words.kind import Facts, KindWords, Sentences, hidden, tier
+from common.words.leaving import sent_weights_of, weights_of
+
+_TOLD: Final = frozenset(
+    {
+        *("task.kind", "task.landmarks", "task.plane_landmarks", "task.spacing_mm", "task.roi"),
+        *("network.architecture", "network.width", "start", "learner.updates", "learner.batch"),
+        *("learner.searches", "learner.episode_steps", "learner.learning_rate"),
+        *("learner.gradient_clip", "evaluation.starts", "evaluation.poses"),
+        *("rounds.training", "rounds.server_momentum", "experience.rows", "experience.columns"),
+        *("limits.update_l2", "limits.min_images", "limits.min_transitions"),
+        *("limits.min_sketch_fill", "limits.privacy_tier", "seed"),
+        *("task.missing", "network.private_heads"),
+    }
+)
+
+
+def facts(plan: FederationPlan) -> Facts:
+    """Say which agent, for how long, and how large its sketch is."""
+    sketch, momentum = plan.experience, plan.rounds.server_momentum
+    return [
+        ("task", f"{plan.task.kind}, {plan.network.architecture}"),
+        ("looked for", ", ".join(plan.space.labels)),
+        *([("missing", "allowed; a head is its sites' average")] if plan.tells_labels else []),
+        *([("heads", "private, each site keeps its own")] if plan.network.private_heads else []),
+        (
+            "rounds",
+            f"{plan.rounds.training}, together of {plan.learner.updates} updates, then an "
+            "evaluation",
+        ),
+        *([("server momentum", f"{momentum:g}")] if momentum else []),
+        ("sketch", f"{sketch.rows} x {sketch.columns} cells, {tier(plan)}"),
+        ("update norm", f"at most {plan.limits.update_l2:g}"),
+    ]
+
+
+def _work(plan: FederationPlan) -> Sentences:
+    learner, measured = plan.learner, plan.evaluation
+    dim = KINDS[plan.task.kind].dim
+    images = f"{'volumes' if dim == 3 else 'pictures'}, resampled to {plan.task.spacing_mm:g} mm"
+    momentum, rounds = plan.rounds.server_momentum, plan.rounds.training
+    return (
+        f"Train agents that find {things(plan)} in the site's {images} ({plan.task.kind}). The "
+        f"network has {weights_of(plan):,} weights ({network(plan)}).",
+        f"{counted(rounds, 'round')} of training, together of "
+        f"{counted(learner.updates, 'update')} on {counted(learner.batch, 'transition')}, which "
+        f"{learner.searches} searches at a time of at most {learner.episode_steps} steps gather; "
+        f"learning rate {learner.learning_rate:g}, gradients clipped to norm "
+        f"{learner.gradient_clip:g}.",
+        *_differing(plan),
+        "Before each round, and after the last, the model is measured on the site's own images: "
+        f"{counted(measured.starts, 'start')} per image and thing looked for, under "
+        f"{counted(measured.poses, 'random pose')}.",
+        f"The site computes each round's weights itself, from {_start(plan)} and the sums of all "
+        "sites' updates, which it verifies; no order carries weights."
+        + (f" The average goes on with {momentum:g} of the last rounds' way." if momentum else ""),
+    )
+
+
+def _differing(plan: FederationPlan) -> Iterator[str]:
+    """Say what sites that differ do."""
+    if plan.task.missing == "allow":
+        yield (
+            "A site may lack some of what is looked for, in some images or in all. What fewer "
+            f"than {counted(plan.limits.min_images, 'image')} of a site show, it does not train. "
+            + (
+                "Heads stay at each site."
+                if plan.network.private_heads
+                else "A head is the average over the sites that have its label, and stays as it "
+                "is in a round in which none has."
+            )
+        )
+    if plan.network.private_heads:
+        sent, whole = sent_weights_of(plan), weights_of(plan)
+        yield (
+            f"Of the {whole:,} weights the sites add up {sent:,}. The other {whole - sent:,} "
+            "belong to one head each; every site trains its own, from the plan's seed, and no "
+            "record, order or sum holds them."
+        )
+
+
+def things(plan: FederationPlan) -> str:
+    """Say what is looked for."""
+    task = plan.task
+    match KINDS[task.kind].section:
+        case "box":
+            return f"boxes around {', '.join(task.landmarks)}"
+        case "plane":
+            return f"the plane of {', '.join(task.plane_landmarks)}"
+        case "registration":
+            return "the rigid motion between two images"
+        case _:
+            return ", ".join(task.landmarks)
+
+
+def sought(plan: FederationPlan) -> str:
+    """Say the same with its verb."""
+    named = things(plan)
+    return f"{'are' if ', ' in named else 'is'} {named}"
+
+
+def network(plan: FederationPlan) -> str:
+    """Say which network it is, how wide, and what it sees."""
+    view = " x ".join(map(str, plan.space.shape[1:]))
+    return f"{plan.network.architecture} of width {plan.network.width}, views of {view} samples"
+
+
+def _start(plan: FederationPlan) -> str:
+    if plan.start is None:
+        return f"the plan's seed ({plan.seed})"
+    return (
+        f"a model that it knows already (digest {plan.start}, and seed {plan.seed} for what "
+        "is drawn)"
+    )
+
+
+def floors(plan: FederationPlan) -> Sentences:
+    """Say what must stand behind an update and a table of experience."""
+    limits = plan.limits
+    return (
+        f"{counted(limits.min_images, 'image')} and {limits.min_transitions:,} new transitions at "
+        f"least; {100 * limits.min_sketch_fill:g} % of a table's cells in use.",
+        f"An update of L2 norm above {limits.update_l2:g} is refused.",
+    )
+
+
+def _seen(plan: FederationPlan) -> Sentences:
+    return (
+        "It sees each site's update by itself, neither masked nor with noise, its counts, and its "
+        "mean error per thing looked for. An update is made of the site's images; what it may tell "
+        "of them the bounds of the site's policy keep small, and `cairn-site dry-run` shows.",
+        hidden(plan),
+    )
+
+
+LEARNT: Final[Sentences] = (
+    "Every site gets the sum of all sites' updates, and so the model, and the sum of all "
+    "sites' tables, in which holders of the federation key can look up any experience that "
+    "they think of. One site's own share is not sent to another; where two take part, each "
+    "can subtract its own.",
+)
+
+
+WORDS: Final = KindWords(
+    fields=_TOLD,
+    facts=facts,
+    work=_work,
+    floors=floors,
+    seen=_seen,
+    learnt=LEARNT,
+    report="counts, loss and mean error per landmark over the site's own images, held-out "
+    "and training ones apart; or the number of a failure",
+)
