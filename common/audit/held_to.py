@@ -125,9 +125,10 @@ class HeldTo:
             key_file=key,
             witness_file=self.witness,
             sent_journal=journal,
-            known_checkpoints=(*known, *by.notes),
+            known_checkpoints=known,
             judge=by.judge,
             not_before=by.not_before,
+            beside=by.notes,
         )
 
     def audit_one(self, ledger: Path) -> Audited:

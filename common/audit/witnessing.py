@@ -23,7 +23,7 @@ from common.ledger.witnessed import age_limit
 from common.witness.policy import read_policy
 from common.witness.tail import PolicyJudge
 
-FRESH_DAYS = 7
+FRESH_DAYS = 1
 
 
 @dataclass(frozen=True)
@@ -32,12 +32,12 @@ class WitnessedBy:
 
     Attributes:
         judge: asks for the quorum.
-        notes: files beside the ledger that may vouch for its end, while they are fresh.
+        notes: those beside the ledger that may vouch for its end, while they are fresh.
         not_before: older cosignatures do not.
     """
 
     judge: PolicyJudge | None = None
-    notes: tuple[Path, ...] = ()
+    notes: tuple[bytes, ...] = ()
     not_before: datetime | None = None
 
 
@@ -64,20 +64,20 @@ def witnessed_by(
     """
     layout = Layout(folder)
     brought = [read_regular(path, "known checkpoint", MAX_NOTE_BYTES) for path in checkpoints]
-    judge = PolicyJudge(
-        read_policy(policy),
-        read_public_key(key_file or layout.ledger_key),
-        (*brought, *_notes_of(layout)),
-        now,
-    )
+    cosigned, received = _notes_of(layout)
+    key = read_public_key(key_file or layout.ledger_key)
+    judge = PolicyJudge(read_policy(policy), key, (*brought, *cosigned, *received), now)
     limit = age_limit(now, FRESH_DAYS if fresh_days is None else fresh_days)
-    return WitnessedBy(judge, tuple(layout.witnessed_files()), limit)
+    return WitnessedBy(judge, cosigned, limit)
 
 
-def _notes_of(layout: Layout) -> list[bytes]:
-    """Cosigned notes beside the ledger; what lies there and is none is the audit's to say."""
+def _notes_of(layout: Layout) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """Return what third witnesses and the aggregator cosigned, as it lies beside the ledger.
+
+    What lies there and is no note is the audit's to say.
+    """
     try:
-        of_others = [note for _, note in witnessed_in(layout)]
-        return of_others + [note for _, _, note in receipts_in(layout)]
+        cosigned = tuple(note for _, note in witnessed_in(layout))
+        return cosigned, tuple(note for _, _, note in receipts_in(layout))
     except CairnError:
-        return []
+        return (), ()
