@@ -138,7 +138,11 @@ class WitnessCarrier:
 
 def keep_witnessed(site: SiteFolder, stop: Event) -> None:
     """Carry until ``stop`` is set; nothing that a witness does ends a courier."""
-    carrier = WitnessCarrier(site, _announce)
+    try:
+        carrier = WitnessCarrier(site, _announce)
+    except CairnError as error:
+        LOG.error("no witness is asked: %s", error)  # noqa: TRY400 - it says all there is
+        return
     while not stop.wait(LOOK_S):
         try:
             carrier.turn()
