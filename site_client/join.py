@@ -241,6 +241,7 @@ def _make_keys_and_request(
     node_key = _key(site.node_key, read_node_key, generate_node_key, write_node_key)
     opening = _key(site.sealing_key, read_opening_key, OpeningKey.generate, write_opening_key)
     tls_key = _key(site.tls_key, read_tls_key, generate_client_key, write_tls_key)
+    _tell_courier(site, ledger_key.public)
     path = site.request_file
     before = read_request(path) if path.exists() else None
     if images is None:
@@ -260,6 +261,20 @@ def _make_keys_and_request(
     if request != before:
         write_atomically(path, request.to_json())
     return ledger_key
+
+
+def _tell_courier(site: SiteFolder, public: PublicKey) -> None:
+    """Give the courier the ledger's public key; its own door holds every release to it."""
+    if not site.courier_ledger_key.exists():
+        write_public_key(site.courier_ledger_key, public)
+    elif read_public_key(site.courier_ledger_key) != public:
+        raise VerificationError(
+            "the courier knows another ledger key than the worker has",
+            field=str(site.courier_ledger_key),
+            expected=f"the key {public.fingerprint[:16]}",
+            got="another",
+            advice="Find out who exchanged one of them before you go on",
+        )
 
 
 def _key(

@@ -178,8 +178,18 @@ class SiteFolder:
 
     @property
     def courier(self) -> Path:
-        """Courier only: node.key, tls.key, tls.crt, ca.crt, sent.jsonl."""
+        """Courier only: node.key, tls.key, tls.crt, ca.crt, ledger.pub, journal.jsonl."""
         return self.root / "courier"
+
+    @property
+    def courier_ledger_key(self) -> Path:
+        """The ledger's public key, to which the courier holds what lies in the outbox."""
+        return self.courier / "ledger.pub"
+
+    @property
+    def journal(self) -> Path:
+        """The courier's signed journal of requests."""
+        return self.courier / "journal.jsonl"
 
     @property
     def spool(self) -> Path:

@@ -58,8 +58,9 @@ def verify(ctx: click.Context, ledgers: tuple[Path, ...], held: HeldTo, as_json:
 
     \b
     cairn-audit verify /srv/cairn/ledger --key site-a.pub --witness witness.pub \\
-        --checkpoint federation/sites/site-a/checkpoint.note --sent sent.jsonl
-    site-a: chain intact and witnessed, 412 records, 3 rounds, 30.1 MB out, 0 undeclared
+        --checkpoint federation/sites/site-a/checkpoint.note \\
+        --journal site-a/courier/journal.jsonl
+    site-a: chain intact and witnessed, 412 records, 3 rounds, 30.1 MB out
 
     Exit codes: 0 intact and witnessed; 4 broken; 9 intact, its end not witnessed.
     """  # noqa: D301 - the backspace tells click to keep the lines as they are

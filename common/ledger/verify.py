@@ -17,7 +17,6 @@ from pathlib import Path
 from common.crypto.identity import PublicKey
 from common.errors import CairnError, InputDataError, VerificationError
 from common.ledger.archive import Archive, Opener
-from common.ledger.completeness import compare_with_journal
 from common.ledger.folder import check_folder, receipts_in, witnessed_in
 from common.ledger.layout import MAX_LOG_BYTES, Layout
 from common.ledger.lines import LogLines
@@ -106,7 +105,6 @@ def verify_ledger(
     witness_public_key: PublicKey | None,
     known_checkpoints: Iterable[bytes] = (),
     *,
-    sent_journal: Path | None = None,
     expected_origin: str | None = None,
 ) -> Verdict:
     """Audit the ledger in ``directory``; what it is held to is explained in ``Required``.
@@ -117,8 +115,6 @@ def verify_ledger(
         witness_public_key: the aggregator's.
         known_checkpoints: notes kept elsewhere.
         expected_origin: ``<site>/ledger``, when known from elsewhere.
-        sent_journal: the courier's ``sent.jsonl``, for the completeness verdict; not
-            looked at when the chain is broken.
 
     Raises:
         InputDataError: a file cannot be read at all. Everything else is in the verdict.
@@ -129,12 +125,10 @@ def verify_ledger(
         checkpoints=tuple(known_checkpoints),
         origin=expected_origin,
     )
-    return examine_ledger(directory, required, sent_journal=sent_journal).verdict
+    return examine_ledger(directory, required).verdict
 
 
-def examine_ledger(
-    directory: Path, required: Required, *, sent_journal: Path | None = None
-) -> Examined:
+def examine_ledger(directory: Path, required: Required) -> Examined:
     """Audit a ledger, which may be in use: again, as long as it is broken and moves meanwhile.
 
     Raises:
@@ -147,7 +141,7 @@ def examine_ledger(
         )
     for _ in range(_ATTEMPTS):
         audit = _Audit(layout, required)
-        examined = audit.examine(sent_journal)
+        examined = audit.examine()
         if examined.verdict.intact or not audit.has_moved():
             break
     return examined
@@ -174,7 +168,7 @@ class _Audit:
         self._doubts: list[str] = []
         self._dates_doubted = False
 
-    def examine(self, sent_journal: Path | None) -> Examined:
+    def examine(self) -> Examined:
         """Check everything, and sum up what can be believed."""
         broken: Breakage | None = None
         try:
@@ -182,9 +176,6 @@ class _Audit:
         except _BrokenError as error:
             broken = error.breakage
         believed = tuple(self._records if broken is None else self._records[: broken.seq or 0])
-        completeness = None
-        if sent_journal is not None and broken is None:
-            completeness = compare_with_journal(self._archive.declared, sent_journal)
         totals = Totals.of(believed, self._archive.present, self._archive.expired)
         verdict = Verdict(
             site=self._site,
@@ -195,7 +186,6 @@ class _Audit:
             warnings=tuple(self._warnings),
             tail=self._tail,
             doubts=tuple(self._doubts),
-            completeness=completeness,
         )
         return Examined(verdict, believed)
 

@@ -219,9 +219,9 @@ def latest(
     `cairn-audit verify --checkpoint`.
     """
     require_extra("witness")
-    from common.witness.client import WitnessClient, no_journal
+    from common.witness.client import WitnessClient
 
-    client = WitnessClient(no_journal, authority)
+    client = WitnessClient(authority)
     output.mkdir(parents=True, exist_ok=True)
     got: dict[str, int] = {}
     for witness in read_policy(policy).witnesses:

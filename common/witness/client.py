@@ -21,29 +21,36 @@ from common.witness.policy_text import check_url
 from common.witness.wire import ADD_CHECKPOINT, MAX_ANSWER_BYTES, TEXT_TYPE, Answer
 
 ANSWER_S, CONNECT_S = 15.0, 3.0
-Journal = Callable[[str, str, bytes], None]
-"""Told the method, the address and the body of every request before it is sent."""
+Connect = Callable[[ssl.SSLContext, httpx.Timeout], httpx.Client]
+"""Makes the client that requests go through: the courier's own writes each down before it
+is sent, and counts what its sockets sent."""
 
 
-def no_journal(method: str, url: str, body: bytes) -> None:
-    """Note nothing: for an auditor's own questions, which carry nothing of a site's."""
+def connect(trust: ssl.SSLContext, timeout: httpx.Timeout) -> httpx.Client:
+    """Make a plain client, for an auditor's own questions: they carry nothing of a site's."""
+    return httpx.Client(verify=trust, timeout=timeout, follow_redirects=False, trust_env=False)
 
 
 class WitnessClient:
-    """Asks witnesses, one question at a time, each on a connection of its own.
+    """Asks witnesses, one question at a time.
 
     Args:
-        journal: told of every request before a byte of it leaves; what it raises stops that.
         authority: PEM of further authorities that are trusted for TLS, if any.
         answer_s: seconds in which an answer must be whole.
+        connect: makes the client.
     """
 
     def __init__(
-        self, journal: Journal, authority: Path | None = None, answer_s: float = ANSWER_S
+        self,
+        authority: Path | None = None,
+        answer_s: float = ANSWER_S,
+        connect: Connect = connect,
     ) -> None:
-        self._journal = journal
         self._trust = _trust(authority)
+        self._timeout = httpx.Timeout(answer_s, connect=min(CONNECT_S, answer_s))
         self._answer_s = answer_s
+        self._connect = connect
+        self._client: httpx.Client | None = None
 
     def add_checkpoint(self, url: str, body: bytes) -> Answer:
         """Ask the witness at ``url`` (its submission prefix) to cosign.
@@ -67,31 +74,33 @@ class WitnessClient:
     def _ask(self, method: str, prefix: str, path: str, body: bytes) -> Answer:
         check_url(prefix, "url")
         url = f"{prefix.rstrip('/')}/{path}"
-        self._journal(method, url, body)
-        headers = {"Content-Type": TEXT_TYPE} if body else {}
-        with self._connect() as client:
-            # Reading has a limit per piece; one who sends a byte a second meets this one.
-            watch = threading.Timer(self._answer_s, client.close)
-            watch.start()
-            try:
-                with client.stream(method, url, content=body or None, headers=headers) as answer:
-                    data = _read(answer)
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                raise _explain(error) from error
-            except (OSError, ValueError, RuntimeError) as error:
-                raise _too_slow() from error  # closed under its hands
-            finally:
-                watch.cancel()
+        # The next question may be hours away: no connection waits for it.
+        headers = {"User-Agent": "cairn", "Accept-Encoding": "identity", "Connection": "close"}
+        if body:
+            headers["Content-Type"] = TEXT_TYPE
+        client = self._client = self._client or self._connect(self._trust, self._timeout)
+        # Reading has a limit per piece; one who sends a byte a second meets this one.
+        watch = threading.Timer(self._answer_s, self._give_up, (client,))
+        watch.start()
+        try:
+            with client.stream(method, url, content=body or None, headers=headers) as answer:
+                data = _read(answer)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise _explain(error) from error
+        except CairnError:
+            self._give_up(client)  # the rest of it is not waited for
+            raise
+        except (OSError, ValueError, RuntimeError) as error:
+            raise _too_slow() from error  # closed under its hands
+        finally:
+            watch.cancel()
         return Answer(answer.status_code, data, answer.headers.get("content-type", ""))
 
-    def _connect(self) -> httpx.Client:
-        return httpx.Client(
-            verify=self._trust,
-            timeout=httpx.Timeout(self._answer_s, connect=min(CONNECT_S, self._answer_s)),
-            follow_redirects=False,
-            trust_env=False,
-            headers={"User-Agent": "cairn", "Accept-Encoding": "identity"},
-        )
+    def _give_up(self, client: httpx.Client) -> None:
+        """Close a client that takes too long, or too much; the next question makes another."""
+        if self._client is client:
+            self._client = None
+        client.close()
 
 
 def _read(answer: httpx.Response) -> bytes:

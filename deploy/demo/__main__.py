@@ -197,7 +197,7 @@ def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
                 "federation/pki/witness.pub",
             ),
             *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
-            *("--sent", f"{site}/courier/sent.jsonl"),
+            *("--journal", f"{site}/courier/journal.jsonl"),
         )
         ledger = json.loads(text)["ledgers"][0]
         verdicts.append(

@@ -27,8 +27,8 @@ def put_keys(spool: Spool, digest: str, data: bytes) -> None:
 
     Args:
         spool: of the site.
-        digest: of ``data``, as the ledger has recorded it.
-        data: whole or absent, also after a crash.
+        digest: of the sealed keys, as the ledger has recorded it.
+        data: their parcel, with the proof; whole or absent, also after a crash.
     """
     write_atomically(spool.keys_path(digest), data)
 

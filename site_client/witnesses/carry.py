@@ -21,7 +21,7 @@ from common.errors import CairnError, RefusedError, UnreachableError
 from common.ledger.merkle import consistency_length
 from common.ledger.notes import ledger_key, ledger_origin, open_note, parse_note
 from common.ledger.reading import read_if_there
-from common.witness.client import Journal, WitnessClient
+from common.witness.client import Connect, WitnessClient
 from common.witness.policy_text import parse_text
 from common.witness.wire import MAX_REQUEST_BYTES, AddCheckpoint, Answer, size_of_note
 from site_client.site import SiteFolder
@@ -38,7 +38,7 @@ class WitnessCarrier:
 
     Args:
         site: the site's folder; only ``courier/``, ``spool/`` and site.toml are used.
-        journal: told of every request before it is sent.
+        connect: makes the client; the courier's own journals every request.
         ticks: seconds that only go up.
 
     Raises:
@@ -46,7 +46,7 @@ class WitnessCarrier:
     """
 
     def __init__(
-        self, site: SiteFolder, journal: Journal, ticks: Callable[[], float] = time.monotonic
+        self, site: SiteFolder, connect: Connect, ticks: Callable[[], float] = time.monotonic
     ) -> None:
         settings = site.settings()
         lines = parse_text(settings.witness_policy or "")
@@ -55,7 +55,7 @@ class WitnessCarrier:
         self._site = site
         self._spool = Spool(site.spool)
         authority = site.courier / "witnesses.crt"
-        self._client = WitnessClient(journal, authority if authority.exists() else None)
+        self._client = WitnessClient(authority if authority.exists() else None, connect=connect)
         self._ticks = ticks
         self._pause: dict[str, float] = {}
         self._next: dict[str, float] = {}
@@ -114,7 +114,7 @@ class WitnessCarrier:
         return request.note
 
     def _public_key(self) -> PublicKey:
-        return read_public_key(self._site.courier / "ledger.pub")
+        return read_public_key(self._site.courier_ledger_key)
 
     def _held(self, url: str, note: bytes, answer: Answer) -> bytes:
         """Ask a witness that will not go along for what it holds against us."""
@@ -136,10 +136,10 @@ class WitnessCarrier:
             LOG.log(level, "%s; next try in %.0f s", error, pause)
 
 
-def keep_witnessed(site: SiteFolder, stop: Event) -> None:
+def keep_witnessed(site: SiteFolder, stop: Event, connect: Connect) -> None:
     """Carry until ``stop`` is set; nothing that a witness does ends a courier."""
     try:
-        carrier = WitnessCarrier(site, _announce)
+        carrier = WitnessCarrier(site, connect)
     except CairnError as error:
         LOG.error("no witness is asked: %s", error)  # noqa: TRY400 - it says all there is
         return
@@ -149,11 +149,6 @@ def keep_witnessed(site: SiteFolder, stop: Event) -> None:
         except (CairnError, OSError) as error:
             LOG.warning("witnesses: %s", error)
             stop.wait(FIRST_PAUSE_S)
-
-
-def _announce(method: str, url: str, body: bytes) -> None:
-    """Write down each request before it is sent."""
-    LOG.info("%s %s, %d bytes", method, url, len(body))
 
 
 def _remove(path: Path, body: bytes) -> None:

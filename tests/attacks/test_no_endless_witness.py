@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from common.errors import CairnError, InputDataError, UnreachableError, VerificationError
-from common.witness.client import WitnessClient, no_journal
+from common.witness.client import WitnessClient
 from common.witness.server import CONNECTIONS
 from common.witness.wire import MAX_ANSWER_BYTES
 from tests.common.witness.conftest import bench, log  # noqa: F401
@@ -73,7 +73,7 @@ def endless_head(connection: socket.socket) -> None:
 
 @pytest.mark.parametrize("behave", [silent, dripping_head, dripping_body, endless, endless_head])
 def test_an_answer_is_whole_within_its_time_and_size_or_none(behave):
-    client = WitnessClient(no_journal, answer_s=0.6)
+    client = WitnessClient(answer_s=0.6)
     began = time.monotonic()
     with liar(behave) as url, pytest.raises((UnreachableError, VerificationError)):
         client.add_checkpoint(url, b"old 0\n\n")
@@ -86,7 +86,7 @@ def test_a_compressed_answer_is_not_unpacked():
     bomb = gzip.compress(b"x" * 50_000_000)
     head = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(bomb)
     with liar(lambda connection: connection.sendall(head + bomb)) as url:
-        answer = WitnessClient(no_journal).add_checkpoint(url, b"old 0\n\n")
+        answer = WitnessClient().add_checkpoint(url, b"old 0\n\n")
     assert answer.body == bomb
     assert len(answer.body) <= MAX_ANSWER_BYTES
 
@@ -102,7 +102,7 @@ def test_a_redirect_leads_nowhere():
         )
 
     with liar(elsewhere) as url:
-        assert WitnessClient(no_journal).add_checkpoint(url, b"old 0\n\n").status == 307
+        assert WitnessClient().add_checkpoint(url, b"old 0\n\n").status == 307
     assert len(asked) == 1
 
 
@@ -111,7 +111,7 @@ def test_a_proxy_of_the_environment_is_not_used(monkeypatch):
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:1")
     body = OK + b"Content-Length: 2\r\n\r\nhi"
     with liar(lambda connection: connection.sendall(body)) as url:
-        assert WitnessClient(no_journal).add_checkpoint(url, b"old 0\n\n").body == b"hi"
+        assert WitnessClient().add_checkpoint(url, b"old 0\n\n").body == b"hi"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_proxy_of_the_environment_is_not_used(monkeypatch):
 )
 def test_only_tls_or_this_machine_is_asked(url):
     with pytest.raises(InputDataError):
-        WitnessClient(no_journal).add_checkpoint(url, b"")
+        WitnessClient().add_checkpoint(url, b"")
 
 
 def test_idle_connections_do_not_keep_a_witness_from_others(bench, log, monkeypatch):  # noqa: F811
@@ -138,7 +138,7 @@ def test_idle_connections_do_not_keep_a_witness_from_others(bench, log, monkeypa
         port = int(url.rsplit(":", 1)[1])
         idle = [socket.create_connection(("127.0.0.1", port)) for _ in range(CONNECTIONS + 4)]
         try:
-            assert WitnessClient(no_journal).add_checkpoint(url, log.ask(0)).status == 200
+            assert WitnessClient().add_checkpoint(url, log.ask(0)).status == 200
         finally:
             for connection in idle:
                 connection.close()
@@ -147,7 +147,7 @@ def test_idle_connections_do_not_keep_a_witness_from_others(bench, log, monkeypa
 def test_nothing_that_comes_ends_a_witness(bench, log):  # noqa: F811
     bodies = [b"old 0\n\n" + b"\xff" * 99, b"\0" * 4096, b"old 0\n" * 5000, b"old 9" * 9]
     with bench.served(log) as url:
-        client = WitnessClient(no_journal)
+        client = WitnessClient()
         for body in bodies:
             with suppress(CairnError):
                 assert client.add_checkpoint(url, body).status == 400

@@ -77,7 +77,7 @@ def verified(contained, site: str) -> dict:
             *("--key", root / "federation" / "sites" / site / "ledger.pub"),
             *("--witness", root / "federation" / "pki" / "witness.pub"),
             *("--checkpoint", root / "federation" / "sites" / site / "checkpoint.note"),
-            *("--sent", root / site / "courier" / "sent.jsonl", "--json"),
+            *("--journal", root / site / "courier" / "journal.jsonl", "--json"),
         ],
         capture_output=True,
         encoding="utf-8",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,11 +9,14 @@ import pytest
 
 from common.canonical import sha256_hex
 from common.crypto.identity import write_public_key
+from common.journal.entries import Part
+from common.journal.writer import Measure
 from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
 from common.ledger.proof import cosign
 from common.ledger.records import PrivacyRecord, RefusalDetail
 from tests.ledgers import AGGREGATOR, NO_OP, Written, policy_of, report, update
+from tests.releases import a_journal
 
 
 class Received:
@@ -60,9 +62,19 @@ class Received:
         return ("--key", self.key, "--witness", self.witness, "--checkpoint", self.newest)
 
     def journal(self, *payloads: bytes) -> Path:
-        path = self.ledger.with_suffix(".sent.jsonl")
-        lines = [{"sha256": sha256_hex(data), "bytes": len(data)} for data in payloads]
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        """The courier's, after it sent these, each for a checkpoint that was cosigned."""
+        path = self.ledger.with_suffix(".journal.jsonl")
+        path.unlink(missing_ok=True)
+        journal = a_journal(path, self.ledger.name)
+        sizes = sorted(int(note.stem) for note in (self.ledger / "receipts").glob("*.note"))
+        for data, size in zip(payloads, sizes, strict=False):
+            part = Part(record_type="ModelUpdate", sha256=sha256_hex(data), bytes=len(data))
+            journal.release("a" * 64, data, (part,), size, b"r" * 32, "b" * 64)
+            journal.announce("flower", "push-object", len(data) + 500, data)
+            plain = len(data) + 500
+            measure = Measure(opened=1, handshake=600, plain=plain, tls=22, sent=plain + 622)
+            journal.measured("flower", measure)
+        journal.settle()
         return path
 
     def rewrite(self) -> None:

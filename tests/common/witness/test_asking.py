@@ -10,14 +10,15 @@ from cryptography.hazmat.primitives import serialization as pem
 
 from common.crypto.certificates import create_authority, issue_server_certificate
 from common.errors import VerificationError
-from common.witness.client import WitnessClient, no_journal
+from common.ledger.durable import StorageError
+from common.witness.client import WitnessClient, connect
 from common.witness.server import Address
 from tests.common.witness.conftest import ORIGIN
 
 
 def test_a_ledger_is_witnessed_over_http_and_its_note_can_be_fetched(bench, log):
     sent = []
-    client = WitnessClient(lambda *words: sent.append(words))
+    client = WitnessClient(connect=noted(sent.append))
     with bench.served(log) as url:
         assert client.add_checkpoint(url, log.ask(0)).status == 200
         seen = log.size
@@ -25,21 +26,30 @@ def test_a_ledger_is_witnessed_over_http_and_its_note_can_be_fetched(bench, log)
         latest = client.latest(url, ORIGIN)
     assert answer.status == 200
     assert latest.body == log.note + answer.body
-    assert [(m, u.rsplit("/", 1)[1], b) for m, u, b in sent][1] == (
-        "POST",
-        "add-checkpoint",
-        log.ask(seen),
-    )
+    assert [request.method for request in sent] == ["POST", "POST", "GET"]
+    assert sent[1].url.path == "/add-checkpoint"
+    assert sent[1].read() == log.ask(seen)
+
+
+def noted(note):
+    """Make a client that tells of every request before it is sent."""
+
+    def connect_noting(trust, timeout):
+        client = connect(trust, timeout)
+        client.event_hooks = {"request": [note]}
+        return client
+
+    return connect_noting
 
 
 def test_a_journal_that_fails_keeps_the_request_here(bench, log):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+    def full(_):
+        raise StorageError("the disk is full")
 
     with bench.served(log) as url:
-        with pytest.raises(OSError, match="No space"):
-            WitnessClient(full).add_checkpoint(url, log.ask(0))
-        assert WitnessClient(no_journal).latest(url, ORIGIN).status == 404
+        with pytest.raises(StorageError):
+            WitnessClient(connect=noted(full)).add_checkpoint(url, log.ask(0))
+        assert WitnessClient().latest(url, ORIGIN).status == 404
 
 
 def test_tls_needs_an_authority_that_is_known(bench, log, tmp_path):
@@ -52,10 +62,10 @@ def test_tls_needs_an_authority_that_is_known(bench, log, tmp_path):
     )
     address = Address(certificate=tmp_path / "w.crt", key=tmp_path / "w.key")
     with bench.served(log, address=address) as url:
-        trusted = WitnessClient(no_journal, tmp_path / "ca.crt")
+        trusted = WitnessClient(tmp_path / "ca.crt")
         assert trusted.add_checkpoint(url, log.ask(0)).status == 200
         with pytest.raises(VerificationError, match="does not verify"):
-            WitnessClient(no_journal).add_checkpoint(url, log.ask(1))
+            WitnessClient().add_checkpoint(url, log.ask(1))
 
 
 def test_what_is_no_http_ends_the_connection_and_nothing_else(bench, log):
@@ -69,6 +79,6 @@ def test_what_is_no_http_ends_the_connection_and_nothing_else(bench, log):
                 with contextlib.suppress(ConnectionError):
                     while raw.recv(4096):
                         pass
-        client = WitnessClient(no_journal)
+        client = WitnessClient()
         assert client.add_checkpoint(url, b"x" * 200_000).status == 413
         assert client.add_checkpoint(url, log.ask(0)).status == 200

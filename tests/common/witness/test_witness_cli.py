@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from common.errors import CairnError
 from common.ledger.notes import parse_note
 from common.witness.cli import cli
-from common.witness.client import WitnessClient, no_journal
+from common.witness.client import WitnessClient
 from common.witness.policy import parse_policy
 from common.witness.vkeys import vkey_text
 from tests.common.witness.conftest import ORIGIN
@@ -65,7 +65,7 @@ def test_a_witness_is_made_served_asked_and_rotated_by_commands(folder, log, tmp
     witnesses = [line for line in lines if line.startswith("witness ")]
     names = [line.split()[1] for line in witnesses]
     assert names == ["witness.example-w1-ed25519", "witness.example-w1-mldsa44"]
-    client, policy = WitnessClient(no_journal), tmp_path / "policy"
+    client, policy = WitnessClient(), tmp_path / "policy"
     with serving(folder) as url:
         text = "".join(f"{line} {url}\n" for line in witnesses)
         policy.write_text(f"{text}group w all {' '.join(names)}\nquorum w\n")

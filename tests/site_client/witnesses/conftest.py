@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import httpx
 import pytest
 
 from common.canonical import sha256_hex
@@ -18,6 +19,7 @@ from site_client.spool import Spool
 from site_client.witnesses.asking import Asking
 from site_client.witnesses.carry import WitnessCarrier
 from tests.common.witness.conftest import ORIGIN, Bench, Log
+from tests.common.witness.test_asking import noted
 
 
 @dataclass
@@ -26,7 +28,7 @@ class Site:
 
     folder: SiteFolder
     key: SigningKey
-    sent: list[tuple[str, str, bytes]] = field(default_factory=list)
+    sent: list[httpx.Request] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -52,9 +54,7 @@ class Site:
         return Asking(self.folder, policy, ledger, ticks=lambda: self.seconds)
 
     def carrier(self) -> WitnessCarrier:
-        return WitnessCarrier(
-            self.folder, lambda *words: self.sent.append(words), ticks=lambda: self.seconds
-        )
+        return WitnessCarrier(self.folder, noted(self.sent.append), ticks=lambda: self.seconds)
 
     def settle(self, asking: Asking, carrier: WitnessCarrier, turns: int = 6) -> None:
         """Let both halves take turns, some seconds apart."""
