@@ -138,9 +138,12 @@ def audit(
     )
     examined = examine_ledger(folder, required)
     balance = _balance(courier, layout, examined) if courier is not None else None
+    doubts = [*examined.verdict.doubts, *_of_keys(key, witness, judge)]
+    if courier is not None and courier.courier_key is None:
+        doubts.append("the courier's key came with its journal: give it with --courier-key")
     verdict = replace(
         examined.verdict,
-        doubts=(*examined.verdict.doubts, *_of_keys(key, witness, judge)),
+        doubts=tuple(doubts),
         balanced=None if balance is None else balance.holds,
     )
     return Audited(folder, verdict, examined.records, key, witness, balance)

@@ -27,7 +27,7 @@ class Evidence:
     Attributes:
         journal: the courier's ``journal.jsonl``.
         courier_key: its node key's public half, as the coordinator has it; None believes the
-            journal, and says so.
+            journal, which then proves no more than that it agrees with itself.
         counters: a firewall's or kernel's own count of what left; see ``counters``.
     """
 
@@ -59,10 +59,6 @@ def weigh(
     scales = Scales({record.payload_sha256 or "": record.bytes or 0 for record in sent})
     if journal.broken is not None:
         scales.findings.append(f"the courier's journal: {journal.broken}")
-    if key is None:
-        scales.notes.append(
-            "who signed the journal is believed: --courier-key FILE, its node.key.pub, would tell"
-        )
     for entry in journal.entries:
         scales.put(entry)
     return scales.read(len(journal.entries), receipts, counters)

@@ -198,6 +198,7 @@ def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
             ),
             *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
             *("--journal", f"{site}/courier/journal.jsonl"),
+            *("--courier-key", f"federation/sites/{site}/request.json"),
         )
         ledger = json.loads(text)["ledgers"][0]
         verdicts.append(

@@ -118,7 +118,7 @@ def audited(federation: Federation, site: str, wire: int) -> dict[str, object]:
         *("--witness", "federation/pki/witness.pub"),
         *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
         *("--journal", f"{site}/courier/journal.jsonl"),
-        *("--courier-key", f"{site}/courier/node.key.pub"),
+        *("--courier-key", f"federation/sites/{site}/request.json"),
     )
     print(federation.run(*words, "--counters", str(counters)))
     by_sockets = json.loads(federation.run(*words, "--json"))["ledgers"][0]

@@ -55,7 +55,7 @@ def test_three_sites_that_confirmed_and_approved_by_command_complete_a_run(hospi
             *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
             *("--witness", "federation/pki/witness.pub"),
             *("--journal", f"{site}/courier/journal.jsonl"),
-            *("--courier-key", f"{site}/courier/node.key.pub"),
+            *("--courier-key", f"federation/sites/{site}/request.json"),
         )
         assert "chain intact" in verdict
         assert "0.0 % of the wire unexplained" in verdict

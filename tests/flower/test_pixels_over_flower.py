@@ -116,7 +116,7 @@ def test_three_sites_name_the_frequent_keys_of_all_their_slides(real, slides):
             *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
             *("--witness", "federation/pki/witness.pub"),
             *("--journal", f"{site}/courier/journal.jsonl"),
-            *("--courier-key", f"{site}/courier/node.key.pub"),
+            *("--courier-key", f"federation/sites/{site}/request.json"),
         )
         assert "chain intact" in verdict
         assert "0.0 % of the wire unexplained" in verdict

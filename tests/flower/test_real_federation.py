@@ -31,7 +31,7 @@ def test_a_run_started_by_command_completes_at_every_site(real):
             *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
             *("--witness", "federation/pki/witness.pub"),
             *("--journal", f"{site}/courier/journal.jsonl"),
-            *("--courier-key", f"{site}/courier/node.key.pub"),
+            *("--courier-key", f"federation/sites/{site}/request.json"),
         )
         assert "chain intact" in verdict
         assert "0.0 % of the wire unexplained" in verdict
@@ -81,7 +81,7 @@ def test_what_a_writer_puts_into_a_running_sites_outbox_stays_and_is_shown(real)
         *("--key", "federation/sites/site-b/ledger.pub"),
         *("--witness", "federation/pki/witness.pub"),
         *("--checkpoint", "federation/sites/site-b/checkpoint.note"),
-        *("--journal", str(journal), "--courier-key", "site-b/courier/node.key.pub"),
+        *("--journal", str(journal), "--courier-key", "federation/sites/site-b/request.json"),
     )
     balance = json.loads(told)["ledgers"][0]["balance"]
     assert balance["holds"] is True

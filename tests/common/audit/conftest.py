@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from common.canonical import sha256_hex
+from common.crypto.certificates import node_public_line
 from common.crypto.identity import write_public_key
 from common.journal.entries import Part
 from common.journal.writer import Measure
@@ -16,7 +17,7 @@ from common.ledger.notes import ledger_origin
 from common.ledger.proof import cosign
 from common.ledger.records import PrivacyRecord, RefusalDetail
 from tests.ledgers import AGGREGATOR, NO_OP, Written, policy_of, report, update
-from tests.releases import a_journal
+from tests.releases import NODE_KEY, a_journal
 
 
 class Received:
@@ -58,8 +59,14 @@ class Received:
 
     @property
     def held(self) -> tuple[object, ...]:
-        """The options of an auditor who has everything."""
+        """The options of an auditor who has everything but the courier's journal."""
         return ("--key", self.key, "--witness", self.witness, "--checkpoint", self.newest)
+
+    def sent(self, *payloads: bytes) -> tuple[object, ...]:
+        """The options of an auditor who has that, too."""
+        node = self.ledger.with_suffix(".node.pub")
+        node.write_text(node_public_line(NODE_KEY))
+        return ("--journal", self.journal(*payloads), "--courier-key", node)
 
     def journal(self, *payloads: bytes) -> Path:
         """The courier's, after it sent these, each for a checkpoint that was cosigned."""

@@ -9,9 +9,11 @@ import shutil
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.audit.cli import cli
 from common.cli import megabytes
+from common.crypto.certificates import node_public_line
 from common.errors import CairnError
 
 
@@ -35,7 +37,7 @@ def out_of(received) -> str:
 def test_a_ledger_that_is_intact_and_witnessed_ends_with_0(received):
     output = call(
         *("verify", received.ledger, *received.held),
-        *("--journal", received.journal(*received.payloads)),
+        *received.sent(*received.payloads),
     )
     first, *details = output.splitlines()
     size = out_of(received)
@@ -113,10 +115,24 @@ def test_one_broken_ledger_among_several_fails_them_all_and_each_is_shown(receiv
 
 
 def test_anything_sent_undeclared_breaks_even_a_witnessed_ledger(received):
-    journal = received.journal(received.payloads[0], b"smuggled")
-    output = call("verify", received.ledger, *received.held, "--journal", journal, code=4)
+    sent = received.sent(received.payloads[0], b"smuggled")
+    output = call("verify", received.ledger, *received.held, *sent, code=4)
     assert output.startswith("site-a: INCOMPLETE, chain intact, 7 records, 2 rounds")
     assert "does not hold: line 3: 8 bytes" in output
+
+
+def test_a_journal_whose_courier_nobody_names_vouches_for_nothing(received):
+    words = ("verify", received.ledger, *received.held)
+    output = call(*words, "--journal", received.journal(*received.payloads), code=9)
+    assert "the courier's key came with its journal" in output
+
+
+def test_a_courier_other_than_the_one_that_was_admitted_breaks_it(received, tmp_path):
+    other = tmp_path / "other.pub"
+    other.write_text(node_public_line(ec.derive_private_key(77, ec.SECP384R1())))
+    words = ("verify", received.ledger, *received.held, *received.sent(*received.payloads)[:2])
+    output = call(*words, "--courier-key", other, code=4)
+    assert "another courier's" in output
 
 
 def test_a_rewritten_history_is_shown_by_a_checkpoint_kept_elsewhere(received, tmp_path):
@@ -131,8 +147,8 @@ def test_a_rewritten_history_is_shown_by_a_checkpoint_kept_elsewhere(received, t
 
 
 def test_json_carries_the_whole_verdict(received):
-    journal = received.journal(*received.payloads)
-    words = ("verify", received.ledger, *received.held, "--journal", journal, "--json")
+    sent = received.sent(*received.payloads)
+    words = ("verify", received.ledger, *received.held, *sent, "--json")
     value = json.loads(call(*words))
     (verdict,) = value["ledgers"]
     assert value["passed"] is True
@@ -223,9 +239,9 @@ def test_the_report_stands_alone_and_escapes_what_it_shows(received, tmp_path):
 def test_the_report_tells_completeness_and_heeds_checkpoints_as_verify_does(received, tmp_path):
     page = tmp_path / "report.html"
     words = ("report", received.ledger, "-o", page, *received.held)
-    call(*words, "--journal", received.journal(*received.payloads))
+    call(*words, *received.sent(*received.payloads))
     assert "0.0 % of the wire unexplained" in page.read_text(encoding="utf-8")
-    call(*words, "--journal", received.journal(b"smuggled"), code=4)
+    call(*words, *received.sent(b"smuggled"), code=4)
     assert "INCOMPLETE" in page.read_text(encoding="utf-8")
     call(*words[:-2], code=9)
     assert "ITS END NOT WITNESSED" in page.read_text(encoding="utf-8")
