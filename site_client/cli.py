@@ -12,6 +12,7 @@ import click
 
 from common.cli import complete, run
 from common.lazy import Lazily, LazyGroup
+from site_client.own_process import take_over
 
 COMMANDS: Final = {
     "join": Lazily(
@@ -119,6 +120,7 @@ complete(cli)
 
 def main() -> NoReturn:
     """Entry point of ``cairn-site``."""
+    take_over()
     run(cli)
 
 

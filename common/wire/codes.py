@@ -62,6 +62,10 @@ class ReplyCode(IntEnum):
     """A third witness has seen another history of this site's ledger."""
     UNWITNESSED = 24
     """Too many releases of this site have no quorum of its witnesses."""
+    RUN_OVER = 25
+    """The site has heard of a later run's turn, or that this run was stopped."""
+    RUN_STOPPED = 26
+    """The site has recorded that a coordinator stopped the run, and answers it no more."""
 
 
 EXPLANATIONS: dict[ReplyCode, str] = {
@@ -96,6 +100,8 @@ EXPLANATIONS: dict[ReplyCode, str] = {
     "`cairn-site check` there",
     ReplyCode.UNWITNESSED: "too many releases of the site wait for its witnesses; "
     "`cairn-site check` there",
+    ReplyCode.RUN_OVER: "the site has gone on to a later run, or knows that this one was stopped",
+    ReplyCode.RUN_STOPPED: "the site has recorded that the run was stopped",
 }
 
 
