@@ -28,6 +28,7 @@ class SiteSettings(BaseModel):
         enrolment: host:port of its enrolment desk; None for a site that joined by mail.
         data: folder of images, absolute or relative to the site folder.
         app_sha256: the only Flower app that the courier serves.
+        witness_policy: text of a policy file; None where nobody but the aggregator witnesses.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -39,6 +40,7 @@ class SiteSettings(BaseModel):
     data: str
     app_sha256: Digest
     enrolment: Annotated[str, Field(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")] | None = None
+    witness_policy: Annotated[str, Field(max_length=262_144)] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,16 @@ class SiteFolder:
     def decisions(self) -> Path:
         """A person's decisions on their way into the ledger."""
         return self.worker / "decisions"
+
+    @property
+    def witness_standing(self) -> Path:
+        """File of how this ledger stands with each third witness."""
+        return self.worker / "witnesses.json"
+
+    @property
+    def witness_evidence(self) -> Path:
+        """Checkpoints that third witnesses hold against this ledger."""
+        return self.worker / "witness-evidence"
 
     @property
     def waiting_plans(self) -> Path:

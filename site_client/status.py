@@ -24,6 +24,8 @@ from site_client.restoring import read_lost
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 from site_client.trouble import Trouble, read_trouble
+from site_client.witnesses.standing import Standing as WitnessStanding
+from site_client.witnesses.standing import read_standing
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class SiteStatus:
         restore: what the ledger lacks, where it waits for `cairn-site restore`; None else.
         trouble: the last order that failed for this site's data, and why; None without one.
         put_aside: notes on what arrived and was refused, oldest first.
+        witnesses: how this ledger stands with third witnesses; None where there are none.
     """
 
     site: str
@@ -71,6 +74,7 @@ class SiteStatus:
     errors: LastErrors | None = None
     put_aside: tuple[dict[str, object], ...] = ()
     restore: dict[str, object] | None = None
+    witnesses: WitnessStanding | None = None
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -121,6 +125,7 @@ def read_status(site: SiteFolder) -> SiteStatus:
         errors=read_errors(site),
         put_aside=tuple(vars(note) for note in Quarantine(site.quarantine).notes()),
         restore=None if lost is None else {**lost.as_dict(), "says": lost.says},
+        witnesses=read_standing(site) if settings.witness_policy is not None else None,
     )
 
 

@@ -18,6 +18,7 @@ from common.audit.load import Audited, detail_lines, verdict_dict, verdict_line
 from common.audit.model_command import model
 from common.audit.order import read_order
 from common.audit.people import print_asked, print_order
+from common.audit.proof_command import check_proof, proof
 from common.audit.table import print_records
 from common.cli import complete, echo_json, json_option, run
 from common.errors import ExitCode
@@ -156,6 +157,8 @@ cli.add_command(left)
 cli.add_command(report)
 cli.add_command(model)
 cli.add_command(export_command)
+cli.add_command(proof)
+cli.add_command(check_proof)
 complete(cli)
 
 

@@ -38,6 +38,7 @@ from common.ledger.notes import (
     MAX_NOTE_BYTES,
     Checkpoint,
     ledger_key,
+    open_note,
     sign_checkpoint,
     site_of,
 )
@@ -54,7 +55,7 @@ from common.ledger.records import (
     parse_timestamp,
     record_line,
 )
-from common.ledger.recovery import LostTailError, committed_lines
+from common.ledger.recovery import LostTailError, committed_lines, insist_on_root
 from common.ledger.rotation import WitnessKeys, open_cosigned, open_rotation
 
 _LOG_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -197,6 +198,10 @@ class Ledger:
         shows an older one than it has cosigned, and goes on from there.
         """
         return self.witnessed_size if self._shown is None else self._shown
+
+    def root_at(self, size: int) -> bytes | None:
+        """Return the root over the first ``size`` records; None beyond the log."""
+        return tree_root(self._hashes[:size]) if 0 <= size <= self.size else None
 
     def line(self, seq: int) -> bytes:
         """Return the canonical bytes of record ``seq``.
@@ -471,6 +476,31 @@ class Ledger:
         """Note that the aggregator's newest order came without a checkpoint: it knows none."""
         self._shown = 0
 
+    def keep_witnessed(self, note: bytes, settled: int) -> None:
+        """Keep a checkpoint of ours with the cosignatures of third witnesses.
+
+        No record says so: it would be one more that nobody has witnessed.
+
+        Args:
+            note: signed by us, and by those whose cosignatures the caller has verified.
+            settled: size of the largest checkpoint that has a quorum; smaller ones may go.
+
+        Raises:
+            VerificationError: not signed by us, or not a prefix of this log.
+            StorageError: the disk refused.
+        """
+        self._refuse_if_broken()
+        checkpoint = open_note(note, [ledger_key(self.origin, self.public_key)]).checkpoint
+        insist_on_root(checkpoint, self.root_at(checkpoint.size), "a witnessed note")
+        try:
+            self._layout.witnessed.mkdir(mode=0o750, exist_ok=True)
+            replace_durably(self._layout.witnessed_note(checkpoint.size), note)
+            for path in self._layout.witnessed_files():
+                if int(path.stem) < settled:
+                    path.unlink()
+        except OSError as error:
+            self._break(error)
+
     @property
     def witness(self) -> PublicKey | None:
         """The aggregator's key that counts now; None before it ever cosigned or was exchanged."""
@@ -531,7 +561,8 @@ class Ledger:
 
     def _recover(self) -> None:
         layout = self._layout
-        for folder in (layout.folder, layout.receipts, layout.payloads, layout.rotations):
+        folders = (layout.receipts, layout.witnessed, layout.payloads, layout.rotations)
+        for folder in (layout.folder, *folders):
             remove_temporaries(folder)
         self._pin(layout.ledger_key, self.public_key, "ledger key")
         self._log = os.open(layout.log, _LOG_FLAGS, 0o640)
@@ -540,8 +571,8 @@ class Ledger:
         if note is not None:
             self._note = note
             receipts = {
-                path.name: read_regular(path, "receipt", MAX_NOTE_BYTES)
-                for path in layout.receipt_files()
+                f"{path.parent.name}/{path.name}": read_regular(path, "receipt", MAX_NOTE_BYTES)
+                for path in [*layout.receipt_files(), *layout.witnessed_files()]
             }
             committed = committed_lines(data, self._note, receipts, self.origin, self.public_key)
             for line in committed:
@@ -549,7 +580,12 @@ class Ledger:
             if self._offsets[-1] < len(data):
                 os.ftruncate(self._log, self._offsets[-1])
                 os.fsync(self._log)
-        elif data or layout.receipt_files() or any(layout.payloads.iterdir()):
+        elif (
+            data
+            or layout.receipt_files()
+            or layout.witnessed_files()
+            or any(layout.payloads.iterdir())
+        ):
             raise VerificationError(
                 "the ledger has lost its signed checkpoint",
                 field=str(layout.checkpoint),

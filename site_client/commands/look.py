@@ -180,6 +180,9 @@ def status(root: Path, *, as_json: bool) -> None:
                         "held-out" and "training" {searches, mean, prior}
       put_aside         what arrived and was refused, oldest first: [{sha256, bytes, culprit,
                         what, error, why, at}]; the bytes lie in worker/quarantine
+      witnesses         null, or {quorum, witnessed, at, witnesses}: records that a quorum
+                        of third witnesses has seen; of each witness {names, url, size,
+                        at, trouble, contradicts, proven}
 
     Reads files only: it asks nobody, and works while worker and courier run.
     """  # noqa: D301 - \b is click's, and must not be an escape
@@ -190,6 +193,15 @@ def status(root: Path, *, as_json: bool) -> None:
         echo_json(state.as_dict())
         return
     _tell(state)
+
+
+def _tell_witnesses(state: SiteStatus) -> None:
+    if state.witnesses is None:
+        return
+    click.echo(f"witnesses {state.witnesses.says}")
+    for seen in state.witnesses.witnesses.values():
+        if seen.contradicts or seen.trouble:
+            click.echo(f"{'ALARM    ' if seen.contradicts else '         '} {seen.says}")
 
 
 def _tell(state: SiteStatus) -> None:
@@ -207,6 +219,7 @@ def _tell(state: SiteStatus) -> None:
         f"ledger    {state.records} records, {state.refusals} refusals, "
         f"witnessed to {state.witnessed}"
     )
+    _tell_witnesses(state)
     click.echo(f"out       {megabytes(state.bytes_out)}")
     if state.budget is not None:
         click.echo(f"budget    {state.budget.says}")

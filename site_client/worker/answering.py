@@ -36,6 +36,8 @@ from site_client.plans.waiting import note_waiting
 from site_client.restoring import note_lost
 from site_client.site import SiteFolder
 from site_client.trouble import clear_trouble
+from site_client.witnesses.asking import Asking
+from site_client.witnesses.rule import require_witnessed
 from site_client.worker.chain_file import ChainFile
 from site_client.worker.failures import (
     NoKeyError,
@@ -66,6 +68,7 @@ class Answering:
         door: the only way out.
         standing: what people of the site decided; others follow the ledger with it.
         progress: told what is being done; may raise ``StoppedError``.
+        witnesses: third ones, if the site has named any.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Answering:
         door: Door,
         standing: Standing,
         progress: Progress,
+        witnesses: Asking | None = None,
     ) -> None:
         self._site = site
         self._settings = site.settings()
@@ -83,6 +87,7 @@ class Answering:
         self._ledger = ledger
         self._door = door
         self._standing = standing
+        self._witnesses = witnesses
         self._ring = KeyRing(site)
         self._models = Models(site.worker / "models")
         self._studies = Studies(site, self._settings.site, progress)
@@ -220,11 +225,13 @@ class Answering:
             PolicyError: the site's bounds do not allow it.
             RefusedError: with a number of its own: another plan or an earlier round of a
                 run, too few known sites, a budget that is spent, a plan that waits for a
-                person or was declined.
+                person or was declined; a witness that contradicts, or too few who have seen.
         """
         order = opened.order
         policy, plan = expected.policy, order.plan
         self._door.require_new(expected)
+        if self._witnesses is not None:
+            require_witnessed(self._witnesses.standing, policy, self._ledger)
         try:
             check_plan(policy, plan, weights_bytes=weights_bytes(plan))
             check_phase(policy, expected.phase)
