@@ -108,11 +108,12 @@ class Service:
         )
         self.register_sites()
 
-    def watch(self, stop: threading.Event, say: Show) -> None:
+    def watch(self, stop: threading.Event, say: Show, look: Callable[[], None]) -> None:
         """Until ``stop`` is set: admit new sites' keys; end when a program does.
 
         Args:
             stop: ends it.
+            look: called at every look, for what else is to be seen to.
             say: takes who says something, and what: this process, or a program's trouble.
 
         Raises:
@@ -123,6 +124,7 @@ class Service:
                 say(OWN, f"site {name} may connect")
             self._tell_troubles(say)
             self._check_children()
+            look()
         self._tell_troubles(say)
 
     def _tell_troubles(self, say: Show) -> None:

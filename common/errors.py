@@ -31,6 +31,7 @@ class ExitCode(IntEnum):
     INTERNAL = 7
     DEGRADED = 8  # only of `round start --watch --strict` and its like
     NOT_WITNESSED = 9  # only of `cairn-audit`: intact, and no witness vouches for its end
+    STOPPED = 10  # only of `round start --watch` and its like: somebody stopped the run
 
 
 class CairnError(Exception):

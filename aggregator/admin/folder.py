@@ -17,6 +17,7 @@ from common.arrivals.texts import MOST_TEXT_BYTES, toml_of
 from common.crypto.identity import PublicKey, SigningKey, read_signing_key
 from common.enrolment import Address, JoinRequest, read_request
 from common.errors import InputDataError, InternalError
+from common.ledger.rotation import open_rotation
 from common.settings import describe_validation
 from common.wire.bounds import MAX_IMAGES
 from common.wire.records import FederationName, SiteName
@@ -210,6 +211,11 @@ class FederationFolder:
         return self.root / "runs"
 
     @property
+    def queue(self) -> Path:
+        """Folder of the queue of runs, and of the locks of who conducts them."""
+        return self.root / "queue"
+
+    @property
     def flower(self) -> Path:
         """Folder of Flower's own programs: database, home, logs, shared secret."""
         return self.root / "flower"
@@ -240,6 +246,23 @@ class FederationFolder:
     def witness_key(self) -> SigningKey:
         """Key that signs orders and cosigns the sites' checkpoints."""
         return read_signing_key(self.pki / "witness.key")
+
+    @property
+    def rotations_folder(self) -> Path:
+        """Folder of the exchanges of that key, a note each."""
+        return self.pki / "rotations"
+
+    def rotations(self) -> tuple[bytes, ...]:
+        """Return the exchanges that led to the key that counts, the oldest first.
+
+        Raises:
+            VerificationError: a note was altered.
+        """
+        notes = [path.read_bytes() for path in sorted(self.rotations_folder.glob("*.rotation"))]
+        # The last one may tell of a key that an interrupted exchange has not put in force yet.
+        if notes and open_rotation(notes[-1]).new != self.witness_key().public:
+            notes.pop()
+        return tuple(notes)
 
     def known(self) -> dict[str, AdmittedSite]:
         """Sites that were ever admitted, by name, the revoked ones too."""

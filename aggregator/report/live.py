@@ -44,11 +44,13 @@ from aggregator.rounds.events import (
     RoundFinished,
     RoundStarted,
     RunFinished,
+    RunQueued,
     RunStarted,
     SiteLate,
     SiteRejected,
     SiteReplied,
     SitesAwaited,
+    StopAsked,
     read_events,
 )
 from common.wire.records import PARTS, Part
@@ -73,7 +75,12 @@ _PHASES = {
     "embed": "embedding slides",
     "finished": "finished",
 }
-_VERDICTS = {"COMPLETED": "bold green", "DEGRADED": "bold yellow", "FAILED": "bold red"}
+_VERDICTS = {
+    "COMPLETED": "bold green",
+    "DEGRADED": "bold yellow",
+    "FAILED": "bold red",
+    "STOPPED": "bold",
+}
 
 
 def utc_now() -> datetime:
@@ -151,6 +158,10 @@ def plain_line(event: Event) -> str:
 
 def _fields(event: Event) -> dict[str, object]:
     match event:
+        case RunQueued():
+            return {"run": event.run, "plan": event.plan_name, "ahead": ",".join(event.ahead)}
+        case StopAsked():
+            return {"by": event.by}
         case RunStarted():
             return {
                 "run": event.run,

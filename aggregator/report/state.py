@@ -17,11 +17,13 @@ from aggregator.rounds.events import (
     RoundFinished,
     RoundStarted,
     RunFinished,
+    RunQueued,
     RunStarted,
     SiteLate,
     SiteRejected,
     SiteReplied,
     SitesAwaited,
+    StopAsked,
 )
 from common.schedule import Phase
 from common.wire.codes import EXPLANATIONS, ReplyCode
@@ -39,6 +41,10 @@ def fold(events: Iterable[Event], start: RunState | None = None) -> RunState:
 
 def _step(state: RunState, event: Event) -> RunState:
     match event:
+        case RunQueued():
+            return _run_queued(state, event)
+        case StopAsked():
+            return replace(state, stopping=True)
         case RunStarted():
             return _run_started(state, event)
         case SitesAwaited():
@@ -58,7 +64,30 @@ def _step(state: RunState, event: Event) -> RunState:
                 seconds=event.seconds,
                 final_model=event.model_sha256,
                 waiting=None,
+                stopping=False,
+                ended_at=event.ts,
             )
+
+
+def _run_queued(state: RunState, event: RunQueued) -> RunState:
+    """Wait for the turn; a run that is to be gone on with keeps what it has come to."""
+    return replace(
+        state,
+        run=event.run,
+        plan_name=event.plan_name,
+        plan_fingerprint=event.plan_fingerprint,
+        kind=event.kind,
+        unit=event.unit,
+        planned_rounds=event.rounds,
+        queued_at=event.ts,
+        ended_at=None,
+        earlier_s=state.elapsed_s,
+        seconds=0.0,
+        resumed_at=None,
+        verdict="",
+        reason="",
+        waiting=Waiting("turn", event.ahead),
+    )
 
 
 def _run_started(state: RunState, event: RunStarted) -> RunState:
@@ -74,6 +103,8 @@ def _run_started(state: RunState, event: RunStarted) -> RunState:
         planned_rounds=event.rounds,
         quorum=event.quorum,
         sites=tuple(dict.fromkeys((*(state.sites if again else ()), *event.sites))),
+        queued_at=state.queued_at,
+        stopping=state.stopping,
         started_at=state.started_at if again and state.started_at else event.ts,
         resumed_at=event.ts,
         earlier_s=state.elapsed_s if again else 0.0,

@@ -22,7 +22,9 @@ from common.settings import MM
 from common.wire.codes import ReplyCode
 from common.wire.records import TaskError
 
-Awaited = Literal["online", "federation_key", "approval"]
+Awaited = Literal["turn", "online", "federation_key", "approval"]
+
+RunVerdict = Literal["COMPLETED", "DEGRADED", "FAILED", "STOPPED"]
 
 
 class _Event(BaseModel):
@@ -33,8 +35,37 @@ class _Event(BaseModel):
     ts: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
 
+class RunQueued(_Event):
+    """The run exists and waits for its turn, for the first time or to be gone on with.
+
+    Attributes:
+        rounds: rounds of work that the plan has.
+        ahead: the runs that have their turns before it.
+    """
+
+    event: Literal["run_queued"] = "run_queued"
+    run: str
+    plan_name: str
+    plan_fingerprint: str
+    kind: Kind = "training"
+    unit: str = MM
+    rounds: int
+    ahead: tuple[str, ...] = ()
+
+
+class StopAsked(_Event):
+    """A coordinator wants the run to end.
+
+    Attributes:
+        by: a coordinator's name, or that it was asked where the folder is.
+    """
+
+    event: Literal["stop_asked"] = "stop_asked"
+    by: str
+
+
 class RunStarted(_Event):
-    """The run exists and waits for sites, for the first time or after an interruption.
+    """The run's turn has begun and it waits for sites, for the first time or gone on with.
 
     Attributes:
         rounds: rounds of work that the plan has.
@@ -156,10 +187,10 @@ class RoundFinished(_Event):
 
 
 class RunFinished(_Event):
-    """The run's verdict: COMPLETED, DEGRADED (rejections or absences), or FAILED."""
+    """The run's verdict: COMPLETED, DEGRADED (rejections or absences), FAILED, or STOPPED."""
 
     event: Literal["run_finished"] = "run_finished"
-    verdict: Literal["COMPLETED", "DEGRADED", "FAILED"]
+    verdict: RunVerdict
     reason: str = ""
     rounds: int
     model_sha256: str = ""
@@ -168,7 +199,9 @@ class RunFinished(_Event):
 
 
 Event = (
-    RunStarted
+    RunQueued
+    | StopAsked
+    | RunStarted
     | SitesAwaited
     | RoundStarted
     | SiteReplied

@@ -32,15 +32,18 @@ from common.crypto.identity import SigningKey
 from common.errors import CairnError, RefusedError
 from common.ledger.durable import replace_durably
 from common.ledger.notes import MAX_NOTE_BYTES, Checkpoint, parse_note
-from common.ledger.proof import cosign
+from common.ledger.proof import StaleProofError, cosign
 from common.model import shared_shapes
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.expected import Expected, RecordFloors
 from common.wire.orders import SIGNATURE_CONTEXT
 from common.wire.parcel import MAX_PARCEL_BYTES, wrap
-from common.wire.transport import ORDER, RECEIPT, SIGNATURE, sum_part
+from common.wire.transport import ORDER, RECEIPT, SIGNATURE, TURN, rotation_part, sum_part
+from common.wire.turn import TurnNote, sign_turn
 
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.1, 1.5
+STOP_S = 20.0
+"""How long sites have to record that a run was stopped."""
 SHORTEST_APPROVAL_S, LONGEST_APPROVAL_S = 1.0, 30.0
 
 
@@ -86,6 +89,7 @@ class SiteExchange:
     Attributes:
         sites: of the run's roster and still admitted, by name.
         caps: most samples that each may count as.
+        turn: the run's, said beside every order.
         witness: signs orders and cosigns checkpoints.
         work: of the plan's kind; says what does not go together.
         quarantine: where replies are put that were refused; None: nowhere.
@@ -93,6 +97,7 @@ class SiteExchange:
         answered: last round of which a site's answer arrived whole: it has the sums of
             all rounds before that one.
         clock, sleep: seconds that only go up, and how to wait; passed in for tests.
+        rotations: exchanges of the witness's key, which travel with every order.
     """
 
     store: RunStore
@@ -100,6 +105,7 @@ class SiteExchange:
     sites: Mapping[str, AdmittedSite]
     caps: Mapping[str, int]
     witness: SigningKey
+    turn: int
     course: Course
     work: Work
     clock: Callable[[], float] = time.monotonic
@@ -107,7 +113,9 @@ class SiteExchange:
     quarantine: Quarantine | None = None
     excluded: set[str] = field(default_factory=set)
     answered: dict[str, int] = field(default_factory=dict)
+    rotations: tuple[bytes, ...] = ()
     _refused: dict[str, Refusal] = field(default_factory=dict)
+    _stale: set[str] = field(default_factory=set)
 
     def ask(self, step: Step, order: bytes, terms: Terms) -> dict[str, Reply]:
         """Send an order to everybody online and gather until all answered or time is up.
@@ -122,7 +130,7 @@ class SiteExchange:
             RefusedError: the sites' answers contradict each other and nobody can tell who is right.
         """
         addressed = set(self.sites) - self.excluded
-        self._refused = {}
+        self._refused, self._stale = {}, set()
         self.store.record(
             RoundStarted(
                 round=step.round,
@@ -159,20 +167,45 @@ class SiteExchange:
         )
         self.course.blemish(step.round, site, f"was rejected: {reason}")
 
+    def tell_stop(self, step: Step, order: bytes) -> set[str]:
+        """Tell every site that is online that the run is over; returns those that recorded it.
+
+        Args:
+            step: of the order.
+            order: any of the run's; beside it lies the signed word that ends the run.
+        """
+        self._refused, self._stale = {}, set()
+        self._gather(step, order, Terms(""), set(self.sites), stop=True)
+        return self._said(ReplyCode.RUN_STOPPED)
+
     def _gather(
-        self, step: Step, order: bytes, terms: Terms, addressed: set[str]
+        self, step: Step, order: bytes, terms: Terms, addressed: set[str], *, stop: bool = False
     ) -> dict[str, Reply]:
-        """One order out, and what came back and was accepted until the deadline."""
+        """One order out, and what came back and was accepted until the deadline.
+
+        A site whose proof is older than what we have seen of it since proves anew, once.
+        """
+        stale = set(self._stale)
+        replies = self._gather_once(step, order, terms, addressed, stop=stop)
+        if again := self._stale - stale:
+            replies |= self._gather_once(step, order, terms, again, stop=stop)
+        return replies
+
+    def _gather_once(
+        self, step: Step, order: bytes, terms: Terms, addressed: set[str], *, stop: bool
+    ) -> dict[str, Reply]:
         began = self.clock()
         for site in addressed:
             self._refused.pop(site, None)
         online = {n: site for n, site in self.transport.nodes().items() if site in addressed}
         deadline = self.store.plan().rounds.deadline_s
+        if stop:
+            deadline = min(deadline, STOP_S)
         parcels: dict[int, bytes] = {}
         for node, site in list(online.items()):
             try:
                 with contained(f"the order for {site}"):
-                    parcels[node] = self._parcel(step, order, site, terms.beside)
+                    parcels[node] = self._parcel(step, order, site, terms.beside, stop=stop)
             except CairnError as error:
                 self._turn_away(step, online.pop(node), error)
         self.transport.send(parcels, deadline)
@@ -234,10 +267,22 @@ class SiteExchange:
         return strayed | self.work.odd(step, terms.state, rest)
 
     def _parcel(
-        self, step: Step, order: bytes, site: str, attachments: Mapping[str, bytes]
+        self,
+        step: Step,
+        order: bytes,
+        site: str,
+        attachments: Mapping[str, bytes],
+        *,
+        stop: bool,
     ) -> bytes:
-        """Return an order for one site, with its newest receipt and the sums that it lacks."""
-        parts = {ORDER: order, SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order)}
+        """Return an order for one site: turn, newest receipt, and the sums that it lacks."""
+        turn = TurnNote(run=self.store.name, turn=self.turn, stop=stop)
+        parts = {
+            ORDER: order,
+            SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order),
+            TURN: sign_turn(turn, self.witness),
+        }
+        parts |= {rotation_part(n): note for n, note in enumerate(self.rotations, start=1)}
         receipt = self.sites[site].checkpoint_file
         if receipt.exists():
             parts[RECEIPT] = receipt.read_bytes()
@@ -271,6 +316,19 @@ class SiteExchange:
             # One site's reply, whatever it is, costs that site its share and no other.
             with contained(f"a reply of {site}", OSError):
                 reply = self._open(step, site, arrival.parcel, terms)
+        except StaleProofError as error:
+            if site in self._stale:
+                self.reject(
+                    step,
+                    site,
+                    "asked again, the site does not prove its ledger from our newest receipt: it "
+                    "was rolled back, or the site does not take our receipts (compare witness "
+                    f"keys by telephone); {error.diagnosis}",
+                    len(arrival.parcel),
+                )
+            self._stale.add(site)
+            self._refused[site] = Refusal(None)
+            return None
         except CairnError as error:
             self._turn_away(step, site, error, arrival.parcel)
             return None

@@ -22,6 +22,7 @@ from aggregator.admin.folder import FederationFolder
 from aggregator.intake.reply import most_bytes
 from aggregator.rounds.conduct import Conductor
 from aggregator.rounds.pulling import Pulled, pull_replies
+from aggregator.rounds.queue import RunQueue
 from aggregator.rounds.store import RunStore
 from aggregator.rounds.transport import Arrival
 from common.errors import InternalError, UnreachableError
@@ -31,6 +32,7 @@ from common.wire.transport import MESSAGE_TYPE, PARCEL, RECORD
 
 FOLDER_VARIABLE = "CAIRN_FEDERATION"
 RUN_KEY = "run"
+TURN_KEY = "turn"
 
 app = ServerApp()
 
@@ -164,10 +166,11 @@ def _arrival(node: int, pulled: Pulled) -> Arrival:
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Conduct the run that the configuration names.
+    """Conduct the run that the configuration names, if it is its turn.
 
     Raises:
         InternalError: not started through ``cairn-aggregator``.
+        RefusedError: it is another run's turn, or another process conducts this one.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
@@ -178,5 +181,11 @@ def main(grid: Grid, context: Context) -> None:
         )
     federation = FederationFolder(Path(folder))
     store = RunStore(federation.run(str(context.run_config[RUN_KEY])))
+    turn, queue = int(str(context.run_config[TURN_KEY])), RunQueue(federation.queue)
+
+    def is_current() -> bool:
+        current = queue.read().current
+        return current is not None and (current.run, current.turn) == (store.name, turn)
+
     transport = GridTransport(grid, most=most_bytes(store.plan()))
-    Conductor(federation, store, transport).run()
+    Conductor(federation, store, transport, turn, is_current).run()

@@ -7,7 +7,9 @@ name; what they mean is known to the work of the plan's kind.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +18,8 @@ import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aggregator.rounds.course import Agreement
-from aggregator.rounds.events import Event, RoundFinished, append_event, read_events
+from aggregator.rounds.events import Event, RoundFinished, StopAsked, append_event, read_events
+from aggregator.rounds.queue import locked
 from common.arrivals.texts import json_of
 from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError
@@ -123,16 +126,66 @@ class RunStore:
 
         Raises:
             InputDataError: it exists already.
+            OSError: the disk refused; nothing of the run is left.
         """
         try:
             folder.mkdir(parents=True)
         except FileExistsError as error:
             raise InputDataError("a run of this name exists", field=folder.name) from error
-        replace_durably(folder / "options.json", options.model_dump_json().encode())
-        for name, data in (attached or {}).items():
-            replace_durably(folder / name, data)
-        replace_durably(folder / "plan.json", plan.canonical())
+        try:
+            replace_durably(folder / "options.json", options.model_dump_json().encode())
+            for name, data in (attached or {}).items():
+                replace_durably(folder / name, data)
+            replace_durably(folder / "plan.json", plan.canonical())
+        except OSError:
+            shutil.rmtree(folder)
+            raise
         return cls(folder)
+
+    @contextmanager
+    def conducting(self) -> Iterator[None]:
+        """Alone among all processes that would conduct this run.
+
+        Raises:
+            RefusedError: another process does.
+        """
+        with locked(
+            self.conductor_lock,
+            "another process conducts this run",
+            "Nothing was written. See `cairn-aggregator round list`",
+        ):
+            yield
+
+    @property
+    def conductor_lock(self) -> Path:
+        """Lock of the process that conducts the run."""
+        return self.folder / "conductor.lock"
+
+    @property
+    def stop_file(self) -> Path:
+        """There once a coordinator wants the run to end; says who."""
+        return self.folder / "stop.json"
+
+    def ask_to_stop(self, by: str) -> None:
+        """Have whoever conducts the run end it; asked twice, the first counts.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        if not self.stop_file.exists():
+            replace_durably(self.stop_file, canonical_json({"by": by}))
+            self.record(StopAsked(by=by))
+
+    def stop_asked_by(self) -> str | None:
+        """Return who wants the run to end; None while nobody does."""
+        try:
+            words = json_of(self.stop_file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            words = None
+        # A damaged file is still there: somebody wanted it.
+        return str(words.get("by")) if isinstance(words, dict) else "somebody"
 
     def plan(self) -> FederationPlan:
         """Return the run's plan.

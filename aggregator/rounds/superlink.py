@@ -18,6 +18,7 @@ from flwr.proto.control_pb2 import (
     ListRunsRequest,
     RegisterNodeRequest,
     StartRunRequest,
+    StopRunRequest,
     UnregisterNodeRequest,
 )
 from flwr.supercore.control import ControlHttpClient
@@ -108,6 +109,15 @@ class SuperLink:
         )
         try:
             return int(self._client.StartRun(request).run_id)
+        except httpx.HTTPError as error:
+            raise _explain(error) from error
+
+    def stop_run(self, run_id: int) -> None:
+        """Have Flower end a run; one that is over stays so."""
+        try:
+            self._client.StopRun(StopRunRequest(run_id=run_id))
+        except httpx.HTTPStatusError:
+            return  # it is over, or Flower does not know it
         except httpx.HTTPError as error:
             raise _explain(error) from error
 

@@ -78,6 +78,7 @@ class Archive:
             ("plan", record.plan_fingerprint),
             ("policy", record.policy_sha256),
             ("order", record.order_sha256),
+            ("stop", record.payload_sha256 if record.event == "STOP" else None),
         ):
             if digest is not None and digest not in self._documents:
                 self._documents.add(digest)

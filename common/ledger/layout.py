@@ -7,6 +7,7 @@
     receipts/<size>.note  checkpoints the witness cosigned
     payloads/<sha256>     what was released, until it expires, and what was asked: orders, the
                           plans and the policies in force
+    rotations/<seq>.rotation  exchanges of the witness's key, each signed by both keys
     ledger.pub, witness.pub
     lock
 
@@ -24,7 +25,7 @@ MAX_LOG_BYTES: Final = 1 << 36
 MAX_PAYLOAD_BYTES: Final = 1 << 31
 MAX_KEY_BYTES: Final = 1 << 12
 FILES: Final = frozenset({"log.jsonl", "checkpoint", "ledger.pub", "witness.pub", "lock"})
-FOLDERS: Final = frozenset({"receipts", "payloads"})
+FOLDERS: Final = frozenset({"receipts", "payloads", "rotations"})
 """Every name of a ledger's folder."""
 
 
@@ -53,6 +54,15 @@ class Layout:
     def payloads(self) -> Path:
         """Folder of released bytes."""
         return self.folder / "payloads"
+
+    @property
+    def rotations(self) -> Path:
+        """Folder of the exchanges of the witness's key."""
+        return self.folder / "rotations"
+
+    def rotation(self, seq: int) -> Path:
+        """Return the path of the exchange that a record tells of; names sort by record."""
+        return self.rotations / f"{seq:016d}.rotation"
 
     @property
     def lock(self) -> Path:

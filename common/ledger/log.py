@@ -15,7 +15,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -38,10 +38,8 @@ from common.ledger.notes import (
     MAX_NOTE_BYTES,
     Checkpoint,
     ledger_key,
-    open_note,
     sign_checkpoint,
     site_of,
-    witness_key,
 )
 from common.ledger.parties import NO_FEDERATION, Parties
 from common.ledger.proof import Proof
@@ -57,6 +55,7 @@ from common.ledger.records import (
     record_line,
 )
 from common.ledger.recovery import committed_lines, insist_on_root
+from common.ledger.rotation import WitnessKeys, open_cosigned, open_rotation
 
 _LOG_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -298,7 +297,7 @@ class Ledger:
         for record in self.records():
             digests |= {record.plan_fingerprint or "", record.policy_sha256 or ""}
             digests |= {record.order_sha256 or ""}
-            if record.event == "SEND":
+            if record.event in ("SEND", "STOP"):
                 digests.add(record.payload_sha256 or "")
         return digests - {""}
 
@@ -351,7 +350,7 @@ class Ledger:
 
         Args:
             note: the cosigned note.
-            witness: the aggregator's witness key, from the site's invite.
+            witness: the aggregator's key, from the site's invite, or one that followed it.
 
         Returns:
             False when there is a receipt for that size already.
@@ -361,9 +360,9 @@ class Ledger:
             StorageError: the disk refused.
         """
         self._refuse_if_broken()
-        self._pin(self._layout.witness_key, witness, "witness key")
-        required = [ledger_key(self.origin, self.public_key), witness_key(witness)]
-        checkpoint = open_note(note, required).checkpoint
+        keys = self._keys_of(witness)
+        own = ledger_key(self.origin, self.public_key)
+        checkpoint = open_cosigned(note, own, keys).checkpoint
         covered = checkpoint.size <= self.size
         root = tree_root(self._hashes[: checkpoint.size]) if covered else None
         insist_on_root(checkpoint, root, "a receipt")
@@ -377,11 +376,67 @@ class Ledger:
         self.append("RECEIPT", payload_sha256=sha256_hex(note), bytes=len(note))
         return True
 
+    @property
+    def witness(self) -> PublicKey | None:
+        """The aggregator's key that counts now; None before it ever cosigned or was exchanged."""
+        path = self._layout.witness_key
+        return self._keys_of(read_public_key(path)).newest if path.exists() else None
+
+    def rotate_witness(self, data: bytes, trusted: PublicKey) -> PublicKey:
+        """Record that the aggregator's key was exchanged; nothing counts that the old one signs.
+
+        Args:
+            data: the note of the exchange.
+            trusted: the aggregator's key, as the site was told.
+
+        Returns:
+            The key that counts now.
+
+        Raises:
+            VerificationError: it is not signed by the key that counts, or not by the next.
+            StorageError: the disk refused.
+        """
+        self._refuse_if_broken()
+        newest, rotation = self._keys_of(trusted).newest, open_rotation(data)
+        if rotation.old != newest:
+            raise VerificationError(
+                "the exchange is not of the key that counts",
+                field="rotation",
+                expected=newest.fingerprint[:16],
+                got=rotation.old.fingerprint[:16],
+            )
+        try:
+            self._layout.rotations.mkdir(mode=0o750, exist_ok=True)
+            fsync_directory(self._layout.folder)
+            replace_durably(self._layout.rotation(self.size), data)
+        except OSError as error:
+            self._break(error)
+        fingerprint = rotation.new.fingerprint
+        self._parties = replace(self._parties, receiver_key=fingerprint)
+        self.append(
+            "ROTATE", payload_sha256=sha256_hex(data), bytes=len(data), peer_key=fingerprint
+        )
+        return rotation.new
+
+    def _keys_of(self, witness: PublicKey) -> WitnessKeys:
+        """Return the chain that a key belongs to; the first key ever seen is pinned."""
+        keys = WitnessKeys.of(self._layout, witness)
+        self._pin(self._layout.witness_key, keys.first, "witness key")
+        return keys
+
+    def _forget_unrecorded_rotations(self) -> None:
+        """Remove an exchange that a crash kept from being recorded; it will be heard again."""
+        for path in sorted(self._layout.rotations.glob("*.rotation")):
+            seq, digest = int(path.stem), sha256_hex(read_regular(path, "rotation", MAX_NOTE_BYTES))
+            record = parse_record(self.line(seq)) if seq < self.size else None
+            if record is None or (record.event, record.payload_sha256) != ("ROTATE", digest):
+                path.unlink()
+
     # Recovery and commit.
 
     def _recover(self) -> None:
         layout = self._layout
-        for folder in (layout.folder, layout.receipts, layout.payloads):
+        for folder in (layout.folder, layout.receipts, layout.payloads, layout.rotations):
             remove_temporaries(folder)
         self._pin(layout.ledger_key, self.public_key, "ledger key")
         self._log = os.open(layout.log, _LOG_FLAGS, 0o640)
@@ -415,6 +470,7 @@ class Ledger:
             self.append("GENESIS")
         else:
             self._latest = parse_timestamp(parse_record(self.line(self.size - 1)).ts)
+        self._forget_unrecorded_rotations()
 
     def _take(self, line: bytes) -> None:
         leaf = leaf_hash(line)

@@ -5,6 +5,11 @@ the record is in a tree the site signed, it names exactly these bytes, and the
 tree continues the last one the aggregator saw. Then it cosigns, and the note
 that travels back is the site's receipt.
 
+A proof that was made before we saw the newest checkpoint proves nothing against the site:
+it is stale. Its sender is asked again, with the newest receipt, and proves the same record
+in a tree that links to what we saw. Only what contradicts what we saw is a fork, and only
+a site that cannot prove anew has rolled back.
+
 Nothing here keeps state. Whoever calls must store the checkpoint durably as
 "last seen" before the cosignature leaves.
 """
@@ -32,6 +37,13 @@ _MAX_PATH = 128
 
 _Hashes = Annotated[tuple[str, ...], Field(max_length=_MAX_PATH, strict=False)]
 _Count = Annotated[int, Field(ge=0, lt=2**53)]
+
+
+class StaleProofError(VerificationError):
+    """A proof from before the checkpoint that was seen last; neither fork nor consent.
+
+    Raised only for a note that the site signed and a record that is in its tree.
+    """
 
 
 class _ProofForm(Frozen):
@@ -143,7 +155,10 @@ def verify_proof(
 
     Raises:
         VerificationError: a signature, digest or proof does not hold, the record
-            is of another site or not a SEND, or the log was rolled back or forked.
+            is of another site or not a SEND, or the log was forked.
+        StaleProofError: the proof is older than ``last_seen``, or links to something
+            older: it may be asked for again. A site that cannot give another has rolled
+            its log back.
     """
     checkpoint = open_note(proof.checkpoint, [ledger_key(site_origin, site_public_key)]).checkpoint
     verify_inclusion(
@@ -189,11 +204,13 @@ def _verify_continuation(proof: Proof, now: Checkpoint, last_seen: Checkpoint | 
             got=last_seen.origin,
         )
     if now.size < size:
-        raise VerificationError(
-            "the site's ledger was rolled back",
+        raise StaleProofError(
+            "the proof is older than the site's newest checkpoint",
             field="tree size",
             expected=f"at least {size}",
             got=str(now.size),
+            advice="Send the site its last receipt; it proves from there. If it cannot, its "
+            "ledger was rolled back",
         )
     if now.size == size:  # the same tree again: a repeated message
         if root != now.root:
@@ -205,7 +222,8 @@ def _verify_continuation(proof: Proof, now: Checkpoint, last_seen: Checkpoint | 
             )
         return
     if proof.since != size:
-        raise VerificationError(
+        error = StaleProofError if proof.since < size else VerificationError
+        raise error(
             "the proof does not link to the last checkpoint seen",
             field="since",
             expected=str(size),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from common.canonical import sha256_hex
 from common.crypto.identity import PublicKey
 from common.errors import CairnError, InputDataError, VerificationError
 from common.ledger.archive import Archive, Opener
@@ -26,16 +27,15 @@ from common.ledger.notes import (
     MAX_NOTE_BYTES,
     WITNESS_NAME,
     Checkpoint,
-    NoteKey,
     ledger_key,
     open_note,
     parse_note,
     site_of,
-    witness_key,
 )
 from common.ledger.order_of_records import RecordOrder, dated_before
 from common.ledger.reading import UnreadableError, read_if_there
 from common.ledger.records import MAX_LINE_BYTES, LedgerRecord, parse_record, record_line
+from common.ledger.rotation import WitnessKeys, open_cosigned, open_rotation
 from common.ledger.verdict import Breakage, Totals, Verdict
 from common.ledger.witnessed import Brought, NoteJudge, OneWitness, Tail, judge_tail
 
@@ -85,11 +85,6 @@ class Required:
     not_before: datetime | None = None
     origin: str | None = None
     make_opener: Callable[[], Opener] | None = None
-
-    @property
-    def tail_judge(self) -> NoteJudge | None:
-        """Whoever says what makes the end witnessed; None if nobody can."""
-        return self.judge or (OneWitness(self.witness) if self.witness else None)
 
 
 @dataclass(frozen=True)
@@ -169,6 +164,8 @@ class _Audit:
         self._anchors: dict[int, list[_Anchor]] = {}
         self._tail = Tail()
         self._witnessed_size = 0
+        self._keys: WitnessKeys | None = None
+        self._rotations = 0
         self._agreed = 0  # up to this size the log matches something signed
         self._warnings: list[str] = []
         self._doubts: list[str] = []
@@ -209,14 +206,18 @@ class _Audit:
     def _run(self) -> None:
         """Check everything, each step resting on the ones before."""
         signed = self._open_checkpoint()
+        if self._required.witness is not None:
+            with _breaking(None):
+                self._keys = WitnessKeys.of(self._layout, self._required.witness)
         self._take_brought(signed)
         self._take_receipts(signed)
         with _breaking(None):
-            self._doubts += check_folder(
-                self._layout, self._required.site_key, self._required.witness
-            )
+            first = self._keys.first if self._keys else None
+            self._doubts += check_folder(self._layout, self._required.site_key, first)
         frontier = self._read_log(signed)
         self._check_end(frontier.size)
+        if self._keys is not None and self._rotations != len(self._keys.notes):
+            raise _broken(None, "an exchange of the aggregator's key lies there that no record has")
         missing = self._archive.missing()
         if missing is not None:
             raise _broken(missing, "its payload is gone, and no EXPIRE record says why")
@@ -249,36 +250,34 @@ class _Audit:
         brought = []
         for number, note in enumerate(self._required.checkpoints, start=1):
             name = f"known checkpoint {number}"
-            opened = self._open(note, name, signed.origin, [])
+            opened = self._open(note, name, signed.origin, None)
             self._anchor(opened)
             brought.append(Brought(name, opened.checkpoint.size, note))
-        judge = self._required.tail_judge
+        judge = self._required.judge or (OneWitness(self._keys.newest) if self._keys else None)
         limit = self._required.not_before
         self._tail = judge_tail(signed.size, tuple(brought), judge, not_before=limit)
         self._witnessed_size = self._tail.witnessed
 
     def _take_receipts(self, signed: Checkpoint) -> None:
-        cosigner = self._required.witness
-        if cosigner is None:
+        if self._keys is None:
             self._warnings.append(NO_WITNESS_KEY)
-        keys = [] if cosigner is None else [witness_key(cosigner)]
         with _breaking(None):
             for name, digest, note in receipts_in(self._layout):
-                anchor = self._open(note, f"receipt {name}", signed.origin, keys)
+                anchor = self._open(note, f"receipt {name}", signed.origin, self._keys)
                 if name != self._layout.receipt(anchor.checkpoint.size).name:
                     raise _broken(None, f"receipt {name} is of another size than its name")
                 self._anchor(anchor)
                 self._receipts[digest] = anchor
-                if cosigner is not None:
+                if self._keys is not None:
                     self._witnessed_size = max(self._witnessed_size, anchor.checkpoint.size)
 
-    def _open(self, note: bytes, name: str, origin: str, cosigners: list[NoteKey]) -> _Anchor:
-        required = [ledger_key(origin, self._required.site_key), *cosigners]
+    def _open(self, note: bytes, name: str, origin: str, cosigned: WitnessKeys | None) -> _Anchor:
+        own = ledger_key(origin, self._required.site_key)
         with _breaking(None, f"{name} does not hold"):
             other = parse_note(note).checkpoint.origin
             if other != origin:
                 raise _broken(None, f"{name} is about the ledger {other}")
-            opened = open_note(note, required)
+            opened = open_cosigned(note, own, cosigned) if cosigned else open_note(note, [own])
         return _Anchor(opened.checkpoint, name, opened.cosigned_at.get(WITNESS_NAME))
 
     def _anchor(self, anchor: _Anchor) -> None:
@@ -299,6 +298,7 @@ class _Audit:
                 self._check_anchors(frontier, lines)
                 with _breaking(seq):
                     self._check_receipt(record)
+                    self._check_rotation(record)
                     self._archive.follow(record, self._opener)
             if frontier.size == signed.size:
                 self._check_rest(signed.size, lines, before)
@@ -346,6 +346,17 @@ class _Audit:
         except VerificationError:
             return True
         return following.prev == leaf_hash(record_line(self._records[-1])).hex()
+
+    def _check_rotation(self, record: LedgerRecord) -> None:
+        """Hold a ROTATE record against the exchange that lies beside the log under its number."""
+        if record.event != "ROTATE" or self._keys is None:
+            return
+        data = dict(self._keys.notes).get(record.seq)
+        if data is None or sha256_hex(data) != record.payload_sha256:
+            raise _broken(record.seq, "the exchange of keys it records is missing or altered")
+        if open_rotation(data).new.fingerprint != record.peer_key:
+            raise _broken(record.seq, "the exchange it records is to another key")
+        self._rotations += 1
 
     def _check_receipt(self, record: LedgerRecord) -> None:
         if record.event != "RECEIPT":

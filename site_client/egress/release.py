@@ -26,6 +26,7 @@ from common.arrivals.texts import json_of
 from common.canonical import canonical_json
 from common.errors import CairnError, RefusedError, VerificationError
 from common.ledger.log import Ledger
+from common.ledger.proof import Proof
 from common.ledger.records import ArrayRecord, LedgerRecord, RefusalDetail
 from common.wire import parcel
 from common.wire.codes import ReplyCode
@@ -111,8 +112,8 @@ class Door:
             # The crash came before the commit point: nothing had been decided. The same bytes
             # may have answered another order since; this one is then judged like any other.
             return False
-        if question.asks_again == "once decided":
-            # Asked for days, perhaps: the aggregator has seen more of the ledger since.
+        if answer.proofs and self._is_behind_the_witness(answer.proofs[0]):
+            # The aggregator has seen more of the ledger since: a proof of then says nothing now.
             answer = answer.model_copy(update={"proofs": ()})
         self._complete(question, answer)
         return True
@@ -209,6 +210,22 @@ class Door:
             ) from error
         self._commit(question, [payload], expected)
 
+    def is_stopped(self, run: str) -> bool:
+        """Tell whether the ledger has recorded that a run is over for good."""
+        return run in self._history.stopped
+
+    def record_stop(self, run: str, note: bytes) -> None:
+        """Record, once, that the aggregator stopped a run; its signed note goes to the archive.
+
+        Raises:
+            StorageError: the ledger could not record.
+        """
+        if self.is_stopped(run):
+            return
+        digest = self._ledger.spool(note)
+        stop = self._ledger.append("STOP", run=run, payload_sha256=digest, bytes=len(note))
+        self._count(stop.record)
+
     def refuse_arrival(self, error: CairnError) -> None:
         """Record something that names no run: there is nobody to whom its number could be told.
 
@@ -224,6 +241,10 @@ class Door:
             detail=RefusalDetail.of(error),
             app_sha256=self._app_sha256,
         )
+
+    def _is_behind_the_witness(self, proof: str) -> bool:
+        """Tell whether a kept proof links to an older receipt than the newest one."""
+        return Proof.from_bytes(proof.encode("utf-8")).since < self._ledger.witnessed_size
 
     def _with_what_left(self, expected: SiteExpected) -> SiteExpected:
         return replace(

@@ -25,6 +25,7 @@ from site_client.decisions.standing import Standing
 from site_client.egress.gate import SiteExpected
 from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
 from site_client.egress.release import Door, SilencedError
+from site_client.files import write_atomically
 from site_client.heldout.errors import note_errors
 from site_client.keys.directory import note_roster
 from site_client.keys.ring import KeyRing
@@ -42,6 +43,7 @@ from site_client.worker.setup import Keys, expect
 from site_client.worker.studies import Studies, states_of
 from site_client.worker.study import Assignment, Progress, weights_bytes
 from site_client.worker.tagging import tagged
+from site_client.worker.turns import RunStoppedError, Turns
 
 LOG = logging.getLogger("cairn.worker")
 
@@ -76,6 +78,7 @@ class Answering:
         self._ring = KeyRing(site)
         self._models = Models(site.worker / "models")
         self._studies = Studies(site, self._settings.site, progress)
+        self.turns = Turns(site.worker / "turn.json", door.is_stopped)
 
     def respond(self, opened: Opened) -> ReplyCode:
         """Answer an order with its records, or with a number, through the door.
@@ -94,6 +97,7 @@ class Answering:
         expected = expect(order, self._settings.site, policy, key)
         try:
             self._trust(opened)
+            self._keep_turn(opened)
             if self._was_answered(opened):
                 return ReplyCode.OK
             check_order(order)
@@ -130,10 +134,27 @@ class Answering:
         try:
             if opened.fault is not None:
                 raise opened.fault
+            for rotation in opened.rotations:
+                newest = self._ledger.rotate_witness(rotation, self._keys.witness)
+                write_atomically(self._site.witness_key, f"{newest.text}\n".encode("ascii"))
+                LOG.warning("the aggregator's key is now %s", newest.fingerprint[:16])
             if opened.receipt is not None:
                 self._ledger.add_receipt(opened.receipt, self._keys.witness)
         except VerificationError as error:
             raise UntrustedError(str(error)) from error
+
+    def _keep_turn(self, opened: Opened) -> None:
+        """Go on only with the run whose turn it is; record the end of one that was stopped.
+
+        Raises:
+            RunOverError: it is a later run's turn, or this one was stopped before.
+            RunStoppedError: this is the word that stops it, and it is recorded now.
+        """
+        if opened.stop is not None:
+            self._door.record_stop(opened.order.header.run, opened.stop)
+            raise RunStoppedError("run", "one that goes on", "one that was stopped")
+        self.turns.hear(opened.turn)
+        self.turns.require(opened.turn)
 
     def _was_answered(self, opened: Opened) -> bool:
         """Give the same answer again to an order that had one, whatever would be said today."""

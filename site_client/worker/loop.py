@@ -1,6 +1,8 @@
 """The long-lived worker: takes orders from the inbox, one after the other, and ends them.
 
-Which order is next is decided here, and nothing else: ``answering`` works on it.
+Which order is next is decided here, and nothing else: ``answering`` works on it. While it
+does, the inbox is looked into twice a second: an order whose run was stopped, or is no
+longer the one whose turn it is, is left and declined by a number.
 When the ledger cannot record, the worker ends: nothing could leave anyway, and
 opening it again is what checks and recovers it. An order is taken out of the
 inbox only after its answer lies in the outbox, or after it was refused and put aside:
@@ -10,8 +12,10 @@ nothing that lies there, whoever put it there, ends the worker or holds up anoth
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -19,10 +23,12 @@ from typing import Self
 from common.arrivals.boundary import UnforeseenError, contained
 from common.arrivals.quarantine import Quarantine
 from common.canonical import canonical_json
+from common.crypto.identity import PublicKey
 from common.errors import CairnError, VerificationError
 from common.ledger.durable import StorageError
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import Order
+from common.wire.turn import TurnNote
 from site_client.decisions.making import record_decisions
 from site_client.decisions.standing import Standing
 from site_client.egress.keys import KeyDoor
@@ -45,6 +51,14 @@ POLL_S = 0.1
 MOST_LOOKED_AT = 256
 """Waiting orders that are looked at in one turn; more than a federation's runs at a time."""
 LOG = logging.getLogger("cairn.worker")
+
+
+@dataclass(frozen=True)
+class _Peeked:
+    """The words of a waiting order whose signature holds; nothing that came beside them."""
+
+    order: Order
+    turn: TurnNote
 
 
 class Worker:
@@ -72,7 +86,6 @@ class Worker:
         self._spool = Spool(site.spool)
         self._spool.prepare()
         self._quarantine = Quarantine(site.quarantine)
-        self._seen: dict[str, Order | None] = {}
         read_policy(site.policy_file)
         self._ledger = open_ledger(site, self._keys.ledger, lambda: datetime.now(UTC))
         self._house = Housekeeping(self._ledger, site.worker / "answers")
@@ -85,6 +98,8 @@ class Worker:
             site, self._keys.ledger, door, confirmed=lambda: self._standing.fingerprints
         )
         self._patience = KeyPatience(self._keeper)
+        self._peeked: dict[str, _Peeked | None] = {}
+        self._turn_in_hand: TurnNote | None = None
         self._answering = Answering(
             site, self._keys, self._ledger, self._door, self._standing, self._report_progress
         )
@@ -126,8 +141,9 @@ class Worker:
         self._record_decisions()
         self._house.turn(self._site.policy_file)
         self._hear_of_keys()
+        self._hear()
         self._supersede()
-        digest = self._patience.ready(self._spool.orders()[:MOST_LOOKED_AT], self._peek)
+        digest = self._patience.ready(self._spool.orders()[:MOST_LOOKED_AT], self._peek_order)
         if digest is None:
             return False
         try:
@@ -153,7 +169,8 @@ class Worker:
         try:
             with contained("an order", StoppedError, BadOrderError):
                 parcel = self._spool.read_order(digest)
-                opened = open_order(parcel, self._keys.witness)
+                opened = open_order(parcel, self._witness)
+                self._turn_in_hand = opened.turn
                 code = self._answering.respond(opened)
         except StorageError:
             raise
@@ -176,38 +193,53 @@ class Worker:
         self._door.refuse_arrival(error)
         self._spool.finish_order(digest)
 
+    def _hear(self) -> None:
+        """Hear from the orders that wait whose turn it is."""
+        waiting = self._spool.orders()[:MOST_LOOKED_AT]
+        self._peeked = {digest: self._peek(digest) for digest in waiting}
+        for peeked in self._peeked.values():
+            if peeked is not None:
+                self._answering.turns.hear(peeked.turn)
+
+    @property
+    def _witness(self) -> PublicKey:
+        """The aggregator's key that counts, as the ledger has recorded its exchanges."""
+        return self._ledger.witness or self._keys.witness
+
     def _supersede(self) -> None:
         """Of several waiting orders of one run only the latest round is worked on."""
-        waiting = self._spool.orders()[:MOST_LOOKED_AT]
-        self._seen = {digest: self._seen[digest] for digest in waiting if digest in self._seen}
-        if len(waiting) < 2:
-            return
-        latest: dict[str, tuple[int, str]] = {}
-        for digest in waiting:
-            order = self._peek(digest)
-            if order is None:
+        latest: dict[str, tuple[float, str]] = {}
+        for digest, peeked in self._peeked.items():
+            if peeked is None:
                 continue
-            run, round_ = order.header.run, order.header.round
-            older = latest.get(run)
-            if older is not None and older[0] != round_:
-                stale = min(older, (round_, digest))[1]
-                LOG.info("order %s was superseded by a later round", stale[:12])
+            # The word that stops a run comes after all of its rounds.
+            place = math.inf if peeked.turn.stop else float(peeked.order.header.round)
+            older = latest.get(peeked.turn.run)
+            if older is not None and older[0] != place:
+                stale = min(older, (place, digest))[1]
+                LOG.info("order %s was superseded by a later one", stale[:12])
                 self._spool.finish_order(stale)
-            latest[run] = (round_, digest) if older is None else max(older, (round_, digest))
+            latest[peeked.turn.run] = max(older or (place, digest), (place, digest))
 
-    def _peek(self, digest: str) -> Order | None:
-        """Return a waiting order's words, if its signature holds; each is looked at once."""
-        if digest not in self._seen:
-            self._seen[digest] = self._look_at(digest)
-        return self._seen[digest]
+    def _peek(self, digest: str) -> _Peeked | None:
+        """Return the words of a waiting order, if its signature holds; each is looked at once."""
+        if digest not in self._peeked:
+            self._peeked[digest] = self._look_at(digest)
+        return self._peeked[digest]
 
-    def _look_at(self, digest: str) -> Order | None:
+    def _look_at(self, digest: str) -> _Peeked | None:
         try:
             with contained("a waiting order", BadOrderError):
-                opened = open_order(self._spool.read_order(digest), self._keys.witness)
+                opened = open_order(self._spool.read_order(digest), self._witness)
         except (BadOrderError, CairnError):
             return None
-        return None if opened.fault is not None else Order(opened.order.header, opened.order.plan)
+        if opened.fault is not None:
+            return None
+        return _Peeked(Order(opened.order.header, opened.order.plan), opened.turn)
+
+    def _peek_order(self, digest: str) -> Order | None:
+        peeked = self._peek(digest)
+        return None if peeked is None else peeked.order
 
     def _record_decisions(self) -> None:
         """Record what a person decided meanwhile; it counts from now on."""
@@ -219,6 +251,10 @@ class Worker:
         if self._stop.is_set():
             raise StoppedError
         self._record_decisions()
+        if self._turn_in_hand is not None and self._answering.turns.time_to_look():
+            # A later run, or the end of this one: what is in hand is of no use to anybody.
+            self._hear()
+            self._answering.turns.require(self._turn_in_hand)
         if self._progress is not None:
             self._progress(what, done, total)
 

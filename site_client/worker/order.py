@@ -13,13 +13,25 @@ from dataclasses import dataclass, replace
 from common.canonical import sha256_hex
 from common.crypto.identity import SIGNATURE_BYTES, PublicKey
 from common.errors import CairnError, VerificationError
+from common.ledger.rotation import MAX_ROTATION_BYTES, follow
 from common.wire.orders import MAX_ORDER_BYTES, SIGNATURE_CONTEXT, Order, decode_order
 from common.wire.parcel import views
-from common.wire.transport import CODEBOOK, ORDER, RECEIPT, SIGNATURE, START, SUM_PREFIX
+from common.wire.transport import (
+    CODEBOOK,
+    ORDER,
+    RECEIPT,
+    ROTATION_PREFIX,
+    SIGNATURE,
+    START,
+    SUM_PREFIX,
+    TURN,
+)
+from common.wire.turn import TurnNote, open_turn
 from site_client.egress.question import Question
 from site_client.worker.failures import BadOrderError
 
-_PARTS = frozenset({ORDER, SIGNATURE, RECEIPT, CODEBOOK, START})
+_PARTS = frozenset({ORDER, SIGNATURE, RECEIPT, CODEBOOK, START, TURN})
+_ROTATION = re.compile(ROTATION_PREFIX + r"([0-9]{6})")
 _SUM = re.compile(SUM_PREFIX + r"([0-9]{6})")
 
 
@@ -31,28 +43,55 @@ class Opened:
         question: names its answer and its reply.
         order: what is asked.
         receipt: cosigned checkpoint that came with it, not yet verified.
-        fault: what is wrong with its codebook, or None.
+        turn: whose turn it is, by the aggregator's word beside it; turn 0 without one.
+        stop: that word's bytes, where it ends the run.
+        rotations: exchanges of the aggregator's key that lead from the one that counts here to
+            the one that signed this order; not yet recorded.
+        fault: what is wrong with the word beside it or with its codebook, or None.
     """
 
     question: Question
     order: Order
     receipt: bytes | None
+    turn: TurnNote
+    stop: bytes | None
+    rotations: tuple[bytes, ...]
     fault: CairnError | None
 
 
 def open_order(parcel: bytes, witness: PublicKey) -> Opened:
     """Take a parcel apart, verify its order, and only then decode it.
 
+    Args:
+        parcel: as it came.
+        witness: the aggregator's key that counts here.
+
     Raises:
         BadOrderError: not signed by the witness key, or signed and yet no order.
     """
     try:
         parts = views(parcel)
+        if not {ORDER, SIGNATURE} <= parts.keys() or not all(map(_is_known, parts)):
+            raise VerificationError("not an order", expected="order and signature", got="others")
+        notes = (
+            bytes(part)
+            for name, part in parts.items()
+            if _ROTATION.fullmatch(name) and len(part) <= MAX_ROTATION_BYTES
+        )
+        exchanged = follow(witness, notes)
+        witness = exchanged[-1].new if exchanged else witness
         body, signature = _signed(parts, witness)
         order = decode_order(body)
     except CairnError as error:
         raise BadOrderError(str(error)) from error
     attached = {name: bytes(part) for name, part in parts.items() if name not in (ORDER, SIGNATURE)}
+    turn, word = TurnNote(run=order.header.run, turn=0), attached.get(TURN)
+    fault: CairnError | None = None
+    try:
+        if word is not None:
+            turn = open_turn(word, order.header.run, witness)
+    except VerificationError as error:
+        fault = error
     order = replace(
         order,
         sums={
@@ -67,7 +106,15 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
         order=body,
         signature=signature,
     )
-    return Opened(question, order, attached.get(RECEIPT), _wrong_codebook(order))
+    return Opened(
+        question,
+        order,
+        attached.get(RECEIPT),
+        turn,
+        word if turn.stop else None,
+        tuple(rotation.data for rotation in exchanged),
+        fault or _wrong_codebook(order),
+    )
 
 
 def _signed(parts: dict[str, memoryview], witness: PublicKey) -> tuple[bytes, bytes]:
@@ -76,8 +123,6 @@ def _signed(parts: dict[str, memoryview], witness: PublicKey) -> tuple[bytes, by
     Raises:
         VerificationError: other parts, other sizes, or another key's signature.
     """
-    if not {ORDER, SIGNATURE} <= parts.keys() or not all(map(_is_known, parts)):
-        raise VerificationError("not an order", expected="order and signature", got="others")
     if len(parts[ORDER]) > MAX_ORDER_BYTES or len(parts[SIGNATURE]) != SIGNATURE_BYTES:
         raise VerificationError(
             "not an order",
@@ -90,7 +135,7 @@ def _signed(parts: dict[str, memoryview], witness: PublicKey) -> tuple[bytes, by
 
 
 def _is_known(name: str) -> bool:
-    return name in _PARTS or _SUM.fullmatch(name) is not None
+    return name in _PARTS or any(form.fullmatch(name) for form in (_SUM, _ROTATION))
 
 
 def _wrong_codebook(order: Order) -> CairnError | None:
