@@ -94,10 +94,16 @@ class Received:
         """The key's holder signs another, shorter past, of the same federation."""
         self._written.open().close()
 
-    def grow(self) -> None:
-        """One more record, as the site would write it."""
+    def grow(self) -> bytes:
+        """One more record, as the site would write it, and the aggregator's word for it."""
         with self._written.open() as ledger:
             ledger.append("DECLINE", plan_fingerprint=NO_OP.fingerprint, person="A. Smith")
+            return cosign(ledger.checkpoint, AGGREGATOR, self._written.clock())
+
+    def restore(self, lost: bytes) -> None:
+        """A person says that the folder is a backup."""
+        with self._written.open() as ledger:
+            ledger.restore(lost, AGGREGATOR.public, "Ada Byron")
 
     def tamper(self) -> None:
         log = self.ledger / "log.jsonl"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,6 +81,20 @@ def test_a_ledger_that_was_rewritten_since_is_one_alert(received, into, tmp_path
     assert lines(tmp_path)[7]["alarm"] == "rewritten"
     assert export(capsys, *into)[0] == ExitCode.VERIFICATION_FAILED
     assert len(lines(tmp_path)) == 8  # a standing alert is sent once
+
+
+def test_a_recorded_restore_explains_what_a_rewriting_would_not(received, into, tmp_path, capsys):
+    shutil.copytree(received.ledger, tmp_path / "backup")
+    lost = received.grow()
+    export(capsys, *into)
+    shutil.rmtree(received.ledger)
+    shutil.copytree(tmp_path / "backup", received.ledger)
+    received.restore(lost)
+    code, _, _ = export(capsys, *into)
+    assert code == ExitCode.OK
+    told = [(each["seq"], each["event"]) for each in lines(tmp_path)]
+    assert told[7:] == [(7, "DECLINE"), (7, "RESTORE")]
+    assert lines(tmp_path)[8]["lost_size"] == 8
 
 
 def test_a_broken_ledger_is_an_alert_and_nothing_else(received, into, tmp_path, capsys):
