@@ -7,13 +7,14 @@ worker mounts ``worker/``, ``spool/`` and the images; the courier mounts
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from common.arrivals.files import read_bounded
+from common.arrivals.texts import MOST_TEXT_BYTES, toml_of
 from common.errors import InputDataError
 from common.settings import describe_validation
 from common.wire.records import Digest, SiteName
@@ -112,6 +113,11 @@ class SiteFolder:
         return self.worker / "plans"
 
     @property
+    def quarantine(self) -> Path:
+        """What arrived and was refused, for people to look at; bounded, and only the worker's."""
+        return self.worker / "quarantine"
+
+    @property
     def worker_log(self) -> Path:
         """The worker's own log; its texts stay at the site."""
         return self.worker / "log" / "worker.log"
@@ -182,7 +188,7 @@ class SiteFolder:
         """
         try:
             return SiteSettings.model_validate(
-                tomllib.loads(self.settings_file.read_text(encoding="utf-8"))
+                toml_of(read_bounded(self.settings_file, MOST_TEXT_BYTES, "site.toml"))
             )
         except ValidationError as error:
             field, expected, got = describe_validation(error)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from common.arrivals.quarantine import Quarantine
+from common.arrivals.texts import json_of
 from common.crypto.certificates import days_left, read_certificate
 from common.errors import InputDataError
 from common.ledger.layout import Layout
@@ -47,6 +48,7 @@ class SiteStatus:
             they are out of sight, or hold no scans.
         errors: what was told last of errors, held out and training; None before the first.
         trouble: the last order that failed for this site's data, and why; None without one.
+        put_aside: notes on what arrived and was refused, oldest first.
     """
 
     site: str
@@ -65,6 +67,7 @@ class SiteStatus:
     trouble: Trouble | None = None
     held_out: dict[str, object] | None = None
     errors: LastErrors | None = None
+    put_aside: tuple[dict[str, object], ...] = ()
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -112,6 +115,7 @@ def read_status(site: SiteFolder) -> SiteStatus:
         trouble=read_trouble(site),
         held_out=None if parts is None else parts.as_dict(),
         errors=read_errors(site),
+        put_aside=tuple(vars(note) for note in Quarantine(site.quarantine).notes()),
     )
 
 
@@ -125,7 +129,7 @@ def _certificate_days(site: SiteFolder) -> int | None:
 
 def _last(site: SiteFolder) -> dict[str, object] | None:
     try:
-        value = json.loads(site.worker_status.read_text(encoding="utf-8"))
+        value = json_of(site.worker_status.read_bytes())
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

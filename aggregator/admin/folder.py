@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import tomllib
+import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +12,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from common.arrivals.files import read_bounded
+from common.arrivals.texts import MOST_TEXT_BYTES, toml_of
 from common.crypto.identity import PublicKey, SigningKey, read_signing_key
 from common.enrolment import Address, JoinRequest, read_request
 from common.errors import InputDataError, InternalError
@@ -22,12 +24,15 @@ from common.wire.records import FederationName, SiteName
 
 _Port = Annotated[int, Field(ge=1, le=65535)]
 COUNTS_AS = "counts-as"
-_LOOPBACK = ("127.", "localhost", "::1")
 
 
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine itself can connect to a listener on ``host``."""
-    return host.startswith(_LOOPBACK)
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
 
 
 class FederationSettings(BaseModel):
@@ -186,6 +191,11 @@ class FederationFolder:
         return self.root / "invites"
 
     @property
+    def quarantine(self) -> Path:
+        """What sites sent and was refused, for people to look at; bounded."""
+        return self.root / "quarantine"
+
+    @property
     def desk(self) -> Path:
         """Certificates of the coordinators who may use the desk."""
         return self.root / "desk"
@@ -218,7 +228,7 @@ class FederationFolder:
         """
         try:
             return FederationSettings.model_validate(
-                tomllib.loads(self.settings_file.read_text(encoding="utf-8"))
+                toml_of(read_bounded(self.settings_file, MOST_TEXT_BYTES, "federation.toml"))
             )
         except ValidationError as error:
             field, expected, got = describe_validation(error)

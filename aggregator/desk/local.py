@@ -31,6 +31,7 @@ from aggregator.rounds.app_digest import app_digest
 from aggregator.rounds.events import read_events
 from aggregator.rounds.queue import RunQueue, is_locked
 from aggregator.rounds.store import JOURNAL_FILE, RunOptions, RunStore
+from common.arrivals.texts import toml_of
 from common.crypto.certificates import days_left, parse_node_public_key
 from common.crypto.identity import PublicKey
 from common.enrolment import JoinRequest
@@ -49,8 +50,8 @@ def parse_plan_toml(data: bytes) -> FederationPlan:
         InputDataError: TOML syntax, or an invalid field.
     """
     try:
-        return parse_plan(tomllib.loads(data.decode("utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return parse_plan(toml_of(data))
+    except tomllib.TOMLDecodeError as error:
         raise InputDataError(
             "the plan is not TOML", field="plan", got=str(error).split("\n", 1)[0]
         ) from error

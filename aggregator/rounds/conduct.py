@@ -30,6 +30,8 @@ from aggregator.rounds.exchange import SiteExchange, Terms, pause
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Transport
 from aggregator.rounds.work import Ask, make_work
+from common.arrivals.boundary import contained
+from common.arrivals.quarantine import Quarantine
 from common.errors import (
     CairnError,
     ExitCode,
@@ -94,6 +96,7 @@ class Conductor:
             self._work,
             self.clock,
             self._wait,
+            Quarantine(self.federation.quarantine),
             rotations=self.federation.rotations(),
         )
         self._first_link = first_link(
@@ -106,6 +109,9 @@ class Conductor:
 
     def run(self) -> RunFinished:
         """Carry the plan out, or go on with it, and return the verdict that was journalled.
+
+        One site's reply costs that site its share at most. What nobody foresaw beyond that
+        ends this run by a verdict with a code, and never the process without a word.
 
         Raises:
             RefusedError: it no longer is the run's turn, or another process conducts it;
@@ -120,11 +126,12 @@ class Conductor:
         last = self._course.finished[-1] if self._course.finished else None
         self._announce(last)
         try:
-            state = None if last is None else self.store.load(last)
-            self._wait_for_sites()
-            while (step := self._course.step()) is not None:
-                self._attend()
-                state = self._round(step, state)
+            with contained("a run", OSError):
+                state = None if last is None else self.store.load(last)
+                self._wait_for_sites()
+                while (step := self._course.step()) is not None:
+                    self._attend()
+                    state = self._round(step, state)
         except _NotItsTurnError:
             raise
         except _StopAskedError:

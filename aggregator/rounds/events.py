@@ -6,7 +6,6 @@ names, so that they work while a run goes on, after it, and on a copy.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from common.arrivals.texts import json_of
 from common.errors import InputDataError
 from common.ledger.durable import append_line
 from common.plan import Kind
@@ -146,6 +146,8 @@ class SiteRejected(_Event):
 
     Attributes:
         bytes: what had arrived of it.
+        put_aside: SHA-256 under which what arrived lies in the federation's quarantine;
+            empty where nothing does.
     """
 
     event: Literal["site_rejected"] = "site_rejected"
@@ -153,6 +155,7 @@ class SiteRejected(_Event):
     site: str
     reason: str
     bytes: int = 0
+    put_aside: str = ""
 
 
 class SiteLate(_Event):
@@ -237,7 +240,7 @@ def read_events(path: Path, start: int = 0) -> Iterator[tuple[int, Event]]:
     for line in data.split(b"\n")[:-1]:
         position += len(line) + 1
         try:
-            yield position, _ADAPTER.validate_python(json.loads(line))
+            yield position, _ADAPTER.validate_python(json_of(line))
         except (ValidationError, ValueError) as error:
             raise InputDataError(
                 "the run's journal is damaged",

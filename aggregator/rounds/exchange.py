@@ -25,16 +25,19 @@ from aggregator.rounds.events import (
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Arrival, Transport
 from aggregator.rounds.work import Work
+from common.arrivals.boundary import contained
+from common.arrivals.files import read_bounded
+from common.arrivals.quarantine import Quarantine
 from common.crypto.identity import SigningKey
-from common.errors import CairnError, RefusedError
+from common.errors import CairnError, RefusedError, VerificationError
 from common.ledger.durable import replace_durably
-from common.ledger.notes import Checkpoint, parse_note
+from common.ledger.notes import MAX_NOTE_BYTES, Checkpoint, parse_note
 from common.ledger.proof import StaleProofError, cosign
 from common.model import shared_shapes
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.expected import Expected, RecordFloors
 from common.wire.orders import SIGNATURE_CONTEXT
-from common.wire.parcel import wrap
+from common.wire.parcel import MAX_PARCEL_BYTES, wrap
 from common.wire.transport import ORDER, RECEIPT, SIGNATURE, TURN, rotation_part, sum_part
 from common.wire.turn import TurnNote, sign_turn
 
@@ -89,6 +92,7 @@ class SiteExchange:
         turn: the run's, said beside every order.
         witness: signs orders and cosigns checkpoints.
         work: of the plan's kind; says what does not go together.
+        quarantine: where replies are put that were refused; None: nowhere.
         excluded: sites that may not take part, since round 0 showed why.
         answered: last round of which a site's answer arrived whole: it has the sums of
             all rounds before that one.
@@ -106,6 +110,7 @@ class SiteExchange:
     work: Work
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    quarantine: Quarantine | None = None
     excluded: set[str] = field(default_factory=set)
     answered: dict[str, int] = field(default_factory=dict)
     rotations: tuple[bytes, ...] = ()
@@ -151,9 +156,15 @@ class SiteExchange:
         """Sites that refused the last order because its sum does not hold."""
         return self._said(ReplyCode.FORGED_SUM)
 
-    def reject(self, step: Step, site: str, reason: str, size: int = 0) -> None:
+    def reject(
+        self, step: Step, site: str, reason: str, size: int = 0, put_aside: str = ""
+    ) -> None:
         """Journal a rejection; the run can no longer be COMPLETED."""
-        self.store.record(SiteRejected(round=step.round, site=site, reason=reason, bytes=size))
+        self.store.record(
+            SiteRejected(
+                round=step.round, site=site, reason=reason, bytes=size, put_aside=put_aside
+            )
+        )
         self.course.blemish(step.round, site, f"was rejected: {reason}")
 
     def tell_stop(self, step: Step, order: bytes) -> set[str]:
@@ -190,9 +201,13 @@ class SiteExchange:
         deadline = self.store.plan().rounds.deadline_s
         if stop:
             deadline = min(deadline, STOP_S)
-        parcels = {
-            n: self._parcel(step, order, s, terms.beside, stop=stop) for n, s in online.items()
-        }
+        parcels: dict[int, bytes] = {}
+        for node, site in list(online.items()):
+            try:
+                with contained(f"the order for {site}"):
+                    parcels[node] = self._parcel(step, order, site, terms.beside, stop=stop)
+            except CairnError as error:
+                self._turn_away(step, online.pop(node), error)
         self.transport.send(parcels, deadline)
         replies: dict[str, Reply] = {}
         while online and self.clock() < began + deadline:
@@ -275,47 +290,49 @@ class SiteExchange:
             total = self.store.sum_of(number)
             if total is not None:
                 parts[sum_part(number)] = total
-        return wrap({**parts, **attachments})
+        parcel = wrap({**parts, **attachments})
+        if len(parcel) > MAX_PARCEL_BYTES:
+            raise RefusedError(
+                "what a site lacks is too much for one order",
+                field=site,
+                expected=f"at most {MAX_PARCEL_BYTES} bytes of sums",
+                got=f"{len(parcel)}",
+                advice="It missed too many rounds of this run; it can take part in the next",
+            )
+        return parcel
 
     def _take(
         self, step: Step, site: str, arrival: Arrival, terms: Terms, began: float
     ) -> Reply | None:
         """Take what a node sent for its site, if it is accepted."""
         seconds = self.clock() - began
+        if arrival.fault is not None:
+            self._turn_away(step, site, arrival.fault)
+            return None
         if arrival.parcel is None:
             self._refused[site] = Refusal(arrival.code, seconds=seconds)
             return None
-        admitted = self.sites[site]
-        sender = Sender(admitted.ledger_key, last_seen(admitted))
         try:
-            reply = open_reply(arrival.parcel, sender, self._expected(step, site, terms))
+            # One site's reply, whatever it is, costs that site its share and no other.
+            with contained(f"a reply of {site}", OSError):
+                reply = self._open(step, site, arrival.parcel, terms)
         except StaleProofError as error:
             if site in self._stale:
-                self.reject(
-                    step,
-                    site,
-                    "asked again, the site does not prove its ledger from our newest receipt: it "
-                    "was rolled back, or the site does not take our receipts (compare witness "
-                    f"keys by telephone); {error.diagnosis}",
-                    len(arrival.parcel),
-                )
+                self._turn_away(step, site, _unproven(error), arrival.parcel)
             self._stale.add(site)
             self._refused[site] = Refusal(None)
             return None
         except CairnError as error:
-            self.reject(step, site, str(error), len(arrival.parcel))
-            self._refused[site] = Refusal(None)
+            self._turn_away(step, site, error, arrival.parcel)
             return None
-        note = cosign(reply.proven.note, self.witness, datetime.now(UTC))
-        replace_durably(admitted.checkpoint_file, note)
-        self.store.archive(step.round, site, reply.parts)
         if reply.report.code is not ReplyCode.OK:
             self._refused[site] = Refusal(reply.report.code, reply, seconds)
             return None
         if step.phase == "begin":
             try:
-                self.work.check_start(reply)
-            except RefusedError as error:
+                with contained(f"the start of {site}"):
+                    self.work.check_start(reply)
+            except CairnError as error:
                 self.excluded.add(site)
                 self.reject(step, site, str(error), sum(reply.envelope_bytes.values()))
                 self._refused[site] = Refusal(None)
@@ -323,6 +340,29 @@ class SiteExchange:
         self.answered[site] = step.round
         self._note_reply(step, reply, seconds)
         return reply
+
+    def _open(self, step: Step, site: str, parcel: bytes, terms: Terms) -> Reply:
+        """Return a site's reply, archived and with its receipt made."""
+        admitted = self.sites[site]
+        sender = Sender(admitted.ledger_key, last_seen(admitted))
+        reply = open_reply(parcel, sender, self._expected(step, site, terms))
+        note = cosign(reply.proven.note, self.witness, datetime.now(UTC))
+        parse_note(note)  # what the site must be able to read as a receipt
+        replace_durably(admitted.checkpoint_file, note)
+        self.store.archive(step.round, site, reply.parts)
+        return reply
+
+    def _turn_away(
+        self, step: Step, site: str, error: CairnError, parcel: bytes | None = None
+    ) -> None:
+        """Leave a site out of this round for what it sent, which is kept for people to look at."""
+        put_aside = ""
+        if parcel is not None and self.quarantine is not None:
+            put_aside = self.quarantine.put(
+                parcel, error, culprit=site, what="reply", now=datetime.now(UTC)
+            ).sha256
+        self.reject(step, site, str(error), len(parcel or b""), put_aside)
+        self._refused[site] = Refusal(None)
 
     def _expected(self, step: Step, site: str, terms: Terms) -> Expected:
         plan = self.course.plan
@@ -372,6 +412,18 @@ class SiteExchange:
             self.course.blemish(step.round, reply.site, EXPLANATIONS[report.code])
 
 
+def _unproven(error: StaleProofError) -> VerificationError:
+    """Say of a site that was asked twice what it did not prove, and what may be the reason."""
+    return VerificationError(
+        "asked again, the site does not prove its ledger from our newest receipt: it was rolled "
+        "back, or the site does not take our receipts",
+        field=error.field,
+        expected=error.expected,
+        got=error.got,
+        advice="Compare the aggregator's key with the site by telephone: `cairn-site check`",
+    )
+
+
 def pause(waited: float) -> float:
     """Choose the wait before asking again: a tenth of the time waited so far, within bounds.
 
@@ -390,4 +442,5 @@ def last_seen(site: AdmittedSite) -> Checkpoint | None:
     """Return the newest checkpoint of a site that was cosigned, or None before the first."""
     if not site.checkpoint_file.exists():
         return None
-    return parse_note(site.checkpoint_file.read_bytes()).checkpoint
+    data = read_bounded(site.checkpoint_file, MAX_NOTE_BYTES, "a site's checkpoint")
+    return parse_note(data).checkpoint

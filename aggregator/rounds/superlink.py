@@ -26,6 +26,7 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
+from aggregator.handshake import trusting
 from aggregator.rounds.app_digest import app_bundle
 from common.errors import CairnError, RefusedError, UnreachableError
 
@@ -39,12 +40,12 @@ class SuperLink:
     """
 
     def __init__(self, address: str, authority: bytes) -> None:
-        self._client = ControlHttpClient.from_server_address(
-            address,
-            insecure=False,
-            root_certificates=authority,
+        self._client = ControlHttpClient(
+            f"https://{address}",
+            verify=trusting(authority),
             interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
         )
+        self._client._client.follow_redirects = False
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,6 @@ forbid is decided in ``bounds``, ``site_client.egress.gate`` and ``site_client.e
 from __future__ import annotations
 
 import builtins
-import tomllib
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,6 +16,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from common.arrivals.files import read_bounded
+from common.arrivals.texts import MOST_TEXT_BYTES, toml_of
 from common.canonical import canonical_json, parse_canonical_json, sha256_hex
 from common.errors import InputDataError, VerificationError
 from common.plan import Kind
@@ -253,9 +254,9 @@ def parse_policy(data: bytes) -> Policy:
 
 
 @lru_cache(maxsize=4)
-def _policy_of(text: str) -> Policy:
+def _policy_of(text: builtins.bytes) -> Policy:
     """Validate a policy's words; three places ask for the same ones in every round."""
-    return Policy.model_validate(tomllib.loads(text))
+    return Policy.model_validate(toml_of(text))
 
 
 def read_policy(path: Path) -> Policy:
@@ -265,7 +266,7 @@ def read_policy(path: Path) -> Policy:
         InputDataError: missing, not TOML, or an unknown, absent or wrong field.
     """
     try:
-        return _policy_of(path.read_text(encoding="utf-8"))
+        return _policy_of(read_bounded(path, MOST_TEXT_BYTES, "policy.toml"))
     except ValidationError as error:
         field, expected, got = describe_validation(error)
         raise InputDataError(

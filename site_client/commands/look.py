@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from common.cli import echo_json, json_option, megabytes, shown
+from common.cli import counted, echo_json, json_option, megabytes, shown
 from common.errors import UsageError
 from common.plan import read_plan
 from site_client.commands.options import FILE, site_option
@@ -176,6 +176,8 @@ def status(root: Path, *, as_json: bool) -> None:
                         images, held_out_images, says}
       errors            null, or the last that were told: {run, round, unit, parts}; of
                         "held-out" and "training" {searches, mean, prior}
+      put_aside         what arrived and was refused, oldest first: [{sha256, bytes, culprit,
+                        what, error, why, at}]; the bytes lie in worker/quarantine
 
     Reads files only: it asks nobody, and works while worker and courier run.
     """  # noqa: D301 - \b is click's, and must not be an escape
@@ -233,5 +235,11 @@ def _tell(state: SiteStatus) -> None:
             click.echo(
                 f"          and {state.trouble.count - _SHOWN} more: cairn-site check --data"
             )
+    if state.put_aside:
+        newest = state.put_aside[-1]
+        click.echo(
+            f"REFUSED   {counted(len(state.put_aside), 'thing')} that arrived lie in "
+            f"worker/quarantine; the newest, {newest['at']}: {newest['why']}"
+        )
     click.echo(f"waiting   {state.waiting[0]} orders, {state.waiting[1]} replies")
     click.echo(f"log       {state.log or 'empty'}")

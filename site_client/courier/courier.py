@@ -7,7 +7,6 @@ disk, so that a courier that was killed answers it after a restart.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import logging
 import threading
@@ -17,11 +16,13 @@ from pathlib import Path
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from google.protobuf.message import DecodeError
 
+from common.arrivals.boundary import UnforeseenError, contained
+from common.arrivals.texts import json_of
 from common.canonical import sha256_hex
 from common.errors import (
     InputDataError,
-    RefusedError,
     UnreachableError,
     VerificationError,
 )
@@ -58,21 +59,6 @@ class Delivery:
     message: Message
     expires: float
     since: float
-
-
-def parcel_of(message: Message) -> bytes:
-    """Return the bytes that an aggregator's message carries.
-
-    Raises:
-        RefusedError: it is not one uint8 array.
-    """
-    try:
-        array = message.content.array_records[RECORD][PARCEL].numpy()
-    except (KeyError, ValueError, TypeError) as error:
-        raise RefusedError("not an order", field=RECORD, expected="a parcel", got="none") from error
-    if array.dtype != np.uint8 or array.ndim != 1:
-        raise RefusedError("not an order", field=PARCEL, expected="uint8[n]", got=str(array.dtype))
-    return bytes(array.tobytes())
 
 
 def parcel_content(parcel: bytes) -> RecordDict:
@@ -136,16 +122,18 @@ class Courier:
     def _take_in(self) -> None:
         """Take in the next order, if there is one; one of a run that is over costs nothing else."""
         try:
-            incoming = self._fleet.pull()
-        except RunOverError as error:
+            with contained("a message", UnreachableError, OSError):
+                incoming = self._fleet.pull()
+        except (RunOverError, UnforeseenError) as error:
             LOG.warning("a message was not taken in: %s", error)
             return
         if incoming is None:
             return
         self._active = time.monotonic()
         try:
-            self._accept(incoming)
-        except VerificationError as error:
+            with contained("a message", OSError):
+                self._accept(incoming)
+        except (VerificationError, UnforeseenError) as error:
             LOG.warning("a message was not taken in: %s", error)
 
     def _accept(self, incoming: Incoming) -> None:
@@ -154,12 +142,11 @@ class Courier:
             LOG.error("refused a run whose app %s is not the pinned one", app[:12])
             self._fleet.push(code_content(ReplyCode.UNAPPROVED_APP), incoming.message, 0.0)
             return
-        try:
-            parcel = parcel_of(incoming.message)
-        except RefusedError as error:
-            LOG.error("refused a message: %s", error)  # noqa: TRY400 -- the traceback adds nothing
+        if incoming.fault is not None:
+            LOG.error("refused a message: %s", incoming.fault)
             self._fleet.push(code_content(ReplyCode.BAD_ORDER), incoming.message, 0.0)
             return
+        parcel = incoming.parcel
         digest = sha256_hex(parcel)
         note = {
             "stub": base64.b64encode(message_stub(incoming.message)).decode("ascii"),
@@ -210,15 +197,30 @@ class Courier:
         messages = []
         for path in sorted(self._inflight.glob("*.json")):
             try:
-                note = json.loads(path.read_text(encoding="utf-8"))
-                message = message_from_stub(base64.b64decode(note["stub"], validate=True))
-                messages.append(
-                    Delivery(path.stem, message, float(note["expires"]), time.monotonic())
-                )
-            except (ValueError, KeyError, binascii.Error):
+                messages.append(remembered(path))
+            except InputDataError:
                 path.unlink()
                 LOG.warning("forgot an unreadable note of an order in flight")
         return messages
+
+
+def remembered(path: Path) -> Delivery:
+    """Return an order in flight from the note on it.
+
+    Raises:
+        InputDataError: the note is none.
+    """
+    try:
+        note = json_of(path.read_bytes())
+        if not isinstance(note, dict):
+            note = {}
+        message = message_from_stub(base64.b64decode(note["stub"], validate=True))
+        expires = float(note["expires"])
+    except (ValueError, KeyError, TypeError, OverflowError, OSError, DecodeError) as error:
+        raise InputDataError(
+            "a note of an order in flight cannot be read", got=type(error).__name__
+        ) from error
+    return Delivery(path.stem, message, expires, time.monotonic())
 
 
 def node_id_file(folder: Path) -> Path:
@@ -263,17 +265,19 @@ def run_courier(site: SiteFolder, stop: threading.Event) -> None:
     try:
         while not stop.is_set():
             try:
-                if not online:
-                    courier.go_online()
-                    online, wait = True, 1.0
-                    outage.over()
-                    LOG.info("online as %s at %s", settings.site, settings.address)
-                courier.turn()
+                # An answer that nobody foresaw is one more way of not being well.
+                with contained("the aggregator's answer", OSError):
+                    if not online:
+                        courier.go_online()
+                        online, wait = True, 1.0
+                        outage.over()
+                        LOG.info("online as %s at %s", settings.site, settings.address)
+                    courier.turn()
                 stop.wait(TURN_S)
             except UnknownKeyError as error:
                 newcomer.refused(error)
                 stop.wait(NEWCOMER_S)
-            except UnreachableError as error:
+            except (UnreachableError, UnforeseenError) as error:
                 outage.failed(error, wait)
                 online = False
                 stop.wait(wait)

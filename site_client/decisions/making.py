@@ -15,17 +15,19 @@ from typing import Literal, Self
 
 from pydantic import ValidationError, model_validator
 
+from common.arrivals.files import read_bounded
 from common.crypto.identity import read_signing_key
 from common.errors import InputDataError, UnreachableError
 from common.ledger.log import Ledger
 from common.ledger.records import LedgerRecord, Person
 from common.settings import Frozen, describe_validation
 from common.wire.records import Digest, SiteName
-from site_client.files import write_atomically
+from site_client.files import remove_whatever, write_atomically
 from site_client.ledger import open_ledger
 from site_client.site import SiteFolder
 
 LONGEST_WAIT_S = 15.0
+MOST_BYTES = 64 * 1024
 _LOOK_S = 0.1
 
 
@@ -55,6 +57,21 @@ class Decision(Frozen):
         return self
 
     @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Return a decision that waited.
+
+        Raises:
+            InputDataError: it is none.
+        """
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            field, expected, got = describe_validation(error)
+            raise InputDataError(
+                "this is no decision", field=field, expected=expected, got=got
+            ) from error
+
+    @classmethod
     def made(cls, **words: object) -> Self:
         """Return a decision from what a person typed.
 
@@ -82,9 +99,9 @@ def record_decisions(site: SiteFolder, ledger: Ledger) -> list[LedgerRecord]:
     records = []
     for path in _waiting(site):
         try:
-            decision = Decision.model_validate_json(path.read_bytes())
-        except (ValidationError, OSError):
-            path.unlink(missing_ok=True)  # not written by `decide`: nobody decided anything
+            decision = Decision.read(read_bounded(path, MOST_BYTES, "a decision", follow=False))
+        except (InputDataError, FileNotFoundError):
+            remove_whatever(path)  # not written by `decide`: nobody decided anything
             continue
         fields = decision.model_dump(exclude={"event"}, exclude_none=True)
         records.append(ledger.append(decision.event, **fields).record)

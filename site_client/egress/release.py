@@ -15,7 +15,6 @@ RoundReport with a number and nothing else, through the same door.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,6 +22,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from common.arrivals.texts import json_of
 from common.canonical import canonical_json
 from common.errors import CairnError, RefusedError, VerificationError
 from common.ledger.log import Ledger
@@ -39,6 +39,8 @@ from site_client.egress.question import Intent, OrderFields, Question, order_fie
 from site_client.files import write_atomically
 from site_client.spool import Spool
 
+MOST_INTENT_BYTES = 32 << 20
+"""Of a note of intent: the proofs of all records of an answer."""
 LOG = logging.getLogger("cairn.egress")
 
 __all__ = ["Door", "Question", "SilencedError"]
@@ -94,7 +96,7 @@ class Door:
         """
         path = self._answer_path(question)
         try:
-            answer = Intent.model_validate(json.loads(path.read_bytes()))
+            answer = Intent.model_validate(json_of(path.read_bytes(), MOST_INTENT_BYTES))
         except FileNotFoundError:
             return False
         except ValueError as error:
@@ -224,13 +226,21 @@ class Door:
         stop = self._ledger.append("STOP", run=run, payload_sha256=digest, bytes=len(note))
         self._count(stop.record)
 
-    def refuse_unreadable(self) -> None:
-        """Record an order that names no run: there is nobody to whom its number could be told.
+    def refuse_arrival(self, error: CairnError) -> None:
+        """Record something that names no run: there is nobody to whom its number could be told.
+
+        Args:
+            error: why; what it expected and found are words of this release, and describe.
 
         Raises:
             StorageError: the ledger could not record.
         """
-        self._ledger.append("REFUSE", code=int(ReplyCode.BAD_ORDER), app_sha256=self._app_sha256)
+        self._ledger.append(
+            "REFUSE",
+            code=int(ReplyCode.BAD_ORDER),
+            detail=RefusalDetail.of(error),
+            app_sha256=self._app_sha256,
+        )
 
     def _is_behind_the_witness(self, proof: str) -> bool:
         """Tell whether a kept proof links to an older receipt than the newest one."""

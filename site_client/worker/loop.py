@@ -5,7 +5,8 @@ does, the inbox is looked into twice a second: an order whose run was stopped, o
 longer the one whose turn it is, is left and declined by a number.
 When the ledger cannot record, the worker ends: nothing could leave anyway, and
 opening it again is what checks and recovers it. An order is taken out of the
-inbox only after its answer lies in the outbox.
+inbox only after its answer lies in the outbox, or after it was refused and put aside:
+nothing that lies there, whoever put it there, ends the worker or holds up another order.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
+from common.arrivals.boundary import UnforeseenError, contained
+from common.arrivals.quarantine import Quarantine
 from common.canonical import canonical_json
 from common.crypto.identity import PublicKey
-from common.errors import RefusedError
+from common.errors import CairnError, VerificationError
+from common.ledger.durable import StorageError
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import Order
 from common.wire.turn import TurnNote
@@ -44,6 +48,8 @@ from site_client.worker.setup import read_keys
 from site_client.worker.study import Progress
 
 POLL_S = 0.1
+MOST_LOOKED_AT = 256
+"""Waiting orders that are looked at in one turn; more than a federation's runs at a time."""
 LOG = logging.getLogger("cairn.worker")
 
 
@@ -79,6 +85,7 @@ class Worker:
         self._keys = read_keys(site)
         self._spool = Spool(site.spool)
         self._spool.prepare()
+        self._quarantine = Quarantine(site.quarantine)
         read_policy(site.policy_file)
         self._ledger = open_ledger(site, self._keys.ledger, lambda: datetime.now(UTC))
         self._house = Housekeeping(self._ledger, site.worker / "answers")
@@ -133,10 +140,11 @@ class Worker:
         """
         self._record_decisions()
         self._house.turn(self._site.policy_file)
-        self._keeper.turn()
+        self._hear_of_keys()
         self._hear()
         self._supersede()
-        digest = self._patience.ready(self._spool.orders(), self._peek_order)
+        waiting = self._spool.orders()[:MOST_LOOKED_AT]
+        digest = self._patience.ready(waiting, self._peek_order)
         if digest is None:
             return False
         try:
@@ -146,24 +154,49 @@ class Worker:
             LOG.info("order %s is left for the next start", digest[:12])
         return True
 
-    def _handle(self, digest: str) -> None:
-        began = time.monotonic()
+    def _hear_of_keys(self) -> None:
+        """See to what came about the federation key; news that nobody foresaw change nothing."""
         try:
-            opened = open_order(self._spool.read_order(digest), self._witness)
-        except (BadOrderError, RefusedError) as error:
+            with contained("news of the federation key"):
+                self._keeper.turn()
+        except UnforeseenError as error:
+            self._door.refuse_arrival(error)
+
+    def _handle(self, digest: str) -> None:
+        """Answer an order, or refuse it and put it aside; the next one is not held up."""
+        began = time.monotonic()
+        read_policy(self._site.policy_file)  # without one the worker ends, whatever was asked
+        parcel = b""
+        try:
+            with contained("an order", StoppedError, BadOrderError):
+                parcel = self._spool.read_order(digest)
+                opened = open_order(parcel, self._witness)
+                self._turn_in_hand = opened.turn
+                code = self._answering.respond(opened)
+        except StorageError:
+            raise
+        except BadOrderError as error:
             # It does not even say which run it belongs to: there is nobody to tell.
-            LOG.error("order %s is unreadable: %s", digest[:12], error)  # noqa: TRY400
-            self._door.refuse_unreadable()
+            self._put_aside(digest, parcel, _unreadable(error))
+        except CairnError as error:
+            self._answering.forget()
+            self._put_aside(digest, parcel, error)
+        else:
             self._spool.finish_order(digest)
-            return
-        self._turn_in_hand = opened.turn
-        code = self._answering.respond(opened)
+            self._note_status(opened.order, code, time.monotonic() - began)
+
+    def _put_aside(self, digest: str, parcel: bytes, error: CairnError) -> None:
+        """Record that an order was refused, keep it for people to look at, and go on."""
+        LOG.error("order %s was put aside: %s", digest[:12], error)
+        self._quarantine.put(
+            parcel, error, culprit="spool/inbox", what="order", now=datetime.now(UTC)
+        )
+        self._door.refuse_arrival(error)
         self._spool.finish_order(digest)
-        self._note_status(opened.order, code, time.monotonic() - began)
 
     def _hear(self) -> None:
         """Hear from the orders that wait whose turn it is."""
-        waiting = self._spool.orders()
+        waiting = self._spool.orders()[:MOST_LOOKED_AT]
         self._peeked = {digest: self._peek(digest) for digest in waiting}
         for peeked in self._peeked.values():
             if peeked is not None:
@@ -190,12 +223,16 @@ class Worker:
             latest[peeked.turn.run] = max(older or (place, digest), (place, digest))
 
     def _peek(self, digest: str) -> _Peeked | None:
-        """Return the words of a waiting order, if its signature holds."""
-        if digest in self._peeked:
-            return self._peeked[digest]
+        """Return a waiting order's words, if its signature holds; each is looked at once."""
+        if digest not in self._peeked:
+            self._peeked[digest] = self._look_at(digest)
+        return self._peeked[digest]
+
+    def _look_at(self, digest: str) -> _Peeked | None:
         try:
-            opened = open_order(self._spool.read_order(digest), self._witness)
-        except (BadOrderError, RefusedError):
+            with contained("a waiting order", BadOrderError):
+                opened = open_order(self._spool.read_order(digest), self._witness)
+        except (BadOrderError, CairnError):
             return None
         if opened.fault is not None:
             return None
@@ -236,3 +273,13 @@ class Worker:
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_atomically(self._site.worker_status, canonical_json(status))
+
+
+def _unreadable(error: BadOrderError) -> CairnError:
+    return VerificationError(
+        "an order cannot be read",
+        field="order",
+        expected="one that the aggregator's witness key signed",
+        got="another",
+        advice=str(error),
+    )

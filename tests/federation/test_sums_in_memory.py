@@ -32,7 +32,7 @@ SITES = ("site-a", "site-b", "site-c")
 NODES = {"site-a": 100, "site-b": 101, "site-c": 102}
 
 
-class InterruptedRunError(Exception):
+class InterruptedRunError(KeyboardInterrupt):
     """The aggregator's process ends here."""
 
 
