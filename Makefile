@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Text is UTF-8 whatever the machine's locale.
 export PYTHONUTF8 := 1
 
-.PHONY: help env demo demo-pixels test test-all lint format proto bench-sketch bench-agent simulate-faults mutants bundle images test-containers clean
+.PHONY: help env demo demo-pixels test test-all fuzz lint format proto bench-sketch bench-agent simulate-faults mutants bundle images test-containers clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,11 +30,15 @@ demo: $(STAMP)  ## a whole federation on this machine; ends with build/demo/repo
 demo-pixels: $(STAMP)  ## three sites sketch many-band pixels into a codebook; build/demo-pixels
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m deploy.demo_pixels
 
-test: lint  ## lint and the default tests
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile
+test: lint  ## lint and the default tests; SHUFFLE=1 (2, 3, ...) runs them in another order
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile $(if $(SHUFFLE),--shuffle $(SHUFFLE))
 
 test-all: lint  ## every test, the long ones too
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 3 --dist loadfile
+
+fuzz: $(STAMP)  ## a million bent messages against every reader; deploy/results/fuzz.md
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.fuzz --cases $(or $(CASES),1000000) \
+	  --seed $(or $(SEED),1) -o deploy/results/fuzz.md
 
 lint: $(STAMP)  ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import click
 
-from aggregator.commands import federation, look, model, plans, rounds, serve
+from aggregator.commands import federation, keys, look, model, plans, rounds, serve
 from aggregator.commands.options import DESK_KEY, NEW_FILE
 from aggregator.embedding.cli import codebook
 from common.cli import complete, run
@@ -38,7 +38,7 @@ def cli(context: click.Context, credential: Path | None) -> None:
       cairn-aggregator --desk coordinator.toml round start plan.toml --watch
 
     Exit codes: 0 fine; 2 usage; 3 refused; 4 verification failed; 5 unreachable,
-    or a round without its quorum; 6 bad input; 7 internal.
+    or a round without its quorum; 6 bad input; 7 internal; 8 and 10 see `round start`.
     """  # noqa: D301 - \b is click's, and must not be an escape
     if credential is not None:
         context.find_root().meta[DESK_KEY] = credential
@@ -52,6 +52,7 @@ for command in (
     federation.sites,
     federation.coordinator,
     federation.signing_request,
+    keys.keys,
     serve.up,
     plans.plan,
     rounds.round_,
@@ -64,6 +65,7 @@ for command in (
 ):
     cli.add_command(command)
 complete(cli)
+rounds.round_.add_command(look.runs, "list")  # once completed, the same command by both names
 
 
 def main() -> NoReturn:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -17,7 +16,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from aggregator.admin.folder import FederationFolder
+from aggregator.admin.folder import FederationFolder, is_loopback
+from aggregator.handshake import insist_on_tls_1_3, listeners, trusting
 from aggregator.rounds.server import FOLDER_VARIABLE
 from aggregator.rounds.superlink import SuperLink
 from aggregator.troubles import Troubles
@@ -32,10 +32,10 @@ POLL_S = 0.5
 
 
 def local_address(folder: FederationFolder) -> str:
-    """host:port under which this machine itself reaches the SuperLink."""
+    """host:port under which this machine itself reaches the SuperLink: always loopback."""
     settings = folder.settings()
-    host = "127.0.0.1" if settings.bind_host in ("0.0.0.0", "::") else settings.bind_host  # noqa: S104
-    return f"{host}:{settings.port}"
+    host = settings.bind_host if is_loopback(settings.bind_host) else "127.0.0.1"
+    return f"[{host}]:{settings.port}" if ":" in host else f"{host}:{settings.port}"
 
 
 def authority(folder: FederationFolder) -> bytes:
@@ -68,18 +68,17 @@ class Service:
             UnreachableError: no answer within a minute.
         """
         settings = self._folder.settings()
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((settings.bind_host, settings.port))
-            except OSError as error:
-                raise InputDataError(
-                    "the aggregator cannot listen",
-                    field=f"{settings.bind_host}:{settings.port}",
-                    expected="a free port of this machine",
-                    got=error.strerror or "an error",
-                    advice="Stop what listens there, or change federation.toml",
-                ) from error
+        try:
+            for listener in listeners(settings.bind_host, settings.port):
+                listener.close()
+        except OSError as error:
+            raise InputDataError(
+                "the aggregator cannot listen",
+                field=f"{settings.bind_host}:{settings.port}",
+                expected="a free port of this machine, and of its loopback",
+                got=error.strerror or "an error",
+                advice="Stop what listens there, or change federation.toml",
+            ) from error
         pki, flower = self._folder.pki, self._folder.flower
         self._spawn(
             "superlink",
@@ -109,11 +108,12 @@ class Service:
         )
         self.register_sites()
 
-    def watch(self, stop: threading.Event, say: Show) -> None:
+    def watch(self, stop: threading.Event, say: Show, look: Callable[[], None]) -> None:
         """Until ``stop`` is set: admit new sites' keys; end when a program does.
 
         Args:
             stop: ends it.
+            look: called at every look, for what else is to be seen to.
             say: takes who says something, and what: this process, or a program's trouble.
 
         Raises:
@@ -124,6 +124,7 @@ class Service:
                 say(OWN, f"site {name} may connect")
             self._tell_troubles(say)
             self._check_children()
+            look()
         self._tell_troubles(say)
 
     def _tell_troubles(self, say: Show) -> None:
@@ -199,7 +200,8 @@ class Service:
 
     def _wait_until_healthy(self) -> None:
         host, port = local_address(self._folder).rsplit(":", 1)
-        context = ssl.create_default_context(cadata=authority(self._folder).decode("ascii"))
+        host = host.strip("[]")
+        context = trusting(authority(self._folder))
         until = time.monotonic() + START_S
         while time.monotonic() < until:
             self._check_children()
@@ -208,10 +210,13 @@ class Service:
                     socket.create_connection((host, int(port)), timeout=2) as plain,
                     context.wrap_socket(plain, server_hostname=host),
                 ):
-                    return
+                    break
             except OSError:
                 time.sleep(0.1)
-        raise UnreachableError("the SuperLink does not answer", got="silence for a minute")
+        else:
+            raise UnreachableError("the SuperLink does not answer", got="silence for a minute")
+        advice = "Is flwr the pinned release, and uvicorn the one it came with?"
+        insist_on_tls_1_3(host, int(port), "the SuperLink", advice)
 
     def _check_children(self) -> None:
         for name, child in self._children.items():

@@ -1,27 +1,49 @@
-"""Starting a run and noticing when it ends without saying so."""
+"""Conditions of a run before it begins: that it can be carried out, and its place in the queue.
+
+Nothing is begun here: ``aggregator.dispatch`` gives runs their turns. A run is queued whole or
+not at all, also when the disk fills up in the middle.
+"""
 
 from __future__ import annotations
 
-import threading
+import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from aggregator.admin.folder import FederationFolder
 from aggregator.rounds.course import Course
 from aggregator.rounds.embedding import CODEBOOK_FILE, check_attached
-from aggregator.rounds.events import RoundFinished, RunFinished, read_events
+from aggregator.rounds.events import RoundFinished, RunQueued, read_events
 from aggregator.rounds.pixels import CODEC_FILE
-from aggregator.rounds.server import RUN_KEY
+from aggregator.rounds.queue import QueueChange, QueueState, RunQueue
 from aggregator.rounds.store import RunOptions, RunStore
 from aggregator.rounds.superlink import SuperLink
 from aggregator.rounds.training import START_FILE, read_start
 from aggregator.service import authority, local_address
-from common.errors import ExitCode, InputDataError, RefusedError, UnreachableError
+from common.errors import InputDataError, RefusedError
+from common.ledger.durable import StorageError
 from common.plan import FederationPlan
+from common.schedule import working_rounds
+from common.settings import KINDS
 from common.wire.pixel_rules import most_bytes
 from common.words.leaving import weights_bytes
 
-LOOK_S = 2.0
+
+@dataclass(frozen=True)
+class Queued:
+    """A run that is in the queue.
+
+    Attributes:
+        store: its folder.
+        since: size of its journal before it was queued, bytes.
+        ahead: the runs that have their turns before it, by name.
+    """
+
+    store: RunStore
+    since: int
+    ahead: tuple[str, ...]
 
 
 def connect(folder: FederationFolder) -> SuperLink:
@@ -73,8 +95,10 @@ def start_run(
     plan: FederationPlan,
     options: RunOptions,
     attached: Mapping[str, bytes] | None = None,
-) -> tuple[RunStore, int]:
-    """Make the run's folder and have Flower conduct it.
+    *,
+    wait: bool = True,
+) -> Queued:
+    """Make the run's folder and queue it.
 
     Args:
         folder: the federation's.
@@ -82,15 +106,14 @@ def start_run(
         options: beside the plan.
         attached: ``codec.json`` and ``codebook.json``, for a plan that names them;
             ``start.safetensors`` for one that starts from a model no run here came to.
-
-    Returns:
-        The run and Flower's id of it.
+        wait: behind runs that go on or wait; else be refused.
 
     Raises:
         InputDataError: every site's door would refuse what the plan asks for, or a
             document or model that the plan names is absent or another one.
-        RefusedError: fewer sites are admitted than the quorum, or asked for.
+        RefusedError: fewer sites are admitted than the quorum, or asked for; too many runs wait.
         UnreachableError: ``cairn-aggregator up`` does not run.
+        StorageError: the disk refused; nothing of the run is left.
     """
     check_feasible(plan)
     documents = dict(attached or {})
@@ -107,11 +130,67 @@ def start_run(
             got=f"{admitted}",
             advice="Invite and admit more sites, or lower the quorum",
         )
-    with connect(folder) as link:
-        link.nodes()
-        name = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{plan.name}"[:64]
-        store = RunStore.create(folder.runs / name, plan, options, documents)
-        return store, link.start_run({RUN_KEY: name})
+    queue = RunQueue(folder.queue)
+    queue.require_keeper()
+    try:
+        with queue.changing() as change:
+            _require_free(change.state, wait=wait)
+            store = RunStore.create(_new_folder(folder, plan), plan, options, documents)
+            try:
+                return _enqueue(change, store)
+            except BaseException:
+                shutil.rmtree(store.folder)
+                raise
+    except OSError as error:
+        raise _not_queued(error, folder) from error
+
+
+def _require_free(state: QueueState, *, wait: bool) -> None:
+    if not wait and state.runs:
+        raise RefusedError(
+            "another run has its turn",
+            field=state.runs[0],
+            expected="no run that goes on or waits",
+            got=f"{len(state.runs)}",
+            advice="Leave --no-queue out to wait for it, or end it: cairn-aggregator round stop",
+        )
+
+
+def _new_folder(folder: FederationFolder, plan: FederationPlan) -> Path:
+    """Return a folder that no run has: two may begin in one second."""
+    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{plan.name}"[:60]
+    names = (stem, *(f"{stem}-{number}" for number in range(2, 100)))
+    return next(path for name in names if not (path := folder.runs / name).exists())
+
+
+def _enqueue(change: QueueChange, store: RunStore) -> Queued:
+    """Journal that a run waits, then have it wait; the queue is what counts."""
+    since = store.journal.stat().st_size if store.journal.exists() else 0
+    plan, ahead = store.plan(), change.state.runs
+    store.record(
+        RunQueued(
+            run=store.name,
+            plan_name=plan.name,
+            plan_fingerprint=plan.fingerprint,
+            kind=plan.kind,
+            unit=KINDS[plan.task.kind].unit,
+            rounds=working_rounds(plan),
+            ahead=ahead,
+        )
+    )
+    change.add(store.name)
+    return Queued(store, since, ahead)
+
+
+def _not_queued(error: OSError, folder: FederationFolder) -> StorageError:
+    """Say that the disk has no room, and that nothing of the run is left."""
+    return StorageError(
+        "the run was not queued",
+        field=str(folder.queue),
+        expected="room on the aggregator's disk",
+        got=error.strerror or "an error",
+        advice="Nothing was started. Free some space and start it again",
+    )
 
 
 def starting_from(
@@ -166,64 +245,29 @@ def _model_of_a_run(folder: FederationFolder, digest: str) -> bytes:
     )
 
 
-def resume_run(folder: FederationFolder, name: str) -> tuple[RunStore, int]:
-    """Go on with a run after its last round that counts.
+def resume_run(folder: FederationFolder, name: str, *, wait: bool = True) -> Queued:
+    """Queue a run that is to go on after its last round that counts.
 
     Raises:
-        RefusedError: every round of it is finished.
+        RefusedError: every round of it is finished, it was stopped, or it is queued already.
+        UnreachableError: ``cairn-aggregator up`` does not run.
+        StorageError: the disk refused; the run is as it was.
     """
-    store = RunStore(folder.run(name))
+    store, queue = RunStore(folder.run(name)), RunQueue(folder.queue)
     if Course(store.plan(), sorted(set(store.finished_rounds()))).step() is None:
         raise RefusedError("nothing is left to do in this run", field=name)
-    with connect(folder) as link:
-        return store, link.start_run({RUN_KEY: name})
-
-
-def guard(
-    folder: FederationFolder,
-    store: RunStore,
-    run_id: int,
-    stop: threading.Event,
-    over: threading.Event,
-) -> None:
-    """Until ``stop``: journal the end of a run that Flower ended and the run itself did not.
-
-    A ServerApp that cannot start, or a SuperLink that is killed, writes no event.
-
-    Args:
-        folder: the federation's.
-        store: the run's.
-        run_id: Flower's id of it.
-        stop: set by whoever no longer needs a guard.
-        over: set when this returns, for whatever reason, so that nobody waits for ever.
-    """
-    try:
-        _guard(folder, store, run_id, stop)
-    finally:
-        over.set()
-
-
-def _guard(folder: FederationFolder, store: RunStore, run_id: int, stop: threading.Event) -> None:
-    start = store.journal.stat().st_size if store.journal.exists() else 0
-    silent = 0
-    while not stop.wait(LOOK_S):
-        try:
-            with connect(folder) as link:
-                ended = link.has_ended(run_id)
-            silent = 0
-        except UnreachableError:
-            silent += 1
-            ended = silent >= 5
-        if not ended or stop.wait(LOOK_S):
-            continue
-        if any(isinstance(event, RunFinished) for _, event in read_events(store.journal, start)):
-            return
-        store.record(
-            RunFinished(
-                verdict="FAILED",
-                reason="Flower ended the run; see superexec.log in the federation's flower folder",
-                rounds=Course(store.plan(), sorted(set(store.finished_rounds()))).worked,
-                exit_code=int(ExitCode.UNREACHABLE if silent else ExitCode.INTERNAL),
-            )
+    if store.stop_asked_by() is not None:
+        raise RefusedError(
+            "the run was stopped, which is for good",
+            field=name,
+            advice="Its sites answer it no more. Start a new run: cairn-aggregator round start",
         )
-        return
+    queue.require_keeper()
+    try:
+        with queue.changing() as change:
+            if name in change.state.runs:
+                change.add(name)  # which says why not
+            _require_free(change.state, wait=wait)
+            return _enqueue(change, store)
+    except OSError as error:
+        raise _not_queued(error, folder) from error

@@ -8,6 +8,7 @@ from typing import Final
 
 import rfc8785
 
+from common.arrivals.texts import MOST_DEPTH, is_shallow
 from common.errors import VerificationError
 
 _LARGEST_INTEGER: Final = 2**53 - 1
@@ -27,7 +28,7 @@ def canonical_json(value: object) -> bytes:
         if _is_plain(value):
             return _PLAIN.encode(value).encode("utf-8")
         return rfc8785.dumps(value)  # type: ignore[arg-type]  # its alias is stricter than its code
-    except (rfc8785.CanonicalizationError, ValueError, TypeError) as error:
+    except (rfc8785.CanonicalizationError, ValueError, TypeError, RecursionError) as error:
         raise VerificationError(
             "a value has no canonical JSON form", expected="RFC 8785", got=type(error).__name__
         ) from error
@@ -49,11 +50,16 @@ def parse_canonical_json(data: bytes, what: str) -> object:
     """Parse ``data`` and insist that it is the canonical form of what it says.
 
     Raises:
-        VerificationError: not UTF-8 JSON, a repeated key, or not byte for byte canonical.
+        VerificationError: not UTF-8 JSON, a repeated key, nested too deep, or not byte for
+            byte canonical.
     """
+    if not is_shallow(data):
+        raise VerificationError(
+            "unreadable record", field=what, expected=f"{MOST_DEPTH} levels at most", got="more"
+        )
     try:
         value: object = json.loads(data.decode("utf-8"))
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise VerificationError(
             "unreadable record", field=what, expected="canonical JSON", got="other bytes"
         ) from error

@@ -18,6 +18,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from common.arrivals.texts import json_of
 from common.canonical import sha256_hex
 from common.errors import InputDataError, UsageError
 from common.model import Weights
@@ -78,8 +79,8 @@ def read_folder(place: Path, *, with_state: bool = False) -> CheckpointFiles:
         UsageError: its state is wanted and it has none.
     """
     try:
-        about = json.loads((place / ABOUT_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        about = json_of((place / ABOUT_FILE).read_bytes())
+    except (OSError, ValueError) as error:
         raise damaged_checkpoint(place / ABOUT_FILE) from error
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise InputDataError(

@@ -8,7 +8,6 @@ ledger key; the private halves are made at the site and stay there.
 from __future__ import annotations
 
 import json
-import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -23,6 +22,8 @@ from pydantic import (
     model_validator,
 )
 
+from common.arrivals.files import read_bounded
+from common.arrivals.texts import json_of, toml_of
 from common.canonical import canonical_json, sha256_hex
 from common.crypto.identity import PublicKey, SigningKey
 from common.errors import InputDataError, VerificationError
@@ -34,6 +35,7 @@ Address = Annotated[str, Field(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")]
 REQUEST_CONTEXT = b"cairn join request v1\n"
 Images = Annotated[int, Field(ge=0, le=MAX_IMAGES)]
 MAX_REQUEST_BYTES = 16_384
+MAX_INVITE_BYTES = 65_536
 
 
 class _Document(BaseModel):
@@ -175,7 +177,7 @@ def read_invite(path: Path) -> Invite:
         InputDataError: unreadable or not valid.
     """
     try:
-        return Invite.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        return Invite.model_validate(toml_of(read_bounded(path, MAX_INVITE_BYTES, "the invite")))
     except (OSError, ValueError) as error:
         raise _explain(error, "the invite", str(path)) from error
 
@@ -194,8 +196,8 @@ def parse_request(data: bytes, source: str = "request.json") -> JoinRequest:
             got=f"{len(data)} bytes",
         )
     try:
-        return JoinRequest.model_validate(json.loads(data.decode("utf-8")))
-    except (ValueError, RecursionError) as error:
+        return JoinRequest.model_validate(json_of(data))
+    except ValueError as error:
         raise _explain(error, "the join request", source) from error
 
 
@@ -206,7 +208,7 @@ def read_request(path: Path) -> JoinRequest:
         InputDataError: unreadable or not valid.
     """
     try:
-        data = path.read_bytes()
+        data = read_bounded(path, MAX_REQUEST_BYTES, "the join request")
     except OSError as error:
         raise _explain(error, "the join request", str(path)) from error
     return parse_request(data, str(path))

@@ -8,8 +8,15 @@ scripts at the sites rely on them.
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_LONGEST: Final = 4000
+# Controls but tabs and line ends, what reverses reading direction, halves of surrogate pairs.
+_UNWRITABLE: Final = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 
 class ExitCode(IntEnum):
@@ -24,6 +31,7 @@ class ExitCode(IntEnum):
     INTERNAL = 7
     DEGRADED = 8  # only of `round start --watch --strict` and its like
     NOT_WITNESSED = 9  # only of `cairn-audit`: intact, and no witness vouches for its end
+    STOPPED = 10  # only of `round start --watch` and its like: somebody stopped the run
 
 
 class CairnError(Exception):
@@ -42,12 +50,12 @@ class CairnError(Exception):
     def __init__(
         self, problem: str, *, field: str = "", expected: str = "", got: str = "", advice: str = ""
     ) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.field = field
-        self.expected = expected
-        self.got = got
-        self.advice = advice
+        self.problem = _writable(problem)
+        self.field = _writable(field)
+        self.expected = _writable(expected)
+        self.got = _writable(got)
+        self.advice = _writable(advice)
+        super().__init__(self.problem)
 
     def __str__(self) -> str:
         """Return the one line a person sees, without the exit code."""
@@ -79,6 +87,18 @@ class CairnError(Exception):
             "advice": self.advice,
             "exit_code": int(self.exit_code),
         }
+
+
+def _writable(text: str) -> str:
+    """Return a word that any journal, screen or record can take, whoever chose it.
+
+    A field's name may come from outside: half a surrogate pair in one would otherwise end
+    whoever writes the refusal down.
+    """
+    if len(text) <= _LONGEST and text.isprintable():
+        return text
+    cut = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+    return _UNWRITABLE.sub("\N{REPLACEMENT CHARACTER}", cut)
 
 
 class UsageError(CairnError):

@@ -23,6 +23,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from common.arrivals.texts import json_of
 from common.cli import shown
 
 VARIABLE = "CAIRN_SCREEN"
@@ -63,9 +64,12 @@ def read_progress(line: str) -> Progress | None:
     if not line.startswith(_MARK):
         return None
     try:
-        what, done, total = json.loads(line[1:])
+        told = json_of(line[1:].encode("utf-8", "replace"))
+        if not isinstance(told, list) or len(told) != 3:
+            return None
+        what, done, total = told
         return Progress(str(what), int(done), int(total))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

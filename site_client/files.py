@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,17 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
 
     atomically(path, write)
+
+
+def remove_whatever(path: Path) -> None:
+    """Remove what lies under a name, a folder too; a link is removed and not followed.
+
+    For names that others may write under: what cannot be removed would be met for ever.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.arrivals.files import read_bounded
 from common.canonical import sha256_hex
 from common.errors import RefusedError
-from site_client.files import write_atomically
+from common.wire.parcel import MAX_PARCEL_BYTES
+from site_client.files import remove_whatever, write_atomically
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,14 @@ class Spool:
         """Return the path where sealed keys appear that the door released."""
         return self.outbox / f"{digest}.keys"
 
+    def checkpoint_path(self, witness: str) -> Path:
+        """Return the path where a checkpoint lies that a witness shall cosign."""
+        return self.outbox / f"{witness}.checkpoint"
+
+    def cosigned_path(self, witness: str) -> Path:
+        """Return the path of what that witness answered."""
+        return self.inbox / f"{witness}.cosigned"
+
     def prepare(self) -> None:
         """Create both folders."""
         self.inbox.mkdir(parents=True, exist_ok=True)
@@ -54,17 +64,28 @@ class Spool:
         return digest
 
     def orders(self) -> list[str]:
-        """Digests of the waiting orders, oldest first."""
-        files = [(path.stat().st_mtime_ns, path.stem) for path in self.inbox.glob("*.order")]
+        """Digests of the waiting orders, oldest first; whatever lies there under other names.
+
+        What is gone again before it was looked at waits no more; a link leads nowhere.
+        """
+        files = []
+        for path in self.inbox.glob("*.order"):
+            try:
+                files.append((path.lstat().st_mtime_ns, path.stem))
+            except OSError:
+                continue
         return [stem for _, stem in sorted(files)]
 
     def read_order(self, digest: str) -> bytes:
         """The order's bytes.
 
         Raises:
+            FileNotFoundError: it is gone again.
+            InputDataError: not a plain file, or larger than any order.
             RefusedError: the file does not hold what its name says.
         """
-        data = (self.inbox / f"{digest}.order").read_bytes()
+        path = self.inbox / f"{digest}.order"
+        data = read_bounded(path, MAX_PARCEL_BYTES, "an order", follow=False)
         if sha256_hex(data) != digest:
             raise RefusedError(
                 "an order was changed in the spool", expected=digest[:12], got="another digest"
@@ -72,8 +93,9 @@ class Spool:
         return data
 
     def finish_order(self, digest: str) -> None:
-        """Remove an order that has been answered."""
-        (self.inbox / f"{digest}.order").unlink(missing_ok=True)
+        """Remove an order that has been answered, whatever lies in its place."""
+        # A folder under an order's name would be asked after for ever.
+        remove_whatever(self.inbox / f"{digest}.order")
 
     def reply_path(self, digest: str) -> Path:
         """Return the path where the reply to an order appears."""

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final
 
+from common.arrivals.texts import json_of
 from common.cli import counted
 from common.errors import InputDataError
 from site_client.facts import Fact
@@ -109,7 +110,9 @@ def clear_trouble(site: SiteFolder, kind: str) -> None:
 def read_trouble(site: SiteFolder) -> Trouble | None:
     """The note; None where there is none, or where it is out of sight or unreadable."""
     try:
-        value = json.loads(site.trouble.read_text(encoding="utf-8"))
+        value = json_of(site.trouble.read_bytes())
+        if not isinstance(value, dict):
+            return None
         problems = tuple(Problem(**problem) for problem in value.pop("problems"))
         return Trouble(**value, problems=problems)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

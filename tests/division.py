@@ -1,9 +1,8 @@
 """How the suite is divided among workers, and where its folders lie.
 
 Whole files go to a worker (``--dist loadfile``), the long ones first: a long one that begins
-last would be waited for. What starts real processes waits more than it computes, so it goes
-to one worker, one file after the other, beside two that compute: `make test` starts three
-workers for two cores. Its files also share one running federation there.
+last would be waited for. What starts real processes waits more than it computes, so `make
+test` starts three workers for two cores. Files that share a running federation go to one.
 
 Folders lie in memory where there is enough of it. Every record of a ledger is written
 through to the disk, and a thousand made-up ledgers spend more time on that than on all else.
@@ -25,20 +24,27 @@ from xdist.scheduler import LoadFileScheduling
 
 MEMORY: Final = Path("/dev/shm")
 ROOM_BYTES: Final = 6 << 30
-TOGETHER: Final = "tests/flower/"
-"""Files that go to one worker."""
+TOGETHER: Final = (
+    "tests/flower/test_default_policy.py",
+    "tests/flower/test_pixels_over_flower.py",
+    "tests/flower/test_real_federation.py",
+)
+"""Files that share a running federation, the fixture ``real``: they go to one worker."""
 FIRST: Final = (
-    TOGETHER,
-    "tests/deploy/",
+    *TOGETHER,
+    "tests/flower/test_first_run_faults.py",
     "tests/federation/",
+    "tests/flower/test_desk_over_flower.py",
     "tests/site_client/worker/",
+    "tests/flower/",
     "tests/site_client/agent_app/",
     "tests/site_client/pixels/",
+    "tests/deploy/",
     "tests/aggregator/",
 )
-"""What takes longest, the longest first; within these, and after, files of many tests first."""
-
-
+"""What takes longest, and what waits between what computes; after these, and within each,
+files of many tests first.
+"""
 THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -78,7 +84,7 @@ class WholeFiles(LoadFileScheduling):
     """A file is one piece of work, and so is all of ``TOGETHER``."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return TOGETHER if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
+        return TOGETHER[0] if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -73,9 +73,8 @@ def order_bytes(plan: FederationPlan, round_: int, phase: str = "train", **chang
 def report(plan: FederationPlan, round_: int, site: str = "site-a", **changes) -> bytes:
     """An envelope of a report."""
     words = {"plan_fingerprint": plan.fingerprint, "site": site, "run": "run-1", "round": round_}
-    return encode(
-        Envelope(RoundReport(**(words | {"code": ReplyCode.OK, "images": 5} | changes)), {})
-    )
+    words |= {"code": ReplyCode.OK, "images": 5, "transitions": 100}
+    return encode(Envelope(RoundReport(**(words | changes)), {}))
 
 
 def update(plan: FederationPlan, round_: int, site: str = "site-a", **changes) -> bytes:

@@ -7,7 +7,6 @@ that are on this list, so a withdrawn one is refused from the next request on.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from aggregator.admin.certificates import authority
 from aggregator.admin.folder import FederationFolder
 from aggregator.admin.toml import as_toml
+from common.arrivals.texts import toml_of
 from common.crypto.certificates import (
     certificate_fingerprint,
     certificate_to_pem,
@@ -183,7 +183,7 @@ def read_credential(path: Path) -> Credential:
     """
     data = read_secret(path)
     try:
-        credential = Credential.model_validate(tomllib.loads(data.decode("utf-8")))
+        credential = Credential.model_validate(toml_of(data))
     except ValidationError as error:
         field, expected, got = describe_validation(error)
         raise InputDataError(

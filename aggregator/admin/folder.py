@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import tomllib
+import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,21 +12,27 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from common.arrivals.files import read_bounded
+from common.arrivals.texts import MOST_TEXT_BYTES, toml_of
 from common.crypto.identity import PublicKey, SigningKey, read_signing_key
 from common.enrolment import Address, JoinRequest, read_request
 from common.errors import InputDataError, InternalError
+from common.ledger.rotation import open_rotation
 from common.settings import describe_validation
 from common.wire.bounds import MAX_IMAGES
 from common.wire.records import FederationName, SiteName
 
 _Port = Annotated[int, Field(ge=1, le=65535)]
 COUNTS_AS = "counts-as"
-_LOOPBACK = ("127.", "localhost", "::1")
 
 
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine itself can connect to a listener on ``host``."""
-    return host.startswith(_LOOPBACK)
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return bool((getattr(address, "ipv4_mapped", None) or address).is_loopback)
 
 
 class FederationSettings(BaseModel):
@@ -185,6 +191,11 @@ class FederationFolder:
         return self.root / "invites"
 
     @property
+    def quarantine(self) -> Path:
+        """Folder of replies that were refused, for people to look at; bounded."""
+        return self.root / "quarantine"
+
+    @property
     def desk(self) -> Path:
         """Certificates of the coordinators who may use the desk."""
         return self.root / "desk"
@@ -200,6 +211,11 @@ class FederationFolder:
         return self.root / "runs"
 
     @property
+    def queue(self) -> Path:
+        """Folder of the queue of runs, and of the locks of who conducts them."""
+        return self.root / "queue"
+
+    @property
     def flower(self) -> Path:
         """Folder of Flower's own programs: database, home, logs, shared secret."""
         return self.root / "flower"
@@ -212,7 +228,7 @@ class FederationFolder:
         """
         try:
             return FederationSettings.model_validate(
-                tomllib.loads(self.settings_file.read_text(encoding="utf-8"))
+                toml_of(read_bounded(self.settings_file, MOST_TEXT_BYTES, "federation.toml"))
             )
         except ValidationError as error:
             field, expected, got = describe_validation(error)
@@ -230,6 +246,23 @@ class FederationFolder:
     def witness_key(self) -> SigningKey:
         """Key that signs orders and cosigns the sites' checkpoints."""
         return read_signing_key(self.pki / "witness.key")
+
+    @property
+    def rotations_folder(self) -> Path:
+        """Folder of the exchanges of that key, a note each."""
+        return self.pki / "rotations"
+
+    def rotations(self) -> tuple[bytes, ...]:
+        """Return the exchanges that led to the key that counts, the oldest first.
+
+        Raises:
+            VerificationError: a note was altered.
+        """
+        notes = [path.read_bytes() for path in sorted(self.rotations_folder.glob("*.rotation"))]
+        # The last one may tell of a key that an interrupted exchange has not put in force yet.
+        if notes and open_rotation(notes[-1]).new != self.witness_key().public:
+            notes.pop()
+        return tuple(notes)
 
     def known(self) -> dict[str, AdmittedSite]:
         """Sites that were ever admitted, by name, the revoked ones too."""

@@ -175,7 +175,7 @@ def enrol(
     path = _file(folder, token)
     with folder.locked():
         check_not_revoked(folder, request.site)
-        promise = _promised(path, request)
+        promise = _promised(folder, token, request)
         if promise.used_by is None:
             _check_time(promise, now or datetime.now(UTC))
             _use(folder, path, promise, request)
@@ -266,8 +266,8 @@ def _check_request(folder: FederationFolder, request: JoinRequest) -> None:
     check_keys(request)
 
 
-def _promised(path: Path, request: JoinRequest) -> Promise:
-    if not path.exists():
+def _promised(folder: FederationFolder, token: str, request: JoinRequest) -> Promise:
+    if not _is_known(folder, token):
         raise RefusedError(
             "this invite is not known here",
             field="token",
@@ -275,7 +275,7 @@ def _promised(path: Path, request: JoinRequest) -> Promise:
             got="another token",
             advice=_NEW_INVITE,
         )
-    promise = _read(path)
+    promise = _read(_file(folder, token))
     if promise.site != request.site:
         raise RefusedError(
             "this invite is for another site",
@@ -319,8 +319,16 @@ def _use(folder: FederationFolder, path: Path, promise: Promise, request: JoinRe
     _keep(path, promise.model_copy(update={"used_by": request.digest}))
 
 
+def _is_known(folder: FederationFolder, token: str) -> bool:
+    """Compare a token's digest with every one that is kept, in the same time whichever it is."""
+    name, found = _file(folder, token).name, False
+    for path in folder.invites.glob("*.json"):
+        found |= secrets.compare_digest(path.name.encode(), name.encode())
+    return found
+
+
 def _file(folder: FederationFolder, token: str) -> Path:
-    return folder.invites / f"{sha256_hex(token.encode())}.json"
+    return folder.invites / f"{sha256_hex(token.encode('utf-8', 'replace'))}.json"
 
 
 def _keep(path: Path, promise: Promise) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from aggregator.commands.options import NEW_FILE, run_argument, warn_of, with_desk
@@ -64,13 +64,29 @@ def report(desk: Desk, name: str, output: Path) -> None:
 @with_desk
 @json_option
 def runs(desk: Desk, *, as_json: bool) -> None:
-    """Every run, oldest first."""
+    """Every run, oldest first: its plan, how it stands, when it was queued, began and ended.
+
+    \b
+    The state is queued, stopping, what it is at (waiting for sites, training, ...), or how
+    it ended: COMPLETED, DEGRADED, FAILED, STOPPED. With --json also its sites.
+    """  # noqa: D301 - \b is click's, and must not be an escape
     lines = desk.runs()
     if as_json:
         echo_json({"runs": [asdict(line) for line in lines]})
         return
-    table = Table("run", "plan", "round", "state", box=None, pad_edge=False, header_style="dim")
+    longest = max((len(line.name) for line in lines), default=0)  # it is typed elsewhere, whole
+    run = Column("run", min_width=longest, no_wrap=True)
+    state = Column("state", min_width=max((len(line.state) for line in lines), default=0))
+    columns = (run, state, "plan", "rounds", "sites", "queued", "began", "ended")
+    table = Table(*columns, box=None, pad_edge=False, header_style="dim")
     for line in lines:
-        cells = (line.name, line.plan, f"{line.round} of {line.rounds}", line.verdict or line.phase)
-        table.add_row(*(Text(cell) for cell in cells))
+        times = (line.queued_at, line.started_at, line.ended_at)
+        rounds = f"{line.rounds_done} of {line.rounds}"
+        cells = (line.name, line.state, line.plan, rounds, f"{len(line.sites) or '-'}")
+        table.add_row(*(Text(cell) for cell in (*cells, *map(_minute, times))))
     Console().print(table if lines else Text("no run was started yet", style="dim"))
+
+
+def _minute(moment: str) -> str:
+    """Return an ISO time as people of this machine's zone read it, to the second."""
+    return f"{datetime.fromisoformat(moment).astimezone():%m-%d %H:%M:%S}" if moment else "-"

@@ -1,7 +1,8 @@
-"""Runs: starting one, going on with one, following it to its end."""
+"""Runs: starting one, going on with one, ending one, following it to its end."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
@@ -10,9 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from aggregator.commands.options import FILE, run_argument, with_desk
-from aggregator.desk.desk import Desk, Started, StartOrder
+from aggregator.desk.desk import Desk, Started, StartOrder, Stopping
 from aggregator.report.live import status_json, watch
 from aggregator.report.run import RunState
+from aggregator.report.state import fold
 from aggregator.rounds.embedding import CODEBOOK_FILE, GROUPS_FILE
 from aggregator.rounds.events import RunFinished, read_events
 from aggregator.rounds.pixels import CODEC_FILE, KEYS_FILE
@@ -23,7 +25,13 @@ from common.cli import echo_json, json_option, shown
 from common.errors import ExitCode, InternalError
 from common.plan import read_plan
 
+_LOOK_S = 0.5
 _follow_option = click.option("--watch", "follow", is_flag=True, help="Show the run until it ends.")
+_queue_option = click.option(
+    "--no-queue",
+    is_flag=True,
+    help="Be refused (3) where another run goes on or waits; default: wait behind it.",
+)
 strict_option = click.option(
     "--strict", is_flag=True, help="End with 8 when the run is DEGRADED, not with 0."
 )
@@ -31,7 +39,11 @@ strict_option = click.option(
 
 @click.group("round")
 def round_() -> None:
-    """Start a run from a plan, or go on with one."""
+    """Start a run from a plan, go on with one, list them, or stop one.
+
+    One run goes on at a time; the others wait, in the order they were started. The queue
+    lies on the aggregator's disk: it outlives this terminal, and the aggregator.
+    """
 
 
 @round_.command("start")
@@ -62,6 +74,7 @@ def round_() -> None:
     help="What PLAN starts from (start = its digest): a model's folder, or its safetensors "
     "file; default: of the newest run that came to it.",
 )
+@_queue_option
 @_follow_option
 @strict_option
 @json_option
@@ -77,14 +90,18 @@ def start(
     book: Path | None,
     model: Path | None,
     *,
+    no_queue: bool,
     follow: bool,
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Validate PLAN, show what it will do, and start it.
+    """Validate PLAN, show what it will do, and start it, behind the runs that are there.
+
+    Where another run goes on, this one is queued, and begins by itself when those before
+    it have ended: `round list` shows them, `round stop` takes one out.
 
     \b
-    Without --watch, 0 means that the run was started. With --watch the run is followed
+    Without --watch, 0 means that the run was started or queued. With --watch the run is followed
     to its end, and the exit code tells how it ended:
       0  COMPLETED, or DEGRADED: every round counted, with its quorum. A degraded run says
          on standard error, as its last line, which sites were missing or refused and
@@ -94,6 +111,7 @@ def start(
          `round resume` once the sites are back
       3  FAILED: what was asked is refused    4  FAILED: a sum or signature does not hold
       6  FAILED: a document cannot be used    7  FAILED: see superexec.log
+      10  STOPPED: somebody typed `round stop`, which is for good
       130  Ctrl-C: the run goes on; `cairn-aggregator watch` shows it again
     Before anything is started: 2, 3, 5 and 6 as everywhere.
     """  # noqa: D301 - \b is click's, and must not be an escape
@@ -107,26 +125,83 @@ def start(
         for name, value in desk.facts(plan):
             table.add_row(Text(f"{name}  "), Text(value))
         Console().print(table)
-    started = desk.start(StartOrder(plan, min_sites, wait_s, approval_s, attached))
+    order = StartOrder(plan, min_sites, wait_s, approval_s, attached, wait=not no_queue)
+    started = desk.start(order)
     _after_start(context, desk, started, follow=follow, strict=strict, as_json=as_json)
 
 
 @round_.command("resume")
 @run_argument
 @with_desk
+@_queue_option
 @_follow_option
 @strict_option
 @json_option
 @click.pass_context
 def resume(
-    context: click.Context, desk: Desk, name: str, *, follow: bool, strict: bool, as_json: bool
+    context: click.Context,
+    desk: Desk,
+    name: str,
+    *,
+    no_queue: bool,
+    follow: bool,
+    strict: bool,
+    as_json: bool,
 ) -> None:
     """Go on with an interrupted RUN (default: the newest) after its last finished round.
 
+    It is queued like a new one. A run that was stopped cannot be gone on with.
     Ends with the codes of `round start`.
     """
-    started = desk.resume(name)
+    started = desk.resume(name, wait=not no_queue)
     _after_start(context, desk, started, follow=follow, strict=strict, as_json=as_json)
+
+
+@round_.command("stop")
+@run_argument
+@with_desk
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for it to end.",
+)
+@json_option
+@click.pass_context
+def stop(context: click.Context, desk: Desk, name: str, wait_s: float, *, as_json: bool) -> None:
+    """End RUN (default: the one that goes on) for good, also one that only waits.
+
+    Sites that are online leave what they are at, record the aggregator's signed word in
+    their ledgers, and go on to the next run; one that is not learns it from the next run's
+    orders. Rounds that are finished stay as they are.
+
+    \b
+      0  it ended; what each site was told is said     3  it was over already
+      5  it has not ended yet; it will, and `round list` shows it
+    """  # noqa: D301 - \b is click's, and must not be an escape
+    stopping = desk.stop(name)
+    state = _await_end(desk, stopping, wait_s)
+    if as_json:
+        echo_json({"run": stopping.run, "state": state.standing, "reason": state.reason})
+    elif state.verdict:
+        click.echo(f"{stopping.run}: {state.verdict}, {shown(state.reason)}")
+    else:
+        click.echo(f"{stopping.run} is stopping; see `cairn-aggregator round list {desk.option}`")
+    context.exit(int(ExitCode.OK if state.verdict else ExitCode.UNREACHABLE))
+
+
+def _await_end(desk: Desk, stopping: Stopping, wait_s: float) -> RunState:
+    """Return a run as it stands once it has ended, or when time is up."""
+    until = time.monotonic() + wait_s
+    while True:
+        with desk.journal(stopping.run) as journal:
+            state = fold(event for _, event in read_events(journal.path))
+        if state.verdict or time.monotonic() >= until:
+            return state
+        time.sleep(min(_LOOK_S, max(0.0, until - time.monotonic())))
 
 
 def end_with(end: RunFinished, *, strict: bool) -> int:
@@ -142,6 +217,9 @@ def end_with(end: RunFinished, *, strict: bool) -> int:
         code = end.exit_code or int(ExitCode.INTERNAL)
         click.echo(f"FAILED: {shown(end.reason)} (exit {code})", err=True)
         return code
+    if end.verdict == "STOPPED":
+        click.echo(f"STOPPED: {shown(end.reason)} (exit {int(ExitCode.STOPPED)})", err=True)
+        return int(ExitCode.STOPPED)
     code = int(ExitCode.DEGRADED if strict else ExitCode.OK)
     click.echo(
         "DEGRADED: every round counted, but not every site was always there: "
@@ -181,18 +259,36 @@ def _after_start(
     """Name the run, or follow it to its end and exit with its verdict's code."""
     if not follow:
         if as_json:
-            echo_json({"run": started.run, "folder": started.folder})
+            echo_json(
+                {
+                    "run": started.run,
+                    "folder": started.folder,
+                    "queued_behind": list(started.ahead),
+                }
+            )
         else:
-            click.echo(f"Started {started.run}. Follow it: cairn-aggregator watch {desk.option}")
+            click.echo(_words_of(started))
+            click.echo(f"Follow it: cairn-aggregator watch {started.run} {desk.option}")
         return
     state, end = _follow(desk, started.run, started.since, Console(stderr=as_json))
     if as_json:
         echo_json(status_json(state, desk.certificate()))
     else:
         _say_what_was_kept(Path(started.folder))
-        if state.kind == "training" and end.verdict != "FAILED":
+        if state.kind == "training" and end.verdict not in ("FAILED", "STOPPED"):
             click.echo(f"Its model: cairn-aggregator model {state.run} -o model {desk.option}")
     context.exit(end_with(end, strict=strict))
+
+
+def _words_of(started: Started) -> str:
+    """Say that a run begins now, or behind which others it waits."""
+    if not started.ahead:
+        return f"Started {started.run}."
+    runs = f"{len(started.ahead)} run{'s' if len(started.ahead) > 1 else ''}"
+    return (
+        f"Queued {started.run}, number {len(started.ahead) + 1}: it begins by itself after "
+        f"{runs}, {', '.join(started.ahead)}."
+    )
 
 
 def _say_what_was_kept(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -47,6 +48,7 @@ def _serve(
         server_certificate,
     )
     from aggregator.desk.server import DeskServer
+    from aggregator.dispatch import Dispatcher
     from aggregator.service import Service
 
     say = partial(screen.say, OWN)
@@ -59,20 +61,23 @@ def _serve(
         certificate = server_certificate(folder)
         say(certificate.warning or f"The server certificate is good for {certificate.days} days.")
     threading.Thread(target=keep_warning, args=(folder, stop, say), daemon=True).start()
+    stack = ExitStack()
     try:
         service.start()
+        runs = stack.enter_context(Dispatcher(folder, say))
         desk.start()
         screen.state("desk", "answers sites that join, and coordinators")
         names = ", ".join(folder.admitted()) or "none admitted yet"
         say(f"Aggregator {settings.name} ready at {settings.address}; sites: {names}")
         for what, (host, port) in settings.listeners().items():
             say(f"listens for {what} at {host}:{port}")
-        service.watch(stop, screen.say)
+        service.watch(stop, screen.say, runs.turn)
         say("stopping")
     finally:
         desk.stop()
         screen.state("desk", "ended")
         service.stop()
+        stack.close()
 
 
 def _warn(settings: FederationSettings, say: Callable[[str], None]) -> None:

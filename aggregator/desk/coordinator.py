@@ -139,10 +139,11 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
                     wait_s=request.wait_s,
                     approval_s=_approval_s(request),
                     attached=_documents(request),
+                    wait=not request.no_queue,
                 )
             )
-            self._desk.guard(started.run, self._stop, threading.Event())
             reply.run, reply.folder = started.run, started.folder
+            reply.ahead.extend(started.ahead)
             return reply
 
     def ResumeRound(
@@ -151,9 +152,19 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
         """Go on with a run."""
         with answering("ResumeRound", context, self._count):
             self._who("ResumeRound", context)
-            started = self._desk.resume(request.run)
-            self._desk.guard(started.run, self._stop, threading.Event())
-            return pb.StartRoundReply(run=started.run, folder=started.folder, since=started.since)
+            started = self._desk.resume(request.run, wait=not request.no_queue)
+            return pb.StartRoundReply(
+                run=started.run, folder=started.folder, since=started.since, ahead=started.ahead
+            )
+
+    def StopRound(
+        self, request: pb.StopRoundRequest, context: grpc.ServicerContext
+    ) -> pb.StopRoundReply:
+        """Have a run end."""
+        with answering("StopRound", context, self._count):
+            name = self._who("StopRound", context)
+            stopping = self._desk.stop(request.run, by=f"coordinator {name}")
+            return pb.StopRoundReply(run=stopping.run, ended=stopping.ended, since=stopping.since)
 
     def Status(self, request: pb.StatusRequest, context: grpc.ServicerContext) -> pb.StatusReply:
         """Say how a run stands."""
@@ -223,9 +234,10 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
                 return
             self._stop.wait(POLL_S)
 
-    def _who(self, method: str, context: grpc.ServicerContext) -> None:
+    def _who(self, method: str, context: grpc.ServicerContext) -> str:
         name = coordinator_of(self._desk.folder, context)
         _LOG.info("%s asks: %s", name, method)
+        return name
 
 
 def _line(journal: Path, start: int, end: int) -> bytes:

@@ -39,7 +39,15 @@ class SiteLine:
 
 @dataclass(frozen=True)
 class RunLine:
-    """One run in a list."""
+    """One run in a list.
+
+    Attributes:
+        state: in a word: queued, stopping, a phase, or a verdict.
+        round, rounds: round of work that goes on, or the last one, of how many.
+        rounds_done: rounds of work that are finished.
+        queued_at, started_at, ended_at: ISO 8601; empty where it has not come to that.
+        sites: that take part, once the run has begun.
+    """
 
     name: str
     plan: str
@@ -48,6 +56,11 @@ class RunLine:
     round: int
     rounds: int
     started_at: str
+    state: str = ""
+    rounds_done: int = 0
+    queued_at: str = ""
+    ended_at: str = ""
+    sites: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class StartOrder:
         wait_s: how long; then a quorum is enough.
         approval_s: how long to wait for people at the sites to approve the plan.
         attached: documents that the plan names, by file name.
+        wait: behind runs that go on or wait; else be refused.
     """
 
     plan: bytes
@@ -67,20 +81,38 @@ class StartOrder:
     wait_s: float = 60.0
     approval_s: float = APPROVAL_S
     attached: Mapping[str, bytes] = field(default_factory=dict)
+    wait: bool = True
 
 
 @dataclass(frozen=True)
 class Started:
-    """A run that goes on.
+    """A run that is in the queue.
 
     Attributes:
         run: its name.
         folder: at the aggregator.
         since: size of its journal when it was started or resumed, bytes.
+        ahead: the runs that have their turns before it; none: its own begins now.
     """
 
     run: str
     folder: str
+    since: int = 0
+    ahead: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """A run that somebody wants to end.
+
+    Attributes:
+        run: its name.
+        ended: whether it has: it only waited, or nobody conducted it.
+        since: size of its journal when it was asked to end, bytes.
+    """
+
+    run: str
+    ended: bool
     since: int = 0
 
 
@@ -165,10 +197,22 @@ class Desk(Protocol):
         """Every run, oldest first."""
 
     def start(self, order: StartOrder) -> Started:
-        """Start a run."""
+        """Start a run, behind those that are there already."""
 
-    def resume(self, run: str) -> Started:
-        """Go on with a run (empty: the newest) after its last round that counts."""
+    def resume(self, run: str, *, wait: bool = True) -> Started:
+        """Go on with a run (empty: the newest) after its last round that counts.
+
+        Args:
+            run: its name.
+            wait: behind runs that go on or wait; else be refused.
+        """
+
+    def stop(self, run: str) -> Stopping:
+        """Have a run end that waits or goes on (empty: the one that goes on).
+
+        Raises:
+            RefusedError: it is over.
+        """
 
     def journal(
         self, run: str, *, follow: bool = False, since: int = 0

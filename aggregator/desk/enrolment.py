@@ -1,7 +1,8 @@
 """The ``Enrolment`` service: a token opens it once, afterwards a signature over every request.
 
 Answers only what a site may know: how it stands itself, the public keys of the
-others, and what they sealed for it. Each nonce is taken once.
+others, and what they sealed for it. Each nonce is taken once, and strangers may knock so
+often and no more (``limits``).
 """
 
 # ruff: noqa: N802 - gRPC calls methods by the names of desk.proto
@@ -9,7 +10,7 @@ others, and what they sealed for it. Each nonce is taken once.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import TypeVar
 
 import grpc
@@ -21,6 +22,7 @@ from aggregator.admin.certificates import renew, valid_certificate
 from aggregator.admin.folder import AdmittedSite, FederationFolder
 from aggregator.admin.invites import Enrolled, admitted_site, enrol, site_that_asks, standing
 from aggregator.desk.answering import Count, answering
+from aggregator.desk.limits import Knocking, address_of
 from common.crypto.identity import PublicKey
 from common.desk import desk_pb2 as pb
 from common.desk import desk_pb2_grpc
@@ -29,6 +31,8 @@ from common.enrolment import JoinRequest, parse_request
 from common.errors import InputDataError, InternalError, RefusedError
 
 MOST_NONCES = 100_000
+MOST_OF_ONE_SITE = 10_000
+"""Nonces of one site that are remembered: one that asks for ever takes nothing from others."""
 _Body = TypeVar("_Body", bound=Message)
 
 
@@ -37,6 +41,7 @@ class Nonces:
 
     def __init__(self) -> None:
         self._seen: OrderedDict[tuple[str, bytes], int] = OrderedDict()
+        self._of: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def take(self, site: str, nonce: bytes, at_ms: int) -> None:
@@ -47,8 +52,10 @@ class Nonces:
         """
         with self._lock:
             while self._seen and next(iter(self._seen.values())) < at_ms - 3 * LARGEST_SKEW_MS:
-                self._seen.popitem(last=False)
-            if (site, nonce) in self._seen or len(self._seen) >= MOST_NONCES:
+                (asked, _), _ = self._seen.popitem(last=False)
+                self._of[asked] -= 1
+            full = len(self._seen) >= MOST_NONCES or self._of[site] >= MOST_OF_ONE_SITE
+            if (site, nonce) in self._seen or full:
                 raise RefusedError(
                     "a request was sent twice",
                     field="nonce",
@@ -56,6 +63,7 @@ class Nonces:
                     got="an old one",
                 )
             self._seen[site, nonce] = at_ms
+            self._of[site] += 1
 
 
 class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
@@ -64,17 +72,27 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
     Args:
         folder: the federation's.
         count: takes a method's name and how it ended.
+        knocking: limits on the one call that nobody has signed.
     """
 
-    def __init__(self, folder: FederationFolder, count: Count) -> None:
+    def __init__(
+        self, folder: FederationFolder, count: Count, knocking: Knocking | None = None
+    ) -> None:
         self._folder = folder
         self._count = count
         self._nonces = Nonces()
         self._handed: dict[str, int] = {}
+        self._knocking = knocking or Knocking()
 
     def Enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolReply:
         """Let keys in with a token."""
         with answering("Enrol", context, self._count):
+            said = {
+                name: value
+                for name, value in context.invocation_metadata()
+                if isinstance(value, str)
+            }
+            self._knocking.require(address_of(context.peer(), said), request.token)
             join_request = parse_request(request.join_request)
             return self._stands(enrol(self._folder, request.token, join_request))
 
@@ -84,14 +102,14 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
         """Say how the site that asks stands."""
         with answering("EnrolStatus", context, self._count):
             site = self._asks("EnrolStatus", request)
-            _body(pb.EnrolStatusBody, request)
+            body_of(pb.EnrolStatusBody, request)
             return self._stands(standing(self._folder, site))
 
     def Renew(self, request: pb.SignedRequest, context: grpc.ServicerContext) -> pb.RenewReply:
         """Return a certificate with its full time ahead."""
         with answering("Renew", context, self._count):
             site = self._admitted("Renew", request, tls_key_will_do=True)
-            _body(pb.RenewBody, request)
+            body_of(pb.RenewBody, request)
             with self._folder.locked():
                 certificate = renew(self._folder, site)
             return pb.RenewReply(certificate=certificate, server_unix_ms=now_ms())
@@ -102,7 +120,7 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
         """Return the admitted sites, with what each signed about its own keys."""
         with answering("ListPeers", context, self._count):
             asks = self._admitted("ListPeers", request, tls_key_will_do=True).name
-            _body(pb.ListPeersBody, request)
+            body_of(pb.ListPeersBody, request)
             # What a courier was handed before, it has given its worker before it asks again.
             arrival.note_asking(self._folder, asks, self._handed.get(asks, 0))
             peers = [
@@ -131,7 +149,7 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
                     ciphertext=key.ciphertext,
                     signature=key.signature,
                 )
-                for key in _body(pb.PutSealedKeysBody, request).keys
+                for key in body_of(pb.PutSealedKeysBody, request).keys
             ]
             stored = sealed.put(self._folder, site.name, keys)
             return pb.PutSealedKeysReply(stored=stored, federation_key=self._generation())
@@ -142,7 +160,7 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
         """Hand over what was sealed for the site that asks."""
         with answering("GetSealedKey", context, self._count):
             site = self._admitted("GetSealedKey", request, tls_key_will_do=True)
-            generation = _body(pb.GetSealedKeyBody, request).generation
+            generation = body_of(pb.GetSealedKeyBody, request).generation
             parcel = sealed.fetch(self._folder, site.name, generation)
             reply = pb.GetSealedKeyReply(federation_key=self._generation())
             if parcel is not None:
@@ -209,7 +227,12 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
         )
 
 
-def _body(cls: type[_Body], request: pb.SignedRequest) -> _Body:
+def body_of(cls: type[_Body], request: pb.SignedRequest) -> _Body:
+    """Return the message in a signed request.
+
+    Raises:
+        InputDataError: it is another message's bytes.
+    """
     try:
         return cls.FromString(request.body)
     except DecodeError as error:

@@ -7,6 +7,7 @@ import threading
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from aggregator.admin.certificates import certificate_of
@@ -22,12 +23,15 @@ from aggregator.desk.desk import (
     SiteLine,
     Started,
     StartOrder,
+    Stopping,
 )
 from aggregator.desk.plans import key_fact
 from aggregator.report.state import RunState, fold
 from aggregator.rounds.app_digest import app_digest
 from aggregator.rounds.events import read_events
+from aggregator.rounds.queue import RunQueue, is_locked
 from aggregator.rounds.store import JOURNAL_FILE, RunOptions, RunStore
+from common.arrivals.texts import toml_of
 from common.crypto.certificates import days_left, parse_node_public_key
 from common.crypto.identity import PublicKey
 from common.enrolment import JoinRequest
@@ -36,6 +40,7 @@ from common.plan import FederationPlan, parse_plan
 from common.words import facts_of
 
 PIECE = 64 * 1024
+LOOK_S, SILENT_LOOKS = 2.0, 3
 
 
 def parse_plan_toml(data: bytes) -> FederationPlan:
@@ -45,8 +50,8 @@ def parse_plan_toml(data: bytes) -> FederationPlan:
         InputDataError: TOML syntax, or an invalid field.
     """
     try:
-        return parse_plan(tomllib.loads(data.decode("utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return parse_plan(toml_of(data))
+    except tomllib.TOMLDecodeError as error:
         raise InputDataError(
             "the plan is not TOML", field="plan", got=str(error).split("\n", 1)[0]
         ) from error
@@ -57,7 +62,6 @@ class LocalDesk:
 
     def __init__(self, folder: FederationFolder) -> None:
         self.folder = folder
-        self._flower_runs: dict[str, int] = {}
 
     @property
     def option(self) -> str:
@@ -164,26 +168,33 @@ class LocalDesk:
         check_feasible(plan)
 
     def start(self, order: StartOrder) -> Started:
-        """Start a run."""
+        """Start a run, behind those that are there already."""
         from aggregator.start import start_run
 
         plan = parse_plan_toml(order.plan)
         min_sites = order.min_sites or len(self.folder.admitted()) or 1
         options = RunOptions(min_sites=min_sites, wait_s=order.wait_s, approval_s=order.approval_s)
-        store, flower_run = start_run(self.folder, plan, options, order.attached)
-        self._flower_runs[store.name] = flower_run
-        return Started(store.name, str(store.folder))
+        queued = start_run(self.folder, plan, options, order.attached, wait=order.wait)
+        return Started(queued.store.name, str(queued.store.folder), ahead=queued.ahead)
 
-    def resume(self, run: str) -> Started:
+    def resume(self, run: str, *, wait: bool = True) -> Started:
         """Go on with a run (empty: the newest) after its last round that counts."""
         from aggregator.start import resume_run
 
-        name = self.name(run)
+        queued = resume_run(self.folder, run or self.folder.latest_run(), wait=wait)
         # What the journal says so far, its end included, is not the resumed run's.
+        return Started(queued.store.name, str(queued.store.folder), queued.since, queued.ahead)
+
+    def stop(self, run: str, by: str = "a coordinator at the aggregator") -> Stopping:
+        """Have a run end that waits or goes on (empty: the one that goes on)."""
+        from aggregator.stop import stop_run
+
+        current = RunQueue(self.folder.queue).read().current
+        if not run and current is None:
+            raise RefusedError("no run goes on", advice="See `cairn-aggregator round list`")
+        name = self.name(run)
         since = self.journal_file(name).stat().st_size
-        store, flower_run = resume_run(self.folder, name)
-        self._flower_runs[name] = flower_run
-        return Started(name, str(store.folder), since)
+        return Stopping(name, stop_run(self.folder, name, by), since)
 
     @contextmanager
     def journal(
@@ -193,11 +204,11 @@ class LocalDesk:
         follow: bool = False,
         since: int = 0,  # noqa: ARG002 - a journal that lies here needs no mirror that ends
     ) -> Iterator[Journal]:
-        """Follow a run's events; a run that was started here is guarded while they are followed."""
+        """Follow a run's events, for as long as there is anybody who may write another."""
         name = self.name(run)
         stop, over = threading.Event(), threading.Event()
         if follow:
-            self.guard(name, stop, over)
+            threading.Thread(target=self._guard, args=(name, stop, over), daemon=True).start()
         else:
             over.set()
         try:
@@ -205,15 +216,14 @@ class LocalDesk:
         finally:
             stop.set()
 
-    def guard(self, run: str, stop: threading.Event, over: threading.Event) -> None:
-        """Notice, in a thread, when a run that was started here ends without saying so."""
-        from aggregator.start import guard
-
-        flower_run = self._flower_runs.get(run)
-        if flower_run is not None:
-            store = RunStore(self.folder.run(run))
-            arguments = (self.folder, store, flower_run, stop, over)
-            threading.Thread(target=guard, args=arguments, daemon=True).start()
+    def _guard(self, run: str, stop: threading.Event, over: threading.Event) -> None:
+        """Set ``over`` once nobody conducts a run and nobody would begin it."""
+        queue, conductor = RunQueue(self.folder.queue), RunStore(self.folder.run(run))
+        silent = 0
+        while silent < SILENT_LOOKS and not stop.wait(LOOK_S):
+            queued = queue.is_kept() and run in queue.read().runs
+            silent = 0 if queued or is_locked(conductor.conductor_lock) else silent + 1
+        over.set()
 
     def report(self, run: str) -> Iterator[bytes]:
         """Yield a run as one HTML page, piece by piece."""
@@ -237,14 +247,16 @@ class LocalDesk:
                 yield name, data[start : start + PIECE]
 
     def name(self, run: str) -> str:
-        """Return the name itself, or (empty) the newest run's.
+        """Return the name itself, or (empty) that of the run that goes on, or of the newest.
 
         Raises:
             InputDataError: there is no such run, or none at all.
         """
         if run and Path(run).name != run:
             raise RefusedError("not a run's name", field="run", got="a path")
-        return self.folder.run(run or self.folder.latest_run()).name
+        current = RunQueue(self.folder.queue).read().current
+        going_on = "" if current is None else current.run
+        return self.folder.run(run or going_on or self.folder.latest_run()).name
 
     def journal_file(self, run: str) -> Path:
         """Return the path of a run's events."""
@@ -274,8 +286,17 @@ def run_line(name: str, state: RunState) -> RunLine:
         verdict=state.verdict,
         round=state.round,
         rounds=state.planned_rounds,
-        started_at="" if state.started_at is None else state.started_at.isoformat(),
+        started_at=_iso(state.started_at),
+        state=state.standing,
+        rounds_done=state.trained,
+        queued_at=_iso(state.queued_at),
+        ended_at=_iso(state.ended_at),
+        sites=state.sites,
     )
+
+
+def _iso(moment: datetime | None) -> str:
+    return "" if moment is None else moment.isoformat(timespec="seconds")
 
 
 def _line(site: AdmittedSite, online: set[str] | None, expires: str) -> SiteLine:

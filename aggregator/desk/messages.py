@@ -60,8 +60,15 @@ def progress_message(run: str, state: RunState) -> pb.Progress:
         sites=[_site_progress(state, name) for name in state.sites],
         expected_end_unix_ms=None if end is None else round(end.timestamp() * 1000),
         seconds=state.elapsed_at(datetime.now(UTC)) if not state.verdict else state.elapsed_s,
-        started_at="" if state.started_at is None else state.started_at.isoformat(),
+        started_at=_iso(state.started_at),
+        state=state.standing,
+        queued_at=_iso(state.queued_at),
+        ended_at=_iso(state.ended_at),
     )
+
+
+def _iso(moment: datetime | None) -> str:
+    return "" if moment is None else moment.isoformat(timespec="seconds")
 
 
 def _site_progress(state: RunState, name: str) -> pb.SiteProgress:
@@ -85,4 +92,9 @@ def run_line_of(message: pb.Progress) -> RunLine:
         round=message.round,
         rounds=message.rounds,
         started_at=message.started_at,
+        state=message.state,
+        rounds_done=message.rounds_finished,
+        queued_at=message.queued_at,
+        ended_at=message.ended_at,
+        sites=tuple(site.site for site in message.sites),
     )

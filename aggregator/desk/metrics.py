@@ -18,7 +18,7 @@ from common.crypto.certificates import days_left, read_certificate
 from common.errors import CairnError
 
 STATES = ("waiting", "training", "sent", "late", "rejected", "failed")
-VERDICTS = ("COMPLETED", "DEGRADED", "FAILED")
+VERDICTS = ("COMPLETED", "DEGRADED", "FAILED", "STOPPED")
 
 
 class Metrics:

@@ -25,6 +25,7 @@ from aggregator.desk.desk import (
     SiteLine,
     Started,
     StartOrder,
+    Stopping,
 )
 from aggregator.desk.messages import run_line_of, site_line
 from aggregator.rounds.store import JOURNAL_FILE
@@ -163,16 +164,24 @@ class RemoteDesk:
             wait_s=order.wait_s,
             approval_s=order.approval_s,
             attachments=dict(order.attached),
+            no_queue=not order.wait,
         )
         with self._stub() as stub:
             reply = stub.StartRound(request, timeout=START_S)
-        return Started(reply.run, reply.folder)
+        return Started(reply.run, reply.folder, ahead=tuple(reply.ahead))
 
-    def resume(self, run: str) -> Started:
+    def resume(self, run: str, *, wait: bool = True) -> Started:
         """Go on with a run (empty: the newest) after its last round that counts."""
+        request = pb.ResumeRoundRequest(run=run, no_queue=not wait)
         with self._stub() as stub:
-            reply = stub.ResumeRound(pb.ResumeRoundRequest(run=run), timeout=START_S)
-        return Started(reply.run, reply.folder, reply.since)
+            reply = stub.ResumeRound(request, timeout=START_S)
+        return Started(reply.run, reply.folder, reply.since, tuple(reply.ahead))
+
+    def stop(self, run: str) -> Stopping:
+        """Have a run end that waits or goes on (empty: the one that goes on)."""
+        with self._stub() as stub:
+            reply = stub.StopRound(pb.StopRoundRequest(run=run), timeout=START_S)
+        return Stopping(reply.run, reply.ended, reply.since)
 
     @contextmanager
     def journal(self, run: str, *, follow: bool = False, since: int = 0) -> Iterator[Journal]:

@@ -8,8 +8,6 @@ handshake, before a byte of a request is read.
 
 from __future__ import annotations
 
-import socket
-import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from wsgiref.simple_server import WSGIServer
@@ -23,14 +21,16 @@ from aggregator.desk.coordinator import MOST_WATCHERS, CoordinatorService
 from aggregator.desk.enrolment import EnrolmentService
 from aggregator.desk.local import LocalDesk
 from aggregator.desk.metrics import Metrics
+from aggregator.handshake import insist_on_tls_1_3
 from common.desk import desk_pb2, desk_pb2_grpc
 from common.desk.channel import MAX_MESSAGE
-from common.errors import InputDataError, InternalError
+from common.errors import InputDataError
 
 ENROL_BYTES = 1024 * 1024
 ENROL_THREADS = 8
 DESK_THREADS = MOST_WATCHERS + 8
 GRACE_S = 2.0
+_TLS_ADVICE = "Unset GRPC_SSL_CIPHER_SUITES; gRPC must not be imported before `common`"
 _SERVICES = desk_pb2.DESCRIPTOR.services_by_name
 
 
@@ -126,26 +126,7 @@ def _listen(server: grpc.Server, host: str, port: int, credentials: grpc.ServerC
     except RuntimeError as error:
         raise _taken(host, port, "one that is taken, or not this machine's") from error
     server.start()
-    _insist_on_tls_1_3(host, port)
-
-
-def _insist_on_tls_1_3(host: str, port: int) -> None:
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.maximum_version = ssl.TLSVersion.TLSv1_2
-    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    try:
-        with socket.create_connection((near, port), timeout=5) as plain:
-            context.wrap_socket(plain).close()
-    except (ssl.SSLError, ConnectionError):
-        return
-    raise InternalError(
-        "the desk would speak TLS 1.2",
-        field=f"{host}:{port}",
-        expected="TLS 1.3 and nothing less",
-        got="a handshake with TLS 1.2",
-        advice="Unset GRPC_SSL_CIPHER_SUITES; gRPC must not be imported before `common`",
-    )
+    insist_on_tls_1_3(host, port, "the desk", _TLS_ADVICE)
 
 
 def _taken(host: str, port: int, got: str) -> InputDataError:

@@ -1,7 +1,8 @@
 """One site's reply to an order: opened, verified against its ledger, checked by the rules.
 
-Pure apart from the clockless cryptography: what was last seen of a site comes
-in as a value, and the caller stores what is to be seen next.
+Bounded before it is taken apart, proved by the site's ledger key before it is decoded.
+Pure apart from the clockless cryptography: what was last seen of a site comes in as a
+value, and the caller stores what is to be seen next.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from common.canonical import sha256_hex
 from common.crypto.identity import PublicKey
 from common.errors import RefusedError, VerificationError
 from common.ledger.notes import Checkpoint, ledger_origin
-from common.ledger.proof import Proof, VerifiedRecord, verify_proof
+from common.ledger.proof import MAX_PROOF_BYTES, Proof, VerifiedRecord, verify_proof
+from common.plan import FederationPlan
 from common.wire.codes import ReplyCode
 from common.wire.envelope import ArrayDescription, Envelope, decode, describe_arrays
 from common.wire.expected import Expected
 from common.wire.labels import check_labels_told
-from common.wire.parcel import unwrap
+from common.wire.parcel import MAX_MANIFEST_BYTES, MAX_PARCEL_BYTES, unwrap
 from common.wire.records import Record, RoundReport
 from common.wire.rules import ANSWERS, check_origin, check_record
 from common.wire.together import check_together
@@ -31,10 +33,17 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 @dataclass(frozen=True)
 class Sender:
-    """The aggregator's knowledge of a site before it reads a word of its reply."""
+    """The aggregator's knowledge of a site before it reads a word of its reply.
+
+    Attributes:
+        ledger_key: that it was admitted with.
+        last_seen: its newest checkpoint that was cosigned.
+        witness: our own key, by which a restored site proves what it still has.
+    """
 
     ledger_key: PublicKey
     last_seen: Checkpoint | None
+    witness: PublicKey | None = None
 
 
 @dataclass(frozen=True)
@@ -77,13 +86,12 @@ def open_reply(parcel: bytes, sender: Sender, expected: Expected) -> Reply:
             contradict each other.
         VerificationError: a proof, signature or digest does not hold.
     """
-    parts = unwrap(parcel)
-    envelopes = _open_envelopes(parts)
-    for envelope in envelopes.values():
-        check_origin(envelope.record, expected)
-    proven = [
-        _verify(name, parts, envelope, expected, sender) for name, envelope in envelopes.items()
-    ]
+    parts = unwrap(parcel, most_bytes(expected.plan))
+    envelopes: dict[str, Envelope] = {}
+    proven: list[VerifiedRecord] = []
+    for name in _names(parts, expected):
+        proven.append(_verify(name, parts, expected, sender))
+        envelopes[name] = _decode(name, parts, expected, proven[-1])
     if len({record.checkpoint for record in proven}) != 1:
         raise VerificationError(
             "a reply's proofs speak of different ledgers", expected="one checkpoint", got="several"
@@ -103,42 +111,58 @@ def open_reply(parcel: bytes, sender: Sender, expected: Expected) -> Reply:
     )
 
 
-def _open_envelopes(parts: Mapping[str, bytes]) -> dict[str, Envelope]:
+def most_bytes(plan: FederationPlan) -> int:
+    """Return the most bytes that a reply to any order of a plan has."""
+    kinds = max(len(answer) for answer in ANSWERS.values())
+    whole = kinds * (plan.limits.max_envelope_bytes + MAX_PROOF_BYTES) + MAX_MANIFEST_BYTES
+    return min(whole, MAX_PARCEL_BYTES)
+
+
+def _names(parts: Mapping[str, bytes], expected: Expected) -> list[str]:
+    """Name the records of a reply, which is envelopes with their proofs and nothing else."""
     names = [name.removesuffix(ENVELOPE_SUFFIX) for name in parts if name.endswith(ENVELOPE_SUFFIX)]
     expected_parts = {name + suffix for name in names for suffix in (ENVELOPE_SUFFIX, PROOF_SUFFIX)}
     if not names or set(parts) != expected_parts:
         raise RefusedError(
             "a reply must be envelopes with their proofs", got=f"{len(parts)} other parts"
         )
-    envelopes: dict[str, Envelope] = {}
+    most = expected.plan.limits.max_envelope_bytes
     for name in names:
-        envelope = decode(parts[name + ENVELOPE_SUFFIX])
-        if envelope.record.record_type != name:
+        if len(parts[name + ENVELOPE_SUFFIX]) > most:
             raise RefusedError(
-                "an envelope lies under another name",
-                field=name,
-                expected=name,
-                got=envelope.record.record_type,
+                "an envelope is too large", field=name, expected=f"at most {most} bytes", got="more"
             )
-        envelopes[name] = envelope
-    return envelopes
+    return names
 
 
 def _verify(
-    name: str,
-    parts: Mapping[str, bytes],
-    envelope: Envelope,
-    expected: Expected,
-    sender: Sender,
+    name: str, parts: Mapping[str, bytes], expected: Expected, sender: Sender
 ) -> VerifiedRecord:
+    """Return the site's own record of these bytes; they are not decoded yet."""
     proof = Proof.from_bytes(parts[name + PROOF_SUFFIX])
-    verified = verify_proof(
+    return verify_proof(
         proof,
         sha256_hex(parts[name + ENVELOPE_SUFFIX]),
         ledger_origin(expected.site),
         sender.ledger_key,
         sender.last_seen,
+        sender.witness,
     )
+
+
+def _decode(
+    name: str, parts: Mapping[str, bytes], expected: Expected, verified: VerifiedRecord
+) -> Envelope:
+    """Return an envelope that is the site's, as its ledger records it, and keeps every rule."""
+    envelope = decode(parts[name + ENVELOPE_SUFFIX])
+    if envelope.record.record_type != name:
+        raise RefusedError(
+            "an envelope lies under another name",
+            field=name,
+            expected=name,
+            got=envelope.record.record_type,
+        )
+    check_origin(envelope.record, expected)
     recorded = verified.record
     for field, must, got in (
         ("run", expected.run, recorded.run),
@@ -156,7 +180,7 @@ def _verify(
                 got="another value",
             )
     check_record(envelope, expected)
-    return verified
+    return envelope
 
 
 def _recorded_arrays(verified: VerifiedRecord) -> tuple[ArrayDescription, ...]:

@@ -24,7 +24,7 @@ from common.page.templates import render as render_template
 from common.schedule import PHASES
 from common.wire.records import Part
 
-_TONES = {"COMPLETED": "good", "DEGRADED": "warn", "FAILED": "bad", "": "open"}
+_TONES = {"COMPLETED": "good", "DEGRADED": "warn", "FAILED": "bad", "STOPPED": "warn", "": "open"}
 _MAX_REASONS = 8
 _OWN_CASES: dict[Part, str] = {
     "held-out": "on the cases that it holds out",
@@ -192,6 +192,7 @@ def _banner(state: RunState, extras: ReportExtras) -> _Banner:
         "COMPLETED": f"{done}, every site in every round.",
         "DEGRADED": f"{done}. The {outcome} counts, but not every site is in every round.",
         "FAILED": f"{done}. The run did not reach its end.",
+        "STOPPED": f"{done}. The run was stopped before its end.",
         "": f"{done} so far. This page shows a run that has not finished.",
     }[state.verdict]
     if state.waiting is not None:
@@ -199,7 +200,7 @@ def _banner(state: RunState, extras: ReportExtras) -> _Banner:
     tone = _TONES[state.verdict]
     if state.verdict == "COMPLETED" and state.incidents:
         sentence, tone = f"{done}, but not every site in every round.", "warn"
-    if state.reason and (state.verdict == "FAILED" or not state.incidents):
+    if state.reason and (state.verdict in ("FAILED", "STOPPED") or not state.incidents):
         sentence += f" The aggregator says: {state.reason}."
     bad_ledger = any(not v.intact for v in extras.ledgers)
     tone = "bad" if bad_ledger else tone

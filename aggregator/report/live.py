@@ -40,15 +40,19 @@ from aggregator.report.text import (
     word,
 )
 from aggregator.rounds.events import (
+    AggregatorRestored,
     Event,
     RoundFinished,
     RoundStarted,
     RunFinished,
+    RunQueued,
     RunStarted,
     SiteLate,
     SiteRejected,
     SiteReplied,
+    SiteRestored,
     SitesAwaited,
+    StopAsked,
     read_events,
 )
 from common.wire.records import PARTS, Part
@@ -73,7 +77,12 @@ _PHASES = {
     "embed": "embedding slides",
     "finished": "finished",
 }
-_VERDICTS = {"COMPLETED": "bold green", "DEGRADED": "bold yellow", "FAILED": "bold red"}
+_VERDICTS = {
+    "COMPLETED": "bold green",
+    "DEGRADED": "bold yellow",
+    "FAILED": "bold red",
+    "STOPPED": "bold",
+}
 
 
 def utc_now() -> datetime:
@@ -151,6 +160,10 @@ def plain_line(event: Event) -> str:
 
 def _fields(event: Event) -> dict[str, object]:
     match event:
+        case RunQueued():
+            return {"run": event.run, "plan": event.plan_name, "ahead": ",".join(event.ahead)}
+        case StopAsked():
+            return {"by": event.by}
         case RunStarted():
             return {
                 "run": event.run,
@@ -188,6 +201,21 @@ def _fields(event: Event) -> dict[str, object]:
             }
         case SiteRejected():
             return {"round": event.round, "site": event.site, "reason": event.reason}
+        case SiteRestored():
+            return {
+                "round": event.round,
+                "site": event.site,
+                "lost_size": event.lost_size,
+                "seq": event.seq,
+                "by": event.person,
+            }
+        case AggregatorRestored():
+            return {
+                "round": event.round,
+                "site": event.site,
+                "remembered": event.remembered,
+                "cosigned": event.cosigned,
+            }
         case SiteLate():
             return {"round": event.round, "site": event.site}
         case RoundFinished():

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from statistics import median
 from typing import Final, Literal
 
-from aggregator.rounds.events import Awaited
+from aggregator.rounds.events import Awaited, RunVerdict
 from common.plan import Kind
 from common.schedule import Phase, is_work
 from common.settings import MM
@@ -142,7 +142,7 @@ class Waiting:
     """A run's wait before its first orders go out, and for whom.
 
     Attributes:
-        sites: empty when it is not known who will come.
+        sites: empty when it is not known who will come; of a turn, the runs before it.
     """
 
     what: Awaited
@@ -156,11 +156,13 @@ class Waiting:
 
 
 _AWAITED: Final[dict[Awaited, str]] = {
+    "turn": "for its turn behind other runs",
     "online": "for sites to be online",
     "federation_key": "for the federation key",
     "approval": "for people to approve the plan",
 }
 _AWAITED_OF: Final[dict[Awaited, str]] = {
+    "turn": "",
     "online": "not online",
     "federation_key": "the federation key is on its way",
     "approval": "a person there has to approve the plan: cairn-site plans",
@@ -173,6 +175,8 @@ class RunState:
 
     Attributes:
         started_at, resumed_at: first start, and the latest; they differ after a resumption.
+        queued_at, ended_at: when it last began to wait for its turn, and when it ended.
+        stopping: a coordinator wants it to end, and it has not yet.
         verdict: empty while the run goes on, and again when it is resumed.
         unit: of errors.
         reason: the aggregator's, with the verdict.
@@ -195,7 +199,10 @@ class RunState:
     resumed_at: datetime | None = None
     updated_at: datetime | None = None
     rounds: tuple[RoundSummary, ...] = ()
-    verdict: Literal["", "COMPLETED", "DEGRADED", "FAILED"] = ""
+    queued_at: datetime | None = None
+    ended_at: datetime | None = None
+    stopping: bool = False
+    verdict: RunVerdict | Literal[""] = ""
     reason: str = ""
     seconds: float = 0.0
     earlier_s: float = 0.0
@@ -213,6 +220,14 @@ class RunState:
         if self.verdict:
             return "finished"
         return self.current.phase if self.current and not self._interrupted else "waiting"
+
+    @property
+    def standing(self) -> str:
+        """In a word: a verdict, ``queued``, ``stopping``, or what it is at."""
+        if self.verdict or self.stopping:
+            return self.verdict or "stopping"
+        queued = self.waiting is not None and self.waiting.what == "turn"
+        return "queued" if queued else self.phase
 
     @property
     def trained(self) -> int:

@@ -13,15 +13,19 @@ from datetime import datetime
 
 from aggregator.report.run import RoundSummary, RunState, SiteRound, Status, Waiting
 from aggregator.rounds.events import (
+    AggregatorRestored,
     Event,
     RoundFinished,
     RoundStarted,
     RunFinished,
+    RunQueued,
     RunStarted,
     SiteLate,
     SiteRejected,
     SiteReplied,
+    SiteRestored,
     SitesAwaited,
+    StopAsked,
 )
 from common.schedule import Phase
 from common.wire.codes import EXPLANATIONS, ReplyCode
@@ -39,6 +43,10 @@ def fold(events: Iterable[Event], start: RunState | None = None) -> RunState:
 
 def _step(state: RunState, event: Event) -> RunState:
     match event:
+        case RunQueued():
+            return _run_queued(state, event)
+        case StopAsked():
+            return replace(state, stopping=True)
         case RunStarted():
             return _run_started(state, event)
         case SitesAwaited():
@@ -46,6 +54,8 @@ def _step(state: RunState, event: Event) -> RunState:
             return replace(state, waiting=None if over else Waiting(event.what, event.sites))
         case RoundStarted():
             return replace(_round_started(state, event), waiting=None)
+        case SiteRestored() | AggregatorRestored():
+            return state
         case SiteReplied() | SiteRejected() | SiteLate():
             return _site_event(state, event)
         case RoundFinished():
@@ -58,7 +68,30 @@ def _step(state: RunState, event: Event) -> RunState:
                 seconds=event.seconds,
                 final_model=event.model_sha256,
                 waiting=None,
+                stopping=False,
+                ended_at=event.ts,
             )
+
+
+def _run_queued(state: RunState, event: RunQueued) -> RunState:
+    """Wait for the turn; a run that is to be gone on with keeps what it has come to."""
+    return replace(
+        state,
+        run=event.run,
+        plan_name=event.plan_name,
+        plan_fingerprint=event.plan_fingerprint,
+        kind=event.kind,
+        unit=event.unit,
+        planned_rounds=event.rounds,
+        queued_at=event.ts,
+        ended_at=None,
+        earlier_s=state.elapsed_s,
+        seconds=0.0,
+        resumed_at=None,
+        verdict="",
+        reason="",
+        waiting=Waiting("turn", event.ahead),
+    )
 
 
 def _run_started(state: RunState, event: RunStarted) -> RunState:
@@ -74,6 +107,8 @@ def _run_started(state: RunState, event: RunStarted) -> RunState:
         planned_rounds=event.rounds,
         quorum=event.quorum,
         sites=tuple(dict.fromkeys((*(state.sites if again else ()), *event.sites))),
+        queued_at=state.queued_at,
+        stopping=state.stopping,
         started_at=state.started_at if again and state.started_at else event.ts,
         resumed_at=event.ts,
         earlier_s=state.elapsed_s if again else 0.0,

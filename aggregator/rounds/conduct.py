@@ -30,7 +30,15 @@ from aggregator.rounds.exchange import SiteExchange, Terms, pause
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Transport
 from aggregator.rounds.work import Ask, make_work
-from common.errors import CairnError, ExitCode, UnreachableError, VerificationError
+from common.arrivals.boundary import contained
+from common.arrivals.quarantine import Quarantine
+from common.errors import (
+    CairnError,
+    ExitCode,
+    RefusedError,
+    UnreachableError,
+    VerificationError,
+)
 from common.schedule import working_rounds
 from common.settings import KINDS
 from common.sums.addition import add_records, encode_sum, sum_digest
@@ -39,7 +47,17 @@ from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import OrderHeader, RosterEntry, encode_order
 from common.wire.rules import SUMMED
 
+ATTEND_S = 0.5
+"""Seconds between two looks at whether the run is to end."""
 _REFUSED_SUM = EXPLANATIONS[ReplyCode.FORGED_SUM]
+
+
+class _StopAskedError(CairnError):
+    """A coordinator wants the run to end."""
+
+
+class _NotItsTurnError(RefusedError):
+    """Another run has the turn, or another process conducts this one."""
 
 
 @dataclass
@@ -47,16 +65,21 @@ class Conductor:
     """One run in progress.
 
     Attributes:
+        turn: of the run, by which sites know that earlier ones are over.
+        is_current: whether it still is this run's turn; asked twice a second.
         clock, sleep: seconds that only go up, and how to wait; passed in for tests.
     """
 
     federation: FederationFolder
     store: RunStore
     transport: Transport
+    turn: int
+    is_current: Callable[[], bool] = lambda: True
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
     def __post_init__(self) -> None:
+        self._stopping = False
         self._plan = self.store.plan()
         self._course = Course(self._plan)
         self._work = make_work(self.store)
@@ -68,10 +91,13 @@ class Conductor:
             {e.site: admitted[e.site] for e in self._roster if e.site in admitted},
             {entry.site: entry.samples for entry in self._roster},
             self.federation.witness_key(),
+            self.turn,
             self._course,
             self._work,
             self.clock,
-            self.sleep,
+            self._wait,
+            Quarantine(self.federation.quarantine),
+            rotations=self.federation.rotations(),
         )
         self._first_link = first_link(
             self.store.name, self._plan.fingerprint, self._roster, self._work.origin
@@ -82,18 +108,83 @@ class Conductor:
         self._digest = ""
 
     def run(self) -> RunFinished:
-        """Carry the plan out, or go on with it, and return the verdict that was journalled."""
+        """Carry the plan out, or go on with it, and return the verdict that was journalled.
+
+        What one site sends costs that site its share. What nobody foresaw beyond that ends
+        this run by a verdict with a code, and never the process without a word.
+
+        Raises:
+            RefusedError: it no longer is the run's turn, or another process conducts it;
+                nothing is journalled any more.
+        """
+        with self.store.conducting():
+            self._require_turn()
+            return self._run()
+
+    def _run(self) -> RunFinished:
         self._recall()
         last = self._course.finished[-1] if self._course.finished else None
         self._announce(last)
         try:
-            state = None if last is None else self.store.load(last)
-            self._wait_for_sites()
-            while (step := self._course.step()) is not None:
-                state = self._round(step, state)
+            with contained("a run", OSError):
+                state = None if last is None else self.store.load(last)
+                self._wait_for_sites()
+                while (step := self._course.step()) is not None:
+                    self._attend()
+                    state = self._round(step, state)
+        except _NotItsTurnError:
+            raise
+        except _StopAskedError:
+            return self._stop()
         except CairnError as error:
             return self._finish(str(error), error.exit_code)
         return self._finish(self._course.reason, ExitCode.OK)
+
+    def _require_turn(self) -> None:
+        """Refuse to go on when another run has the turn."""
+        if not self.is_current():
+            raise _NotItsTurnError(
+                "it is not this run's turn",
+                field=self.store.name,
+                advice="See `cairn-aggregator round list`",
+            )
+
+    def _attend(self) -> None:
+        """Notice that the run is to end, or no longer has the turn."""
+        if self._stopping:
+            return
+        self._require_turn()
+        if self.store.stop_asked_by() is not None:
+            raise _StopAskedError("the run is to end")
+
+    def _wait(self, seconds: float) -> None:
+        """Sleep, and attend in between."""
+        self._attend()
+        while seconds > 0:
+            self.sleep(min(seconds, ATTEND_S))
+            self._attend()
+            seconds -= ATTEND_S
+
+    def _stop(self) -> RunFinished:
+        """Tell the sites that the run is over, and end it."""
+        self._stopping = True
+        begin = schedule(self._plan)[0]
+        order = self._order(begin, None, Ask())
+        recorded = self._exchange.tell_stop(begin, order)
+        missed = sorted(set(self._exchange.sites) - recorded)
+        reason = f"stopped by {self.store.stop_asked_by()}; "
+        reason += f"recorded at {', '.join(sorted(recorded)) or 'no site'}"
+        if missed:
+            reason += f"; {', '.join(missed)} will learn it from the next run's orders"
+        event = RunFinished(
+            verdict="STOPPED",
+            reason=reason,
+            rounds=self._course.worked,
+            seconds=self.clock() - self._started,
+            exit_code=int(ExitCode.STOPPED),
+        )
+        self.store.record(event)
+        return event
 
     def _settle_roster(self) -> tuple[RosterEntry, ...]:
         """Settle who may take part: every site admitted when the run began, in order of name."""
@@ -167,7 +258,7 @@ class Conductor:
             if lacking != announced:
                 self.store.record(SitesAwaited(what=lacking[0], sites=lacking[1]))
                 announced = lacking
-            self.sleep(pause(waited))
+            self._wait(pause(waited))
         if len(online) < self._plan.rounds.quorum:
             raise UnreachableError(
                 "too few sites are online",

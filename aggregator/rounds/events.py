@@ -6,7 +6,6 @@ names, so that they work while a run goes on, after it, and on a copy.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from common.arrivals.texts import json_of
 from common.errors import InputDataError
 from common.ledger.durable import append_line
 from common.plan import Kind
@@ -22,7 +22,9 @@ from common.settings import MM
 from common.wire.codes import ReplyCode
 from common.wire.records import TaskError
 
-Awaited = Literal["online", "federation_key", "approval"]
+Awaited = Literal["turn", "online", "federation_key", "approval"]
+
+RunVerdict = Literal["COMPLETED", "DEGRADED", "FAILED", "STOPPED"]
 
 
 class _Event(BaseModel):
@@ -33,8 +35,37 @@ class _Event(BaseModel):
     ts: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
 
+class RunQueued(_Event):
+    """The run exists and waits for its turn, for the first time or to be gone on with.
+
+    Attributes:
+        rounds: rounds of work that the plan has.
+        ahead: the runs that have their turns before it.
+    """
+
+    event: Literal["run_queued"] = "run_queued"
+    run: str
+    plan_name: str
+    plan_fingerprint: str
+    kind: Kind = "training"
+    unit: str = MM
+    rounds: int
+    ahead: tuple[str, ...] = ()
+
+
+class StopAsked(_Event):
+    """A coordinator wants the run to end.
+
+    Attributes:
+        by: a coordinator's name, or that it was asked where the folder is.
+    """
+
+    event: Literal["stop_asked"] = "stop_asked"
+    by: str
+
+
 class RunStarted(_Event):
-    """The run exists and waits for sites, for the first time or after an interruption.
+    """The run's turn has begun and it waits for sites, for the first time or gone on with.
 
     Attributes:
         rounds: rounds of work that the plan has.
@@ -115,6 +146,8 @@ class SiteRejected(_Event):
 
     Attributes:
         bytes: what had arrived of it.
+        put_aside: SHA-256 under which what arrived lies in the federation's quarantine;
+            empty where nothing does.
     """
 
     event: Literal["site_rejected"] = "site_rejected"
@@ -122,6 +155,39 @@ class SiteRejected(_Event):
     site: str
     reason: str
     bytes: int = 0
+    put_aside: str = ""
+
+
+class SiteRestored(_Event):
+    """A site's ledger goes on from a backup; it has recorded what it lost.
+
+    Attributes:
+        lost_size: records of the newest checkpoint that is lost.
+        seq: position of its RESTORE record.
+        person: of the site, who says so.
+    """
+
+    event: Literal["site_restored"] = "site_restored"
+    round: int
+    site: str
+    lost_size: int
+    seq: int
+    person: str
+
+
+class AggregatorRestored(_Event):
+    """A site holds our signature on more of its ledger than we remember: we are a backup.
+
+    Attributes:
+        remembered: records that we know to have cosigned; 0 for none.
+        cosigned: records that the site shows.
+    """
+
+    event: Literal["aggregator_restored"] = "aggregator_restored"
+    round: int
+    site: str
+    remembered: int
+    cosigned: int
 
 
 class SiteLate(_Event):
@@ -153,10 +219,10 @@ class RoundFinished(_Event):
 
 
 class RunFinished(_Event):
-    """The run's verdict: COMPLETED, DEGRADED (rejections or absences), or FAILED."""
+    """The run's verdict: COMPLETED, DEGRADED (rejections or absences), FAILED, or STOPPED."""
 
     event: Literal["run_finished"] = "run_finished"
-    verdict: Literal["COMPLETED", "DEGRADED", "FAILED"]
+    verdict: RunVerdict
     reason: str = ""
     rounds: int
     model_sha256: str = ""
@@ -165,11 +231,15 @@ class RunFinished(_Event):
 
 
 Event = (
-    RunStarted
+    RunQueued
+    | StopAsked
+    | RunStarted
     | SitesAwaited
     | RoundStarted
     | SiteReplied
     | SiteRejected
+    | SiteRestored
+    | AggregatorRestored
     | SiteLate
     | RoundFinished
     | RunFinished
@@ -204,7 +274,7 @@ def read_events(path: Path, start: int = 0) -> Iterator[tuple[int, Event]]:
     for line in data.split(b"\n")[:-1]:
         position += len(line) + 1
         try:
-            yield position, _ADAPTER.validate_python(json.loads(line))
+            yield position, _ADAPTER.validate_python(json_of(line))
         except (ValidationError, ValueError) as error:
             raise InputDataError(
                 "the run's journal is damaged",

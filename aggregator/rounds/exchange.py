@@ -16,28 +16,37 @@ from aggregator.admin.folder import AdmittedSite
 from aggregator.intake.reply import Reply, Sender, open_reply
 from aggregator.rounds.course import Course, Step
 from aggregator.rounds.events import (
+    AggregatorRestored,
     RoundStarted,
     SiteLate,
     SiteRejected,
     SiteReplied,
+    SiteRestored,
     SitesAwaited,
 )
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Arrival, Transport
 from aggregator.rounds.work import Work
+from common.arrivals.boundary import contained
+from common.arrivals.files import read_bounded
+from common.arrivals.quarantine import Quarantine
 from common.crypto.identity import SigningKey
 from common.errors import CairnError, RefusedError
 from common.ledger.durable import replace_durably
-from common.ledger.notes import Checkpoint, parse_note
-from common.ledger.proof import cosign
+from common.ledger.notes import MAX_NOTE_BYTES, Checkpoint, parse_note
+from common.ledger.proof import StaleProofError, cosign
+from common.ledger.records import LedgerRecord
 from common.model import shared_shapes
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.expected import Expected, RecordFloors
 from common.wire.orders import SIGNATURE_CONTEXT
-from common.wire.parcel import wrap
-from common.wire.transport import ORDER, RECEIPT, SIGNATURE, sum_part
+from common.wire.parcel import MAX_PARCEL_BYTES, wrap
+from common.wire.transport import ORDER, RECEIPT, SIGNATURE, TURN, rotation_part, sum_part
+from common.wire.turn import TurnNote, sign_turn
 
 SHORTEST_POLL_S, LONGEST_POLL_S = 0.1, 1.5
+STOP_S = 20.0
+"""How long sites have to record that a run was stopped."""
 SHORTEST_APPROVAL_S, LONGEST_APPROVAL_S = 1.0, 30.0
 
 
@@ -83,12 +92,15 @@ class SiteExchange:
     Attributes:
         sites: of the run's roster and still admitted, by name.
         caps: most samples that each may count as.
+        turn: the run's, said beside every order.
         witness: signs orders and cosigns checkpoints.
         work: of the plan's kind; says what does not go together.
+        quarantine: where replies are put that were refused; None: nowhere.
         excluded: sites that may not take part, since round 0 showed why.
         answered: last round of which a site's answer arrived whole: it has the sums of
             all rounds before that one.
         clock, sleep: seconds that only go up, and how to wait; passed in for tests.
+        rotations: exchanges of the witness's key, which travel with every order.
     """
 
     store: RunStore
@@ -96,13 +108,17 @@ class SiteExchange:
     sites: Mapping[str, AdmittedSite]
     caps: Mapping[str, int]
     witness: SigningKey
+    turn: int
     course: Course
     work: Work
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    quarantine: Quarantine | None = None
     excluded: set[str] = field(default_factory=set)
     answered: dict[str, int] = field(default_factory=dict)
+    rotations: tuple[bytes, ...] = ()
     _refused: dict[str, Refusal] = field(default_factory=dict)
+    _stale: set[str] = field(default_factory=set)
 
     def ask(self, step: Step, order: bytes, terms: Terms) -> dict[str, Reply]:
         """Send an order to everybody online and gather until all answered or time is up.
@@ -117,7 +133,7 @@ class SiteExchange:
             RefusedError: the sites' answers contradict each other and nobody can tell who is right.
         """
         addressed = set(self.sites) - self.excluded
-        self._refused = {}
+        self._refused, self._stale = {}, set()
         self.store.record(
             RoundStarted(
                 round=step.round,
@@ -143,21 +159,58 @@ class SiteExchange:
         """Sites that refused the last order because its sum does not hold."""
         return self._said(ReplyCode.FORGED_SUM)
 
-    def reject(self, step: Step, site: str, reason: str, size: int = 0) -> None:
+    def reject(
+        self, step: Step, site: str, reason: str, size: int = 0, put_aside: str = ""
+    ) -> None:
         """Journal a rejection; the run can no longer be COMPLETED."""
-        self.store.record(SiteRejected(round=step.round, site=site, reason=reason, bytes=size))
+        self.store.record(
+            SiteRejected(
+                round=step.round, site=site, reason=reason, bytes=size, put_aside=put_aside
+            )
+        )
         self.course.blemish(step.round, site, f"was rejected: {reason}")
 
+    def tell_stop(self, step: Step, order: bytes) -> set[str]:
+        """Tell every site that is online that the run is over; returns those that recorded it.
+
+        Args:
+            step: of the order.
+            order: any of the run's; beside it lies the signed word that ends the run.
+        """
+        self._refused, self._stale = {}, set()
+        self._gather(step, order, Terms(""), set(self.sites), stop=True)
+        return self._said(ReplyCode.RUN_STOPPED)
+
     def _gather(
-        self, step: Step, order: bytes, terms: Terms, addressed: set[str]
+        self, step: Step, order: bytes, terms: Terms, addressed: set[str], *, stop: bool = False
     ) -> dict[str, Reply]:
-        """One order out, and what came back and was accepted until the deadline."""
+        """One order out, and what came back and was accepted until the deadline.
+
+        A site whose proof is older than what we have seen of it since proves anew, once.
+        """
+        stale = set(self._stale)
+        replies = self._gather_once(step, order, terms, addressed, stop=stop)
+        if again := self._stale - stale:
+            replies |= self._gather_once(step, order, terms, again, stop=stop)
+        return replies
+
+    def _gather_once(
+        self, step: Step, order: bytes, terms: Terms, addressed: set[str], *, stop: bool
+    ) -> dict[str, Reply]:
         began = self.clock()
         for site in addressed:
             self._refused.pop(site, None)
         online = {n: site for n, site in self.transport.nodes().items() if site in addressed}
         deadline = self.store.plan().rounds.deadline_s
-        parcels = {n: self._parcel(step, order, s, terms.beside) for n, s in online.items()}
+        if stop:
+            deadline = min(deadline, STOP_S)
+        parcels: dict[int, bytes] = {}
+        for node, site in list(online.items()):
+            try:
+                with contained(f"the order for {site}"):
+                    parcels[node] = self._parcel(step, order, site, terms.beside, stop=stop)
+            except CairnError as error:
+                self._turn_away(step, online.pop(node), error)
         self.transport.send(parcels, deadline)
         replies: dict[str, Reply] = {}
         while online and self.clock() < began + deadline:
@@ -217,10 +270,22 @@ class SiteExchange:
         return strayed | self.work.odd(step, terms.state, rest)
 
     def _parcel(
-        self, step: Step, order: bytes, site: str, attachments: Mapping[str, bytes]
+        self,
+        step: Step,
+        order: bytes,
+        site: str,
+        attachments: Mapping[str, bytes],
+        *,
+        stop: bool,
     ) -> bytes:
-        """Return an order for one site, with its newest receipt and the sums that it lacks."""
-        parts = {ORDER: order, SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order)}
+        """Return an order for one site: turn, newest receipt, and the sums that it lacks."""
+        turn = TurnNote(run=self.store.name, turn=self.turn, stop=stop)
+        parts = {
+            ORDER: order,
+            SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order),
+            TURN: sign_turn(turn, self.witness),
+        }
+        parts |= {rotation_part(n): note for n, note in enumerate(self.rotations, start=1)}
         receipt = self.sites[site].checkpoint_file
         if receipt.exists():
             parts[RECEIPT] = receipt.read_bytes()
@@ -228,34 +293,56 @@ class SiteExchange:
             total = self.store.sum_of(number)
             if total is not None:
                 parts[sum_part(number)] = total
-        return wrap({**parts, **attachments})
+        parcel = wrap({**parts, **attachments})
+        if len(parcel) > MAX_PARCEL_BYTES:
+            raise RefusedError(
+                "what a site lacks is too much for one order",
+                field=site,
+                expected=f"at most {MAX_PARCEL_BYTES} bytes of sums",
+                got=f"{len(parcel)}",
+                advice="It missed too many rounds of this run; it can take part in the next",
+            )
+        return parcel
 
     def _take(
         self, step: Step, site: str, arrival: Arrival, terms: Terms, began: float
     ) -> Reply | None:
         """Take what a node sent for its site, if it is accepted."""
         seconds = self.clock() - began
+        if arrival.fault is not None:
+            self._turn_away(step, site, arrival.fault)
+            return None
         if arrival.parcel is None:
             self._refused[site] = Refusal(arrival.code, seconds=seconds)
             return None
-        admitted = self.sites[site]
-        sender = Sender(admitted.ledger_key, last_seen(admitted))
         try:
-            reply = open_reply(arrival.parcel, sender, self._expected(step, site, terms))
-        except CairnError as error:
-            self.reject(step, site, str(error), len(arrival.parcel))
+            # One site's reply, whatever it is, costs that site its share and no other.
+            with contained(f"a reply of {site}", OSError):
+                reply = self._open(step, site, arrival.parcel, terms)
+        except StaleProofError as error:
+            if site in self._stale:
+                self.reject(
+                    step,
+                    site,
+                    "asked again, the site does not prove its ledger from our newest receipt: it "
+                    "was rolled back, or the site does not take our receipts (compare witness "
+                    f"keys by telephone); {error.diagnosis}",
+                    len(arrival.parcel),
+                )
+            self._stale.add(site)
             self._refused[site] = Refusal(None)
             return None
-        note = cosign(reply.proven.note, self.witness, datetime.now(UTC))
-        replace_durably(admitted.checkpoint_file, note)
-        self.store.archive(step.round, site, reply.parts)
+        except CairnError as error:
+            self._turn_away(step, site, error, arrival.parcel)
+            return None
         if reply.report.code is not ReplyCode.OK:
             self._refused[site] = Refusal(reply.report.code, reply, seconds)
             return None
         if step.phase == "begin":
             try:
-                self.work.check_start(reply)
-            except RefusedError as error:
+                with contained(f"the start of {site}"):
+                    self.work.check_start(reply)
+            except CairnError as error:
                 self.excluded.add(site)
                 self.reject(step, site, str(error), sum(reply.envelope_bytes.values()))
                 self._refused[site] = Refusal(None)
@@ -263,6 +350,60 @@ class SiteExchange:
         self.answered[site] = step.round
         self._note_reply(step, reply, seconds)
         return reply
+
+    def _open(self, step: Step, site: str, parcel: bytes, terms: Terms) -> Reply:
+        """Return a site's reply, archived and with its receipt made."""
+        admitted = self.sites[site]
+        sender = Sender(admitted.ledger_key, last_seen(admitted), self.witness.public)
+        reply = open_reply(parcel, sender, self._expected(step, site, terms))
+        if reply.proven.restored is not None:
+            self._note_restored(step, admitted, reply.proven.restored)
+        if reply.proven.forgotten is not None:
+            self._note_forgotten(step, admitted, reply.proven.forgotten)
+        note = cosign(reply.proven.note, self.witness, datetime.now(UTC))
+        parse_note(note)  # what the site must be able to read as a receipt
+        replace_durably(admitted.checkpoint_file, note)
+        self.store.archive(step.round, site, reply.parts)
+        return reply
+
+    def _turn_away(
+        self, step: Step, site: str, error: CairnError, parcel: bytes | None = None
+    ) -> None:
+        """Leave a site out of this round for what it sent, which is kept for people to look at."""
+        put_aside = ""
+        if parcel is not None and self.quarantine is not None:
+            put_aside = self.quarantine.put(
+                parcel, error, culprit=site, what="reply", now=datetime.now(UTC)
+            ).sha256
+        self.reject(step, site, str(error), len(parcel or b""), put_aside)
+        self._refused[site] = Refusal(None)
+
+    def _note_restored(self, step: Step, site: AdmittedSite, restored: LedgerRecord) -> None:
+        """Journal the gap in a site's ledger, and keep our evidence of what is lost."""
+        seen = site.checkpoint_file
+        kept = seen.with_name(f"{seen.stem}.lost-{restored.lost_size}{seen.suffix}")
+        replace_durably(kept, seen.read_bytes())
+        self.store.record(
+            SiteRestored(
+                round=step.round,
+                site=site.name,
+                lost_size=restored.lost_size or 0,
+                seq=restored.seq,
+                person=restored.person or "",
+            )
+        )
+
+    def _note_forgotten(self, step: Step, site: AdmittedSite, forgotten: Checkpoint) -> None:
+        """Journal that this aggregator goes on from a backup of its own."""
+        remembered = last_seen(site)
+        self.store.record(
+            AggregatorRestored(
+                round=step.round,
+                site=site.name,
+                remembered=0 if remembered is None else remembered.size,
+                cosigned=forgotten.size,
+            )
+        )
 
     def _expected(self, step: Step, site: str, terms: Terms) -> Expected:
         plan = self.course.plan
@@ -330,4 +471,5 @@ def last_seen(site: AdmittedSite) -> Checkpoint | None:
     """Return the newest checkpoint of a site that was cosigned, or None before the first."""
     if not site.checkpoint_file.exists():
         return None
-    return parse_note(site.checkpoint_file.read_bytes()).checkpoint
+    data = read_bounded(site.checkpoint_file, MAX_NOTE_BYTES, "a site's checkpoint")
+    return parse_note(data).checkpoint

@@ -1,22 +1,31 @@
-"""``flower-superlink`` with one door more: other machines reach the sites' paths and no others.
+"""``flower-superlink`` with one door more: other machines reach the sites' calls and no others.
 
-Flower's open build lets whoever reaches the port start runs and take tasks. Here
-everything but ``/v1/fleet/*`` and ``/health`` is answered only on this machine: to a
-peer with a loopback address, or with the very address that it connected to. Behind
-a reverse proxy every peer is on this machine, and the proxy's path list decides.
+Flower's open build lets whoever reaches the port start runs and take tasks. Here a closed
+list decides. The calls that a courier makes are answered to everybody; Flower's own
+programs come over this machine's loopback and to its loopback address, both ends of it.
+That a peer has the address it connected to proves nothing: behind the user-mode networks
+of rootless containers every stranger has. So the SuperLink listens on loopback too,
+wherever else it listens, and speaks TLS 1.3 only.
 
-Uses the extension hook of the pinned flwr release: a module of a fixed name.
+Behind a reverse proxy of this machine the proxy says who asks, and its path list decides
+before this one. Uses the extension hook of the pinned flwr release, a module of a fixed
+name, and stands in for the one call with which it starts its server.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import re
+import ssl
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
+import uvicorn
 from starlette.middleware import Middleware
+
+from aggregator.admin.folder import is_loopback
+from aggregator.handshake import listeners
 
 HOOK = "flwr.ee.superlink.extensions"
 Scope = MutableMapping[str, Any]
@@ -24,23 +33,41 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+FOR_SITES: Final = frozenset(
+    {
+        "/health",
+        *(
+            f"/v1/fleet/{call}"
+            for call in (
+                "activate-node",
+                "confirm-message-received",
+                "deactivate-node",
+                "get-run",
+                "pull-messages",
+                "pull-object",
+                "push-messages",
+                "push-object",
+                "send-node-heartbeat",
+            )
+        ),
+    }
+)
+"""Every call of ``site_client.courier.fleet``, and whether somebody is there."""
+_FOR_OURSELVES: Final = re.compile(r"/v1/(control|runtime)/[a-z]+(-[a-z]+)*")
+
 
 def may_pass(path: str, client: str | None, server: str | None) -> bool:
     """Tell whether a request is answered.
 
     Args:
-        path: of the request.
+        path: of the request, decoded.
         client: address of the peer, or what a proxy on this machine says it is.
         server: address that was connected to.
     """
-    plain = "/../" not in path and "//" not in path
-    if plain and (path == "/health" or path.startswith("/v1/fleet/")):
+    if path in FOR_SITES:
         return True
-    try:
-        peer = ipaddress.ip_address(client or "")
-    except ValueError:
-        return False
-    return peer.is_loopback or client == server
+    ours = _FOR_OURSELVES.fullmatch(path) is not None
+    return ours and all(end != "localhost" and is_loopback(end or "") for end in (client, server))
 
 
 class SitesOnly:
@@ -76,15 +103,32 @@ def install() -> None:
     sys.modules[HOOK] = hook
 
 
+def tls_1_3(_: uvicorn.Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    """Return the server's context, which takes no older TLS."""
+    context = default()
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+def serve(*, host: str, port: int, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
+    """Stand in for ``uvicorn.run``: our sockets, and TLS 1.3."""
+    config = uvicorn.Config(host=host, port=port, ssl_context_factory=tls_1_3, **options)
+    server = uvicorn.Server(config)
+    server.run(sockets=listeners(host, port))
+    if not server.started:
+        sys.exit(1)
+
+
 def main() -> None:
     """``flower-superlink``, guarded; ends if the guard is not in place."""
     install()
     from flwr.superlink import extensions
-    from flwr.superlink.cli import flower_superlink
+    from flwr.superlink.cli import flower_superlink as program
 
     if "SitesOnly" not in {getattr(m.cls, "__name__", "") for m in extensions.get_middleware()}:
         sys.exit("the guard before the SuperLink is not in place; is flwr the pinned release?")
-    flower_superlink()
+    uvicorn.run = serve  # type: ignore[assignment]  # by keywords only, as flwr calls it
+    program()
 
 
 if __name__ == "__main__":

@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import numpy as np
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from aggregator.admin.folder import FederationFolder
+from aggregator.intake.reply import most_bytes
 from aggregator.rounds.conduct import Conductor
+from aggregator.rounds.pulling import Pulled, pull_replies
+from aggregator.rounds.queue import RunQueue
 from aggregator.rounds.store import RunStore
 from aggregator.rounds.transport import Arrival
-from common.errors import InternalError
+from common.errors import InternalError, UnreachableError
 from common.wire.codes import ReplyCode
-from common.wire.transport import CODE, MESSAGE_TYPE, PARCEL, RECORD
+from common.wire.parcel import MAX_PARCEL_BYTES
+from common.wire.transport import MESSAGE_TYPE, PARCEL, RECORD
 
 FOLDER_VARIABLE = "CAIRN_FEDERATION"
 RUN_KEY = "run"
+TURN_KEY = "turn"
 
 app = ServerApp()
 
@@ -33,6 +41,9 @@ NODE_UNAVAILABLE = 5
 """Flower's number for a message that it dropped because its node was not online."""
 AWAY_S = 120.0
 """How long a courier may be away, for a restart, before its site's round is given up."""
+MOST_TIMES = 20
+"""How often one round's parcel is sent to a node: one that says it was away may be lying."""
+Pull = Callable[[Grid, Sequence[str], int], Iterable[Pulled]]
 
 
 class GridTransport:
@@ -45,11 +56,22 @@ class GridTransport:
     Args:
         grid: Flower's.
         clock: seconds that only go up.
+        pull: fetches what waits, each reply on its own.
+        most: bytes that a reply may have.
     """
 
-    def __init__(self, grid: Grid, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        clock: Callable[[], float] = time.monotonic,
+        pull: Pull = pull_replies,
+        most: int = MAX_PARCEL_BYTES,
+    ) -> None:
         self._grid = grid
         self._clock = clock
+        self._pull = pull
+        self._most = most
+        self._times: Counter[int] = Counter()
         self._waiting: dict[str, int] = {}
         self._parcels: Mapping[int, bytes] = {}
         self._away: dict[int, float] = {}
@@ -57,12 +79,13 @@ class GridTransport:
 
     def nodes(self) -> Mapping[int, str]:
         """Nodes that Flower holds to be online, under the names their keys were registered by."""
-        return {node.node_id: node.name for node in self._grid.get_nodes()}
+        with _reaching():
+            return {node.node_id: node.name for node in self._grid.get_nodes()}
 
     def send(self, parcels: Mapping[int, bytes], deadline_s: float) -> None:
         """One message per node; Flower forgets it after the deadline."""
         self._parcels, self._deadline = dict(parcels), self._clock() + deadline_s
-        self._waiting, self._away = {}, {}
+        self._waiting, self._away, self._times = {}, {}, Counter()
         self._push(parcels)
 
     def receive(self) -> Sequence[Arrival]:
@@ -71,23 +94,27 @@ class GridTransport:
         arrivals = [Arrival(node, None, ReplyCode.NO_ANSWER) for node in given_up]
         if not self._waiting:
             return arrivals
-        for message in self._grid.pull_messages(list(self._waiting)):
-            node = self._waiting.pop(message.metadata.reply_to_message_id, None)
+        with _reaching():
+            replies = list(self._pull(self._grid, list(self._waiting), self._most))
+        for pulled in replies:
+            node = self._waiting.pop(pulled.answers, None)
             if node is None:
                 continue
-            if message.has_error() and message.error.code == NODE_UNAVAILABLE:
+            if pulled.lost == NODE_UNAVAILABLE and self._times[node] < MOST_TIMES:
                 self._away[node] = self._clock()
             else:
-                arrivals.append(_arrival(node, message))
+                arrivals.append(_arrival(node, pulled))
         return arrivals
 
     def _push(self, parcels: Mapping[int, bytes]) -> None:
         remaining_s = max(1.0, self._deadline - self._clock())
+        self._times.update(parcels.keys())
         messages = [
             Message(_content(parcel), node, MESSAGE_TYPE, ttl=remaining_s)
             for node, parcel in parcels.items()
         ]
-        identifiers = list(self._grid.push_messages(messages))
+        with _reaching():
+            identifiers = list(self._grid.push_messages(messages))
         self._waiting |= {
             identifier: node
             for identifier, node in zip(identifiers, parcels, strict=True)
@@ -108,33 +135,42 @@ class GridTransport:
         return gone
 
 
+@contextmanager
+def _reaching() -> Iterator[None]:
+    """Say of a SuperLink that does not answer what it is: unreachable, and nobody's reply."""
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise UnreachableError(
+            "the SuperLink does not answer the run",
+            got=type(error).__name__,
+            advice="See flower/superlink.log in the federation's folder; then resume the run",
+        ) from error
+
+
 def _content(parcel: bytes) -> RecordDict:
     array = Array(np.frombuffer(parcel, dtype=np.uint8))
     return RecordDict({RECORD: ArrayRecord({PARCEL: array})})
 
 
-def _arrival(node: int, message: Message) -> Arrival:
+def _arrival(node: int, pulled: Pulled) -> Arrival:
     """Return a parcel, a courier's number, or what Flower says when it lost the message."""
-    if not message.has_content():
+    if pulled.fault is not None:
+        return Arrival(node, None, ReplyCode.INTERNAL, pulled.fault)
+    if isinstance(pulled.content, ReplyCode):
+        return Arrival(node, None, pulled.content)
+    if pulled.content is None:
         return Arrival(node, None, ReplyCode.NO_ANSWER)
-    arrays = message.content.array_records.get(RECORD)
-    if arrays is not None and set(arrays) == {PARCEL}:
-        array = arrays[PARCEL].numpy()
-        if array.dtype == np.uint8 and array.ndim == 1:
-            return Arrival(node, array.tobytes())
-    numbers = message.content.config_records.get(RECORD)
-    code = None if numbers is None else numbers.get(CODE)
-    if isinstance(code, int) and code in set(ReplyCode):
-        return Arrival(node, None, ReplyCode(code))
-    return Arrival(node, None, ReplyCode.INTERNAL)
+    return Arrival(node, pulled.content)
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Conduct the run that the configuration names.
+    """Conduct the run that the configuration names, if it is its turn.
 
     Raises:
         InternalError: not started through ``cairn-aggregator``.
+        RefusedError: it is another run's turn, or another process conducts this one.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
@@ -145,4 +181,11 @@ def main(grid: Grid, context: Context) -> None:
         )
     federation = FederationFolder(Path(folder))
     store = RunStore(federation.run(str(context.run_config[RUN_KEY])))
-    Conductor(federation, store, GridTransport(grid)).run()
+    turn, queue = int(str(context.run_config[TURN_KEY])), RunQueue(federation.queue)
+
+    def is_current() -> bool:
+        current = queue.read().current
+        return current is not None and (current.run, current.turn) == (store.name, turn)
+
+    transport = GridTransport(grid, most=most_bytes(store.plan()))
+    Conductor(federation, store, transport, turn, is_current).run()

@@ -7,17 +7,20 @@ name; what they mean is known to the work of the plan's kind.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aggregator.rounds.course import Agreement
-from aggregator.rounds.events import Event, RoundFinished, append_event, read_events
+from aggregator.rounds.events import Event, RoundFinished, StopAsked, append_event, read_events
+from aggregator.rounds.queue import locked
+from common.arrivals.texts import json_of
 from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError
 from common.ledger.durable import replace_durably
@@ -123,24 +126,91 @@ class RunStore:
 
         Raises:
             InputDataError: it exists already.
+            OSError: the disk refused; nothing of the run is left.
         """
         try:
             folder.mkdir(parents=True)
         except FileExistsError as error:
             raise InputDataError("a run of this name exists", field=folder.name) from error
-        replace_durably(folder / "options.json", options.model_dump_json().encode())
-        for name, data in (attached or {}).items():
-            replace_durably(folder / name, data)
-        replace_durably(folder / "plan.json", plan.canonical())
+        try:
+            replace_durably(folder / "options.json", options.model_dump_json().encode())
+            for name, data in (attached or {}).items():
+                replace_durably(folder / name, data)
+            replace_durably(folder / "plan.json", plan.canonical())
+        except OSError:
+            shutil.rmtree(folder)
+            raise
         return cls(folder)
 
+    @contextmanager
+    def conducting(self) -> Iterator[None]:
+        """Alone among all processes that would conduct this run.
+
+        Raises:
+            RefusedError: another process does.
+        """
+        with locked(
+            self.conductor_lock,
+            "another process conducts this run",
+            "Nothing was written. See `cairn-aggregator round list`",
+        ):
+            yield
+
+    @property
+    def conductor_lock(self) -> Path:
+        """Lock of the process that conducts the run."""
+        return self.folder / "conductor.lock"
+
+    @property
+    def stop_file(self) -> Path:
+        """There once a coordinator wants the run to end; says who."""
+        return self.folder / "stop.json"
+
+    def ask_to_stop(self, by: str) -> None:
+        """Have whoever conducts the run end it; asked twice, the first counts.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        if not self.stop_file.exists():
+            replace_durably(self.stop_file, canonical_json({"by": by}))
+            self.record(StopAsked(by=by))
+
+    def stop_asked_by(self) -> str | None:
+        """Return who wants the run to end; None while nobody does."""
+        try:
+            words = json_of(self.stop_file.read_bytes())
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            words = None
+        by = words.get("by") if isinstance(words, dict) else None
+        return by if isinstance(by, str) else "somebody"  # the file is damaged, and still there
+
     def plan(self) -> FederationPlan:
-        """Return the run's plan."""
-        return parse_plan(json.loads((self.folder / "plan.json").read_bytes()))
+        """Return the run's plan.
+
+        Raises:
+            InputDataError: it cannot be read, or is none.
+        """
+        return parse_plan(self._json("plan.json"))
 
     def options(self) -> RunOptions:
-        """Read the coordinator's wishes beside the plan."""
-        return RunOptions.model_validate_json((self.folder / "options.json").read_bytes())
+        """Read the coordinator's wishes beside the plan.
+
+        Raises:
+            InputDataError: they cannot be read, or are none.
+        """
+        try:
+            return RunOptions.model_validate(self._json("options.json"))
+        except ValidationError as error:
+            raise _damaged("options.json", error) from error
+
+    def _json(self, name: str) -> object:
+        try:
+            return json_of((self.folder / name).read_bytes())
+        except (OSError, ValueError) as error:
+            raise _damaged(name, error) from error
 
     def record(self, event: Event) -> None:
         """Add an event to the journal."""
@@ -204,7 +274,9 @@ class RunStore:
         folder = self.round_folder(round_)
         arrays: dict[str, Array] = {}
         try:
-            about = json.loads((folder / "round.json").read_bytes())
+            about = json_of((folder / "round.json").read_bytes())
+            if not isinstance(about, dict):
+                raise _damaged("round.json", ValueError())
             for name, digest in about["arrays"].items():
                 data = _unchanged(folder / name, digest)
                 arrays |= within(name.rpartition(".")[0], safetensors.numpy.load(data))
@@ -221,7 +293,7 @@ class RunStore:
                 about["link"],
                 data,
             )
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
             raise InputDataError(
                 "a finished round cannot be read",
                 field=str(folder.name),
@@ -239,10 +311,14 @@ class RunStore:
     def roster(self) -> tuple[RosterEntry, ...] | None:
         """Return the sites that may take part, as the run began; None before that."""
         try:
-            entries = json.loads((self.folder / ROSTER_FILE).read_bytes())
+            entries = json_of((self.folder / ROSTER_FILE).read_bytes())
+            if not isinstance(entries, list):
+                raise _damaged(ROSTER_FILE, ValueError())
+            return tuple(RosterEntry.model_validate(entry) for entry in entries)
         except FileNotFoundError:
             return None
-        return tuple(RosterEntry.model_validate(entry) for entry in entries)
+        except (OSError, ValueError) as error:
+            raise _damaged(ROSTER_FILE, error) from error
 
     def save_roster(self, roster: Sequence[RosterEntry]) -> None:
         """Write who may take part; it does not change while the run lives."""
@@ -260,6 +336,15 @@ class RunStore:
     def model_file(self, round_: int) -> Path:
         """Return the model after a round."""
         return self.round_folder(round_) / MODEL_FILE
+
+
+def _damaged(name: str, error: Exception) -> InputDataError:
+    return InputDataError(
+        "a file of the run cannot be read",
+        field=name,
+        expected="what was written when the run began",
+        got=type(error).__name__,
+    )
 
 
 def _unchanged(path: Path, digest: str) -> bytes:

@@ -18,6 +18,7 @@ from flwr.proto.control_pb2 import (
     ListRunsRequest,
     RegisterNodeRequest,
     StartRunRequest,
+    StopRunRequest,
     UnregisterNodeRequest,
 )
 from flwr.supercore.control import ControlHttpClient
@@ -25,6 +26,7 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
+from aggregator.handshake import trusting
 from aggregator.rounds.app_digest import app_bundle
 from common.errors import CairnError, RefusedError, UnreachableError
 
@@ -38,12 +40,12 @@ class SuperLink:
     """
 
     def __init__(self, address: str, authority: bytes) -> None:
-        self._client = ControlHttpClient.from_server_address(
-            address,
-            insecure=False,
-            root_certificates=authority,
+        self._client = ControlHttpClient(
+            f"https://{address}",
+            verify=trusting(authority),
             interceptors=[RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
         )
+        self._client._client.follow_redirects = False
 
     def __enter__(self) -> Self:
         return self
@@ -107,6 +109,15 @@ class SuperLink:
         )
         try:
             return int(self._client.StartRun(request).run_id)
+        except httpx.HTTPError as error:
+            raise _explain(error) from error
+
+    def stop_run(self, run_id: int) -> None:
+        """Have Flower end a run; one that is over stays so."""
+        try:
+            self._client.StopRun(StopRunRequest(run_id=run_id))
+        except httpx.HTTPStatusError:
+            return  # it is over, or Flower does not know it
         except httpx.HTTPError as error:
             raise _explain(error) from error
 

@@ -6,16 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from common.errors import CairnError
 from common.wire.codes import ReplyCode
 
 
 @dataclass(frozen=True)
 class Arrival:
-    """Something that came back from a node: a parcel, or a courier's own number."""
+    """Something that came back from a node: a parcel, or a courier's own number.
+
+    Attributes:
+        fault: why what came is neither; None where it is one of the two.
+    """
 
     node: int
     parcel: bytes | None
     code: ReplyCode = ReplyCode.OK
+    fault: CairnError | None = None
 
 
 class Transport(Protocol):

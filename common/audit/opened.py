@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +23,7 @@ from common.errors import RefusedError, VerificationError
 from common.ledger.archive import Archive
 from common.ledger.layout import Layout
 from common.ledger.records import KEYS_RECORD, ArrayRecord, LedgerRecord, parse_timestamp
+from common.ledger.rotation import WitnessKeys
 from common.model import shared_shapes
 from common.plan import FederationPlan, parse_plan
 from common.policy import Policy, check_phase, check_plan, parse_policy, stricter_floors
@@ -35,6 +36,7 @@ from common.wire.records import RoundReport
 from common.wire.rules import check_record
 from common.wire.sealed_keys import decode_sealed
 from common.wire.together import check_together
+from common.wire.turn import open_turn
 
 _BYTES_PER_WEIGHT: Final = 4
 
@@ -71,12 +73,17 @@ class ReleaseOpener:
 
     def __init__(self, folder: Path, witness: PublicKey | None) -> None:
         self._archive = Archive(Layout(folder))
-        self._witness = witness
+        self._layout, self._witness = Layout(folder), witness
         self._past = _Past()
         # Many records name the same few documents.
         self._plan = cache(self._read_plan)
         self._policy = cache(self._read_policy)
         self._order = cache(self._read_order)
+
+    @cached_property
+    def _keys(self) -> WitnessKeys | None:
+        """The aggregator's keys, each as long as it counted."""
+        return None if self._witness is None else WitnessKeys.of(self._layout, self._witness)
 
     def expect(self, record: LedgerRecord) -> None:
         """Read what a record names, and hold it against what it says; no payload yet.
@@ -95,6 +102,8 @@ class ReleaseOpener:
                 self._documents(record)
             case "EXPIRE":
                 self._expect_expiry(record)
+            case "STOP":
+                self._expect_stop(record)
             case "SEND" if record.record_type == KEYS_RECORD:
                 policy = self._policy(record.policy_sha256 or "")
                 _require(policy.sharing.share != "never", "keys.share", "not never", "never")
@@ -194,12 +203,21 @@ class ReleaseOpener:
         _require(new, "record_type", "once in a round", "a second one")
 
     def _check_signature(self, record: LedgerRecord) -> None:
-        if self._witness is None:
+        if self._keys is None:
             return
         _require(record.order_signature is not None, "order_signature", "there", "none")
         data = self._archive.document(record.order_sha256 or "", "order") or b""
         signature = bytes.fromhex(record.order_signature or "")
-        self._witness.verify(signature, SIGNATURE_CONTEXT + data)
+        self._keys.of_record(record.seq).verify(signature, SIGNATURE_CONTEXT + data)
+
+    def _expect_stop(self, record: LedgerRecord) -> None:
+        """Require the aggregator's signed word that the run is over."""
+        data = self._archive.document(record.payload_sha256 or "", "stop")
+        _require(data is not None, "payload_sha256", "the aggregator's word", "no file")
+        if self._keys is None or data is None:
+            return
+        note = open_turn(data, record.run or "", self._keys.of_record(record.seq))
+        _require(note.stop, "stop", "the end of the run", "a turn")
 
     def _hold_together(
         self, record: LedgerRecord, envelope: Envelope, plan: FederationPlan

@@ -18,6 +18,7 @@ from common.cli import shown
 from common.errors import CairnError, InputDataError, UsageError, VerificationError
 from common.ledger.layout import Layout
 from common.ledger.records import LedgerRecord
+from common.ledger.rotation import WitnessKeys
 from common.plan import FederationPlan, parse_plan
 from common.wire.orders import SIGNATURE_CONTEXT
 
@@ -180,14 +181,15 @@ def _roster(entries: object) -> list[tuple[str, str]]:
 
 def _signature(audited: Audited, naming: list[LedgerRecord], data: bytes) -> Signature:
     """Every signature that a record keeps of this order must hold, and there must be one."""
-    signatures = {record.order_signature for record in naming if record.order_signature}
-    if not signatures:
+    signed = {(r.order_signature, r.seq) for r in naming if r.order_signature}
+    if not signed:
         return "unrecorded"
     if audited.witness is None:
         return "no witness key"
-    for signature in signatures:
+    for signature, seq in signed:
         try:
-            audited.witness.public.verify(bytes.fromhex(signature), SIGNATURE_CONTEXT + data)
+            keys = WitnessKeys.of(Layout(audited.folder), audited.witness.public)
+            keys.of_record(seq).verify(bytes.fromhex(signature), SIGNATURE_CONTEXT + data)
         except VerificationError:
             return "fails"
     return "holds"

@@ -94,7 +94,7 @@ def render_report(audited: Audited, answer: Left, now: datetime, mark: str = "")
         mood=mood,
         word=word,
         verdict=escape(verdict_line(audited)),
-        mark=f"<p><strong>{escape(mark)}</strong></p>" if mark else "",
+        mark=f'<p class="strong">{escape(mark)}</p>' if mark else "",
         details="".join(f"<li>{escape(line)}</li>" for line in detail_lines(audited)),
         numbers=_numbers(answer),
         types=_groups(("type", "to"), answer.by_type),
@@ -126,7 +126,8 @@ def _groups(columns: Sequence[str], groups: Sequence[Group]) -> str:
     words = "".join(f'<th scope="col" class="text">{column}</th>' for column in columns)
     rows = "".join(
         "<tr>"
-        + "".join(f'<td class="text long">{escape(name)}</td>' for name in group.names)
+        + "".join(f'<td class="text">{escape(name)}</td>' for name in group.names[:-1])
+        + f'<td class="text long">{escape(group.names[-1])}</td>'
         + f"<td>{group.releases}</td><td>{group.bytes:,}</td></tr>"
         for group in groups
     )

@@ -22,12 +22,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from common.crypto.files import read_public, read_secret, write_public, write_secret
+from common.arrivals.boundary import any_failure_is
+from common.crypto.files import (
+    MAX_KEY_FILE_BYTES,
+    read_public,
+    read_secret,
+    write_public,
+    write_secret,
+)
 from common.errors import InputDataError
 
 AUTHORITY_DAYS = 3650
 SERVER_DAYS = 825
 _CLOCK_SKEW = timedelta(minutes=10)  # a site's clock may run behind the coordinator's
+_MOST_PARTS = 40
 _DNS_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _AUTHORITY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}")
 
@@ -149,13 +157,34 @@ def parse_certificate(data: bytes) -> x509.Certificate:
     Raises:
         InputDataError: none, or more than one.
     """
-    try:
+    if len(data) > MAX_KEY_FILE_BYTES:
+        raise _not_a("certificate", f"at most {MAX_KEY_FILE_BYTES} bytes", got=f"{len(data)}")
+    with any_failure_is(_not_a("certificate", "one PEM certificate")):
         certificates = x509.load_pem_x509_certificates(data)
-    except ValueError as error:
-        raise _not_a("certificate", "one PEM certificate") from error
     if len(certificates) != 1:
         raise _not_a("certificate", "one PEM certificate", got=f"{len(certificates)}")
+    _require_readable(certificates[0])
     return certificates[0]
+
+
+def _require_readable(certificate: x509.Certificate) -> None:
+    """Read every part now: a part that is none would otherwise fail whoever asks for it first."""
+    with any_failure_is(_not_a("certificate", "one whose every part can be read")):
+        parts: tuple[object, ...] = (
+            certificate.version,
+            certificate.serial_number,
+            certificate.subject,
+            certificate.issuer,
+            certificate.not_valid_before_utc,
+            certificate.not_valid_after_utc,
+            certificate.signature_hash_algorithm,
+            certificate.public_key(),
+            *certificate.extensions,
+        )
+    if certificate.serial_number <= 0:
+        raise _not_a("certificate", "one with a positive serial number", got="another number")
+    if len(parts) > _MOST_PARTS:
+        raise _not_a("certificate", f"at most {_MOST_PARTS} parts", got=f"{len(parts)}")
 
 
 def write_certificate(path: Path, certificate: x509.Certificate) -> None:
@@ -229,10 +258,8 @@ def parse_node_public_key(text: str) -> ec.EllipticCurvePublicKey:
     line = text.strip()
     if "\n" in line:
         raise _not_a("node key", expected, got="several lines")
-    try:
+    with any_failure_is(_not_a("node key", expected)):
         key = serialization.load_ssh_public_key(line.encode("utf-8"))
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise _not_a("node key", expected) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         raise _not_a("node key", expected, got="a key of another kind")
     return key

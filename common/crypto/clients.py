@@ -16,11 +16,12 @@ from datetime import datetime
 from typing import Literal, get_args
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from common.arrivals.boundary import any_failure_is
 from common.crypto.certificates import certificate_builder, check_pair, key_usage
 from common.errors import InputDataError, VerificationError
 
@@ -75,14 +76,13 @@ def requested_key(signing_request: bytes) -> ec.EllipticCurvePublicKey:
         VerificationError: not signed with its own key.
     """
     expected = "a PEM request for an EC P-256 key"
-    try:
+    unreadable = InputDataError(
+        "not a signing request", field="tls_csr", expected=expected, got="another text"
+    )
+    with any_failure_is(unreadable):
         request = x509.load_pem_x509_csr(signing_request)
         key = request.public_key()
         honest = request.is_signature_valid
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature) as error:
-        raise InputDataError(
-            "not a signing request", field="tls_csr", expected=expected, got="another text"
-        ) from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise InputDataError(
             "not a signing request", field="tls_csr", expected=expected, got="a key of another kind"

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from common.crypto.files import read_secret, write_secret
+from common.crypto.points import fault_of_x25519
 from common.errors import InputDataError
 
 _PREFIX = "x25519:"
@@ -31,9 +32,22 @@ class SealingKey:
 
     Attributes:
         raw: 32 bytes, RFC 7748 encoding.
+
+    Raises:
+        InputDataError: another length, or a point that is no key.
     """
 
     raw: bytes
+
+    def __post_init__(self) -> None:
+        fault = "another length" if len(self.raw) != KEY_BYTES else fault_of_x25519(self.raw)
+        if fault:
+            raise InputDataError(
+                "not an X25519 public key",
+                field="sealing_key",
+                expected=f"{KEY_BYTES} bytes, a point of full order",
+                got=fault,
+            )
 
     @property
     def text(self) -> str:
@@ -48,17 +62,17 @@ class SealingKey:
             InputDataError: another text.
         """
         try:
-            key = cls(base64.b64decode(text.removeprefix(_PREFIX), validate=True))
+            raw = base64.b64decode(text.removeprefix(_PREFIX), validate=True)
         except (ValueError, binascii.Error):
-            key = None
-        if key is None or len(key.raw) != KEY_BYTES or key.text != text:
+            raw = b""
+        if len(raw) != KEY_BYTES or _PREFIX + base64.b64encode(raw).decode("ascii") != text:
             raise InputDataError(
                 "not an X25519 public key",
                 field="sealing_key",
                 expected=f"one line '{_PREFIX}' and 44 base64 characters",
                 got=f"{len(text)} other characters",
             )
-        return key
+        return cls(raw)
 
     @property
     def public(self) -> X25519PublicKey:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from common.canonical import sha256_hex
 from common.crypto.files import read_public, read_secret, write_public, write_secret
+from common.crypto.points import fault_of_ed25519
 from common.errors import InputDataError, VerificationError
 
 _PREFIX = "ed25519:"
@@ -36,7 +37,7 @@ class PublicKey:
         raw: 32 bytes, RFC 8032 encoding.
 
     Raises:
-        InputDataError: another length.
+        InputDataError: another length, or a point that is no key.
     """
 
     raw: bytes
@@ -47,6 +48,10 @@ class PublicKey:
                 "not an Ed25519 public key",
                 expected=f"{KEY_BYTES} bytes",
                 got=f"{len(self.raw)} bytes",
+            )
+        if fault := fault_of_ed25519(self.raw):
+            raise InputDataError(
+                "not an Ed25519 public key", expected="a point of full order", got=fault
             )
 
     def __repr__(self) -> str:
@@ -60,7 +65,7 @@ class PublicKey:
     @property
     def text(self) -> str:
         """One line: ``ed25519:`` and base64; what ``parse`` reads."""
-        return _PREFIX + base64.b64encode(self.raw).decode("ascii")
+        return _line(self.raw)
 
     @property
     def fingerprint(self) -> str:
@@ -72,7 +77,7 @@ class PublicKey:
         """Read the one-line form, or 64 hex digits.
 
         Raises:
-            InputDataError: neither of the two.
+            InputDataError: neither of the two, or a point that is no key.
         """
         line = text.strip()
         try:
@@ -80,16 +85,15 @@ class PublicKey:
                 raw = base64.b64decode(line.removeprefix(_PREFIX), validate=True)
             else:
                 raw = bytes.fromhex(line)
-            key = cls(raw)
-        except (ValueError, binascii.Error, InputDataError):
-            key = None
-        if key is None or line not in (key.text, key.hex):
+        except (ValueError, binascii.Error):
+            raw = b""
+        if len(raw) != KEY_BYTES or line not in (_line(raw), raw.hex()):
             raise InputDataError(
                 "not an Ed25519 public key",
                 expected=f"one line '{_PREFIX}' and 44 base64 characters",
                 got=f"{len(line)} other characters",
             )
-        return key
+        return cls(raw)
 
     def verify(self, signature: bytes, data: bytes) -> None:
         """Return only if ``signature`` (64 bytes) was made over ``data`` with this key's secret.
@@ -194,6 +198,10 @@ def read_public_key(path: Path) -> PublicKey:
         raise InputDataError(
             "not an Ed25519 public key", field=str(path), expected="one line of text"
         ) from error
+
+
+def _line(raw: bytes) -> str:
+    return _PREFIX + base64.b64encode(raw).decode("ascii")
 
 
 def _not_a_key(path: Path) -> InputDataError:

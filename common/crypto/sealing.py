@@ -19,10 +19,12 @@ from common.canonical import canonical_json, sha256_hex
 from common.crypto.exchange import OpeningKey, SealingKey
 from common.crypto.identity import PublicKey, SigningKey
 from common.crypto.keyed import KEY_BYTES, FederationKey
+from common.crypto.points import fault_of_x25519
 from common.errors import VerificationError
 
 BOX_BYTES = 64
 """32 of the sender's one-time key, 16 of the key, 16 of its tag."""
+ONE_TIME_BYTES = 32
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 _SEAL_CONTEXT = b"cairn federation key box v1\n"
 _SIGN_CONTEXT = b"cairn federation key hand-over v1\n"
@@ -77,6 +79,8 @@ def open_box(box: bytes, opening: OpeningKey, label: Label) -> FederationKey:
     """
     if len(box) != BOX_BYTES:
         raise _refused("box", f"{BOX_BYTES} bytes", f"{len(box)} bytes")
+    if fault_of_x25519(box[:ONE_TIME_BYTES]):
+        raise _refused("box", "a one-time key that is one", "a point that is none")
     try:
         secret = _SUITE.decrypt(box, opening.secret, _SEAL_CONTEXT + label.canonical)
     except (InvalidTag, ValueError) as error:

@@ -801,6 +801,7 @@ class StartRoundRequest(_message.Message):
     ATTACHMENTS_FIELD_NUMBER: _builtins.int
     CHECK_ONLY_FIELD_NUMBER: _builtins.int
     APPROVAL_S_FIELD_NUMBER: _builtins.int
+    NO_QUEUE_FIELD_NUMBER: _builtins.int
     plan: _builtins.bytes
     """TOML"""
     min_sites: _builtins.int
@@ -810,6 +811,8 @@ class StartRoundRequest(_message.Message):
     """validate and describe; start nothing"""
     approval_s: _builtins.float
     """how long people at the sites have; default: 3 days"""
+    no_queue: _builtins.bool
+    """be refused where another run goes on or waits"""
     @_builtins.property
     def attachments(self) -> _containers.ScalarMap[_builtins.str, _builtins.bytes]:
         """codec.json, codebook.json"""
@@ -823,10 +826,11 @@ class StartRoundRequest(_message.Message):
         attachments: _abc.Mapping[_builtins.str, _builtins.bytes] | None = ...,
         check_only: _builtins.bool = ...,
         approval_s: _builtins.float | None = ...,
+        no_queue: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_approval_s", b"_approval_s", "_min_sites", b"_min_sites", "approval_s", b"approval_s", "min_sites", b"min_sites"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_approval_s", b"_approval_s", "_min_sites", b"_min_sites", "approval_s", b"approval_s", "attachments", b"attachments", "check_only", b"check_only", "min_sites", b"min_sites", "plan", b"plan", "wait_s", b"wait_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_approval_s", b"_approval_s", "_min_sites", b"_min_sites", "approval_s", b"approval_s", "attachments", b"attachments", "check_only", b"check_only", "min_sites", b"min_sites", "no_queue", b"no_queue", "plan", b"plan", "wait_s", b"wait_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__approval_s: _TypeAlias = _typing.Literal["approval_s"]  # noqa: Y015
     _WhichOneofArgType__approval_s: _TypeAlias = _typing.Literal["_approval_s", b"_approval_s"]  # noqa: Y015
@@ -840,6 +844,53 @@ class StartRoundRequest(_message.Message):
 Global___StartRoundRequest: _TypeAlias = StartRoundRequest  # noqa: Y015
 
 @_typing.final
+class StopRoundRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    """empty: the one that goes on"""
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopRoundRequest: _TypeAlias = StopRoundRequest  # noqa: Y015
+
+@_typing.final
+class StopRoundReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    run: _builtins.str
+    ended: _builtins.bool
+    """it only waited, or nobody conducted it; else it will, soon"""
+    since: _builtins.int
+    """the journal's size before; the end comes after it"""
+    def __init__(
+        self,
+        *,
+        run: _builtins.str = ...,
+        ended: _builtins.bool = ...,
+        since: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "run", b"run", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StopRoundReply: _TypeAlias = StopRoundReply  # noqa: Y015
+
+@_typing.final
 class StartRoundReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -848,6 +899,7 @@ class StartRoundReply(_message.Message):
     PLAN_FINGERPRINT_FIELD_NUMBER: _builtins.int
     FACTS_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
+    AHEAD_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """empty when only checked"""
     folder: _builtins.str
@@ -859,6 +911,10 @@ class StartRoundReply(_message.Message):
     def facts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanFact]:
         """sizes and privacy policy, as a person reads them"""
 
+    @_builtins.property
+    def ahead(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """runs that have their turns before it"""
+
     def __init__(
         self,
         *,
@@ -867,10 +923,11 @@ class StartRoundReply(_message.Message):
         plan_fingerprint: _builtins.str = ...,
         facts: _abc.Iterable[Global___PlanFact] | None = ...,
         since: _builtins.int = ...,
+        ahead: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "folder", b"folder", "plan_fingerprint", b"plan_fingerprint", "run", b"run", "since", b"since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "facts", b"facts", "folder", b"folder", "plan_fingerprint", b"plan_fingerprint", "run", b"run", "since", b"since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -903,16 +960,20 @@ class ResumeRoundRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
+    NO_QUEUE_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """empty: the newest"""
+    no_queue: _builtins.bool
+    """be refused where another run goes on or waits"""
     def __init__(
         self,
         *,
         run: _builtins.str = ...,
+        no_queue: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["no_queue", b"no_queue", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -998,6 +1059,9 @@ class Progress(_message.Message):
     EXPECTED_END_UNIX_MS_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    QUEUED_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     plan: _builtins.str
     phase: _builtins.str
@@ -1010,6 +1074,12 @@ class Progress(_message.Message):
     expected_end_unix_ms: _builtins.int
     seconds: _builtins.float
     started_at: _builtins.str
+    """ISO 8601"""
+    state: _builtins.str
+    """queued, stopping, a phase, or a verdict"""
+    queued_at: _builtins.str
+    """ISO 8601; when it last began to wait for its turn"""
+    ended_at: _builtins.str
     """ISO 8601"""
     @_builtins.property
     def sites(self) -> _containers.RepeatedCompositeFieldContainer[Global___SiteProgress]: ...
@@ -1028,10 +1098,13 @@ class Progress(_message.Message):
         expected_end_unix_ms: _builtins.int | None = ...,
         seconds: _builtins.float = ...,
         started_at: _builtins.str = ...,
+        state: _builtins.str = ...,
+        queued_at: _builtins.str = ...,
+        ended_at: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_end_unix_ms", b"_expected_end_unix_ms", "expected_end_unix_ms", b"expected_end_unix_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_end_unix_ms", b"_expected_end_unix_ms", "expected_end_unix_ms", b"expected_end_unix_ms", "phase", b"phase", "plan", b"plan", "reason", b"reason", "round", b"round", "rounds", b"rounds", "rounds_finished", b"rounds_finished", "run", b"run", "seconds", b"seconds", "sites", b"sites", "started_at", b"started_at", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_end_unix_ms", b"_expected_end_unix_ms", "ended_at", b"ended_at", "expected_end_unix_ms", b"expected_end_unix_ms", "phase", b"phase", "plan", b"plan", "queued_at", b"queued_at", "reason", b"reason", "round", b"round", "rounds", b"rounds", "rounds_finished", b"rounds_finished", "run", b"run", "seconds", b"seconds", "sites", b"sites", "started_at", b"started_at", "state", b"state", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_end_unix_ms: _TypeAlias = _typing.Literal["expected_end_unix_ms"]  # noqa: Y015
     _WhichOneofArgType__expected_end_unix_ms: _TypeAlias = _typing.Literal["_expected_end_unix_ms", b"_expected_end_unix_ms"]  # noqa: Y015

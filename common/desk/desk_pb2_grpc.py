@@ -368,6 +368,11 @@ class CoordinatorStub:
                 request_serializer=common_dot_desk_dot_desk__pb2.ResumeRoundRequest.SerializeToString,
                 response_deserializer=common_dot_desk_dot_desk__pb2.StartRoundReply.FromString,
                 _registered_method=True)
+        self.StopRound = channel.unary_unary(
+                '/cairn.desk.v1.Coordinator/StopRound',
+                request_serializer=common_dot_desk_dot_desk__pb2.StopRoundRequest.SerializeToString,
+                response_deserializer=common_dot_desk_dot_desk__pb2.StopRoundReply.FromString,
+                _registered_method=True)
         self.WatchRound = channel.unary_stream(
                 '/cairn.desk.v1.Coordinator/WatchRound',
                 request_serializer=common_dot_desk_dot_desk__pb2.WatchRoundRequest.SerializeToString,
@@ -436,6 +441,12 @@ class CoordinatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StopRound(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchRound(self, request, context):
         """Every event of the run's journal from `since` on; with `follow` until the run has ended.
         """
@@ -499,6 +510,11 @@ def add_CoordinatorServicer_to_server(servicer, server):
                     servicer.ResumeRound,
                     request_deserializer=common_dot_desk_dot_desk__pb2.ResumeRoundRequest.FromString,
                     response_serializer=common_dot_desk_dot_desk__pb2.StartRoundReply.SerializeToString,
+            ),
+            'StopRound': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopRound,
+                    request_deserializer=common_dot_desk_dot_desk__pb2.StopRoundRequest.FromString,
+                    response_serializer=common_dot_desk_dot_desk__pb2.StopRoundReply.SerializeToString,
             ),
             'WatchRound': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchRound,
@@ -711,6 +727,33 @@ class Coordinator:
             '/cairn.desk.v1.Coordinator/ResumeRound',
             common_dot_desk_dot_desk__pb2.ResumeRoundRequest.SerializeToString,
             common_dot_desk_dot_desk__pb2.StartRoundReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopRound(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cairn.desk.v1.Coordinator/StopRound',
+            common_dot_desk_dot_desk__pb2.StopRoundRequest.SerializeToString,
+            common_dot_desk_dot_desk__pb2.StopRoundReply.FromString,
             options,
             channel_credentials,
             insecure,

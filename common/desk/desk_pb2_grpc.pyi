@@ -153,6 +153,7 @@ class CoordinatorStub:
     ListRuns: _grpc.UnaryUnaryMultiCallable[_desk_pb2.ListRunsRequest, _desk_pb2.ListRunsReply]
     StartRound: _grpc.UnaryUnaryMultiCallable[_desk_pb2.StartRoundRequest, _desk_pb2.StartRoundReply]
     ResumeRound: _grpc.UnaryUnaryMultiCallable[_desk_pb2.ResumeRoundRequest, _desk_pb2.StartRoundReply]
+    StopRound: _grpc.UnaryUnaryMultiCallable[_desk_pb2.StopRoundRequest, _desk_pb2.StopRoundReply]
     WatchRound: _grpc.UnaryStreamMultiCallable[_desk_pb2.WatchRoundRequest, _desk_pb2.RunUpdate]
     """Every event of the run's journal from `since` on; with `follow` until the run has ended."""
     Status: _grpc.UnaryUnaryMultiCallable[_desk_pb2.StatusRequest, _desk_pb2.StatusReply]
@@ -172,6 +173,7 @@ class CoordinatorAsyncStub(CoordinatorStub):
     ListRuns: _aio.UnaryUnaryMultiCallable[_desk_pb2.ListRunsRequest, _desk_pb2.ListRunsReply]  # type: ignore[assignment]
     StartRound: _aio.UnaryUnaryMultiCallable[_desk_pb2.StartRoundRequest, _desk_pb2.StartRoundReply]  # type: ignore[assignment]
     ResumeRound: _aio.UnaryUnaryMultiCallable[_desk_pb2.ResumeRoundRequest, _desk_pb2.StartRoundReply]  # type: ignore[assignment]
+    StopRound: _aio.UnaryUnaryMultiCallable[_desk_pb2.StopRoundRequest, _desk_pb2.StopRoundReply]  # type: ignore[assignment]
     WatchRound: _aio.UnaryStreamMultiCallable[_desk_pb2.WatchRoundRequest, _desk_pb2.RunUpdate]  # type: ignore[assignment]
     """Every event of the run's journal from `since` on; with `follow` until the run has ended."""
     Status: _aio.UnaryUnaryMultiCallable[_desk_pb2.StatusRequest, _desk_pb2.StatusReply]  # type: ignore[assignment]
@@ -230,6 +232,13 @@ class CoordinatorServicer(metaclass=_abc_1.ABCMeta):
         request: _desk_pb2.ResumeRoundRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_desk_pb2.StartRoundReply, _abc.Awaitable[_desk_pb2.StartRoundReply]]: ...
+
+    @_abc_1.abstractmethod
+    def StopRound(
+        self,
+        request: _desk_pb2.StopRoundRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_desk_pb2.StopRoundReply, _abc.Awaitable[_desk_pb2.StopRoundReply]]: ...
 
     @_abc_1.abstractmethod
     def WatchRound(

@@ -13,6 +13,7 @@ from typing import Final
 import grpc
 
 from common import errors
+from common.arrivals.texts import json_of
 from common.errors import CairnError, InternalError, UnreachableError
 
 METADATA_KEY = "cairn-error-bin"
@@ -49,7 +50,7 @@ def error_of(failure: Exception, address: str) -> CairnError:
         return InternalError("a call failed", field=address, got=type(failure).__name__)
     for key, value in failure.trailing_metadata() or ():
         if key == METADATA_KEY and isinstance(value, bytes):
-            return _rebuild(value, address)
+            return rebuilt(value, address)
     code = failure.code()
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         return UnreachableError(
@@ -66,9 +67,12 @@ def error_of(failure: Exception, address: str) -> CairnError:
     )
 
 
-def _rebuild(value: bytes, address: str) -> CairnError:
+def rebuilt(value: bytes, address: str) -> CairnError:
+    """Return the error that a desk put beside its status; a word for one that says nothing."""
     try:
-        fields = json.loads(value)
+        fields = json_of(value)
+        if not isinstance(fields, dict):
+            fields = {}
         cls = _CLASSES[fields["error"]]
         words = {n: str(fields.get(n, "")) for n in ("field", "expected", "got", "advice")}
         return cls(str(fields["problem"]), **words)

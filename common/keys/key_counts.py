@@ -9,7 +9,6 @@ nothing can ride along.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -19,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from common.arrivals.texts import json_of
 from common.canonical import canonical_json, parse_canonical_json
 from common.errors import CairnError, InputDataError, VerificationError
 from common.keys.codebook_rules import MAX_KEYS
@@ -144,8 +144,9 @@ def read_key_counts(path: Path) -> KeyCounts:
 def _metadata(data: bytes) -> bytes:
     """Return the one metadata entry, from the head of the file."""
     length = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + min(length, 1 << 16)])
-    return bytes(header["__metadata__"][KIND].encode("utf-8"))
+    header = json_of(data[8 : 8 + min(length, 1 << 16)])
+    text = header["__metadata__"][KIND] if isinstance(header, dict) else ""
+    return bytes(text.encode("utf-8"))
 
 
 def _kinds(*arrays: NDArray[np.generic]) -> str:

@@ -78,6 +78,7 @@ class Archive:
             ("plan", record.plan_fingerprint),
             ("policy", record.policy_sha256),
             ("order", record.order_sha256),
+            ("stop", record.payload_sha256 if record.event == "STOP" else None),
         ):
             if digest is not None and digest not in self._documents:
                 self._documents.add(digest)
@@ -86,6 +87,8 @@ class Archive:
             self._follow_release(record, opener)
         elif record.event == "EXPIRE":
             self._follow_expiry(record)
+        elif record.event in ("STOP", "RESTORE"):
+            self._documents.add(record.payload_sha256 or "")
 
     def _follow_release(self, record: LedgerRecord, opener: Opener | None) -> None:
         digest, size = record.payload_sha256 or "", record.bytes or 0

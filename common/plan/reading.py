@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from common.arrivals.files import read_bounded
+from common.arrivals.texts import MOST_TEXT_BYTES, toml_of
 from common.errors import InputDataError
 from common.plan.federation_plan import FederationPlan
 from common.settings import check_keys, describe_validation
@@ -35,12 +37,12 @@ def read_plan(path: Path) -> FederationPlan:
         InputDataError: missing file, TOML syntax, or an invalid field.
     """
     try:
-        return parse_plan(tomllib.loads(path.read_text(encoding="utf-8")))
+        return parse_plan(toml_of(read_bounded(path, MOST_TEXT_BYTES, "the plan")))
     except OSError as error:
         raise InputDataError(
             "cannot read the plan", field=str(path), got=error.strerror or "an error"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise InputDataError(
             "the plan is not TOML", field=str(path), got=str(error).split("\n", 1)[0]
         ) from error

@@ -1,15 +1,15 @@
 """The sections of ``policy.toml``, and reading it.
 
 An unknown key is an error, never a default. ``[bounds]``, ``[budget]``, ``[peers]``,
-``[held_out]``, ``[receipts]`` and ``[retention]`` may be left out, as a whole or by key:
-what is left out has the safe value that the default file writes. Values only; what they
-forbid is decided in ``bounds``, ``site_client.egress.gate`` and ``site_client.egress.history``.
+``[held_out]``, ``[receipts]``, ``[witnesses]`` and ``[retention]`` may be left out, as a whole
+or by key: what is left out has the safe value that the default file writes. Values only; what
+they forbid is decided in ``bounds``, ``site_client.egress.gate``,
+``site_client.egress.history`` and ``site_client.witnesses.rule``.
 """
 
 from __future__ import annotations
 
 import builtins
-import tomllib
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from common.arrivals.files import read_bounded
+from common.arrivals.texts import MOST_TEXT_BYTES, toml_of
 from common.canonical import canonical_json, parse_canonical_json, sha256_hex
 from common.errors import InputDataError, VerificationError
 from common.plan import Kind
@@ -170,6 +172,19 @@ class HeldOut(Frozen):
     subject: str = ""
 
 
+class Witnesses(Frozen):
+    """``[witnesses]``: what third witnesses do to releases; those in site.toml, if any.
+
+    Attributes:
+        contradicted: when a witness says that it has seen another history: ``stop``
+            releases, stop only if that is ``proven`` by our own signature, or ``tell``.
+        unwitnessed: releases stop when so many wait for a quorum; 0: they never do.
+    """
+
+    contradicted: Literal["stop", "proven", "tell"] = "stop"
+    unwitnessed: Annotated[int, Field(ge=0, le=100_000)] = 100
+
+
 class Receipts(Frozen):
     """``[receipts]``: how long the aggregator may withhold its cosignature.
 
@@ -198,8 +213,8 @@ class Policy(Frozen):
     """One site's ``policy.toml``.
 
     Without ``[pixels]`` no plan about slides is served, without ``[keys]`` no key is shared;
-    ``[peers]``, ``[held_out]``, ``[receipts]``, ``[retention]``, ``[bounds]`` and
-    ``[budget]`` have safe values; the others must be present.
+    ``[peers]``, ``[held_out]``, ``[receipts]``, ``[witnesses]``, ``[retention]``, ``[bounds]``
+    and ``[budget]`` have safe values; the others must be present.
     """
 
     version: Literal[1]
@@ -211,6 +226,7 @@ class Policy(Frozen):
     pixels: PixelBounds | None = None
     keys: KeySharing | None = None
     peers: Peers = Peers()
+    witnesses: Witnesses = Witnesses()
     held_out: HeldOut = HeldOut()
     receipts: Receipts = Receipts()
     retention: Retention = Retention()
@@ -253,9 +269,9 @@ def parse_policy(data: bytes) -> Policy:
 
 
 @lru_cache(maxsize=4)
-def _policy_of(text: str) -> Policy:
+def _policy_of(text: builtins.bytes) -> Policy:
     """Validate a policy's words; three places ask for the same ones in every round."""
-    return Policy.model_validate(tomllib.loads(text))
+    return Policy.model_validate(toml_of(text))
 
 
 def read_policy(path: Path) -> Policy:
@@ -265,7 +281,7 @@ def read_policy(path: Path) -> Policy:
         InputDataError: missing, not TOML, or an unknown, absent or wrong field.
     """
     try:
-        return _policy_of(path.read_text(encoding="utf-8"))
+        return _policy_of(read_bounded(path, MOST_TEXT_BYTES, "policy.toml"))
     except ValidationError as error:
         field, expected, got = describe_validation(error)
         raise InputDataError(

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError
 
+from common.arrivals.texts import json_of
 from common.errors import VerificationError
 from common.released.provenance import Words
 from common.settings import describe_validation
@@ -108,13 +109,13 @@ def decode_card(data: bytes) -> Card:
         VerificationError: it is none.
     """
     try:
-        return Card.model_validate(json.loads(data.decode("utf-8")))
+        return Card.model_validate(json_of(data))
     except ValidationError as error:
         field, expected, got = describe_validation(error)
         raise VerificationError(
             "not a model's card", field=field, expected=expected, got=got
         ) from error
-    except (UnicodeDecodeError, ValueError, RecursionError) as error:
+    except ValueError as error:
         raise VerificationError(
             "not a model's card", expected=FORMAT, got=type(error).__name__
         ) from error

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from common.arrivals.boundary import contained
+from common.arrivals.texts import json_of
 from common.canonical import parse_canonical_json, sha256_hex
 from common.checkpoint import (
     ABOUT_FILE,
@@ -133,7 +135,8 @@ def check_folder(folder: ModelFolder, key: PublicKey) -> Checked:
 def _look(name: str, holds: Callable[[], object], says: str) -> Check:
     """Do a check that raises when something does not hold."""
     try:
-        holds()
+        with contained(f"a model's {name}"):
+            holds()
     except CairnError as error:
         return Check(name, holds=False, says=str(error))
     return Check(name, holds=True, says=says)
@@ -175,9 +178,10 @@ def _weights(folder: ModelFolder, provenance: Provenance, plan: FederationPlan) 
 def _settings(folder: ModelFolder, plan: FederationPlan) -> None:
     """Compare the settings that the agent will have with the plan's own, key by key."""
     try:
-        about = json.loads(folder.read(ABOUT_FILE) or b"")
-        config, names = about["config"], about["landmarks"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        about = json_of(folder.read(ABOUT_FILE) or b"")
+        said = about if isinstance(about, dict) else {}
+        config, names = said["config"], said["landmarks"]
+    except (ValueError, KeyError) as error:
         raise VerificationError(
             "not a checkpoint", field=ABOUT_FILE, got=type(error).__name__
         ) from error

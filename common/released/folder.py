@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from common.arrivals.files import read_bounded
 from common.checkpoint import ABOUT_FILE, MODEL_FILE
 from common.errors import InputDataError, RefusedError, UsageError
 
@@ -35,6 +36,7 @@ SIGNATURE_FILE: Final = "provenance.sig"
 KEY_FILE: Final = "witness.pub"
 START_FILE: Final = "start.safetensors"
 SUMS: Final = "sums"
+MAX_FILE_BYTES: Final = 1 << 31
 SIGNED_FILES: Final = (MODEL_FILE, ABOUT_FILE, PLAN_FILE, CARD_FILE, CARD_PAGE)
 """Files whose digests the provenance holds."""
 
@@ -52,18 +54,12 @@ class ModelFolder:
         """Read a file; None where there is none.
 
         Raises:
-            InputDataError: it cannot be read.
+            InputDataError: it cannot be read, is no plain file, or is larger than any may be.
         """
         try:
-            return (self.root / name).read_bytes()
+            return read_bounded(self.root / name, MAX_FILE_BYTES, "a file of the model")
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise InputDataError(
-                "cannot read a model's folder",
-                field=str(self.root / name),
-                got=error.strerror or "an error",
-            ) from error
 
     @property
     def has_sums(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrivals.texts import json_of
 from common.canonical import parse_canonical_json
 from common.errors import SketchError, VerificationError
 from common.sketching.spec import SketchSpec
@@ -67,10 +68,10 @@ def _explain(data: bytes, spec: SketchSpec) -> None:
     """Raise for a foreign head, naming the field that differs where it can be read."""
     try:
         length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + min(length, 1 << 16)])
-        text = header["__metadata__"][METADATA_NAME]
+        header = json_of(data[8 : 8 + min(length, 1 << 16)])
+        text = header["__metadata__"][METADATA_NAME] if isinstance(header, dict) else ""
         theirs = parse_canonical_json(text.encode("utf-8"), METADATA_NAME)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, VerificationError):
+    except (ValueError, KeyError, TypeError, AttributeError, VerificationError):
         theirs = None
     if isinstance(theirs, dict):
         for name, ours in spec.as_dict().items():

@@ -9,7 +9,6 @@ makes them differ and the envelope is refused.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from common.arrivals.texts import json_of
 from common.canonical import canonical_json, parse_canonical_json, sha256_hex
 from common.errors import RefusedError
 from common.wire.records import Record, parse_record
@@ -63,7 +63,7 @@ def unpack(data: bytes) -> tuple[object, dict[str, Array]]:
         RefusedError: not safetensors, or not exactly what ``pack`` makes of its contents.
         VerificationError: the metadata is not canonical JSON.
     """
-    metadata = parse_canonical_json(_metadata_text(data).encode("utf-8"), "envelope metadata")
+    metadata = parse_canonical_json(_metadata(data), "envelope metadata")
     try:
         arrays: dict[str, Array] = dict(safetensors.numpy.load(data))
     except (safetensors.SafetensorError, ValueError, TypeError, KeyError) as error:
@@ -79,20 +79,20 @@ def unpack(data: bytes) -> tuple[object, dict[str, Array]]:
     return metadata, arrays
 
 
-def _metadata_text(data: bytes) -> str:
+def _metadata(data: bytes) -> bytes:
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(MAX_HEADER_BYTES, len(data) - 8):
         raise RefusedError("not an envelope", expected="safetensors", got=f"{len(data)} bytes")
     try:
-        header = json.loads(data[8 : 8 + size])
-        text = header["__metadata__"][METADATA_KEY]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        header = json_of(data[8 : 8 + size], MAX_HEADER_BYTES)
+        text = header["__metadata__"][METADATA_KEY] if isinstance(header, dict) else None
+    except (ValueError, KeyError, TypeError) as error:
         raise RefusedError(
             "not an envelope", field=METADATA_KEY, expected="one metadata entry", got="none"
         ) from error
     if not isinstance(text, str):
         raise RefusedError("not an envelope", field=METADATA_KEY, expected="text", got="no text")
-    return text
+    return text.encode("utf-8")
 
 
 def encode(envelope: Envelope) -> bytes:

@@ -18,6 +18,8 @@ from common.wire.records import Count, Digest
 MAX_PARTS = 1024
 """An order to a site that was away brings a sum for every round that it missed."""
 MAX_MANIFEST_BYTES = 1 << 18
+MAX_PARCEL_BYTES = 1 << 29
+"""What a worker reads of an order at all: the sums of many rounds of a large model."""
 
 
 class _Part(BaseModel):
@@ -43,13 +45,27 @@ def wrap(parts: Mapping[str, bytes]) -> bytes:
     return canonical_json(manifest) + b"\n" + b"".join(parts.values())
 
 
-def unwrap(data: bytes) -> dict[str, bytes]:
+def unwrap(data: bytes, most: int = MAX_PARCEL_BYTES) -> dict[str, bytes]:
     """Return the named parts of a parcel.
 
     Raises:
-        RefusedError: a manifest that is not valid, names twice, or lengths and digests
-            that do not account for every byte.
+        RefusedError: more than ``most`` bytes, a manifest that is not valid, names twice, or
+            lengths and digests that do not account for every byte.
+        VerificationError: a manifest that is not canonical JSON.
     """
+    return {name: bytes(part) for name, part in views(data, most).items()}
+
+
+def views(data: bytes, most: int = MAX_PARCEL_BYTES) -> dict[str, memoryview]:
+    """Return the named parts of a parcel without copying one; they keep the parcel alive.
+
+    Raises:
+        RefusedError, VerificationError: as ``unwrap``.
+    """
+    if len(data) > most:
+        raise RefusedError(
+            "a parcel is too large", expected=f"at most {most} bytes", got=f"{len(data)} bytes"
+        )
     end = data.find(b"\n", 0, MAX_MANIFEST_BYTES)
     if end < 0:
         raise RefusedError("not a parcel", expected="a manifest line", got=f"{len(data)} bytes")
@@ -57,12 +73,20 @@ def unwrap(data: bytes) -> dict[str, bytes]:
         manifest = _Manifest.model_validate(parse_canonical_json(data[:end], "parcel manifest"))
     except ValidationError as error:
         raise RefusedError("not a parcel", expected="a valid manifest", got="another") from error
-    parts: dict[str, bytes] = {}
-    position = end + 1
+    whole, position = memoryview(data), end + 1
+    # Before a byte is hashed: what the manifest declares is what there is.
+    declared = position + sum(part.bytes for part in manifest.parts)
+    if declared != len(data):
+        raise RefusedError(
+            f"a parcel carries {'more' if declared < len(data) else 'less'} than it declares",
+            expected=f"{declared} bytes",
+            got=f"{len(data)}",
+        )
+    parts: dict[str, memoryview] = {}
     for part in manifest.parts:
-        piece = data[position : position + part.bytes]
+        piece = whole[position : position + part.bytes]
         position += part.bytes
-        if part.name in parts or len(piece) != part.bytes or sha256_hex(piece) != part.sha256:
+        if part.name in parts or sha256_hex(piece) != part.sha256:
             raise RefusedError(
                 "a parcel was changed on its way",
                 field=part.name,
@@ -70,10 +94,4 @@ def unwrap(data: bytes) -> dict[str, bytes]:
                 got="another",
             )
         parts[part.name] = piece
-    if position != len(data):
-        raise RefusedError(
-            "a parcel carries more than it declares",
-            expected=f"{position} bytes",
-            got=f"{len(data)}",
-        )
     return parts

@@ -98,17 +98,19 @@ def enrol(processes: Processes, folder: Path, port: int, images: int, data: str 
     for site in SITES:
         processes.run("cairn-aggregator", "invite", site, "--by-mail", "--dir", "federation")
     processes.start("aggregator", "cairn-aggregator", "up", "--dir", "federation")
-    fingerprints = {}
     for site in SITES:
         # A hospital's folder is there before it joins; here it fills meanwhile.
         (folder / data / site).mkdir(parents=True, exist_ok=True)
-        said = processes.run(
+    told = processes.run_each(
+        (
             *("cairn-site", "join", f"{site}.invite.toml", "--data", f"{data}/{site}"),
             *("--site-dir", site, "--federation-key", "federation.key", "--images", str(images)),
         )
-        fingerprints[site] = told_fingerprint(said)
+        for site in SITES
+    )
+    for site in SITES:
         processes.run("cairn-aggregator", "admit", f"{site}/request.json", "--dir", "federation")
-    acquaint(processes, fingerprints)
+    acquaint(processes, dict(zip(SITES, map(told_fingerprint, told), strict=True)))
     processes.wait_for_text("aggregator", "ready", 90)
 
 
@@ -139,18 +141,25 @@ def told_fingerprint(said: str) -> str:
 
 def acquaint(processes: Processes, fingerprints: Mapping[str, str]) -> None:
     """Every site confirms the others: what hospitals do by telephone, nobody has to here."""
-    for site in SITES:
-        others = (f"{name}:{key}" for name, key in fingerprints.items() if name != site)
-        processes.run(
-            *("cairn-site", "peers", "confirm", *others),
+    others = {
+        site: [f"{name}:{key}" for name, key in fingerprints.items() if name != site]
+        for site in SITES
+    }
+    processes.run_each(
+        (
+            *("cairn-site", "peers", "confirm", *others[site]),
             *("--by", PERSON, "--site-dir", site),
         )
+        for site in SITES
+    )
 
 
 def approve(processes: Processes, plan: str) -> None:
     """Approve the plan at every site, where a person would read it (``cairn-site plans show``)."""
-    for site in SITES:
-        processes.run("cairn-site", "plans", "approve", plan, "--by", PERSON, "--site-dir", site)
+    processes.run_each(
+        ("cairn-site", "plans", "approve", plan, "--by", PERSON, "--site-dir", site)
+        for site in SITES
+    )
 
 
 def start_sites(processes: Processes) -> None:
@@ -186,20 +195,19 @@ def start_baselines(processes: Processes) -> None:
 
 def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
     """Audit each site's ledger, with what its courier really sent."""
-    verdicts = []
-    for site in SITES:
-        text = processes.run(
+    told = processes.run_each(
+        (
             *("cairn-audit", "verify", f"{site}/worker/ledger", "--json"),
-            *(
-                "--key",
-                f"federation/sites/{site}/ledger.pub",
-                "--witness",
-                "federation/pki/witness.pub",
-            ),
+            *("--key", f"federation/sites/{site}/ledger.pub"),
+            *("--witness", "federation/pki/witness.pub"),
             *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
             *("--journal", f"{site}/courier/journal.jsonl"),
             *("--courier-key", f"federation/sites/{site}/request.json"),
         )
+        for site in SITES
+    )
+    verdicts = []
+    for site, text in zip(SITES, told, strict=True):
         ledger = json.loads(text)["ledgers"][0]
         verdicts.append(
             LedgerVerdict(

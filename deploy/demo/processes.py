@@ -12,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -83,6 +85,18 @@ class Processes:
                 advice=" | ".join(said),
             )
         return done.stdout or ""
+
+    def run_each(self, commands: Iterable[Sequence[str]]) -> list[str]:
+        """Run commands that do not wait for each other, as people at several sites would.
+
+        Returns:
+            what each printed, in the order given.
+
+        Raises:
+            InternalError: one failed.
+        """
+        with ThreadPoolExecutor() as people:
+            return list(people.map(lambda words: self.run(*words), commands))
 
     def start(self, name: str, *words: str, nice: int = 0) -> None:
         """Start a long-lived command; its output goes to ``logs/NAME.log``.

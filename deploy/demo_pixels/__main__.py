@@ -27,6 +27,7 @@ from common.keys.key_counts import KeyCounts
 from common.keys.pixel_agreement import read_component_codec
 from common.plan import FederationPlan
 from deploy.demo.__main__ import (
+    LIMIT_S,
     approve,
     audit,
     clean_folder,
@@ -36,7 +37,7 @@ from deploy.demo.__main__ import (
     write_demo_key,
     write_plan,
 )
-from deploy.demo.processes import Processes
+from deploy.demo.processes import NICE, Processes
 from deploy.demo_pixels import judge
 from deploy.demo_pixels.data import (
     CLASSES,
@@ -110,6 +111,7 @@ def start_codebook(processes: Processes, seed: int) -> None:
         *("-o", "codebook.json", "--page", "codebook.html", "--points", "points.npy"),
         *("--seed", str(seed), "--clusters", f"kmeans:{CLUSTERS}"),
         *("--neighbours", str(NEIGHBOURS)),
+        nice=NICE // 2,
     )
 
 
@@ -118,7 +120,7 @@ def finish_codebook(processes: Processes, folder: Path, round_folder: Path) -> N
     part = folder / "keys.safetensors.part"
     part.write_bytes((round_folder / "keys.safetensors").read_bytes())
     part.replace(folder / "keys.safetensors")
-    processes.wait("codebook", 300)
+    processes.wait("codebook", LIMIT_S)
 
 
 def write_maps_plan(folder: Path, codec: bytes, book: Codebook, seed: int) -> None:

@@ -14,6 +14,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
+from common.arrivals.texts import toml_of
 from common.errors import InputDataError
 from common.settings import (
     FEDERATED,
@@ -91,7 +92,7 @@ def read_tables(path: Path) -> dict[str, object]:
         InputDataError: unreadable, or no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return toml_of(path.read_bytes())
     except OSError as error:
         raise InputDataError(
             "cannot read the configuration",
@@ -99,7 +100,7 @@ def read_tables(path: Path) -> dict[str, object]:
             got=error.strerror or "an error",
             advice="cairn-site train --print-config > train.toml makes one",
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise InputDataError(
             "the configuration is not TOML", field=str(path), got=str(error).split("\n", 1)[0]
         ) from error

@@ -8,7 +8,6 @@ flight is remembered on disk, so that a courier that was killed answers it after
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import logging
 import threading
@@ -18,7 +17,10 @@ from pathlib import Path
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from google.protobuf.message import DecodeError
 
+from common.arrivals.boundary import UnforeseenError, contained
+from common.arrivals.texts import json_of
 from common.canonical import sha256_hex
 from common.errors import (
     CairnError,
@@ -71,21 +73,6 @@ class Delivery:
     message: Message
     expires: float
     question: Asked | None
-
-
-def parcel_of(message: Message) -> bytes:
-    """Return the bytes that an aggregator's message carries.
-
-    Raises:
-        RefusedError: it is not one uint8 array.
-    """
-    try:
-        array = message.content.array_records[RECORD][PARCEL].numpy()
-    except (KeyError, ValueError, TypeError) as error:
-        raise RefusedError("not an order", field=RECORD, expected="a parcel", got="none") from error
-    if array.dtype != np.uint8 or array.ndim != 1:
-        raise RefusedError("not an order", field=PARCEL, expected="uint8[n]", got=str(array.dtype))
-    return bytes(array.tobytes())
 
 
 def parcel_content(parcel: bytes) -> RecordDict:
@@ -192,16 +179,18 @@ class Courier:
     def _take_in(self) -> None:
         """Take in the next order, if there is one; one of a run that is over costs nothing else."""
         try:
-            incoming = self._fleet.pull()
-        except RunOverError as error:
+            with contained("a message", UnreachableError, OSError):
+                incoming = self._fleet.pull()
+        except (RunOverError, UnforeseenError) as error:
             LOG.warning("a message was not taken in: %s", error)
             return
         if incoming is None:
             return
         self._pace.happened()
         try:
-            self._accept(incoming)
-        except VerificationError as error:
+            with contained("a message", OSError):
+                self._accept(incoming)
+        except (VerificationError, UnforeseenError) as error:
             LOG.warning("a message was not taken in: %s", error)
 
     def _accept(self, incoming: Incoming) -> None:
@@ -210,12 +199,11 @@ class Courier:
             LOG.error("refused a run whose app %s is not the pinned one", app[:12])
             self._say(ReplyCode.UNAPPROVED_APP, incoming.message)
             return
-        try:
-            parcel = parcel_of(incoming.message)
-        except RefusedError as error:
-            LOG.error("refused a message: %s", error)  # noqa: TRY400 -- the traceback adds nothing
+        if incoming.fault is not None:
+            LOG.error("refused a message: %s", incoming.fault)
             self._say(ReplyCode.BAD_ORDER, incoming.message)
             return
+        parcel = incoming.parcel
         digest, question = sha256_hex(parcel), self._question_of(parcel)
         note = {
             "stub": base64.b64encode(message_stub(incoming.message)).decode("ascii"),
@@ -314,15 +302,31 @@ class Courier:
         messages = []
         for path in sorted(self._inflight.glob("*.json")):
             try:
-                note = json.loads(path.read_text(encoding="utf-8"))
-                message = message_from_stub(base64.b64decode(note["stub"], validate=True))
-                order = note["order"]
-                question = None if order is None else Asked(order, note["signature"])
-                messages.append(Delivery(path.stem, message, float(note["expires"]), question))
-            except (ValueError, KeyError, TypeError, binascii.Error):
+                messages.append(remembered(path))
+            except InputDataError:
                 path.unlink()
                 LOG.warning("forgot an unreadable note of an order in flight")
         return messages
+
+
+def remembered(path: Path) -> Delivery:
+    """Return an order in flight from the note on it.
+
+    Raises:
+        InputDataError: the note is none.
+    """
+    try:
+        note = json_of(path.read_bytes())
+        if not isinstance(note, dict):
+            note = {}
+        message = message_from_stub(base64.b64decode(note["stub"], validate=True))
+        order, expires = note["order"], float(note["expires"])
+        question = None if order is None else Asked(order, note["signature"])
+    except (ValueError, KeyError, TypeError, OverflowError, OSError, DecodeError) as error:
+        raise InputDataError(
+            "a note of an order in flight cannot be read", got=type(error).__name__
+        ) from error
+    return Delivery(path.stem, message, expires, question)
 
 
 def node_id_file(folder: Path) -> Path:
@@ -369,17 +373,19 @@ def run_courier(site: SiteFolder, stop: threading.Event) -> None:
     try:
         while not stop.is_set():
             try:
-                if not online:
-                    courier.go_online()
-                    online, wait = True, 1.0
-                    outage.over()
-                    LOG.info("online as %s at %s", settings.site, settings.address)
-                courier.turn()
+                # An answer that nobody foresaw is one more way of not being well.
+                with contained("the aggregator's answer", OSError):
+                    if not online:
+                        courier.go_online()
+                        online, wait = True, 1.0
+                        outage.over()
+                        LOG.info("online as %s at %s", settings.site, settings.address)
+                    courier.turn()
                 stop.wait(courier.until_next)
             except UnknownKeyError as error:
                 newcomer.refused(error)
                 stop.wait(NEWCOMER_S)
-            except UnreachableError as error:
+            except (UnreachableError, UnforeseenError) as error:
                 outage.failed(error, wait)
                 online = False
                 stop.wait(wait)

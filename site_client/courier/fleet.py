@@ -16,6 +16,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from threading import Lock
 from typing import Any
 
 import httpx
@@ -34,6 +35,7 @@ from flwr.proto.fleet_pb2 import (
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
 from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
 from flwr.proto.run_pb2 import GetRunRequest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
@@ -51,7 +53,6 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
 from flwr.supercore.inflatable.inflatable_utils import (
     ObjectPullError,
     ObjectPushError,
-    inflate_object_from_contents,
     pull_objects,
     push_objects,
 )
@@ -60,8 +61,16 @@ from flwr.supercore.interceptors.http.utils import add_headers
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from common.errors import CairnError, InputDataError, UnreachableError, VerificationError
+from common.errors import (
+    CairnError,
+    InputDataError,
+    RefusedError,
+    UnreachableError,
+    VerificationError,
+)
 from common.journal import RequestJournal
+from common.wire.objects import PIECE_BYTES, most_objects, read_content
+from common.wire.parcel import MAX_PARCEL_BYTES
 from site_client.courier.wire import journalled_client
 from site_client.probe import LARGEST_SKEW_S
 
@@ -95,13 +104,17 @@ class Incoming:
     """A message from the aggregator.
 
     Attributes:
-        message: Flower's message with its content.
+        message: Flower's message without its content: what is replied to.
         expires: Unix time after which nobody waits for the reply.
+        parcel: that it carries.
+        fault: why it carries none that can be read; None where it does.
     """
 
     message: Message
     run_id: int
     expires: float
+    parcel: bytes = b""
+    fault: CairnError | None = None
 
 
 def message_stub(message: Message) -> bytes:
@@ -183,18 +196,16 @@ class Fleet:
         self._public_key = public_key_to_bytes(key.public_key())
         self._node: Node | None = None
         try:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            context.load_verify_locations(cadata=authority.decode("ascii"))
-            self._client = FleetHttpClient.from_server_address(
-                address,
-                insecure=False,
-                root_certificates=authority,
+            context = _trusting(authority)
+            self._client = FleetHttpClient(
+                f"https://{address}",
+                verify=context,
                 interceptors=[
                     RuntimeVersionHttpInterceptor(component_name="SuperNode"),
                     _NodeAuth(key),
                 ],
             )
-        except ssl.SSLError as error:
+        except (ssl.SSLError, UnicodeDecodeError) as error:
             raise VerificationError(
                 "the authority's certificate cannot be read",
                 field="ca.crt",
@@ -252,22 +263,49 @@ class Fleet:
             bare = message_from_proto(response.messages_list[0])
             tree = response.message_object_trees[0]
             run_id = bare.metadata.run_id
-            contents = pull_objects(
-                [part.object_id for part in iterate_object_tree(tree)],
-                make_pull_object_fn_protobuf(self._client.PullObject, node, run_id),
-            )
-            make_confirm_message_received_fn_protobuf(
-                self._client.ConfirmMessageReceived, node, run_id
-            )(tree.object_id)
+            bare.metadata.__dict__["_message_id"] = tree.object_id
+            expires = bare.metadata.created_at + bare.metadata.ttl
+            try:
+                parcel = self._parcel(node, run_id, tree)
+            except RefusedError as error:
+                return Incoming(bare, run_id, expires, fault=error)
+            finally:
+                make_confirm_message_received_fn_protobuf(
+                    self._client.ConfirmMessageReceived, node, run_id
+                )(tree.object_id)
         except httpx.HTTPError as error:
             raise explain(error) from error
         except ObjectPullError as error:
             raise UnreachableError("a message did not arrive whole") from error
-        message = inflate_object_from_contents(tree.object_id, contents)
-        if not isinstance(message, Message):
-            raise VerificationError("the aggregator sent something that is no message")
-        message.metadata.__dict__["_message_id"] = tree.object_id
-        return Incoming(message, run_id, bare.metadata.created_at + bare.metadata.ttl)
+        return Incoming(bare, run_id, expires, parcel)
+
+    def _parcel(self, node: Node, run_id: int, tree: ObjectTree) -> bytes:
+        """Fetch a message's objects, bounded in number and bytes, and read the parcel in them.
+
+        Raises:
+            RefusedError: too many, too large, or anything but one parcel.
+        """
+        names: list[str] = []
+        for part in iterate_object_tree(tree):
+            names.append(part.object_id)
+            if len(names) > most_objects():
+                raise RefusedError("an order is cut into too many pieces", got="more")
+        fetch = make_pull_object_fn_protobuf(self._client.PullObject, node, run_id)
+        left, lock = MAX_PARCEL_BYTES + 4 * PIECE_BYTES, Lock()
+
+        def bounded(name: str) -> bytes:
+            nonlocal left
+            data: bytes = fetch(name)
+            with lock:
+                left -= len(data)
+                if left < 0:
+                    raise RefusedError("an order is too large", got="more bytes than it may have")
+            return data
+
+        content = read_content(tree.object_id, pull_objects(names, bounded))
+        if not isinstance(content, bytes):
+            raise RefusedError("not an order", expected="a parcel", got="none")
+        return content
 
     def app_digest(self, run_id: int) -> str:
         """SHA-256 of the app that a run names; it is never downloaded."""
@@ -318,6 +356,14 @@ class Fleet:
         return self._node
 
 
+def _trusting(authority: bytes) -> ssl.SSLContext:
+    """TLS 1.3 with the federation's own authority, whatever this machine trusts otherwise."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.load_verify_locations(cadata=authority.decode("ascii"))
+    return context
+
+
 def explain(error: httpx.HTTPError) -> CairnError:
     """Sort a transport failure: wrong for good, or worth another try."""
     cause: BaseException | None = error
@@ -357,7 +403,7 @@ def _not_accepted(answer: httpx.Response) -> VerificationError:
     try:
         # The header counts whole seconds: on average half of one has passed.
         their_time = parsedate_to_datetime(answer.headers["date"]).timestamp() + 0.5
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, OverflowError, TypeError):
         return _unknown_key()
     ahead = time.time() - their_time
     if abs(ahead) <= LARGEST_SKEW_S:

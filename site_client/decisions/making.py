@@ -15,17 +15,20 @@ from typing import Literal, Self
 
 from pydantic import ValidationError, model_validator
 
+from common.arrivals.files import read_bounded
 from common.crypto.identity import read_signing_key
 from common.errors import InputDataError, UnreachableError
 from common.ledger.log import Ledger
 from common.ledger.records import LedgerRecord, Person
 from common.settings import Frozen, describe_validation
 from common.wire.records import Digest, SiteName
-from site_client.files import write_atomically
+from site_client.files import remove_whatever, write_atomically
 from site_client.ledger import open_ledger
+from site_client.restoring import read_lost, record_restore
 from site_client.site import SiteFolder
 
 LONGEST_WAIT_S = 15.0
+MOST_BYTES = 64 * 1024
 _LOOK_S = 0.1
 
 
@@ -37,22 +40,45 @@ class Decision(Frozen):
         person: who decided.
         plan_fingerprint: of APPROVE and DECLINE.
         peer, peer_key: of CONFIRM; of FORGET only the name.
+        lost_size: of RESTORE: records of the checkpoint that the person was shown.
     """
 
-    event: Literal["APPROVE", "DECLINE", "CONFIRM", "FORGET"]
+    event: Literal["APPROVE", "DECLINE", "CONFIRM", "FORGET", "RESTORE"]
     person: Person
     plan_fingerprint: Digest | None = None
     peer: SiteName | None = None
     peer_key: Digest | None = None
+    lost_size: int | None = None
 
     @model_validator(mode="after")
     def _is_about_something(self) -> Self:
+        if (self.event == "RESTORE") != (self.lost_size is not None):
+            raise ValueError("what RESTORE is about, and nothing else")
+        if self.event == "RESTORE":
+            if (self.plan_fingerprint, self.peer, self.peer_key) != (None, None, None):
+                raise ValueError("RESTORE is about no plan and no site")
+            return self
         about_plan = self.event in ("APPROVE", "DECLINE")
         subjects = (self.plan_fingerprint, self.peer, self.peer_key)
         required = (about_plan, not about_plan, self.event == "CONFIRM")
         if tuple(value is not None for value in subjects) != required:
             raise ValueError(f"what {self.event} is about, and nothing else")
         return self
+
+    @classmethod
+    def read(cls, data: bytes) -> Self:
+        """Return a decision that waited.
+
+        Raises:
+            InputDataError: it is none.
+        """
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            field, expected, got = describe_validation(error)
+            raise InputDataError(
+                "this is no decision", field=field, expected=expected, got=got
+            ) from error
 
     @classmethod
     def made(cls, **words: object) -> Self:
@@ -73,21 +99,30 @@ class Decision(Frozen):
 def record_decisions(site: SiteFolder, ledger: Ledger) -> list[LedgerRecord]:
     """Move the decisions that wait into the ledger; for whoever holds it open.
 
+    While the ledger is known to lack records nothing but the word about that is recorded.
+
     Returns:
         The new records, in the order in which the decisions were made.
 
     Raises:
         StorageError: the ledger could not record; what waits goes on waiting.
     """
-    records = []
+    records: list[LedgerRecord] = []
     for path in _waiting(site):
         try:
-            decision = Decision.model_validate_json(path.read_bytes())
-        except (ValidationError, OSError):
-            path.unlink(missing_ok=True)  # not written by `decide`: nobody decided anything
+            decision = Decision.read(read_bounded(path, MOST_BYTES, "a decision", follow=False))
+        except (InputDataError, FileNotFoundError):
+            remove_whatever(path)  # not written by `decide`: nobody decided anything
             continue
-        fields = decision.model_dump(exclude={"event"}, exclude_none=True)
-        records.append(ledger.append(decision.event, **fields).record)
+        lost = read_lost(site)
+        if decision.event == "RESTORE":
+            if lost is not None and lost.size == decision.lost_size:
+                records += record_restore(site, ledger, lost, decision.person)
+        elif lost is None:
+            fields = decision.model_dump(exclude={"event"}, exclude_none=True)
+            records.append(ledger.append(decision.event, **fields).record)
+        else:
+            continue
         path.unlink(missing_ok=True)
     return records
 

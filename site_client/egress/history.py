@@ -8,10 +8,10 @@ clock. Four rules:
    that was answered. (The identical order is no new one: the door repeats its answer.)
 2. A run keeps its plan.
 3. Within any ``[budget] days``, over all runs together, no more than ``[budget]`` says.
-
 4. No more than ``[receipts] due_within`` answers are without the aggregator's receipt.
 
-The report of a failure is no answer: the site may be asked again for that round.
+The report of a failure is no answer: the site may be asked again for that round. A run that
+the aggregator stopped, signed, is asked nothing any more; ``stopped`` names those.
 """
 
 from __future__ import annotations
@@ -116,12 +116,18 @@ class History:
         self._runs: dict[str, datetime] = {}
         self._bytes: list[tuple[datetime, int]] = []
         self._unsigned: list[tuple[int, str]] = []
+        self.stopped: set[str] = set()
         for record in records:
             self.count(record)
 
     def count(self, record: LedgerRecord) -> None:
         """Follow the ledger by one record; what sent nothing for a round changes nothing."""
         run, round_ = record.run, record.round
+        if record.event == "STOP" and run is not None:
+            self.stopped.add(run)
+        if record.event == "RESTORE" and run is not None and round_ is not None:
+            # What was lost may have answered every round before the one that was asked for.
+            self._latest[run] = max(round_ - 1, self._latest.get(run, round_ - 1))
         if record.event != "SEND" or run is None or round_ is None:
             return
         time = parse_timestamp(record.ts)

@@ -15,7 +15,6 @@ RoundReport with a number and nothing else, through the same door.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -23,9 +22,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from common.arrivals.texts import json_of
 from common.canonical import canonical_json
 from common.errors import CairnError, RefusedError, VerificationError
 from common.ledger.log import Ledger
+from common.ledger.proof import Proof
 from common.ledger.records import ArrayRecord, LedgerRecord, RefusalDetail
 from common.wire import parcel
 from common.wire.codes import ReplyCode
@@ -34,7 +35,13 @@ from common.wire.records import Record, RoundReport
 from site_client.egress.gate import SiteExpected, check_answer
 from site_client.egress.history import History, HistoryError
 from site_client.egress.outbox import put_reply
-from site_client.egress.question import Intent, OrderFields, Question, order_fields
+from site_client.egress.question import (
+    MOST_INTENT_BYTES,
+    Intent,
+    OrderFields,
+    Question,
+    order_fields,
+)
 from site_client.files import write_atomically
 from site_client.spool import Spool
 
@@ -93,7 +100,7 @@ class Door:
         """
         path = self._answer_path(question)
         try:
-            answer = Intent.model_validate(json.loads(path.read_bytes()))
+            answer = Intent.model_validate(json_of(path.read_bytes(), MOST_INTENT_BYTES))
         except FileNotFoundError:
             return False
         except ValueError as error:
@@ -109,8 +116,9 @@ class Door:
             # The crash came before the commit point: nothing had been decided. The same bytes
             # may have answered another order since; this one is then judged like any other.
             return False
-        if question.asks_again == "once decided":
-            # Asked for days, perhaps: the aggregator has seen more of the ledger since.
+        if answer.proofs and self._starts_elsewhere(answer.proofs[0]):
+            # The aggregator has seen more of the ledger since, or was put back from a backup
+            # and knows less: a proof that starts elsewhere says nothing to it.
             answer = answer.model_copy(update={"proofs": ()})
         self._complete(question, answer)
         return True
@@ -207,13 +215,42 @@ class Door:
             ) from error
         self._commit(question, [payload], expected)
 
-    def refuse_unreadable(self) -> None:
-        """Record an order that names no run: there is nobody to whom its number could be told.
+    def is_stopped(self, run: str) -> bool:
+        """Tell whether the ledger has recorded that a run is over for good."""
+        return run in self._history.stopped
+
+    def record_stop(self, run: str, note: bytes) -> None:
+        """Record, once, that the aggregator stopped a run; its signed note goes to the archive.
 
         Raises:
             StorageError: the ledger could not record.
         """
-        self._ledger.append("REFUSE", code=int(ReplyCode.BAD_ORDER), app_sha256=self._app_sha256)
+        if self.is_stopped(run):
+            return
+        digest = self._ledger.spool(note)
+        stop = self._ledger.append("STOP", run=run, payload_sha256=digest, bytes=len(note))
+        self._count(stop.record)
+
+    def refuse_arrival(self, error: CairnError) -> None:
+        """Record something that names no run: there is nobody to whom its number could be told.
+
+        Args:
+            error: why; what it expected and found are words of this release, and describe.
+
+        Raises:
+            StorageError: the ledger could not record.
+        """
+        self._ledger.append(
+            "REFUSE",
+            code=int(ReplyCode.BAD_ORDER),
+            detail=RefusalDetail.of(error),
+            app_sha256=self._app_sha256,
+        )
+
+    def _starts_elsewhere(self, proof: str) -> bool:
+        """Tell whether a kept proof links to another checkpoint than the newest, or than shown."""
+        since = Proof.from_bytes(proof.encode("utf-8")).since
+        return since != self._ledger.shown_size or since < self._ledger.witnessed_size
 
     def _with_what_left(self, expected: SiteExpected) -> SiteExpected:
         return replace(
@@ -273,7 +310,7 @@ class Door:
             if record is None or record.order_sha256 != answer.order_sha256:
                 record = self._append(digest, payload, envelope, answer.order_fields)
             places.append(record.seq)
-        since = self._ledger.witnessed_size
+        since = self._ledger.shown_size
         proofs = (self._ledger.proof(seq, since).to_bytes().decode("utf-8") for seq in places)
         return answer.model_copy(update={"proofs": tuple(proofs)})
 

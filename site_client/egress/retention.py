@@ -8,15 +8,16 @@ archive always belongs to a record.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+from common.arrivals.texts import json_of
 from common.ledger.log import Ledger
 from common.ledger.records import parse_timestamp
 from site_client.egress.policy import Policy, read_policy
+from site_client.egress.question import MOST_INTENT_BYTES
 
 LOG = logging.getLogger("cairn.egress")
 
@@ -103,9 +104,13 @@ def _still_to_record(ledger: Ledger, answers: Path) -> set[str]:
     digests: set[str] = set()
     for path in answers.glob("*.json"):
         try:
-            payloads = json.loads(path.read_bytes())["payloads"]
-        except (OSError, ValueError, KeyError, TypeError):
+            note = json_of(path.read_bytes(), MOST_INTENT_BYTES)
+        except (OSError, ValueError):
             continue  # the door says so when it needs it
+        said = note.get("payloads") if isinstance(note, dict) else None
+        payloads = said if isinstance(said, list) else []
+        if not all(isinstance(digest, str) for digest in payloads):
+            continue
         if payloads and ledger.find(payloads[0]) is not None:
             digests.update(payloads)
     return digests

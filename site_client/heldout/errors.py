@@ -5,11 +5,11 @@ Read from a record that the door has let out, so it says no more than has left.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final
 
+from common.arrivals.texts import json_of
 from common.canonical import canonical_json
 from common.wire.envelope import Envelope
 from common.wire.records import PARTS, Part, RoundReport, TaskError
@@ -98,8 +98,10 @@ def note_errors(site: SiteFolder, envelopes: Iterable[Envelope], unit: str) -> N
 def read_errors(site: SiteFolder) -> LastErrors | None:
     """Return what was told last; None before anything was, or where it is out of sight."""
     try:
-        value = json.loads(site.last_errors.read_text(encoding="utf-8"))
+        value = json_of(site.last_errors.read_bytes())
+        if not isinstance(value, dict):
+            return None
         parts = {part: PartErrors(**errors) for part, errors in value["parts"].items()}
         return LastErrors(str(value["run"]), int(value["round"]), str(value["unit"]), parts)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from common.arrivals.texts import toml_of
 from common.errors import InputDataError
 from common.settings import Frozen, Names, check_keys, parse_settings
 
@@ -74,8 +75,8 @@ def read_data_settings(path: Path | None, folder: Path) -> DataSettings:
     if path is None or not path.exists():
         return DataSettings()
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables = toml_of(path.read_bytes())
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputDataError(
             "cannot read how the data is laid out", field=str(path), got=type(error).__name__
         ) from error

@@ -8,7 +8,6 @@ Format: https://github.com/Slicer/Slicer, Modules/Loadable/Markups/Resources/Sch
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from common.arrivals.files import read_bounded
+from common.arrivals.texts import json_of
 from common.errors import InputDataError
+from site_client.imaging.table_rows import MOST_BYTES, cells_of
 
 if TYPE_CHECKING:  # whoever only reads landmarks needs no reader of images
     from site_client.imaging.volumes import Volume
@@ -41,7 +43,7 @@ def read_landmarks(path: Path) -> dict[str, NDArray[np.float64]]:
         InputDataError: unreadable, unknown frame or unit, a repeated or malformed landmark.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bounded(path, MOST_BYTES, "the landmarks").decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputDataError(
             "cannot read the landmarks", field=str(path), got=type(error).__name__
@@ -202,7 +204,7 @@ def _parse_markups(text: str, path: Path) -> list[tuple[str, NDArray[np.float64]
         got="another structure",
     )
     try:
-        data = json.loads(text)
+        data = json_of(text.encode("utf-8"), MOST_BYTES)
     except ValueError as error:
         raise malformed from error
     markups = data.get("markups") if isinstance(data, dict) else None
@@ -237,7 +239,7 @@ def _parse_fcsv(text: str, path: Path) -> list[tuple[str, NDArray[np.float64]]]:
             elif key.strip() == "columns":
                 columns = [column.strip() for column in value.split(",")]
         elif line.strip():
-            row = dict(zip(columns, next(csv.reader([line])), strict=False))
+            row = dict(zip(columns, cells_of(line, path), strict=False))
             name = row.get("label", "").strip()
             sign = np.array(_frame(frame, path))
             points.append((name, _position([row.get(k) for k in "xyz"], path, name) * sign))
@@ -252,7 +254,7 @@ def _position(value: object, path: Path, name: str) -> NDArray[np.float64]:
         try:
             if not any(isinstance(entry, bool) or entry is None for entry in value):
                 return np.array([float(entry) for entry in value], dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             pass
     raise InputDataError(
         "a landmark has no position", field=f"{path}: {name}", expected="three numbers in mm"

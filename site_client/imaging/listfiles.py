@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from common.arrivals.files import read_bounded
 from common.errors import InputDataError
 from site_client.imaging.dicom import DICOM_SUFFIX
 from site_client.imaging.folders import CONTRASTS, IMAGE_SUFFIXES, LANDMARK_SUFFIXES
 from site_client.imaging.subjects import SubjectKey
+from site_client.imaging.table_rows import MOST_BYTES
 
 PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 TABLE_SUFFIX: Final = ".csv"
@@ -117,7 +119,7 @@ def read_list(path: Path) -> list[Path]:
         InputDataError: unreadable, empty, or a file that is not there (named by its line).
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_bounded(path, MOST_BYTES, "the list").decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputDataError(
             "cannot read the list of files", field=str(path), got=type(error).__name__
@@ -129,7 +131,7 @@ def read_list(path: Path) -> list[Path]:
         entry = Path(line.strip())
         above = path.absolute().parents[:3]
         choices = [*(folder / entry for folder in above), entry]
-        there = next((choice for choice in choices if choice.exists()), None)
+        there = next((choice for choice in choices if _is_there(choice)), None)
         if there is None:
             raise InputDataError(
                 "a file of the list is not there",
@@ -141,6 +143,14 @@ def read_list(path: Path) -> list[Path]:
     if not paths:
         raise InputDataError("the list of files is empty", field=str(path))
     return paths
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether a path is there; what no path can be is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def is_list(path: Path) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
+from common.arrivals.files import read_bounded
 from common.errors import InputDataError
 
 Unit = Literal["mm", "voxel"]
@@ -28,6 +29,7 @@ UNITS: Final[Mapping[str, Unit]] = {
     "pixels": "voxel",
     "px": "voxel",
 }
+MOST_BYTES: Final = 64 << 20
 FRAMES: Final[Mapping[str, Frame]] = {"LPS": "LPS", "RAS": "RAS"}
 CASE_COLUMNS: Final = ("case", "image", "filename", "file", "subject")
 _COMMENT = re.compile(r"^#\s*(unit|coordinateSystem)\s*[=:]\s*(\S+)\s*$")
@@ -40,7 +42,7 @@ def read_text(path: Path) -> str:
         InputDataError: unreadable.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_bounded(path, MOST_BYTES, "the positions").decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputDataError(
             "cannot read the positions", field=str(path), got=type(error).__name__
@@ -62,7 +64,21 @@ def read_rows(path: Path) -> tuple[dict[str, str], list[list[str]]]:
                 said[match[1]] = match[2]
         elif line.strip(" ,;\t"):
             lines.append(line)
-    return said, list(csv.reader(lines))
+    return said, [cells_of(line, path) for line in lines]
+
+
+def cells_of(line: str, path: Path) -> list[str]:
+    """Return the cells of one line of a table.
+
+    Raises:
+        InputDataError: no such line; names the file.
+    """
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error as error:
+        raise InputDataError(
+            "a line of the table cannot be read", field=str(path), expected="cells and commas"
+        ) from error
 
 
 def agreed(

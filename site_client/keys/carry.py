@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
+from common.arrivals.boundary import contained
 from common.desk import desk_pb2 as pb
 from common.errors import CairnError, RefusedError, UnreachableError, VerificationError
 from common.ledger.records import RefusalDetail
@@ -204,7 +205,8 @@ def keep_carrying(site: SiteFolder, stop: Event) -> None:
     while not stop.is_set():
         failed = False
         try:
-            pause = pace.after(carrier.turn())
+            with contained("news of the federation key", OSError):
+                pause = pace.after(carrier.turn())
             silent = 0
         except CairnError as error:
             failed = True

@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
+from common.arrivals.files import read_bounded
 from common.crypto.exchange import OpeningKey, read_opening_key
 from common.crypto.identity import SigningKey
 from common.errors import CairnError, VerificationError
@@ -23,7 +24,7 @@ from site_client.egress.keys import KeyDoor
 from site_client.egress.policy import Policy, read_policy
 from site_client.keys.boxes import open_news
 from site_client.keys.giving import Giving, Turn
-from site_client.keys.news import KeyNews, Newest
+from site_client.keys.news import MAX_NEWS_BYTES, KeyNews, Newest
 from site_client.keys.ring import Held, KeyRing
 from site_client.keys.state import KeyState, note_key_state
 from site_client.keys.trust import (
@@ -97,7 +98,7 @@ class KeyKeeper:
             InputDataError: the site's policy or one of its own keys cannot be read.
         """
         try:
-            status = self._spool.key_news.stat()
+            status = self._spool.key_news.lstat()
         except OSError:
             return None
         confirmed = dict(self._confirmed())
@@ -108,8 +109,11 @@ class KeyKeeper:
         policy = read_policy(self._site.policy_file)
         opening = read_opening_key(self._site.sealing_key)
         try:
-            news = KeyNews.read(self._spool.key_news.read_bytes())
+            data = read_bounded(self._spool.key_news, MAX_NEWS_BYTES, "key news", follow=False)
+            news = KeyNews.read(data)
             state = self._consider(news, opening, policy, confirmed)
+        except FileNotFoundError:
+            return None
         except StorageError:
             raise
         except CairnError as error:

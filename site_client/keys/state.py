@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from common.arrivals.texts import json_of
 from site_client.files import write_atomically
 from site_client.site import SiteFolder
 
@@ -78,7 +79,7 @@ def note_key_state(site: SiteFolder, state: KeyState) -> None:
 def read_key_state(site: SiteFolder) -> KeyState | None:
     """Read what the worker noted last; None when it noted nothing yet."""
     try:
-        value = json.loads((site.key_ring / _FILE).read_text(encoding="utf-8"))
-        return KeyState(**value)
+        value = json_of((site.key_ring / _FILE).read_bytes())
+        return KeyState(**value) if isinstance(value, dict) else None
     except (OSError, ValueError, TypeError):
         return None

@@ -6,7 +6,6 @@ and of limited number: an aggregator that invents plans can fill this folder and
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, ValidationError
 
+from common.arrivals.texts import MOST_TEXT_BYTES, json_of
 from common.canonical import canonical_json, parse_canonical_json, sha256_hex
 from common.errors import CairnError
 from common.ledger.records import format_timestamp
@@ -130,7 +130,7 @@ def _path(site: SiteFolder, fingerprint: str) -> Path:
 
 def _read(path: Path) -> KeptPlan | None:
     try:
-        note = _Note.model_validate(json.loads(path.read_bytes()))
+        note = _Note.model_validate(json_of(path.read_bytes(), 2 * MOST_TEXT_BYTES))
         plan = plan_of(note.plan.encode("utf-8"))
     except (OSError, ValueError, ValidationError, CairnError):
         return None  # torn or not ours: the order is asked again, and the note comes back

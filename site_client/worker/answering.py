@@ -16,6 +16,7 @@ from common.crypto.keyed import FederationKey
 from common.errors import RefusedError, VerificationError
 from common.ledger.durable import StorageError
 from common.ledger.log import Ledger
+from common.ledger.recovery import LostTailError
 from common.settings import KINDS
 from common.sums.derivation import CheckMembers, Derived, begin, follow, require_codec_follows
 from common.wire.codes import EXPLANATIONS, ReplyCode
@@ -25,16 +26,26 @@ from site_client.decisions.standing import Standing
 from site_client.egress.gate import SiteExpected
 from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
 from site_client.egress.release import Door, SilencedError
+from site_client.files import write_atomically
 from site_client.heldout.errors import note_errors
 from site_client.keys.directory import note_roster
 from site_client.keys.ring import KeyRing
 from site_client.keys.roster import require_in_sum, require_known
 from site_client.plans.approval import PlanWaitsError, require_approved
 from site_client.plans.waiting import note_waiting
+from site_client.restoring import note_lost
 from site_client.site import SiteFolder
 from site_client.trouble import clear_trouble
+from site_client.witnesses.asking import Asking
+from site_client.witnesses.rule import require_witnessed
 from site_client.worker.chain_file import ChainFile
-from site_client.worker.failures import NoKeyError, PolicyError, StoppedError, UntrustedError
+from site_client.worker.failures import (
+    NoKeyError,
+    PolicyError,
+    RestoreWaitsError,
+    StoppedError,
+    UntrustedError,
+)
 from site_client.worker.models import Models
 from site_client.worker.order import Opened
 from site_client.worker.refusals import refuse
@@ -42,6 +53,7 @@ from site_client.worker.setup import Keys, expect
 from site_client.worker.studies import Studies, states_of
 from site_client.worker.study import Assignment, Progress, weights_bytes
 from site_client.worker.tagging import tagged
+from site_client.worker.turns import RunStoppedError, Turns
 
 LOG = logging.getLogger("cairn.worker")
 
@@ -56,6 +68,7 @@ class Answering:
         door: the only way out.
         standing: what people of the site decided; others follow the ledger with it.
         progress: told what is being done; may raise ``StoppedError``.
+        witnesses: third ones, if the site has named any.
     """
 
     def __init__(
@@ -66,6 +79,7 @@ class Answering:
         door: Door,
         standing: Standing,
         progress: Progress,
+        witnesses: Asking | None = None,
     ) -> None:
         self._site = site
         self._settings = site.settings()
@@ -73,9 +87,11 @@ class Answering:
         self._ledger = ledger
         self._door = door
         self._standing = standing
+        self._witnesses = witnesses
         self._ring = KeyRing(site)
         self._models = Models(site.worker / "models")
         self._studies = Studies(site, self._settings.site, progress)
+        self.turns = Turns(site.worker / "turn.json", door.is_stopped)
 
     def respond(self, opened: Opened) -> ReplyCode:
         """Answer an order with its records, or with a number, through the door.
@@ -94,6 +110,7 @@ class Answering:
         expected = expect(order, self._settings.site, policy, key)
         try:
             self._trust(opened)
+            self._keep_turn(opened)
             if self._was_answered(opened):
                 return ReplyCode.OK
             check_order(order)
@@ -126,14 +143,39 @@ class Answering:
 
         Raises:
             UntrustedError: one of them is not.
+            RestoreWaitsError: the receipt is of records that this ledger has lost.
         """
         try:
             if opened.fault is not None:
                 raise opened.fault
-            if opened.receipt is not None:
+            for rotation in opened.rotations:
+                newest = self._ledger.rotate_witness(rotation, self._keys.witness)
+                write_atomically(self._site.witness_key, f"{newest.text}\n".encode("ascii"))
+                LOG.warning("the aggregator's key is now %s", newest.fingerprint[:16])
+            if opened.receipt is None:
+                self._ledger.shown_nothing()
+            else:
                 self._ledger.add_receipt(opened.receipt, self._keys.witness)
+        except LostTailError as error:
+            header = opened.order.header
+            note_lost(self._site, error.note, header.run, header.round, self._ledger.size)
+            LOG.error("%s", error)  # noqa: TRY400 - its text is ours, and says it all
+            raise RestoreWaitsError from error
         except VerificationError as error:
             raise UntrustedError(str(error)) from error
+
+    def _keep_turn(self, opened: Opened) -> None:
+        """Go on only with the run whose turn it is; record the end of one that was stopped.
+
+        Raises:
+            TurnOverError: it is a later run's turn, or this one was stopped before.
+            RunStoppedError: this is the word that stops it, and it is recorded now.
+        """
+        if opened.stop is not None:
+            self._door.record_stop(opened.order.header.run, opened.stop)
+            raise RunStoppedError("run", "one that goes on", "one that was stopped")
+        self.turns.hear(opened.turn)
+        self.turns.require(opened.turn)
 
     def _was_answered(self, opened: Opened) -> bool:
         """Give the same answer again to an order that had one, whatever would be said today."""
@@ -183,11 +225,13 @@ class Answering:
             PolicyError: the site's bounds do not allow it.
             RefusedError: with a number of its own: another plan or an earlier round of a
                 run, too few known sites, a budget that is spent, a plan that waits for a
-                person or was declined.
+                person or was declined; a witness that contradicts, or too few who have seen.
         """
         order = opened.order
         policy, plan = expected.policy, order.plan
         self._door.require_new(expected)
+        if self._witnesses is not None:
+            require_witnessed(self._witnesses.standing, policy, self._ledger)
         try:
             check_plan(policy, plan, weights_bytes=weights_bytes(plan))
             check_phase(policy, expected.phase)

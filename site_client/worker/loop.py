@@ -1,24 +1,34 @@
 """The long-lived worker: takes orders from the inbox, one after the other, and ends them.
 
-Which order is next is decided here, and nothing else: ``answering`` works on it.
+Which order is next is decided here, and nothing else: ``answering`` works on it. While it
+does, the inbox is looked into twice a second: an order whose run was stopped, or is no
+longer the one whose turn it is, is left and declined by a number.
 When the ledger cannot record, the worker ends: nothing could leave anyway, and
 opening it again is what checks and recovers it. An order is taken out of the
-inbox only after its answer lies in the outbox.
+inbox only after its answer lies in the outbox, or after it was refused and put aside:
+nothing that lies there, whoever put it there, ends the worker or holds up another order.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
+from common.arrivals.boundary import UnforeseenError, contained
+from common.arrivals.quarantine import Quarantine
 from common.canonical import canonical_json
-from common.errors import RefusedError
+from common.crypto.identity import PublicKey
+from common.errors import CairnError, VerificationError
+from common.ledger.durable import StorageError
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import Order
+from common.wire.turn import TurnNote
 from site_client.decisions.making import record_decisions
 from site_client.decisions.standing import Standing
 from site_client.egress.keys import KeyDoor
@@ -28,8 +38,12 @@ from site_client.egress.retention import Housekeeping
 from site_client.files import write_atomically
 from site_client.keys.keeper import KeyKeeper
 from site_client.ledger import open_ledger
+from site_client.restoring import read_lost
 from site_client.site import SiteFolder
 from site_client.spool import Spool
+from site_client.witnesses.asking import Asking
+from site_client.witnesses.rule import ContradictedError, require_uncontradicted
+from site_client.witnesses.standing import site_policy
 from site_client.worker.answering import Answering
 from site_client.worker.failures import BadOrderError, StoppedError
 from site_client.worker.order import open_order
@@ -38,7 +52,17 @@ from site_client.worker.setup import read_keys
 from site_client.worker.study import Progress
 
 POLL_S = 0.1
+MOST_LOOKED_AT = 256
+"""Waiting orders that are looked at in one turn; more than a federation's runs at a time."""
 LOG = logging.getLogger("cairn.worker")
+
+
+@dataclass(frozen=True)
+class _Peeked:
+    """The words of a waiting order whose signature holds; nothing that came beside them."""
+
+    order: Order
+    turn: TurnNote
 
 
 class Worker:
@@ -65,6 +89,7 @@ class Worker:
         self._keys = read_keys(site)
         self._spool = Spool(site.spool)
         self._spool.prepare()
+        self._quarantine = Quarantine(site.quarantine)
         read_policy(site.policy_file)
         self._ledger = open_ledger(site, self._keys.ledger, lambda: datetime.now(UTC))
         self._house = Housekeeping(self._ledger, site.worker / "answers")
@@ -77,8 +102,18 @@ class Worker:
             site, self._keys.ledger, door, confirmed=lambda: self._standing.fingerprints
         )
         self._patience = KeyPatience(self._keeper)
+        witnesses = site_policy(site)
+        self._witnesses = None if witnesses is None else Asking(site, witnesses, self._ledger)
+        self._peeked: dict[str, _Peeked | None] = {}
+        self._turn_in_hand: TurnNote | None = None
         self._answering = Answering(
-            site, self._keys, self._ledger, self._door, self._standing, self._report_progress
+            site,
+            self._keys,
+            self._ledger,
+            self._door,
+            self._standing,
+            self._report_progress,
+            self._witnesses,
         )
 
     def __enter__(self) -> Self:
@@ -108,7 +143,8 @@ class Worker:
     def turn(self) -> bool:
         """Answer one order if one waits; says whether one did.
 
-        What people of the site decided is recorded first, what is past its time is deleted,
+        A ledger that lacks records waits for a person, and signs nothing meanwhile. What
+        people of the site decided is recorded first, what is past its time is deleted,
         and what came about the federation key is seen to; a run's first order may wait for it
         a little.
 
@@ -116,10 +152,15 @@ class Worker:
             StorageError, InputDataError: as ``run``.
         """
         self._record_decisions()
+        if read_lost(self._site) is not None:
+            return False
         self._house.turn(self._site.policy_file)
-        self._keeper.turn()
+        self._hear_of_witnesses()
+        if self._may_share_keys():
+            self._hear_of_keys()
+        self._hear()
         self._supersede()
-        digest = self._patience.ready(self._spool.orders(), self._peek)
+        digest = self._patience.ready(self._spool.orders()[:MOST_LOOKED_AT], self._peek_order)
         if digest is None:
             return False
         try:
@@ -129,45 +170,113 @@ class Worker:
             LOG.info("order %s is left for the next start", digest[:12])
         return True
 
-    def _handle(self, digest: str) -> None:
-        began = time.monotonic()
-        try:
-            opened = open_order(self._spool.read_order(digest), self._keys.witness)
-        except (BadOrderError, RefusedError) as error:
-            # It does not even say which run it belongs to: there is nobody to tell.
-            LOG.error("order %s is unreadable: %s", digest[:12], error)  # noqa: TRY400
-            self._door.refuse_unreadable()
-            self._spool.finish_order(digest)
+    def _hear_of_witnesses(self) -> None:
+        """See to what third witnesses said; an answer that nobody foresaw changes nothing."""
+        if self._witnesses is None:
             return
-        code = self._answering.respond(opened)
+        try:
+            with contained("a witness's answer"):
+                self._witnesses.turn()
+        except UnforeseenError as error:
+            self._door.refuse_arrival(error)
+
+    def _may_share_keys(self) -> bool:
+        """Keep the federation key here, too, while a witness has seen another history."""
+        if self._witnesses is None:
+            return True
+        try:
+            require_uncontradicted(self._witnesses.standing, read_policy(self._site.policy_file))
+        except ContradictedError:
+            return False
+        return True
+
+    def _hear_of_keys(self) -> None:
+        """See to what came about the federation key; news that nobody foresaw change nothing."""
+        try:
+            with contained("news of the federation key"):
+                self._keeper.turn()
+        except UnforeseenError as error:
+            self._door.refuse_arrival(error)
+
+    def _handle(self, digest: str) -> None:
+        """Answer an order, or refuse it and put it aside; the next one is not held up."""
+        began = time.monotonic()
+        read_policy(self._site.policy_file)  # without one the worker ends, whatever was asked
+        parcel = b""
+        try:
+            with contained("an order", StoppedError, BadOrderError):
+                parcel = self._spool.read_order(digest)
+                opened = open_order(parcel, self._witness)
+                self._turn_in_hand = opened.turn
+                code = self._answering.respond(opened)
+        except StorageError:
+            raise
+        except BadOrderError as error:
+            # It does not even say which run it belongs to: there is nobody to tell.
+            self._put_aside(digest, parcel, _unreadable(error))
+        except CairnError as error:
+            self._answering.forget()
+            self._put_aside(digest, parcel, error)
+        else:
+            self._spool.finish_order(digest)
+            self._note_status(opened.order, code, time.monotonic() - began)
+
+    def _put_aside(self, digest: str, parcel: bytes, error: CairnError) -> None:
+        """Record that an order was refused, keep it for people to look at, and go on."""
+        LOG.error("order %s was put aside: %s", digest[:12], error)
+        self._quarantine.put(
+            parcel, error, culprit="spool/inbox", what="order", now=datetime.now(UTC)
+        )
+        self._door.refuse_arrival(error)
         self._spool.finish_order(digest)
-        self._note_status(opened.order, code, time.monotonic() - began)
+
+    def _hear(self) -> None:
+        """Hear from the orders that wait whose turn it is."""
+        waiting = self._spool.orders()[:MOST_LOOKED_AT]
+        self._peeked = {digest: self._peek(digest) for digest in waiting}
+        for peeked in self._peeked.values():
+            if peeked is not None:
+                self._answering.turns.hear(peeked.turn)
+
+    @property
+    def _witness(self) -> PublicKey:
+        """The aggregator's key that counts, as the ledger has recorded its exchanges."""
+        return self._ledger.witness or self._keys.witness
 
     def _supersede(self) -> None:
         """Of several waiting orders of one run only the latest round is worked on."""
-        waiting = self._spool.orders()
-        if len(waiting) < 2:
-            return
-        latest: dict[str, tuple[int, str]] = {}
-        for digest in waiting:
-            order = self._peek(digest)
-            if order is None:
+        latest: dict[str, tuple[float, str]] = {}
+        for digest, peeked in self._peeked.items():
+            if peeked is None:
                 continue
-            run, round_ = order.header.run, order.header.round
-            older = latest.get(run)
-            if older is not None and older[0] != round_:
-                stale = min(older, (round_, digest))[1]
-                LOG.info("order %s was superseded by a later round", stale[:12])
+            # The word that stops a run comes after all of its rounds.
+            place = math.inf if peeked.turn.stop else float(peeked.order.header.round)
+            older = latest.get(peeked.turn.run)
+            if older is not None and older[0] != place:
+                stale = min(older, (place, digest))[1]
+                LOG.info("order %s was superseded by a later one", stale[:12])
                 self._spool.finish_order(stale)
-            latest[run] = (round_, digest) if older is None else max(older, (round_, digest))
+            latest[peeked.turn.run] = max(older or (place, digest), (place, digest))
 
-    def _peek(self, digest: str) -> Order | None:
-        """Return a waiting order, if its signature holds."""
+    def _peek(self, digest: str) -> _Peeked | None:
+        """Return the words of a waiting order, if its signature holds; each is looked at once."""
+        if digest not in self._peeked:
+            self._peeked[digest] = self._look_at(digest)
+        return self._peeked[digest]
+
+    def _look_at(self, digest: str) -> _Peeked | None:
         try:
-            opened = open_order(self._spool.read_order(digest), self._keys.witness)
-        except (BadOrderError, RefusedError):
+            with contained("a waiting order", BadOrderError):
+                opened = open_order(self._spool.read_order(digest), self._witness)
+        except (BadOrderError, CairnError):
             return None
-        return None if opened.fault is not None else opened.order
+        if opened.fault is not None:
+            return None
+        return _Peeked(Order(opened.order.header, opened.order.plan), opened.turn)
+
+    def _peek_order(self, digest: str) -> Order | None:
+        peeked = self._peek(digest)
+        return None if peeked is None else peeked.order
 
     def _record_decisions(self) -> None:
         """Record what a person decided meanwhile; it counts from now on."""
@@ -179,6 +288,10 @@ class Worker:
         if self._stop.is_set():
             raise StoppedError
         self._record_decisions()
+        if self._turn_in_hand is not None and self._answering.turns.time_to_look():
+            # A later run, or the end of this one: what is in hand is of no use to anybody.
+            self._hear()
+            self._answering.turns.require(self._turn_in_hand)
         if self._progress is not None:
             self._progress(what, done, total)
 
@@ -196,3 +309,13 @@ class Worker:
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_atomically(self._site.worker_status, canonical_json(status))
+
+
+def _unreadable(error: BadOrderError) -> CairnError:
+    return VerificationError(
+        "an order cannot be read",
+        field="order",
+        expected="one that the aggregator's witness key signed",
+        got="another",
+        advice=str(error),
+    )

@@ -99,6 +99,8 @@ def test_the_documented_codes_are_what_they_were():
         "BAD_INPUT": 6,
         "INTERNAL": 7,
         "DEGRADED": 8,
+        "NOT_WITNESSED": 9,
+        "STOPPED": 10,
     }
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from common.audit.glossary import WORDS as ON_THE_AUDITORS_PAGE
+
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "deploy" / "GLOSSARY.md").read_text(encoding="utf-8")
 WORDS = re.findall(r"^\| ([a-z -]+) \| (.+) \|$", TEXT, re.M)[1:]
@@ -34,3 +36,8 @@ def test_every_word_is_one_that_the_code_uses():
 def test_what_stands_in_code_type_exists():
     for name in re.findall(r"`([\w/.]+)`", TEXT):
         assert (ROOT / name).exists() or name == "policy.toml", name
+
+
+def test_an_auditors_page_explains_words_as_the_glossary_does():
+    meanings = dict(WORDS)
+    assert {name: meanings[name] for name in ON_THE_AUDITORS_PAGE} == ON_THE_AUDITORS_PAGE

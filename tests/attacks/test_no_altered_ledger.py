@@ -530,7 +530,7 @@ def test_without_a_checkpoint_from_elsewhere_a_shorter_past_is_never_called_witn
 
 NOT_ALLOWED = {
     "noise as a sketch": "round",
-    "an update as a report": "the same in both",
+    "an update as a report": "once in a round",
     "a payload bent after the fact": "images must be at most",
     "a fresh payload expired": "after the last release",
     "a policy that did not allow it": "record_type must be RoundReport",

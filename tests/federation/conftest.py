@@ -105,6 +105,7 @@ class Federation:
         # One key for all runs of the tests: what a sketch estimates depends on it.
         self.key = FederationKey(hashlib.sha256(b"the key of these tests").digest()[:16])
         self.sites: dict[str, SiteFolder] = {}
+        self._turn = 0
 
     def add_site(
         self,
@@ -166,10 +167,17 @@ class Federation:
         self, store: RunStore, transport: MemoryTransport, time: Time | None = None
     ) -> RunFinished:
         """A run to its end; with a ``time`` of the test's own, which goes on when it waits."""
+        turn = self.turn()
         if time is None:
-            return Conductor(self.folder, store, transport, sleep=lambda _: None).run()
-        clock = lambda: time.now  # noqa: E731
-        return Conductor(self.folder, store, transport, clock=clock, sleep=time.sleep).run()
+            return Conductor(self.folder, store, transport, turn, sleep=lambda _: None).run()
+        return Conductor(
+            self.folder, store, transport, turn, clock=lambda: time.now, sleep=time.sleep
+        ).run()
+
+    def turn(self) -> int:
+        """A later one than any before."""
+        self._turn += 1
+        return self._turn
 
     @staticmethod
     def events(store: RunStore) -> list[Event]:

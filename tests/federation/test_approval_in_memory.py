@@ -101,7 +101,7 @@ def test_a_person_approves_by_a_thread_of_their_own_while_the_run_waits(acquaint
     person.start()
     from aggregator.rounds.conduct import Conductor
 
-    finished = Conductor(acquainted.folder, store, transport).run()
+    finished = Conductor(acquainted.folder, store, transport, acquainted.turn()).run()
     person.join()
     assert (finished.verdict, finished.reason) == ("COMPLETED", "")
     assert awaited(acquainted, store) == [("site-c",), ()]

@@ -83,6 +83,7 @@ class Asking:
             federation.folder,
             store,
             transport or federation.transport(),
+            federation.turn(),
             clock=lambda: self.time.now,
             sleep=self.time.sleep,
         )
@@ -177,7 +178,7 @@ def test_keys_that_people_carry_are_not_waited_for(three, no_op_plan):
     options = RunOptions(min_sites=3, wait_s=60.0)
     (store.folder / "options.json").write_text(options.model_dump_json())
     slept: list[float] = []
-    conductor = Conductor(three.folder, store, three.transport(), sleep=slept.append)
+    conductor = Conductor(three.folder, store, three.transport(), three.turn(), sleep=slept.append)
     assert conductor.run().verdict == "COMPLETED"
     assert slept == []
     assert awaited(three.events(store)) == []

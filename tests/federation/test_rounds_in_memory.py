@@ -130,7 +130,7 @@ def test_one_site_cannot_speak_for_another(three, no_op_plan):
         transport.sent[100][-1] if len(transport.sent[101]) == 2 else reply
     )
     three.conduct(store, transport)
-    assert "site must be the order's" in rejected(three, store)["site-b"]
+    assert "site-b/ledger must be signed with the key" in rejected(three, store)["site-b"]
 
 
 def nan_released(delta):

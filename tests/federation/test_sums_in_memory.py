@@ -32,7 +32,7 @@ SITES = ("site-a", "site-b", "site-c")
 NODES = {"site-a": 100, "site-b": 101, "site-c": 102}
 
 
-class InterruptedRunError(Exception):
+class InterruptedRunError(KeyboardInterrupt):
     """The aggregator's process ends here."""
 
 
@@ -516,7 +516,9 @@ def test_the_conductor_needs_no_key_of_the_federation(acquainted, plan_of):
     plan = plan_of()
     approve(acquainted, plan)
     store = acquainted.create_run(plan, min_sites=3)
-    Conductor(acquainted.folder, store, acquainted.transport(), sleep=lambda _: None).run()
+    Conductor(
+        acquainted.folder, store, acquainted.transport(), acquainted.turn(), sleep=lambda _: None
+    ).run()
     kept = b"".join(p.read_bytes() for p in acquainted.folder.root.rglob("*") if p.is_file())
     assert acquainted.key.secret not in kept
     assert acquainted.key.secret.hex().encode() not in kept

@@ -161,6 +161,7 @@ class World:
         self.surprises: list[str] = []
         self.unrecorded: list[str] = []
         self.crashes = 0
+        self._turns = 0
         self.story: list[str] = []
         self.time = Time()
         self.way = _Way(self)
@@ -240,11 +241,13 @@ class World:
 
     def _conduct(self) -> None:
         disk = self.disks.of[AGGREGATOR]
+        self._turns += 1
         try:
             conductor = Conductor(
                 self.federation,
                 self.store,
                 self.way,
+                self._turns,
                 clock=lambda: self.time.now,
                 sleep=self.time.sleep,
             )

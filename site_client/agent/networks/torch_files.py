@@ -52,8 +52,13 @@ def read_torch_file(path: Path) -> dict[str, Array]:
     if size > _MOST_FILE_BYTES:
         raise _refusal("is too large", expected="at most 4 GiB", got=f"{size} bytes")
     raw = path.read_bytes()
-    for program in _zipped(raw) if raw[:2] == b"PK" else _streamed(raw):
-        _check_names(program)
+    if raw[:2] == b"PK":
+        program, raw = _unpacked(raw)
+        _check_names(io.BytesIO(program))
+    else:
+        stream = io.BytesIO(raw)
+        for _ in range(_STREAM_PICKLES):
+            _check_names(stream)
     root = _loaded(raw)
     table = root.get("q_network_state_dict", root) if isinstance(root, dict) else root
     if not isinstance(table, dict):
@@ -76,8 +81,15 @@ def read_torch_file(path: Path) -> dict[str, Array]:
     return tensors
 
 
-def _zipped(raw: bytes) -> list[io.BytesIO]:
-    """Return the pickle of the zip format, once the archive is seen to unpack to no more."""
+def _unpacked(raw: bytes) -> tuple[bytes, bytes]:
+    """Return the pickle of the zip format, and the archive packed anew.
+
+    Two readers may see two archives in one file: torch is given what was looked at here.
+
+    Raises:
+        InputDataError: it unpacks to more than it is, or is no archive of torch's.
+    """
+    fresh = io.BytesIO()
     with _refusing(), zipfile.ZipFile(io.BytesIO(raw)) as archive:
         entries = archive.infolist()
         names = [entry.filename for entry in entries]
@@ -88,14 +100,10 @@ def _zipped(raw: bytes) -> list[io.BytesIO]:
             raise _refusal("is no torch archive", expected="uncompressed entries")
         if sum(entry.file_size for entry in entries) > len(raw):
             raise _refusal("is damaged", expected="entries within the file")
-        return [io.BytesIO(archive.read(pickles[0]))]
-
-
-def _streamed(raw: bytes) -> Iterator[io.BytesIO]:
-    """Give the file once for each pickle of the stream format, at the end of the one before."""
-    stream = io.BytesIO(raw)
-    for _ in range(_STREAM_PICKLES):
-        yield stream
+        with zipfile.ZipFile(fresh, "w") as again:
+            for entry in entries:
+                again.writestr(entry.filename, archive.read(entry))
+        return archive.read(pickles[0]), fresh.getvalue()
 
 
 def _check_names(program: io.BytesIO) -> None:

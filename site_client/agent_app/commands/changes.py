@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from common.checkpoint import planned_config
 from common.errors import InputDataError, UsageError
 from common.plan import read_plan
-
-if TYPE_CHECKING:
-    from site_client.agent_app.config import Config
+from site_client.agent_app.config import Config, differences, parse_config, read_tables
 
 # What may be changed of a trained network beside data, evaluation and pose.
 _FREE = (
@@ -36,8 +34,6 @@ def configuration(
         UsageError: they contradict each other, or a change is not understood.
         InputDataError: the configuration is not valid.
     """
-    from site_client.agent_app.config import parse_config, read_tables
-
     if file is not None and plan_file is not None:
         raise UsageError("two sources of settings", expected="--config or --plan, not both")
     tables: dict[str, Any] = {} if file is None else read_tables(file)
@@ -73,8 +69,6 @@ def changed(config: Config, changes: tuple[str, ...]) -> Config:
         UsageError: a change would make it another network's.
         InputDataError: the change is not valid.
     """
-    from site_client.agent_app.config import differences, parse_config
-
     tables = config.model_dump(mode="json")
     _apply(tables, changes)
     changed_config = parse_config(tables)

@@ -10,6 +10,8 @@ import click
 from common.cli import counted, echo_json, json_option
 from site_client.agent_app.commands.changes import changed
 from site_client.agent_app.commands.options import ANY, FOLDER, chosen, set_option, with_model
+from site_client.console import Meter
+from site_client.files import plain
 
 if TYPE_CHECKING:
     from site_client.agent_app.evaluating import Evaluation
@@ -61,8 +63,6 @@ def evaluate(
     from site_client.agent.networks import keep_freed_memory
     from site_client.agent_app.checkpoint import open_checkpoint
     from site_client.agent_app.evaluating import evaluation_cases, measure, write_evaluation
-    from site_client.console import Meter
-    from site_client.files import plain
 
     named = chosen(checkpoint_path, model, site_dir)
     place, checkpoint = open_checkpoint(named.place)

@@ -11,6 +11,9 @@ from common.cli import echo_json, json_option
 from common.errors import UsageError
 from site_client.agent_app.commands.changes import changed
 from site_client.agent_app.commands.options import ANY, FOLDER, chosen, set_option, with_model
+from site_client.agent_app.tables import print_texts
+from site_client.console import Meter
+from site_client.files import plain
 
 if TYPE_CHECKING:
     from site_client.agent_app.playing import Played
@@ -61,8 +64,6 @@ def play(
     from site_client.agent_app.checkpoint import open_checkpoint
     from site_client.agent_app.playing import cases_to_play
     from site_client.agent_app.playing import play as search
-    from site_client.console import Meter
-    from site_client.files import plain
     from site_client.imaging.films import require_ffmpeg, write_films
 
     if (gif or mp4) and output is None:
@@ -87,8 +88,6 @@ def play(
 
 def _tell(played: Played) -> None:
     """Print what was found in a table; an error is known of nothing."""
-    from site_client.agent_app.tables import print_texts
-
     findings = played.answers.findings
     if not findings:
         click.echo(played.kind.nothing)

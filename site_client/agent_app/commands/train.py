@@ -11,6 +11,8 @@ from common.cli import INTERRUPTED, counted, echo_json, json_option
 from common.settings import KINDS
 from site_client.agent_app.commands.changes import configuration
 from site_client.agent_app.commands.options import ANY, FILE, FOLDER, set_option
+from site_client.agent_app.config import render_config
+from site_client.console import Meter, stop_politely
 
 if TYPE_CHECKING:
     from site_client.agent_app.training import TrainingOutcome
@@ -71,8 +73,6 @@ def train(
     With --plan PLAN the agent of a federation's plan is trained alone, with as many
     updates as all of its rounds have: the baseline beside the federation.
     """  # noqa: D301 - \b is click's, and must not be an escape
-    from site_client.agent_app.config import render_config
-
     if print_config:
         config = configuration(config_file, plan_file, kind, changes)
         click.echo(render_config(config), nl=False)
@@ -80,7 +80,6 @@ def train(
     from site_client.agent.networks import keep_freed_memory
     from site_client.agent_app.training import begin_or_resume
     from site_client.agent_app.training import train as run_training
-    from site_client.console import Meter, stop_politely
 
     anew = not resume or bool(config_file or plan_file or kind or changes)
     settings = configuration(config_file, plan_file, kind, changes) if anew else None

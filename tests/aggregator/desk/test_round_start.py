@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import math
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from aggregator.cli import cli
 from aggregator.desk.local import LocalDesk
 from aggregator.rounds.course import Agreement
 from aggregator.rounds.events import RoundFinished
+from aggregator.rounds.queue import RunQueue, locked
 from aggregator.rounds.store import RoundState, RunOptions, RunStore, within
 from aggregator.start import starting_from
 from common.desk import desk_pb2 as pb
@@ -36,24 +37,10 @@ ASKED = {
 
 
 @pytest.fixture
-def flower(monkeypatch):
-    """A SuperLink that takes every run and conducts none."""
-
-    class Link:
-        def nodes(self):
-            return {}
-
-        def start_run(self, config):
-            return 7
-
-        def has_ended(self, run_id):
-            return False
-
-    @contextmanager
-    def connect(folder):
-        yield Link()
-
-    monkeypatch.setattr("aggregator.start.connect", connect)
+def flower(served):
+    """An aggregator that takes every run and begins none."""
+    with locked(RunQueue(served.folder.queue).keeper, "taken", ""):
+        yield
 
 
 def options(served) -> RunOptions:
@@ -113,6 +100,42 @@ def test_a_time_that_is_none_is_refused(members, flower, seconds):
     ):
         CoordinatorStub(channel).StartRound(request, timeout=20)
     assert members.folder.run_names() == []
+
+
+# One after the other.
+
+
+@WHERE
+def test_a_second_run_waits_behind_the_first_is_listed_and_can_be_stopped(members, flower, where):
+    assert "Started" in start(members, where).output
+    told = start(members, where).output
+    first, second = members.folder.run_names()
+    assert f"Queued {second}, number 2: it begins by itself after 1 run, {first}." in told
+    refused = start(members, where, "--no-queue").exception
+    assert isinstance(refused, RefusedError)
+    assert first in str(refused)
+    place = {
+        "here": ["--dir", str(members.folder.root)],
+        "afar": ["--desk", str(members.folder.root / "coordinator.toml")],
+    }[where]
+
+    def typed(*words: str) -> dict[str, object]:
+        done = CliRunner().invoke(cli, ["round", *words, *place, "--json"])
+        assert done.exit_code == 0, done.output
+        return json.loads(done.output)
+
+    listed = typed("list")["runs"]
+    assert [(run["name"], run["state"]) for run in listed] == [
+        (first, "queued"),
+        (second, "queued"),
+    ]
+    stopped = typed("stop", second)
+    assert (stopped["run"], stopped["state"]) == (second, "STOPPED")
+    by = {"here": "a coordinator at the aggregator", "afar": "coordinator "}[where]
+    assert stopped["reason"].startswith(f"stopped by {by}")
+    assert RunQueue(members.folder.queue).read().runs == (first,)
+    over = CliRunner().invoke(cli, ["round", "stop", second, *place]).exception
+    assert isinstance(over, RefusedError)
 
 
 # From a model.

@@ -5,15 +5,15 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from flwr.app import ConfigRecord, Error, Message, Metadata, RecordDict
-from flwr.app.message import make_message
+from flwr.app import Message
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
 
-from aggregator.rounds.server import AWAY_S, NODE_UNAVAILABLE, GridTransport
+from aggregator.rounds.pulling import Pulled
+from aggregator.rounds.server import AWAY_S, MOST_TIMES, NODE_UNAVAILABLE, GridTransport
 from aggregator.rounds.transport import Arrival
+from common.errors import RefusedError
 from common.wire.codes import ReplyCode
-from common.wire.transport import CODE, MESSAGE_TYPE, RECORD
 
 
 class MemoryGrid:
@@ -22,7 +22,7 @@ class MemoryGrid:
     def __init__(self, *online: int) -> None:
         self.online = set(online)
         self.sent: dict[str, Message] = {}
-        self.answers: dict[str, RecordDict] = {}
+        self.answers: dict[str, ReplyCode | bytes | RefusedError] = {}
         self.asked = 0
 
     def get_nodes(self):
@@ -35,33 +35,16 @@ class MemoryGrid:
             self.sent[names[-1]] = message
         return names
 
-    def pull_messages(self, names):
+    def pull(self, _, names, most):
         self.asked += 1
         for name in names:
-            node = self.sent[name].metadata.dst_node_id
-            if node not in self.online:
-                error = Error(code=ErrorCode.NODE_UNAVAILABLE, reason="offline")
-                yield make_message(about(name, node), error=error)
-            elif name in self.answers:
-                yield make_message(about(name, node), self.answers[name])
-
-
-def about(name: str, node: int) -> Metadata:
-    return Metadata(
-        run_id=1,
-        message_id="",
-        src_node_id=node,
-        dst_node_id=0,
-        reply_to_message_id=name,
-        group_id="",
-        created_at=0.0,
-        ttl=10.0,
-        message_type=MESSAGE_TYPE,
-    )
-
-
-def number(code: ReplyCode) -> RecordDict:
-    return RecordDict({RECORD: ConfigRecord({CODE: int(code)})})
+            answer = self.answers.get(name)
+            if self.sent[name].metadata.dst_node_id not in self.online:
+                yield Pulled(name, lost=NODE_UNAVAILABLE)
+            elif isinstance(answer, RefusedError):
+                yield Pulled(name, fault=answer)
+            elif answer is not None:
+                yield Pulled(name, content=answer)
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +66,7 @@ def now() -> list[float]:
 
 @pytest.fixture
 def transport(grid, now) -> GridTransport:
-    return GridTransport(grid, clock=lambda: now[0])
+    return GridTransport(grid, clock=lambda: now[0], pull=grid.pull)
 
 
 def test_flowers_number_for_a_node_that_is_away_is_still_this_one():
@@ -93,7 +76,7 @@ def test_flowers_number_for_a_node_that_is_away_is_still_this_one():
 def test_a_couriers_number_arrives_once(transport, grid):
     transport.send({1: b"order"}, 60.0)
     assert transport.receive() == []
-    grid.answers["m0"] = number(ReplyCode.UNAPPROVED_APP)
+    grid.answers["m0"] = ReplyCode.UNAPPROVED_APP
     assert transport.receive() == [Arrival(1, None, ReplyCode.UNAPPROVED_APP)]
     assert transport.receive() == []
 
@@ -113,7 +96,7 @@ def test_a_site_that_is_back_is_sent_the_same_parcel_with_the_time_that_is_left(
     assert again.metadata.dst_node_id == 1
     assert again.metadata.ttl == 510
     assert again.content == first.content
-    grid.answers["m2"] = number(ReplyCode.NO_ANSWER)
+    grid.answers["m2"] = ReplyCode.NO_ANSWER
     assert transport.receive() == [Arrival(1, None, ReplyCode.NO_ANSWER)]
 
 
@@ -143,3 +126,23 @@ def test_while_everybody_is_there_flower_is_asked_once_a_look(transport, grid, m
     monkeypatch.setattr(grid, "get_nodes", lambda: pytest.fail("asked for nothing"))
     transport.receive()
     assert grid.asked == 1
+
+
+def test_what_cannot_be_read_is_named_by_its_node_and_the_others_arrive(transport, grid):
+    transport.send({1: b"order", 2: b"other"}, 60.0)
+    grid.answers |= {"m0": RefusedError("bent"), "m1": b"reply"}
+    bent, sound = transport.receive()
+    assert (bent.node, bent.parcel, str(bent.fault)) == (1, None, "bent")
+    assert sound == Arrival(2, b"reply")
+
+
+def test_a_site_that_says_again_and_again_that_it_was_away_is_given_up(transport, grid):
+    transport.send({1: b"order"}, 7200.0)
+    arrivals = []
+    for _ in range(2 * MOST_TIMES):
+        grid.online.discard(1)
+        arrivals += transport.receive()
+        grid.online.add(1)
+        arrivals += transport.receive()
+    assert arrivals == [Arrival(1, None, ReplyCode.NO_ANSWER)]
+    assert len(grid.sent) == MOST_TIMES

@@ -2,38 +2,92 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
+import re
 import sys
 
 import pytest
 from flwr.superlink import extensions
+from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from aggregator.rounds.guarded_superlink import HOOK, SitesOnly, install, may_pass
+from aggregator.handshake import listeners
+from aggregator.rounds.guarded_superlink import FOR_SITES, HOOK, SitesOnly, install, may_pass
+from site_client.courier import fleet
 
-FAR, HERE = "203.0.113.9", "192.0.2.1"
+FAR, HERE, NEAR = "203.0.113.9", "192.0.2.1", "127.0.0.1"
 
 
-@pytest.mark.parametrize("path", ["/health", "/v1/fleet/register-node", "/v1/fleet/a/b"])
-def test_the_sites_paths_are_answered_to_everybody(path):
+@pytest.mark.parametrize("path", sorted(FOR_SITES))
+def test_the_sites_calls_are_answered_to_everybody(path):
     assert may_pass(path, FAR, HERE)
+
+
+def test_the_list_is_the_calls_that_a_courier_makes():
+    """As the courier's one module names them and Flower's client spells their paths."""
+    source = inspect.getsource(fleet)
+    made = {
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self._client"
+    }
+    paths = {
+        match[1]
+        for name in made
+        if callable(method := getattr(FleetHttpClient, name, None))
+        and (match := re.search(r'"(/v1/fleet/[a-z-]+)"', inspect.getsource(method)))
+    }
+    assert paths | {"/health"} == FOR_SITES
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        *("/", "/docs", "/v1/control/start-run", "/v1/runtime/acquire-task", "/healthy", ""),
-        *("/v1/fleet", "/v1/fleet/../control/start-run", "/v1/fleet//x", "/V1/FLEET/x", "/health/"),
+        *("/", "/docs", "/openapi.json", "/v1/control/start-run", "/v1/runtime/acquire-task"),
+        *("/healthy", "", "/v1/fleet", "/v1/fleet/", "/v1/fleet/../control/start-run"),
+        *("/v1/fleet//x", "/V1/FLEET/pull-messages", "/health/", "/health?x", "//health"),
+        *("/v1/fleet/register-node", "/v1/fleet/unregister-node", "/v1/fleet/pull-messages/"),
+        *("/v1/fleet/..", "/v1/fleet/..;/x", "/v1/fleet/%2e%2e/control/start-run"),
+        *("/v1/fleet/pull-messages\0", "/v1/fleet/pull-messages\n", "/v1/fleet/get-fab"),
     ],
 )
-def test_every_other_path_is_answered_on_this_machine_only(path):
+def test_every_other_path_is_refused_to_other_machines(path):
     assert not may_pass(path, FAR, HERE)
-    for client, server in (("127.0.0.1", "127.0.0.1"), ("::1", "::1"), (HERE, HERE)):
+
+
+@pytest.mark.parametrize("path", ["/v1/control/start-run", "/v1/runtime/acquire-task"])
+def test_flowers_own_programs_come_over_loopback_at_both_ends(path):
+    for client, server in ((NEAR, NEAR), ("::1", "::1"), ("::ffff:127.0.0.1", "::ffff:127.0.0.1")):
         assert may_pass(path, client, server)
+    for client, server in ((FAR, NEAR), (NEAR, HERE), (None, NEAR), (NEAR, None)):
+        assert not may_pass(path, client, server)
 
 
-@pytest.mark.parametrize("client", [None, "", "unix", "localhost.evil"])
+@pytest.mark.parametrize("own", ["10.0.2.100", "192.0.2.1", "fd00::1"])
+def test_a_peer_with_the_address_that_it_connected_to_is_a_stranger(own):
+    """Behind rootless containers' user-mode networks everybody has it."""
+    assert not may_pass("/v1/control/start-run", own, own)
+
+
+@pytest.mark.parametrize("path", ["/docs", "/v1/control/", "/v1/control/../x", "/v1/other/x", "/"])
+def test_what_nobody_needs_is_refused_on_this_machine_too(path):
+    assert not may_pass(path, NEAR, NEAR)
+
+
+@pytest.mark.parametrize("client", [None, "", "unix", "localhost", "localhost.evil", "127.evil"])
 def test_a_peer_without_an_address_is_not_on_this_machine(client):
-    assert not may_pass("/v1/control/start-run", client, None)
+    assert not may_pass("/v1/control/start-run", client, NEAR)
+
+
+def test_what_listens_elsewhere_listens_on_loopback_too():
+    bound = listeners("127.0.0.2", 0)
+    assert [listener.getsockname()[0] for listener in bound] == ["127.0.0.2"]
+    for listener in bound:
+        listener.close()
+    everywhere = listeners("0.0.0.0", 0)  # noqa: S104
+    assert len(everywhere) == 1
+    everywhere[0].close()
 
 
 def answered(scope: dict) -> list[dict]:

@@ -10,7 +10,13 @@ import pytest
 from common.canonical import canonical_json, sha256_hex
 from common.errors import VerificationError
 from common.ledger.notes import ledger_key, open_note, witness_key
-from common.ledger.proof import MAX_PROOF_BYTES, Proof, cosign, verify_proof
+from common.ledger.proof import (
+    MAX_PROOF_BYTES,
+    Proof,
+    StaleProofError,
+    cosign,
+    verify_proof,
+)
 
 
 @pytest.fixture
@@ -84,13 +90,39 @@ def test_another_sites_proof_or_key_is_refused(sent, world):
         verify(world, proof, b"two", seen, site_origin="site-b/ledger")
 
 
-def test_a_rolled_back_log_is_refused(sent, world):
+def test_a_proof_from_before_the_newest_checkpoint_is_stale_and_no_fork(sent, world):
+    """Whatever was seen meanwhile: the same record proven from there is accepted."""
+    ledger, seen, entry = sent
+    early = ledger.proof(entry.seq, seen.size)
+    latest = seen
+    for number in range(3, 9):
+        more = world.send(ledger, f"{number}".encode(), number)
+        latest = verify(
+            world, ledger.proof(more.seq, latest.size), f"{number}".encode(), latest
+        ).checkpoint
+        with pytest.raises(StaleProofError, match="older than"):
+            verify(world, early, b"two", latest)
+        again = verify(world, ledger.proof(entry.seq, latest.size), b"two", latest)
+        assert again.record == entry.record
+    beyond = world.send(ledger, b"beyond", 9)
+    with pytest.raises(StaleProofError, match="since must be"):
+        verify(world, ledger.proof(beyond.seq, seen.size), b"beyond", latest)
+
+
+def test_nothing_but_the_sites_own_signed_word_is_ever_stale(sent, world):
+    """Who forges a proof is not asked again."""
     ledger, seen, entry = sent
     old = ledger.proof(entry.seq, seen.size)
     third = world.send(ledger, b"three", 3)
     latest = verify(world, ledger.proof(third.seq, seen.size), b"three", seen).checkpoint
-    with pytest.raises(VerificationError, match="rolled back"):
-        verify(world, old, b"two", latest)
+    for payload, changes in (
+        (b"other", {}),
+        (b"two", {"site_public_key": world.witness.public}),
+        (b"two", {"site_origin": "site-b/ledger"}),
+    ):
+        with pytest.raises(VerificationError) as refused:
+            verify(world, old, payload, latest, **changes)
+        assert not isinstance(refused.value, StaleProofError)
 
 
 def test_a_forked_log_is_refused_at_the_same_size_and_when_it_grows(sent, world, tmp_path):

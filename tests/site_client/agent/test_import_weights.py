@@ -246,6 +246,19 @@ def test_many_names_for_one_number_are_not_laid_out(tmp_path):
         read_torch_file(path)
 
 
+def test_torch_reads_the_archive_that_was_looked_at_and_no_other_in_the_same_file(tmp_path):
+    """One file, two archives: a reader that finds the other one would get what nobody checked."""
+    inner = described({"w": tensor(storage("0", 6), (6,), (1,))})
+    other = (SIX + 100).tobytes()
+    hidden = zip_file(tmp_path / "hidden.pt", inner, {"0": other}).read_bytes()
+    shown = zip_file(tmp_path / "w.pt", inner, {"0": SIX.tobytes()}).read_bytes()
+    for both in (hidden + shown, shown + hidden):
+        (tmp_path / "w.pt").write_bytes(both)
+        looked_at = zipfile.ZipFile(tmp_path / "w.pt").read("archive/data/0")
+        found = read_torch_file(tmp_path / "w.pt")["w"]
+        assert found.tobytes() == looked_at
+
+
 @pytest.mark.parametrize(
     "call",
     [

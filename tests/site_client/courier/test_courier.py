@@ -10,17 +10,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
-import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, Metadata, RecordDict
+from flwr.app import Message, Metadata, RecordDict
 from flwr.app.message import make_message
 
 from common.canonical import sha256_hex
-from common.errors import UnreachableError, VerificationError
+from common.errors import RefusedError, UnreachableError, VerificationError
 from common.wire.codes import ReplyCode
 from common.wire.transport import CODE, MESSAGE_TYPE, PARCEL, RECORD
 from site_client.courier import courier as courier_module
-from site_client.courier.courier import Courier, parcel_content, run_courier
+from site_client.courier.courier import Courier, run_courier
 from site_client.courier.fleet import (
     Incoming,
     RunOverError,
@@ -89,7 +88,7 @@ def arriving(content: RecordDict, seconds: float) -> Message:
 
 
 def incoming(parcel: bytes, seconds: float = 60.0) -> Incoming:
-    return Incoming(arriving(parcel_content(parcel), seconds), 9, time.time() + seconds)
+    return Incoming(arriving(RecordDict({}), seconds), 9, time.time() + seconds, parcel)
 
 
 @pytest.fixture
@@ -210,18 +209,10 @@ def test_a_run_with_another_app_gets_a_number_and_its_order_is_not_taken_in(make
     assert spool.orders() == []
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        RecordDict({}),
-        RecordDict({RECORD: ConfigRecord({"code": 1})}),
-        RecordDict({RECORD: ArrayRecord({PARCEL: Array(np.zeros(3, np.float32))})}),
-        RecordDict({RECORD: ArrayRecord({"other": Array(np.zeros(3, np.uint8))})}),
-        RecordDict({RECORD: ArrayRecord({PARCEL: Array(np.zeros((2, 2), np.uint8))})}),
-    ],
-)
-def test_a_message_that_is_no_parcel_is_answered_by_a_number(make, fleet, spool, content):
-    fleet.inbox.append(Incoming(arriving(content, 60.0), 9, time.time() + 60))
+def test_a_message_that_is_no_parcel_is_answered_by_a_number(make, fleet, spool):
+    message = arriving(RecordDict({}), 60.0)
+    fault = RefusedError("not an order")
+    fleet.inbox.append(Incoming(message, 9, time.time() + 60, fault=fault))
     make().turn()
     assert dict(fleet.pushed[0][0].config_records[RECORD]) == {CODE: int(ReplyCode.BAD_ORDER)}
     assert spool.orders() == []

@@ -16,6 +16,7 @@ from site_client.egress.history import (
     ChangedPlanError,
     History,
     HistoryError,
+    ReceiptsDueError,
 )
 from site_client.egress.policy import Budget
 
@@ -229,3 +230,27 @@ def test_there_is_room_when_it_was_said_and_not_a_second_earlier(parts, wanted):
                 now=found.frees - timedelta(seconds=1),
                 size=wanted,
             )
+
+
+def test_answers_without_a_receipt_are_few_and_a_receipt_frees_them():
+    history = History()
+    for number in range(4):
+        history.require_receipts(4, witnessed=0)
+        answer = sent(round_=number, order_sha256=f"{number:064x}")
+        history.count(answer.model_copy(update={"seq": 10 + number}))
+    with pytest.raises(ReceiptsDueError, match="got 4") as caught:
+        history.require_receipts(4, witnessed=0)
+    assert caught.value.code is ReplyCode.RECEIPTS_DUE
+    assert "next order must bring the receipt" in caught.value.advice
+    history.require_receipts(4, witnessed=11)
+    history.require_receipts(1, witnessed=14)
+
+
+def test_records_of_one_answer_are_one_answer_and_a_failures_number_is_none():
+    history = History()
+    for seq, kind in enumerate(("ModelUpdate", "SketchTable", "RoundReport")):
+        history.count(sent(record_type=kind).model_copy(update={"seq": seq}))
+    history.count(sent(round_=2, code=14, order_sha256="f" * 64))
+    history.require_receipts(2, witnessed=0)
+    with pytest.raises(ReceiptsDueError, match="got 1"):
+        history.require_receipts(1, witnessed=0)

@@ -243,18 +243,18 @@ def test_a_receipt_is_kept_and_the_next_proof_begins_there(worker, site):
 def test_an_order_under_another_signature_is_refused_and_not_worked_on(worker, site, monkeypatch):
     monkeypatch.setattr(worker._answering, "_answer", None)
     order = site.order(1, "train", signer=SigningKey.generate())
-    assert code_of(answer(worker, site, order)) is ReplyCode.BAD_ORDER
-    assert ("REFUSE", int(ReplyCode.BAD_ORDER)) in events(worker)
+    assert answer(worker, site, order) is None, "it proves no run that could be told of it"
+    assert events(worker)[-1] == ("REFUSE", int(ReplyCode.BAD_ORDER))
 
 
 def test_a_forged_copy_of_an_order_does_not_spoil_the_genuine_one(worker, site):
     forged = site.order(1, "train", signer=SigningKey.generate())
     note = site.receipt(worker._ledger.checkpoint)
     torn = site.order(1, "train", receipt=note[:-9] + b"AAAAAAA=\n")
-    for bad in (forged, torn):
-        assert code_of(answer(worker, site, bad)) is ReplyCode.BAD_ORDER
+    assert answer(worker, site, forged) is None
+    assert code_of(answer(worker, site, torn)) is ReplyCode.BAD_ORDER
     assert "ModelUpdate" in answer(worker, site, site.order(1, "train", receipt=note))
-    assert code_of(answer(worker, site, forged)) is ReplyCode.BAD_ORDER
+    assert answer(worker, site, forged) is None
 
 
 def test_a_receipt_by_another_witness_makes_the_order_bad(worker, site):
@@ -321,7 +321,7 @@ def test_the_largest_plan_that_can_be_written_is_refused_by_number_too(worker, s
         ladder=rungs,
     )
     forged = site.order(plan=plan, signer=SigningKey.generate())
-    assert code_of(answer(worker, site, forged)) is ReplyCode.BAD_ORDER
+    assert answer(worker, site, forged) is None
     assert code_of(answer(worker, site, site.order(plan=plan))) is ReplyCode.REFUSED_BY_POLICY
 
 
@@ -455,7 +455,7 @@ def test_an_unsigned_order_supersedes_nothing(worker, site):
     while worker.turn():
         pass
     assert code_of(site.reply(real)) is ReplyCode.OK
-    assert code_of(site.reply(forged)) is ReplyCode.BAD_ORDER
+    assert site.reply(forged) is None
 
 
 def test_an_order_that_was_changed_in_the_spool_is_dropped(worker, site):
