@@ -1,4 +1,4 @@
-"""What an auditor brings along: keys, checkpoints and journals that a ledger is held to.
+"""An auditor's own things: keys, checkpoints and journals that a ledger is held to.
 
 Every command that gives a verdict takes the same options, in one place, so that none of
 them can be laxer than another.
@@ -148,7 +148,7 @@ class HeldTo:
 
 
 def held_to(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options above, as its argument ``held``."""
+    """Give a command the options above, as its argument ``against``."""
 
     @wraps(command)
     def with_options(
@@ -162,8 +162,8 @@ def held_to(command: Callable[..., None]) -> Callable[..., None]:
         counters: tuple[Path, ...],
         **rest: object,
     ) -> None:
-        held = HeldTo(keys, witness, checkpoints, fresh_days, journals, courier_keys, counters)
-        command(*args, held=held, **rest)
+        against = HeldTo(keys, witness, checkpoints, fresh_days, journals, courier_keys, counters)
+        command(*args, against=against, **rest)
 
     decorated: Callable[..., None] = with_options
     for option in reversed(_OPTIONS):
