@@ -41,6 +41,7 @@ from site_client.plans.facts import approval_fact, waiting_fact
 from site_client.probe import LARGEST_SKEW_S, probe
 from site_client.site import SiteFolder
 from site_client.trouble import trouble_fact
+from site_client.witnesses.standing import witness_fact
 
 if TYPE_CHECKING:
     from site_client.data_check.review import Progress, Review
@@ -71,6 +72,7 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
             "held out": lambda folder: _held_out(folder, plan),
             "data": trouble_fact,
             "ledger": _ledger,
+            "witnesses": witness_fact,
             "budget": lambda folder: budget_fact(folder, datetime.now(UTC)),
             "plans": waiting_fact,
         }

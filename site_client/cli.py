@@ -47,6 +47,14 @@ COMMANDS: Final = {
         "site_client.commands.plans:plans",
         "List the plans that this site was asked for: which wait, and who decided what.",
     ),
+    "restore": Lazily(
+        "site_client.commands.restore:restore",
+        "Go on from a backup: record what the ledger has lost, and by whose word.",
+    ),
+    "witnesses": Lazily(
+        "site_client.commands.witnesses:witnesses",
+        "Show who witnesses this ledger, how far, and the key that a witness needs.",
+    ),
     "worker": Lazily(
         "site_client.commands.serve:worker",
         "Answer orders: images in, released records out; no network.",

@@ -140,7 +140,7 @@ def join(
         begin_memory(site.held_out)
     ledger_key = _make_keys_and_request(site, invite, data, images)
     # Last: only a complete folder is a site.
-    write_atomically(site.settings_file, _settings_text(_settings(invite, site, data)))
+    write_atomically(site.settings_file, settings_text(_settings(invite, site, data)))
     return _joined(site, invite, witness, ledger_key)
 
 
@@ -180,9 +180,10 @@ def join_again(invite: Invite, site: SiteFolder, data: Path, images: int | None 
         )
     _trust(site, invite, witness)
     ledger_key = _make_keys_and_request(site, invite, data, images)
-    now = _settings(invite, site, data)
+    known = {"witness_policy": settings.witness_policy}
+    now = _settings(invite, site, data).model_copy(update=known)
     if settings.model_copy(update={"data": now.data}) != now:
-        write_atomically(site.settings_file, _settings_text(now))
+        write_atomically(site.settings_file, settings_text(now))
     return _joined(site, invite, witness, ledger_key)
 
 
@@ -314,7 +315,7 @@ def _settings(invite: Invite, site: SiteFolder, data: Path) -> SiteSettings:
     )
 
 
-def _settings_text(settings: SiteSettings) -> bytes:
+def settings_text(settings: SiteSettings) -> bytes:
     """``site.toml``. JSON strings of printable text are TOML strings, too."""
     values = settings.model_dump(exclude={"v"}, exclude_none=True)
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]

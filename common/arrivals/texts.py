@@ -16,7 +16,9 @@ from typing import Final, NoReturn
 MOST_DEPTH: Final = 64
 """Of brackets within brackets; the deepest document of this release has seven."""
 MOST_TEXT_BYTES: Final = 1 << 20
-_QUOTED: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+# A quote that never ends goes on to the end: looked for again from every quote within it, a
+# text of escaped quotes would cost the square of its length.
+_QUOTED: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _OPENING: Final = b"[{"
 _BRACKETS: Final = re.compile(rb"[\[\]{}]")
 

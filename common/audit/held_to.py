@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 
 from common.audit.load import Audited, audit
+from common.audit.witnessing import FRESH_DAYS, WitnessedBy, witnessed_by
 from common.errors import UsageError
 from common.journal import Evidence
 from common.ledger.witnessed import age_limit
@@ -51,7 +52,15 @@ _OPTIONS = (
         "fresh_days",
         type=click.IntRange(min=0),
         metavar="DAYS",
-        help="Let only cosignatures of the last DAYS days vouch for the end.",
+        help="Let only cosignatures of the last DAYS days vouch for the end "
+        f"(with --witness-policy: {FRESH_DAYS}, unless you say another number).",
+    ),
+    click.option(
+        "--witness-policy",
+        type=_FILE,
+        metavar="FILE",
+        help="Whose cosignatures make a ledger witnessed, instead of the aggregator's: log, "
+        "witness, group and quorum lines. Notes beside the ledger count while they are fresh.",
     ),
     click.option(
         "--journal",
@@ -91,7 +100,9 @@ class HeldTo:
         keys, journals, courier_keys, counters: one for each ledger, or none.
         witness: the aggregator's key.
         checkpoints: one for each ledger, or any number for a single one.
-        fresh_days: age of a cosignature that still counts; None for any.
+        fresh_days: age of a cosignature that still counts; None for any, or of a policy
+            its default.
+        witness_policy: whose word counts in place of the aggregator's.
     """
 
     keys: tuple[Path, ...] = ()
@@ -101,6 +112,7 @@ class HeldTo:
     journals: tuple[Path, ...] = ()
     courier_keys: tuple[Path, ...] = ()
     counters: tuple[Path, ...] = ()
+    witness_policy: Path | None = None
 
     def audit(self, ledgers: Sequence[Path]) -> list[Audited]:
         """Audit ledgers, each held to its own part of the options.
@@ -117,18 +129,28 @@ class HeldTo:
         else:
             each = one_each(self.checkpoints, count, "--checkpoint")
             notes = [(note,) if note is not None else () for note in each]
-        limit = age_limit(datetime.now(UTC), self.fresh_days)
         return [
-            audit(
-                folder,
-                key_file=key,
-                witness_file=self.witness,
-                courier=courier,
-                known_checkpoints=known,
-                not_before=limit,
-            )
+            self._audit(folder, key, courier, known)
             for folder, key, courier, known in zip(ledgers, keys, couriers, notes, strict=True)
         ]
+
+    def _audit(
+        self, folder: Path, key: Path | None, courier: Evidence | None, known: tuple[Path, ...]
+    ) -> Audited:
+        now = datetime.now(UTC)
+        by = WitnessedBy(not_before=age_limit(now, self.fresh_days))
+        if self.witness_policy is not None:
+            by = witnessed_by(folder, self.witness_policy, key, known, self.fresh_days, now)
+        return audit(
+            folder,
+            key_file=key,
+            witness_file=self.witness,
+            courier=courier,
+            known_checkpoints=known,
+            judge=by.judge,
+            not_before=by.not_before,
+            beside=by.notes,
+        )
 
     def _couriers(self, count: int) -> list[Evidence | None]:
         """Put together what was brought of each ledger's courier."""
@@ -160,9 +182,19 @@ def held_to(command: Callable[..., None]) -> Callable[..., None]:
         journals: tuple[Path, ...],
         courier_keys: tuple[Path, ...],
         counters: tuple[Path, ...],
+        witness_policy: Path | None,
         **rest: object,
     ) -> None:
-        against = HeldTo(keys, witness, checkpoints, fresh_days, journals, courier_keys, counters)
+        against = HeldTo(
+            keys,
+            witness,
+            checkpoints,
+            fresh_days,
+            journals,
+            courier_keys,
+            counters,
+            witness_policy,
+        )
         command(*args, against=against, **rest)
 
     decorated: Callable[..., None] = with_options

@@ -83,6 +83,7 @@ def audit(
     known_checkpoints: Sequence[Path] = (),
     judge: NoteJudge | None = None,
     not_before: datetime | None = None,
+    beside: Sequence[bytes] = (),
 ) -> Audited:
     """Verify the ledger in ``folder``; keys not given are taken from the folder itself.
 
@@ -95,6 +96,8 @@ def audit(
         judge: whose cosignatures under those make its end witnessed; by default the
             aggregator's alone.
         not_before: older cosignatures do not.
+        beside: notes from the ledger's own folder, which may vouch for its end while a
+            quorum's cosignatures under them are fresh; without ``not_before`` none is.
 
     Raises:
         InputDataError: no ledger, no key, or a file that cannot be read.
@@ -123,12 +126,13 @@ def audit(
             expected="a file from elsewhere",
             got=inside[0].name,
         )
-    brought = (read_regular(path, "known checkpoint", MAX_NOTE_BYTES) for path in known_checkpoints)
+    brought = [read_regular(path, "known checkpoint", MAX_NOTE_BYTES) for path in known_checkpoints]
+    fresh = () if judge is None or not_before is None else tuple(beside)
     required = Required(
         key.public,
         witness_key,
         judge=judge,
-        checkpoints=tuple(brought),
+        checkpoints=(*brought, *fresh),
         not_before=not_before,
         make_opener=lambda: ReleaseOpener(folder, witness_key),
     )
@@ -232,6 +236,7 @@ def verdict_dict(audited: Audited) -> dict[str, object]:
         "intact": verdict.intact,
         "passed": verdict.passed,
         "doubts": list(verdict.all_doubts),
+        "restored": [gap.as_dict() for gap in verdict.gaps],
         "end": {
             "records": verdict.tail.size,
             "witnessed": verdict.tail.witnessed,

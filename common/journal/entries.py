@@ -41,6 +41,7 @@ Kind = Literal[
     "PutSealedKeys",
     "GetSealedKey",
     "add-checkpoint",
+    "get-checkpoint",
 ]
 """What is asked: Flower's calls, the desk's, and a witness's."""
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -108,7 +108,7 @@ class Scales:
             released = self._answers[-1].parcel if self._answers else 0
             if entry.bytes > 2 * released + FRAME_BYTES:
                 self.findings.append(f"line {entry.seq}: more sealed keys than were released")
-        elif entry.kind == "add-checkpoint":
+        elif entry.kind in ("add-checkpoint", "get-checkpoint"):
             self.causes[WITNESS] += entry.bytes
         else:
             self.causes[DESK if entry.receiver == "desk" else POLLS] += entry.bytes

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from common.errors import ExitCode
+from common.ledger.gaps import LostRecords
 from common.ledger.records import LedgerRecord
 from common.ledger.witnessed import Tail
 
@@ -126,6 +127,7 @@ class Verdict:
         doubts: what else keeps the ledger from being vouched for, a clause each.
         balanced: whether the courier's journal holds, and everything in it was declared; None
             where none was given.
+        gaps: records that were lost and restored over, by the ledger's own word.
     """
 
     site: str
@@ -137,6 +139,7 @@ class Verdict:
     tail: Tail = Tail()  # noqa: RUF009 - frozen, and without doubts it still vouches for nothing
     doubts: tuple[str, ...] = ()
     balanced: bool | None = None
+    gaps: tuple[LostRecords, ...] = ()
 
     @property
     def intact(self) -> bool:

@@ -18,7 +18,8 @@ from common.canonical import sha256_hex
 from common.crypto.identity import PublicKey
 from common.errors import CairnError, InputDataError, VerificationError
 from common.ledger.archive import Archive, Opener
-from common.ledger.folder import check_folder, receipts_in
+from common.ledger.folder import check_folder, receipts_in, witnessed_in
+from common.ledger.gaps import LostRecords, check_restore, find_gaps
 from common.ledger.layout import MAX_LOG_BYTES, Layout
 from common.ledger.lines import LogLines
 from common.ledger.merkle import Frontier, leaf_hash
@@ -157,6 +158,9 @@ class _Audit:
         self._receipts: dict[str, _Anchor] = {}  # by digest of the note
         self._anchors: dict[int, list[_Anchor]] = {}
         self._tail = Tail()
+        self._brought: list[Brought] = []
+        self._gaps: tuple[LostRecords, ...] = ()
+        self._lost: set[str] = set()  # notes about records that a restore has lost
         self._witnessed_size = 0
         self._keys: WitnessKeys | None = None
         self._rotations = 0
@@ -183,6 +187,7 @@ class _Audit:
             warnings=tuple(self._warnings),
             tail=self._tail,
             doubts=tuple(self._doubts),
+            gaps=self._gaps,
         )
         return Examined(verdict, believed)
 
@@ -201,11 +206,18 @@ class _Audit:
                 self._keys = WitnessKeys.of(self._layout, self._required.witness)
         self._take_brought(signed)
         self._take_receipts(signed)
+        self._take_witnessed(signed)
         with _breaking(None):
             first = self._keys.first if self._keys else None
             self._doubts += check_folder(self._layout, self._required.site_key, first)
+        with _breaking(None, "a restore record cannot be read"):
+            sizes = [each.checkpoint.size for each in self._receipts.values()]
+            self._gaps = find_gaps(self._layout.log, signed.size, sizes)
         frontier = self._read_log(signed)
         self._check_end(frontier.size)
+        if self._lost:
+            self._judge_tail(signed)
+        self._doubts += [gap.says for gap in self._gaps]
         if self._keys is not None and self._rotations != len(self._keys.notes):
             raise _broken(None, "an exchange of the aggregator's key lies there that no record has")
         missing = self._archive.missing()
@@ -239,16 +251,26 @@ class _Audit:
 
     def _take_brought(self, signed: Checkpoint) -> None:
         """Take the notes from elsewhere, and have them judged."""
-        brought = []
         for number, note in enumerate(self._required.checkpoints, start=1):
             name = f"known checkpoint {number}"
             opened = self._open(note, name, signed.origin, None)
             self._anchor(opened)
-            brought.append(Brought(name, opened.checkpoint.size, note))
+            self._brought.append(Brought(name, opened.checkpoint.size, note))
+        self._judge_tail(signed)
+
+    def _judge_tail(self, signed: Checkpoint) -> None:
+        """Have the notes from elsewhere judged; one about lost records says nothing of these."""
+        brought = tuple(each for each in self._brought if each.name not in self._lost)
         judge = self._required.judge or (OneWitness(self._keys.newest) if self._keys else None)
         limit = self._required.not_before
-        self._tail = judge_tail(signed.size, tuple(brought), judge, not_before=limit)
-        self._witnessed_size = self._tail.witnessed
+        self._tail = judge_tail(signed.size, brought, judge, not_before=limit)
+        self._witnessed_size = max(self._tail.witnessed, self._receipted)
+
+    @property
+    def _receipted(self) -> int:
+        """Size of the newest receipt, if it was held to the witness's key."""
+        sizes = (each.checkpoint.size for each in self._receipts.values())
+        return 0 if self._keys is None else max(sizes, default=0)
 
     def _take_receipts(self, signed: Checkpoint) -> None:
         if self._keys is None:
@@ -260,8 +282,16 @@ class _Audit:
                     raise _broken(None, f"receipt {name} is of another size than its name")
                 self._anchor(anchor)
                 self._receipts[digest] = anchor
-                if self._keys is not None:
-                    self._witnessed_size = max(self._witnessed_size, anchor.checkpoint.size)
+        self._witnessed_size = max(self._witnessed_size, self._receipted)
+
+    def _take_witnessed(self, signed: Checkpoint) -> None:
+        """Hold the log against what third witnesses cosigned; whose word counts is the judge's."""
+        with _breaking(None):
+            for name, note in witnessed_in(self._layout):
+                anchor = self._open(note, f"witnessed note {name}", signed.origin, None)
+                if name != self._layout.witnessed_note(anchor.checkpoint.size).name:
+                    raise _broken(None, f"witnessed note {name} is of another size than its name")
+                self._anchor(anchor)
 
     def _open(self, note: bytes, name: str, origin: str, cosigned: WitnessKeys | None) -> _Anchor:
         site_key = ledger_key(origin, self._required.site_key)
@@ -292,6 +322,7 @@ class _Audit:
                 self._check_anchors(frontier, lines)
                 with _breaking(seq):
                     self._check_receipt(record)
+                    check_restore(self._layout, record, self._open_lost)
                     self._check_rotation(record)
                     self._archive.follow(record, self._opener)
             if frontier.size == signed.size:
@@ -318,10 +349,19 @@ class _Audit:
         root, last = frontier.root(), frontier.size - 1
         for anchor in anchors:
             if anchor.checkpoint.root != root:
+                if self._is_lost(anchor):
+                    continue
                 raise self._mismatch(anchor, last, lines)
             if anchor.cosigned is not None and self._records:
                 self._doubt_date(last, self._order.differs(anchor.cosigned))
-        self._agreed = frontier.size
+            self._agreed = frontier.size
+
+    def _is_lost(self, anchor: _Anchor) -> bool:
+        """Tell whether a note from elsewhere is about records that a restore has lost."""
+        from_elsewhere = any(each.name == anchor.name for each in self._brought)
+        if from_elsewhere and any(gap.explains(anchor.checkpoint) for gap in self._gaps):
+            self._lost.add(anchor.name)
+        return anchor.name in self._lost
 
     def _mismatch(self, anchor: _Anchor, last: int, lines: LogLines | None) -> _BrokenError:
         """Name the record that made a root another: by the link of the next, or by a range."""
@@ -340,6 +380,13 @@ class _Audit:
         except VerificationError:
             return True
         return following.prev == leaf_hash(record_line(self._records[-1])).hex()
+
+    def _open_lost(self, note: bytes, origin: str) -> Checkpoint:
+        """Open the checkpoint of what a restore has lost; both must have signed it."""
+        own = ledger_key(origin, self._required.site_key)
+        if self._keys is None:
+            return open_note(note, [own]).checkpoint
+        return open_cosigned(note, own, self._keys).checkpoint
 
     def _check_rotation(self, record: LedgerRecord) -> None:
         """Hold a ROTATE record against the exchange that lies beside the log under its number."""
@@ -371,9 +418,11 @@ class _Audit:
 
     def _check_end(self, size: int) -> None:
         """Check that the log reaches as far as anything signed."""
-        longer = min((larger for larger in self._anchors if larger > size), default=None)
-        if longer is not None:
-            who = self._anchors[longer][0].name
+        for longer in sorted(larger for larger in self._anchors if larger > size):
+            anchors = [each for each in self._anchors[longer] if not self._is_lost(each)]
+            if not anchors:
+                continue
+            who = anchors[0].name
             raise _broken(size, f"is missing: {who} covers {longer} records")
 
     def _check_rest(self, size: int, lines: LogLines, before: bytes | None) -> None:

@@ -55,8 +55,8 @@ def worker(root: Path, *, once: bool) -> None:
 def courier(root: Path) -> None:
     """Carry orders in and released replies out; opens no image.
 
-    Beside that: renews the certificate, and carries the federation key as the worker
-    sealed it.
+    Beside that: renews the certificate, carries the federation key as the worker sealed
+    it, and takes the ledger's checkpoints to third witnesses.
     """
     require_extra("courier")
     from site_client.courier import run_courier
@@ -72,6 +72,13 @@ def courier(root: Path) -> None:
         say = logging.getLogger("cairn.enrolment").warning
         threading.Thread(target=keep_renewed, args=(site, stop, say), daemon=True).start()
         threading.Thread(target=keep_carrying, args=(site, stop), daemon=True).start()
+    if site.settings().witness_policy is not None:
+        from site_client.courier.wire import journalled_client
+        from site_client.journal import open_journal
+        from site_client.witnesses.carry import keep_witnessed
+
+        connect = partial(journalled_client, open_journal(site), "witness")
+        threading.Thread(target=keep_witnessed, args=(site, stop, connect), daemon=True).start()
     notify(ready=True, status="carrying")
     run_courier(site, stop)
 

@@ -25,9 +25,12 @@ from common.journal.writer import Measure
 
 _RECORD = 16_384
 _OVERHEAD = {"TLSv1.3": 22, "TLSv1.2": 29}
-_PATHS: dict[str, Kind] = {f"/v1/fleet/{kind}": kind for kind in KINDS} | {
-    "/add-checkpoint": "add-checkpoint"
+_PATHS: dict[str, Kind] = {f"/v1/fleet/{kind}": kind for kind in KINDS}
+_OF_WITNESSES: dict[tuple[str, str], Kind] = {
+    ("POST", "add-checkpoint"): "add-checkpoint",
+    ("GET", "checkpoint"): "get-checkpoint",
 }
+"""By method and the path's last part: a witness's address may have a path of its own."""
 NO_PROXY = httpx.Limits(max_connections=1, max_keepalive_connections=1)
 
 
@@ -80,9 +83,9 @@ class JournalledTransport(httpx.HTTPTransport):
             RefusedError: a request that the courier does not make.
             StorageError, VerificationError: it could not be written down.
         """
-        kind = _PATHS.get(request.url.raw_path.decode("ascii"))
+        kind = self._kind_of(request)
         body = request.read()
-        if kind is None or request.method != "POST":
+        if kind is None:
             raise RefusedError(
                 "the courier makes no such request",
                 field="request",
@@ -91,6 +94,12 @@ class JournalledTransport(httpx.HTTPTransport):
             )
         self._journal.announce(self._receiver, kind, _head_bytes(request) + len(body), body)
         return super().handle_request(request)
+
+    def _kind_of(self, request: httpx.Request) -> Kind | None:
+        path = request.url.raw_path.decode("ascii")
+        if self._receiver == "witness":
+            return _OF_WITNESSES.get((request.method, path.rpartition("/")[2]))
+        return _PATHS.get(path) if request.method == "POST" else None
 
 
 def _head_bytes(request: httpx.Request) -> int:

@@ -1,7 +1,8 @@
 """The only writer of the outbox.
 
-``release`` and ``keys`` call it, after the ledger has recorded every byte. An import
-contract keeps every other module away from here.
+``release`` and ``keys`` call it, after the ledger has recorded every byte; ``checkpoints``
+with what is computed from the ledger alone. An import contract keeps every other module
+away from here.
 """
 
 from __future__ import annotations
@@ -30,3 +31,14 @@ def put_keys(spool: Spool, digest: str, data: bytes) -> None:
         data: their parcel, with the proof; whole or absent, also after a crash.
     """
     write_atomically(spool.keys_path(digest), data)
+
+
+def put_checkpoint(spool: Spool, witness: str, request: bytes) -> None:
+    """Hand the courier a checkpoint that a witness shall cosign, in place of an older one.
+
+    Args:
+        spool: of the site.
+        witness: mark of the witness.
+        request: whole or absent, also after a crash.
+    """
+    write_atomically(spool.checkpoint_path(witness), request)

@@ -26,8 +26,8 @@ MOST_KEPT = 64
 """Things kept for a person; more are removed, so that nobody fills the disk with them."""
 TEMPORARY_S = 60.0
 """A file that the first door is still writing has its final name long before."""
-_OURS = re.compile(r"[0-9a-f]{64}\.(reply|keys)")
-_TEMPORARY = re.compile(r"\.[0-9a-f]{64}\.(reply|keys)\.[0-9a-f]{32}")
+_OURS = re.compile(r"[0-9a-f]{64}\.(reply|keys)|[0-9a-f]{16}\.checkpoint")
+_TEMPORARY = re.compile(r"\.([0-9a-f]{64}\.(reply|keys)|[0-9a-f]{16}\.checkpoint)\.[0-9a-f]{32}")
 
 
 class Outbox:

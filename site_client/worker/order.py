@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from common.canonical import sha256_hex
 from common.crypto.identity import SIGNATURE_BYTES, PublicKey
 from common.errors import CairnError, VerificationError
-from common.ledger.rotation import follow
+from common.ledger.rotation import MAX_ROTATION_BYTES, follow
 from common.wire.orders import MAX_ORDER_BYTES, SIGNATURE_CONTEXT, Order, decode_order
 from common.wire.parcel import views
 from common.wire.transport import (
@@ -73,7 +73,11 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
         parts = views(parcel)
         if not {ORDER, SIGNATURE} <= parts.keys() or not all(map(_is_known, parts)):
             raise VerificationError("not an order", expected="order and signature", got="others")
-        notes = (bytes(parts[name]) for name in parts if _ROTATION.fullmatch(name))
+        notes = (
+            bytes(part)
+            for name, part in parts.items()
+            if _ROTATION.fullmatch(name) and len(part) <= MAX_ROTATION_BYTES
+        )
         exchanged = follow(witness, notes)
         witness = exchanged[-1].new if exchanged else witness
         body, signature = _signed(parts, witness)
@@ -86,7 +90,7 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
     try:
         if word is not None:
             turn = open_turn(word, order.header.run, witness)
-    except VerificationError as error:
+    except CairnError as error:
         fault = error
     order = replace(
         order,

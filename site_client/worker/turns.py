@@ -73,16 +73,16 @@ class Turns:
         """Take in a turn from an order that waits.
 
         A run that is to be stopped gives its turn up at once, whatever else waits.
-
-        Raises:
-            OSError: the disk refused.
         """
         if note.stop:
             self._ending.add(note.run)
         elif self._newest is None or note.turn > self._newest.turn:
-            newest = _Newest(run=note.run, turn=note.turn)
-            write_atomically(self._file, canonical_json(newest.model_dump(mode="json")))
-            self._newest = newest
+            self._newest = _Newest(run=note.run, turn=note.turn)
+            words = canonical_json(self._newest.model_dump(mode="json"))
+            try:
+                write_atomically(self._file, words)
+            except OSError as error:  # it counts all the same, until the next start
+                LOG.warning("whose turn it is could not be kept: %s", error.strerror)
 
     def require(self, note: TurnNote) -> None:
         """Return only if a run may be answered.

@@ -9,6 +9,7 @@ from aggregator.admin import invites
 from aggregator.admin import sealed as kept_sealed
 from aggregator.admin.folder import FederationFolder
 from aggregator.rounds.events import RunStarted, SiteRejected, read_events
+from aggregator.rounds.queue import RunQueue
 from aggregator.rounds.store import RunStore
 from common.arrivals.files import read_bounded
 from common.canonical import canonical_json
@@ -73,6 +74,13 @@ def _federation(data: bytes) -> object:
     federation.root.mkdir(parents=True, exist_ok=True)
     federation.settings_file.write_bytes(data)
     return federation.settings()
+
+
+def _queue(data: bytes) -> object:
+    queue = RunQueue(folder() / "queue")
+    queue.file.parent.mkdir(parents=True, exist_ok=True)
+    queue.file.write_bytes(data)
+    return queue.read()
 
 
 def _journal(path: Path) -> object:
@@ -244,6 +252,13 @@ def of_files() -> list[Decoder]:
             mutations.as_lines,
             filed(_journal, "events.jsonl"),
             ("aggregator.rounds.events.read_events",),
+        ),
+        Decoder(
+            "queue of runs",
+            (b"{}",),
+            mutations.as_json,
+            _queue,
+            ("aggregator.rounds.queue.RunQueue.read",),
         ),
         Decoder(
             "run's plan",

@@ -9,6 +9,7 @@ from aggregator.intake.reply import Sender, open_reply
 from common.canonical import canonical_json, parse_canonical_json, sha256_hex
 from common.desk import desk_pb2 as pb
 from common.desk.failures import rebuilt
+from common.ledger.rotation import open_rotation, rotate
 from common.model import shared_shapes
 from common.sums.addition import add_records, decode_sum, encode_sum, verify_sum
 from common.wire.carried import carried_parcel
@@ -20,6 +21,7 @@ from common.wire.parcel import unwrap, views
 from common.wire.records import GroupCounts, parse_record
 from common.wire.rules import check_record
 from common.wire.sealed_keys import decode_sealed
+from common.wire.turn import SIGNATURE_CONTEXT, TurnNote, open_turn, sign_turn
 from site_client.egress.policy import (
     Policy,
     check_plan,
@@ -218,6 +220,31 @@ def of_the_wire() -> list[Decoder]:
             mutations.raw,
             _carried,
             ("common.wire.carried.carried_parcel",),
+        ),
+        Decoder(
+            "turn",
+            (sign_turn(TurnNote(run=corpus.RUN, turn=3), corpus.WITNESS),),
+            mutations.raw,
+            lambda data: open_turn(data, corpus.RUN, corpus.WITNESS.public),
+            ("common.wire.turn.open_turn",),
+        ),
+        Decoder(
+            "turn, signed",
+            (b'{"message":"Turn","run":"run-1","stop":false,"turn":3,"v":1}',),
+            mutations.as_json,
+            lambda data: open_turn(
+                corpus.WITNESS.sign(SIGNATURE_CONTEXT + data) + data,
+                corpus.RUN,
+                corpus.WITNESS.public,
+            ),
+            (),
+        ),
+        Decoder(
+            "rotation",
+            (rotate(corpus.WITNESS, corpus.SITE, corpus.NOW),),
+            mutations.raw,
+            open_rotation,
+            ("common.ledger.rotation.open_rotation",),
         ),
         Decoder(
             "sealed keys",

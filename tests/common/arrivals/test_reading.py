@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import tomllib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,6 +58,23 @@ def test_no_depth_ends_a_reader(bracket, count):
             json_of(data)
         with pytest.raises(CairnError):
             parse_canonical_json(data, "a value")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'"' + b'\\"' * 500_000,
+        b"[" * 70 + b'"' + b'\\"' * 500_000,
+        b"[" * 70 + b'"\\' * 300_000,
+        b'[""' * 250_000,
+    ],
+)
+def test_looking_for_depth_costs_no_more_than_the_text_is_long(data):
+    began = time.process_time()
+    assert not is_shallow(b"[" * 70 + data)
+    with pytest.raises(ValueError):  # noqa: PT011 - any, and no other class
+        json_of(data)
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,21 @@ class Received:
         origin = ledger_origin(self.ledger.name)
         Ledger.open(self.ledger, origin, self._written.signing, lambda: moment).close()
 
+    def shorten(self) -> None:
+        """The key's holder signs another, shorter past, of the same federation."""
+        self._written.open().close()
+
+    def grow(self) -> bytes:
+        """One more record, as the site would write it, and the aggregator's word for it."""
+        with self._written.open() as ledger:
+            ledger.append("DECLINE", plan_fingerprint=NO_OP.fingerprint, person="A. Smith")
+            return cosign(ledger.checkpoint, AGGREGATOR, self._written.clock())
+
+    def restore(self, lost: bytes) -> None:
+        """A person says that the folder is a backup."""
+        with self._written.open() as ledger:
+            ledger.restore(lost, AGGREGATOR.public, "Ada Byron")
+
     def tamper(self) -> None:
         log = self.ledger / "log.jsonl"
         log.write_bytes(log.read_bytes().replace(b'"round":2', b'"round":1'))
