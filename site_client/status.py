@@ -24,8 +24,7 @@ from site_client.restoring import read_lost
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 from site_client.trouble import Trouble, read_trouble
-from site_client.witnesses.standing import Standing as WitnessStanding
-from site_client.witnesses.standing import read_standing
+from site_client.witnesses.standing import WitnessStanding, read_standing
 
 
 @dataclass(frozen=True)

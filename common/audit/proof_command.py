@@ -19,7 +19,7 @@ from common.ledger.merkle import inclusion_proof, leaf_hash, tree_root
 from common.ledger.notes import MAX_NOTE_BYTES, ledger_key, parse_note
 from common.ledger.reading import read_regular
 from common.ledger.records import LedgerRecord, record_line
-from common.witness.policy import Judgement, read_policy
+from common.witness.policy import QuorumJudgement, read_policy
 from common.witness.tlog_proof import MAX_PROOF_FILE_BYTES, TlogProof, merge_notes
 
 _PATH = click.Path(path_type=Path)
@@ -120,8 +120,8 @@ def check_proof(
     witnessed = judged is not None and judged.witnessed
     words = record.model_dump(mode="json", exclude_none=True)
     if as_json:
-        told = None if judged is None else judged.as_dict()
-        echo_json({"record": words, "size": checkpoint.size, "witnesses": told})
+        verdict = None if judged is None else judged.as_dict()
+        echo_json({"record": words, "size": checkpoint.size, "witnesses": verdict})
     else:
         click.echo(f"{record.site}: record {record.seq} ({record.event}, {record.ts}) holds")
         click.echo(f"  in its ledger of {checkpoint.size} records, {_says(judged)}")
@@ -129,7 +129,7 @@ def check_proof(
         ctx.exit(ExitCode.NOT_WITNESSED)
 
 
-def _says(judged: Judgement | None) -> str:
+def _says(judged: QuorumJudgement | None) -> str:
     if judged is None:
         return "NOT WITNESSED: give --witness-policy"
     if not judged.witnessed:
@@ -138,22 +138,24 @@ def _says(judged: Judgement | None) -> str:
     return f"witnessed by {who}"
 
 
-def _record(audited: Audited, wanted: str) -> LedgerRecord:
+def _record(audited: Audited, name: str) -> LedgerRecord:
     """Return the record with this number, or the one about this payload."""
     if audited.verdict.broken is not None:
         raise VerificationError("the ledger is broken", got=str(audited.verdict.broken))
-    if wanted.isdecimal() and len(wanted) < 10:
-        found = [record for record in audited.records if record.seq == int(wanted)]
+    if name.isdecimal() and len(name) < 10:
+        matching = [record for record in audited.records if record.seq == int(name)]
     else:
-        found = [each for each in audited.records if (each.payload_sha256 or "").startswith(wanted)]
-    if len(found) != 1 or not wanted:
+        matching = [
+            each for each in audited.records if (each.payload_sha256 or "").startswith(name)
+        ]
+    if len(matching) != 1 or not name:
         raise InputDataError(
             "no such record",
             field="RECORD",
             expected="a number, or the beginning of one record's payload digest",
-            got=f"what {len(found)} records have",
+            got=f"what {len(matching)} records have",
         )
-    return found[0]
+    return matching[0]
 
 
 def _newest_note(

@@ -28,7 +28,7 @@ FRESH_DAYS = 1
 
 @dataclass(frozen=True)
 class WitnessedBy:
-    """What a witness policy adds to an audit.
+    """Additions of a witness policy to an audit.
 
     Attributes:
         judge: asks for the quorum.

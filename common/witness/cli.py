@@ -20,7 +20,7 @@ from common.crypto.files import read_public, write_public
 from common.errors import UnreachableError, UsageError, VerificationError
 from common.extras import require_extra
 from common.ledger.notes import parse_note
-from common.witness.judging import Judge, check_memory
+from common.witness.judging import LogJudge, check_memory
 from common.witness.keys import WitnessFolder
 from common.witness.policy import algorithm_name, read_policy
 from common.witness.policy_text import read_text
@@ -128,11 +128,11 @@ def serve(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     folder, stop = WitnessFolder(root), _stop_on_signals()
     name, generations, logs = folder.name, folder.generations(), folder.logs()
-    own = [public for generation in generations for public in generation.public(name)]
+    public_keys = [public for generation in generations for public in generation.public(name)]
     signers = [signer for generation in generations for signer in generation.signers]
     with Store(folder.state) as store:
-        check_memory(store, logs, own)
-        judge = Judge(name, signers, logs, store, lambda: datetime.now(UTC))
+        check_memory(store, logs, public_keys)
+        judge = LogJudge(name, signers, logs, store, lambda: datetime.now(UTC))
         with WitnessServer(judge, Address(host, port, certificate, key)) as server:
             if as_json:
                 echo_json({"name": name, "host": host, "port": server.port, "logs": list(logs)})

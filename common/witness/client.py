@@ -1,4 +1,4 @@
-"""Asking a witness, by whoever has the network: bounded, impatient, and believing nothing.
+"""WitnessInquiry a witness, by whoever has the network: bounded, impatient, and believing nothing.
 
 An answer is bytes and a number. What they are worth is judged elsewhere, against keys
 that this room does not know. A witness may be slow, silent, endless or lying: none of it

@@ -1,6 +1,6 @@
 """The witness's decision: cosign a checkpoint only if the log has done nothing but grow.
 
-Every rule stands in ``Judge.add_checkpoint``, in the order of the protocol. Comparing
+Every rule stands in ``LogJudge.add_checkpoint``, in the order of the protocol. Comparing
 with the last checkpoint, storing the new one and signing it happen under one lock: two
 requests at once can never let a log go back.
 
@@ -33,7 +33,7 @@ from common.witness.wire import SIZE_TYPE, AddCheckpoint, Answer
 Signer = SigningKey | PostQuantumSigningKey
 
 
-class Judge:
+class LogJudge:
     """One witness: its name and keys, the logs it knows, and what it remembers.
 
     Args:
@@ -120,8 +120,8 @@ class Judge:
         now, checkpoint = self._clock(), parsed.checkpoint
         by_log = signature_by(signed_by, parsed.signatures)
         ours = [cosignature(checkpoint, self._name, key, now).line() for key in self._signers]
-        kept = b"" if by_log is None else by_log.line()
-        self._store.keep(checkpoint.origin, checkpoint.text() + b"\n" + kept + b"".join(ours))
+        log_line = b"" if by_log is None else by_log.line()
+        self._store.keep(checkpoint.origin, checkpoint.text() + b"\n" + log_line + b"".join(ours))
         return Answer(200, b"".join(ours))
 
 
@@ -141,7 +141,7 @@ def _log_key(parsed: ParsedNote, keys: Sequence[NoteKey]) -> NoteKey | None:
 
 
 def check_memory(
-    store: Store, logs: Mapping[str, Sequence[NoteKey]], own: Sequence[NoteKey]
+    store: Store, logs: Mapping[str, Sequence[NoteKey]], public_keys: Sequence[NoteKey]
 ) -> None:
     """Check, before anything is answered, that every kept note is signed by this witness.
 
@@ -153,7 +153,7 @@ def check_memory(
         if note is None:
             continue
         parsed = parse_note(note, any_log=True)
-        mine = [key for key in own if signature_by(key, parsed.signatures) is not None]
+        mine = [key for key in public_keys if signature_by(key, parsed.signatures) is not None]
         open_note(note, mine, any_log=True)  # of no key at all it opens nothing
         if parsed.checkpoint.origin != origin:
             raise VerificationError(

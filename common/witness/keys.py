@@ -51,7 +51,7 @@ class WitnessSettings(Frozen):
 
 
 @dataclass(frozen=True)
-class Generation:
+class KeyPair:
     """One pair of keys.
 
     Attributes:
@@ -138,24 +138,24 @@ class WitnessFolder:
                 advice="Make one: cairn-witness keygen NAME --dir DIR",
             ) from error
 
-    def generations(self) -> list[Generation]:
+    def generations(self) -> list[KeyPair]:
         """Return the keys that sign, oldest first.
 
         Raises:
             InputDataError: none, or one cannot be read.
         """
         folders = [path for path in (self.root / "keys").glob("*") if path.name.isdecimal()]
-        found = [
-            Generation(
+        pairs = [
+            KeyPair(
                 int(path.name),
                 read_signing_key(path / "ed25519.key"),
                 read_postquantum_key(path / "mldsa44.key"),
             )
             for path in sorted(folders, key=lambda path: int(path.name))
         ]
-        if not found:
+        if not pairs:
             raise InputDataError("this witness has no keys", field=str(self.root / "keys"))
-        return found
+        return pairs
 
     def logs(self) -> dict[str, tuple[NoteKey, ...]]:
         """Return the keys of the logs that it serves, by origin; none before one was added.
@@ -188,14 +188,14 @@ class WitnessFolder:
             InputDataError: the list cannot be read, or names another key for this log.
             StorageError: the disk refused.
         """
-        known = self.logs().get(key.name, ())
-        if key in known:
+        before_keys = self.logs().get(key.name, ())
+        if key in before_keys:
             return False
-        if known:
+        if before_keys:
             raise InputDataError(
                 "this log has another key here",
                 field=key.name,
-                expected=vkey_text(known[0]),
+                expected=vkey_text(before_keys[0]),
                 got="another key",
                 advice="A ledger keeps its key for life. Telephone the site; if a new ledger "
                 f"began there under the same name, edit {self.logs_file}",
@@ -207,7 +207,7 @@ class WitnessFolder:
             raise storage_error(error, self.logs_file) from error
         return True
 
-    def rotate(self) -> tuple[Generation, bytes]:
+    def rotate(self) -> tuple[KeyPair, bytes]:
         """Make the next generation of keys; the present one signs for it, and stays.
 
         Returns:
@@ -234,10 +234,10 @@ class WitnessFolder:
             folder.rmdir()
         return [generation.number for generation in old]
 
-    def _make_keys(self, number: int) -> Generation:
+    def _make_keys(self, number: int) -> KeyPair:
         folder = self.root / "keys" / str(number)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        keys = Generation(number, SigningKey.generate(), PostQuantumSigningKey.generate())
+        keys = KeyPair(number, SigningKey.generate(), PostQuantumSigningKey.generate())
         write_signing_key(folder / "ed25519.key", keys.classical)
         write_postquantum_key(folder / "mldsa44.key", keys.postquantum)
         return keys

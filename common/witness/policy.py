@@ -1,4 +1,4 @@
-"""Whose word is enough: k of n witnesses, by a policy file, over one checkpoint.
+"""The quorum: k of n witnesses, by a policy file, over one checkpoint.
 
 A checkpoint is witnessed when the quorum of the policy has cosigned exactly it. Nobody
 counts twice: not by two names for one key, not by two keys under one name or address in
@@ -24,7 +24,7 @@ from common.ledger.notes import (
     signature_by,
     verify_signature,
 )
-from common.witness.policy_text import Group, parse_text, read_text
+from common.witness.policy_text import WitnessGroup, parse_text, read_text
 from common.witness.vkeys import parse_log_key, parse_witness_key
 
 LARGEST_SKEW = timedelta(minutes=10)
@@ -62,8 +62,8 @@ class Cosigned:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """Whether a checkpoint is witnessed, and by whom.
+class QuorumJudgement:
+    """A policy's answer: is a checkpoint witnessed, and by whom?
 
     Attributes:
         witnessed: the quorum has cosigned it.
@@ -108,7 +108,7 @@ class WitnessPolicy:
 
     logs: tuple[NoteKey, ...]
     witnesses: tuple[Witness, ...]
-    groups: dict[str, Group]
+    groups: dict[str, WitnessGroup]
     quorum: str
 
     @property
@@ -122,8 +122,8 @@ class WitnessPolicy:
         *,
         log_key: NoteKey | None = None,
         now: datetime | None = None,
-    ) -> Judgement:
-        """Judge one checkpoint by the signatures under it.
+    ) -> QuorumJudgement:
+        """LogJudge one checkpoint by the signatures under it.
 
         Args:
             checkpoint_note: the note, with as many cosignatures as there are.
@@ -135,12 +135,12 @@ class WitnessPolicy:
         try:
             checkpoint, who = self._cosigned(checkpoint_note, log_key, now)
         except CairnError as error:
-            return Judgement(False, None, (), everybody, None, error.diagnosis)
+            return QuorumJudgement(False, None, (), everybody, None, error.diagnosis)
         at = self._since(who)
         names = {cosigned.name for cosigned in who}
         missing = tuple(name for name in everybody if name not in names)
         reason = "" if at else f"{len(who)} of the policy's witnesses cosigned; wanted {self.says}"
-        return Judgement(at is not None, checkpoint, who, missing, at, reason)
+        return QuorumJudgement(at is not None, checkpoint, who, missing, at, reason)
 
     def holds(self, names: frozenset[str]) -> bool:
         """Tell whether these witnesses together are a quorum."""
@@ -162,11 +162,11 @@ class WitnessPolicy:
                 signed = True
         if not signed:
             raise InputDataError("no log that counts has signed this checkpoint")
-        own = {key.public.raw for key in keys}
+        log_keys = {key.public.raw for key in keys}
         who = []
         for witness in self.witnesses:
             line = signature_by(witness.key, parsed.signatures)
-            if line is None or witness.key.public.raw in own:
+            if line is None or witness.key.public.raw in log_keys:
                 continue
             at = verify_signature(line, witness.key, checkpoint)
             if at is not None and (now is None or at <= now + LARGEST_SKEW):
@@ -247,7 +247,7 @@ def _refuse_one_key_twice(policy: WitnessPolicy) -> None:
             raise _twice(name, "a key id of its own", "one that stands above, too")
 
 
-def _refuse_one_operator_twice(policy: WitnessPolicy, group: Group) -> None:
+def _refuse_one_operator_twice(policy: WitnessPolicy, group: WitnessGroup) -> None:
     """Refuse a group that counts and could count one operator's keys as several.
 
     A group of ``any`` or ``all`` may hold one witness's two keys: neither counts.

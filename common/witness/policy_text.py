@@ -48,7 +48,7 @@ class WitnessLine:
 
 
 @dataclass(frozen=True)
-class Group:
+class WitnessGroup:
     """``group <name> any|all|<k> <name>...``.
 
     Attributes:
@@ -71,7 +71,7 @@ class PolicyText:
 
     logs: tuple[LogLine, ...]
     witnesses: tuple[WitnessLine, ...]
-    groups: dict[str, Group]
+    groups: dict[str, WitnessGroup]
     quorum: str
 
 
@@ -104,7 +104,7 @@ def parse_text(text: str) -> PolicyText:
     """
     logs: list[LogLine] = []
     witnesses: list[WitnessLine] = []
-    groups: dict[str, Group] = {}
+    groups: dict[str, WitnessGroup] = {}
     quorums: list[str] = []
     free: dict[str, bool] = {}  # every name, and whether no group has it yet
     for place, words in _lines(text):
@@ -121,7 +121,7 @@ def parse_text(text: str) -> PolicyText:
                     if not free.get(member, False):
                         raise _malformed(place, "names defined above, each in one group", member)
                     free[member] = False
-                groups[name] = Group(name, _threshold(least, members, place), tuple(members))
+                groups[name] = WitnessGroup(name, _threshold(least, members, place), tuple(members))
                 _declare(name, free, place)
             case ["quorum", name]:
                 quorums.append(name)

@@ -1,4 +1,4 @@
-"""How a witness's new keys follow its old ones: a note that the old keys sign.
+"""Rotation of a witness's keys: a note about the new ones that the old keys sign.
 
 Whoever has the old keys in a policy file can take over the new ones from the note alone,
 and only those: of each kind of key, one. A rotation that was followed before, or is of
@@ -33,7 +33,7 @@ MAX_ROTATION_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True)
-class Rotation:
+class KeyRotation:
     """A well-formed rotation note of which no signature has been checked yet.
 
     Attributes:
@@ -76,7 +76,7 @@ def rotation_note(
     return text + b"\n" + b"".join(signed)
 
 
-def parse_rotation(data: bytes) -> Rotation:
+def parse_rotation(data: bytes) -> KeyRotation:
     """Read a rotation note without trusting it.
 
     Raises:
@@ -98,7 +98,7 @@ def parse_rotation(data: bytes) -> Rotation:
     kinds = {key.algorithm for key in keys}
     if len(kinds) != len(keys) or any(key.name != lines[1] for key in keys):
         raise _malformed("one key of each kind, under the witness's name", "others")
-    return Rotation(lines[1], int(lines[2]), keys, text + b"\n", signatures)
+    return KeyRotation(lines[1], int(lines[2]), keys, text + b"\n", signatures)
 
 
 def follow_rotation(policy: str, note: bytes) -> str:

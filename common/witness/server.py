@@ -21,7 +21,7 @@ from pathlib import Path
 import h11
 
 from common.errors import CairnError, InputDataError
-from common.witness.judging import Judge
+from common.witness.judging import LogJudge
 from common.witness.wire import ADD_CHECKPOINT, MAX_REQUEST_BYTES, Answer
 
 CONNECTIONS = 32
@@ -35,7 +35,7 @@ LOG = logging.getLogger("cairn.witness")
 
 @dataclass(frozen=True)
 class Address:
-    """Where to listen, and with which certificate.
+    """An address to listen at, and its certificate.
 
     Attributes:
         host: an address of this machine.
@@ -62,7 +62,7 @@ class WitnessServer:
     """
 
     def __init__(
-        self, judge: Judge, address: Address, clock: Callable[[], float] = time.monotonic
+        self, judge: LogJudge, address: Address, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._judge = judge
         self._clock = clock
@@ -82,7 +82,7 @@ class WitnessServer:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port it listens at."""
         return int(self._listener.getsockname()[1])
 
     def __enter__(self) -> WitnessServer:
@@ -183,10 +183,10 @@ class _Conversation:
                 self._connection.sendall(
                     self._http.send(h11.InformationalResponse(status_code=100, headers=[])) or b""
                 )
-            left = self._deadline - self._clock()
-            if left <= 0:
+            seconds = self._deadline - self._clock()
+            if seconds <= 0:
                 raise TimeoutError
-            self._connection.settimeout(left)
+            self._connection.settimeout(seconds)
             self._http.receive_data(self._connection.recv(_READ_BYTES))
         return event
 

@@ -1,4 +1,4 @@
-"""What a witness remembers: the last checkpoint of each log that it cosigned, durably.
+"""The memory of a witness: the last checkpoint of each log that it cosigned, durably.
 
 One file per log, replaced whole and fsynced before any cosignature leaves. Nothing here
 may forget: a file that was there and is gone, or that this witness did not sign, stops

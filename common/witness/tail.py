@@ -24,21 +24,21 @@ class PolicyJudge:
     Attributes:
         policy: whose word counts.
         site_key: of the ledger.
-        beside: further notes whose cosignatures count where they are of one checkpoint.
+        further: further notes whose cosignatures count where they are of one checkpoint.
         now: aware; later cosignatures do not count.
     """
 
     policy: WitnessPolicy
     site_key: PublicKey
-    beside: tuple[bytes, ...] = ()
+    further: tuple[bytes, ...] = ()
     now: datetime | None = None
 
     def judge(self, checkpoint_note: bytes) -> Judged:
-        """Judge a note together with all that is known of its checkpoint; never raises."""
+        """LogJudge a note together with all that is known of its checkpoint; never raises."""
         try:
             checkpoint = parse_note(checkpoint_note).checkpoint
             text = checkpoint.text() + b"\n"
-            same = (note for note in self.beside if note.startswith(text))
+            same = (note for note in self.further if note.startswith(text))
             (whole,) = merge_notes([checkpoint_note, *same])
         except CairnError as error:
             return Judged(witnessed=False, missing=(error.diagnosis,))

@@ -1,4 +1,4 @@
-"""Who witnesses this site's ledger beside the aggregator: show it, and set it."""
+"""The third witnesses of this site's ledger: show them, and set them."""
 
 from __future__ import annotations
 

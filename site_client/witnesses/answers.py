@@ -31,7 +31,7 @@ _MAX_FILE_BYTES = 2 * _MAX_BASE64 + 1024
 _Data = Annotated[str, Field(max_length=_MAX_BASE64)]
 
 
-class _Form(Frozen):
+class _AnswerForm(Frozen):
     request: Digest
     status: Annotated[int, Field(ge=0, le=999)]
     body: _Data
@@ -86,7 +86,7 @@ def take(spool: Spool, witness: str) -> Carried | None:
         return None
     value = parse_canonical_json(data, "witness's answer")
     try:
-        form = _Form.model_validate(value)
+        form = _AnswerForm.model_validate(value)
         body, held = (base64.b64decode(text, validate=True) for text in (form.body, form.held))
     except (ValidationError, binascii.Error, ValueError) as error:
         raise VerificationError(

@@ -41,7 +41,7 @@ from site_client.spool import Spool
 from site_client.witnesses.answers import UNREACHABLE, Carried, mark_of, take
 from site_client.witnesses.standing import (
     Seen,
-    Standing,
+    WitnessStanding,
     note_standing,
     read_standing,
     seconds_since,
@@ -58,7 +58,7 @@ MOST_DISAGREEMENTS = 3
 LOG = logging.getLogger("cairn.witness")
 
 
-class Asking:
+class WitnessInquiry:
     """One site's conversation with its witnesses, a turn at a time.
 
     Args:
@@ -88,7 +88,7 @@ class Asking:
         self._grown: tuple[int, float] = (0, 0.0)
         self._disagreed: Counter[str] = Counter()
         self._told: set[str] = set()
-        self._noted: Standing | None = None
+        self._noted: WitnessStanding | None = None
         self.standing = self._begin()
         self._note()
 
@@ -112,7 +112,7 @@ class Asking:
             note_standing(self._site, self.standing)
             self._noted = self.standing
 
-    def _begin(self) -> Standing:
+    def _begin(self) -> WitnessStanding:
         """Return what was noted before, for the witnesses of today's policy."""
         before = read_standing(self._site)
         names: dict[str, list[str]] = {}
@@ -130,18 +130,18 @@ class Asking:
                 for mark, seen in fresh.items()
                 if mark in before.witnesses
             }
-        standing = Standing(self._policy.says, 0, "", fresh)
+        standing = WitnessStanding(self._policy.says, 0, "", fresh)
         return self._judge_again(standing)
 
-    def _judge_again(self, standing: Standing) -> Standing:
+    def _judge_again(self, standing: WitnessStanding) -> WitnessStanding:
         """Find the newest checkpoint beside the ledger that has a quorum."""
-        own = ledger_key(self._ledger.origin, self._ledger.public_key)
+        site_key = ledger_key(self._ledger.origin, self._ledger.public_key)
         for path in reversed(Layout(self._site.ledger).witnessed_files()):
             note = read_regular(path, "witnessed note", MAX_NOTE_BYTES)
-            judgement = self._policy.judge(note, log_key=own)
+            judgement = self._policy.judge(note, log_key=site_key)
             if judgement.witnessed and judgement.checkpoint is not None and judgement.at:
-                size, at = judgement.checkpoint.size, judgement.at.isoformat()
-                return replace(standing, witnessed=size, at=at)
+                since = judgement.at.isoformat()
+                return replace(standing, witnessed=judgement.checkpoint.size, at=since)
         return replace(standing, witnessed=0, at="")
 
     def _ask(self, mark: str, now: float) -> None:
@@ -151,8 +151,8 @@ class Asking:
         if pending is not None and now < pending[1] + LOST_S:
             return
         stale = seconds_since(seen.at, self._clock()) > REFRESH_S
-        wanted = seen.size < self._ledger.size or stale or seen.contradicts or bool(pending)
-        if not wanted or now < self._next.get(mark, 0.0):
+        is_due = seen.size < self._ledger.size or stale or seen.contradicts or bool(pending)
+        if not is_due or now < self._next.get(mark, 0.0):
             return
         old = seen.size if seen.size <= self._ledger.size else 0
         self._asked[mark] = (self._door.ask(mark, old), now)
@@ -166,8 +166,8 @@ class Asking:
                 self._told.add(str(error))
                 LOG.error("%s", error)  # noqa: TRY400 - it says all there is
             return
-        asked = self._asked.get(mark)
-        if carried is None or asked is None or carried.request != sha256_hex(asked[0]):
+        pending = self._asked.get(mark)
+        if carried is None or pending is None or carried.request != sha256_hex(pending[0]):
             return  # of an earlier life, or of nothing that was asked
         seen = self.standing.witnesses[mark]
         if carried.status == UNREACHABLE:
@@ -175,7 +175,7 @@ class Asking:
             self._say(mark, replace(seen, trouble=words))
             return  # the courier goes on trying with the same request
         del self._asked[mark]
-        request = AddCheckpoint.from_bytes(asked[0])
+        request = AddCheckpoint.from_bytes(pending[0])
         match carried.status:
             case 200:
                 self._take_in(mark, request.note, carried.body)
@@ -191,18 +191,18 @@ class Asking:
     def _take_in(self, mark: str, note: bytes, body: bytes) -> None:
         """Keep cosignatures that hold over what we asked about."""
         checkpoint = parse_note(note).checkpoint
-        lines, at = b"", None
+        lines, moment = b"", None
         try:
-            came = parse_signatures(body.decode("utf-8"))
+            signatures = parse_signatures(body.decode("utf-8"))
             for key in self._keys[mark]:
-                line = signature_by(key, came)
+                line = signature_by(key, signatures)
                 if line is not None:
-                    at = verify_signature(line, key, checkpoint)
+                    moment = verify_signature(line, key, checkpoint)
                     lines += line.line()
         except (VerificationError, UnicodeDecodeError):
             self._fail(mark, "its cosignature does not hold")
             return
-        if at is None:
+        if moment is None:
             self._fail(mark, "it cosigned with no key of the policy")
             return
         self._keep(note, checkpoint.size, lines)
@@ -210,7 +210,7 @@ class Asking:
         self._wait.pop(mark, None)
         self._disagreed.pop(mark, None)
         self._next[mark] = self._ticks()
-        clean = Seen(seen.names, seen.url, checkpoint.size, at.isoformat(), trouble="")
+        clean = Seen(seen.names, seen.url, checkpoint.size, moment.isoformat(), trouble="")
         self._say(mark, clean)
 
     def _keep(self, note: bytes, size: int, lines: bytes) -> None:
@@ -219,13 +219,13 @@ class Asking:
         older = read_if_there(path, "witnessed note", MAX_NOTE_BYTES)
         fresh = parse_signatures(lines.decode("utf-8"))
         marks = {(line.name, line.key_id) for line in fresh}
-        kept = [note]
+        parts = [note]
         if older is not None:
             before = parse_note(older).signatures
-            own = {(line.name, line.key_id) for line in parse_note(note).signatures}
-            stay = [line for line in before if (line.name, line.key_id) not in marks | own]
-            kept += [line.line() for line in stay]
-        whole = b"".join([*kept, lines])
+            ours = {(line.name, line.key_id) for line in parse_note(note).signatures}
+            stay = [line for line in before if (line.name, line.key_id) not in marks | ours]
+            parts += [line.line() for line in stay]
+        whole = b"".join([*parts, lines])
         own_key = ledger_key(self._ledger.origin, self._ledger.public_key)
         judgement = self._policy.judge(whole, log_key=own_key)
         settled = size if judgement.witnessed else self.standing.witnessed
@@ -256,16 +256,16 @@ class Asking:
             words = f"it has seen other records among the first {request.old}"
         self._alarm(mark, words, carried.held)
 
-    def _alarm(self, mark: str, words: str, held: bytes) -> None:
+    def _alarm(self, mark: str, words: str, contrary: bytes) -> None:
         """Note that a witness has seen another history, with its proof if it has one."""
         seen = self.standing.witnesses[mark]
-        proven = self._contradicts_us(held)
+        proven = self._contradicts_us(contrary)
         if proven:
             folder = self._site.witness_evidence
             folder.mkdir(mode=0o700, exist_ok=True)
-            path = folder / f"{mark}-{sha256_hex(held)[:16]}.note"
+            path = folder / f"{mark}-{sha256_hex(contrary)[:16]}.note"
             if not path.exists():
-                write_atomically(path, held)
+                write_atomically(path, contrary)
         LOG.critical("witness %s: %s", "/".join(seen.names), words)
         if not seen.contradicts or (proven and not seen.proven):
             expected = "the history of this ledger"
@@ -278,11 +278,11 @@ class Asking:
         self._back_off(mark)
         self._say(mark, replace(seen, trouble=words, contradicts=True, proven=proven))
 
-    def _contradicts_us(self, held: bytes) -> bool:
+    def _contradicts_us(self, contrary: bytes) -> bool:
         """Tell whether our own key has signed something that is not in this ledger."""
-        own = ledger_key(self._ledger.origin, self._ledger.public_key)
+        site_key = ledger_key(self._ledger.origin, self._ledger.public_key)
         try:
-            checkpoint = open_note(held, [own]).checkpoint
+            checkpoint = open_note(contrary, [site_key]).checkpoint
         except CairnError:
             return False
         return self._ledger.root_at(checkpoint.size) != checkpoint.root

@@ -79,14 +79,14 @@ class WitnessCarrier:
             return
         try:
             answer = self._client.add_checkpoint(url, body)
-            held = self._held(url, note, answer)
+            contrary = self._held(url, note, answer)
         except CairnError as error:
             self._postpone(mark, error)
             words = error.diagnosis.encode()[:200]
             Carried(sha256_hex(body), UNREACHABLE, words).put(self._spool, mark)
             return
         self._pause.pop(mark, None)
-        Carried(sha256_hex(body), answer.status, answer.body, held).put(self._spool, mark)
+        Carried(sha256_hex(body), answer.status, answer.body, contrary).put(self._spool, mark)
         _remove(path, body)
 
     def _checked(self, body: bytes) -> bytes:

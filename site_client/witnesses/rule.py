@@ -1,4 +1,4 @@
-"""What witnesses do to releases: ``[witnesses]`` of policy.toml, asked before every answer.
+"""The effect of witnesses on releases: ``[witnesses]`` of policy.toml, asked before every answer.
 
 A ledger that somebody has seen otherwise, or that too few have seen for too long, is no
 ledger to release on. The site itself says in its policy how strict that is; without
@@ -10,7 +10,7 @@ from __future__ import annotations
 from common.ledger.log import Ledger
 from common.wire.codes import NumberedError, ReplyCode
 from site_client.egress.policy import Policy
-from site_client.witnesses.standing import Standing
+from site_client.witnesses.standing import WitnessStanding
 
 
 class ContradictedError(NumberedError):
@@ -27,7 +27,7 @@ class UnwitnessedError(NumberedError):
     problem_text = "too many releases have no quorum of witnesses"
 
 
-def require_uncontradicted(standing: Standing | None, policy: Policy) -> None:
+def require_uncontradicted(standing: WitnessStanding | None, policy: Policy) -> None:
     """Return only if no witness contradicts this ledger in a way that stops releases.
 
     Raises:
@@ -41,7 +41,7 @@ def require_uncontradicted(standing: Standing | None, policy: Policy) -> None:
             raise ContradictedError(f"witness {names}", "the history of this ledger", "another")
 
 
-def require_witnessed(standing: Standing | None, policy: Policy, ledger: Ledger) -> None:
+def require_witnessed(standing: WitnessStanding | None, policy: Policy, ledger: Ledger) -> None:
     """Return only if a quorum has seen all releases but the last few.
 
     Raises:

@@ -1,4 +1,4 @@
-"""How this ledger stands with each third witness: what `check` and `status` show.
+"""The standing of this ledger with each third witness: what `check` and `status` show.
 
 The worker notes it after every answer; only ``rule`` decides anything by it. Loud is
 what contradicts: a witness that has seen another history than the one here.
@@ -55,7 +55,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Standing:
+class WitnessStanding:
     """All witnesses of a site's policy.
 
     Attributes:
@@ -72,7 +72,7 @@ class Standing:
 
     @property
     def contradictions(self) -> list[Seen]:
-        """Those who have seen another history."""
+        """Witnesses that have seen another history."""
         return [seen for seen in self.witnesses.values() if seen.contradicts]
 
     @property
@@ -105,7 +105,7 @@ def site_policy(site: SiteFolder) -> WitnessPolicy | None:
     return None if text is None else parse_policy(text)
 
 
-def note_standing(site: SiteFolder, standing: Standing) -> None:
+def note_standing(site: SiteFolder, standing: WitnessStanding) -> None:
     """Write it down, if it differs from what was noted last."""
     text = json.dumps(standing.as_dict(), sort_keys=True).encode()
     path = site.witness_standing
@@ -113,7 +113,7 @@ def note_standing(site: SiteFolder, standing: Standing) -> None:
         write_atomically(path, text)
 
 
-def read_standing(site: SiteFolder) -> Standing | None:
+def read_standing(site: SiteFolder) -> WitnessStanding | None:
     """Read what the worker noted last; None when it noted nothing, or cannot be seen."""
     try:
         value = json.loads(site.witness_standing.read_bytes())
@@ -121,7 +121,7 @@ def read_standing(site: SiteFolder) -> Standing | None:
             str(mark): Seen(**(seen | {"names": tuple(seen["names"])}))
             for mark, seen in value.pop("witnesses").items()
         }
-        return Standing(**value, witnesses=witnesses)
+        return WitnessStanding(**value, witnesses=witnesses)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
@@ -150,8 +150,8 @@ def witness_fact(site: SiteFolder) -> Fact:
         )
     troubled = [seen.says for seen in standing.witnesses.values() if seen.trouble]
     says = "; ".join([standing.says, *troubled])
-    behind = standing.witnessed < records_of(site)
-    if troubled or behind:
+    lagging = standing.witnessed < records_of(site)
+    if troubled or lagging:
         return Fact("witnesses", "warning", says, _START)
     return Fact("witnesses", "ok", says)
 

@@ -36,7 +36,7 @@ from site_client.plans.waiting import note_waiting
 from site_client.restoring import note_lost
 from site_client.site import SiteFolder
 from site_client.trouble import clear_trouble
-from site_client.witnesses.asking import Asking
+from site_client.witnesses.asking import WitnessInquiry
 from site_client.witnesses.rule import require_witnessed
 from site_client.worker.chain_file import ChainFile
 from site_client.worker.failures import (
@@ -79,7 +79,7 @@ class Answering:
         door: Door,
         standing: Standing,
         progress: Progress,
-        witnesses: Asking | None = None,
+        witnesses: WitnessInquiry | None = None,
     ) -> None:
         self._site = site
         self._settings = site.settings()

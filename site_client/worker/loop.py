@@ -41,7 +41,7 @@ from site_client.ledger import open_ledger
 from site_client.restoring import read_lost
 from site_client.site import SiteFolder
 from site_client.spool import Spool
-from site_client.witnesses.asking import Asking
+from site_client.witnesses.asking import WitnessInquiry
 from site_client.witnesses.rule import ContradictedError, require_uncontradicted
 from site_client.witnesses.standing import site_policy
 from site_client.worker.answering import Answering
@@ -103,7 +103,9 @@ class Worker:
         )
         self._patience = KeyPatience(self._keeper)
         witnesses = site_policy(site)
-        self._witnesses = None if witnesses is None else Asking(site, witnesses, self._ledger)
+        self._witnesses = (
+            None if witnesses is None else WitnessInquiry(site, witnesses, self._ledger)
+        )
         self._peeked: dict[str, _Peeked | None] = {}
         self._turn_in_hand: TurnNote | None = None
         self._answering = Answering(

@@ -8,7 +8,7 @@ from common.wire.codes import ReplyCode
 from site_client.files import write_atomically
 from site_client.join import settings_text
 from site_client.witnesses.answers import mark_of
-from site_client.witnesses.standing import Seen, Standing, note_standing
+from site_client.witnesses.standing import Seen, WitnessStanding, note_standing
 from tests.attacks.conftest import make_past, plan_of
 from tests.common.witness.conftest import Bench
 
@@ -31,11 +31,9 @@ def trained(liar, round_):
 
 
 def contradict(liar, *, proven: bool) -> None:
-    seen = Seen(("north",), URL, trouble="it has seen other records", contradicts=True)
-    standing = Standing("north", 0, "", {mark_of(URL): seen})
-    if proven:
-        standing = Standing("north", 0, "", {mark_of(URL): Seen(**(vars(seen) | {"proven": True}))})
-    note_standing(liar.site, standing)
+    words = "it has seen other records"
+    seen = Seen(("north",), URL, trouble=words, contradicts=True, proven=proven)
+    note_standing(liar.site, WitnessStanding("north", 0, "", {mark_of(URL): seen}))
 
 
 def set_policy(liar, old: str, new: str) -> None:

@@ -16,7 +16,7 @@ from common.crypto.postquantum import PostQuantumSigningKey
 from common.ledger.log import Ledger
 from common.ledger.merkle import consistency_proof, leaf_hash, tree_root
 from common.ledger.notes import Algorithm, Checkpoint, NoteKey, ledger_key, sign_checkpoint
-from common.witness.judging import Judge
+from common.witness.judging import LogJudge
 from common.witness.keys import Signer
 from common.witness.server import Address, WitnessServer
 from common.witness.store import Store
@@ -90,10 +90,10 @@ class Bench:
         return f"witness {name} {vkey_text(self.keys[key])} {url}".rstrip() + "\n"
 
     @contextmanager
-    def judge(self, *of: Log, logs=None, clock=lambda: NOW) -> Iterator[Judge]:
+    def judge(self, *of: Log, logs=None, clock=lambda: NOW) -> Iterator[LogJudge]:
         known = (logs or {}) | {log.origin: (log.public,) for log in of}
         with Store(self.folder) as store:
-            yield Judge(self.name, self.signers, known, store, clock)
+            yield LogJudge(self.name, self.signers, known, store, clock)
 
     @contextmanager
     def served(self, *of: Log, logs=None, address: Address | None = None) -> Iterator[str]:

@@ -16,7 +16,7 @@ from common.witness.policy import parse_policy
 from site_client.join import settings_text
 from site_client.site import SiteFolder, SiteSettings
 from site_client.spool import Spool
-from site_client.witnesses.asking import Asking
+from site_client.witnesses.asking import WitnessInquiry
 from site_client.witnesses.carry import WitnessCarrier
 from tests.common.witness.conftest import ORIGIN, Bench, Log
 from tests.common.witness.test_asking import noted
@@ -49,14 +49,14 @@ class Site:
     def open(self) -> Ledger:
         return Ledger.open(self.folder.ledger, ORIGIN, self.key, lambda: datetime.now(UTC))
 
-    def asking(self, ledger: Ledger) -> Asking:
+    def asking(self, ledger: Ledger) -> WitnessInquiry:
         policy = parse_policy(self.folder.settings().witness_policy or "")
-        return Asking(self.folder, policy, ledger, ticks=lambda: self.seconds)
+        return WitnessInquiry(self.folder, policy, ledger, ticks=lambda: self.seconds)
 
     def carrier(self) -> WitnessCarrier:
         return WitnessCarrier(self.folder, noted(self.sent.append), ticks=lambda: self.seconds)
 
-    def settle(self, asking: Asking, carrier: WitnessCarrier, turns: int = 6) -> None:
+    def settle(self, asking: WitnessInquiry, carrier: WitnessCarrier, turns: int = 6) -> None:
         """Let both halves take turns, some seconds apart."""
         for _ in range(turns):
             self.seconds += 2
