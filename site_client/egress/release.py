@@ -35,12 +35,16 @@ from common.wire.records import Record, RoundReport
 from site_client.egress.gate import SiteExpected, check_answer
 from site_client.egress.history import History, HistoryError
 from site_client.egress.outbox import put_reply
-from site_client.egress.question import Intent, OrderFields, Question, order_fields
+from site_client.egress.question import (
+    MOST_INTENT_BYTES,
+    Intent,
+    OrderFields,
+    Question,
+    order_fields,
+)
 from site_client.files import write_atomically
 from site_client.spool import Spool
 
-MOST_INTENT_BYTES = 32 << 20
-"""Of a note of intent: the proofs of all records of an answer."""
 LOG = logging.getLogger("cairn.egress")
 
 __all__ = ["Door", "Question", "SilencedError"]

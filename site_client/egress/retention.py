@@ -17,7 +17,7 @@ from common.arrivals.texts import json_of
 from common.ledger.log import Ledger
 from common.ledger.records import parse_timestamp
 from site_client.egress.policy import Policy, read_policy
-from site_client.egress.release import MOST_INTENT_BYTES
+from site_client.egress.question import MOST_INTENT_BYTES
 
 LOG = logging.getLogger("cairn.egress")
 
