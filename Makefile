@@ -30,8 +30,8 @@ demo: $(STAMP)  ## a whole federation on this machine; ends with build/demo/repo
 demo-pixels: $(STAMP)  ## three sites sketch many-band pixels into a codebook; build/demo-pixels
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m deploy.demo_pixels
 
-test: lint  ## lint and the default tests
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile
+test: lint  ## lint and the default tests; SHUFFLE=1 (2, 3, ...) runs them in another order
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -m "not slow" -n 3 --dist loadfile $(if $(SHUFFLE),--shuffle $(SHUFFLE))
 
 test-all: lint  ## every test, the long ones too
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest -n 3 --dist loadfile

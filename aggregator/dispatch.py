@@ -17,11 +17,12 @@ from typing import Self
 
 from aggregator.admin.folder import FederationFolder
 from aggregator.rounds.events import RunFinished, RunQueued, RunStarted, read_events
-from aggregator.rounds.queue import RunQueue, Turn, is_locked, locked
+from aggregator.rounds.queue import CurrentRun, RunQueue, is_locked, locked
 from aggregator.rounds.server import RUN_KEY, TURN_KEY
 from aggregator.rounds.store import RunStore
 from aggregator.rounds.superlink import SuperLink
-from aggregator.start import connect, end_run, end_stopped
+from aggregator.start import connect
+from aggregator.stop import end_run, end_stopped
 from common.errors import CairnError, ExitCode, UnreachableError
 
 LOOK_S = 2.0
@@ -129,7 +130,7 @@ class Dispatcher:
         self._over_since = None
         self._say(f"{run} has its turn")
 
-    def _attend(self, turn: Turn) -> None:
+    def _attend(self, turn: CurrentRun) -> None:
         """End the turn of a run that is over, whether it said so or not."""
         store = RunStore(self._folder.runs / turn.run)
         if is_locked(store.conductor_lock):
@@ -146,7 +147,7 @@ class Dispatcher:
         self._over_since = None
         self._say(f"{turn.run} ended: {ended.verdict}")
 
-    def _insist(self, store: RunStore, turn: Turn) -> None:
+    def _insist(self, store: RunStore, turn: CurrentRun) -> None:
         """Have Flower end a run that does not end although a coordinator asked for it."""
         if store.stop_asked_by() is None:
             self._asked_since = None
@@ -159,7 +160,7 @@ class Dispatcher:
         with suppress(UnreachableError), self._link(self._folder) as link:
             link.stop_run(int(turn.flower_run))
 
-    def _is_over(self, turn: Turn, *, stopped: bool) -> bool:
+    def _is_over(self, turn: CurrentRun, *, stopped: bool) -> bool:
         """Tell whether nobody will conduct a run any more whose ServerApp does not run."""
         now = self._clock()
         if now < self._next_look:
@@ -209,7 +210,7 @@ class Dispatcher:
                     end_run(store, "the aggregator ended while the run was queued", _GONE)
                     self._say(f"{name} was interrupted; `round resume` goes on with it")
 
-    def _settle_current(self, store: RunStore, turn: Turn) -> None:
+    def _settle_current(self, store: RunStore, turn: CurrentRun) -> None:
         """Write the end of a run that had begun, if nobody has."""
         if _finished(store, turn.since) is not None:
             return
@@ -233,8 +234,8 @@ def _is_open(store: RunStore) -> bool:
     """Tell whether a run waits or goes on by its journal, and nobody conducts it."""
     if is_locked(store.conductor_lock):
         return False
-    told = [e for _, e in read_events(store.journal)]
-    last = next((e for e in reversed(told) if isinstance(e, (RunQueued, RunFinished))), None)
+    events = [e for _, e in read_events(store.journal)]
+    last = next((e for e in reversed(events) if isinstance(e, (RunQueued, RunFinished))), None)
     return isinstance(last, RunQueued)
 
 

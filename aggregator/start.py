@@ -1,4 +1,4 @@
-"""What stands before a run: that it can be carried out, and its place in the queue.
+"""Conditions of a run before it begins: that it can be carried out, and its place in the queue.
 
 Nothing is begun here: ``aggregator.dispatch`` gives runs their turns. A run is queued whole or
 not at all, also when the disk fills up in the middle.
@@ -15,15 +15,15 @@ from pathlib import Path
 from aggregator.admin.folder import FederationFolder
 from aggregator.rounds.course import Course
 from aggregator.rounds.embedding import CODEBOOK_FILE, check_attached
-from aggregator.rounds.events import RoundFinished, RunFinished, RunQueued, read_events
+from aggregator.rounds.events import RoundFinished, RunQueued, read_events
 from aggregator.rounds.pixels import CODEC_FILE
-from aggregator.rounds.queue import QueueChange, QueueState, RunQueue, is_locked
+from aggregator.rounds.queue import QueueChange, QueueState, RunQueue
 from aggregator.rounds.store import RunOptions, RunStore
 from aggregator.rounds.superlink import SuperLink
 from aggregator.rounds.training import START_FILE, read_start
 from aggregator.service import authority, local_address
-from common.errors import ExitCode, InputDataError, RefusedError
-from common.ledger.durable import StorageError, storage_error
+from common.errors import InputDataError, RefusedError
+from common.ledger.durable import StorageError
 from common.plan import FederationPlan
 from common.schedule import working_rounds
 from common.settings import KINDS
@@ -271,64 +271,3 @@ def resume_run(folder: FederationFolder, name: str, *, wait: bool = True) -> Que
             return _enqueue(change, store)
     except OSError as error:
         raise _not_queued(error, folder) from error
-
-
-def stop_run(folder: FederationFolder, name: str, by: str) -> bool:
-    """Have a run end: at once if it waits or nobody conducts it, else by who conducts it.
-
-    Args:
-        folder: the federation's.
-        name: of the run.
-        by: who wants it, for the journal.
-
-    Returns:
-        Whether it has ended already.
-
-    Raises:
-        RefusedError: it is over.
-        StorageError: the disk refused.
-    """
-    store, queue = RunStore(folder.run(name)), RunQueue(folder.queue)
-    try:
-        with queue.changing() as change:
-            if name not in change.state.runs:
-                raise RefusedError(
-                    "the run is over",
-                    field=name,
-                    expected="one that goes on or waits",
-                    advice="See `cairn-aggregator round list`",
-                )
-            store.ask_to_stop(by)
-            current = change.state.current
-            goes_on = current is not None and current.run == name
-            if goes_on and (queue.is_kept() or is_locked(store.conductor_lock)):
-                return False
-            end_stopped(store, by)
-            change.withdraw(name)
-            if current is not None and goes_on:
-                change.end(current)
-            return True
-    except OSError as error:
-        raise storage_error(error, store.folder) from error
-
-
-def end_stopped(store: RunStore, by: str) -> RunFinished:
-    """Journal that a run was stopped which nobody conducts."""
-    return end_run(
-        store,
-        f"stopped by {by} while nobody conducted it; sites that had heard of it will learn "
-        "it from the next run's orders",
-        ExitCode.STOPPED,
-    )
-
-
-def end_run(store: RunStore, reason: str, code: ExitCode) -> RunFinished:
-    """Journal the end of a run that nobody conducts: STOPPED or FAILED, by the code."""
-    event = RunFinished(
-        verdict="STOPPED" if code is ExitCode.STOPPED else "FAILED",
-        reason=reason,
-        rounds=Course(store.plan(), sorted(set(store.finished_rounds()))).worked,
-        exit_code=int(code),
-    )
-    store.record(event)
-    return event

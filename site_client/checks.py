@@ -31,7 +31,7 @@ from common.ledger.verify import verify_ledger
 from common.plan import FederationPlan
 from common.wire.pixel_rules import most_bytes
 from site_client.budget import budget_fact
-from site_client.confinement import confinement_facts, look, role
+from site_client.confinement import confinement_facts, look, role, wall_facts
 from site_client.egress.policy import check_plan, read_policy
 from site_client.facts import Fact, Level
 from site_client.keys.directory import lost_promises, read_directory
@@ -41,6 +41,7 @@ from site_client.plans.facts import approval_fact, waiting_fact
 from site_client.probe import LARGEST_SKEW_S, probe
 from site_client.site import SiteFolder
 from site_client.trouble import trouble_fact
+from site_client.witnesses.standing import witness_fact
 
 if TYPE_CHECKING:
     from site_client.data_check.review import Progress, Review
@@ -71,6 +72,7 @@ def check_site(site: SiteFolder, plan: FederationPlan | None = None) -> Iterator
             "held out": lambda folder: _held_out(folder, plan),
             "data": trouble_fact,
             "ledger": _ledger,
+            "witnesses": witness_fact,
             "budget": lambda folder: budget_fact(folder, datetime.now(UTC)),
             "plans": waiting_fact,
         }
@@ -107,6 +109,8 @@ def check_confinement(site: SiteFolder) -> Iterator[Fact]:
     who = role()
     other = site.courier if who == "worker" else site.worker
     yield from confinement_facts(who, look(site.data(), other=other))
+    if who != "courier":
+        yield from wall_facts(site)
 
 
 def _settings(site: SiteFolder) -> Fact:

@@ -12,6 +12,7 @@ import click
 
 from common.cli import complete, run
 from common.lazy import Lazily, LazyGroup
+from site_client.own_process import take_over
 
 COMMANDS: Final = {
     "join": Lazily(
@@ -45,6 +46,14 @@ COMMANDS: Final = {
     "plans": Lazily(
         "site_client.commands.plans:plans",
         "List the plans that this site was asked for: which wait, and who decided what.",
+    ),
+    "restore": Lazily(
+        "site_client.commands.restore:restore",
+        "Go on from a backup: record what the ledger has lost, and by whose word.",
+    ),
+    "witnesses": Lazily(
+        "site_client.commands.witnesses:witnesses",
+        "Show who witnesses this ledger, how far, and the key that a witness needs.",
     ),
     "worker": Lazily(
         "site_client.commands.serve:worker",
@@ -115,6 +124,7 @@ complete(cli)
 
 def main() -> NoReturn:
     """Entry point of ``cairn-site``."""
+    take_over()
     run(cli)
 
 

@@ -16,6 +16,9 @@ from typing import Literal
 
 from common.errors import ExitCode
 from site_client.facts import Fact, Level
+from site_client.sandbox import Walls
+from site_client.sandbox.trial import Trial, try_walls
+from site_client.site import SiteFolder
 
 Role = Literal["worker", "courier"]
 ROLE_VARIABLE = "CAIRN_ROLE"
@@ -118,6 +121,26 @@ def confinement_facts(who: Role | None, state: Confinement) -> Iterator[Fact]:
     other = "courier" if who == "worker" else "worker"
     says = f"the {other}'s folder is {'HERE' if state.other_half else 'absent'}"
     yield _fact("other half", ok=not state.other_half, says=says)
+
+
+def wall_facts(site: SiteFolder) -> Iterator[Fact]:
+    """The worker's own walls, tried by a child process that puts them up."""
+    yield wall_fact(*try_walls(site))
+
+
+def wall_fact(walls: Walls, trials: list[Trial]) -> Fact:
+    """Say what held of the worker's own walls, and what did not."""
+    due = [trial for trial in trials if _is_due(trial, walls)]
+    holes = ", ".join(trial.name for trial in due if not trial.prevented)
+    if holes:
+        return _fact("walls", ok=False, says=f"the worker got through: {holes}")
+    if not walls.seccomp or not walls.landlock:
+        return Fact("walls", "warning", f"{walls}", "A newer kernel, or a container, holds more")
+    return Fact("walls", "ok", f"{walls}; {len(due)} ways out tried, none open")
+
+
+def _is_due(trial: Trial, walls: Walls) -> bool:
+    return walls.landlock > 0 if trial.needs == "Landlock" else walls.seccomp
 
 
 def _network(who: Role, state: Confinement) -> Fact:

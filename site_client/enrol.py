@@ -35,6 +35,7 @@ from common.desk.signing import LedgerSigner, RequestSigner, TlsSigner, now_ms, 
 from common.enrolment import Invite
 from common.errors import CairnError, InputDataError, InternalError, RefusedError, UnreachableError
 from site_client.files import write_atomically
+from site_client.journal import desk_meter
 from site_client.site import SiteFolder
 
 RENEW_BELOW_DAYS = 45
@@ -92,7 +93,7 @@ def send_request(invite: Invite, site: SiteFolder) -> Admission:
     if invite.enrolment is None or invite.token is None:
         raise _no_token()
     data = site.request_file.read_bytes()
-    with _stub(invite.enrolment, invite.ca_certificate.encode()) as stub:
+    with _stub(site, invite.enrolment, invite.ca_certificate.encode()) as stub:
         request = pb.EnrolRequest(token=invite.token, join_request=data)
         reply = stub.Enrol(request, timeout=CALL_S)
     return _take(site, reply)
@@ -218,8 +219,11 @@ def get_sealed_key(site: SiteFolder, generation: int = 0) -> pb.GetSealedKeyRepl
 
 
 @contextmanager
-def _stub(address: str, authority: bytes) -> Iterator[EnrolmentStub]:
-    with connected(DeskAddress(address, authority)) as channel:
+def _stub(site: SiteFolder, address: str, authority: bytes) -> Iterator[EnrolmentStub]:
+    with (
+        desk_meter(site, address) as meter,
+        connected(DeskAddress(address, authority), meter) as channel,
+    ):
         yield EnrolmentStub(channel)
 
 
@@ -234,7 +238,7 @@ def _desk(site: SiteFolder) -> Iterator[EnrolmentStub]:
             got="nothing",
             advice="Ask the coordinator for an invite with a token, and join with it: keys stay",
         )
-    with _stub(settings.enrolment, read_public(site.authority)) as stub:
+    with _stub(site, settings.enrolment, read_public(site.authority)) as stub:
         yield stub
 
 

@@ -140,7 +140,7 @@ def join(
         begin_memory(site.held_out)
     ledger_key = _make_keys_and_request(site, invite, data, images)
     # Last: only a complete folder is a site.
-    write_atomically(site.settings_file, _settings_text(_settings(invite, site, data)))
+    write_atomically(site.settings_file, settings_text(_settings(invite, site, data)))
     return _joined(site, invite, witness, ledger_key)
 
 
@@ -180,9 +180,10 @@ def join_again(invite: Invite, site: SiteFolder, data: Path, images: int | None 
         )
     _trust(site, invite, witness)
     ledger_key = _make_keys_and_request(site, invite, data, images)
-    now = _settings(invite, site, data)
+    known = {"witness_policy": settings.witness_policy}
+    now = _settings(invite, site, data).model_copy(update=known)
     if settings.model_copy(update={"data": now.data}) != now:
-        write_atomically(site.settings_file, _settings_text(now))
+        write_atomically(site.settings_file, settings_text(now))
     return _joined(site, invite, witness, ledger_key)
 
 
@@ -240,6 +241,7 @@ def _make_keys_and_request(
     node_key = _key(site.node_key, read_node_key, generate_node_key, write_node_key)
     opening = _key(site.sealing_key, read_opening_key, OpeningKey.generate, write_opening_key)
     tls_key = _key(site.tls_key, read_tls_key, generate_client_key, write_tls_key)
+    _tell_courier(site, ledger_key.public)
     path = site.request_file
     before = read_request(path) if path.exists() else None
     if images is None:
@@ -259,6 +261,20 @@ def _make_keys_and_request(
     if request != before:
         write_atomically(path, request.to_json())
     return ledger_key
+
+
+def _tell_courier(site: SiteFolder, public: PublicKey) -> None:
+    """Give the courier the ledger's public key; its own door holds every release to it."""
+    if not site.courier_ledger_key.exists():
+        write_public_key(site.courier_ledger_key, public)
+    elif read_public_key(site.courier_ledger_key) != public:
+        raise VerificationError(
+            "the courier knows another ledger key than the worker has",
+            field=str(site.courier_ledger_key),
+            expected=f"the key {public.fingerprint[:16]}",
+            got="another",
+            advice="Find out who exchanged one of them before you go on",
+        )
 
 
 def _key(
@@ -299,7 +315,7 @@ def _settings(invite: Invite, site: SiteFolder, data: Path) -> SiteSettings:
     )
 
 
-def _settings_text(settings: SiteSettings) -> bytes:
+def settings_text(settings: SiteSettings) -> bytes:
     """``site.toml``. JSON strings of printable text are TOML strings, too."""
     values = settings.model_dump(exclude={"v"}, exclude_none=True)
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]

@@ -28,6 +28,7 @@ class SiteSettings(BaseModel):
         enrolment: host:port of its enrolment desk; None for a site that joined by mail.
         data: folder of images, absolute or relative to the site folder.
         app_sha256: the only Flower app that the courier serves.
+        witness_policy: text of a policy file; None where nobody but the aggregator witnesses.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -39,6 +40,7 @@ class SiteSettings(BaseModel):
     data: str
     app_sha256: Digest
     enrolment: Annotated[str, Field(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")] | None = None
+    witness_policy: Annotated[str, Field(max_length=262_144)] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,16 @@ class SiteFolder:
         return self.worker / "decisions"
 
     @property
+    def witness_standing(self) -> Path:
+        """File of how this ledger stands with each third witness."""
+        return self.worker / "witnesses.json"
+
+    @property
+    def witness_evidence(self) -> Path:
+        """Checkpoints that third witnesses hold against this ledger."""
+        return self.worker / "witness-evidence"
+
+    @property
     def waiting_plans(self) -> Path:
         """Plans that wait for a person, one file each, named by fingerprint."""
         return self.worker / "plans"
@@ -116,6 +128,11 @@ class SiteFolder:
     def quarantine(self) -> Path:
         """Folder of orders that were refused, for people to look at; bounded, only the worker's."""
         return self.worker / "quarantine"
+
+    @property
+    def lost(self) -> Path:
+        """File that proves that the ledger lacks records; there until a person has spoken."""
+        return self.worker / "lost.json"
 
     @property
     def worker_log(self) -> Path:
@@ -172,8 +189,18 @@ class SiteFolder:
 
     @property
     def courier(self) -> Path:
-        """Courier only: node.key, tls.key, tls.crt, ca.crt, sent.jsonl."""
+        """Courier only: node.key, tls.key, tls.crt, ca.crt, ledger.pub, journal.jsonl."""
         return self.root / "courier"
+
+    @property
+    def courier_ledger_key(self) -> Path:
+        """The ledger's public key, to which the courier holds what lies in the outbox."""
+        return self.courier / "ledger.pub"
+
+    @property
+    def journal(self) -> Path:
+        """The courier's signed journal of requests."""
+        return self.courier / "journal.jsonl"
 
     @property
     def spool(self) -> Path:

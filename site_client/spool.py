@@ -42,9 +42,13 @@ class Spool:
         """Return the path where sealed keys appear that the door released."""
         return self.outbox / f"{digest}.keys"
 
-    def sealed_keys(self) -> list[Path]:
-        """Sealed keys that wait for the courier."""
-        return sorted(self.outbox.glob("*.keys"))
+    def checkpoint_path(self, witness: str) -> Path:
+        """Return the path where a checkpoint lies that a witness shall cosign."""
+        return self.outbox / f"{witness}.checkpoint"
+
+    def cosigned_path(self, witness: str) -> Path:
+        """Return the path of what that witness answered."""
+        return self.inbox / f"{witness}.cosigned"
 
     def prepare(self) -> None:
         """Create both folders."""

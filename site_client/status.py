@@ -20,9 +20,12 @@ from site_client.heldout.parts import parts_or_none
 from site_client.keys.directory import directory_or_none
 from site_client.keys.state import KeyState, read_key_state
 from site_client.plans.finding import plans_that_wait
+from site_client.restoring import read_lost
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 from site_client.trouble import Trouble, read_trouble
+from site_client.witnesses.standing import Standing as WitnessStanding
+from site_client.witnesses.standing import read_standing
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,10 @@ class SiteStatus:
         held_out: who is held out of training, as the folder and the policy are now; None where
             they are out of sight, or hold no scans.
         errors: what was told last of errors, held out and training; None before the first.
+        restore: what the ledger lacks, where it waits for `cairn-site restore`; None else.
         trouble: the last order that failed for this site's data, and why; None without one.
         put_aside: notes on what arrived and was refused, oldest first.
+        witnesses: how this ledger stands with third witnesses; None where there are none.
     """
 
     site: str
@@ -68,6 +73,8 @@ class SiteStatus:
     held_out: dict[str, object] | None = None
     errors: LastErrors | None = None
     put_aside: tuple[dict[str, object], ...] = ()
+    restore: dict[str, object] | None = None
+    witnesses: WitnessStanding | None = None
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -97,6 +104,7 @@ def read_status(site: SiteFolder) -> SiteStatus:
     directory = directory_or_none(site, standing)
     parts = parts_or_none(site)
     receipts = layout.receipt_files()
+    lost = read_lost(site)
     replies = len(list(spool.outbox.glob("*.reply"))) if spool.outbox.is_dir() else 0
     return SiteStatus(
         site=settings.site,
@@ -116,6 +124,8 @@ def read_status(site: SiteFolder) -> SiteStatus:
         held_out=None if parts is None else parts.as_dict(),
         errors=read_errors(site),
         put_aside=tuple(vars(note) for note in Quarantine(site.quarantine).notes()),
+        restore=None if lost is None else {**lost.as_dict(), "says": lost.says},
+        witnesses=read_standing(site) if settings.witness_policy is not None else None,
     )
 
 

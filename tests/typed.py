@@ -53,7 +53,7 @@ def run(
         try:
             code = answer.readline()
         except TimeoutError:
-            os.kill(pid, signal.SIGKILL)
+            os.killpg(pid, signal.SIGKILL)
             raise subprocess.TimeoutExpired(words, timeout) from None
         said = []
         for file in (out, err):
@@ -134,17 +134,18 @@ def _become(line: socket.socket, programs: Mapping[str, object]) -> None:
     data, files, _, _ = socket.recv_fds(line, _MOST_BYTES, 2)
     while not data.endswith(b"\n"):
         data += line.recv(_MOST_BYTES)
+    os.setsid()
     line.sendall(f"{os.getpid()}\n".encode())
     asked = json.loads(data)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for number, file in enumerate((nothing, *files)):
         os.dup2(file, number)
         os.close(file)
-    os.setsid()
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])
     sys.argv = asked["words"]
+    vars(sys.modules["__main__"])["__package__"] = None  # click asks how it was started
     code: object = 1
     try:
         programs[asked["words"][0]]()

@@ -61,10 +61,10 @@ def _serve(
         certificate = server_certificate(folder)
         say(certificate.warning or f"The server certificate is good for {certificate.days} days.")
     threading.Thread(target=keep_warning, args=(folder, stop, say), daemon=True).start()
-    kept = ExitStack()
+    stack = ExitStack()
     try:
         service.start()
-        runs = kept.enter_context(Dispatcher(folder, say))
+        runs = stack.enter_context(Dispatcher(folder, say))
         desk.start()
         screen.state("desk", "answers sites that join, and coordinators")
         names = ", ".join(folder.admitted()) or "none admitted yet"
@@ -77,7 +77,7 @@ def _serve(
         desk.stop()
         screen.state("desk", "ended")
         service.stop()
-        kept.close()
+        stack.close()
 
 
 def _warn(settings: FederationSettings, say: Callable[[str], None]) -> None:

@@ -187,7 +187,7 @@ class LocalDesk:
 
     def stop(self, run: str, by: str = "a coordinator at the aggregator") -> Stopping:
         """Have a run end that waits or goes on (empty: the one that goes on)."""
-        from aggregator.start import stop_run
+        from aggregator.stop import stop_run
 
         current = RunQueue(self.folder.queue).read().current
         if not run and current is None:
@@ -221,8 +221,8 @@ class LocalDesk:
         queue, conductor = RunQueue(self.folder.queue), RunStore(self.folder.run(run))
         silent = 0
         while silent < SILENT_LOOKS and not stop.wait(LOOK_S):
-            kept = queue.is_kept() and run in queue.read().runs
-            silent = 0 if kept or is_locked(conductor.conductor_lock) else silent + 1
+            queued = queue.is_kept() and run in queue.read().runs
+            silent = 0 if queued or is_locked(conductor.conductor_lock) else silent + 1
         over.set()
 
     def report(self, run: str) -> Iterator[bytes]:

@@ -33,10 +33,17 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 @dataclass(frozen=True)
 class Sender:
-    """The aggregator's knowledge of a site before it reads a word of its reply."""
+    """The aggregator's knowledge of a site before it reads a word of its reply.
+
+    Attributes:
+        ledger_key: that it was admitted with.
+        last_seen: its newest checkpoint that was cosigned.
+        witness: our own key, by which a restored site proves what it still has.
+    """
 
     ledger_key: PublicKey
     last_seen: Checkpoint | None
+    witness: PublicKey | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +146,7 @@ def _verify(
         ledger_origin(expected.site),
         sender.ledger_key,
         sender.last_seen,
+        sender.witness,
     )
 
 

@@ -40,6 +40,7 @@ from aggregator.report.text import (
     word,
 )
 from aggregator.rounds.events import (
+    AggregatorRestored,
     Event,
     RoundFinished,
     RoundStarted,
@@ -49,6 +50,7 @@ from aggregator.rounds.events import (
     SiteLate,
     SiteRejected,
     SiteReplied,
+    SiteRestored,
     SitesAwaited,
     StopAsked,
     read_events,
@@ -199,6 +201,21 @@ def _fields(event: Event) -> dict[str, object]:
             }
         case SiteRejected():
             return {"round": event.round, "site": event.site, "reason": event.reason}
+        case SiteRestored():
+            return {
+                "round": event.round,
+                "site": event.site,
+                "lost_size": event.lost_size,
+                "seq": event.seq,
+                "by": event.person,
+            }
+        case AggregatorRestored():
+            return {
+                "round": event.round,
+                "site": event.site,
+                "remembered": event.remembered,
+                "cosigned": event.cosigned,
+            }
         case SiteLate():
             return {"round": event.round, "site": event.site}
         case RoundFinished():

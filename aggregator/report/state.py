@@ -13,6 +13,7 @@ from datetime import datetime
 
 from aggregator.report.run import RoundSummary, RunState, SiteRound, Status, Waiting
 from aggregator.rounds.events import (
+    AggregatorRestored,
     Event,
     RoundFinished,
     RoundStarted,
@@ -22,6 +23,7 @@ from aggregator.rounds.events import (
     SiteLate,
     SiteRejected,
     SiteReplied,
+    SiteRestored,
     SitesAwaited,
     StopAsked,
 )
@@ -52,6 +54,8 @@ def _step(state: RunState, event: Event) -> RunState:
             return replace(state, waiting=None if over else Waiting(event.what, event.sites))
         case RoundStarted():
             return replace(_round_started(state, event), waiting=None)
+        case SiteRestored() | AggregatorRestored():
+            return state
         case SiteReplied() | SiteRejected() | SiteLate():
             return _site_event(state, event)
         case RoundFinished():

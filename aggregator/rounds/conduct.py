@@ -56,7 +56,7 @@ class _StopAskedError(CairnError):
     """A coordinator wants the run to end."""
 
 
-class _TurnOverError(RefusedError):
+class _NotItsTurnError(RefusedError):
     """Another run has the turn, or another process conducts this one."""
 
 
@@ -132,7 +132,7 @@ class Conductor:
                 while (step := self._course.step()) is not None:
                     self._attend()
                     state = self._round(step, state)
-        except _TurnOverError:
+        except _NotItsTurnError:
             raise
         except _StopAskedError:
             return self._stop()
@@ -143,7 +143,7 @@ class Conductor:
     def _require_turn(self) -> None:
         """Refuse to go on when another run has the turn."""
         if not self.is_current():
-            raise _TurnOverError(
+            raise _NotItsTurnError(
                 "it is not this run's turn",
                 field=self.store.name,
                 advice="See `cairn-aggregator round list`",
@@ -170,10 +170,10 @@ class Conductor:
         self._stopping = True
         begin = schedule(self._plan)[0]
         order = self._order(begin, None, Ask())
-        told = self._exchange.tell_stop(begin, order)
-        missed = sorted(set(self._exchange.sites) - told)
+        recorded = self._exchange.tell_stop(begin, order)
+        missed = sorted(set(self._exchange.sites) - recorded)
         reason = f"stopped by {self.store.stop_asked_by()}; "
-        reason += f"recorded at {', '.join(sorted(told)) or 'no site'}"
+        reason += f"recorded at {', '.join(sorted(recorded)) or 'no site'}"
         if missed:
             reason += f"; {', '.join(missed)} will learn it from the next run's orders"
         event = RunFinished(

@@ -158,6 +158,38 @@ class SiteRejected(_Event):
     put_aside: str = ""
 
 
+class SiteRestored(_Event):
+    """A site's ledger goes on from a backup; it has recorded what it lost.
+
+    Attributes:
+        lost_size: records of the newest checkpoint that is lost.
+        seq: position of its RESTORE record.
+        person: of the site, who says so.
+    """
+
+    event: Literal["site_restored"] = "site_restored"
+    round: int
+    site: str
+    lost_size: int
+    seq: int
+    person: str
+
+
+class AggregatorRestored(_Event):
+    """A site holds our signature on more of its ledger than we remember: we are a backup.
+
+    Attributes:
+        remembered: records that we know to have cosigned; 0 for none.
+        cosigned: records that the site shows.
+    """
+
+    event: Literal["aggregator_restored"] = "aggregator_restored"
+    round: int
+    site: str
+    remembered: int
+    cosigned: int
+
+
 class SiteLate(_Event):
     """A site had not answered at the round's deadline."""
 
@@ -206,6 +238,8 @@ Event = (
     | RoundStarted
     | SiteReplied
     | SiteRejected
+    | SiteRestored
+    | AggregatorRestored
     | SiteLate
     | RoundFinished
     | RunFinished

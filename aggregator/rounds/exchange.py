@@ -16,10 +16,12 @@ from aggregator.admin.folder import AdmittedSite
 from aggregator.intake.reply import Reply, Sender, open_reply
 from aggregator.rounds.course import Course, Step
 from aggregator.rounds.events import (
+    AggregatorRestored,
     RoundStarted,
     SiteLate,
     SiteRejected,
     SiteReplied,
+    SiteRestored,
     SitesAwaited,
 )
 from aggregator.rounds.store import RoundState, RunStore
@@ -33,6 +35,7 @@ from common.errors import CairnError, RefusedError
 from common.ledger.durable import replace_durably
 from common.ledger.notes import MAX_NOTE_BYTES, Checkpoint, parse_note
 from common.ledger.proof import StaleProofError, cosign
+from common.ledger.records import LedgerRecord
 from common.model import shared_shapes
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.expected import Expected, RecordFloors
@@ -351,8 +354,12 @@ class SiteExchange:
     def _open(self, step: Step, site: str, parcel: bytes, terms: Terms) -> Reply:
         """Return a site's reply, archived and with its receipt made."""
         admitted = self.sites[site]
-        sender = Sender(admitted.ledger_key, last_seen(admitted))
+        sender = Sender(admitted.ledger_key, last_seen(admitted), self.witness.public)
         reply = open_reply(parcel, sender, self._expected(step, site, terms))
+        if reply.proven.restored is not None:
+            self._note_restored(step, admitted, reply.proven.restored)
+        if reply.proven.forgotten is not None:
+            self._note_forgotten(step, admitted, reply.proven.forgotten)
         note = cosign(reply.proven.note, self.witness, datetime.now(UTC))
         parse_note(note)  # what the site must be able to read as a receipt
         replace_durably(admitted.checkpoint_file, note)
@@ -370,6 +377,33 @@ class SiteExchange:
             ).sha256
         self.reject(step, site, str(error), len(parcel or b""), put_aside)
         self._refused[site] = Refusal(None)
+
+    def _note_restored(self, step: Step, site: AdmittedSite, restored: LedgerRecord) -> None:
+        """Journal the gap in a site's ledger, and keep our evidence of what is lost."""
+        seen = site.checkpoint_file
+        kept = seen.with_name(f"{seen.stem}.lost-{restored.lost_size}{seen.suffix}")
+        replace_durably(kept, seen.read_bytes())
+        self.store.record(
+            SiteRestored(
+                round=step.round,
+                site=site.name,
+                lost_size=restored.lost_size or 0,
+                seq=restored.seq,
+                person=restored.person or "",
+            )
+        )
+
+    def _note_forgotten(self, step: Step, site: AdmittedSite, forgotten: Checkpoint) -> None:
+        """Journal that this aggregator goes on from a backup of its own."""
+        remembered = last_seen(site)
+        self.store.record(
+            AggregatorRestored(
+                round=step.round,
+                site=site.name,
+                remembered=0 if remembered is None else remembered.size,
+                cosigned=forgotten.size,
+            )
+        )
 
     def _expected(self, step: Step, site: str, terms: Terms) -> Expected:
         plan = self.course.plan

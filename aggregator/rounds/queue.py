@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from common.canonical import canonical_json
 from common.errors import InputDataError, RefusedError, UnreachableError
 from common.ledger.durable import replace_durably
+from common.settings import Frozen
 from common.wire.records import Count, RunName
 
 MOST_WAITING: Final = 64
@@ -31,11 +32,7 @@ LOCK_S: Final = 1.0
 _Runs = Annotated[tuple[RunName, ...], Field(max_length=MOST_WAITING)]
 
 
-class _Words(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Turn(_Words):
+class CurrentRun(Frozen):
     """The run that goes on.
 
     Attributes:
@@ -52,7 +49,7 @@ class Turn(_Words):
     flower_run: str | None = None
 
 
-class QueueState(_Words):
+class QueueState(Frozen):
     """The whole queue.
 
     Attributes:
@@ -63,7 +60,7 @@ class QueueState(_Words):
 
     v: Literal[1] = 1
     turn: Count = 0
-    current: Turn | None = None
+    current: CurrentRun | None = None
     waiting: _Runs = ()
 
     @property
@@ -149,7 +146,7 @@ class RunQueue:
 
 
 class QueueChange:
-    """What may be done to a queue by whoever holds its lock; each is on disk when it returns.
+    """Changes of a queue by whoever holds its lock; each is on disk when it returns.
 
     Args:
         queue: whose lock is held.
@@ -183,7 +180,7 @@ class QueueChange:
         self._write(waiting=(*self.state.waiting, run))
         return before
 
-    def begin(self, now_ms: int, since: int) -> Turn:
+    def begin(self, now_ms: int, since: int) -> CurrentRun:
         """Give the next run its turn.
 
         Args:
@@ -197,21 +194,21 @@ class QueueChange:
             raise RefusedError("it is no waiting run's turn", field="queue")
         run, *rest = self.state.waiting
         number = max(self.state.turn + 1, now_ms)
-        turn = Turn(run=run, turn=number, since=since)
+        turn = CurrentRun(run=run, turn=number, since=since)
         self._write(turn=number, current=turn, waiting=tuple(rest))
         return turn
 
-    def taken(self, turn: Turn, flower_run: int) -> None:
+    def taken(self, turn: CurrentRun, flower_run: int) -> None:
         """Note Flower's id of the run that goes on."""
         if self.state.current is not None and self.state.current.turn == turn.turn:
             self._write(current=turn.model_copy(update={"flower_run": str(flower_run)}))
 
-    def put_back(self, turn: Turn) -> None:
+    def put_back(self, turn: CurrentRun) -> None:
         """Let a run that could not begin wait again, before all others."""
         if self.state.current is not None and self.state.current.turn == turn.turn:
             self._write(current=None, waiting=(turn.run, *self.state.waiting))
 
-    def end(self, turn: Turn) -> None:
+    def end(self, turn: CurrentRun) -> None:
         """End a turn; one that is over already stays so."""
         if self.state.current is not None and self.state.current.turn == turn.turn:
             self._write(current=None)

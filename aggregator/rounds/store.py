@@ -184,8 +184,8 @@ class RunStore:
             return None
         except ValueError:
             words = None
-        # A damaged file is still there: somebody wanted it.
-        return str(words.get("by")) if isinstance(words, dict) else "somebody"
+        by = words.get("by") if isinstance(words, dict) else None
+        return by if isinstance(by, str) else "somebody"  # the file is damaged, and still there
 
     def plan(self) -> FederationPlan:
         """Return the run's plan.

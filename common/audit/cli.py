@@ -11,12 +11,14 @@ from typing import NoReturn
 import click
 
 from common.audit.asked import what_was_asked
+from common.audit.exports.command import export_command
 from common.audit.held_to import HeldTo, held_to
 from common.audit.left_command import left, report
 from common.audit.load import Audited, detail_lines, verdict_dict, verdict_line
 from common.audit.model_command import model
 from common.audit.order import read_order
 from common.audit.people import print_asked, print_order
+from common.audit.proof_command import check_proof, proof
 from common.audit.table import print_records
 from common.cli import complete, echo_json, json_option, run
 from common.errors import ExitCode
@@ -32,7 +34,8 @@ def cli() -> None:
 
     Nothing here needs a network, a secret, or trust in either side. A ledger is
     the folder that a site keeps (log.jsonl, checkpoint, receipts, payloads) or a
-    copy of it. `model` verifies where a model comes from that a run ended with.
+    copy of it. `model` verifies where a model comes from that a run ended with, and
+    `export` says the same to the hospital's log server.
 
     Exit codes: 0 intact, and witnessed up to its end; 2 usage; 4 a ledger is broken or
     something sent was not declared; 6 a file cannot be read; 9 intact, and nobody from
@@ -57,8 +60,9 @@ def verify(ctx: click.Context, ledgers: tuple[Path, ...], held: HeldTo, as_json:
 
     \b
     cairn-audit verify /srv/cairn/ledger --key site-a.pub --witness witness.pub \\
-        --checkpoint federation/sites/site-a/checkpoint.note --sent sent.jsonl
-    site-a: chain intact and witnessed, 412 records, 3 rounds, 30.1 MB out, 0 undeclared
+        --checkpoint federation/sites/site-a/checkpoint.note \\
+        --journal site-a/courier/journal.jsonl
+    site-a: chain intact and witnessed, 412 records, 3 rounds, 30.1 MB out
 
     Exit codes: 0 intact and witnessed; 4 broken; 9 intact, its end not witnessed.
     """  # noqa: D301 - the backspace tells click to keep the lines as they are
@@ -152,6 +156,9 @@ def _show_order(ctx: click.Context, audited: Audited, prefix: str, *, as_json: b
 cli.add_command(left)
 cli.add_command(report)
 cli.add_command(model)
+cli.add_command(export_command)
+cli.add_command(proof)
+cli.add_command(check_proof)
 complete(cli)
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 import click
 
 from common.audit.load import Audited, audit
+from common.audit.witnessing import FRESH_DAYS, WitnessedBy, witnessed_by
 from common.errors import UsageError
+from common.journal import Evidence
 from common.ledger.witnessed import age_limit
 
 _FILE = click.Path(path_type=Path)
@@ -50,16 +52,42 @@ _OPTIONS = (
         "fresh_days",
         type=click.IntRange(min=0),
         metavar="DAYS",
-        help="Let only cosignatures of the last DAYS days vouch for the end.",
+        help="Let only cosignatures of the last DAYS days vouch for the end "
+        f"(with --witness-policy: {FRESH_DAYS}, unless you say another number).",
     ),
     click.option(
-        "--sent",
+        "--witness-policy",
+        type=_FILE,
+        metavar="FILE",
+        help="Whose cosignatures make a ledger witnessed, instead of the aggregator's: log, "
+        "witness, group and quorum lines. Notes beside the ledger count while they are fresh.",
+    ),
+    click.option(
+        "--journal",
         "journals",
         type=_FILE,
         multiple=True,
         metavar="FILE",
-        help="The courier's journal of what its socket sent; anything in it that the ledger "
-        "does not declare fails. With several ledgers one for each, in their order.",
+        help="The courier's signed journal.jsonl, for the balance of the wire: what left without "
+        "a record, a line or a cause fails. With several ledgers one for each, in their order.",
+    ),
+    click.option(
+        "--courier-key",
+        "courier_keys",
+        type=_FILE,
+        multiple=True,
+        metavar="FILE",
+        help="With --journal: the courier's public node key (node.key.pub), or the request.json "
+        "that the site sent. Without it the journal's own is believed. Once for each ledger.",
+    ),
+    click.option(
+        "--counters",
+        "counters",
+        type=_FILE,
+        multiple=True,
+        metavar="FILE",
+        help="With --journal: what a firewall counted, as `nft --json list counter` prints it, or "
+        '{"v": 1, "layer": "ip", "sent_bytes": n, "sent_packets": n}. Once for each ledger.',
     ),
 )
 
@@ -69,10 +97,12 @@ class HeldTo:
     """The options of one call.
 
     Attributes:
-        keys, journals: one for each ledger, or none.
+        keys, journals, courier_keys, counters: one for each ledger, or none.
         witness: the aggregator's key.
         checkpoints: one for each ledger, or any number for a single one.
-        fresh_days: age of a cosignature that still counts; None for any.
+        fresh_days: age of a cosignature that still counts; None for any, or of a policy
+            its default.
+        witness_policy: whose word counts in place of the aggregator's.
     """
 
     keys: tuple[Path, ...] = ()
@@ -80,6 +110,9 @@ class HeldTo:
     checkpoints: tuple[Path, ...] = ()
     fresh_days: int | None = None
     journals: tuple[Path, ...] = ()
+    courier_keys: tuple[Path, ...] = ()
+    counters: tuple[Path, ...] = ()
+    witness_policy: Path | None = None
 
     def audit(self, ledgers: Sequence[Path]) -> list[Audited]:
         """Audit ledgers, each held to its own part of the options.
@@ -90,24 +123,46 @@ class HeldTo:
         """
         count = len(ledgers)
         keys = one_each(self.keys, count, "--key")
-        journals = one_each(self.journals, count, "--sent")
+        couriers = self._couriers(count)
         if count == 1:
             notes = [self.checkpoints]
         else:
             each = one_each(self.checkpoints, count, "--checkpoint")
             notes = [(note,) if note is not None else () for note in each]
-        limit = age_limit(datetime.now(UTC), self.fresh_days)
         return [
-            audit(
-                folder,
-                key_file=key,
-                witness_file=self.witness,
-                sent_journal=journal,
-                known_checkpoints=known,
-                not_before=limit,
-            )
-            for folder, key, journal, known in zip(ledgers, keys, journals, notes, strict=True)
+            self._audit(folder, key, courier, known)
+            for folder, key, courier, known in zip(ledgers, keys, couriers, notes, strict=True)
         ]
+
+    def _audit(
+        self, folder: Path, key: Path | None, courier: Evidence | None, known: tuple[Path, ...]
+    ) -> Audited:
+        now = datetime.now(UTC)
+        by = WitnessedBy(not_before=age_limit(now, self.fresh_days))
+        if self.witness_policy is not None:
+            by = witnessed_by(folder, self.witness_policy, key, known, self.fresh_days, now)
+        return audit(
+            folder,
+            key_file=key,
+            witness_file=self.witness,
+            courier=courier,
+            known_checkpoints=known,
+            judge=by.judge,
+            not_before=by.not_before,
+            beside=by.notes,
+        )
+
+    def _couriers(self, count: int) -> list[Evidence | None]:
+        """Put together what was brought of each ledger's courier."""
+        if (self.courier_keys or self.counters) and not self.journals:
+            raise UsageError("--courier-key and --counters go with --journal", got="none")
+        rows = zip(
+            one_each(self.journals, count, "--journal"),
+            one_each(self.courier_keys, count, "--courier-key"),
+            one_each(self.counters, count, "--counters"),
+            strict=True,
+        )
+        return [None if row[0] is None else Evidence(row[0], row[1], row[2]) for row in rows]
 
     def audit_one(self, ledger: Path) -> Audited:
         """Audit one ledger; errors as ``audit``."""
@@ -125,9 +180,21 @@ def held_to(command: Callable[..., None]) -> Callable[..., None]:
         checkpoints: tuple[Path, ...],
         fresh_days: int | None,
         journals: tuple[Path, ...],
+        courier_keys: tuple[Path, ...],
+        counters: tuple[Path, ...],
+        witness_policy: Path | None,
         **rest: object,
     ) -> None:
-        held = HeldTo(keys, witness, checkpoints, fresh_days, journals)
+        held = HeldTo(
+            keys,
+            witness,
+            checkpoints,
+            fresh_days,
+            journals,
+            courier_keys,
+            counters,
+            witness_policy,
+        )
         command(*args, held=held, **rest)
 
     decorated: Callable[..., None] = with_options

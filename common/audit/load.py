@@ -14,12 +14,13 @@ from common.audit.opened import ReleaseOpener
 from common.cli import megabytes
 from common.crypto.identity import PublicKey, read_public_key
 from common.errors import InputDataError, UsageError
+from common.journal import Balance, Evidence, weigh
 from common.ledger.layout import MAX_KEY_BYTES, Layout
 from common.ledger.notes import MAX_NOTE_BYTES
-from common.ledger.reading import read_if_there, read_regular
+from common.ledger.reading import names_in, read_if_there, read_regular
 from common.ledger.records import LedgerRecord, format_timestamp
 from common.ledger.verdict import Finding, Verdict
-from common.ledger.verify import Required, examine_ledger
+from common.ledger.verify import Examined, Required, examine_ledger
 from common.ledger.witnessed import NoteJudge
 
 OWN_KEY_CAVEAT = (
@@ -61,6 +62,8 @@ class Audited:
         verdict: what the audit found.
         records: the records before any breakage.
         key, witness: the keys it was held to.
+        balance: of ledger, courier's journal and counters; None where no journal was given,
+            or the chain is broken.
     """
 
     folder: Path
@@ -68,6 +71,7 @@ class Audited:
     records: tuple[LedgerRecord, ...]
     key: Key
     witness: Key | None
+    balance: Balance | None = None
 
 
 def audit(
@@ -75,10 +79,11 @@ def audit(
     *,
     key_file: Path | None,
     witness_file: Path | None,
-    sent_journal: Path | None = None,
+    courier: Evidence | None = None,
     known_checkpoints: Sequence[Path] = (),
     judge: NoteJudge | None = None,
     not_before: datetime | None = None,
+    beside: Sequence[bytes] = (),
 ) -> Audited:
     """Verify the ledger in ``folder``; keys not given are taken from the folder itself.
 
@@ -86,11 +91,13 @@ def audit(
         folder: the ledger's.
         key_file: the site's public key.
         witness_file: the aggregator's.
-        sent_journal: the courier's.
+        courier: its courier's journal and counters; not looked at when the chain is broken.
         known_checkpoints: notes that did not come with the ledger.
         judge: whose cosignatures under those make its end witnessed; by default the
             aggregator's alone.
         not_before: older cosignatures do not.
+        beside: notes from the ledger's own folder, which may vouch for its end while a
+            quorum's cosignatures under them are fresh; without ``not_before`` none is.
 
     Raises:
         InputDataError: no ledger, no key, or a file that cannot be read.
@@ -119,20 +126,36 @@ def audit(
             expected="a file from elsewhere",
             got=own[0].name,
         )
-    brought = (read_regular(path, "known checkpoint", MAX_NOTE_BYTES) for path in known_checkpoints)
+    brought = [read_regular(path, "known checkpoint", MAX_NOTE_BYTES) for path in known_checkpoints]
+    fresh = () if judge is None or not_before is None else tuple(beside)
     required = Required(
         key.public,
         witness_key,
         judge=judge,
-        checkpoints=tuple(brought),
+        checkpoints=(*brought, *fresh),
         not_before=not_before,
         make_opener=lambda: ReleaseOpener(folder, witness_key),
     )
-    examined = examine_ledger(folder, required, sent_journal=sent_journal)
+    examined = examine_ledger(folder, required)
+    balance = _balance(courier, layout, examined) if courier is not None else None
+    doubts = [*examined.verdict.doubts, *_of_keys(key, witness, judge)]
+    if courier is not None and courier.courier_key is None:
+        doubts.append("the courier's key came with its journal: give it with --courier-key")
     verdict = replace(
-        examined.verdict, doubts=(*examined.verdict.doubts, *_of_keys(key, witness, judge))
+        examined.verdict,
+        doubts=tuple(doubts),
+        balanced=None if balance is None else balance.holds,
     )
-    return Audited(folder, verdict, examined.records, key, witness)
+    return Audited(folder, verdict, examined.records, key, witness, balance)
+
+
+def _balance(courier: Evidence, layout: Layout, examined: Examined) -> Balance | None:
+    """Weigh what is believed of a ledger; None where its chain is broken."""
+    if not examined.verdict.intact:
+        return None
+    names = (Path(name) for name in names_in(layout.receipts, "receipts"))
+    cosigned = {int(name.stem) for name in names if name.stem.isdigit()}
+    return weigh(courier, examined.verdict.site, examined.records, cosigned)
 
 
 def _of_keys(key: Key, witness: Key | None, judge: NoteJudge | None) -> list[str]:
@@ -158,10 +181,10 @@ def verdict_line(audited: Audited) -> str:
         _count(totals.rounds, "round"),
         f"{megabytes(totals.bytes_out)} out",
     ]
-    if verdict.completeness is None:
+    if audited.balance is None:
         parts.append("completeness not checked")
     else:
-        parts.append(f"{len(verdict.completeness.undeclared)} undeclared")
+        parts.append(f"{100 * audited.balance.share:.1f} % of the wire unexplained")
     return f"{name}: {', '.join(parts)}"
 
 
@@ -179,19 +202,14 @@ def detail_lines(audited: Audited) -> list[str]:
         f"{totals.payloads_expired} deleted by rule"
     )
     lines.append(_tail_line(verdict))
-    if verdict.completeness is None:
+    if audited.balance is None:
         lines.append(
             "completeness was not compared, the chain being broken"
             if verdict.broken
-            else "for completeness, give the courier's journal with --sent FILE"
+            else "for completeness, give the courier's journal with --journal FILE"
         )
     else:
-        unsent = len(verdict.completeness.declared_unsent)
-        lines.append(
-            f"journal: {_count(verdict.completeness.sent, 'message')}, "
-            f"{megabytes(verdict.completeness.sent_bytes)} sent; {unsent} declared and not sent"
-        )
-        lines += [f"undeclared: {each}" for each in verdict.completeness.undeclared]
+        lines += audited.balance.text_lines()
     lines += [f"NOT WITNESSED: {each}" for each in verdict.all_doubts]
     lines += [f"warning: {each}" for each in verdict.warnings]
     return lines
@@ -211,7 +229,6 @@ def verdict_dict(audited: Audited) -> dict[str, object]:
     verdict = audited.verdict
     totals = verdict.totals
     broken = verdict.broken
-    completeness = verdict.completeness
     return {
         "ledger": str(audited.folder),
         "site": verdict.site,
@@ -219,6 +236,7 @@ def verdict_dict(audited: Audited) -> dict[str, object]:
         "intact": verdict.intact,
         "passed": verdict.passed,
         "doubts": list(verdict.all_doubts),
+        "restored": [gap.as_dict() for gap in verdict.gaps],
         "end": {
             "records": verdict.tail.size,
             "witnessed": verdict.tail.witnessed,
@@ -242,15 +260,7 @@ def verdict_dict(audited: Audited) -> dict[str, object]:
         "receipts": verdict.receipts,
         "witnessed_size": verdict.witnessed_size,
         "warnings": list(verdict.warnings),
-        "completeness": None
-        if completeness is None
-        else {
-            "complete": completeness.complete,
-            "sent": completeness.sent,
-            "sent_bytes": completeness.sent_bytes,
-            "undeclared": list(completeness.undeclared),
-            "declared_unsent": list(completeness.declared_unsent),
-        },
+        "balance": None if audited.balance is None else audited.balance.as_dict(),
         "key": audited.key.as_dict(),
         "witness": audited.witness.as_dict() if audited.witness else None,
     }

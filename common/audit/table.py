@@ -76,6 +76,8 @@ def describe(record: LedgerRecord) -> str:
     if record.peer is not None:
         key = "" if record.peer_key is None else f", ledger key {record.peer_key[:16]}"
         parts.append(f"{record.peer}{key}")
+    if record.lost_size is not None:
+        parts.append(f"restored; lost up to record {record.lost_size - 1}")
     if record.person is not None:
         parts.append(f"by {shown(record.person)}")
     if record.key_id is not None:

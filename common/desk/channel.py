@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import grpc
 
@@ -58,8 +59,28 @@ class DeskAddress:
         return host.strip("[]"), int(port)
 
 
-def greet(desk: DeskAddress) -> None:
+class CallMeter(Protocol):
+    """Whoever keeps book of what is said to a desk, before it is said."""
+
+    def greeting(self) -> None:
+        """Hear that a connection is about to be made that says nothing."""
+
+    def greeted(self, connection: socket.socket) -> None:
+        """Count it before it ends."""
+
+    def calling(self, method: str, message: bytes) -> None:
+        """Hear of a call that is about to be made; what it raises, prevents it."""
+
+    def closing(self) -> None:
+        """Count the connection of the calls before it ends."""
+
+
+def greet(desk: DeskAddress, meter: CallMeter | None = None) -> None:
     """Connect once over TLS 1.3 and hang up: is somebody there, and is it the federation?
+
+    Args:
+        desk: whom to look for.
+        meter: keeps book.
 
     Raises:
         UnreachableError: nobody answers within three seconds.
@@ -75,11 +96,15 @@ def greet(desk: DeskAddress) -> None:
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.set_alpn_protocols(["h2"])
     host, port = desk.host_and_port
+    if meter is not None:
+        meter.greeting()
     try:
         with (
             socket.create_connection((host, port), timeout=CONNECT_S) as plain,
-            context.wrap_socket(plain, server_hostname=host),
+            context.wrap_socket(plain, server_hostname=host) as secure,
         ):
+            if meter is not None:
+                meter.greeted(secure)
             return
     except ssl.SSLCertVerificationError as error:
         raise VerificationError(
@@ -108,20 +133,48 @@ def greet(desk: DeskAddress) -> None:
 
 
 @contextmanager
-def connected(desk: DeskAddress) -> Iterator[grpc.Channel]:
+def connected(desk: DeskAddress, meter: CallMeter | None = None) -> Iterator[grpc.Channel]:
     """Open a channel to a desk that was looked at first; closed at the end.
 
     What a call on it raises comes out as the error that the desk meant.
 
+    Args:
+        desk: whom to speak to.
+        meter: keeps book of every call.
+
     Raises:
         CairnError: of ``greet``, or of the desk.
     """
-    greet(desk)
+    greet(desk, meter)
     credentials = grpc.ssl_channel_credentials(
         desk.authority, desk.key or None, desk.certificate or None
     )
     with grpc.secure_channel(desk.address, credentials, options=_OPTIONS) as channel, told(desk):
-        yield channel
+        if meter is None:
+            yield channel
+            return
+        try:
+            yield grpc.intercept_channel(channel, _Announcing(meter))
+        finally:
+            meter.closing()
+
+
+class _Announcing(grpc.UnaryUnaryClientInterceptor):
+    """Tells a meter of every call before it is made."""
+
+    def __init__(self, meter: CallMeter) -> None:
+        self._meter = meter
+
+    def intercept_unary_unary(
+        self,
+        continuation: Any,  # noqa: ANN401 - grpc's
+        client_call_details: Any,  # noqa: ANN401
+        request: Any,  # noqa: ANN401
+    ) -> Any:  # noqa: ANN401
+        """Tell, then call."""
+        method = str(client_call_details.method).rpartition("/")[2]
+        self._meter.calling(method, request.SerializeToString())
+        return continuation(client_call_details, request)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ whether they may is for the desk to decide.
 
 from __future__ import annotations
 
-import secrets
 import time
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,6 +24,8 @@ CONTEXT = b"cairn desk request v1\n"
 NONCE_BYTES = 16
 LARGEST_SKEW_MS = 120_000
 _ECDSA = ec.ECDSA(hashes.SHA256())
+_ECDSA_FIXED = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+"""RFC 6979: the same request, the same signature, and nothing that a signer could choose."""
 
 
 class RequestSigner(Protocol):
@@ -60,7 +61,7 @@ class TlsSigner:
 
     def sign(self, data: bytes) -> bytes:
         """ECDSA with SHA-256, DER."""
-        return self.secret.sign(data, _ECDSA)
+        return self.secret.sign(data, _ECDSA_FIXED)
 
 
 def now_ms() -> int:
@@ -87,11 +88,15 @@ def sign_request(
         signer: one of the site's keys.
         unix_ms: the moment; the current one when omitted.
     """
+    moment = now_ms() if unix_ms is None else unix_ms
+    # Drawn from what is asked and when, so that it is new each time and yet nobody's choice.
+    drawn = {"body_sha256": sha256_hex(body), "method": method, "site": site}
+    nonce = bytes.fromhex(sha256_hex(canonical_json(drawn | {"unix_ms": str(moment)})))
     request = desk_pb2.SignedRequest(
         site=site,
         body=body,
-        unix_ms=now_ms() if unix_ms is None else unix_ms,
-        nonce=secrets.token_bytes(NONCE_BYTES),
+        unix_ms=moment,
+        nonce=nonce[:NONCE_BYTES],
         key=signer.kind,
     )
     request.signature = signer.sign(signed_bytes(federation, method, request))

@@ -87,6 +87,8 @@ class Archive:
             self._follow_release(record, opener)
         elif record.event == "EXPIRE":
             self._follow_expiry(record)
+        elif record.event in ("STOP", "RESTORE"):
+            self._documents.add(record.payload_sha256 or "")
 
     def _follow_release(self, record: LedgerRecord, opener: Opener | None) -> None:
         digest, size = record.payload_sha256 or "", record.bytes or 0

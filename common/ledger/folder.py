@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from common.canonical import sha256_hex
 from common.crypto.identity import PublicKey
@@ -13,7 +14,7 @@ from common.ledger.layout import FILES, FOLDERS, MAX_KEY_BYTES, Layout
 from common.ledger.notes import MAX_NOTE_BYTES
 from common.ledger.reading import names_in, read_if_there, read_regular
 
-_RECEIPT = re.compile(r"[0-9]{16}\.note")
+_NOTE = re.compile(r"[0-9]{16}\.note")
 
 
 def check_folder(layout: Layout, site_key: PublicKey, witness: PublicKey | None) -> list[str]:
@@ -57,13 +58,27 @@ def receipts_in(layout: Layout) -> Iterator[tuple[str, str, bytes]]:
         VerificationError: something else lies among them.
         InputDataError: a file may not be read.
     """
-    for name in names_in(layout.receipts, "receipts"):
+    for name, note in _notes_in(layout.receipts, "receipts"):
+        yield name, sha256_hex(note), note
+
+
+def witnessed_in(layout: Layout) -> Iterator[tuple[str, bytes]]:
+    """Yield name and bytes of every note that third witnesses cosigned, smallest tree first.
+
+    Raises:
+        VerificationError: something else lies among them.
+        InputDataError: a file may not be read.
+    """
+    return _notes_in(layout.witnessed, "witnessed")
+
+
+def _notes_in(folder: Path, what: str) -> Iterator[tuple[str, bytes]]:
+    for name in names_in(folder, what):
         if name.startswith(TEMPORARY_PREFIX):
             continue
-        if _RECEIPT.fullmatch(name) is None:
-            raise _wrong("receipts", "only notes named by their size", "another name")
-        note = read_regular(layout.receipts / name, "receipt", MAX_NOTE_BYTES)
-        yield name, sha256_hex(note), note
+        if _NOTE.fullmatch(name) is None:
+            raise _wrong(what, "only notes named by their size", "another name")
+        yield name, read_regular(folder / name, what, MAX_NOTE_BYTES)
 
 
 def _wrong(field: str, expected: str, got: str) -> VerificationError:

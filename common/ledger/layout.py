@@ -4,7 +4,8 @@
 
     log.jsonl             one canonical record per line, only ever appended to
     checkpoint            the site's signed note over the whole log: the commit point
-    receipts/<size>.note  checkpoints the witness cosigned
+    receipts/<size>.note  checkpoints the aggregator cosigned
+    witnessed/<size>.note checkpoints that third witnesses cosigned; only the newest stay
     payloads/<sha256>     what was released, until it expires, and what was asked: orders, the
                           plans and the policies in force
     rotations/<seq>.rotation  exchanges of the witness's key, each signed by both keys
@@ -25,7 +26,7 @@ MAX_LOG_BYTES: Final = 1 << 36
 MAX_PAYLOAD_BYTES: Final = 1 << 31
 MAX_KEY_BYTES: Final = 1 << 12
 FILES: Final = frozenset({"log.jsonl", "checkpoint", "ledger.pub", "witness.pub", "lock"})
-FOLDERS: Final = frozenset({"receipts", "payloads", "rotations"})
+FOLDERS: Final = frozenset({"receipts", "witnessed", "payloads", "rotations"})
 """Every name of a ledger's folder."""
 
 
@@ -49,6 +50,11 @@ class Layout:
     def receipts(self) -> Path:
         """Folder of cosigned notes."""
         return self.folder / "receipts"
+
+    @property
+    def witnessed(self) -> Path:
+        """Folder of notes that third witnesses cosigned."""
+        return self.folder / "witnessed"
 
     @property
     def payloads(self) -> Path:
@@ -90,3 +96,11 @@ class Layout:
     def receipt_files(self) -> list[Path]:
         """All receipts, smallest tree first."""
         return sorted(self.receipts.glob("*.note")) if self.receipts.is_dir() else []
+
+    def witnessed_note(self, size: int) -> Path:
+        """Return the path of the checkpoint of this size that third witnesses cosigned."""
+        return self.witnessed / f"{size:016d}.note"
+
+    def witnessed_files(self) -> list[Path]:
+        """All notes that third witnesses cosigned, smallest tree first."""
+        return sorted(self.witnessed.glob("*.note")) if self.witnessed.is_dir() else []

@@ -38,11 +38,12 @@ from common.ledger.notes import (
     MAX_NOTE_BYTES,
     Checkpoint,
     ledger_key,
+    open_note,
     sign_checkpoint,
     site_of,
 )
 from common.ledger.parties import NO_FEDERATION, Parties
-from common.ledger.proof import Proof
+from common.ledger.proof import Gap, Proof, Reminder
 from common.ledger.reading import read_if_there, read_regular
 from common.ledger.records import (
     Event,
@@ -54,7 +55,7 @@ from common.ledger.records import (
     parse_timestamp,
     record_line,
 )
-from common.ledger.recovery import committed_lines, insist_on_root
+from common.ledger.recovery import LostTailError, committed_lines, insist_on_root
 from common.ledger.rotation import WitnessKeys, open_cosigned, open_rotation
 
 _LOG_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -103,6 +104,8 @@ class Ledger:
         self._digests: dict[tuple[Event, str], int] | None = None
         self._note = b""
         self._latest: datetime | None = None
+        self._restores: list[LedgerRecord] = []
+        self._shown: int | None = None
         self._broken = False
         self._lock = _take_lock(layout.lock)
         self._log = -1
@@ -187,6 +190,19 @@ class Ledger:
         receipts = self._layout.receipt_files()
         return int(receipts[-1].stem) if receipts else 0
 
+    @property
+    def shown_size(self) -> int:
+        """Size of the checkpoint from which the aggregator can follow a proof.
+
+        It is the one beside its newest order. An aggregator that was put back from a backup
+        shows an older one than it has cosigned, and goes on from there.
+        """
+        return self.witnessed_size if self._shown is None else self._shown
+
+    def root_at(self, size: int) -> bytes | None:
+        """Return the root over the first ``size`` records; None beyond the log."""
+        return tree_root(self._hashes[:size]) if 0 <= size <= self.size else None
+
     def line(self, seq: int) -> bytes:
         """Return the canonical bytes of record ``seq``.
 
@@ -267,6 +283,29 @@ class Ledger:
             checkpoint=self._note,
             since=since,
             consistency=tuple(consistency_proof(self._hashes, since)),
+            gap=self._gap(since),
+            reminder=self._reminder(since),
+        )
+
+    def _reminder(self, since: int) -> Reminder | None:
+        """Return the newest receipt, where the aggregator shows that it has forgotten it."""
+        newest = self.witnessed_size
+        if newest <= since:
+            return None
+        receipt = self._layout.receipt(newest).read_bytes()
+        return Reminder(receipt, tuple(consistency_proof(self._hashes, newest)))
+
+    def _gap(self, since: int) -> Gap | None:
+        """Return what a proof from ``since`` on must show of the newest restore after it."""
+        restored = next((each for each in reversed(self._restores) if each.seq >= since), None)
+        if restored is None:
+            return None
+        receipt = self._layout.receipt(since)
+        return Gap(
+            record=self.line(restored.seq),
+            seq=restored.seq,
+            inclusion=tuple(inclusion_proof(self._hashes, restored.seq)),
+            receipt=receipt.read_bytes() if since else b"",
         )
 
     # Writing.
@@ -297,7 +336,7 @@ class Ledger:
         for record in self.records():
             digests |= {record.plan_fingerprint or "", record.policy_sha256 or ""}
             digests |= {record.order_sha256 or ""}
-            if record.event in ("SEND", "STOP"):
+            if record.event in ("SEND", "STOP", "RESTORE"):
                 digests.add(record.payload_sha256 or "")
         return digests - {""}
 
@@ -343,6 +382,8 @@ class Ledger:
         self._latest = parse_timestamp(record.ts)
         if self._digests is not None:
             self._index(record)
+        if record.event == "RESTORE":
+            self._restores.append(record)
         return Entry(record, line, self._note)
 
     def add_receipt(self, note: bytes, witness: PublicKey) -> bool:
@@ -353,20 +394,24 @@ class Ledger:
             witness: the aggregator's key, from the site's invite, or one that followed it.
 
         Returns:
-            False when there is a receipt for that size already.
+            False when there is a receipt for that size already, or it is of what a
+            recorded restore has lost.
 
         Raises:
-            VerificationError: not signed by both, or not a prefix of this log.
+            VerificationError: not signed by both.
+            LostTailError: signed by both, and not a prefix of this log.
             StorageError: the disk refused.
         """
         self._refuse_if_broken()
-        keys = self._keys_of(witness)
-        own = ledger_key(self.origin, self.public_key)
-        checkpoint = open_cosigned(note, own, keys).checkpoint
-        covered = checkpoint.size <= self.size
-        root = tree_root(self._hashes[: checkpoint.size]) if covered else None
-        insist_on_root(checkpoint, root, "a receipt")
+        checkpoint = self._open_receipt(note, witness)
+        if not self._holds(checkpoint):
+            lost = (checkpoint.size, checkpoint.root.hex())
+            if any((each.lost_size, each.lost_root) == lost for each in self._restores):
+                self._shown = self.witnessed_size
+                return False
+            raise LostTailError(note, checkpoint.size, self.size)
         path = self._layout.receipt(checkpoint.size)
+        self._shown = checkpoint.size
         if path.exists():
             return False
         try:
@@ -375,6 +420,86 @@ class Ledger:
             self._break(error)
         self.append("RECEIPT", payload_sha256=sha256_hex(note), bytes=len(note))
         return True
+
+    def has_restored(self, note: bytes) -> bool:
+        """Tell whether a gap with this very note is recorded."""
+        digest = sha256_hex(note)
+        return any(each.payload_sha256 == digest for each in self._restores)
+
+    def restore(
+        self,
+        note: bytes,
+        witness: PublicKey,
+        person: str,
+        asked: tuple[str, int] | tuple[None, None] = (None, None),
+    ) -> Entry:
+        """Go on after a gap: record that what ``note`` covers is lost, and who says so.
+
+        Args:
+            note: the newest checkpoint that both signed and this log does not hold.
+            witness: the aggregator's witness key.
+            person: who put the folder back from a backup.
+            asked: run and round of the order that brought the note, if known.
+
+        Raises:
+            VerificationError: not signed by both.
+            InputDataError: nothing is lost.
+            StorageError: the disk refused.
+        """
+        self._refuse_if_broken()
+        lost = self._open_receipt(note, witness)
+        if self._holds(lost):
+            raise InputDataError(
+                "nothing is lost", field="restore", expected="a checkpoint that the log lacks"
+            )
+        run, round_ = asked
+        return self.append(
+            "RESTORE",
+            payload_sha256=self.spool(note),
+            bytes=len(note),
+            lost_size=lost.size,
+            lost_root=lost.root.hex(),
+            person=person,
+            run=run,
+            round=round_,
+        )
+
+    def _open_receipt(self, note: bytes, witness: PublicKey) -> Checkpoint:
+        own = ledger_key(self.origin, self.public_key)
+        return open_cosigned(note, own, self._keys_of(witness)).checkpoint
+
+    def _holds(self, checkpoint: Checkpoint) -> bool:
+        covered = checkpoint.size <= self.size
+        return covered and tree_root(self._hashes[: checkpoint.size]) == checkpoint.root
+
+    def shown_nothing(self) -> None:
+        """Note that the aggregator's newest order came without a checkpoint: it knows none."""
+        self._shown = 0
+
+    def keep_witnessed(self, note: bytes, settled: int) -> None:
+        """Keep a checkpoint of ours with the cosignatures of third witnesses.
+
+        No record says so: it would be one more that nobody has witnessed.
+
+        Args:
+            note: signed by us, and by those whose cosignatures the caller has verified.
+            settled: size of the largest checkpoint that has a quorum; smaller ones may go.
+
+        Raises:
+            VerificationError: not signed by us, or not a prefix of this log.
+            StorageError: the disk refused.
+        """
+        self._refuse_if_broken()
+        checkpoint = open_note(note, [ledger_key(self.origin, self.public_key)]).checkpoint
+        insist_on_root(checkpoint, self.root_at(checkpoint.size), "a witnessed note")
+        try:
+            self._layout.witnessed.mkdir(mode=0o750, exist_ok=True)
+            replace_durably(self._layout.witnessed_note(checkpoint.size), note)
+            for path in self._layout.witnessed_files():
+                if int(path.stem) < settled:
+                    path.unlink()
+        except OSError as error:
+            self._break(error)
 
     @property
     def witness(self) -> PublicKey | None:
@@ -436,7 +561,8 @@ class Ledger:
 
     def _recover(self) -> None:
         layout = self._layout
-        for folder in (layout.folder, layout.receipts, layout.payloads, layout.rotations):
+        folders = (layout.receipts, layout.witnessed, layout.payloads, layout.rotations)
+        for folder in (layout.folder, *folders):
             remove_temporaries(folder)
         self._pin(layout.ledger_key, self.public_key, "ledger key")
         self._log = os.open(layout.log, _LOG_FLAGS, 0o640)
@@ -445,8 +571,8 @@ class Ledger:
         if note is not None:
             self._note = note
             receipts = {
-                path.name: read_regular(path, "receipt", MAX_NOTE_BYTES)
-                for path in layout.receipt_files()
+                f"{path.parent.name}/{path.name}": read_regular(path, "receipt", MAX_NOTE_BYTES)
+                for path in [*layout.receipt_files(), *layout.witnessed_files()]
             }
             committed = committed_lines(data, self._note, receipts, self.origin, self.public_key)
             for line in committed:
@@ -454,7 +580,12 @@ class Ledger:
             if self._offsets[-1] < len(data):
                 os.ftruncate(self._log, self._offsets[-1])
                 os.fsync(self._log)
-        elif data or layout.receipt_files() or any(layout.payloads.iterdir()):
+        elif (
+            data
+            or layout.receipt_files()
+            or layout.witnessed_files()
+            or any(layout.payloads.iterdir())
+        ):
             raise VerificationError(
                 "the ledger has lost its signed checkpoint",
                 field=str(layout.checkpoint),
@@ -470,6 +601,7 @@ class Ledger:
             self.append("GENESIS")
         else:
             self._latest = parse_timestamp(parse_record(self.line(self.size - 1)).ts)
+            self._restores = [each for each in self.records() if each.event == "RESTORE"]
         self._forget_unrecorded_rotations()
 
     def _take(self, line: bytes) -> None:

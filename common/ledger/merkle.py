@@ -97,6 +97,20 @@ def consistency_proof(hashes: Sequence[bytes], m: int) -> list[bytes]:
     return _consistency(hashes, m, 0, n, complete=True)
 
 
+def consistency_length(m: int, n: int) -> int:
+    """Return of how many hashes the proof from ``m`` to ``n`` leaves consists; 0 <= m <= n."""
+    if m in (0, n):
+        return 0
+    length, whole = 0, True  # whether the old tree is still the whole left part
+    while m != n:
+        split, length = _split(n), length + 1
+        if m <= split:
+            n = split
+        else:
+            m, n, whole = m - split, n - split, False
+    return length if whole else length + 1
+
+
 def verify_inclusion(
     leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes
 ) -> None:

@@ -1,12 +1,12 @@
-"""Checkpoints as signed notes: the site's signature, the witness's timestamped cosignature.
+"""Checkpoints as signed notes: the site's signature, the witnesses' timestamped cosignatures.
 
 A note is a text and signatures under it. Parsing is strict: one spelling, no
 extension lines, no second signature by the same key. Opening a note needs at
 least one required key, and every required key must verify; an empty requirement
 fails, because "signed by nobody in particular" is no check.
 
-Source: C2SP signed-note, tlog-checkpoint and tlog-cosignature (Ed25519,
-signature types 0x01 and 0x04).
+Source: C2SP signed-note, tlog-checkpoint and tlog-cosignature (Ed25519, signature
+types 0x01 and 0x04; ML-DSA-44, type 0x06).
 """
 
 from __future__ import annotations
@@ -20,17 +20,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
 
+from common.crypto import postquantum
 from common.crypto.identity import SIGNATURE_BYTES, PublicKey, SigningKey
+from common.crypto.postquantum import PostQuantumKey, PostQuantumSigningKey
 from common.errors import InputDataError, VerificationError
 from common.ledger.merkle import HASH_BYTES
 
 WITNESS_NAME = "aggregator/witness"
-MAX_NOTE_BYTES = 8 * 1024
-MAX_SIGNATURES = 16
+MAX_SIGNATURES = 40
+MAX_NOTE_BYTES = 136 * 1024
+"""As many cosignatures as are read, each of ML-DSA-44 under a long name: 136 kB."""
 _ORIGIN = re.compile(r"([a-z0-9][a-z0-9-]{0,63})/ledger")
-_KEY_NAME = re.compile(r"[^\s+]{1,128}")
+_KEY_NAME = re.compile(r"[!-*,-~]{1,128}")
 _SIZE = re.compile(r"0|[1-9][0-9]{0,15}")
 _DASH = "\u2014"
+_SUBTREE = b"subtree/v1\n\0"
+_LATEST_S = 253_402_300_799
+"""The last second of the year 9999: later ones are no time that Python knows."""
 
 
 class Algorithm(IntEnum):
@@ -38,6 +44,7 @@ class Algorithm(IntEnum):
 
     SIGNATURE = 1
     COSIGNATURE = 4
+    POSTQUANTUM = 6
 
 
 @dataclass(frozen=True)
@@ -64,7 +71,7 @@ class NoteKey:
     """A key that must have signed a note, under the name it signs with."""
 
     name: str
-    public: PublicKey
+    public: PublicKey | PostQuantumKey
     algorithm: Algorithm
 
     @property
@@ -154,7 +161,7 @@ def sign_checkpoint(checkpoint: Checkpoint, key: SigningKey) -> bytes:
 
 
 def cosign_note(note: bytes, key: SigningKey, now: datetime) -> bytes:
-    """``note`` with the witness's timestamped cosignature added.
+    """``note`` with the aggregator's timestamped cosignature added.
 
     The caller has verified the note; this only refuses what is malformed or
     cosigned by the same key already.
@@ -166,14 +173,35 @@ def cosign_note(note: bytes, key: SigningKey, now: datetime) -> bytes:
     identity = witness_key(key.public)
     if any(_is_by(signature, identity) for signature in parsed.signatures):
         raise _malformed("one cosignature by each witness", "a second one")
+    return note + cosignature(parsed.checkpoint, WITNESS_NAME, key, now).line()
+
+
+def cosignature(
+    checkpoint: Checkpoint, name: str, key: SigningKey | PostQuantumSigningKey, now: datetime
+) -> NoteSignature:
+    """Return a witness's statement: "I saw this at ``now``, and nothing that contradicts it".
+
+    Args:
+        checkpoint: that was verified, and stored as the last one seen.
+        name: of the witness.
+        key: Ed25519 or ML-DSA-44.
+        now: aware.
+    """
     seconds = int(now.timestamp())
-    signature = key.sign(_cosigned(seconds, parsed.checkpoint))
-    added = NoteSignature(identity.name, identity.key_id, seconds.to_bytes(8, "big") + signature)
-    return note + added.line()
+    if isinstance(key, SigningKey):
+        identity = NoteKey(name, key.public, Algorithm.COSIGNATURE)
+    else:
+        identity = NoteKey(name, key.public, Algorithm.POSTQUANTUM)
+    signature = key.sign(_cosigned(seconds, checkpoint, identity))
+    return NoteSignature(name, identity.key_id, seconds.to_bytes(8, "big") + signature)
 
 
-def parse_note(note: bytes) -> ParsedNote:
+def parse_note(note: bytes, *, any_log: bool = False) -> ParsedNote:
     """Take a note apart without trusting it.
+
+    Args:
+        note: as it was stored or came.
+        any_log: also of a log that is no site's ledger: what a witness for many reads.
 
     Raises:
         VerificationError: not a checkpoint note in its one spelling.
@@ -188,21 +216,32 @@ def parse_note(note: bytes) -> ParsedNote:
     if not blank or len(lines) != 3:
         raise _malformed("origin, size and root, a line each", "another layout")
     origin, size, root = lines
-    if _ORIGIN.fullmatch(origin) is None or _SIZE.fullmatch(size) is None:
+    if (_KEY_NAME if any_log else _ORIGIN).fullmatch(origin) is None or _SIZE.fullmatch(
+        size
+    ) is None:
         raise _malformed("an origin and a size", "another text")
     checkpoint = Checkpoint(origin, int(size), _unb64(root, HASH_BYTES))
-    if not tail.endswith("\n"):
+    return ParsedNote(checkpoint, parse_signatures(tail))
+
+
+def parse_signatures(text: str) -> tuple[NoteSignature, ...]:
+    """Read signature lines, as they end a note or are a witness's answer.
+
+    Raises:
+        VerificationError: not such lines, too many of them, or two by one key.
+    """
+    if not text.endswith("\n"):
         raise _malformed("complete signature lines", "a cut line")
-    signature_lines = tail[:-1].split("\n")
-    if len(signature_lines) > MAX_SIGNATURES:
+    lines = text[:-1].split("\n")
+    if len(lines) > MAX_SIGNATURES:
         raise _malformed(f"at most {MAX_SIGNATURES} signatures", "more")
-    signatures = tuple(_parse_signature(line) for line in signature_lines)
+    signatures = tuple(_parse_signature(line) for line in lines)
     if len({(s.name, s.key_id) for s in signatures}) != len(signatures):
         raise _malformed("one signature by each key", "a second one")
-    return ParsedNote(checkpoint, signatures)
+    return signatures
 
 
-def open_note(note: bytes, required: Sequence[NoteKey]) -> OpenedNote:
+def open_note(note: bytes, required: Sequence[NoteKey], *, any_log: bool = False) -> OpenedNote:
     """Check that every required key signed the note; other signatures are not looked at.
 
     Raises:
@@ -217,39 +256,66 @@ def open_note(note: bytes, required: Sequence[NoteKey]) -> OpenedNote:
             got="none",
             advice="Name the key that must have signed",
         )
-    parsed = parse_note(note)
+    parsed = parse_note(note, any_log=any_log)
     cosigned_at: dict[str, datetime] = {}
     for key in required:
-        mine = [signature for signature in parsed.signatures if _is_by(signature, key)]
-        if not mine:
+        signature = signature_by(key, parsed.signatures)
+        if signature is None:
             raise VerificationError(
                 "a note lacks a signature",
                 field=key.name,
                 expected=f"signed with the key {key.public.fingerprint[:16]}",
                 got="no such signature",
             )
-        seconds = _verify_signature(mine[0].signature, key, parsed.checkpoint)
-        if seconds is not None:
-            cosigned_at[key.name] = seconds
+        moment = verify_signature(signature, key, parsed.checkpoint)
+        if moment is not None:
+            cosigned_at[key.name] = moment
     return OpenedNote(parsed.checkpoint, cosigned_at)
 
 
-def _verify_signature(signature: bytes, key: NoteKey, checkpoint: Checkpoint) -> datetime | None:
+def signature_by(key: NoteKey, signatures: Sequence[NoteSignature]) -> NoteSignature | None:
+    """Return what claims to be signed with ``key``; nothing is verified yet."""
+    return next((signature for signature in signatures if _is_by(signature, key)), None)
+
+
+def verify_signature(line: NoteSignature, key: NoteKey, checkpoint: Checkpoint) -> datetime | None:
+    """Return only if the line was signed with ``key`` over ``checkpoint``.
+
+    Returns:
+        The UTC time of a cosignature; ``None`` for a log's own signature.
+
+    Raises:
+        VerificationError: it was not, or names no time.
+    """
+    signature, public = line.signature, key.public
     if key.algorithm is Algorithm.SIGNATURE:
-        key.public.verify(signature, checkpoint.text())
+        public.verify(signature, checkpoint.text())
         return None
-    if len(signature) != 8 + SIGNATURE_BYTES:
+    of_key = SIGNATURE_BYTES if isinstance(public, PublicKey) else postquantum.SIGNATURE_BYTES
+    if len(signature) != 8 + of_key:
         raise _malformed("a timestamped cosignature", "another length")
     seconds = int.from_bytes(signature[:8], "big")
-    key.public.verify(signature[8:], _cosigned(seconds, checkpoint))
-    try:
-        return datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, ValueError, OSError) as error:
-        raise _malformed("a cosignature time", "an impossible one") from error
+    if not 0 < seconds <= _LATEST_S:  # zero: "no statement that this was the largest tree"
+        raise _malformed("a cosignature time", "an impossible one")
+    public.verify(signature[8:], _cosigned(seconds, checkpoint, key))
+    return datetime.fromtimestamp(seconds, UTC)
 
 
-def _cosigned(seconds: int, checkpoint: Checkpoint) -> bytes:
-    return b"cosignature/v1\ntime %d\n" % seconds + checkpoint.text()
+def _cosigned(seconds: int, checkpoint: Checkpoint, key: NoteKey) -> bytes:
+    """Return what a cosigner signs: of ML-DSA-44 it names the cosigner, too."""
+    if key.algorithm is not Algorithm.POSTQUANTUM:
+        return b"cosignature/v1\ntime %d\n" % seconds + checkpoint.text()
+    parts = (_SUBTREE, _short(key.name), _number(seconds), _short(checkpoint.origin))
+    return b"".join((*parts, _number(0), _number(checkpoint.size), checkpoint.root))
+
+
+def _short(text: str) -> bytes:
+    data = text.encode()
+    return bytes([len(data)]) + data
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(8, "big")
 
 
 def _parse_signature(line: str) -> NoteSignature:
@@ -266,7 +332,7 @@ def _is_by(signature: NoteSignature, key: NoteKey) -> bool:
     return signature.name == key.name and signature.key_id == key.key_id
 
 
-def _key_id(name: str, algorithm: Algorithm, public: PublicKey) -> bytes:
+def _key_id(name: str, algorithm: Algorithm, public: PublicKey | PostQuantumKey) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + bytes([algorithm]) + public.raw).digest()[:4]
 
 

@@ -10,6 +10,13 @@ it is stale. Its sender is asked again, with the newest receipt, and proves the 
 in a tree that links to what we saw. Only what contradicts what we saw is a fork, and only
 a site that cannot prove anew has rolled back.
 
+A site whose folder was put back from a backup has lost records that we have seen. It says
+so: its log names the newest checkpoint of what is lost (RESTORE), its proof starts from the
+newest receipt that it still has, and the gap in between is what its every audit shows.
+
+A witness that was put back from a backup has forgotten what it cosigned. It shows an older
+checkpoint; the site proves from there, and reminds it of the newest one it holds.
+
 Nothing here keeps state. Whoever calls must store the checkpoint durably as
 "last seen" before the cosignature leaves.
 """
@@ -28,7 +35,15 @@ from common.canonical import canonical_json, parse_canonical_json
 from common.crypto.identity import PublicKey, SigningKey
 from common.errors import VerificationError
 from common.ledger.merkle import HASH_BYTES, leaf_hash, verify_consistency, verify_inclusion
-from common.ledger.notes import Checkpoint, cosign_note, ledger_key, open_note, site_of
+from common.ledger.notes import (
+    Checkpoint,
+    NoteKey,
+    cosign_note,
+    ledger_key,
+    open_note,
+    site_of,
+    witness_key,
+)
 from common.ledger.records import LedgerRecord, parse_record
 from common.settings import Frozen, describe_validation
 
@@ -46,6 +61,22 @@ class StaleProofError(VerificationError):
     """
 
 
+class _GapForm(Frozen):
+    """The JSON of a gap."""
+
+    record: str
+    seq: _Count
+    inclusion: _Hashes
+    receipt: str
+
+
+class _ReminderForm(Frozen):
+    """The JSON of a reminder."""
+
+    receipt: str
+    consistency: _Hashes
+
+
 class _ProofForm(Frozen):
     """The JSON of a proof: record and note as text, hashes in base64."""
 
@@ -56,6 +87,51 @@ class _ProofForm(Frozen):
     checkpoint: str
     since: _Count
     consistency: _Hashes
+    gap: _GapForm | None = None
+    reminder: _ReminderForm | None = None
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What a restored site shows in place of the records that it has lost.
+
+    Attributes:
+        record: canonical line of its RESTORE record.
+        seq: position of that.
+        inclusion: 32-byte hashes from it to the root.
+        receipt: the newest receipt that is older; empty if there is none.
+    """
+
+    record: bytes
+    seq: int
+    inclusion: tuple[bytes, ...]
+    receipt: bytes
+
+    def as_json(self) -> dict[str, object]:
+        """As part of a proof."""
+        return {
+            "record": self.record.decode("utf-8"),
+            "seq": self.seq,
+            "inclusion": _texts(self.inclusion),
+            "receipt": self.receipt.decode("utf-8"),
+        }
+
+
+@dataclass(frozen=True)
+class Reminder:
+    """A checkpoint that the witness cosigned after the one that it shows.
+
+    Attributes:
+        receipt: that note.
+        consistency: 32-byte hashes that show it to be a prefix, too.
+    """
+
+    receipt: bytes
+    consistency: tuple[bytes, ...]
+
+    def as_json(self) -> dict[str, object]:
+        """As part of a proof."""
+        return {"receipt": self.receipt.decode("utf-8"), "consistency": _texts(self.consistency)}
 
 
 @dataclass(frozen=True)
@@ -69,6 +145,8 @@ class Proof:
         checkpoint: signed note over the tree.
         since: size of the earlier tree.
         consistency: 32-byte hashes that show the earlier tree to be a prefix.
+        gap: of a restored log, until the witness has cosigned it again.
+        reminder: for a witness that shows an older checkpoint than it cosigned.
     """
 
     record: bytes
@@ -77,6 +155,8 @@ class Proof:
     checkpoint: bytes
     since: int
     consistency: tuple[bytes, ...]
+    gap: Gap | None = None
+    reminder: Reminder | None = None
 
     def to_bytes(self) -> bytes:
         """Canonical JSON."""
@@ -85,10 +165,12 @@ class Proof:
                 "v": 1,
                 "record": self.record.decode("utf-8"),
                 "seq": self.seq,
-                "inclusion": [base64.b64encode(h).decode("ascii") for h in self.inclusion],
+                "inclusion": _texts(self.inclusion),
                 "checkpoint": self.checkpoint.decode("utf-8"),
                 "since": self.since,
-                "consistency": [base64.b64encode(h).decode("ascii") for h in self.consistency],
+                "consistency": _texts(self.consistency),
+                **({} if self.gap is None else {"gap": self.gap.as_json()}),
+                **({} if self.reminder is None else {"reminder": self.reminder.as_json()}),
             }
         )
 
@@ -118,6 +200,20 @@ class Proof:
             checkpoint=form.checkpoint.encode("utf-8"),
             since=form.since,
             consistency=tuple(_hash(text) for text in form.consistency),
+            gap=None
+            if form.gap is None
+            else Gap(
+                record=form.gap.record.encode("utf-8"),
+                seq=form.gap.seq,
+                inclusion=tuple(_hash(text) for text in form.gap.inclusion),
+                receipt=form.gap.receipt.encode("utf-8"),
+            ),
+            reminder=None
+            if form.reminder is None
+            else Reminder(
+                receipt=form.reminder.receipt.encode("utf-8"),
+                consistency=tuple(_hash(text) for text in form.reminder.consistency),
+            ),
         )
 
 
@@ -129,11 +225,15 @@ class VerifiedRecord:
         record: the record.
         checkpoint: the tree it is in; becomes the caller's "last seen".
         note: that checkpoint, signed by the site: what to cosign.
+        restored: the RESTORE record, where the tree goes on after a gap.
+        forgotten: the checkpoint that we cosigned and no longer remember.
     """
 
     record: LedgerRecord
     checkpoint: Checkpoint
     note: bytes
+    restored: LedgerRecord | None = None
+    forgotten: Checkpoint | None = None
 
 
 def verify_proof(
@@ -142,6 +242,7 @@ def verify_proof(
     site_origin: str,
     site_public_key: PublicKey,
     last_seen: Checkpoint | None,
+    witness: PublicKey | None = None,
 ) -> VerifiedRecord:
     """Accept a release only as a recorded one.
 
@@ -152,6 +253,7 @@ def verify_proof(
         site_public_key: the key it was admitted with.
         last_seen: the newest checkpoint of this site that was accepted; ``None``
             only for a site that never sent one.
+        witness: the key that cosigns; without it no restored log is taken.
 
     Raises:
         VerificationError: a signature, digest or proof does not hold, the record
@@ -178,8 +280,16 @@ def verify_proof(
                 expected=expected,
                 got=got,
             )
+    if _names(proof.gap, last_seen) and proof.gap and witness and checkpoint != last_seen:
+        keys = (ledger_key(site_origin, site_public_key), witness_key(witness))
+        restored = _verify_gap(proof, proof.gap, checkpoint, keys)
+        return VerifiedRecord(record, checkpoint, proof.checkpoint, restored)
     _verify_continuation(proof, checkpoint, last_seen)
-    return VerifiedRecord(record, checkpoint, proof.checkpoint)
+    forgotten = None
+    if proof.reminder is not None and witness is not None:
+        keys = (ledger_key(site_origin, site_public_key), witness_key(witness))
+        forgotten = _verify_reminder(proof.reminder, checkpoint, last_seen, keys)
+    return VerifiedRecord(record, checkpoint, proof.checkpoint, forgotten=forgotten)
 
 
 def cosign(checkpoint_note: bytes, witness_key: SigningKey, now: datetime) -> bytes:
@@ -192,6 +302,58 @@ def cosign(checkpoint_note: bytes, witness_key: SigningKey, now: datetime) -> by
         VerificationError: the note is malformed or cosigned already.
     """
     return cosign_note(checkpoint_note, witness_key, now)
+
+
+def _names(gap: Gap | None, last_seen: Checkpoint | None) -> bool:
+    """Tell whether a gap is about what we saw last; any other proves nothing to us."""
+    if gap is None or last_seen is None:
+        return False
+    record = parse_record(gap.record, "restore record")
+    named = (record.event, record.seq, record.lost_size, record.lost_root)
+    return named == ("RESTORE", gap.seq, last_seen.size, last_seen.root.hex())
+
+
+def _verify_gap(proof: Proof, gap: Gap, now: Checkpoint, keys: tuple[NoteKey, ...]) -> LedgerRecord:
+    """Return the RESTORE record, if it is in a tree that goes on from a receipt of ours.
+
+    Raises:
+        VerificationError: it is not.
+    """
+    record = parse_record(gap.record, "restore record")
+    verify_inclusion(leaf_hash(gap.record), gap.seq, now.size, gap.inclusion, now.root)
+    if record.site != site_of(now.origin):
+        raise VerificationError("the restore record is of another site", got=record.site)
+    if not gap.receipt:
+        if proof.since or proof.consistency:
+            raise VerificationError("the proof is malformed", field="gap", got="no receipt")
+        return record
+    kept = open_note(gap.receipt, keys).checkpoint
+    if not kept.size == proof.since <= gap.seq:
+        raise VerificationError(
+            "the proof does not link to the receipt that the backup holds",
+            field="since",
+            expected=str(kept.size),
+            got=str(proof.since),
+        )
+    verify_consistency(kept.size, now.size, kept.root, now.root, proof.consistency)
+    return record
+
+
+def _verify_reminder(
+    reminder: Reminder, now: Checkpoint, last_seen: Checkpoint | None, keys: tuple[NoteKey, ...]
+) -> Checkpoint | None:
+    """Return the checkpoint of a reminder, if we have cosigned it and do not remember it.
+
+    Raises:
+        VerificationError: both did not sign it, or the tree does not continue it.
+    """
+    cosigned = open_note(reminder.receipt, keys).checkpoint
+    verify_consistency(cosigned.size, now.size, cosigned.root, now.root, reminder.consistency)
+    return cosigned if last_seen is None or cosigned.size > last_seen.size else None
+
+
+def _texts(hashes: tuple[bytes, ...]) -> list[str]:
+    return [base64.b64encode(each).decode("ascii") for each in hashes]
 
 
 def _verify_continuation(proof: Proof, now: Checkpoint, last_seen: Checkpoint | None) -> None:

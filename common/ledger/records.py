@@ -33,6 +33,7 @@ Event = Literal[
     "EXPIRE",
     "STOP",
     "ROTATE",
+    "RESTORE",
 ]
 EVENTS: tuple[Event, ...] = get_args(Event)
 SITE_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
@@ -133,6 +134,8 @@ class RecordFields(TypedDict, total=False):
     person: str | None
     peer: str | None
     peer_key: str | None
+    lost_size: int | None
+    lost_root: str | None
 
 
 class Place(TypedDict):
@@ -170,6 +173,7 @@ _REQUIRED: dict[str, tuple[str, ...]] = {
     "EXPIRE": ("payload_sha256", "bytes", "policy_sha256"),
     "STOP": ("run", "payload_sha256", "bytes"),
     "ROTATE": ("payload_sha256", "bytes", "peer_key"),
+    "RESTORE": ("payload_sha256", "bytes", "lost_size", "lost_root", "person"),
 }
 _REQUIRED_OF_KEYS = (
     "record_type",
@@ -195,13 +199,15 @@ class LedgerRecord(Frozen):
             whom a person knows among the other sites; EXPIRE that a released payload is
             deleted by the policy's rule, of which only digest and size stay; STOP that the
             aggregator signed that a run is over for good; ROTATE that its
-            key was exchanged.
+            key was exchanged; RESTORE that the log goes on from a backup, and which
+            records after it are lost.
         ts: when, UTC to the second.
         site: whose ledger.
         run, round: which run and round of the federation.
         record_type: type of the released record.
-        payload_sha256: of the released bytes (RECEIPT: of the cosigned note; STOP and
-            ROTATE: of the aggregator's signed note, which lies in the archive or beside the log).
+        payload_sha256: of the released bytes (RECEIPT, RESTORE: of the cosigned note; STOP and
+            ROTATE: of the aggregator's signed note, which lies in the archive, like that of
+            RESTORE, or beside the log).
         bytes: their number.
         arrays: the arrays inside.
         plan_fingerprint, policy_sha256, app_sha256: what was in force.
@@ -221,6 +227,8 @@ class LedgerRecord(Frozen):
         prev: leaf hash of the record before, so that an audit can name the one that was
             altered; only GENESIS has none.
         federation, receiver, receiver_key: see ``common.ledger.parties``.
+        lost_size, lost_root: of the newest checkpoint of what a restore has lost, which the
+            witness cosigned; the records from this one's place up to that size are gone.
     """
 
     v: Literal[1] = 1
@@ -253,6 +261,8 @@ class LedgerRecord(Frozen):
     federation: Name | None = None
     receiver: Address | None = None
     receiver_key: Sha256 | None = None
+    lost_size: Count | None = None
+    lost_root: Sha256 | None = None
 
     @field_validator("ts")
     @classmethod

@@ -19,6 +19,24 @@ from common.ledger.merkle import Frontier, leaf_hash
 from common.ledger.notes import Checkpoint, ledger_key, open_note
 
 
+class LostTailError(VerificationError):
+    """Both signed a checkpoint of this ledger that it does not hold: its folder is an older one.
+
+    Attributes:
+        note: that checkpoint, which both signed: the proof of what is lost.
+    """
+
+    def __init__(self, note: bytes, size: int, have: int) -> None:
+        super().__init__(
+            "the ledger lacks records that the aggregator has seen",
+            field="log.jsonl",
+            expected=f"the {size} records that both signed",
+            got=f"{have} records" if have < size else "other records",
+            advice="If this folder was put back from a backup: cairn-site restore",
+        )
+        self.note = note
+
+
 def committed_lines(
     log: bytes, note: bytes, receipts: Mapping[str, bytes], origin: str, key: PublicKey
 ) -> list[bytes]:

@@ -37,7 +37,7 @@ MOST_ROTATIONS: Final = 64
 _Key = Annotated[str, Field(max_length=128)]
 
 
-class _Words(Frozen):
+class _RotationForm(Frozen):
     """The signed words of an exchange.
 
     Attributes:
@@ -76,7 +76,7 @@ def rotate(old: SigningKey, new: SigningKey, now: datetime) -> bytes:
         new: the key that follows it.
         now: aware.
     """
-    words = _Words(old=old.public.text, new=new.public.text, ts=format_timestamp(now))
+    words = _RotationForm(old=old.public.text, new=new.public.text, ts=format_timestamp(now))
     body = canonical_json(words.model_dump(mode="json"))
     return old.sign(CONTEXT + body) + new.sign(CONTEXT + body) + body
 
@@ -92,7 +92,7 @@ def open_rotation(data: bytes) -> Rotation:
     by_old, by_new = data[:SIGNATURE_BYTES], data[SIGNATURE_BYTES : 2 * SIGNATURE_BYTES]
     body = data[2 * SIGNATURE_BYTES :]
     try:
-        words = _Words.model_validate(parse_canonical_json(body, "rotation"))
+        words = _RotationForm.model_validate(parse_canonical_json(body, "rotation"))
         old, new = PublicKey.parse(words.old), PublicKey.parse(words.new)
     except (ValidationError, CairnError) as error:
         raise _wrong("two keys and a time", "other words") from error
@@ -137,12 +137,12 @@ class WitnessKeys:
     notes: tuple[tuple[int, bytes], ...] = ()
 
     @classmethod
-    def of(cls, layout: Layout, given: PublicKey) -> Self:
+    def of(cls, layout: Layout, trusted: PublicKey) -> Self:
         """Read the exchanges that lie beside a log, and find a key among them.
 
         Args:
             layout: of the ledger.
-            given: the key that is trusted; any of the chain, for each exchange is signed by both.
+            trusted: the key that is trusted; any of the chain, for each exchange is signed by both.
 
         Raises:
             VerificationError: they are no chain, or not of this key.
@@ -166,14 +166,14 @@ class WitnessKeys:
             notes.append((int(seq), data))
             until.append(int(seq))
             keys.append(rotation.new)
-        if given not in (keys or [given]):
+        if trusted not in (keys or [trusted]):
             raise VerificationError(
                 "the aggregator's key is none of this ledger's",
                 field="witness key",
                 expected=" or ".join(key.fingerprint[:16] for key in keys),
-                got=given.fingerprint[:16],
+                got=trusted.fingerprint[:16],
             )
-        return cls(tuple(keys or [given]), tuple(until), tuple(notes))
+        return cls(tuple(keys or [trusted]), tuple(until), tuple(notes))
 
     @property
     def first(self) -> PublicKey:
@@ -199,7 +199,7 @@ class WitnessKeys:
         return self.keys[oldest:][::-1]
 
 
-def open_cosigned(note: bytes, own: NoteKey, keys: WitnessKeys) -> OpenedNote:
+def open_cosigned(note: bytes, site_key: NoteKey, keys: WitnessKeys) -> OpenedNote:
     """Open a checkpoint that its site signed, and a key of the aggregator that may have.
 
     Raises:
@@ -208,8 +208,8 @@ def open_cosigned(note: bytes, own: NoteKey, keys: WitnessKeys) -> OpenedNote:
     newest, *older = keys.for_size(parse_note(note).checkpoint.size)
     for key in older:
         with suppress(VerificationError):
-            return open_note(note, [own, witness_key(key)])
-    return open_note(note, [own, witness_key(newest)])
+            return open_note(note, [site_key, witness_key(key)])
+    return open_note(note, [site_key, witness_key(newest)])
 
 
 def _wrong(expected: str, got: str) -> VerificationError:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from common.errors import ExitCode
-from common.ledger.completeness import Completeness
+from common.ledger.gaps import LostRecords
 from common.ledger.records import LedgerRecord
 from common.ledger.witnessed import Tail
 
@@ -125,7 +125,9 @@ class Verdict:
         warnings: what is odd and no proof of tampering.
         tail: what vouches for the end of the log from outside of it.
         doubts: what else keeps the ledger from being vouched for, a clause each.
-        completeness: comparison with a journal of sent messages, when one was given.
+        balanced: whether the courier's journal holds, and everything in it was declared; None
+            where none was given.
+        gaps: records that were lost and restored over, by the ledger's own word.
     """
 
     site: str
@@ -136,7 +138,8 @@ class Verdict:
     warnings: tuple[str, ...]
     tail: Tail = Tail()  # noqa: RUF009 - frozen, and without doubts it still vouches for nothing
     doubts: tuple[str, ...] = ()
-    completeness: Completeness | None = None
+    balanced: bool | None = None
+    gaps: tuple[LostRecords, ...] = ()
 
     @property
     def intact(self) -> bool:
@@ -146,8 +149,7 @@ class Verdict:
     @property
     def finding(self) -> Finding:
         """Which of the three verdicts it is; something undeclared breaks a ledger, too."""
-        incomplete = self.completeness is not None and not self.completeness.complete
-        if self.broken is not None or incomplete:
+        if self.broken is not None or self.balanced is False:
             return Finding.BROKEN
         return Finding.NOT_WITNESSED if self.all_doubts else Finding.WITNESSED
 

@@ -18,8 +18,8 @@ from common.canonical import sha256_hex
 from common.crypto.identity import PublicKey
 from common.errors import CairnError, InputDataError, VerificationError
 from common.ledger.archive import Archive, Opener
-from common.ledger.completeness import compare_with_journal
-from common.ledger.folder import check_folder, receipts_in
+from common.ledger.folder import check_folder, receipts_in, witnessed_in
+from common.ledger.gaps import LostRecords, check_restore, find_gaps
 from common.ledger.layout import MAX_LOG_BYTES, Layout
 from common.ledger.lines import LogLines
 from common.ledger.merkle import Frontier, leaf_hash
@@ -101,7 +101,6 @@ def verify_ledger(
     witness_public_key: PublicKey | None,
     known_checkpoints: Iterable[bytes] = (),
     *,
-    sent_journal: Path | None = None,
     expected_origin: str | None = None,
 ) -> Verdict:
     """Audit the ledger in ``directory``; what it is held to is explained in ``Required``.
@@ -112,8 +111,6 @@ def verify_ledger(
         witness_public_key: the aggregator's.
         known_checkpoints: notes kept elsewhere.
         expected_origin: ``<site>/ledger``, when known from elsewhere.
-        sent_journal: the courier's ``sent.jsonl``, for the completeness verdict; not
-            looked at when the chain is broken.
 
     Raises:
         InputDataError: a file cannot be read at all. Everything else is in the verdict.
@@ -124,12 +121,10 @@ def verify_ledger(
         checkpoints=tuple(known_checkpoints),
         origin=expected_origin,
     )
-    return examine_ledger(directory, required, sent_journal=sent_journal).verdict
+    return examine_ledger(directory, required).verdict
 
 
-def examine_ledger(
-    directory: Path, required: Required, *, sent_journal: Path | None = None
-) -> Examined:
+def examine_ledger(directory: Path, required: Required) -> Examined:
     """Audit a ledger, which may be in use: again, as long as it is broken and moves meanwhile.
 
     Raises:
@@ -142,7 +137,7 @@ def examine_ledger(
         )
     for _ in range(_ATTEMPTS):
         audit = _Audit(layout, required)
-        examined = audit.examine(sent_journal)
+        examined = audit.examine()
         if examined.verdict.intact or not audit.has_moved():
             break
     return examined
@@ -163,6 +158,9 @@ class _Audit:
         self._receipts: dict[str, _Anchor] = {}  # by digest of the note
         self._anchors: dict[int, list[_Anchor]] = {}
         self._tail = Tail()
+        self._brought: list[Brought] = []
+        self._gaps: tuple[LostRecords, ...] = ()
+        self._lost: set[str] = set()  # notes about records that a restore has lost
         self._witnessed_size = 0
         self._keys: WitnessKeys | None = None
         self._rotations = 0
@@ -171,7 +169,7 @@ class _Audit:
         self._doubts: list[str] = []
         self._dates_doubted = False
 
-    def examine(self, sent_journal: Path | None) -> Examined:
+    def examine(self) -> Examined:
         """Check everything, and sum up what can be believed."""
         broken: Breakage | None = None
         try:
@@ -179,9 +177,6 @@ class _Audit:
         except _BrokenError as error:
             broken = error.breakage
         believed = tuple(self._records if broken is None else self._records[: broken.seq or 0])
-        completeness = None
-        if sent_journal is not None and broken is None:
-            completeness = compare_with_journal(self._archive.declared, sent_journal)
         totals = Totals.of(believed, self._archive.present, self._archive.expired)
         verdict = Verdict(
             site=self._site,
@@ -192,7 +187,7 @@ class _Audit:
             warnings=tuple(self._warnings),
             tail=self._tail,
             doubts=tuple(self._doubts),
-            completeness=completeness,
+            gaps=self._gaps,
         )
         return Examined(verdict, believed)
 
@@ -211,11 +206,18 @@ class _Audit:
                 self._keys = WitnessKeys.of(self._layout, self._required.witness)
         self._take_brought(signed)
         self._take_receipts(signed)
+        self._take_witnessed(signed)
         with _breaking(None):
             first = self._keys.first if self._keys else None
             self._doubts += check_folder(self._layout, self._required.site_key, first)
+        with _breaking(None, "a restore record cannot be read"):
+            sizes = [each.checkpoint.size for each in self._receipts.values()]
+            self._gaps = find_gaps(self._layout.log, signed.size, sizes)
         frontier = self._read_log(signed)
         self._check_end(frontier.size)
+        if self._lost:
+            self._judge_tail(signed)
+        self._doubts += [gap.says for gap in self._gaps]
         if self._keys is not None and self._rotations != len(self._keys.notes):
             raise _broken(None, "an exchange of the aggregator's key lies there that no record has")
         missing = self._archive.missing()
@@ -247,16 +249,26 @@ class _Audit:
 
     def _take_brought(self, signed: Checkpoint) -> None:
         """Take the notes from elsewhere, and have them judged."""
-        brought = []
         for number, note in enumerate(self._required.checkpoints, start=1):
             name = f"known checkpoint {number}"
             opened = self._open(note, name, signed.origin, None)
             self._anchor(opened)
-            brought.append(Brought(name, opened.checkpoint.size, note))
+            self._brought.append(Brought(name, opened.checkpoint.size, note))
+        self._judge_tail(signed)
+
+    def _judge_tail(self, signed: Checkpoint) -> None:
+        """Have the notes from elsewhere judged; one about lost records says nothing of these."""
+        brought = tuple(each for each in self._brought if each.name not in self._lost)
         judge = self._required.judge or (OneWitness(self._keys.newest) if self._keys else None)
         limit = self._required.not_before
-        self._tail = judge_tail(signed.size, tuple(brought), judge, not_before=limit)
-        self._witnessed_size = self._tail.witnessed
+        self._tail = judge_tail(signed.size, brought, judge, not_before=limit)
+        self._witnessed_size = max(self._tail.witnessed, self._receipted)
+
+    @property
+    def _receipted(self) -> int:
+        """Size of the newest receipt, if it was held to the witness's key."""
+        sizes = (each.checkpoint.size for each in self._receipts.values())
+        return 0 if self._keys is None else max(sizes, default=0)
 
     def _take_receipts(self, signed: Checkpoint) -> None:
         if self._keys is None:
@@ -268,16 +280,26 @@ class _Audit:
                     raise _broken(None, f"receipt {name} is of another size than its name")
                 self._anchor(anchor)
                 self._receipts[digest] = anchor
-                if self._keys is not None:
-                    self._witnessed_size = max(self._witnessed_size, anchor.checkpoint.size)
+        self._witnessed_size = max(self._witnessed_size, self._receipted)
+
+    def _take_witnessed(self, signed: Checkpoint) -> None:
+        """Hold the log against what third witnesses cosigned; whose word counts is the judge's."""
+        with _breaking(None):
+            for name, note in witnessed_in(self._layout):
+                anchor = self._open(note, f"witnessed note {name}", signed.origin, None)
+                if name != self._layout.witnessed_note(anchor.checkpoint.size).name:
+                    raise _broken(None, f"witnessed note {name} is of another size than its name")
+                self._anchor(anchor)
 
     def _open(self, note: bytes, name: str, origin: str, cosigned: WitnessKeys | None) -> _Anchor:
-        own = ledger_key(origin, self._required.site_key)
+        site_key = ledger_key(origin, self._required.site_key)
         with _breaking(None, f"{name} does not hold"):
             other = parse_note(note).checkpoint.origin
             if other != origin:
                 raise _broken(None, f"{name} is about the ledger {other}")
-            opened = open_cosigned(note, own, cosigned) if cosigned else open_note(note, [own])
+            opened = (
+                open_cosigned(note, site_key, cosigned) if cosigned else open_note(note, [site_key])
+            )
         return _Anchor(opened.checkpoint, name, opened.cosigned_at.get(WITNESS_NAME))
 
     def _anchor(self, anchor: _Anchor) -> None:
@@ -298,6 +320,7 @@ class _Audit:
                 self._check_anchors(frontier, lines)
                 with _breaking(seq):
                     self._check_receipt(record)
+                    check_restore(self._layout, record, self._open_lost)
                     self._check_rotation(record)
                     self._archive.follow(record, self._opener)
             if frontier.size == signed.size:
@@ -324,10 +347,19 @@ class _Audit:
         root, last = frontier.root(), frontier.size - 1
         for anchor in anchors:
             if anchor.checkpoint.root != root:
+                if self._is_lost(anchor):
+                    continue
                 raise self._mismatch(anchor, last, lines)
             if anchor.cosigned is not None and self._records:
                 self._doubt_date(last, self._order.differs(anchor.cosigned))
-        self._agreed = frontier.size
+            self._agreed = frontier.size
+
+    def _is_lost(self, anchor: _Anchor) -> bool:
+        """Tell whether a note from elsewhere is about records that a restore has lost."""
+        from_elsewhere = any(each.name == anchor.name for each in self._brought)
+        if from_elsewhere and any(gap.explains(anchor.checkpoint) for gap in self._gaps):
+            self._lost.add(anchor.name)
+        return anchor.name in self._lost
 
     def _mismatch(self, anchor: _Anchor, last: int, lines: LogLines | None) -> _BrokenError:
         """Name the record that made a root another: by the link of the next, or by a range."""
@@ -346,6 +378,13 @@ class _Audit:
         except VerificationError:
             return True
         return following.prev == leaf_hash(record_line(self._records[-1])).hex()
+
+    def _open_lost(self, note: bytes, origin: str) -> Checkpoint:
+        """Open the checkpoint of what a restore has lost; both must have signed it."""
+        own = ledger_key(origin, self._required.site_key)
+        if self._keys is None:
+            return open_note(note, [own]).checkpoint
+        return open_cosigned(note, own, self._keys).checkpoint
 
     def _check_rotation(self, record: LedgerRecord) -> None:
         """Hold a ROTATE record against the exchange that lies beside the log under its number."""
@@ -377,9 +416,11 @@ class _Audit:
 
     def _check_end(self, size: int) -> None:
         """Check that the log reaches as far as anything signed."""
-        longer = min((larger for larger in self._anchors if larger > size), default=None)
-        if longer is not None:
-            who = self._anchors[longer][0].name
+        for longer in sorted(larger for larger in self._anchors if larger > size):
+            anchors = [each for each in self._anchors[longer] if not self._is_lost(each)]
+            if not anchors:
+                continue
+            who = anchors[0].name
             raise _broken(size, f"is missing: {who} covers {longer} records")
 
     def _check_rest(self, size: int, lines: LogLines, before: bytes | None) -> None:

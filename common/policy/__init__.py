@@ -35,6 +35,7 @@ from common.policy.sections import (
     Receipts,
     Records,
     Retention,
+    Witnesses,
     parse_policy,
     read_policy,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Receipts",
     "Records",
     "Retention",
+    "Witnesses",
     "check_phase",
     "check_plan",
     "parse_policy",

@@ -1,9 +1,10 @@
 """The sections of ``policy.toml``, and reading it.
 
 An unknown key is an error, never a default. ``[bounds]``, ``[budget]``, ``[peers]``,
-``[held_out]``, ``[receipts]`` and ``[retention]`` may be left out, as a whole or by key:
-what is left out has the safe value that the default file writes. Values only; what they
-forbid is decided in ``bounds``, ``site_client.egress.gate`` and ``site_client.egress.history``.
+``[held_out]``, ``[receipts]``, ``[witnesses]`` and ``[retention]`` may be left out, as a whole
+or by key: what is left out has the safe value that the default file writes. Values only; what
+they forbid is decided in ``bounds``, ``site_client.egress.gate``,
+``site_client.egress.history`` and ``site_client.witnesses.rule``.
 """
 
 from __future__ import annotations
@@ -171,6 +172,19 @@ class HeldOut(Frozen):
     subject: str = ""
 
 
+class Witnesses(Frozen):
+    """``[witnesses]``: what third witnesses do to releases; those in site.toml, if any.
+
+    Attributes:
+        contradicted: when a witness says that it has seen another history: ``stop``
+            releases, stop only if that is ``proven`` by our own signature, or ``tell``.
+        unwitnessed: releases stop when so many wait for a quorum; 0: they never do.
+    """
+
+    contradicted: Literal["stop", "proven", "tell"] = "stop"
+    unwitnessed: Annotated[int, Field(ge=0, le=100_000)] = 100
+
+
 class Receipts(Frozen):
     """``[receipts]``: how long the aggregator may withhold its cosignature.
 
@@ -199,8 +213,8 @@ class Policy(Frozen):
     """One site's ``policy.toml``.
 
     Without ``[pixels]`` no plan about slides is served, without ``[keys]`` no key is shared;
-    ``[peers]``, ``[held_out]``, ``[receipts]``, ``[retention]``, ``[bounds]`` and
-    ``[budget]`` have safe values; the others must be present.
+    ``[peers]``, ``[held_out]``, ``[receipts]``, ``[witnesses]``, ``[retention]``, ``[bounds]``
+    and ``[budget]`` have safe values; the others must be present.
     """
 
     version: Literal[1]
@@ -212,6 +226,7 @@ class Policy(Frozen):
     pixels: PixelBounds | None = None
     keys: KeySharing | None = None
     peers: Peers = Peers()
+    witnesses: Witnesses = Witnesses()
     held_out: HeldOut = HeldOut()
     receipts: Receipts = Receipts()
     retention: Retention = Retention()

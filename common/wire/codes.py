@@ -58,6 +58,10 @@ class ReplyCode(IntEnum):
     """The plan starts from a model that this site has not computed and its staff did not name."""
     RECEIPTS_DUE = 22
     """The aggregator has not cosigned what it was sent; the next order must bring its receipt."""
+    CONTRADICTED = 23
+    """A third witness has seen another history of this site's ledger."""
+    UNWITNESSED = 24
+    """Too many releases of this site have no quorum of its witnesses."""
     RUN_OVER = 25
     """The site has heard of a later run's turn, or that this run was stopped."""
     RUN_STOPPED = 26
@@ -92,6 +96,10 @@ EXPLANATIONS: dict[ReplyCode, str] = {
     ReplyCode.UNKNOWN_START: "the plan starts from a model that the site does not know",
     ReplyCode.RECEIPTS_DUE: "the site waits for receipts of what it has sent; ask it again, for "
     "the next order brings them",
+    ReplyCode.CONTRADICTED: "a witness has seen another history of the site's ledger: "
+    "`cairn-site check` there",
+    ReplyCode.UNWITNESSED: "too many releases of the site wait for its witnesses; "
+    "`cairn-site check` there",
     ReplyCode.RUN_OVER: "the site has gone on to a later run, or knows that this one was stopped",
     ReplyCode.RUN_STOPPED: "the site has recorded that the run was stopped",
 }

@@ -201,7 +201,8 @@ def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
             *("--key", f"federation/sites/{site}/ledger.pub"),
             *("--witness", "federation/pki/witness.pub"),
             *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
-            *("--sent", f"{site}/courier/sent.jsonl"),
+            *("--journal", f"{site}/courier/journal.jsonl"),
+            *("--courier-key", f"federation/sites/{site}/request.json"),
         )
         for site in SITES
     )

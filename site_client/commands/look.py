@@ -170,6 +170,8 @@ def status(root: Path, *, as_json: bool) -> None:
       plans             that wait for a person: [{fingerprint, plan, since, run, ...}]
       budget            null, or {days, runs, rounds, evaluations, bytes}; of each but days
                         {spent, most, left, frees}: frees is when there is more of it
+      restore           null, or what the ledger lacks, until `cairn-site restore`:
+                        {records, lost_size, run, round, says}
       trouble           null, or the last order that failed for the data here, with the
                         problems [{where, says, fix}] and their count; never leaves
       held_out          null, or who is kept out of training: {subjects, held_out_subjects,
@@ -178,6 +180,9 @@ def status(root: Path, *, as_json: bool) -> None:
                         "held-out" and "training" {searches, mean, prior}
       put_aside         what arrived and was refused, oldest first: [{sha256, bytes, culprit,
                         what, error, why, at}]; the bytes lie in worker/quarantine
+      witnesses         null, or {quorum, witnessed, at, witnesses}: records that a quorum
+                        of third witnesses has seen; of each witness {names, url, size,
+                        at, trouble, contradicts, proven}
 
     Reads files only: it asks nobody, and works while worker and courier run.
     """  # noqa: D301 - \b is click's, and must not be an escape
@@ -188,6 +193,15 @@ def status(root: Path, *, as_json: bool) -> None:
         echo_json(state.as_dict())
         return
     _tell(state)
+
+
+def _tell_witnesses(state: SiteStatus) -> None:
+    if state.witnesses is None:
+        return
+    click.echo(f"witnesses {state.witnesses.says}")
+    for seen in state.witnesses.witnesses.values():
+        if seen.contradicts or seen.trouble:
+            click.echo(f"{'ALARM    ' if seen.contradicts else '         '} {seen.says}")
 
 
 def _tell(state: SiteStatus) -> None:
@@ -205,6 +219,7 @@ def _tell(state: SiteStatus) -> None:
         f"ledger    {state.records} records, {state.refusals} refusals, "
         f"witnessed to {state.witnessed}"
     )
+    _tell_witnesses(state)
     click.echo(f"out       {megabytes(state.bytes_out)}")
     if state.budget is not None:
         click.echo(f"budget    {state.budget.says}")
@@ -227,6 +242,8 @@ def _tell(state: SiteStatus) -> None:
         click.echo(f"errors    {state.errors.says}")
     if state.certificate_days is not None:
         click.echo(f"ours      certificate good for {state.certificate_days} days")
+    if state.restore is not None:
+        click.echo(f"LEDGER    {state.restore['says']}: cairn-site restore")
     if state.trouble is not None:
         click.echo(f"DATA      {state.trouble.says}")
         for problem in state.trouble.problems[:_SHOWN]:

@@ -14,6 +14,7 @@ from common.screen import OWN, Screen
 from site_client.commands.options import site_option
 from site_client.console import Reporter, log_to, stop_on_signals
 from site_client.notify import notify
+from site_client.own_process import is_own
 from site_client.site import SiteFolder
 
 
@@ -23,17 +24,26 @@ from site_client.site import SiteFolder
 def worker(root: Path, *, once: bool) -> None:
     """Answer orders: images in, released records out; no network.
 
+    Before it looks at anything it takes away from itself what it never needs: sockets, other
+    programs, and writing outside of its own folders. `cairn-site check` tries whether it holds.
     Ends on SIGTERM; an order in hand is then worked on again after the next start.
     """
     require_extra("worker")
-    from site_client.worker.loop import Worker
+    from site_client.sandbox import confine, seal_environment
 
     site = SiteFolder(root)
     site.settings()
     log_to(site.worker_log)
+    walls = None
+    if is_own():
+        seal_environment(site)
+        walls = confine(site)
+    from site_client.worker.loop import Worker
+
     stop = stop_on_signals()
     with Reporter() as progress, Worker(site, stop, progress) as answering:
         notify(ready=True, status="waiting for orders")
+        logging.getLogger("cairn.worker").info("%s", walls or "a program of its own keeps no walls")
         if not once:
             answering.run()
         while once and not stop.is_set() and answering.turn():
@@ -45,8 +55,8 @@ def worker(root: Path, *, once: bool) -> None:
 def courier(root: Path) -> None:
     """Carry orders in and released replies out; opens no image.
 
-    Beside that: renews the certificate, and carries the federation key as the worker
-    sealed it.
+    Beside that: renews the certificate, carries the federation key as the worker sealed
+    it, and takes the ledger's checkpoints to third witnesses.
     """
     require_extra("courier")
     from site_client.courier import run_courier
@@ -62,6 +72,13 @@ def courier(root: Path) -> None:
         say = logging.getLogger("cairn.enrolment").warning
         threading.Thread(target=keep_renewed, args=(site, stop, say), daemon=True).start()
         threading.Thread(target=keep_carrying, args=(site, stop), daemon=True).start()
+    if site.settings().witness_policy is not None:
+        from site_client.courier.wire import journalled_client
+        from site_client.journal import open_journal
+        from site_client.witnesses.carry import keep_witnessed
+
+        connect = partial(journalled_client, open_journal(site), "witness")
+        threading.Thread(target=keep_witnessed, args=(site, stop, connect), daemon=True).start()
     notify(ready=True, status="carrying")
     run_courier(site, stop)
 

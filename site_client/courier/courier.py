@@ -1,7 +1,8 @@
 """The courier's loop: pull orders into the spool, push what the door released.
 
-What it may say by itself is one integer. An order in flight is remembered on
-disk, so that a courier that was killed answers it after a restart.
+What it may say by itself is one integer. What lies in the outbox leaves only if the
+second door finds it to be a release, and only the bytes that it looked at. An order in
+flight is remembered on disk, so that a courier that was killed answers it after a restart.
 """
 
 from __future__ import annotations
@@ -22,13 +23,17 @@ from common.arrivals.boundary import UnforeseenError, contained
 from common.arrivals.texts import json_of
 from common.canonical import sha256_hex
 from common.errors import (
+    CairnError,
     InputDataError,
+    RefusedError,
     UnreachableError,
     VerificationError,
 )
+from common.journal import RequestJournal
+from common.ledger.records import RefusalDetail
 from common.wire.codes import ReplyCode
 from common.wire.parcel import unwrap
-from common.wire.transport import CODE, ENVELOPE_SUFFIX, PARCEL, RECORD
+from common.wire.transport import CODE, ORDER, PARCEL, RECEIPT, RECORD, SIGNATURE
 from site_client.courier.fleet import (
     HEARTBEAT_S,
     Fleet,
@@ -40,25 +45,34 @@ from site_client.courier.fleet import (
 )
 from site_client.courier.newcomer import Newcomer
 from site_client.courier.outage import Outage
+from site_client.courier.pace import Slots
 from site_client.files import write_atomically
+from site_client.journal import open_journal
+from site_client.second_door import Asked, Outbox, Passed, SecondDoor, second_door
 from site_client.site import SiteFolder, SiteSettings
 from site_client.spool import Spool
 
-TURN_S = 0.1
-SHORTEST_PULL_S, LONGEST_PULL_S = 0.2, 2.0
 LONGEST_WAIT_S = 30.0
+_SIGNATURE_BYTES = 64
 NEWCOMER_S = 0.5
 LOG = logging.getLogger("cairn.courier")
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """An order handed to the worker whose reply is still awaited."""
+    """An order handed to the worker whose reply is still awaited.
+
+    Attributes:
+        digest: of its parcel.
+        message: that brought it.
+        expires: Unix time after which nobody waits.
+        question: what a reply must answer; None of a parcel that holds no order.
+    """
 
     digest: str
     message: Message
     expires: float
-    since: float
+    question: Asked | None
 
 
 def parcel_content(parcel: bytes) -> RecordDict:
@@ -77,19 +91,37 @@ class Courier:
 
     Args:
         folder: ``courier/`` of the site, for what must survive a restart.
+        settings: of the site.
+        spool: between the two processes.
+        fleet: the connection.
+        door: what the outbox's content is held against.
+        journal: in which all that is sent stands before.
+        pace: when to look and to ask.
     """
 
-    def __init__(self, folder: Path, settings: SiteSettings, spool: Spool, fleet: Fleet) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: SiteSettings,
+        spool: Spool,
+        fleet: Fleet,
+        door: SecondDoor,
+        journal: RequestJournal,
+        pace: Slots | None = None,
+    ) -> None:
         self._folder = folder
         self._settings = settings
         self._spool = spool
         self._fleet = fleet
+        self._door = door
+        self._journal = journal
+        self._pace = pace or Slots()
+        self._outbox = Outbox(spool)
+        self._folder_refused = False
         self._inflight = folder / "inflight"
         self._inflight.mkdir(parents=True, exist_ok=True)
         self._deliveries = self._recall()
         self._next_heartbeat = 0.0
-        self._next_pull = 0.0
-        self._active = time.monotonic()
 
     def go_online(self) -> None:
         """Activate, remembering the node's id for the next start."""
@@ -102,22 +134,47 @@ class Courier:
     def turn(self) -> None:
         """One turn of the loop: heartbeat, replies out, orders in.
 
-        The spool is looked at every turn; the aggregator is asked the less often the longer
-        nothing has happened, for every question costs it processor time. While the worker
-        has an order, nobody expects the next one to be taken in at once.
+        The spool is looked at every turn; the aggregator is asked when the pace says so:
+        while the worker has an order, nobody expects the next one to be taken in at once.
         """
         now = time.monotonic()
         if now >= self._next_heartbeat:
             if not self._fleet.heartbeat():
                 self.go_online()
             self._next_heartbeat = now + HEARTBEAT_S / 2
+        usable = self._clear_outbox()
         for delivery in list(self._deliveries):
-            self._try_to_answer(delivery)
-        if now >= self._next_pull:
+            if usable:
+                self._try_to_answer(delivery)
+            elif time.time() >= delivery.expires:
+                self._answer(delivery, ReplyCode.NO_ANSWER)
+        if self._pace.is_due(waiting=bool(self._deliveries)):
             self._take_in()
-            quiet = time.monotonic() - self._active
-            pause = min(max(quiet / 10, SHORTEST_PULL_S), LONGEST_PULL_S)
-            self._next_pull = now + (LONGEST_PULL_S if self._deliveries else pause)
+
+    @property
+    def until_next(self) -> float:
+        """Seconds until the next turn."""
+        return self._pace.wait()
+
+    def _clear_outbox(self) -> bool:
+        """Take out of the outbox what does not belong there, unopened; False if it is no folder."""
+        try:
+            strangers = self._outbox.strangers()
+            self._folder_refused = False
+        except RefusedError as error:
+            if not self._folder_refused:
+                self._folder_refused = True
+                LOG.error("the outbox: %s", error)  # noqa: TRY400 -- the traceback adds nothing
+                self._journal.refuse("folder", RefusalDetail.of(error))
+            return False
+        for name in strangers:
+            LOG.error("something in the outbox that the door did not put there; taken out")
+            self._journal.refuse(
+                "stranger",
+                RefusalDetail(field="name", expected="a released reply", got="another name"),
+            )
+            self._outbox.set_aside(name)
+        return True
 
     def _take_in(self) -> None:
         """Take in the next order, if there is one; one of a run that is over costs nothing else."""
@@ -129,7 +186,7 @@ class Courier:
             return
         if incoming is None:
             return
-        self._active = time.monotonic()
+        self._pace.happened()
         try:
             with contained("a message", OSError):
                 self._accept(incoming)
@@ -140,57 +197,105 @@ class Courier:
         app = self._fleet.app_digest(incoming.run_id)
         if app != self._settings.app_sha256:
             LOG.error("refused a run whose app %s is not the pinned one", app[:12])
-            self._fleet.push(code_content(ReplyCode.UNAPPROVED_APP), incoming.message, 0.0)
+            self._say(ReplyCode.UNAPPROVED_APP, incoming.message)
             return
         if incoming.fault is not None:
             LOG.error("refused a message: %s", incoming.fault)
-            self._fleet.push(code_content(ReplyCode.BAD_ORDER), incoming.message, 0.0)
+            self._say(ReplyCode.BAD_ORDER, incoming.message)
             return
         parcel = incoming.parcel
-        digest = sha256_hex(parcel)
+        digest, question = sha256_hex(parcel), self._question_of(parcel)
         note = {
             "stub": base64.b64encode(message_stub(incoming.message)).decode("ascii"),
             "expires": incoming.expires,
+            "order": question and question.order_sha256,
+            "signature": question and question.signature,
         }
         write_atomically(self._inflight / f"{digest}.json", json.dumps(note).encode())
         self._spool.put_order(parcel)
         # The same order in a second message: the first one's reply is no longer waited for.
         self._deliveries = [d for d in self._deliveries if d.digest != digest]
-        self._deliveries.append(
-            Delivery(digest, incoming.message, incoming.expires, time.monotonic())
-        )
+        self._deliveries.append(Delivery(digest, incoming.message, incoming.expires, question))
         LOG.info("order %s taken in, %d bytes", digest[:12], len(parcel))
 
-    def _try_to_answer(self, delivery: Delivery) -> None:
-        reply = self._spool.read_reply(delivery.digest)
-        late = time.time() >= delivery.expires
-        if reply is None and not late:
-            return
-        content = code_content(ReplyCode.NO_ANSWER) if reply is None else parcel_content(reply)
+    def _question_of(self, parcel: bytes) -> Asked | None:
+        """Read what a reply to this parcel must answer; a receipt beside it tells a checkpoint."""
         try:
-            self._fleet.push(content, delivery.message, time.monotonic() - delivery.since)
+            parts = unwrap(parcel)
+            order, signature = parts[ORDER], parts[SIGNATURE]
+        except (CairnError, KeyError):
+            return None
+        if RECEIPT in parts:
+            self._door.learn(parts[RECEIPT])
+        signed = signature.hex() if len(signature) == _SIGNATURE_BYTES else None
+        return Asked(sha256_hex(order), signed)
+
+    def _try_to_answer(self, delivery: Delivery) -> None:
+        name = f"{delivery.digest}.reply"
+        try:
+            passed = self._look_at(name, delivery.question)
+        except UnreachableError:
+            raise
+        except CairnError as error:
+            # Its text may name a part: it goes to the log here, and in its small alphabet
+            # into the journal.
+            LOG.error("a reply was held back at the second door: %s", error)  # noqa: TRY400
+            self._outbox.set_aside(name)
+            self._answer(delivery, ReplyCode.REFUSED_AT_DOOR)
+            return
+        if passed is not None:
+            self._answer(delivery, passed)
+        elif time.time() >= delivery.expires:
+            LOG.warning("order %s: the worker gave no answer in time", delivery.digest[:12])
+            self._answer(delivery, ReplyCode.NO_ANSWER)
+
+    def _look_at(self, name: str, question: Asked | None) -> Passed | None:
+        """Return what waits under a name, read once and checked; None while nothing does."""
+        data = None
+        try:
+            data = self._outbox.read(name)
+            if data is None:
+                return None
+            if question is None:
+                raise RefusedError("a reply to no order", field="order", expected="one that came")
+            return self._door.check_reply(data, question)
+        except CairnError as error:
+            self._journal.refuse("reply", RefusalDetail.of(error), data)
+            raise
+
+    def _answer(self, delivery: Delivery, answer: Passed | ReplyCode) -> None:
+        """Write down what leaves, send it, and forget the order."""
+        if isinstance(answer, Passed):
+            self._journal.release(
+                delivery.digest,
+                answer.data,
+                answer.parts,
+                answer.checkpoint.size,
+                answer.checkpoint.root,
+                answer.policy_sha256,
+            )
+            content, size = parcel_content(answer.data), len(answer.data)
+            self._door.roots[answer.checkpoint.size] = answer.checkpoint.root
+        else:
+            self._journal.code(int(answer), delivery.digest)
+            content, size = code_content(answer), 0
+        try:
+            self._fleet.push(content, delivery.message)
         except VerificationError as error:
             LOG.warning("order %s: nobody waits for the reply: %s", delivery.digest[:12], error)
         else:
-            self._journal(delivery.digest, reply)
+            LOG.info("order %s answered, %d bytes", delivery.digest[:12], size)
         self._deliveries.remove(delivery)
-        self._active = time.monotonic()
-        self._next_pull = 0.0
+        self._pace.happened()
         (self._inflight / f"{delivery.digest}.json").unlink(missing_ok=True)
-        if reply is not None:
-            self._spool.finish_reply(delivery.digest)
+        if isinstance(answer, Passed):
+            self._outbox.remove(f"{delivery.digest}.reply")
+        self._journal.settle()
 
-    def _journal(self, digest: str, reply: bytes | None) -> None:
-        """Note what the socket took, so that an auditor can hold it against the ledger."""
-        if reply is None:
-            LOG.warning("order %s: the worker gave no answer in time", digest[:12])
-            return
-        with (self._folder / "sent.jsonl").open("a", encoding="utf-8") as file:
-            for name, data in unwrap(reply).items():
-                if name.endswith(ENVELOPE_SUFFIX):
-                    line = {"order": digest, "sha256": sha256_hex(data), "bytes": len(data)}
-                    file.write(json.dumps(line, sort_keys=True) + "\n")
-        LOG.info("order %s answered, %d bytes", digest[:12], len(reply))
+    def _say(self, code: ReplyCode, message: Message) -> None:
+        """Say a number by ourselves, and nothing else."""
+        self._journal.code(int(code))
+        self._fleet.push(code_content(code), message)
 
     def _recall(self) -> list[Delivery]:
         """Orders that were in flight when the courier last stopped."""
@@ -215,12 +320,13 @@ def remembered(path: Path) -> Delivery:
         if not isinstance(note, dict):
             note = {}
         message = message_from_stub(base64.b64decode(note["stub"], validate=True))
-        expires = float(note["expires"])
+        order, expires = note["order"], float(note["expires"])
+        question = None if order is None else Asked(order, note["signature"])
     except (ValueError, KeyError, TypeError, OverflowError, OSError, DecodeError) as error:
         raise InputDataError(
             "a note of an order in flight cannot be read", got=type(error).__name__
         ) from error
-    return Delivery(path.stem, message, expires, time.monotonic())
+    return Delivery(path.stem, message, expires, question)
 
 
 def node_id_file(folder: Path) -> Path:
@@ -258,8 +364,10 @@ def run_courier(site: SiteFolder, stop: threading.Event) -> None:
     node_key = read_courier_file(site.courier / "node.key")
     spool = Spool(site.spool)
     spool.prepare()
-    fleet = Fleet(settings.address, authority, node_key)
-    courier = Courier(site.courier, settings, spool, fleet)
+    journal = open_journal(site)
+    door = second_door(site, journal.roots())
+    fleet = Fleet(settings.address, authority, node_key, journal)
+    courier = Courier(site.courier, settings, spool, fleet, door, journal)
     online, wait, outage = False, 1.0, Outage()
     newcomer = Newcomer(node_id_file(site.courier))
     try:
@@ -273,7 +381,7 @@ def run_courier(site: SiteFolder, stop: threading.Event) -> None:
                         outage.over()
                         LOG.info("online as %s at %s", settings.site, settings.address)
                     courier.turn()
-                stop.wait(TURN_S)
+                stop.wait(courier.until_next)
             except UnknownKeyError as error:
                 newcomer.refused(error)
                 stop.wait(NEWCOMER_S)
@@ -285,3 +393,4 @@ def run_courier(site: SiteFolder, stop: threading.Event) -> None:
     finally:
         outage.over()
         fleet.close()
+        journal.settle()

@@ -12,15 +12,20 @@ from __future__ import annotations
 
 import ssl
 import time
+from base64 import b64encode
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from threading import Lock
+from typing import Any
 
 import httpx
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Message, RecordDict
 from flwr.app.message import remove_content_from_message
+from flwr.common.constant import TIMESTAMP_HEADER
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
@@ -33,6 +38,7 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
 from flwr.proto.run_pb2 import GetRunRequest
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
@@ -51,9 +57,9 @@ from flwr.supercore.inflatable.inflatable_utils import (
     push_objects,
 )
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+from flwr.supercore.interceptors.http.utils import add_headers
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
-from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from common.errors import (
     CairnError,
@@ -62,14 +68,17 @@ from common.errors import (
     UnreachableError,
     VerificationError,
 )
+from common.journal import RequestJournal
 from common.wire.objects import PIECE_BYTES, most_objects, read_content
 from common.wire.parcel import MAX_PARCEL_BYTES
+from site_client.courier.wire import journalled_client
 from site_client.probe import LARGEST_SKEW_S
 
 HEARTBEAT_S = 10.0
 """Flower's least heartbeat interval: a dead courier is noticed after twice this."""
 ANSWER_S, CONNECT_S = 30.0, 3.0
 """A firewall that drops what it forbids must not look like a slow aggregator."""
+_ECDSA = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 
 _FOREIGN = dict.fromkeys((18, 19, 20, 21), "one by another authority")
 """What OpenSSL says in words about chains that end elsewhere, by its numbers of it."""
@@ -119,6 +128,53 @@ def message_from_stub(data: bytes) -> Message:
     return message_from_proto(ProtoMessage.FromString(data))
 
 
+def closed_reply(content: RecordDict, reply_to: Message, now: float) -> Message:
+    """Return the reply to a message, with nothing in its metadata that could be chosen.
+
+    Run, nodes, group, type and the message answered are the order's own; the id is a digest
+    of the whole; times are whole seconds; an error is never sent.
+
+    Args:
+        content: of the reply.
+        reply_to: what it answers.
+        now: seconds since 1970.
+    """
+    reply = Message(content, reply_to=reply_to)
+    metadata = reply.metadata.__dict__
+    order = reply_to.metadata
+    metadata["_created_at"] = float(int(now))
+    metadata["_ttl"] = float(max(1, int(order.created_at + order.ttl - now)))
+    metadata["_message_id"] = reply.object_id
+    return reply
+
+
+class _NodeAuth:
+    """Flower's node authentication without freedom: whole seconds, and RFC 6979 signatures.
+
+    Args:
+        key: of the node.
+    """
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self._key = key
+        self._public = b64encode(public_key_to_bytes(key.public_key())).decode("ascii")
+
+    def intercept(self, context: Any, call_next: Any) -> httpx.Response:  # noqa: ANN401 - Flower's
+        """Sign the current second, and say who we are."""
+        timestamp = datetime.now(UTC).replace(microsecond=0).isoformat()
+        signature = self._key.sign(timestamp.encode("ascii"), _ECDSA)
+        add_headers(
+            context.request,
+            {
+                FLEET_HTTP_PUBLIC_KEY_HEADER: self._public,
+                TIMESTAMP_HEADER: timestamp,
+                FLEET_HTTP_SIGNATURE_HEADER: b64encode(signature).decode("ascii"),
+            },
+        )
+        answer: httpx.Response = call_next(context)
+        return answer
+
+
 class Fleet:
     """One authenticated connection to the aggregator's Fleet API.
 
@@ -126,9 +182,12 @@ class Fleet:
         address: host:port.
         authority: PEM of the federation's CA; no other is trusted.
         node_key: OpenSSH private key of this site's courier.
+        journal: in which every request stands before it is sent.
     """
 
-    def __init__(self, address: str, authority: bytes, node_key: bytes) -> None:
+    def __init__(
+        self, address: str, authority: bytes, node_key: bytes, journal: RequestJournal
+    ) -> None:
         key = load_ssh_private_key(node_key, password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise InputDataError(
@@ -137,17 +196,15 @@ class Fleet:
         self._public_key = public_key_to_bytes(key.public_key())
         self._node: Node | None = None
         try:
+            context = _trusting(authority)
             self._client = FleetHttpClient(
                 f"https://{address}",
-                verify=_trusting(authority),
+                verify=context,
                 interceptors=[
                     RuntimeVersionHttpInterceptor(component_name="SuperNode"),
-                    NodeAuthHttpInterceptor(key, key.public_key()),
+                    _NodeAuth(key),
                 ],
             )
-            self._client._client.timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S)
-            # A redirection could lead out of TLS, with all that was to be sent.
-            self._client._client.follow_redirects = False
         except (ssl.SSLError, UnicodeDecodeError) as error:
             raise VerificationError(
                 "the authority's certificate cannot be read",
@@ -155,6 +212,10 @@ class Fleet:
                 expected="PEM",
                 got="other bytes",
             ) from error
+        self._client._client.close()
+        # One connection for all: who else waits for it waits as long as it takes.
+        timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S, pool=None)
+        self._client._client = journalled_client(journal, "flower", context, timeout)
 
     def activate(self, known_node_id: int | None) -> int:
         """Go online and return the node's id.
@@ -254,11 +315,10 @@ class Fleet:
             raise explain(error) from error
         return str(response.run.fab_hash)
 
-    def push(self, content: RecordDict, reply_to: Message, seconds: float) -> None:
+    def push(self, content: RecordDict, reply_to: Message) -> None:
         """Send the reply to a message."""
         node = self._online()
-        reply = Message(content, reply_to=reply_to)
-        reply.metadata.__dict__["_message_id"] = reply.object_id
+        reply = closed_reply(content, reply_to, time.time())
         try:
             with no_object_id_recompute():
                 response = self._client.PushMessages(
@@ -266,7 +326,7 @@ class Fleet:
                         node=node,
                         messages_list=[message_to_proto(remove_content_from_message(reply))],
                         message_object_trees=[get_object_tree(reply)],
-                        clientapp_runtime_list=[seconds],
+                        clientapp_runtime_list=[0.0],
                     )
                 )
                 push_objects(

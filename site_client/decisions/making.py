@@ -24,6 +24,7 @@ from common.settings import Frozen, describe_validation
 from common.wire.records import Digest, SiteName
 from site_client.files import remove_whatever, write_atomically
 from site_client.ledger import open_ledger
+from site_client.restoring import read_lost, record_restore
 from site_client.site import SiteFolder
 
 LONGEST_WAIT_S = 15.0
@@ -39,16 +40,24 @@ class Decision(Frozen):
         person: who decided.
         plan_fingerprint: of APPROVE and DECLINE.
         peer, peer_key: of CONFIRM; of FORGET only the name.
+        lost_size: of RESTORE: records of the checkpoint that the person was shown.
     """
 
-    event: Literal["APPROVE", "DECLINE", "CONFIRM", "FORGET"]
+    event: Literal["APPROVE", "DECLINE", "CONFIRM", "FORGET", "RESTORE"]
     person: Person
     plan_fingerprint: Digest | None = None
     peer: SiteName | None = None
     peer_key: Digest | None = None
+    lost_size: int | None = None
 
     @model_validator(mode="after")
     def _is_about_something(self) -> Self:
+        if (self.event == "RESTORE") != (self.lost_size is not None):
+            raise ValueError("what RESTORE is about, and nothing else")
+        if self.event == "RESTORE":
+            if (self.plan_fingerprint, self.peer, self.peer_key) != (None, None, None):
+                raise ValueError("RESTORE is about no plan and no site")
+            return self
         about_plan = self.event in ("APPROVE", "DECLINE")
         subjects = (self.plan_fingerprint, self.peer, self.peer_key)
         required = (about_plan, not about_plan, self.event == "CONFIRM")
@@ -90,21 +99,30 @@ class Decision(Frozen):
 def record_decisions(site: SiteFolder, ledger: Ledger) -> list[LedgerRecord]:
     """Move the decisions that wait into the ledger; for whoever holds it open.
 
+    While the ledger is known to lack records nothing but the word about that is recorded.
+
     Returns:
         The new records, in the order in which the decisions were made.
 
     Raises:
         StorageError: the ledger could not record; what waits goes on waiting.
     """
-    records = []
+    records: list[LedgerRecord] = []
     for path in _waiting(site):
         try:
             decision = Decision.read(read_bounded(path, MOST_BYTES, "a decision", follow=False))
         except (InputDataError, FileNotFoundError):
             remove_whatever(path)  # not written by `decide`: nobody decided anything
             continue
-        fields = decision.model_dump(exclude={"event"}, exclude_none=True)
-        records.append(ledger.append(decision.event, **fields).record)
+        lost = read_lost(site)
+        if decision.event == "RESTORE":
+            if lost is not None and lost.size == decision.lost_size:
+                records += record_restore(site, ledger, lost, decision.person)
+        elif lost is None:
+            fields = decision.model_dump(exclude={"event"}, exclude_none=True)
+            records.append(ledger.append(decision.event, **fields).record)
+        else:
+            continue
         path.unlink(missing_ok=True)
     return records
 

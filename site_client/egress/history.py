@@ -125,6 +125,9 @@ class History:
         run, round_ = record.run, record.round
         if record.event == "STOP" and run is not None:
             self.stopped.add(run)
+        if record.event == "RESTORE" and run is not None and round_ is not None:
+            # What was lost may have answered every round before the one that was asked for.
+            self._latest[run] = max(round_ - 1, self._latest.get(run, round_ - 1))
         if record.event != "SEND" or run is None or round_ is None:
             return
         time = parse_timestamp(record.ts)

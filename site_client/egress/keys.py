@@ -20,7 +20,9 @@ from common.errors import CairnError, RefusedError
 from common.ledger.log import Ledger
 from common.ledger.records import ArrayRecord, RefusalDetail
 from common.wire.codes import ReplyCode
+from common.wire.parcel import wrap
 from common.wire.sealed_keys import SealedParcel, decode_sealed
+from common.wire.transport import ENVELOPE_SUFFIX, PROOF_SUFFIX
 from site_client.egress.outbox import put_keys
 from site_client.egress.policy import Policy
 from site_client.spool import Spool
@@ -114,10 +116,11 @@ class KeyDoor:
             self.refuse(error, context.policy, ReplyCode.REFUSED_AT_DOOR)
             raise
         digest = sha256_hex(data)
-        if self._ledger.find(digest) is None:
+        record = self._ledger.find(digest)
+        if record is None:
             self._ledger.spool(data)
             self._ledger.spool(context.policy.canonical())
-            self._ledger.append(
+            record = self._ledger.append(
                 "SEND",
                 record_type=parcel.header.record_type,
                 payload_sha256=digest,
@@ -130,8 +133,11 @@ class KeyDoor:
                 app_sha256=self._app_sha256,
                 key_id=context.key_id,
                 generation=context.generation,
-            )
-        put_keys(self._spool, digest, data)
+            ).record
+        proof = self._ledger.proof(record.seq, 0).to_bytes()
+        kind = parcel.header.record_type
+        parts = {f"{kind}{ENVELOPE_SUFFIX}": data, f"{kind}{PROOF_SUFFIX}": proof}
+        put_keys(self._spool, digest, wrap(parts))
         return parcel
 
     def refuse(

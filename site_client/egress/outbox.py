@@ -1,7 +1,8 @@
 """The only writer of the outbox.
 
-``release`` and ``keys`` call it, after the ledger has recorded every byte. An import
-contract keeps every other module away from here.
+``release`` and ``keys`` call it, after the ledger has recorded every byte; ``checkpoints``
+with what is computed from the ledger alone. An import contract keeps every other module
+away from here.
 """
 
 from __future__ import annotations
@@ -26,7 +27,18 @@ def put_keys(spool: Spool, digest: str, data: bytes) -> None:
 
     Args:
         spool: of the site.
-        digest: of ``data``, as the ledger has recorded it.
-        data: whole or absent, also after a crash.
+        digest: of the sealed keys, as the ledger has recorded it.
+        data: their parcel, with the proof; whole or absent, also after a crash.
     """
     write_atomically(spool.keys_path(digest), data)
+
+
+def put_checkpoint(spool: Spool, witness: str, request: bytes) -> None:
+    """Hand the courier a checkpoint that a witness shall cosign, in place of an older one.
+
+    Args:
+        spool: of the site.
+        witness: mark of the witness.
+        request: whole or absent, also after a crash.
+    """
+    write_atomically(spool.checkpoint_path(witness), request)

@@ -22,6 +22,9 @@ MOST_INTENT_BYTES = 32 << 20
 """Of a note of intent: the proofs of all records of an answer."""
 _SIGNATURE_BYTES = 64
 
+MOST_INTENT_BYTES = 32 << 20
+"""Of a note of intent: the proofs of all records of an answer."""
+
 
 @dataclass(frozen=True)
 class Question:

@@ -116,8 +116,9 @@ class Door:
             # The crash came before the commit point: nothing had been decided. The same bytes
             # may have answered another order since; this one is then judged like any other.
             return False
-        if answer.proofs and self._is_behind_the_witness(answer.proofs[0]):
-            # The aggregator has seen more of the ledger since: a proof of then says nothing now.
+        if answer.proofs and self._starts_elsewhere(answer.proofs[0]):
+            # The aggregator has seen more of the ledger since, or was put back from a backup
+            # and knows less: a proof that starts elsewhere says nothing to it.
             answer = answer.model_copy(update={"proofs": ()})
         self._complete(question, answer)
         return True
@@ -246,9 +247,10 @@ class Door:
             app_sha256=self._app_sha256,
         )
 
-    def _is_behind_the_witness(self, proof: str) -> bool:
-        """Tell whether a kept proof links to an older receipt than the newest one."""
-        return Proof.from_bytes(proof.encode("utf-8")).since < self._ledger.witnessed_size
+    def _starts_elsewhere(self, proof: str) -> bool:
+        """Tell whether a kept proof links to another checkpoint than the newest, or than shown."""
+        since = Proof.from_bytes(proof.encode("utf-8")).since
+        return since != self._ledger.shown_size or since < self._ledger.witnessed_size
 
     def _with_what_left(self, expected: SiteExpected) -> SiteExpected:
         return replace(
@@ -308,7 +310,7 @@ class Door:
             if record is None or record.order_sha256 != answer.order_sha256:
                 record = self._append(digest, payload, envelope, answer.order_fields)
             places.append(record.seq)
-        since = self._ledger.witnessed_size
+        since = self._ledger.shown_size
         proofs = (self._ledger.proof(seq, since).to_bytes().decode("utf-8") for seq in places)
         return answer.model_copy(update={"proofs": tuple(proofs)})
 

@@ -11,7 +11,7 @@ from site_client.egress.policy import HeldOut, Policy, read_policy
 from site_client.heldout.choice import Division, divide
 from site_client.heldout.memory import read_memory, write_memory
 from site_client.imaging.data_settings import DataSettings, read_data_settings
-from site_client.imaging.sources import labelled_names
+from site_client.imaging.labelled import labelled_names
 from site_client.site import SiteFolder
 
 NamesOf = Callable[[Path, DataSettings], list[str]]

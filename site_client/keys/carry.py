@@ -7,7 +7,6 @@ not depend on it.
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -16,12 +15,13 @@ from pathlib import Path
 from threading import Event
 
 from common.arrivals.boundary import contained
-from common.canonical import sha256_hex
 from common.desk import desk_pb2 as pb
-from common.errors import CairnError, UnreachableError, VerificationError
-from common.wire.sealed_keys import decode_sealed
+from common.errors import CairnError, RefusedError, UnreachableError, VerificationError
+from common.ledger.records import RefusalDetail
 from site_client.enrol import get_sealed_key, list_peers, put_sealed_keys
+from site_client.journal import open_journal
 from site_client.keys.news import KeyNews, Newest, PeerNews, SealedNews
+from site_client.second_door import Outbox, second_door
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 
@@ -85,12 +85,14 @@ class KeyCarrier:
         self._site = site
         self._spool = Spool(site.spool)
         self._spool.prepare()
+        self._outbox = Outbox(self._spool)
+        self._journal = open_journal(site)
         self._given = 0
 
     @property
     def has_work(self) -> bool:
         """Tell whether released keys wait."""
-        return bool(self._spool.sealed_keys())
+        return bool(self._outbox.waiting(".keys"))
 
     def turn(self) -> Look:
         """Carry out what waits, then ask how things stand.
@@ -99,8 +101,8 @@ class KeyCarrier:
             UnreachableError: nobody answers; what waits goes on waiting.
             CairnError: the desk refuses this site.
         """
-        for path in self._spool.sealed_keys():
-            self._deliver(path)
+        for name in self._outbox.waiting(".keys"):
+            self._deliver(name)
         peers = list_peers(self._site)
         newest = peers.federation_key
         sealed = get_sealed_key(self._site, newest.generation) if newest.generation else None
@@ -113,15 +115,24 @@ class KeyCarrier:
         lacking = newest.generation == 0 or self._site.settings().site in unserved
         return Look(newest.generation, newest.renew, unserved, lacking)
 
-    def _deliver(self, path: Path) -> None:
+    def _deliver(self, name: str) -> None:
         """Hand released keys to the desk; whatever it says of them, they were sent."""
-        data = path.read_bytes()
+        data = None
         try:
-            boxes = decode_sealed(data).boxes
+            data = self._outbox.read(name)
+            if data is None:
+                return
+            passed = second_door(self._site).check_keys(data)
+            if passed.parts[0].sha256 != Path(name).stem:
+                raise RefusedError(
+                    "sealed keys under another name", field="name", expected="their digest"
+                )
         except CairnError as error:
             LOG.error("a file in the outbox that the door did not write: %s", error)  # noqa: TRY400
-            path.unlink(missing_ok=True)
+            self._journal.refuse("keys", RefusalDetail.of(error), data)
+            self._outbox.set_aside(name)
             return
+        boxes = () if passed.sealed is None else passed.sealed.boxes
         keys = [
             pb.SealedKey(
                 for_site=box.label.for_site,
@@ -133,16 +144,21 @@ class KeyCarrier:
             )
             for box in boxes
         ]
+        self._journal.release(
+            None,
+            passed.data,
+            passed.parts,
+            passed.checkpoint.size,
+            passed.checkpoint.root,
+            passed.policy_sha256,
+        )
         try:
             put_sealed_keys(self._site, keys)
         except UnreachableError:
             raise
         except CairnError as error:
             LOG.warning("the desk did not keep sealed keys: %s", error)
-        line = {"keys": path.stem, "sha256": sha256_hex(data), "bytes": len(data)}
-        with (self._site.courier / "sent.jsonl").open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(line, sort_keys=True) + "\n")
-        path.unlink(missing_ok=True)
+        self._outbox.remove(name)
 
     @staticmethod
     def _news(peers: pb.ListPeersReply, sealed: pb.GetSealedKeyReply | None) -> KeyNews:

@@ -16,6 +16,7 @@ from common.crypto.keyed import FederationKey
 from common.errors import RefusedError, VerificationError
 from common.ledger.durable import StorageError
 from common.ledger.log import Ledger
+from common.ledger.recovery import LostTailError
 from common.settings import KINDS
 from common.sums.derivation import CheckMembers, Derived, begin, follow, require_codec_follows
 from common.wire.codes import EXPLANATIONS, ReplyCode
@@ -32,10 +33,19 @@ from site_client.keys.ring import KeyRing
 from site_client.keys.roster import require_in_sum, require_known
 from site_client.plans.approval import PlanWaitsError, require_approved
 from site_client.plans.waiting import note_waiting
+from site_client.restoring import note_lost
 from site_client.site import SiteFolder
 from site_client.trouble import clear_trouble
+from site_client.witnesses.asking import Asking
+from site_client.witnesses.rule import require_witnessed
 from site_client.worker.chain_file import ChainFile
-from site_client.worker.failures import NoKeyError, PolicyError, StoppedError, UntrustedError
+from site_client.worker.failures import (
+    NoKeyError,
+    PolicyError,
+    RestoreWaitsError,
+    StoppedError,
+    UntrustedError,
+)
 from site_client.worker.models import Models
 from site_client.worker.order import Opened
 from site_client.worker.refusals import refuse
@@ -58,6 +68,7 @@ class Answering:
         door: the only way out.
         standing: what people of the site decided; others follow the ledger with it.
         progress: told what is being done; may raise ``StoppedError``.
+        witnesses: third ones, if the site has named any.
     """
 
     def __init__(
@@ -68,6 +79,7 @@ class Answering:
         door: Door,
         standing: Standing,
         progress: Progress,
+        witnesses: Asking | None = None,
     ) -> None:
         self._site = site
         self._settings = site.settings()
@@ -75,6 +87,7 @@ class Answering:
         self._ledger = ledger
         self._door = door
         self._standing = standing
+        self._witnesses = witnesses
         self._ring = KeyRing(site)
         self._models = Models(site.worker / "models")
         self._studies = Studies(site, self._settings.site, progress)
@@ -130,6 +143,7 @@ class Answering:
 
         Raises:
             UntrustedError: one of them is not.
+            RestoreWaitsError: the receipt is of records that this ledger has lost.
         """
         try:
             if opened.fault is not None:
@@ -138,8 +152,15 @@ class Answering:
                 newest = self._ledger.rotate_witness(rotation, self._keys.witness)
                 write_atomically(self._site.witness_key, f"{newest.text}\n".encode("ascii"))
                 LOG.warning("the aggregator's key is now %s", newest.fingerprint[:16])
-            if opened.receipt is not None:
+            if opened.receipt is None:
+                self._ledger.shown_nothing()
+            else:
                 self._ledger.add_receipt(opened.receipt, self._keys.witness)
+        except LostTailError as error:
+            header = opened.order.header
+            note_lost(self._site, error.note, header.run, header.round, self._ledger.size)
+            LOG.error("%s", error)  # noqa: TRY400 - its text is ours, and says it all
+            raise RestoreWaitsError from error
         except VerificationError as error:
             raise UntrustedError(str(error)) from error
 
@@ -147,7 +168,7 @@ class Answering:
         """Go on only with the run whose turn it is; record the end of one that was stopped.
 
         Raises:
-            RunOverError: it is a later run's turn, or this one was stopped before.
+            TurnOverError: it is a later run's turn, or this one was stopped before.
             RunStoppedError: this is the word that stops it, and it is recorded now.
         """
         if opened.stop is not None:
@@ -204,11 +225,13 @@ class Answering:
             PolicyError: the site's bounds do not allow it.
             RefusedError: with a number of its own: another plan or an earlier round of a
                 run, too few known sites, a budget that is spent, a plan that waits for a
-                person or was declined.
+                person or was declined; a witness that contradicts, or too few who have seen.
         """
         order = opened.order
         policy, plan = expected.policy, order.plan
         self._door.require_new(expected)
+        if self._witnesses is not None:
+            require_witnessed(self._witnesses.standing, policy, self._ledger)
         try:
             check_plan(policy, plan, weights_bytes=weights_bytes(plan))
             check_phase(policy, expected.phase)

@@ -51,6 +51,10 @@ class StoppedError(Exception):
     """The worker was asked to stop in the middle of its work; the order stays in the inbox."""
 
 
+class RestoreWaitsError(StoppedError):
+    """The ledger lacks records; until a person has said why, nothing is signed or answered."""
+
+
 def code_of(error: BaseException) -> ReplyCode:
     """Return the number under which a failure leaves the site."""
     if isinstance(numbered := getattr(error, "code", None), ReplyCode):

@@ -38,8 +38,12 @@ from site_client.egress.retention import Housekeeping
 from site_client.files import write_atomically
 from site_client.keys.keeper import KeyKeeper
 from site_client.ledger import open_ledger
+from site_client.restoring import read_lost
 from site_client.site import SiteFolder
 from site_client.spool import Spool
+from site_client.witnesses.asking import Asking
+from site_client.witnesses.rule import ContradictedError, require_uncontradicted
+from site_client.witnesses.standing import site_policy
 from site_client.worker.answering import Answering
 from site_client.worker.failures import BadOrderError, StoppedError
 from site_client.worker.order import open_order
@@ -98,10 +102,18 @@ class Worker:
             site, self._keys.ledger, door, confirmed=lambda: self._standing.fingerprints
         )
         self._patience = KeyPatience(self._keeper)
+        witnesses = site_policy(site)
+        self._witnesses = None if witnesses is None else Asking(site, witnesses, self._ledger)
         self._peeked: dict[str, _Peeked | None] = {}
         self._turn_in_hand: TurnNote | None = None
         self._answering = Answering(
-            site, self._keys, self._ledger, self._door, self._standing, self._report_progress
+            site,
+            self._keys,
+            self._ledger,
+            self._door,
+            self._standing,
+            self._report_progress,
+            self._witnesses,
         )
 
     def __enter__(self) -> Self:
@@ -131,7 +143,8 @@ class Worker:
     def turn(self) -> bool:
         """Answer one order if one waits; says whether one did.
 
-        What people of the site decided is recorded first, what is past its time is deleted,
+        A ledger that lacks records waits for a person, and signs nothing meanwhile. What
+        people of the site decided is recorded first, what is past its time is deleted,
         and what came about the federation key is seen to; a run's first order may wait for it
         a little.
 
@@ -139,8 +152,12 @@ class Worker:
             StorageError, InputDataError: as ``run``.
         """
         self._record_decisions()
+        if read_lost(self._site) is not None:
+            return False
         self._house.turn(self._site.policy_file)
-        self._hear_of_keys()
+        self._hear_of_witnesses()
+        if self._may_share_keys():
+            self._hear_of_keys()
         self._hear()
         self._supersede()
         digest = self._patience.ready(self._spool.orders()[:MOST_LOOKED_AT], self._peek_order)
@@ -151,6 +168,26 @@ class Worker:
         except StoppedError:
             self._answering.forget()
             LOG.info("order %s is left for the next start", digest[:12])
+        return True
+
+    def _hear_of_witnesses(self) -> None:
+        """See to what third witnesses said; an answer that nobody foresaw changes nothing."""
+        if self._witnesses is None:
+            return
+        try:
+            with contained("a witness's answer"):
+                self._witnesses.turn()
+        except UnforeseenError as error:
+            self._door.refuse_arrival(error)
+
+    def _may_share_keys(self) -> bool:
+        """Keep the federation key here, too, while a witness has seen another history."""
+        if self._witnesses is None:
+            return True
+        try:
+            require_uncontradicted(self._witnesses.standing, read_policy(self._site.policy_file))
+        except ContradictedError:
+            return False
         return True
 
     def _hear_of_keys(self) -> None:

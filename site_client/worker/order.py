@@ -90,7 +90,7 @@ def open_order(parcel: bytes, witness: PublicKey) -> Opened:
     try:
         if word is not None:
             turn = open_turn(word, order.header.run, witness)
-    except VerificationError as error:
+    except CairnError as error:
         fault = error
     order = replace(
         order,

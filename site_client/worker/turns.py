@@ -26,7 +26,7 @@ LOG = logging.getLogger("cairn.worker")
 LOOK_S = 0.5
 
 
-class RunOverError(NumberedError):
+class TurnOverError(NumberedError):
     """A later run's turn has begun, or the run was stopped."""
 
     code = ReplyCode.RUN_OVER
@@ -73,28 +73,28 @@ class Turns:
         """Take in a turn from an order that waits.
 
         A run that is to be stopped gives its turn up at once, whatever else waits.
-
-        Raises:
-            OSError: the disk refused.
         """
         if note.stop:
             self._ending.add(note.run)
         elif self._newest is None or note.turn > self._newest.turn:
-            newest = _Newest(run=note.run, turn=note.turn)
-            write_atomically(self._file, canonical_json(newest.model_dump(mode="json")))
-            self._newest = newest
+            self._newest = _Newest(run=note.run, turn=note.turn)
+            words = canonical_json(self._newest.model_dump(mode="json"))
+            try:
+                write_atomically(self._file, words)
+            except OSError as error:  # it counts all the same, until the next start
+                LOG.warning("whose turn it is could not be kept: %s", error.strerror)
 
     def require(self, note: TurnNote) -> None:
         """Return only if a run may be answered.
 
         Raises:
-            RunOverError: a later turn was heard of, or the run was stopped.
+            TurnOverError: a later turn was heard of, or the run was stopped.
         """
         if note.run in self._ending or self._is_stopped(note.run):
-            raise RunOverError("run", "one that goes on", "one that was stopped")
+            raise TurnOverError("run", "one that goes on", "one that was stopped")
         newest = self._newest
         if newest is not None and note.turn < newest.turn:
-            raise RunOverError("turn", f"that of {newest.run}, or a later one", "an earlier one")
+            raise TurnOverError("turn", f"that of {newest.run}, or a later one", "an earlier one")
 
     def time_to_look(self) -> bool:
         """Tell whether the inbox was last looked into long enough ago."""

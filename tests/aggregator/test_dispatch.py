@@ -18,7 +18,8 @@ from aggregator.dispatch import LOOK_S, Dispatcher
 from aggregator.rounds.events import RunFinished, RunQueued, RunStarted, read_events
 from aggregator.rounds.queue import MOST_WAITING, QueueState, RunQueue, is_locked, locked
 from aggregator.rounds.store import RunOptions, RunStore
-from aggregator.start import start_run, stop_run
+from aggregator.start import start_run
+from aggregator.stop import stop_run
 from common.errors import InputDataError, RefusedError, UnreachableError
 from common.ledger import durable
 from common.ledger.durable import StorageError

@@ -70,6 +70,15 @@ BREAKS = {
     "Only site_client.imaging opens images": Plant("site_client/agent/replay.py", "SimpleITK"),
     "Only the pixel reader opens slides": Plant("site_client/pixels/slides.py", "tifffile"),
     "Only the courier and aggregator.rounds speak Flower": Plant("aggregator/desk/desk.py", "flwr"),
+    "Only the courier, aggregator.rounds and who asks a witness speak HTTP": Plant(
+        "common/witness/policy.py", "h11"
+    ),
+    "Only the courier's half of witnessing, and an auditor, ask witnesses": Plant(
+        "site_client/status.py", "common.witness.client"
+    ),
+    "The courier's half of witnessing has no door, no secret of the worker, and no log": Plant(
+        "site_client/witnesses/answers.py", "common.ledger.log"
+    ),
     "Only the desks speak gRPC": Plant("site_client/enrol.py", "grpc"),
     "Only who calls or answers at a desk knows its messages": Plant(
         "site_client/join.py", "common.desk.desk_pb2"

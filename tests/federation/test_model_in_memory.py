@@ -448,15 +448,15 @@ def test_a_ledger_of_another_key_or_an_altered_one_proves_nothing(came, make_mod
     assert broken(folder, "--ledger", copy) == ["site-a: ledger"]
 
 
-def test_orders_that_have_expired_are_said_to_be_gone_and_nothing_fails(came, make_model, tmp_path):
+def test_a_ledger_without_its_archive_vouches_for_no_model(came, make_model, tmp_path):
     copy = tmp_path / "ledger"
     shutil.copytree(came.sites["site-a"].ledger, copy)
     shutil.rmtree(copy / "payloads")
     code, told = audited(make_model(), "--ledger", copy)
-    assert code == 0
-    holds = {check["name"]: check["holds"] for check in told["checks"]}
-    assert (holds["site-a: sums"], holds["site-a: weights"]) == (None, None)
-    assert holds["site-a: rounds"] is True
+    assert code == 4
+    (ledger,) = [check for check in told["checks"] if check["name"] == "site-a: ledger"]
+    assert ledger["holds"] is False
+    assert "is missing" in ledger["says"]
 
 
 def test_another_folder_is_no_model(tmp_path):

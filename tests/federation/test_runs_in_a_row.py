@@ -18,7 +18,8 @@ from aggregator.rounds.events import RunFinished, SiteRejected, SiteReplied, rea
 from aggregator.rounds.queue import RunQueue
 from aggregator.rounds.store import RunOptions, RunStore
 from aggregator.rounds.transport import Arrival
-from aggregator.start import resume_run, start_run, stop_run
+from aggregator.start import resume_run, start_run
+from aggregator.stop import stop_run
 from common.crypto.identity import read_public_key, read_signing_key
 from common.errors import RefusedError
 from common.ledger.log import Ledger
@@ -27,6 +28,7 @@ from common.ledger.verify import verify_ledger
 from common.wire.codes import ReplyCode
 from site_client.site import SiteFolder
 
+STILL: Callable[[], float] = lambda: 0.0  # noqa: E731 (nobody is late on a busy machine)
 OPTIONS = RunOptions(min_sites=3, wait_s=0, approval_s=0)
 
 
@@ -46,6 +48,7 @@ class InMemoryFlower:
             self.federation.transport(),
             turn,
             lambda: queue.read().current is not None and queue.read().current.turn == turn,
+            clock=STILL,
             sleep=lambda _: None,
         )
         self.threads.append(threading.Thread(target=conductor.run, daemon=True))
@@ -136,7 +139,9 @@ def overlapping(three, plan, turns: tuple[int, int]) -> tuple[RunStore, RunStore
     ended: list[str] = []
 
     def conduct(store: RunStore, transport, turn: int) -> None:
-        run = Conductor(three.folder, store, transport, turn, sleep=lambda _: None).run()
+        run = Conductor(
+            three.folder, store, transport, turn, clock=STILL, sleep=lambda _: None
+        ).run()
         ended.append(run.verdict)
 
     between = Interrupted(three.transport(), 2, lambda: conduct(inner, three.transport(), turns[1]))

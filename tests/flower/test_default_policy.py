@@ -53,10 +53,12 @@ def test_three_sites_that_confirmed_and_approved_by_command_complete_a_run(hospi
             *("cairn-audit", "verify", f"{site}/worker/ledger"),
             *("--key", f"federation/sites/{site}/ledger.pub"),
             *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
-            *("--witness", "federation/pki/witness.pub", "--sent", f"{site}/courier/sent.jsonl"),
+            *("--witness", "federation/pki/witness.pub"),
+            *("--journal", f"{site}/courier/journal.jsonl"),
+            *("--courier-key", f"federation/sites/{site}/request.json"),
         )
         assert "chain intact" in verdict
-        assert "0 undeclared" in verdict
+        assert "0.0 % of the wire unexplained" in verdict
 
 
 def test_a_run_held_for_approval_completes_once_the_last_person_has_typed_it(hospitals):

@@ -118,5 +118,5 @@ def audit(federation) -> str:
     return federation.run(
         *("cairn-audit", "show", "site-a/worker/ledger"),
         *("--key", "federation/sites/site-a/ledger.pub"),
-        *("--witness", "federation/pki/witness.pub", "--sent", "site-a/courier/sent.jsonl"),
+        *("--witness", "federation/pki/witness.pub", "--journal", "site-a/courier/journal.jsonl"),
     )

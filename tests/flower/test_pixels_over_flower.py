@@ -114,10 +114,12 @@ def test_three_sites_name_the_frequent_keys_of_all_their_slides(real, slides):
             *("cairn-audit", "verify", f"{site}/worker/ledger"),
             *("--key", f"federation/sites/{site}/ledger.pub"),
             *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
-            *("--witness", "federation/pki/witness.pub", "--sent", f"{site}/courier/sent.jsonl"),
+            *("--witness", "federation/pki/witness.pub"),
+            *("--journal", f"{site}/courier/journal.jsonl"),
+            *("--courier-key", f"federation/sites/{site}/request.json"),
         )
         assert "chain intact" in verdict
-        assert "0 undeclared" in verdict
+        assert "0.0 % of the wire unexplained" in verdict
     shown = real.run("cairn-audit", "show", "site-a/worker/ledger", "--json")
     assert "PixelSketches" in shown
     assert "HeavyHitters" in shown

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -27,10 +29,12 @@ def test_a_run_started_by_command_completes_at_every_site(real):
             *("cairn-audit", "verify", f"{site}/worker/ledger"),
             *("--key", f"federation/sites/{site}/ledger.pub"),
             *("--checkpoint", f"federation/sites/{site}/checkpoint.note"),
-            *("--witness", "federation/pki/witness.pub", "--sent", f"{site}/courier/sent.jsonl"),
+            *("--witness", "federation/pki/witness.pub"),
+            *("--journal", f"{site}/courier/journal.jsonl"),
+            *("--courier-key", f"federation/sites/{site}/request.json"),
         )
         assert "chain intact" in verdict
-        assert "0 undeclared" in verdict
+        assert "0.0 % of the wire unexplained" in verdict
 
 
 def mapped_libraries(process: psutil.Process) -> str:
@@ -52,6 +56,37 @@ def test_a_courier_is_small_has_no_torch_no_images_and_no_open_port(real, site):
 def test_a_worker_holds_no_socket(real, site):
     worker = real.processes[f"{site}-worker"]
     assert worker.net_connections() == []
+
+
+@pytest.mark.parametrize("site", ["site-a", "site-b", "site-c"])
+def test_a_worker_can_open_none_and_start_nothing(real, site):
+    worker = real.processes[f"{site}-worker"]
+    status = Path(f"/proc/{worker.pid}/status").read_text()
+    assert "NoNewPrivs:\t1" in status
+    assert "Seccomp:\t2" in status
+    assert worker.children() == []
+
+
+def test_what_a_writer_puts_into_a_running_sites_outbox_stays_and_is_shown(real):
+    image = os.urandom(1 << 20)
+    outbox = real.root / "site-b" / "spool" / "outbox"
+    refused = real.root / "site-b" / "spool" / "refused"
+    (outbox / "Doe-1970.dcm").write_bytes(image)
+    os.mkfifo(outbox / "pipe")
+    real.wait(lambda: refused.is_dir() and len(list(refused.iterdir())) == 2, "refusals")
+    journal = real.root / "site-b" / "courier" / "journal.jsonl"
+    assert b"Doe" not in journal.read_bytes()
+    told = real.run(
+        *("cairn-audit", "verify", "site-b/worker/ledger", "--json"),
+        *("--key", "federation/sites/site-b/ledger.pub"),
+        *("--witness", "federation/pki/witness.pub"),
+        *("--checkpoint", "federation/sites/site-b/checkpoint.note"),
+        *("--journal", str(journal), "--courier-key", "federation/sites/site-b/request.json"),
+    )
+    balance = json.loads(told)["ledgers"][0]["balance"]
+    assert balance["holds"] is True
+    assert balance["refusals"] == 2
+    assert balance["unexplained_percent"] < 1
 
 
 def test_no_process_of_the_aggregator_has_torch(real):

@@ -215,7 +215,7 @@ def test_a_complete_site_is_ready(cairn, site, listening):
     assert facts["held out"]["says"].startswith(
         "none of 3 subjects: nobody is drawn from fewer than 4"
     )
-    assert len(facts) == 20
+    assert len(facts) == 21
 
 
 def test_a_clock_that_runs_ahead_is_found(cairn, site, listening):

@@ -129,7 +129,7 @@ def test_a_unit_asks_for_its_confinement_alone_and_does_not_start_without(
     told = CliRunner().invoke(cli, [*words, "--json"])
     assert told.exit_code == ExitCode.VERIFICATION_FAILED, "nothing confines these tests"
     facts = json.loads(told.output)["facts"]
-    names = ["user", "root file system", "network", "image mount", "other half"]
+    names = ["user", "root file system", "network", "image mount", "other half", "walls"]
     assert [fact["name"] for fact in facts] == names
 
 

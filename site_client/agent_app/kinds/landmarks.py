@@ -45,15 +45,9 @@ from site_client.imaging.dataset import load_cases
 from site_client.imaging.datasets2d import PictureCase
 from site_client.imaging.drawing import Overlay, draw_case
 from site_client.imaging.films import Colour, draw_frames
+from site_client.imaging.labelled import labelled_scans
 from site_client.imaging.landmarks import write_landmarks
-from site_client.imaging.sources import (
-    Source,
-    Wanted,
-    labelled_scans,
-    landmark_files,
-    landmarks_in,
-    names_in,
-)
+from site_client.imaging.sources import Source, Wanted, landmark_files, landmarks_in, names_in
 
 _ACTIONS: Final = {
     2: ("right", "left", "down", "up"),

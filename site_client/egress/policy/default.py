@@ -10,10 +10,10 @@ def default_policy_text() -> str:
 
 _DEFAULT = """\
 # What this site allows, whatever a coordinator asks. Yours to edit.
-# Unknown keys are refused. What is left out of [peers], [held_out], [receipts], [retention],
-# [bounds] and [budget] has the value that is written here; every other key must be present.
-# The worker reads this file for every order; its digest stands in every record of the
-# ledger, and its text in the ledger's archive.
+# Unknown keys are refused. What is left out of [peers], [held_out], [receipts], [witnesses],
+# [retention], [bounds] and [budget] has the value that is written here; every other key must
+# be present. The worker reads this file for every order; its digest stands in every record of
+# the ledger, and its text in the ledger's archive.
 version = 1
 
 [records]
@@ -81,6 +81,16 @@ share = "listed"
 least_known = 2
 # So many confirmed others must stand behind every sum that this site is sent.
 least_in_sum = 1
+
+[witnesses]
+# Third witnesses of this site's ledger, if `cairn-site witnesses set` has named any.
+# One that says that it has seen another history than the one here:
+#   stop     nothing is released until a person has looked, and it cosigns again
+#   proven   only if it shows a checkpoint that this site's own key has signed
+#   tell     it is told, loudly, and nothing else happens
+contradicted = "stop"
+# Nothing more is released when so many releases wait for a quorum. 0: that never stops it.
+unwitnessed = 100
 
 [receipts]
 # The aggregator signs what it has received; its receipt comes with its next order. When so

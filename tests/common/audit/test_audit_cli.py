@@ -9,9 +9,11 @@ import shutil
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from common.audit.cli import cli
 from common.cli import megabytes
+from common.crypto.certificates import node_public_line
 from common.errors import CairnError
 
 
@@ -35,12 +37,13 @@ def out_of(received) -> str:
 def test_a_ledger_that_is_intact_and_witnessed_ends_with_0(received):
     output = call(
         *("verify", received.ledger, *received.held),
-        *("--sent", received.journal(*received.payloads)),
+        *received.sent(*received.payloads),
     )
     first, *details = output.splitlines()
     size = out_of(received)
     assert first == (
-        f"site-a: chain intact and witnessed, 7 records, 2 rounds, {size} out, 0 undeclared"
+        f"site-a: chain intact and witnessed, 7 records, 2 rounds, {size} out, "
+        "0.0 % of the wire unexplained"
     )
     assert any("2 receipts, covering 7 records; 1 refusal;" in line for line in details)
     assert any("end: 7 of 7 records seen by aggregator/witness" in line for line in details)
@@ -112,11 +115,24 @@ def test_one_broken_ledger_among_several_fails_them_all_and_each_is_shown(receiv
 
 
 def test_anything_sent_undeclared_breaks_even_a_witnessed_ledger(received):
-    journal = received.journal(received.payloads[0], b"smuggled")
-    output = call("verify", received.ledger, *received.held, "--sent", journal, code=4)
+    sent = received.sent(received.payloads[0], b"smuggled")
+    output = call("verify", received.ledger, *received.held, *sent, code=4)
     assert output.startswith("site-a: INCOMPLETE, chain intact, 7 records, 2 rounds")
-    assert "undeclared: line 2: 8 bytes" in output
-    assert "1 declared and not sent" in output
+    assert "does not hold: line 3: 8 bytes" in output
+
+
+def test_a_journal_whose_courier_nobody_names_vouches_for_nothing(received):
+    words = ("verify", received.ledger, *received.held)
+    output = call(*words, "--journal", received.journal(*received.payloads), code=9)
+    assert "the courier's key came with its journal" in output
+
+
+def test_a_courier_other_than_the_one_that_was_admitted_breaks_it(received, tmp_path):
+    other = tmp_path / "other.pub"
+    other.write_text(node_public_line(ec.derive_private_key(77, ec.SECP384R1())))
+    words = ("verify", received.ledger, *received.held, *received.sent(*received.payloads)[:2])
+    output = call(*words, "--courier-key", other, code=4)
+    assert "another courier's" in output
 
 
 def test_a_rewritten_history_is_shown_by_a_checkpoint_kept_elsewhere(received, tmp_path):
@@ -131,8 +147,8 @@ def test_a_rewritten_history_is_shown_by_a_checkpoint_kept_elsewhere(received, t
 
 
 def test_json_carries_the_whole_verdict(received):
-    journal = received.journal(*received.payloads)
-    words = ("verify", received.ledger, *received.held, "--sent", journal, "--json")
+    sent = received.sent(*received.payloads)
+    words = ("verify", received.ledger, *received.held, *sent, "--json")
     value = json.loads(call(*words))
     (verdict,) = value["ledgers"]
     assert value["passed"] is True
@@ -143,7 +159,8 @@ def test_json_carries_the_whole_verdict(received):
     assert [each["bytes"] for each in verdict["bytes_by_round"]] == [
         len(payload) for payload in received.payloads
     ]
-    assert verdict["completeness"]["complete"] is True
+    assert verdict["balance"]["holds"] is True
+    assert sum(verdict["balance"]["causes"].values()) == verdict["balance"]["wire_bytes"]
     assert verdict["key"] == {"fingerprint": verdict["key"]["fingerprint"], "from_ledger": False}
     received.tamper()
     value = json.loads(call(*words, code=4))
@@ -222,10 +239,10 @@ def test_the_report_stands_alone_and_escapes_what_it_shows(received, tmp_path):
 def test_the_report_tells_completeness_and_heeds_checkpoints_as_verify_does(received, tmp_path):
     page = tmp_path / "report.html"
     words = ("report", received.ledger, "-o", page, *received.held)
-    call(*words, "--sent", received.journal(*received.payloads))
-    assert "0 undeclared" in page.read_text(encoding="utf-8")
-    call(*words, "--sent", received.journal(b"smuggled"), code=4)
-    assert "1 undeclared" in page.read_text(encoding="utf-8")
+    call(*words, *received.sent(*received.payloads))
+    assert "0.0 % of the wire unexplained" in page.read_text(encoding="utf-8")
+    call(*words, *received.sent(b"smuggled"), code=4)
+    assert "INCOMPLETE" in page.read_text(encoding="utf-8")
     call(*words[:-2], code=9)
     assert "ITS END NOT WITNESSED" in page.read_text(encoding="utf-8")
     shutil.rmtree(received.ledger)

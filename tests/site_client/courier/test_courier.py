@@ -17,7 +17,6 @@ from flwr.app.message import make_message
 from common.canonical import sha256_hex
 from common.errors import RefusedError, UnreachableError, VerificationError
 from common.wire.codes import ReplyCode
-from common.wire.parcel import wrap
 from common.wire.transport import CODE, MESSAGE_TYPE, PARCEL, RECORD
 from site_client.courier import courier as courier_module
 from site_client.courier.courier import Courier, run_courier
@@ -30,11 +29,13 @@ from site_client.courier.fleet import (
     message_stub,
 )
 from site_client.courier.newcomer import Newcomer
+from site_client.courier.pace import SLOT_S, Slots
 from site_client.files import write_atomically
 from site_client.site import SiteSettings
 from site_client.spool import Spool
+from tests.releases import APP, FirstDoor, a_journal, an_order
 
-APP = "a" * 64
+ORDER = an_order()
 
 
 @dataclass
@@ -63,7 +64,7 @@ class MemoryFleet:
             raise self.over
         return self.app
 
-    def push(self, content, reply_to, seconds):
+    def push(self, content, reply_to):
         if self.error is not None:
             raise self.error
         self.pushed.append((content, reply_to))
@@ -103,17 +104,33 @@ def spool(tmp_path: Path) -> Spool:
 
 
 @pytest.fixture
-def make(tmp_path: Path, fleet: MemoryFleet, spool: Spool):
+def first(tmp_path: Path) -> FirstDoor:
+    """The site's ledger, and what its door releases."""
+    return FirstDoor(tmp_path / "ledger")
+
+
+@pytest.fixture
+def make(tmp_path: Path, fleet: MemoryFleet, spool: Spool, first: FirstDoor):
     settings = SiteSettings(
         federation="f", site="site-a", address="127.0.0.1:1", data="d", app_sha256=APP
     )
 
     def build() -> Courier:
-        courier = Courier(tmp_path / "courier", settings, spool, fleet)
+        folder = tmp_path / "courier"
+        folder.mkdir(exist_ok=True)
+        journal = a_journal(folder / "journal.jsonl")
+        door = first.second(journal.roots())
+        courier = Courier(folder, settings, spool, fleet, door, journal)
         courier.go_online()
         return courier
 
     return build
+
+
+def lines(folder: Path) -> list[dict]:
+    """The journal's lines."""
+    path = folder / "courier" / "journal.jsonl"
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def release(spool: Spool, order: bytes, reply: bytes) -> None:
@@ -121,14 +138,14 @@ def release(spool: Spool, order: bytes, reply: bytes) -> None:
 
 
 def test_an_order_goes_to_the_inbox_and_the_released_reply_goes_out_byte_for_byte(
-    make, fleet, spool
+    make, fleet, spool, first
 ):
-    courier, order = make(), b"an order"
+    courier, order = make(), ORDER
     fleet.inbox.append(incoming(order))
     courier.turn()
     assert spool.read_order(sha256_hex(order)) == order
     assert fleet.pushed == []
-    reply = wrap({"RoundReport.envelope": b"e", "RoundReport.proof": b"p"})
+    reply = first.reply()
     release(spool, order, reply)
     courier.turn()
     content, reply_to = fleet.pushed[0]
@@ -137,23 +154,33 @@ def test_an_order_goes_to_the_inbox_and_the_released_reply_goes_out_byte_for_byt
     assert spool.read_reply(sha256_hex(order)) is None, "taken out of the outbox once it is sent"
 
 
-def test_what_was_sent_is_journalled_for_the_auditor(make, fleet, spool, tmp_path):
-    courier, order = make(), b"an order"
-    fleet.inbox.append(incoming(order))
+def test_what_leaves_stands_in_the_journal_before_it_is_pushed(make, fleet, spool, tmp_path, first):
+    courier = make()
+    fleet.inbox.append(incoming(ORDER))
     courier.turn()
-    release(spool, order, wrap({"RoundReport.envelope": b"eee", "RoundReport.proof": b"p"}))
+    reply = first.reply()
+    release(spool, ORDER, reply)
+    pushed, events = fleet.push, []
+
+    def push(content, reply_to):
+        events.extend(line["event"] for line in lines(tmp_path))
+        pushed(content, reply_to)
+
+    fleet.push = push
     courier.turn()
-    lines = (tmp_path / "courier" / "sent.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [
-        {"order": sha256_hex(order), "sha256": sha256_hex(b"eee"), "bytes": 3}
-    ]
+    assert events[-1] == "RELEASE"
+    [line] = [line for line in lines(tmp_path) if line["event"] == "RELEASE"]
+    assert (line["sha256"], line["bytes"]) == (sha256_hex(reply), len(reply))
+    assert line["order"] == sha256_hex(ORDER)
+    assert [part["record_type"] for part in line["parts"]] == ["ModelUpdate", "RoundReport"]
+    assert line["size"] == 3
 
 
-def test_an_order_in_flight_survives_a_crash_of_the_courier(make, fleet, spool):
-    order = b"an order"
+def test_an_order_in_flight_survives_a_crash_of_the_courier(make, fleet, spool, first):
+    order = ORDER
     fleet.inbox.append(incoming(order))
     make().turn()
-    release(spool, order, wrap({"RoundReport.envelope": b"e", "RoundReport.proof": b"p"}))
+    release(spool, order, first.reply())
     again = make()
     again.turn()
     assert len(fleet.pushed) == 1
@@ -164,7 +191,7 @@ def test_an_order_in_flight_survives_a_crash_of_the_courier(make, fleet, spool):
 
 def test_without_an_answer_in_time_only_a_number_leaves(make, fleet):
     courier = make()
-    fleet.inbox.append(incoming(b"an order", seconds=0.01))
+    fleet.inbox.append(incoming(ORDER, seconds=0.01))
     courier.turn()
     time.sleep(0.02)
     courier.turn()
@@ -175,7 +202,7 @@ def test_without_an_answer_in_time_only_a_number_leaves(make, fleet):
 
 def test_a_run_with_another_app_gets_a_number_and_its_order_is_not_taken_in(make, fleet, spool):
     fleet.app = "b" * 64
-    fleet.inbox.append(incoming(b"an order"))
+    fleet.inbox.append(incoming(ORDER))
     make().turn()
     content, _ = fleet.pushed[0]
     assert dict(content.config_records[RECORD]) == {CODE: int(ReplyCode.UNAPPROVED_APP)}
@@ -191,11 +218,11 @@ def test_a_message_that_is_no_parcel_is_answered_by_a_number(make, fleet, spool)
     assert spool.orders() == []
 
 
-def test_an_unreachable_aggregator_keeps_the_reply_for_the_next_try(make, fleet, spool):
-    courier, order = make(), b"an order"
+def test_an_unreachable_aggregator_keeps_the_reply_for_the_next_try(make, fleet, spool, first):
+    courier, order = make(), ORDER
     fleet.inbox.append(incoming(order))
     courier.turn()
-    release(spool, order, wrap({"RoundReport.envelope": b"e", "RoundReport.proof": b"p"}))
+    release(spool, order, first.reply())
     fleet.error = UnreachableError("down")
     with pytest.raises(UnreachableError):
         courier.turn()
@@ -204,28 +231,28 @@ def test_an_unreachable_aggregator_keeps_the_reply_for_the_next_try(make, fleet,
     assert len(fleet.pushed) == 1
 
 
-def test_a_reply_nobody_waits_for_is_dropped_and_not_journalled(make, fleet, spool, tmp_path):
-    courier, order = make(), b"an order"
+def test_a_reply_nobody_waits_for_is_dropped_from_the_outbox(make, fleet, spool, first):
+    courier, order = make(), ORDER
     fleet.inbox.append(incoming(order))
     courier.turn()
-    release(spool, order, wrap({"RoundReport.envelope": b"e", "RoundReport.proof": b"p"}))
+    release(spool, order, first.reply())
     fleet.error = VerificationError("the run is over")
     courier.turn()
     fleet.error = None
     courier.turn()
     assert fleet.pushed == []
-    assert not (tmp_path / "courier" / "sent.jsonl").exists()
+    assert list(spool.outbox.iterdir()) == []
 
 
 def test_an_order_of_a_run_that_is_over_does_not_end_the_courier(make, fleet, spool):
     courier = make()
     fleet.over = RunOverError("the run is no longer running")
-    fleet.inbox.append(incoming(b"an order"))
+    fleet.inbox.append(incoming(ORDER))
     courier.turn()
     assert spool.orders() == []
     fleet.over = None
-    fleet.inbox.append(incoming(b"another order"))
-    courier._next_pull = 0.0
+    fleet.inbox.append(incoming(an_order(b"another order")))
+    courier._pace._asked = -1
     courier.turn()
     assert len(spool.orders()) == 1
 
@@ -362,15 +389,17 @@ def test_a_site_revoked_while_it_is_online_ends_at_its_next_heartbeat(run, monke
     assert fleet.lasted < 1.0
 
 
-def test_an_order_that_comes_again_is_answered_to_the_message_that_came_last(make, fleet, spool):
-    order = b"an order"
-    make_first, reply = make(), wrap({"RoundReport.envelope": b"e", "RoundReport.proof": b"p"})
+def test_an_order_that_comes_again_is_answered_to_the_message_that_came_last(
+    make, fleet, spool, first
+):
+    order = ORDER
+    make_first, reply = make(), first.reply()
     fleet.inbox.append(incoming(order, seconds=50))
     make_first.turn()
     courier = make()  # after a stop: the first message is dropped at the aggregator
     again = incoming(order, seconds=40)
     fleet.inbox.append(again)
-    courier._next_pull = 0.0
+    courier._pace._asked = -1
     courier.turn()
     release(spool, order, reply)
     courier.turn()
@@ -379,7 +408,7 @@ def test_an_order_that_comes_again_is_answered_to_the_message_that_came_last(mak
 
 
 def test_while_its_worker_has_an_order_a_courier_asks_seldom_and_at_once_when_it_has_answered(
-    make, fleet, spool, monkeypatch
+    make, fleet, spool, first, monkeypatch
 ):
     now = [100.0]
     clocks = SimpleNamespace(monotonic=lambda: now[0], time=time.time)
@@ -388,20 +417,21 @@ def test_while_its_worker_has_an_order_a_courier_asks_seldom_and_at_once_when_it
     honest = fleet.pull
     monkeypatch.setattr(fleet, "pull", lambda: (asked.append(now[0]), honest())[1])
     courier = make()
+    courier._pace = Slots(clock=lambda: now[0])
 
     def turns(seconds):
         asked.clear()
         until = now[0] + seconds
         while now[0] < until:
             courier.turn()
-            now[0] += courier_module.TURN_S
+            now[0] += SLOT_S
         return len(asked)
 
     idle = turns(2)
-    parcel = wrap({"order": b"work"})
+    parcel = ORDER
     fleet.inbox.append(incoming(parcel, seconds=1e6))
     assert turns(10) >= 5, "the order was taken in"
-    assert turns(10) == 10 / courier_module.LONGEST_PULL_S
-    release(spool, parcel, wrap({"RoundReport.envelope": b"e"}))
-    assert turns(2) >= idle - 1 > 2 / courier_module.LONGEST_PULL_S
+    assert turns(10) == 5, "every eighth slot"
+    release(spool, parcel, first.reply())
+    assert turns(2) >= idle - 1 > 2, "every slot"
     assert len(fleet.pushed) == 1

@@ -18,6 +18,7 @@ from common.errors import CairnError, RefusedError, VerificationError
 from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
 from common.wire.codes import ReplyCode
+from common.wire.parcel import unwrap
 from common.wire.sealed_keys import SealedBox, decode_sealed, encode_sealed
 from site_client.egress.keys import KeyContext, KeyDoor, check_keys
 from site_client.egress.policy import KeySharing, Policy, default_policy_text, read_policy
@@ -155,8 +156,10 @@ def test_the_record_is_there_before_the_outbox_and_the_same_bytes_are_one_record
     door, data = KeyDoor(ledger, spool), sealed()
     for _ in range(2):
         door.release(data, context)
-    [waiting] = spool.sealed_keys()
-    assert waiting.read_bytes() == data == ledger.payload(waiting.stem)
+    [waiting] = spool.outbox.glob("*.keys")
+    parts = unwrap(waiting.read_bytes())
+    assert list(parts) == ["SealedKeys.envelope", "SealedKeys.proof"]
+    assert parts["SealedKeys.envelope"] == data == ledger.payload(waiting.stem)
     record = ledger.find(waiting.stem)
     assert record is not None
     assert (record.record_type, record.generation, record.key_id) == ("SealedKeys", 2, KEY.key_id)
@@ -172,7 +175,7 @@ def test_a_refusal_is_recorded_and_nothing_reaches_the_outbox(context, ledger, t
     last = list(ledger.records())[-1]
     assert (last.event, last.code) == ("REFUSE", ReplyCode.REFUSED_AT_DOOR)
     assert last.detail.field == "receiver"
-    assert spool.sealed_keys() == []
+    assert list(spool.outbox.iterdir()) == []
 
 
 def test_the_default_policy_shares_with_confirmed_sites_and_peers_count_only_when_listed():

@@ -14,16 +14,16 @@ from aggregator.admin.enrol import create_federation, revoke
 from aggregator.admin.folder import FederationFolder, FederationSettings
 from aggregator.admin.invites import enrol, make_invite
 from aggregator.desk import enrolment
+from common.audit.load import Audited, audit
 from common.crypto.certificates import read_tls_key
-from common.crypto.identity import read_public_key, read_signing_key
+from common.crypto.identity import read_signing_key
 from common.crypto.keyed import FederationKey
 from common.desk import desk_pb2 as pb
 from common.desk.signing import TlsSigner, sign_request
 from common.enrolment import read_request
 from common.errors import UnreachableError
+from common.journal import Evidence
 from common.ledger.records import LedgerRecord, parse_record
-from common.ledger.verdict import Verdict
-from common.ledger.verify import verify_ledger
 from site_client.decisions.making import Decision, decide
 from site_client.files import write_atomically
 from site_client.join import join
@@ -89,13 +89,16 @@ class Site:
         """To whom this site's ledger says that it sealed a key."""
         return {a.name.split(":")[0] for r in self.sent() for a in r.arrays or ()}
 
-    def audit(self) -> Verdict:
-        journal = self.folder.courier / "sent.jsonl"
-        return verify_ledger(
+    def audit(self) -> Audited:
+        """Of the ledger, and of the courier's journal where it sent anything."""
+        journal = self.folder.journal
+        key = self.folder.root / "ledger.pub"
+        key.write_text(read_signing_key(self.folder.ledger_key).public.text)
+        return audit(
             self.folder.ledger,
-            read_signing_key(self.folder.ledger_key).public,
-            read_public_key(self.folder.witness_key),
-            sent_journal=journal if journal.exists() else None,
+            key_file=key,
+            witness_file=self.folder.witness_key,
+            courier=Evidence(journal) if journal.exists() else None,
         )
 
     def write_policy(self, keys: str) -> None:

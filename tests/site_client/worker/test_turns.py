@@ -13,7 +13,7 @@ from common.wire.codes import ReplyCode
 from common.wire.turn import TurnNote, open_turn, sign_turn
 from site_client.worker.loop import Worker
 from site_client.worker.noop import NoOpStudy
-from site_client.worker.turns import RunOverError, Turns
+from site_client.worker.turns import TurnOverError, Turns
 from tests.site_client.worker.conftest import code
 
 
@@ -126,7 +126,7 @@ def test_turns_are_heard_in_any_order_and_only_the_latest_counts(tmp_path):
         turns.hear(TurnNote(run=f"run-{number}", turn=number))
     turns.require(TurnNote(run="run-9", turn=9))
     for note in (TurnNote(run="run-4", turn=4), TurnNote(run="stopped", turn=99)):
-        with pytest.raises(RunOverError):
+        with pytest.raises(TurnOverError):
             turns.require(note)
 
 
