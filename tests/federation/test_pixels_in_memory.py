@@ -440,9 +440,9 @@ def test_a_site_with_another_federation_key_takes_no_part(hospitals):
     assert released(store).keys.size >= len(COMMON)
 
 
-def test_an_interrupted_run_goes_on_after_its_last_round_to_the_same_keys(run, tmp_path):
-    federation, straight, _ = run
-    store = federation.create_run(parse_plan(PLAN), "run-2", min_sites=3)
+def test_an_interrupted_run_goes_on_after_its_last_round_to_the_same_keys(run, hospitals):
+    federation, (_, straight, _) = hospitals, run
+    store = federation.create_run(parse_plan(PLAN), min_sites=3)
     transport = federation.transport()
     honest = transport.send
 
