@@ -31,6 +31,7 @@ STATUS = {
     "trouble": type(None),
     "held_out": type(None),
     "errors": type(None),
+    "witnesses": type(None),
 }
 LAST = {
     "run": "r1",
@@ -53,6 +54,7 @@ FACTS = [
     "held out",
     "data",
     "ledger",
+    "witnesses",
     "budget",
     "plans",
     "node key",
