@@ -7,6 +7,8 @@ STAMP := $(VENV)/.ready
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# What is compiled once is kept: every command starts faster for it.
+unexport PYTHONDONTWRITEBYTECODE
 # Text is UTF-8 whatever the machine's locale.
 export PYTHONUTF8 := 1
 

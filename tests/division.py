@@ -28,6 +28,7 @@ TOGETHER: Final = (
     "tests/flower/test_default_policy.py",
     "tests/flower/test_pixels_over_flower.py",
     "tests/flower/test_real_federation.py",
+    "tests/flower/test_runs_in_a_row.py",
 )
 """Files that share a running federation, the fixture ``real``: they go to one worker."""
 FIRST: Final = (

@@ -48,7 +48,7 @@ def cli() -> None:
 @held_to
 @json_option
 @click.pass_context
-def verify(ctx: click.Context, ledgers: tuple[Path, ...], held: HeldTo, as_json: bool) -> None:
+def verify(ctx: click.Context, ledgers: tuple[Path, ...], against: HeldTo, as_json: bool) -> None:
     """Verify ledgers: unaltered, complete, and seen by a witness up to their end.
 
     Every record, signature and receipt is checked; every payload is opened and held
@@ -66,7 +66,7 @@ def verify(ctx: click.Context, ledgers: tuple[Path, ...], held: HeldTo, as_json:
 
     Exit codes: 0 intact and witnessed; 4 broken; 9 intact, its end not witnessed.
     """  # noqa: D301 - the backspace tells click to keep the lines as they are
-    results = held.audit(ledgers)
+    results = against.audit(ledgers)
     findings = {audited.verdict.finding for audited in results}
     if as_json:
         passed = findings == {Finding.WITNESSED}
@@ -99,7 +99,7 @@ def verify(ctx: click.Context, ledgers: tuple[Path, ...], held: HeldTo, as_json:
 def show(
     ctx: click.Context,
     ledger: Path,
-    held: HeldTo,
+    against: HeldTo,
     event: str | None,
     round_number: int | None,
     order_prefix: str | None,
@@ -120,7 +120,7 @@ def show(
     cairn-audit show /srv/cairn/ledger --event send
     cairn-audit show /srv/cairn/ledger --order 3f9c2a71 --witness witness.pub
     """  # noqa: D301 - the backspace tells click to keep the lines as they are
-    audited = held.audit_one(ledger)
+    audited = against.audit_one(ledger)
     if order_prefix is not None:
         _show_order(ctx, audited, order_prefix, as_json=as_json)
         return

@@ -1,4 +1,4 @@
-"""What an auditor brings along: keys, checkpoints and journals that a ledger is held to.
+"""An auditor's own things: keys, checkpoints and journals that a ledger is held to.
 
 Every command that gives a verdict takes the same options, in one place, so that none of
 them can be laxer than another.
@@ -170,7 +170,7 @@ class HeldTo:
 
 
 def held_to(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options above, as its argument ``held``."""
+    """Give a command the options above, as its argument ``against``."""
 
     @wraps(command)
     def with_options(
@@ -185,7 +185,7 @@ def held_to(command: Callable[..., None]) -> Callable[..., None]:
         witness_policy: Path | None,
         **rest: object,
     ) -> None:
-        held = HeldTo(
+        against = HeldTo(
             keys,
             witness,
             checkpoints,
@@ -195,7 +195,7 @@ def held_to(command: Callable[..., None]) -> Callable[..., None]:
             counters,
             witness_policy,
         )
-        command(*args, held=held, **rest)
+        command(*args, against=against, **rest)
 
     decorated: Callable[..., None] = with_options
     for option in reversed(_OPTIONS):

@@ -1,4 +1,4 @@
-"""What left a site in a period: how much, of what type, to whom, under what, by whose yes.
+"""A period's releases: how much, of what type, to whom, under what, by whose yes.
 
 The answers are read from verified records and the texts in the archive alone. Of a broken
 ledger only the records before the breakage are counted, and every answer says so.
@@ -25,7 +25,7 @@ NO_PLAN: Final = "no plan: the federation key, sealed"
 
 
 @dataclass(frozen=True)
-class Release:
+class Departure:
     """One thing that left.
 
     Attributes:
@@ -75,7 +75,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class Group:
+class ReleaseGroup:
     """Releases that have something in common.
 
     Attributes:
@@ -95,7 +95,7 @@ class Left:
 
     site: str
     period: Period
-    releases: tuple[Release, ...]
+    releases: tuple[Departure, ...]
     refused: int
     expired: int
 
@@ -105,12 +105,12 @@ class Left:
         return sum(release.record.bytes or 0 for release in self.releases)
 
     @property
-    def by_type(self) -> list[Group]:
+    def by_type(self) -> list[ReleaseGroup]:
         """By type and receiver."""
         return self._by(lambda r: (r.record.record_type or "", r.to))
 
     @property
-    def by_plan(self) -> list[Group]:
+    def by_plan(self) -> list[ReleaseGroup]:
         """By plan in force, policy in force, and who had approved."""
         return self._by(
             lambda r: (
@@ -122,15 +122,17 @@ class Left:
         )
 
     @property
-    def by_run(self) -> list[Group]:
+    def by_run(self) -> list[ReleaseGroup]:
         """By run."""
         return self._by(lambda r: (r.record.run or "no run",))
 
-    def _by(self, names_of: Callable[[Release], tuple[str, ...]]) -> list[Group]:
+    def _by(self, names_of: Callable[[Departure], tuple[str, ...]]) -> list[ReleaseGroup]:
         grouped: dict[tuple[str, ...], list[int]] = {}
         for release in self.releases:
             grouped.setdefault(names_of(release), []).append(release.record.bytes or 0)
-        return [Group(names, len(sizes), sum(sizes)) for names, sizes in sorted(grouped.items())]
+        return [
+            ReleaseGroup(names, len(sizes), sum(sizes)) for names, sizes in sorted(grouped.items())
+        ]
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -156,7 +158,7 @@ def what_left(audited: Audited, period: Period) -> Left:
         period: by the site's clock.
     """
     reader = _Reader(Layout(audited.folder))
-    releases, refused, expired = list[Release](), 0, 0
+    releases, refused, expired = list[Departure](), 0, 0
     for record in audited.records:
         reader.follow(record)
         if not period.holds(record):
@@ -186,7 +188,7 @@ class _Reader:
         elif record.event in ("CONFIRM", "FORGET"):
             self._confirmed[record.peer or ""] = record
 
-    def release(self, record: LedgerRecord) -> Release:
+    def release(self, record: LedgerRecord) -> Departure:
         """Put what is known about a release together."""
         sealed = record.record_type == KEYS_RECORD
         names = [array.name.split(":")[0] for array in record.arrays or ()] if sealed else []
@@ -195,7 +197,7 @@ class _Reader:
             decision = self._decisions.get(record.plan_fingerprint or "")
             words = [] if decision is None or decision.event != "APPROVE" else [decision]
         people = ", ".join(dict.fromkeys(word.person or "" for word in words))
-        return Release(
+        return Departure(
             record,
             "" if sealed else self._plan_name(record.plan_fingerprint or ""),
             people or self._why_nobody(record, sealed=sealed),
@@ -220,7 +222,7 @@ class _Reader:
             return None
 
 
-def _dicts(groups: Iterable[Group], *columns: str) -> list[dict[str, object]]:
+def _dicts(groups: Iterable[ReleaseGroup], *columns: str) -> list[dict[str, object]]:
     return [
         {
             **dict(zip(columns, group.names, strict=True)),

@@ -52,7 +52,7 @@ def left(
     ctx: click.Context,
     ledger: Path,
     period: Period,
-    held: HeldTo,
+    against: HeldTo,
     csv_file: Path | None,
     html: Path | None,
     as_json: bool,
@@ -78,7 +78,7 @@ def left(
 
     Exit codes: 0 intact and witnessed; 4 broken; 9 intact, its end not witnessed.
     """  # noqa: D301 - the backspace tells click to keep the lines as they are
-    audited = held.audit_one(ledger)
+    audited = against.audit_one(ledger)
     answer = what_left(audited, period)
     to_stdout = csv_file is not None and str(csv_file) == "-"
     if csv_file is not None:
@@ -103,7 +103,7 @@ def left(
 @json_option
 @click.pass_context
 def report(
-    ctx: click.Context, ledger: Path, output: Path, period: Period, held: HeldTo, as_json: bool
+    ctx: click.Context, ledger: Path, output: Path, period: Period, against: HeldTo, as_json: bool
 ) -> None:
     """Write the audit of a ledger as one self-contained HTML file.
 
@@ -117,7 +117,7 @@ def report(
 
     Exit codes: 0 intact and witnessed; 4 broken; 9 intact, its end not witnessed.
     """  # noqa: D301 - the backspace tells click to keep the lines as they are
-    audited = held.audit_one(ledger)
+    audited = against.audit_one(ledger)
     _write_page(output, audited, what_left(audited, period))
     if as_json:
         echo_json({"report": str(output), "verdict": verdict_dict(audited)})

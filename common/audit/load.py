@@ -118,13 +118,13 @@ def audit(
         )
     witness = _key(witness_file, folder, layout.witness_key)
     witness_key = witness.public if witness else None
-    own = [path for path in known_checkpoints if _lies_in(path, folder)]
-    if own:
+    inside = [path for path in known_checkpoints if _lies_in(path, folder)]
+    if inside:
         raise UsageError(
             "a checkpoint out of the ledger's own folder proves nothing about it",
             field="--checkpoint",
             expected="a file from elsewhere",
-            got=own[0].name,
+            got=inside[0].name,
         )
     brought = [read_regular(path, "known checkpoint", MAX_NOTE_BYTES) for path in known_checkpoints]
     fresh = () if judge is None or not_before is None else tuple(beside)

@@ -42,7 +42,7 @@ _BYTES_PER_WEIGHT: Final = 4
 
 
 @dataclass
-class _Answer:
+class _RoundAnswer:
     """One round's answer as far as it was opened: one envelope of a type, without its arrays."""
 
     order: str
@@ -51,9 +51,9 @@ class _Answer:
 
 @dataclass
 class _Past:
-    """What the records so far say of releases and of people."""
+    """The records so far, as far as they speak of releases and of people."""
 
-    answers: dict[tuple[str, int], _Answer] = field(default_factory=dict)
+    answers: dict[tuple[str, int], _RoundAnswer] = field(default_factory=dict)
     latest: dict[str, int] = field(default_factory=dict)
     plans: dict[str, str] = field(default_factory=dict)
     round_bytes: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -194,7 +194,7 @@ class ReleaseOpener:
         decided = policy.plans.approval == "bounded" or plan.fingerprint in past.approved
         _require(decided, "plan", "approved by a person before", "nobody's approval")
         _same("plan of the run", past.plans.setdefault(run, plan.fingerprint), plan.fingerprint)
-        answer = past.answers.setdefault(place, _Answer(record.order_sha256 or ""))
+        answer = past.answers.setdefault(place, _RoundAnswer(record.order_sha256 or ""))
         _same("order of the round", answer.order, record.order_sha256)
         forwards = place[1] >= past.latest.get(run, 0)
         _require(forwards, "round", "not before one that was answered", "an earlier one")

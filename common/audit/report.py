@@ -13,7 +13,7 @@ from string import Template
 
 from common.audit.asked import what_was_asked
 from common.audit.glossary import glossary_html
-from common.audit.left import Group, Left
+from common.audit.left import Left, ReleaseGroup
 from common.audit.load import Audited, detail_lines, verdict_line
 from common.audit.people import asked_html
 from common.audit.table import record_cells
@@ -120,7 +120,7 @@ def _numbers(answer: Left) -> str:
     return "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
 
 
-def _groups(columns: Sequence[str], groups: Sequence[Group]) -> str:
+def _groups(columns: Sequence[str], groups: Sequence[ReleaseGroup]) -> str:
     if not groups:
         return "<p>Nothing left this site.</p>"
     words = "".join(f'<th scope="col" class="text">{column}</th>' for column in columns)

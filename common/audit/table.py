@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from common.audit.left import Group
+from common.audit.left import ReleaseGroup
 from common.cli import megabytes, shown
 from common.ledger.records import LedgerRecord
 
@@ -35,7 +35,7 @@ def print_records(site: str, records: Iterable[LedgerRecord]) -> None:
     Console(file=sys.stdout, width=width, highlight=False).print(table)
 
 
-def print_groups(title: str, columns: Sequence[str], groups: Sequence[Group]) -> None:
+def print_groups(title: str, columns: Sequence[str], groups: Sequence[ReleaseGroup]) -> None:
     """Print a table of groups of releases to standard output, if there are any."""
     if not groups:
         return

@@ -158,7 +158,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What an interrupted release leaves, or somebody put there.
+    """Files that an interrupted release leaves, or that somebody put there.
 
     Attributes:
         unnamed: files that hold what their names say and that no record names.

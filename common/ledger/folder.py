@@ -1,4 +1,4 @@
-"""What else lies in a ledger's folder: only what belongs there, and as the writer leaves it."""
+"""The rest of a ledger's folder: only what belongs there, and as the writer leaves it."""
 
 from __future__ import annotations
 

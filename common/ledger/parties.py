@@ -1,4 +1,4 @@
-"""Whose federation a ledger belongs to, and to whom what it records goes.
+"""The federation that a ledger belongs to, and the receiver of what it records.
 
 Both stand in GENESIS and in every record after it, so that no record of one federation
 can be shown as another's, and the question *to whom* is answered by the record itself.

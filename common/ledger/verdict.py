@@ -148,7 +148,7 @@ class Verdict:
 
     @property
     def finding(self) -> Finding:
-        """Which of the three verdicts it is; something undeclared breaks a ledger, too."""
+        """One of the three verdicts; something undeclared breaks a ledger, too."""
         if self.broken is not None or self.balanced is False:
             return Finding.BROKEN
         return Finding.NOT_WITNESSED if self.all_doubts else Finding.WITNESSED
@@ -161,7 +161,7 @@ class Verdict:
 
     @property
     def exit_code(self) -> ExitCode:
-        """How a command ends that rests on this ledger alone."""
+        """Exit code of a command that rests on this ledger alone."""
         return self.finding.exit_code
 
     @property

@@ -63,7 +63,7 @@ class _Anchor:
 
 @dataclass(frozen=True)
 class Required:
-    """What an auditor holds a ledger to; none of it comes from the ledger.
+    """Everything that an auditor holds a ledger to; none of it comes from the ledger.
 
     Attributes:
         site_key: the key the site was admitted with.
@@ -224,11 +224,13 @@ class _Audit:
         if missing is not None:
             raise _broken(missing, "its payload is gone, and no EXPIRE record says why")
         with _breaking(None):
-            left = self._archive.leftovers()
-        if left.unnamed:
-            self._doubts.append(f"{left.unnamed} archived files belong to no record")
-        if left.temporary:
-            self._doubts.append(f"{left.temporary} files of interrupted writes lie in the archive")
+            leftovers = self._archive.leftovers()
+        if leftovers.unnamed:
+            self._doubts.append(f"{leftovers.unnamed} archived files belong to no record")
+        if leftovers.temporary:
+            self._doubts.append(
+                f"{leftovers.temporary} files of interrupted writes lie in the archive"
+            )
 
     def _read_checkpoint(self) -> bytes | None:
         return read_if_there(self._layout.checkpoint, "checkpoint", MAX_NOTE_BYTES)

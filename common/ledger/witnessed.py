@@ -1,4 +1,4 @@
-"""Is the end of a log witnessed? One question, asked of notes that came from elsewhere.
+"""The end of a log: witnessed or not, by notes that came from elsewhere.
 
 A ledger's own folder can never answer it: whoever can cut the log can cut the receipts
 with it. So only a note counts that the auditor brought from somebody else, over all of
@@ -19,7 +19,7 @@ from common.ledger.notes import WITNESS_NAME, open_note, witness_key
 
 @dataclass(frozen=True)
 class Judged:
-    """What a judge makes of the cosignatures under one note.
+    """A judge's opinion of the cosignatures under one note.
 
     Attributes:
         witnessed: whether those who must vouch for it do.
@@ -59,7 +59,7 @@ class OneWitness:
 
 @dataclass(frozen=True)
 class Tail:
-    """What vouches for the end of a log.
+    """Everything that vouches for the end of a log.
 
     Attributes:
         size: records that the site has signed.
@@ -108,8 +108,8 @@ def judge_tail(
     if judge is None:
         return Tail(size, doubts=("no key of a witness was given: --witness",))
     if not brought:
-        asked = "no checkpoint from elsewhere was given: ask the coordinator or a witness for it"
-        return Tail(size, doubts=(f"{asked} (--checkpoint)",))
+        lacking = "no checkpoint from elsewhere was given: ask the coordinator or a witness for it"
+        return Tail(size, doubts=(f"{lacking} (--checkpoint)",))
     best, doubts = Tail(size), list[str]()
     for each in brought:
         judged = judge.judge(each.note)
@@ -122,8 +122,8 @@ def judge_tail(
             best = Tail(size, each.size, judged.who, judged.at)
     if best.witnessed >= size:
         return best
-    lacking = size - best.witnessed
-    doubts.append(f"the last {lacking} of {size} records have no witness from outside the ledger")
+    unseen = size - best.witnessed
+    doubts.append(f"the last {unseen} of {size} records have no witness from outside the ledger")
     return Tail(size, best.witnessed, best.who, best.at, tuple(doubts))
 
 

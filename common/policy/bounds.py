@@ -28,7 +28,7 @@ _EMBEDS: Final[frozenset[Kind]] = frozenset({"embed"})
 _ALL: Final = _HAS_A_MODEL | _PIXELS | _EMBEDS
 
 
-class Judged(NamedTuple):
+class Ruling(NamedTuple):
     """A rule's verdict on a plan: kept or not, what the rule allows, what the plan asks for."""
 
     holds: bool
@@ -36,7 +36,7 @@ class Judged(NamedTuple):
     got: str
 
 
-Judge = Callable[[Policy, FederationPlan], Judged]
+Judge = Callable[[Policy, FederationPlan], Ruling]
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ def _say(number: float | None) -> str:
 def _within(path: str, name: str, kinds: frozenset[Kind] = _TRAINS, *, count: bool = False) -> Rule:
     """Return a field, or each of its values, or their number, within ``bounds.<name>``."""
 
-    def judge(policy: Policy, plan: FederationPlan) -> Judged:
+    def judge(policy: Policy, plan: FederationPlan) -> Ruling:
         least, most = getattr(policy.bounds, name)
         planned = attrgetter(path)(plan)
         values = planned if isinstance(planned, tuple) else (planned,)
         values = (len(values),) if count else values
         beyond = next((value for value in values if not least <= value <= most), None)
         expected = f"{_say(least)} to {_say(most)}" + (" of them" if count else "")
-        return Judged(beyond is None, expected, _say(beyond))
+        return Ruling(beyond is None, expected, _say(beyond))
 
     return Rule(f"bounds.{name}", kinds, judge)
 
@@ -76,51 +76,51 @@ def _within(path: str, name: str, kinds: frozenset[Kind] = _TRAINS, *, count: bo
 def _at_least(path: str, by: str, kinds: frozenset[Kind]) -> Rule:
     """Return a field that may not be below the policy's."""
 
-    def judge(policy: Policy, plan: FederationPlan) -> Judged:
+    def judge(policy: Policy, plan: FederationPlan) -> Ruling:
         # What is not there serves no such plan, which ``kind`` says.
         section = getattr(policy, by.partition(".")[0])
         least, value = attrgetter(by)(policy) if section else 0, attrgetter(path)(plan)
-        return Judged(value >= least, f"at least {least}", str(value))
+        return Ruling(value >= least, f"at least {least}", str(value))
 
     return Rule(by, kinds, judge)
 
 
-def _kind(policy: Policy, plan: FederationPlan) -> Judged:
+def _kind(policy: Policy, plan: FederationPlan) -> Ruling:
     served = policy.plans.kinds
     if plan.kind in served and plan.about_slides and policy.pixels is None:
-        return Judged(holds=False, expected="none about slides", got=plan.kind)
-    return Judged(plan.kind in served, " or ".join(served) or "nothing", plan.kind)
+        return Ruling(holds=False, expected="none about slides", got=plan.kind)
+    return Ruling(plan.kind in served, " or ".join(served) or "nothing", plan.kind)
 
 
-def _task(policy: Policy, plan: FederationPlan) -> Judged:
+def _task(policy: Policy, plan: FederationPlan) -> Ruling:
     tasks = policy.plans.tasks
-    return Judged(plan.task.kind in tasks, " or ".join(tasks) or "nothing", plan.task.kind)
+    return Ruling(plan.task.kind in tasks, " or ".join(tasks) or "nothing", plan.task.kind)
 
 
-def _among_names(policy: Policy, planned: tuple[str, ...]) -> Judged:
+def _among_names(policy: Policy, planned: tuple[str, ...]) -> Ruling:
     allowed = policy.plans.landmarks
     strangers = [] if allowed == "any" else [name for name in planned if name not in allowed]
     expected = f"among the {len(allowed)} of plans.landmarks"
-    return Judged(not strangers, expected, f"{len(strangers)} others")
+    return Ruling(not strangers, expected, f"{len(strangers)} others")
 
 
-def _landmarks(policy: Policy, plan: FederationPlan) -> Judged:
+def _landmarks(policy: Policy, plan: FederationPlan) -> Ruling:
     named = _among_names(policy, plan.task.landmarks)
     if not named.holds or KINDS[plan.task.kind].named != "landmarks":
         return named
     return _within("task.landmarks", "landmarks", count=True).judge(policy, plan)
 
 
-def _plane_landmarks(policy: Policy, plan: FederationPlan) -> Judged:
+def _plane_landmarks(policy: Policy, plan: FederationPlan) -> Ruling:
     return _among_names(policy, plan.task.plane_landmarks)
 
 
-def _updates(policy: Policy, plan: FederationPlan) -> Judged:
+def _updates(policy: Policy, plan: FederationPlan) -> Ruling:
     """Return the updates of a round; the plan counts those of all."""
     least, most = policy.bounds.updates
     shares = {plan.updates_in(round_) for round_ in (1, plan.rounds.training)}
     beyond = next((share for share in shares if not least <= share <= most), None)
-    return Judged(beyond is None, f"{least} to {most} in every round", _say(beyond))
+    return Ruling(beyond is None, f"{least} to {most} in every round", _say(beyond))
 
 
 BOUNDED: Final[Mapping[str, Rule]] = {
@@ -179,23 +179,23 @@ BOUNDED: Final[Mapping[str, Rule]] = {
 """Field of a plan to the rule that bounds it; in the order in which they are asked."""
 
 
-def _enough_searches(policy: Policy, plan: FederationPlan) -> Judged:
+def _enough_searches(policy: Policy, plan: FederationPlan) -> Ruling:
     """Of N transitions by S searches at least max(S, N / steps) come from different draws."""
     learner, least = plan.learner, policy.bounds.episodes
     transitions = min(learner.warmup, learner.replay_capacity)
     searches = max(learner.searches, transitions // learner.episode_steps)
-    return Judged(
+    return Ruling(
         searches >= least,
         f"short enough that at least {least} searches stand behind the first gradient",
         f"{searches}",
     )
 
 
-def _view(policy: Policy, plan: FederationPlan) -> Judged:
+def _view(policy: Policy, plan: FederationPlan) -> Ruling:
     least, most = policy.bounds.view_mm
     beyond = next((view for view in plan.space.views_mm if not least <= view <= most), None)
     expected = f"such that a cut is {least:g} to {most:g} mm wide"
-    return Judged(beyond is None, expected, f"{beyond or 0:g} mm")
+    return Ruling(beyond is None, expected, f"{beyond or 0:g} mm")
 
 
 TOGETHER: Final[tuple[tuple[str, Rule], ...]] = (

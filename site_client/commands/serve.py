@@ -34,16 +34,14 @@ def worker(root: Path, *, once: bool) -> None:
     site = SiteFolder(root)
     site.settings()
     log_to(site.worker_log)
-    walls = None
     if is_own():
         seal_environment(site)
-        walls = confine(site)
+        confine(site)
     from site_client.worker.loop import Worker
 
     stop = stop_on_signals()
     with Reporter() as progress, Worker(site, stop, progress) as answering:
         notify(ready=True, status="waiting for orders")
-        logging.getLogger("cairn.worker").info("%s", walls or "a program of its own keeps no walls")
         if not once:
             answering.run()
         while once and not stop.is_set() and answering.turn():

@@ -18,6 +18,8 @@ from common.settings import Frozen
 from common.wire.records import Digest
 from site_client.egress.gate import SiteExpected
 
+MOST_INTENT_BYTES = 32 << 20
+"""Of a note of intent: the proofs of all records of an answer."""
 _SIGNATURE_BYTES = 64
 
 MOST_INTENT_BYTES = 32 << 20

@@ -1,4 +1,4 @@
-"""What the archive no longer keeps: payloads past the policy's time, and what nobody released.
+"""Tidying the archive: payloads past the policy's time, and what nobody released.
 
 A payload is deleted only after the record that says so is committed; an auditor takes a
 payload that is gone without one for a breach. Files of a release that a crash cut short
@@ -80,8 +80,8 @@ def expire_payloads(ledger: Ledger, policy: Policy, now: datetime) -> int:
     days = policy.retention.payload_days
     due = [
         (digest, size)
-        for digest, (at, size) in released.items()
-        if days and digest not in expired and at + timedelta(days=days) <= now
+        for digest, (moment, size) in released.items()
+        if days and digest not in expired and moment + timedelta(days=days) <= now
     ]
     for digest, size in due:
         ledger.spool(policy.canonical())

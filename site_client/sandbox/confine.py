@@ -86,7 +86,7 @@ def confine(site: SiteFolder) -> Walls:
     if not is_known():
         return Walls(seccomp=False, landlock=0)
     close_sockets()
-    folders = [site.worker, site.spool, Path(tempfile.gettempdir()), Path("/dev")]
+    folders = [site.worker, site.spool, Path(tempfile.gettempdir()), *_devices()]
     if cache := os.environ.get(_NUMBA_CACHE):
         Path(cache).mkdir(mode=0o700, parents=True, exist_ok=True)
         folders.append(Path(cache))
@@ -117,6 +117,12 @@ def close_sockets() -> None:
                     os.close(number)
 
 
+def _devices() -> list[Path]:
+    """List what a worker may write to below ``/dev``: nothing that keeps what is written."""
+    named = [Path("/dev") / name for name in ("null", "zero", "full", "tty", "dri")]
+    return [*named, *Path("/dev").glob("nvidia*")]
+
+
 def _restrict_files(version: int, folders: Sequence[Path]) -> None:
     """Deny writing, and the starting of programs, outside of these folders."""
     rights = _WRITE | _REMOVE | _MAKE
@@ -132,7 +138,7 @@ def _restrict_files(version: int, folders: Sequence[Path]) -> None:
         for folder in folders:
             if folder.exists():
                 descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
-                below[descriptor] = rights
+                below[descriptor] = rights if folder.is_dir() else rights & _FILE_RIGHTS
         landlock(rights | _EXECUTE, network, scoped, below)
     finally:
         for descriptor in below:

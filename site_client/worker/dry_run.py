@@ -41,7 +41,7 @@ from site_client.egress.policy import Policy, check_phase, check_plan, read_poli
 from site_client.exposure.findings import NOT_ASKED, Exposure, why_not
 from site_client.heldout.parts import Parts, look_at_parts
 from site_client.site import SiteFolder
-from site_client.worker.embedding import Brought, read_brought
+from site_client.worker.embedding import BesideOrder, read_brought
 from site_client.worker.models import Models
 from site_client.worker.setup import expect, make_study, read_shared_key
 from site_client.worker.site_cases import names_for
@@ -68,7 +68,7 @@ class ArrayFinding:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Rehearsed:
     """One envelope that would leave.
 
     Attributes:
@@ -109,7 +109,7 @@ class Rehearsal:
     plan: str
     plan_fingerprint: str
     policy_sha256: str
-    findings: tuple[Finding, ...]
+    findings: tuple[Rehearsed, ...]
     exposure: Exposure
     held_out: str = ""
 
@@ -181,7 +181,7 @@ def rehearse(
     parts = Parts.of(site, policy)
     given = Given(site.data(), parts, progress or _silent, watch=watch, data_file=site.data_file)
     study = make_study(begin, name, key, given)
-    findings: list[Finding] = []
+    findings: list[Rehearsed] = []
     orders = _orders(begin, brought)
     order = next(orders)
     derived = begin_chain(plan, order.header, _start(site, plan, policy))
@@ -224,7 +224,7 @@ def _expose(
     return examine(release, progress)
 
 
-def _orders(begin: Order, brought: Brought | None) -> Generator[Order, list[Envelope], None]:
+def _orders(begin: Order, brought: BesideOrder | None) -> Generator[Order, list[Envelope], None]:
     """Yield what the aggregator would ask; takes the answer to each order and gives the next."""
     yield begin
     if brought is not None:
@@ -292,8 +292,8 @@ def _after(begin: Order, number: int, phase: Phase, codec: str | None = None) ->
     return Order(begin.header.model_copy(update=words), begin.plan)
 
 
-def _findings(envelopes: list[Envelope], expected: SiteExpected) -> list[Finding]:
-    findings: list[Finding] = []
+def _findings(envelopes: list[Envelope], expected: SiteExpected) -> list[Rehearsed]:
+    findings: list[Rehearsed] = []
     for envelope in envelopes:
         refusal, size = "", 0
         try:
@@ -311,12 +311,12 @@ def _findings(envelopes: list[Envelope], expected: SiteExpected) -> list[Finding
     return findings
 
 
-def _describe(envelope: Envelope, phase: Phase, size: int, refusal: str) -> Finding:
+def _describe(envelope: Envelope, phase: Phase, size: int, refusal: str) -> Rehearsed:
     record, arrays = envelope.record, envelope.arrays
     table = arrays.get(
         {"SketchTable": "table", "PixelSketches": "full"}.get(record.record_type, "")
     )
-    return Finding(
+    return Rehearsed(
         phase=phase,
         record_type=record.record_type,
         bytes=size,

@@ -190,7 +190,7 @@ def embed_alone(
 
 
 @dataclass(frozen=True)
-class Brought:
+class BesideOrder:
     """The codec and codebook that the order of an embedding run brings along.
 
     Attributes:
@@ -204,7 +204,7 @@ class Brought:
 
 def read_brought(
     section: Embed, codebook_file: Path | None, codec_file: Path | None, folder: Path
-) -> Brought:
+) -> BesideOrder:
     """Return the same from files, for a rehearsal.
 
     Args:
@@ -238,7 +238,7 @@ def read_brought(
                 got=f"{sha256_hex(data)[:12]}…",
                 advice=f"Ask the coordinator for the plan's own {name}",
             )
-    return Brought(text, codebook)
+    return BesideOrder(text, codebook)
 
 
 def _codec_text(codec_file: Path | None, folder: Path, identity: str) -> str:

@@ -25,7 +25,7 @@ from common.wire.envelope import Array, Envelope
 from common.wire.records import ModelUpdate
 from common.wire.rules import FIXED_POINT
 from site_client.exposure.findings import Pair
-from site_client.worker.dry_run import NOISE, Finding, Rehearsal
+from site_client.worker.dry_run import NOISE, Rehearsal, Rehearsed
 
 WIDTH = 960
 _TALLEST = 240
@@ -57,7 +57,7 @@ class _InlinePicture:
 
 @dataclass(frozen=True)
 class _DrawnRecord:
-    finding: Finding
+    finding: Rehearsed
     header: str
     pictures: tuple[_InlinePicture, ...]
 

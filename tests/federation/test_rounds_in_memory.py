@@ -19,6 +19,7 @@ from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope, decode, encode
 from common.wire.parcel import unwrap, wrap
 from common.wire.records import SketchTable
+from site_client.restoring import read_lost
 from site_client.worker.loop import Worker
 from site_client.worker.noop import NoOpStudy
 
@@ -235,7 +236,7 @@ def test_a_checkpoint_signed_by_a_key_that_was_not_admitted_is_rejected(three, n
     assert "signature" in rejected(three, store)["site-b"]
 
 
-def test_a_ledger_set_back_to_an_older_copy_is_noticed_by_the_aggregator(three, no_op_plan):
+def test_a_ledger_set_back_to_an_older_copy_signs_nothing_until_a_person_speaks(three, no_op_plan):
     site = three.sites["site-a"]
     copy = three.root / "copy"
     first = three.create_run(no_op_plan, "run-1", min_sites=3)
@@ -248,7 +249,11 @@ def test_a_ledger_set_back_to_an_older_copy_is_noticed_by_the_aggregator(three, 
     second = three.create_run(no_op_plan, "run-2", min_sites=3)
     finished = three.conduct(second, three.transport())
     assert finished.verdict == "DEGRADED"
-    assert "rolled back" in rejected(three, second)["site-a"]
+    lost = read_lost(site)
+    assert lost is not None
+    assert lost.size > lost.records
+    told = [e.code for e in three.events(second) if getattr(e, "site", "") == "site-a"]
+    assert set(told) == {ReplyCode.NO_ANSWER}
 
 
 def test_the_same_seed_gives_the_same_model_and_sketch(tmp_path, federation, no_op_plan):

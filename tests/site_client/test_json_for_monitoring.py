@@ -27,6 +27,7 @@ STATUS = {
     "certificate_days": type(None),
     "plans": list,
     "budget": dict,
+    "put_aside": list,
     "restore": type(None),
     "trouble": type(None),
     "held_out": type(None),

@@ -59,8 +59,8 @@ def message(event: AuditEvent) -> bytes:
     SubElement(source, "AuditSourceTypeCode", {"csd-code": "4"})
     for each in objects_of(event):
         _object(root, *each)
-    text: bytes = tostring(root, encoding="utf-8")
-    return _DECLARATION + text
+    data: bytes = tostring(root, encoding="utf-8")
+    return _DECLARATION + data
 
 
 def _participants(root: Element, event: AuditEvent, *, left: bool) -> None:

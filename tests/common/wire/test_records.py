@@ -100,6 +100,11 @@ def test_the_numbers_of_failures_are_frozen():
         "BACKWARDS": 19,
         "CHANGED_PLAN": 20,
         "UNKNOWN_START": 21,
+        "RECEIPTS_DUE": 22,
+        "CONTRADICTED": 23,
+        "UNWITNESSED": 24,
+        "RUN_OVER": 25,
+        "RUN_STOPPED": 26,
     }
 
 
