@@ -32,6 +32,7 @@ STATUS = {
     "trouble": type(None),
     "held_out": type(None),
     "errors": type(None),
+    "witnesses": type(None),
 }
 LAST = {
     "run": "r1",
@@ -54,6 +55,7 @@ FACTS = [
     "held out",
     "data",
     "ledger",
+    "witnesses",
     "budget",
     "plans",
     "node key",
