@@ -131,7 +131,7 @@ def _loaded(raw: bytes) -> object:
     """
     with _refusing("is damaged, or holds something else than weights"):
         whole: object = torch.load(  # noqa: TID251 - weights_only: nothing of the file is run
-            io.BytesIO(raw), map_location="cpu", weights_only=True
+            io.BytesIO(raw), map_location=lambda storage, _: storage, weights_only=True
         )
     return whole
 
