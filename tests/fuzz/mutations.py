@@ -7,6 +7,7 @@ from nothing else, so that a seed and a number are a case.
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import random
 import struct
@@ -70,6 +71,11 @@ def raw(rng: random.Random, data: bytes) -> bytes:
     return bytes(out)
 
 
+def _word(rng: random.Random) -> object:
+    """One of the words, as its own copy: what is bent later must not bend the list."""
+    return copy.deepcopy(rng.choice(WORDS))
+
+
 def _nested(rng: random.Random) -> object:
     value: object = 1
     for _ in range(rng.choice((10, 70, 400, 900, rng.randrange(900, 1000)))):
@@ -87,7 +93,7 @@ def bent(rng: random.Random, value: object, depth: int = 0) -> object:
         elif chance < 0.75:
             del value[name]
         elif chance < 0.9:
-            value[rng.choice(["v", "x", "\ud800", "", "__class__", name + " "])] = rng.choice(WORDS)
+            value[rng.choice(["v", "x", "\ud800", "", "__class__", name + " "])] = _word(rng)
         else:
             value[name + "2"] = value.pop(name)
         return value
@@ -111,7 +117,7 @@ def bent(rng: random.Random, value: object, depth: int = 0) -> object:
             return value + rng.choice((1, -1, 2**53, 0.5, -value - 1))
         except OverflowError:
             return 0
-    return _nested(rng) if rng.random() < 0.06 else rng.choice(WORDS)
+    return _nested(rng) if rng.random() < 0.06 else _word(rng)
 
 
 def _written(rng: random.Random, value: object, *, canonical: bool) -> bytes:
@@ -208,7 +214,7 @@ def as_toml(rng: random.Random, data: bytes) -> bytes:
     chance = rng.random()
     if chance < 0.4 and b"=" in lines[at]:
         name = lines[at].partition(b"=")[0]
-        word = rng.choice(WORDS)
+        word = _word(rng)
         text = json.dumps(word).encode() if word is not None else b"nan"
         lines[at] = name + b"= " + text
     elif chance < 0.6:
