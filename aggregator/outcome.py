@@ -245,7 +245,7 @@ def _added(errors: Iterable[TaskError], part: Part, after: int, label: str) -> C
         return sum(e.searches * int(getattr(e, name)) for e in counted) / searches / 1000
 
     far = [error.over_10mm for error in counted]
-    known = [number for number in far if number is not None]
+    counts = [number for number in far if number is not None]
     return CardErrors(
         after=after,
         part=part,
@@ -253,5 +253,5 @@ def _added(errors: Iterable[TaskError], part: Part, after: int, label: str) -> C
         searches=searches,
         mean=mean("mean_milli"),
         prior=mean("prior_milli"),
-        over_10mm=sum(known) / searches if known and len(known) == len(far) else None,
+        over_10mm=sum(counts) / searches if counts and len(counts) == len(far) else None,
     )

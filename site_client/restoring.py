@@ -27,7 +27,7 @@ from site_client.site import SiteFolder
 _MOST_BYTES = 4 * MAX_NOTE_BYTES
 
 
-class _Form(Frozen):
+class _LostForm(Frozen):
     note: str
     run: Name
     round: int
@@ -81,7 +81,7 @@ def read_lost(site: SiteFolder) -> Lost | None:
     if data is None:
         return None
     try:
-        form = _Form.model_validate_json(data)
+        form = _LostForm.model_validate_json(data)
     except ValidationError as error:
         raise InputDataError(
             "the note of what the ledger lacks cannot be read",

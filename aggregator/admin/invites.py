@@ -321,10 +321,10 @@ def _use(folder: FederationFolder, path: Path, promise: Promise, request: JoinRe
 
 def _is_known(folder: FederationFolder, token: str) -> bool:
     """Compare a token's digest with every one that is kept, in the same time whichever it is."""
-    name, found = _file(folder, token).name, False
+    name, matches = _file(folder, token).name, False
     for path in folder.invites.glob("*.json"):
-        found |= secrets.compare_digest(path.name.encode(), name.encode())
-    return found
+        matches |= secrets.compare_digest(path.name.encode(), name.encode())
+    return matches
 
 
 def _file(folder: FederationFolder, token: str) -> Path:

@@ -82,7 +82,7 @@ def _pulled(
         if message.HasField("error"):
             return Pulled(answers, lost=message.error.code)
         fetch = make_pull_object_fn_protobuf(client.PullObject, node, run_id)
-        contents = pull_objects(_names(tree, most), Bounded(fetch, most + 4 * PIECE_BYTES))
+        contents = pull_objects(_names(tree, most), BoundedFetch(fetch, most + 4 * PIECE_BYTES))
         return Pulled(answers, content=read_content(tree.object_id, contents, most))
     except ObjectPullError:
         return Pulled(answers, lost=UNAVAILABLE)
@@ -107,7 +107,7 @@ def _names(tree: ObjectTree, most: int) -> list[str]:
     return names
 
 
-class Bounded:
+class BoundedFetch:
     """Fetches objects until they are too many bytes in all; safe in several threads.
 
     Args:

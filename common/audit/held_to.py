@@ -130,23 +130,27 @@ class HeldTo:
             each = one_each(self.checkpoints, count, "--checkpoint")
             notes = [(note,) if note is not None else () for note in each]
         return [
-            self._audit(folder, key, courier, known)
-            for folder, key, courier, known in zip(ledgers, keys, couriers, notes, strict=True)
+            self._audit(folder, key, courier, seen)
+            for folder, key, courier, seen in zip(ledgers, keys, couriers, notes, strict=True)
         ]
 
     def _audit(
-        self, folder: Path, key: Path | None, courier: Evidence | None, known: tuple[Path, ...]
+        self,
+        folder: Path,
+        key: Path | None,
+        courier: Evidence | None,
+        seen: tuple[Path, ...],
     ) -> Audited:
         now = datetime.now(UTC)
         by = WitnessedBy(not_before=age_limit(now, self.fresh_days))
         if self.witness_policy is not None:
-            by = witnessed_by(folder, self.witness_policy, key, known, self.fresh_days, now)
+            by = witnessed_by(folder, self.witness_policy, key, seen, self.fresh_days, now)
         return audit(
             folder,
             key_file=key,
             witness_file=self.witness,
             courier=courier,
-            known_checkpoints=known,
+            known_checkpoints=seen,
             judge=by.judge,
             not_before=by.not_before,
             beside=by.notes,

@@ -30,7 +30,7 @@ IP_AND_TCP = 20 + 20 + 12
 ETHERNET = 14
 
 
-class _Form(Frozen):
+class _CountersForm(Frozen):
     v: Literal[1]
     layer: Literal["ip", "ethernet"]
     sent_bytes: Annotated[int, Field(ge=0, lt=2**53)]
@@ -76,7 +76,7 @@ def read_counters(path: Path) -> Counters:
     if listed is not None:
         return listed
     try:
-        form = _Form.model_validate(value)
+        form = _CountersForm.model_validate(value)
     except ValidationError as error:
         raise _not_counters(path) from error
     header = IP_AND_TCP + (ETHERNET if form.layer == "ethernet" else 0)

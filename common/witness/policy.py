@@ -136,11 +136,13 @@ class WitnessPolicy:
             checkpoint, who = self._cosigned(checkpoint_note, log_key, now)
         except CairnError as error:
             return QuorumJudgement(False, None, (), everybody, None, error.diagnosis)
-        at = self._since(who)
+        since = self._since(who)
         names = {cosigned.name for cosigned in who}
         missing = tuple(name for name in everybody if name not in names)
-        reason = "" if at else f"{len(who)} of the policy's witnesses cosigned; wanted {self.says}"
-        return QuorumJudgement(at is not None, checkpoint, who, missing, at, reason)
+        reason = (
+            "" if since else f"{len(who)} of the policy's witnesses cosigned; wanted {self.says}"
+        )
+        return QuorumJudgement(since is not None, checkpoint, who, missing, since, reason)
 
     def holds(self, names: frozenset[str]) -> bool:
         """Tell whether these witnesses together are a quorum."""
@@ -168,9 +170,9 @@ class WitnessPolicy:
             line = signature_by(witness.key, parsed.signatures)
             if line is None or witness.key.public.raw in log_keys:
                 continue
-            at = verify_signature(line, witness.key, checkpoint)
-            if at is not None and (now is None or at <= now + LARGEST_SKEW):
-                who.append(Cosigned(witness.name, at, algorithm_name(witness.key)))
+            signed_at = verify_signature(line, witness.key, checkpoint)
+            if signed_at is not None and (now is None or signed_at <= now + LARGEST_SKEW):
+                who.append(Cosigned(witness.name, signed_at, algorithm_name(witness.key)))
         return checkpoint, tuple(who)
 
     def _since(self, who: Sequence[Cosigned]) -> datetime | None:

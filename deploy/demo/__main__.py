@@ -101,7 +101,7 @@ def enrol(processes: Processes, folder: Path, port: int, images: int, data: str 
     for site in SITES:
         # A hospital's folder is there before it joins; here it fills meanwhile.
         (folder / data / site).mkdir(parents=True, exist_ok=True)
-    told = processes.run_each(
+    outputs = processes.run_each(
         (
             *("cairn-site", "join", f"{site}.invite.toml", "--data", f"{data}/{site}"),
             *("--site-dir", site, "--federation-key", "federation.key", "--images", str(images)),
@@ -110,7 +110,7 @@ def enrol(processes: Processes, folder: Path, port: int, images: int, data: str 
     )
     for site in SITES:
         processes.run("cairn-aggregator", "admit", f"{site}/request.json", "--dir", "federation")
-    acquaint(processes, dict(zip(SITES, map(told_fingerprint, told), strict=True)))
+    acquaint(processes, dict(zip(SITES, map(told_fingerprint, outputs), strict=True)))
     processes.wait_for_text("aggregator", "ready", 90)
 
 
@@ -195,7 +195,7 @@ def start_baselines(processes: Processes) -> None:
 
 def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
     """Audit each site's ledger, with what its courier really sent."""
-    told = processes.run_each(
+    outputs = processes.run_each(
         (
             *("cairn-audit", "verify", f"{site}/worker/ledger", "--json"),
             *("--key", f"federation/sites/{site}/ledger.pub"),
@@ -207,7 +207,7 @@ def audit(processes: Processes) -> tuple[LedgerVerdict, ...]:
         for site in SITES
     )
     verdicts = []
-    for site, text in zip(SITES, told, strict=True):
+    for site, text in zip(SITES, outputs, strict=True):
         ledger = json.loads(text)["ledgers"][0]
         verdicts.append(
             LedgerVerdict(
@@ -250,8 +250,8 @@ def held_out(result: dict[str, object]) -> tuple[HeldOut, DrawnSearch]:
 
 def overhead_note(processes: Processes) -> str:
     """Report what the federation's processes needed of memory and processor."""
-    peaks, spent = processes.peak_mb, processes.cpu_s
-    training = sum(spent.get(f"{site}-worker", 0.0) for site in SITES)
+    peaks, cpu_s = processes.peak_mb, processes.cpu_s
+    training = sum(cpu_s.get(f"{site}-worker", 0.0) for site in SITES)
     courier = max(peaks.get(f"{site}-courier", 0.0) for site in SITES)
     worker = max(peaks.get(f"{site}-worker", 0.0) for site in SITES)
     return (
@@ -259,8 +259,8 @@ def overhead_note(processes: Processes) -> str:
         f"aggregator's programs together {peaks.get('aggregator', 0.0):.0f} MB, "
         f"everything {peaks.get('all', 0.0) / 1000:.1f} GB. Processor time: the three workers "
         f"{training:.0f} s, the three couriers "
-        f"{sum(spent.get(f'{site}-courier', 0.0) for site in SITES):.0f} s, the aggregator "
-        f"{spent.get('aggregator', 0.0):.0f} s."
+        f"{sum(cpu_s.get(f'{site}-courier', 0.0) for site in SITES):.0f} s, the aggregator "
+        f"{cpu_s.get('aggregator', 0.0):.0f} s."
     )
 
 

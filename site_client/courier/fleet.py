@@ -291,14 +291,14 @@ class Fleet:
             if len(names) > most_objects():
                 raise RefusedError("an order is cut into too many pieces", got="more")
         fetch = make_pull_object_fn_protobuf(self._client.PullObject, node, run_id)
-        left, lock = MAX_PARCEL_BYTES + 4 * PIECE_BYTES, Lock()
+        remaining, lock = MAX_PARCEL_BYTES + 4 * PIECE_BYTES, Lock()
 
         def bounded(name: str) -> bytes:
-            nonlocal left
+            nonlocal remaining
             data: bytes = fetch(name)
             with lock:
-                left -= len(data)
-                if left < 0:
+                remaining -= len(data)
+                if remaining < 0:
                     raise RefusedError("an order is too large", got="more bytes than it may have")
             return data
 

@@ -82,8 +82,8 @@ class Review:
             "layout": None if self.listing is None else self.listing.layout,
             "takes": {} if inventory is None else dict(inventory.takes),
             "leaves_out": [
-                {"what": left.what, "count": left.count, "why": left.why}
-                for left in (() if inventory is None else inventory.leaves)
+                {"what": leaf.what, "count": leaf.count, "why": leaf.why}
+                for leaf in (() if inventory is None else inventory.leaves)
             ],
             "faults": [asdict(fault) for fault in self.faults],
             "scans": [self._scan_dict(scan) for scan in self.judgement.scans],

@@ -95,11 +95,11 @@ def divide(names: Sequence[str], setting: HeldOut, least: int, memory: Memory) -
             advice=f"Add scans, or list fewer in {SET_IN}",
         )
     after = memory
-    for subject, own in cases.items():
-        after = after.add(subject, own, held_out=subject in held_out)
+    for subject, case_names in cases.items():
+        after = after.add(subject, case_names, held_out=subject in held_out)
     return Division(
         held_out=frozenset(case for subject in held_out for case in cases[subject]),
-        cases=sum(len(own) for own in cases.values()),
+        cases=sum(len(case_names) for case_names in cases.values()),
         subjects=len(cases),
         held_out_subjects=len(held_out),
         memory=after,
@@ -111,14 +111,14 @@ def _recalled(cases: Mapping[str, Sequence[str]], memory: Memory) -> tuple[set[s
     """Return the subjects that were held out, and those that were trained on."""
     held_out: set[str] = set()
     training: set[str] = set()
-    for subject, own in cases.items():
-        parts = memory.recall(subject, own)
+    for subject, case_names in cases.items():
+        parts = memory.recall(subject, case_names)
         if len(parts) > 1:
             raise InputDataError(
                 "a subject has images that were trained on and images that were held out",
                 field=subject,
                 expected="all of them in one part",
-                got=f"both, among {counted(len(own), 'image')}",
+                got=f"both, among {counted(len(case_names), 'image')}",
                 advice="Were subjects told apart by another rule before? Restore "
                 f"`subject` in {SET_IN}; or move these images away",
             )

@@ -17,7 +17,7 @@ import click
 from common.audit.exports import fhir
 from common.audit.exports.dicom import message
 from common.audit.exports.event import ALARMS, AuditEvent, json_line
-from common.audit.exports.exporting import Exported, Wish, export
+from common.audit.exports.exporting import ExportResult, Wish, export
 from common.audit.exports.outlets import GrowingFile, LogServer, Outlet, Stream, WholeFile
 from common.audit.exports.syslog import PORT, Server, parse_address
 from common.audit.load import Audited, audit, verdict_dict, verdict_line
@@ -184,7 +184,7 @@ def _outlet(typed: dict[str, object], *, grows: bool) -> Outlet:
     return GrowingFile(output, form, render) if grows else WholeFile(output, form, whole)
 
 
-def _look(ask: _Asked) -> tuple[Audited, Exported]:
+def _look(ask: _Asked) -> tuple[Audited, ExportResult]:
     """Audit the ledger once, export what is due, and say so."""
     audited = audit(ask.ledger, key_file=ask.key, witness_file=ask.witness)
     try:
@@ -218,11 +218,11 @@ class _Follower:
         self._ask = ask
         self._stop = threading.Event()
 
-    def run(self) -> Exported:
+    def run(self) -> ExportResult:
         """Export until stopped, or until the ledger cannot be believed."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self._stop.set())
-        done, seen, wait = Exported(0), b"", self._ask.every
+        done, seen, wait = ExportResult(0), b"", self._ask.every
         while not self._stop.is_set():
             now = _checkpoint(self._ask.ledger)
             try:

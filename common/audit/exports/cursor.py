@@ -65,7 +65,7 @@ class Cursor(Frozen):
         """
         fresh = cls(site=site, site_key=site_key, into=into)
         try:
-            kept = cls.model_validate(json.loads(path.read_bytes()))
+            stored = cls.model_validate(json.loads(path.read_bytes()))
         except FileNotFoundError:
             return fresh
         except (OSError, ValueError, ValidationError) as error:
@@ -80,15 +80,15 @@ class Cursor(Frozen):
                 advice="Without it everything is exported anew: remove it if that is wanted",
             ) from error
         for what in ("site_key", "into") if known is None else ("site", "site_key", "into"):
-            if getattr(kept, what) != getattr(fresh, what):
+            if getattr(stored, what) != getattr(fresh, what):
                 raise UsageError(
                     "this state belongs to another export",
                     field=f"--state, {what}",
-                    expected=str(getattr(kept, what)),
+                    expected=str(getattr(stored, what)),
                     got=str(getattr(fresh, what)),
                     advice="Give every ledger and every destination a state of its own",
                 )
-        return kept
+        return stored
 
     def write(self, path: Path) -> None:
         """Keep the state durably.

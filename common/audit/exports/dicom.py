@@ -21,7 +21,6 @@ from common.audit.exports.words import (
     EXPORT,
     SOURCE_ROLE,
     URI,
-    Code,
     kind_of,
     objects_of,
     outcome_of,
@@ -52,7 +51,7 @@ def message(event: AuditEvent) -> bytes:
     if kind.subtype is not None:
         _code(identity, "EventTypeCode", kind.subtype)
     SubElement(identity, "EventOutcomeDescription").text = plain(says(event))
-    _participants(root, event, left=kind.code is EXPORT)
+    _participants(root, event, releases=kind.code is EXPORT)
     source = SubElement(
         root, "AuditSourceIdentification", AuditEnterpriseSiteID=event.site, AuditSourceID="cairn"
     )
@@ -63,17 +62,17 @@ def message(event: AuditEvent) -> bytes:
     return _DECLARATION + data
 
 
-def _participants(root: Element, event: AuditEvent, *, left: bool) -> None:
+def _participants(root: Element, event: AuditEvent, *, releases: bool) -> None:
     """Add the site; where something left the receiver, who asked for it; and who decided."""
     person = event.person or event.approved_by
-    ours = _participant(root, site_urn(event), requests=not left and person is None)
-    _code(ours, "RoleIDCode", SOURCE_ROLE if left else APPLICATION)
+    ours = _participant(root, site_urn(event), requests=not releases and person is None)
+    _code(ours, "RoleIDCode", SOURCE_ROLE if releases else APPLICATION)
     if person is not None:
-        someone = _participant(root, plain(person), requests=not left)
+        someone = _participant(root, plain(person), requests=not releases)
         someone.set("UserName", plain(person))
-        if left:  # who let it go is the second of those who export
+        if releases:  # who let it go is the second of those who export
             _code(someone, "RoleIDCode", SOURCE_ROLE)
-    if left:
+    if releases:
         receiver = _participant(root, receiver_urn(event), requests=True)
         receiver.set("NetworkAccessPointID", plain(event.receiver or receiver_urn(event)))
         receiver.set("NetworkAccessPointTypeCode", "5")
@@ -107,7 +106,7 @@ def _object(root: Element, what: str, name: str, digest: str, details: dict[str,
         SubElement(about, "ParticipantObjectDetail", type=key, value=value)
 
 
-def _code(parent: Element, tag: str, code: Code) -> None:
+def _code(parent: Element, tag: str, code: DicomCode) -> None:
     SubElement(
         parent,
         tag,

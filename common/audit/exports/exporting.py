@@ -38,7 +38,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Exported:
+class ExportResult:
     """What a look came to.
 
     Attributes:
@@ -54,7 +54,7 @@ class Exported:
 
 def export(
     audited: Audited, outlet: Outlet, wish: Wish, now: datetime, state: Path | None = None
-) -> Exported:
+) -> ExportResult:
     """Export what is wanted of a ledger that was just audited.
 
     Args:
@@ -86,7 +86,7 @@ def export(
 
 def _records(
     audited: Audited, keys: Keys, cursor: Cursor, outlet: Outlet, wish: Wish, state: Path | None
-) -> Exported:
+) -> ExportResult:
     witnessed = audited.verdict.witnessed_size
     events = list(events_of(audited.records, keys, witnessed))
     end = max(cursor.size, witnessed) if wish.only_witnessed else len(events)
@@ -104,7 +104,7 @@ def _records(
         if state is not None:
             cursor = cursor.after(audited.records[:stop], written)
             cursor.write(state)
-    return Exported(sent, waiting=len(events) - end)
+    return ExportResult(sent, waiting=len(events) - end)
 
 
 def _cursor(audited: Audited, keys: Keys, outlet: Outlet, state: Path | None) -> Cursor:
@@ -124,15 +124,15 @@ def _alarm(
     outlet: Outlet,
     now: datetime,
     state: Path | None,
-) -> Exported:
+) -> ExportResult:
     """Send one alert; a standing one is not sent again."""
     event: AuditEvent = alert(alarm, cursor.site, keys, at, now)
     if cursor.alert == event.id:
-        return Exported(0, alarm)
+        return ExportResult(0, alarm)
     written = outlet.put([event], cursor.written)
     if state is not None:
         cursor.model_copy(update={"alert": event.id, "written": written}).write(state)
-    return Exported(1, alarm)
+    return ExportResult(1, alarm)
 
 
 def _restored_to(records: Sequence[LedgerRecord], cursor: Cursor) -> int | None:

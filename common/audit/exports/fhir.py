@@ -21,7 +21,6 @@ from common.audit.exports.words import (
     DESTINATION_ROLE,
     EXPORT,
     SOURCE_ROLE,
-    Code,
     kind_of,
     objects_of,
     outcome_of,
@@ -64,8 +63,8 @@ def bundle(events: Iterable[AuditEvent]) -> bytes:
 def resource(event: AuditEvent) -> dict[str, object]:
     """Return the AuditEvent of one event; equal events give equal resources."""
     kind = kind_of(event)
-    left = kind.code is EXPORT
-    subtypes = [_disclose()] if left else []
+    releases = kind.code is EXPORT
+    subtypes = [_disclose()] if releases else []
     if kind.subtype is not None:
         subtypes.append(_dcm(kind.subtype))
     made: dict[str, object] = {
@@ -78,7 +77,7 @@ def resource(event: AuditEvent) -> dict[str, object]:
         "outcome": outcome_of(event),
         "outcomeDesc": plain(says(event)),
         "purposeOfEvent": [_concept(f"{_HL7}/v3-ActReason", "HRESCH", "healthcare research")],
-        "agent": _agents(event, left=left),
+        "agent": _agents(event, releases=releases),
         "source": {
             "site": event.site,
             "observer": _who(event.site, site_urn(event)),
@@ -89,18 +88,18 @@ def resource(event: AuditEvent) -> dict[str, object]:
     return {name: value for name, value in made.items() if value != []}
 
 
-def _agents(event: AuditEvent, *, left: bool) -> list[dict[str, object]]:
+def _agents(event: AuditEvent, *, releases: bool) -> list[dict[str, object]]:
     """List the site; where something left the receiver, too; and the person who decided."""
     person = event.person or event.approved_by
     agents: list[dict[str, object]] = [
         {
             "type": _concept(_DCM, SOURCE_ROLE.value, SOURCE_ROLE.meaning),
             "who": _who(event.site, site_urn(event)),
-            "requestor": not left and person is None,
+            "requestor": not releases and person is None,
             "network": {"address": site_urn(event), "type": "5"},
         }
     ]
-    if left:
+    if releases:
         agents.append(
             {
                 "type": _concept(_DCM, DESTINATION_ROLE.value, DESTINATION_ROLE.meaning),
@@ -116,7 +115,7 @@ def _agents(event: AuditEvent, *, left: bool) -> list[dict[str, object]]:
                 "type": _concept(f"{_HL7}/v3-ParticipationType", "RESP", "responsible party"),
                 "who": {"display": name},
                 "name": name,
-                "requestor": not left,
+                "requestor": not releases,
             }
         )
     return agents
@@ -156,7 +155,7 @@ def _disclose() -> dict[str, str]:
     return _coding(f"{_HL7}/iso-21089-lifecycle", "disclose", "Disclose Record Lifecycle Event")
 
 
-def _dcm(code: Code) -> dict[str, str]:
+def _dcm(code: DicomCode) -> dict[str, str]:
     return _coding(_DCM, code.value, code.meaning)
 
 

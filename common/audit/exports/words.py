@@ -20,22 +20,22 @@ _NO_XML: Final = re.compile(
 
 
 @dataclass(frozen=True)
-class Code:
+class DicomCode:
     """A code of DICOM's own list (DCM)."""
 
     value: str
     meaning: str
 
 
-EXPORT: Final = Code("110106", "Export")
-LOG_USED: Final = Code("110101", "Audit Log Used")
-ALERT: Final = Code("110113", "Security Alert")
-ACTIVITY: Final = Code("110100", "Application Activity")
-SOURCE_ROLE: Final = Code("110153", "Source Role ID")
-DESTINATION_ROLE: Final = Code("110152", "Destination Role ID")
-DESTINATION_MEDIA: Final = Code("110154", "Destination Media")
-APPLICATION: Final = Code("110150", "Application")
-URI: Final = Code("110037", "URI")
+EXPORT: Final = DicomCode("110106", "Export")
+LOG_USED: Final = DicomCode("110101", "Audit Log Used")
+ALERT: Final = DicomCode("110113", "Security Alert")
+ACTIVITY: Final = DicomCode("110100", "Application Activity")
+SOURCE_ROLE: Final = DicomCode("110153", "Source Role ID")
+DESTINATION_ROLE: Final = DicomCode("110152", "Destination Role ID")
+DESTINATION_MEDIA: Final = DicomCode("110154", "Destination Media")
+APPLICATION: Final = DicomCode("110150", "Application")
+URI: Final = DicomCode("110037", "URI")
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,21 @@ class Kind:
         action: read, create, update, delete or execute.
     """
 
-    code: Code
-    subtype: Code | None
+    code: DicomCode
+    subtype: DicomCode | None
     action: Action
 
 
 _LEFT: Final = Kind(EXPORT, None, "R")
-_DECIDED: Final = Kind(ALERT, Code("110129", "Security Configuration"), "E")
-_KNOWN: Final = Kind(ALERT, Code("110136", "Security Roles Changed"), "E")
-_DOUBTED: Final = Kind(ALERT, Code("110135", "Object Security Attributes Changed"), "E")
+_DECIDED: Final = Kind(ALERT, DicomCode("110129", "Security Configuration"), "E")
+_KNOWN: Final = Kind(ALERT, DicomCode("110136", "Security Roles Changed"), "E")
+_DOUBTED: Final = Kind(ALERT, DicomCode("110135", "Object Security Attributes Changed"), "E")
 _KINDS: Final[dict[str, Kind]] = {
     "SEND": _LEFT,
     "SENT": _LEFT,
     "SEND_FAILED": _LEFT,
     "REFUSE": _LEFT,
-    "GENESIS": Kind(ACTIVITY, Code("110134", "Audit Recording Started"), "E"),
+    "GENESIS": Kind(ACTIVITY, DicomCode("110134", "Audit Recording Started"), "E"),
     "APPROVE": _DECIDED,
     "DECLINE": _DECIDED,
     "CONFIRM": _KNOWN,

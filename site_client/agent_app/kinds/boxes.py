@@ -193,17 +193,17 @@ class BoxKind(TaskKind[BoxSearch, FoundBox]):
         for case, boxes in zip(built.cases.each, built.cases.boxes, strict=True):
             known = zip(boxes.labels, boxes.corners_mm, strict=True)
             true = [corners for label, corners in known if label in built.labels]
-            found = [each for each in measured.answers.findings if each.name == case.name]
-            right = sum((each.iou or 0.0) >= ENOUGH_IOU for each in found)
-            wrong = max(0, len(true) - right) + len(found) - right
-            judged.append((wrong, right, case, true, found))
+            findings = [each for each in measured.answers.findings if each.name == case.name]
+            right = sum((each.iou or 0.0) >= ENOUGH_IOU for each in findings)
+            wrong = max(0, len(true) - right) + len(findings) - right
+            judged.append((wrong, right, case, true, findings))
         shown: list[tuple[Image.Image, str]] = []
-        for _, right, case, true, found in sorted(judged, key=lambda it: -it[0])[:MOST_PICTURES]:
-            corners = [each.corners_mm for each in found]
+        for _, right, case, true, findings in sorted(judged, key=lambda it: -it[0])[:MOST_PICTURES]:
+            corners = [each.corners_mm for each in findings]
             middle = next((box.mean(axis=0) for box in (*true, *corners)), middle_of(case))
             overlay = Overlay(middle, boxes=corners, true_boxes=true, colour=FOUND)
-            told = f"{case.name}: {len(true)} true, {len(found)} found, {right} of them right"
-            shown.append((draw_case(case, overlay), told))
+            title = f"{case.name}: {len(true)} true, {len(findings)} found, {right} of them right"
+            shown.append((draw_case(case, overlay), title))
         return shown
 
     def row(self, finding: FoundBox) -> dict[str, str]:

@@ -13,7 +13,7 @@ from flwr.common.serde import message_to_proto
 from flwr.proto.message_pb2 import PullObjectResponse
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 
-from aggregator.rounds.pulling import UNAVAILABLE, Bounded, pull_replies
+from aggregator.rounds.pulling import UNAVAILABLE, BoundedFetch, pull_replies
 from common.errors import RefusedError
 from common.wire.codes import ReplyCode
 from common.wire.transport import CODE, MESSAGE_TYPE, PARCEL, RECORD
@@ -136,7 +136,7 @@ def test_a_superlink_that_does_not_answer_is_nobodys_fault(monkeypatch):
 
 
 def test_bytes_are_counted_over_all_pieces():
-    fetch = Bounded(lambda name: bytes(4), 10)
+    fetch = BoundedFetch(lambda name: bytes(4), 10)
     assert [len(fetch("a")), len(fetch("b"))] == [4, 4]
     with pytest.raises(RefusedError):
         fetch("c")
