@@ -471,7 +471,14 @@ def start() -> str:
 def courier_note() -> bytes:
     """The courier's note on an order in flight."""
     stub = message_stub(make_message(_about(), RecordDict({})))
-    return json.dumps({"stub": base64.b64encode(stub).decode(), "expires": 1767225600.5}).encode()
+    return json.dumps(
+        {
+            "stub": base64.b64encode(stub).decode(),
+            "order": "ab" * 32,
+            "signature": "cd" * 64,
+            "expires": 1767225600.5,
+        }
+    ).encode()
 
 
 @cache
