@@ -21,6 +21,7 @@ from common.audit.exports.words import (
     EXPORT,
     SOURCE_ROLE,
     URI,
+    DicomCode,
     kind_of,
     objects_of,
     outcome_of,

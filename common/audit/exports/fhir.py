@@ -21,6 +21,7 @@ from common.audit.exports.words import (
     DESTINATION_ROLE,
     EXPORT,
     SOURCE_ROLE,
+    DicomCode,
     kind_of,
     objects_of,
     outcome_of,
