@@ -27,7 +27,7 @@ WORDS: Final[dict[str, str]] = {
     "release": "the passing of bytes through the door; also what passed",
     "round": "one order to every site and their answers; a run is a list of them",
     "run": "one execution of a plan by a federation",
-    "witness": "the aggregator as cosigner of checkpoints",
+    "witness": "who cosigns checkpoints: the aggregator, and third parties whom a site names",
 }
 VERDICTS: Final[dict[str, str]] = {
     "intact and witnessed": "nothing was altered, and somebody outside vouches for all of it",

@@ -10,11 +10,17 @@ import pytest
 
 from aggregator.cli import cli as aggregator
 from common.audit.cli import cli as audit
+from common.witness.cli import cli as witness
 from site_client.cli import cli as site
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "deploy").rglob("*.md"))]
-PROGRAMS = {"cairn-aggregator": aggregator, "cairn-site": site, "cairn-audit": audit}
+PROGRAMS = {
+    "cairn-aggregator": aggregator,
+    "cairn-site": site,
+    "cairn-audit": audit,
+    "cairn-witness": witness,
+}
 
 
 def named_tests() -> list[tuple[str, str]]:
