@@ -86,7 +86,8 @@ def confine(site: SiteFolder) -> Walls:
     if not is_known():
         return Walls(seccomp=False, landlock=0)
     close_sockets()
-    folders = [site.worker, site.spool, Path(tempfile.gettempdir()), *_devices()]
+    # A ledger may lie on a volume of its own, behind a link.
+    folders = [site.worker, site.ledger, site.spool, Path(tempfile.gettempdir()), *_devices()]
     if cache := os.environ.get(_NUMBA_CACHE):
         Path(cache).mkdir(mode=0o700, parents=True, exist_ok=True)
         folders.append(Path(cache))

@@ -151,7 +151,7 @@ def test_orders_hold_words_only_and_are_the_same_for_every_site(acquainted, plan
         assert len({sha256_hex(mine["order"]) for mine in parts.values()}) == 1
         for mine in parts.values():
             assert len(mine["order"]) < 8192
-            named = {"order", "signature", "receipt"}
+            named = {"order", "signature", "receipt", "turn"}
             assert {name for name in mine if name not in named} <= {sum_part(1), sum_part(2)}
 
 
