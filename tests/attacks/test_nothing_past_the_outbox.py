@@ -99,7 +99,7 @@ class Scene:
             self.folder, settings, self.spool, self.wire, self.first.second(), journal
         )
         self.courier.go_online()
-        self.wire.inbox.append(Incoming(message(), 9, time.time() + 60))
+        self.wire.inbox.append(Incoming(message(), 9, time.time() + 60, ORDER))
         self.courier.turn()
 
     def lines(self, event: str) -> list[dict]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 
 from aggregator.rounds.events import RoundFinished, SiteRejected
 from common.crypto.identity import read_public_key, read_signing_key
 from common.errors import CairnError
 from common.ledger.log import Ledger
-from common.ledger.notes import ledger_origin
 from common.ledger.verify import verify_ledger
 from common.wire.codes import ReplyCode
 from common.wire.envelope import decode
 from common.wire.parcel import unwrap
 from common.wire.records import RoundReport
+from site_client.ledger import open_ledger
 from site_client.site import SiteFolder
 from tests.simulation.faults import LIES_OF_AGGREGATORS, LIES_OF_SITES
 from tests.simulation.world import World
@@ -43,7 +42,7 @@ def every_byte_that_left_is_recorded(world: World) -> Iterator[str]:
     back = {fault.party for fault in world.faults if fault.kind == "ledger set back"}
     yield from (breach for breach in world.unrecorded if breach.partition(":")[0] not in back)
     for name, site in _with_own_past(world):
-        with _ledger(site, name) as ledger:
+        with _ledger(site) as ledger:
             for digest, kind in world.left[name].envelopes().items():
                 record = ledger.find(digest)
                 if record is None or record.record_type != kind:
@@ -68,7 +67,7 @@ def a_question_has_one_answer(world: World) -> Iterator[str]:
     for name, site in _with_own_past(world):
         answers: dict[tuple[str | None, int | None, str | None], set[str | None]]
         answers = defaultdict(set)
-        with _ledger(site, name) as ledger:
+        with _ledger(site) as ledger:
             for record in ledger.records():
                 if record.event == "SEND" and record.record_type != "RoundReport":
                     about = (record.run, record.round, record.record_type)
@@ -140,6 +139,5 @@ def _with_own_past(world: World) -> Iterator[tuple[str, SiteFolder]]:
     return ((name, site) for name, site in world.sites.items() if name not in back)
 
 
-def _ledger(site: SiteFolder, name: str) -> Ledger:
-    key = read_signing_key(site.ledger_key)
-    return Ledger.open(site.ledger, ledger_origin(name), key, lambda: datetime.now(UTC))
+def _ledger(site: SiteFolder) -> Ledger:
+    return open_ledger(site, read_signing_key(site.ledger_key))

@@ -28,8 +28,6 @@ from aggregator.rounds.transport import Arrival
 from common.canonical import sha256_hex
 from common.crypto.identity import read_signing_key
 from common.errors import CairnError
-from common.ledger.log import Ledger
-from common.ledger.notes import ledger_origin
 from common.plan import FederationPlan, parse_plan
 from common.schedule import schedule
 from common.wire.codes import ReplyCode
@@ -37,6 +35,7 @@ from common.wire.envelope import Envelope
 from common.wire.orders import SIGNATURE_CONTEXT, OrderHeader, decode_order, encode_order
 from common.wire.parcel import unwrap, wrap
 from common.wire.transport import ENVELOPE_SUFFIX, ORDER, SIGNATURE, sum_part
+from site_client.ledger import open_ledger
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 from site_client.worker import answering, loop
@@ -273,12 +272,9 @@ class World:
 
     def _compare_with_the_ledger(self, site: str) -> None:
         """What has left must be recorded at the very moment of a crash, not only at the end."""
-        key = read_signing_key(self.sites[site].ledger_key)
-        origin = ledger_origin(site)
+        folder = self.sites[site]
         try:
-            with Ledger.open(
-                self.sites[site].ledger, origin, key, lambda: datetime.now(UTC)
-            ) as ledger:
+            with open_ledger(folder, read_signing_key(folder.ledger_key)) as ledger:
                 self.unrecorded += [
                     f"{site}: {kind} {digest[:12]} had left at a crash and was not recorded"
                     for digest, kind in self.left[site].envelopes().items()

@@ -206,8 +206,9 @@ def listening(tmp_path, site):
 def test_a_complete_site_is_ready(cairn, site, listening):
     code, ready, facts = facts_of(cairn, site)
     # Two processes of one machine are not containers, and check says so; nor is anybody
-    # of the other sites confirmed yet.
-    expected = dict.fromkeys(facts, "ok") | {"confinement": "warning", "peers": "warning"}
+    # of the other sites confirmed yet, or named as a third witness.
+    warned = ("confinement", "peers", "witnesses")
+    expected = dict.fromkeys(facts, "ok") | dict.fromkeys(warned, "warning")
     assert {name: fact["level"] for name, fact in facts.items()} == expected
     assert (code, ready) == (0, True)
     assert facts["images"]["says"] == "3 scans, 2 landmarks in every one"
@@ -215,7 +216,7 @@ def test_a_complete_site_is_ready(cairn, site, listening):
     assert facts["held out"]["says"].startswith(
         "none of 3 subjects: nobody is drawn from fewer than 4"
     )
-    assert len(facts) == 21
+    assert len(facts) == 22
 
 
 def test_a_clock_that_runs_ahead_is_found(cairn, site, listening):
