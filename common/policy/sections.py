@@ -171,6 +171,11 @@ class HeldOut(Frozen):
     subjects: Annotated[tuple[str, ...], Field(strict=False)] = ()
     subject: str = ""
 
+    def without_names(self) -> HeldOut:
+        """Return as many subjects, by number, and not how their names are formed."""
+        numbers = tuple(str(number) for number in range(1, len(self.subjects) + 1))
+        return HeldOut(share=self.share, subjects=numbers, subject=self.subject and "its own")
+
 
 class Witnesses(Frozen):
     """``[witnesses]``: what third witnesses do to releases; those in site.toml, if any.
@@ -244,8 +249,13 @@ class Policy(Frozen):
         return sha256_hex(self.canonical())
 
     def canonical(self) -> builtins.bytes:
-        """Canonical JSON with every default: the text that the ledger's archive keeps."""
-        return canonical_json(self.model_dump(mode="json", exclude_none=True))
+        """Canonical JSON with every default: the text that the ledger's archive keeps.
+
+        A ledger is read outside of the site, and says of nobody that they were its patient:
+        subjects who are held out are numbered, and the form of their names is left out.
+        """
+        nameless = self.model_copy(update={"held_out": self.held_out.without_names()})
+        return canonical_json(nameless.model_dump(mode="json", exclude_none=True))
 
 
 def parse_policy(data: bytes) -> Policy:
