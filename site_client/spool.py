@@ -88,7 +88,9 @@ class Spool:
         data = read_bounded(path, MAX_PARCEL_BYTES, "an order", follow=False)
         if sha256_hex(data) != digest:
             raise RefusedError(
-                "an order was changed in the spool", expected=digest[:12], got="another digest"
+                "an order was changed in the spool",
+                expected="the digest that its name says",
+                got="another",
             )
         return data
 

@@ -225,7 +225,8 @@ class Worker:
 
     def _put_aside(self, digest: str, parcel: bytes, error: CairnError) -> None:
         """Record that an order was refused, keep it for people to look at, and go on."""
-        LOG.error("order %s was put aside: %s", digest[:12], error)
+        # Whoever put it into the inbox chose its name: it may hold anything.
+        LOG.error("order %s was put aside: %s", ascii(digest[:12]).strip("'"), error)
         self._quarantine.put(
             parcel, error, culprit="spool/inbox", what="order", now=datetime.now(UTC)
         )
