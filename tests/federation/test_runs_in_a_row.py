@@ -26,6 +26,7 @@ from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
 from common.ledger.verify import verify_ledger
 from common.wire.codes import ReplyCode
+from site_client.ledger import open_ledger
 from site_client.restoring import read_lost
 from site_client.site import SiteFolder
 
@@ -186,6 +187,31 @@ def test_a_ledger_that_was_set_back_and_grew_again_answers_nothing_until_a_perso
     assert accused(store) == []  # its own worker saw what both had signed, and stopped
     assert read_lost(site) is not None
     assert ReplyCode.NO_ANSWER in codes(store)
+
+
+@pytest.mark.parametrize("grown", [0, 200], ids=["set back", "set back, and larger again"])
+def test_a_liar_that_sets_its_ledger_back_and_hides_what_it_was_shown_is_accused(
+    three, no_op_plan, monkeypatch, grown
+):
+    """Its worker is its own: it goes on as if no order had brought a receipt."""
+    site, copy = three.sites["site-a"], three.root / "copy"
+    three.conduct(three.create_run(no_op_plan, "run-1", min_sites=3), three.transport())
+    shutil.copytree(site.worker, copy)
+    three.conduct(three.create_run(no_op_plan, "run-2", min_sites=3), three.transport())
+    shutil.rmtree(site.worker)
+    copy.rename(site.worker)
+    with open_ledger(site, read_signing_key(site.ledger_key)) as forked:
+        for _ in range(grown):
+            forked.append("REFUSE", code=5)
+    honest = Ledger.add_receipt
+    monkeypatch.setattr(
+        Ledger,
+        "add_receipt",
+        lambda ledger, *rest: ledger.site != "site-a" and honest(ledger, *rest),
+    )
+    store = three.create_run(no_op_plan, "run-3", min_sites=3)
+    assert three.conduct(store, three.transport()).verdict == "DEGRADED"
+    assert {e.site for e in three.events(store) if isinstance(e, SiteRejected)} == {"site-a"}
 
 
 # Stopping.
