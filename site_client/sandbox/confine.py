@@ -65,13 +65,14 @@ def seal_environment(site: SiteFolder) -> None:
     """Choose places below the worker's own folder for what libraries want to write.
 
     Compiled code lies there, unless the environment names a place, and so do temporary
-    files, where the machine's folder of them would hold the whole site. Before anything is
-    imported that compiles.
+    files, where the machine's folder of them would hold the whole site, or this program.
+    Before anything is imported that compiles.
     """
     folder = site.worker.resolve()
     if _NUMBA_CACHE not in os.environ:
         os.environ[_NUMBA_CACHE] = str(folder / "compiled")
-    if folder.is_relative_to(Path(tempfile.gettempdir()).resolve()):
+    shared = Path(tempfile.gettempdir()).resolve()
+    if any(place.is_relative_to(shared) for place in (folder, Path(__file__).resolve())):
         scratch = folder / "scratch"
         scratch.mkdir(mode=0o700, exist_ok=True)
         os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import timedelta
+from itertools import count
 
 import pytest
 
@@ -86,18 +87,25 @@ def test_a_log_that_witnesses_itself_does_not_count_where_the_policy_names_no_lo
     assert not judged.witnessed
 
 
+def two_keys_of_one_id(name: str) -> tuple[NoteKey, NoteKey]:
+    seen: dict[bytes, bytes] = {}
+    head = name.encode() + b"\n" + bytes([Algorithm.COSIGNATURE])
+    for number in count():
+        raw = hashlib.sha256(b"%d" % number).digest()
+        other = seen.setdefault(hashlib.sha256(head + raw).digest()[:4], raw)
+        if other != raw:
+            try:
+                keys = [NoteKey(name, PublicKey(r), Algorithm.COSIGNATURE) for r in (raw, other)]
+            except InputDataError:
+                continue  # half of all bytes are no point of the curve
+            assert keys[0].key_id == keys[1].key_id
+            return keys[0], keys[1]
+    raise AssertionError
+
+
 def test_two_keys_with_one_key_id_do_not_pass_for_each_other():
     """Four bytes are found twice among some 80,000 keys; nothing is gained by it."""
-    seen: dict[bytes, bytes] = {}
-    number = 0
-    while True:
-        raw = hashlib.sha256(b"%d" % number).digest()
-        key = NoteKey("w.example", PublicKey(raw), Algorithm.COSIGNATURE)
-        other = seen.setdefault(key.key_id, raw)
-        if other != raw:
-            break
-        number += 1
-    twin = NoteKey("w.example", PublicKey(other), Algorithm.COSIGNATURE)
+    key, twin = two_keys_of_one_id("w.example")
     with pytest.raises(InputDataError, match="count twice"):
         parse_policy(two_of(witness("a", key), witness("b", twin)).replace(" 2 ", " all "))
     honest = cosignature(LOG.checkpoint, "w.example", NORTH, NOW)

@@ -25,6 +25,7 @@ from common.crypto.certificates import (
 from common.errors import CairnError, InternalError
 from site_client.courier.fleet import Fleet
 from site_client.probe import probe
+from tests.releases import a_journal
 
 _SERVER = """
 import sys
@@ -132,10 +133,12 @@ def old(pki) -> Iterator[tuple[int, list[str | None]]]:
         yield listener.getsockname()[1], spoken
 
 
-def test_no_client_of_ours_shakes_hands_with_tls_1_2(old, pki):
+def test_no_client_of_ours_shakes_hands_with_tls_1_2(old, pki, tmp_path):
     port, spoken = old
     address, authority = f"127.0.0.1:{port}", (pki / "ca.crt").read_bytes()
-    courier = Fleet(address, authority, (pki / "node.key").read_bytes())
+    courier = Fleet(
+        address, authority, (pki / "node.key").read_bytes(), a_journal(tmp_path / "journal")
+    )
     with pytest.raises(CairnError):
         courier.activate(None)
     with SuperLink(address, authority) as link, pytest.raises(CairnError):

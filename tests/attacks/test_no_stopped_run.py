@@ -15,7 +15,14 @@ from common.canonical import sha256_hex
 from common.crypto.identity import SigningKey, read_signing_key
 from common.errors import CairnError, ExitCode
 from common.ledger.merkle import inclusion_proof, leaf_hash, tree_root
-from common.ledger.notes import Checkpoint, NoteSignature, ledger_key, sign_checkpoint, witness_key
+from common.ledger.notes import (
+    MAX_SIGNATURES,
+    Checkpoint,
+    NoteSignature,
+    ledger_key,
+    sign_checkpoint,
+    witness_key,
+)
 from common.ledger.proof import Proof
 from common.ledger.records import make_record, record_line
 from common.model import shared_shapes
@@ -163,13 +170,13 @@ def test_a_parcel_that_is_none_costs_its_own_site(three, no_op_plan):
 
 
 def test_a_note_that_leaves_no_room_for_the_receipt_costs_its_own_site(three, no_op_plan):
-    """Sixteen signatures are read; one more, our own, would be one too many for ever."""
+    """As many signatures as are read; one more, our own, would be one too many for ever."""
 
     def crowd(reply):
         parts = dict(unwrap(reply))
         for name in [n for n in parts if n.endswith(".proof")]:
             words = json.loads(parts[name])
-            for number in range(15):
+            for number in range(MAX_SIGNATURES - 1):
                 other = ledger_key(f"x-{number}/ledger", SigningKey.generate().public)
                 words["checkpoint"] += (
                     NoteSignature(other.name, other.key_id, bytes(64)).line().decode()

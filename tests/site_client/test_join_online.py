@@ -84,7 +84,8 @@ def invite_token(path: Path) -> str:
 
 
 def everything(folder: Path) -> str:
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    """Every file but the courier's journal: what was asked of the desk is added to that."""
+    files = [p for p in folder.rglob("*") if p.is_file() and p.name != "journal.jsonl"]
     assert len(files) > 8
     return "".join(path.read_bytes().decode("latin-1") for path in files)
 

@@ -22,10 +22,14 @@ NOT_ABOUT_A_PLAN = {
     "peers.least_in_sum",
     "plans.approval",
     "plans.start_models",
+    "receipts.due_within",
+    "retention.payload_days",
+    "witnesses.contradicted",
+    "witnesses.unwitnessed",
     *(f"held_out.{name}" for name in ("share", "subjects", "subject")),
     *(f"budget.{name}" for name in ("days", "runs", "rounds", "evaluations", "bytes")),
 }
-"""Lines about people, about models that are known anyway, and about all runs together."""
+"""Lines about people, witnesses, known models, and all runs together."""
 
 TRAINING = {"name": "p", "seed": 1, "task": {"landmarks": ["A", "B"]}}
 PIXELS = {"name": "p", "kind": "pixels", "seed": 1, "pixels": {"bands": ["a", "b", "c"]}}

@@ -91,4 +91,13 @@ def test_the_key_of_a_certificate_signs_too():
 
 
 def test_two_requests_never_have_the_same_nonce():
-    assert request().nonce != request().nonce
+    """It is nobody's choice: drawn from what is asked, and when."""
+    signer = LedgerSigner(KEY)
+    nonces = {
+        sign_request("brains", method, site, body, signer, unix_ms=moment).nonce
+        for method in ("Renew", "EnrolStatus")
+        for site in ("north", "south")
+        for body in (b"", b"body")
+        for moment in (NOW, NOW + 1)
+    }
+    assert len(nonces) == 16
