@@ -66,7 +66,7 @@ def gather(folder: Path, roles: Sequence[str] = ROLES) -> None:
     digests |= {pin.sha256 for pin in read_lock(WHEELS / OWN_LOCK)}
     for path in sorted(WHEELS.glob("*.whl")):
         if sha256_of(path) in digests:
-            (wheels / path.name).hardlink_to(path)
+            _link_or_copy(path, wheels / path.name)
     for role in roles:
         shutil.copy(lock_file(role), locks)
         shutil.copy(sbom_file(role), sboms)
@@ -79,6 +79,14 @@ def gather(folder: Path, roles: Sequence[str] = ROLES) -> None:
         shutil.copytree(ROOT / "deploy" / part, folder / "deploy" / part)
     shutil.copy(ROOT / "deploy" / "bundle" / "install.sh", folder)
     (folder / "VERSION").write_text(f"{version()} {revision()}\n", encoding="ascii")
+
+
+def _link_or_copy(path: Path, target: Path) -> None:
+    """Link a large file; copy it where temporary folders lie on another disk."""
+    try:
+        target.hardlink_to(path)
+    except OSError:
+        shutil.copy(path, target)
 
 
 def write_checksums(folder: Path) -> None:
