@@ -80,7 +80,8 @@ def measure(rooms: Sequence[str], tests: Sequence[str], folder: Path) -> Reach:
 
 def read(folder: Path) -> Reach:
     """Read what ``measure`` kept."""
-    seconds: dict[str, float] = json.loads((folder / "seconds.json").read_text())
+    told = json.loads((folder / "seconds.json").read_text())
+    seconds: dict[str, float] = told["passed"]
     data = coverage.CoverageData(str(folder / "coverage"))
     data.read()
     by_file: dict[str, set[str]] = defaultdict(set)
@@ -140,7 +141,8 @@ class _Contexts:
 
     def pytest_sessionfinish(self) -> None:
         passed = {t: s for t, s in self._seconds.items() if t not in self._failed}
-        self._path.write_text(json.dumps(passed))
+        told = {"passed": passed, "failed": sorted(self._failed)}
+        self._path.write_text(json.dumps(told))
 
 
 def pytest_configure(config: pytest.Config) -> None:
