@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
+import pytest
 
 from aggregator.admin.folder import FederationFolder
 from aggregator.rounds.conduct import Conductor
@@ -40,9 +40,7 @@ from site_client.site import SiteFolder
 from site_client.spool import Spool
 from site_client.worker import answering, loop
 from site_client.worker.loop import Worker
-from site_client.worker.noop import NoOpStudy
-from site_client.worker.study import Assignment
-from tests.federation.conftest import Federation, Time
+from tests.federation.conftest import Federation, Time, make_sites_move
 from tests.simulation.disks import Crash, Disk, Disks
 from tests.simulation.faults import (
     AGGREGATOR,
@@ -189,7 +187,7 @@ class World:
             RunOptions(min_sites=1, wait_s=0, approval_s=0.0),
         )
         with ExitStack() as stack:
-            stack.enter_context(_moving_weights())
+            make_sites_move(stack.enter_context(pytest.MonkeyPatch.context()))
             stack.enter_context(self._lying_tags())
             stack.enter_context(self.disks.watched())
             crashes = sum(fault.party == AGGREGATOR for fault in self.faults)
@@ -483,27 +481,6 @@ def _bent(envelope: Envelope) -> Envelope:
         return envelope
     bent = f"{int(tag, 16) ^ 1:016x}"
     return Envelope(envelope.record.model_copy(update={"tag": bent}), envelope.arrays)
-
-
-@contextmanager
-def _moving_weights() -> Iterator[None]:
-    """A run without images whose sites send a small step each, drawn by site and round."""
-    honest = NoOpStudy.answer
-
-    def answer(study: NoOpStudy, asked: Assignment) -> list[Envelope]:
-        envelopes = honest(study, asked)
-        if asked.header.phase != "train":
-            return envelopes
-        rng = np.random.default_rng([study._subject.seed, asked.header.round])
-        update = envelopes[0]
-        step = {
-            name: rng.integers(-3000, 3001, array.shape, np.int32)
-            for name, array in sorted(update.arrays.items())
-        }
-        return [Envelope(update.record, step), *envelopes[1:]]
-
-    with mock.patch.object(NoOpStudy, "answer", answer):
-        yield
 
 
 __all__ = ["Disk", "Template", "World"]

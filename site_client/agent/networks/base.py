@@ -8,6 +8,7 @@ asked. Its inputs and outputs are float32, however it computes in between.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -46,7 +47,7 @@ class Spaces(Protocol):
         """Number of agents that search together."""
 
 
-class QNetwork(nn.Module):
+class QNetwork(nn.Module, ABC):
     """Action values of searches; subclasses say how to see and how to decide.
 
     Every agent under every head has a *branch* of its own, numbered head * agents + agent.
@@ -94,17 +95,17 @@ class QNetwork(nn.Module):
             return self.features(rows)
         return torch.cat([self.features(chunk) for chunk in torch.split(rows, part)])
 
+    @abstractmethod
     def features(self, rows: Tensor) -> Tensor:
         """[rows, features] of observations [rows, channels, *roi]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def values(self, seen: Tensor, level: Tensor, head: Tensor) -> Tensor:
         """[n, agents, actions] of features [n, agents, features]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def initialise(self, generator: torch.Generator) -> None:
         """Draw all parameters; equal generators give equal networks."""
-        raise NotImplementedError
 
     def branch_of(self, head: Tensor) -> Tensor:
         """int64[n, agents]: each agent's branch under heads int64[n]."""
