@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 How = Literal["killed", "power cut", "disk full"]
 
@@ -52,6 +52,11 @@ class Disk:
     def arm(self, at: int, how: How) -> None:
         """Let operation ``at`` from now on fail (from 1; 0 for none)."""
         self.operations, self._at, self._how = 0, at, how
+
+    def kill(self) -> NoReturn:
+        """Take the machine down now; it writes nothing more until ``restart``."""
+        self._how, self.dead = "killed", True
+        raise Crash(self.machine)
 
     def disarm(self) -> None:
         """Let nothing more fail; say nothing of what has."""
