@@ -94,7 +94,7 @@ class People:
     @classmethod
     def of(cls, fault: Fault) -> People:
         """Those whom a fault makes speak, or not."""
-        return cls(fault.patience, beside=bool(fault.at % 2))
+        return cls(fault.patience, fault.beside)
 
     def is_time(self, exchange: int) -> bool:
         """Tell whether they speak now."""

@@ -37,7 +37,7 @@ AGGREGATOR = "aggregator"
 MOST_OPERATIONS = 120
 BEFORE_THE_RUN = -1
 SPOOLS = ("kept", "lost", "as it was")
-LONGEST_PATIENCE = 2
+PATIENCE = (0, 1, 2)
 
 
 @dataclass(frozen=True, order=True)
@@ -65,18 +65,28 @@ class Fault:
         return self.at % (self.exchange + 1) - 1
 
     @property
+    def _rest(self) -> int:
+        return self.at // (self.exchange + 1)
+
+    @property
     def spool(self) -> str:
         """What has become of a site's spool, which `deploy/README.md` says not to back up.
 
         A disk that failed alone leaves it, a machine that is gone takes it away, and who
         copies the whole folder of a machine without containers puts it back, too.
         """
-        return SPOOLS[self.at // 2 % len(SPOOLS)]
+        return SPOOLS[self._rest % len(SPOOLS)]
 
     @property
     def patience(self) -> int | None:
         """Exchanges until a person speaks of what is lost; None: nobody ever asks one."""
-        return None if self.kind == "put back unasked" else self.at // 5 % (LONGEST_PATIENCE + 1)
+        waits = self._rest // len(SPOOLS) % len(PATIENCE)
+        return None if self.kind == "put back unasked" else PATIENCE[waits]
+
+    @property
+    def beside(self) -> bool:
+        """Whether the worker runs while that person speaks, and records it itself."""
+        return self._rest // len(SPOOLS) // len(PATIENCE) % 2 == 1
 
 
 def drawn(
@@ -127,7 +137,8 @@ def _restores(chance: random.Random, sites: Sequence[str], exchanges: int) -> li
         party = chance.choice((AGGREGATOR, chance.choice(sites), chance.choice(sites)))
         exchange = chance.randint(1, exchanges)
         kind: Kind = "put back unasked" if party == unasked else "put back"
-        faults.append(Fault(exchange, party, kind, chance.randint(1, MOST_OPERATIONS)))
+        ways = (exchange + 1) * len(SPOOLS) * len(PATIENCE) * 2
+        faults.append(Fault(exchange, party, kind, chance.randrange(ways)))
         if chance.random() < 0.5:
             how, at = chance.choice(FAILURES), chance.randint(1, MOST_OPERATIONS)
             faults.append(Fault(exchange, party, how, at))

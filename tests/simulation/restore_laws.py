@@ -151,21 +151,31 @@ def has_an_excuse(world: World) -> bool:
     waiting = sum(site.lost.exists() for site in world.sites.values())
     if len(world.sites) - waiting < world.template.plan.rounds.quorum:
         return True
-    return any(_repeats_otherwise(events, world.events) for events in _lost_journals(world))
+    return any(_repeats_otherwise(world, events) for events in _lost_journals(world))
 
 
-def _repeats_otherwise(before: list[Event], now: list[Event]) -> bool:
-    """Tell whether another set of sites has answered a round that had been finished."""
-    begun = {e.round for e in now if isinstance(e, RoundStarted)}
-    finished, again = _finished(before), _finished(now)
+def _repeats_otherwise(world: World, before: list[Event]) -> bool:
+    """Tell whether other sites have answered a round again than before, each for a fault's sake."""
+    faulty = {fault.party for fault in world.faults}
+    begun = {event.round for event in world.events if isinstance(event, RoundStarted)}
+    finished, again = _finished(before), _finished(world.events)
     for number in sorted(begun & finished.keys()):
-        answers = {
-            e.site for e in now if isinstance(e, SiteReplied) and e.accepted and e.round == number
-        }
-        sites = set(again[number].sites) if number in again else answers
-        if sites != set(finished[number].sites):
+        others = set(again[number].sites) if number in again else _answering(world.events, number)
+        others ^= set(finished[number].sites)
+        if others and others <= faulty:
             return True
     return False
+
+
+def _answering(events: list[Event], number: int) -> set[str]:
+    """Sites whose answers to a round were taken when it was asked last."""
+    sites: set[str] = set()
+    for event in events:
+        if isinstance(event, RoundStarted) and event.round == number:
+            sites = set()
+        if isinstance(event, SiteReplied) and event.round == number and event.accepted:
+            sites.add(event.site)
+    return sites
 
 
 def _set_back(world: World) -> set[str]:
