@@ -16,6 +16,7 @@ from aggregator.admin.folder import FederationFolder
 from aggregator.intake.reply import Reply
 from aggregator.rounds.course import Course, Step, agree, schedule
 from aggregator.rounds.events import (
+    AggregatorRestored,
     Awaited,
     RoundFinished,
     RunFinished,
@@ -342,7 +343,8 @@ class Conductor:
 
         Without the key nobody here can check a tag. But the sites can check a sum: the one
         without the liar's summand holds. A site that accepted the spoilt one is a suspect
-        before the others.
+        before the others. Where this aggregator was put back from a backup, the sites may know
+        the sum of the first time, in which one was missing: nobody is called a liar for that.
 
         Raises:
             VerificationError: no single site is to blame, or too few would be left.
@@ -358,22 +360,32 @@ class Conductor:
             self.store.save(mended)
             replies = self._ask(step, mended, self._work.ask(step, mended))
             if not self._is_the_sum_refused(replies):
-                self._exchange.excluded.add(suspect)
                 for site in replies:
                     self._course.forgive(step.round, site, _REFUSED_SUM)
-                replies.pop(suspect, None)  # it made this round's tags, too
-                self._exchange.reject(last, suspect, "its tag spoils the sum: without it, it holds")
+                if self._was_put_back():
+                    self._exchange.miss(last, suspect)
+                else:
+                    self._exchange.excluded.add(suspect)
+                    replies.pop(suspect, None)  # it made this round's tags, too
+                    reason = "its tag spoils the sum: without it, it holds"
+                    self._exchange.reject(last, suspect, reason)
                 self._keep(last, mended, rest, self.clock())
                 return mended, replies
         self.store.save(state)
+        cause = "Compare releases and key ids (`cairn-site check`) at the sites"
+        if self._was_put_back():
+            cause = "This is an older backup, and other sites had answered that round before"
         raise VerificationError(
             f"the sites refuse what round {earlier} came to",
             field="sum",
             expected="a sum that holds under the federation key",
             got="one that does not, and no single site to blame",
-            advice="Compare releases and key ids (`cairn-site check`) at the sites; "
-            "then start a new run",
+            advice=f"{cause}: start a new run",
         )
+
+    def _was_put_back(self) -> bool:
+        """Tell whether a site has shown in this run that this aggregator goes on from a backup."""
+        return any(isinstance(e, AggregatorRestored) for _, e in read_events(self.store.journal))
 
     def _order(self, step: Step, state: RoundState | None, ask: Ask) -> bytes:
         return encode_order(

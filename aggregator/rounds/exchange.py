@@ -170,6 +170,11 @@ class SiteExchange:
         )
         self.course.blemish(step.round, site, f"was rejected: {reason}")
 
+    def miss(self, step: Step, site: str) -> None:
+        """Journal that a site is not in a round, and to blame for nothing."""
+        self.store.record(SiteLate(round=step.round, site=site))
+        self.course.blemish(step.round, site, "was absent or late")
+
     def tell_stop(self, step: Step, order: bytes) -> set[str]:
         """Tell every site that is online that the run is over; returns those that recorded it.
 
@@ -252,8 +257,7 @@ class SiteExchange:
         for site in sorted(sites):
             refusal = self._refused.get(site)
             if refusal is None:
-                self.store.record(SiteLate(round=step.round, site=site))
-                self.course.blemish(step.round, site, "was absent or late")
+                self.miss(step, site)
             elif refusal.reply is not None:
                 self._note_reply(step, refusal.reply, refusal.seconds)
             elif refusal.code is not None:
@@ -381,7 +385,9 @@ class SiteExchange:
     def _note_restored(self, step: Step, site: AdmittedSite, restored: LedgerRecord) -> None:
         """Journal the gap in a site's ledger, and keep our evidence of what is lost."""
         seen = site.checkpoint_file
-        kept = seen.with_name(f"{seen.stem}.lost-{restored.lost_size}{seen.suffix}")
+        # The root, too: what is lost after a second restore may have the same size.
+        lost = f"{restored.lost_size}-{(restored.lost_root or '')[:16]}"
+        kept = seen.with_name(f"{seen.stem}.lost-{lost}{seen.suffix}")
         replace_durably(kept, seen.read_bytes())
         self.store.record(
             SiteRestored(

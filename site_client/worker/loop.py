@@ -247,13 +247,17 @@ class Worker:
         return self._ledger.witness or self._keys.witness
 
     def _supersede(self) -> None:
-        """Of several waiting orders of one run only the latest round is worked on."""
-        latest: dict[str, tuple[float, str]] = {}
+        """Of several waiting orders of one run only the latest round of its latest turn counts.
+
+        An aggregator that was put back asks an earlier round again, in a later turn.
+        """
+        latest: dict[str, tuple[tuple[float, float], str]] = {}
         for digest, peeked in self._peeked.items():
             if peeked is None:
                 continue
             # The word that stops a run comes after all of its rounds.
-            place = math.inf if peeked.turn.stop else float(peeked.order.header.round)
+            place = (float(peeked.turn.turn), float(peeked.order.header.round))
+            place = (math.inf, math.inf) if peeked.turn.stop else place
             older = latest.get(peeked.turn.run)
             if older is not None and older[0] != place:
                 stale = min(older, (place, digest))[1]

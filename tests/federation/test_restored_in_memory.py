@@ -13,6 +13,7 @@ from aggregator.rounds.events import (
     AggregatorRestored,
     RoundFinished,
     RunFinished,
+    SiteRejected,
     SiteReplied,
     SiteRestored,
 )
@@ -187,6 +188,52 @@ def test_a_restored_aggregator_repeats_its_lost_rounds_with_the_same_bits(
     for name, site in three.sites.items():
         assert events_of_ledger(site).count("SEND") == sends[name]  # no second answer
         assert verdict_of(three, name).broken is None
+
+
+def repeat_with_another_set(federation, plan, tmp_path, *, silent_at_first, silent_again):
+    """A run; its aggregator is put back to before round 1, and other sites answer that again."""
+    backup = Backup(federation.folder.root, tmp_path / "backup")
+    transport = Disasters(federation)
+
+    def before_round_1() -> None:
+        backup.take()
+        transport.silent.update(silent_at_first)
+
+    transport.before = {1: before_round_1, 2: transport.silent.clear}
+    store = federation.create_run(plan, min_sites=3)
+    first = federation.conduct(store, transport)
+    backup.put_back()
+    other = Disasters(federation)
+    other.silent = silent_again
+    other.before = {1: other.silent.clear}
+    return store, first, federation.conduct(store, other)
+
+
+def test_a_site_that_was_missing_the_first_time_is_left_out_and_not_accused(
+    three, no_op_plan, moving, tmp_path
+):
+    """The others know the round's sum without it: the run goes on with that one."""
+    store, first, again = repeat_with_another_set(
+        three, no_op_plan, tmp_path, silent_at_first={102}, silent_again=set()
+    )
+    assert (first.verdict, again.verdict) == ("DEGRADED", "DEGRADED")
+    assert again.model_sha256 == first.model_sha256
+    events = three.events(store)
+    assert not [e for e in events if isinstance(e, SiteRejected)]
+    counted = {e.round: e.sites for e in events if isinstance(e, RoundFinished)}
+    assert counted[1] == ("site-a", "site-b")
+    assert counted[2] == ("site-a", "site-b", "site-c")
+
+
+def test_a_round_that_lacks_a_site_of_the_first_time_ends_the_run_and_accuses_nobody(
+    three, no_op_plan, moving, tmp_path
+):
+    store, first, again = repeat_with_another_set(
+        three, no_op_plan, tmp_path, silent_at_first=set(), silent_again={102}
+    )
+    assert (first.verdict, again.verdict) == ("COMPLETED", "FAILED")
+    assert "start a new run" in again.reason
+    assert not [e for e in three.events(store) if isinstance(e, SiteRejected)]
 
 
 def test_a_later_run_goes_on_with_a_restored_aggregator(three, no_op_plan, moving, tmp_path):

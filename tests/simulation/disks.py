@@ -102,15 +102,15 @@ class Disk:
         """Bring the machine back; after a power cut with a disk that lost what it may lose."""
         self.dead = False
         self._at = 0
-        self._close_what_the_dead_process_held()
+        self.release()
         if self._how == "power cut":
             for folder in {*self._names, *(Path(at) for at, _, _ in os.walk(self.root))}:
                 if folder.is_dir():
                     self._lose(folder, chance)
         self.remember()
 
-    def _close_what_the_dead_process_held(self) -> None:
-        """A constructor that a crash left has nobody who closes its lock."""
+    def release(self) -> None:
+        """Close what an ended process held: a constructor that failed closes no lock of its own."""
         for entry in list(os.scandir("/proc/self/fd")):
             descriptor = int(entry.name)
             if descriptor not in self._held.values():

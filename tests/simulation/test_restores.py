@@ -29,7 +29,7 @@ from site_client.worker.failures import RestoreWaitsError, UntrustedError
 from tests.simulation.conftest import played
 from tests.simulation.faults import PATIENCE, SPOOLS, Fault, drawn
 from tests.simulation.laws import broken
-from tests.simulation.trees import Tree
+from tests.simulation.trees import Tree, checkpoint_of
 from tests.simulation.world import World
 
 
@@ -117,6 +117,17 @@ def test_sites_and_aggregator_may_all_be_put_back(template, root):
     world = played(template, root / "world", faults)
     assert broken(world) == []
     assert len(world.backups.used) == len(faults)
+
+
+def test_each_checkpoint_that_a_site_lost_is_kept_though_it_lost_as_many_records_before(
+    template, root
+):
+    faults = [put_back(exchange, "site-01", 1, patience=0) for exchange in (2, 3)]
+    world = played(template, root / "world", faults)
+    assert broken(world) == []
+    folder = world.federation.sites / "site-01"
+    kept = [checkpoint_of(path.read_bytes()) for path in folder.glob("checkpoint.lost-*.note")]
+    assert (len({each.root for each in kept}), len({each.size for each in kept})) == (2, 1)
 
 
 def test_restores_are_drawn_beside_what_a_seed_drew_before():
@@ -248,6 +259,7 @@ def a_history_that_forgets_what_was_asked() -> Iterator[None]:
 
 
 SITE_BACK = (put_back(2, "site-01", 0, spool="lost", patience=0),)
+LATE_WORD = (put_back(2, "site-01", 0, spool="lost", patience=1),)
 AGGREGATOR_BACK = (put_back(3, "aggregator", 1),)
 DEFECTS: dict[str, tuple[Callable[[], Any], tuple[Fault, ...]]] = {
     "a_site_signs_only_what_goes_on_from_what_it_was_shown": (
@@ -272,7 +284,7 @@ DEFECTS: dict[str, tuple[Callable[[], Any], tuple[Fault, ...]]] = {
     ),
     "a_run_ends_and_says_how": (an_aggregator_that_gives_up_when_reminded, AGGREGATOR_BACK),
     "no_round_is_answered_again_after_a_restore": (
-        a_history_that_forgets_what_was_asked, SITE_BACK + AGGREGATOR_BACK,
+        a_history_that_forgets_what_was_asked, LATE_WORD + AGGREGATOR_BACK,
     ),
 }  # fmt: skip
 

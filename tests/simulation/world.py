@@ -297,6 +297,7 @@ class World:
             except (CairnError, OSError) as error:  # the command's boundary declares both
                 self.say(f"{site}: the {who} ends with {type(error).__name__}: {error}")
                 disk.disarm()
+                disk.release()
                 continue
             except Exception:  # noqa: BLE001 (to tell of exactly these is what this is for)
                 self.surprise(f"{who} of {site}")
@@ -353,6 +354,7 @@ class World:
         except (CairnError, OSError) as error:
             self.say(f"the aggregator ends with {type(error).__name__}: {error}")
             disk.disarm()
+            disk.release()
         except Exception:  # noqa: BLE001 (as in ``_let``)
             self.surprise("aggregator")
             disk.disarm()
@@ -376,7 +378,7 @@ class World:
             word = [each for each in later if each.payload_sha256 == sha256_hex(lost.note)]
             if len(later) > len(word[:1]):
                 self.waited.append(f"{site}: {len(later)} records while it waits for a person")
-        except CairnError as error:
+        except (CairnError, OSError) as error:
             self.say(f"whether {site} waits cannot be told: {error}")
 
     def _compare_with_the_ledger(self, site: str) -> None:
