@@ -248,8 +248,14 @@ class Door:
         )
 
     def _starts_elsewhere(self, proof: str) -> bool:
-        """Tell whether a kept proof links to another checkpoint than the newest, or than shown."""
-        since = Proof.from_bytes(proof.encode("utf-8")).since
+        """Tell whether a kept proof links to another checkpoint than the newest, or than shown.
+
+        Also where it shows another gap, or none: it was made before a restore.
+        """
+        kept = Proof.from_bytes(proof.encode("utf-8"))
+        gap, since = self._ledger.gap_after(kept.since), kept.since
+        if (None if gap is None else gap.seq) != (None if kept.gap is None else kept.gap.seq):
+            return True
         return since != self._ledger.shown_size or since < self._ledger.witnessed_size
 
     def _with_what_left(self, expected: SiteExpected) -> SiteExpected:

@@ -119,6 +119,17 @@ def test_sites_and_aggregator_may_all_be_put_back(template, root):
     assert len(world.backups.used) == len(faults)
 
 
+def test_an_aggregator_may_be_put_back_to_before_a_gap_that_it_had_journalled(template, root):
+    """It knows again what the site has lost, and is shown the gap again."""
+    faults = [put_back(2, "site-01", 0, patience=0), put_back(4, "aggregator", 2)]
+    world = played(template, root / "world", faults)
+    assert broken(world) == []
+    before, after = world.past_federations()[0], world.federation
+    for folder in (before, after):
+        assert list((folder.sites / "site-01").glob("checkpoint.lost-*.note"))
+    assert len(world.words) == 1
+
+
 def test_each_checkpoint_that_a_site_lost_is_kept_though_it_lost_as_many_records_before(
     template, root
 ):

@@ -9,7 +9,7 @@ from common.canonical import sha256_hex
 from common.crypto.identity import SigningKey
 from common.errors import InternalError, RefusedError, VerificationError
 from common.ledger.log import Ledger
-from common.ledger.notes import ledger_origin
+from common.ledger.notes import Checkpoint, ledger_origin, parse_note, sign_checkpoint
 from common.ledger.proof import Proof, cosign, verify_proof
 from common.ledger.verify import verify_ledger
 from common.wire import parcel
@@ -95,6 +95,23 @@ def test_proofs_continue_from_the_last_receipt(site, answer):
     site.door.release(QUESTION, answer.envelopes(), answer.context)
     proof = Proof.from_bytes(site.reply()["ModelUpdate.proof"])
     assert proof.since == 1
+
+
+def test_an_answer_from_before_a_restore_is_proved_anew_with_the_gap(site, answer):
+    site.door.release(QUESTION, answer.envelopes(), answer.context)
+    longer = sign_checkpoint(Checkpoint(ORIGIN, 9, b"\1" * 32), site.key)
+    lost = cosign(longer, site.witness, NOW)
+    site.ledger.restore(lost, site.witness.public, "Ada Byron")
+    assert not site.ledger.add_receipt(lost, site.witness.public)
+    assert site.door.replay(QUESTION)
+    proof = Proof.from_bytes(site.reply()["ModelUpdate.proof"])
+    last = parse_note(lost).checkpoint
+    payload = sha256_hex(site.reply()["ModelUpdate.envelope"])
+    site_key, witness = site.key.public, site.witness.public
+    verified = verify_proof(proof, payload, ORIGIN, site_key, last, witness)
+    assert verified.restored is not None
+    assert verified.restored.seq == 4
+    assert site.events() == ["GENESIS", "SEND", "SEND", "SEND", "RESTORE"]
 
 
 def test_one_refused_envelope_holds_the_whole_answer_back(site, answer):
