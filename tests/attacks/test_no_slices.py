@@ -160,9 +160,9 @@ ONE_RUNG = {"scales": [1.0], "steps_mm": [2.0]}
 )
 def test_the_most_telling_plan_within_the_default_bounds_shows_no_crop(learner, roi):
     """The least of everything that a default policy serves, from the plan's own start."""
+    from common.policy import Policy, check_plan
     from common.sums.fixed_point import from_fixed_point, to_fixed_point
     from site_client.agent.federated import planned_learner
-    from site_client.egress.policy import Policy, check_plan
     from site_client.exposure.crops import TrainedCrops
     from site_client.exposure.reading import imprint, slices
 

@@ -12,12 +12,12 @@ from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
 from common.ledger.proof import Proof, cosign, verify_proof
 from common.ledger.verify import verify_ledger
+from common.policy import Budget
 from common.wire import parcel
 from common.wire.codes import ReplyCode
 from common.wire.envelope import decode
 from site_client.egress import release
 from site_client.egress.history import BackwardsError, BudgetError, ChangedPlanError
-from site_client.egress.policy import Budget
 from site_client.egress.release import Door, Question
 from site_client.spool import Spool
 
