@@ -128,6 +128,7 @@ class Conductor:
         try:
             with contained("a run", OSError):
                 state = None if last is None else self.store.load(last)
+                self._digest = "" if state is None else state.digest
                 self._wait_for_sites()
                 while (step := self._course.step()) is not None:
                     self._attend()

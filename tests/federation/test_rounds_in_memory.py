@@ -217,6 +217,16 @@ def test_a_round_below_its_quorum_fails_and_the_run_can_be_resumed(three, no_op_
     assert store.finished_rounds() == [0, 1, 2, 3]
 
 
+def test_a_run_that_lost_only_its_end_is_resumed_and_names_its_model(three, no_op_plan):
+    store = three.create_run(no_op_plan, min_sites=3)
+    finished = three.conduct(store, three.transport())
+    lines = store.journal.read_bytes().splitlines(keepends=True)
+    assert b"run_finished" in lines[-1]
+    store.journal.write_bytes(b"".join(lines[:-1]))
+    resumed = three.conduct(store, three.transport())
+    assert (resumed.verdict, resumed.model_sha256) == ("COMPLETED", finished.model_sha256)
+
+
 def test_a_site_that_was_never_admitted_is_not_even_asked(three, no_op_plan):
     three.add_site("site-d", admitted=False)
     store, transport = three.create_run(no_op_plan, min_sites=3), three.transport()

@@ -468,7 +468,8 @@ def _changed(
             if later < len(phases):
                 return header.model_copy(update={"round": later, "phase": phases[later]})
         case "another roster":
-            rest = tuple(e for n, e in enumerate(header.roster) if n != fault.at % 4)
+            out = fault.at % len(header.roster)
+            rest = tuple(e for n, e in enumerate(header.roster) if n != out)
             return header.model_copy(update={"roster": rest})
         case "question changed":
             return header.model_copy(update={"deadline_s": header.deadline_s + 1})
