@@ -139,6 +139,16 @@ def test_an_order_that_was_answered_gets_the_same_bytes_and_no_new_record(site, 
     assert site.events() == events
 
 
+def test_an_answer_is_the_same_bytes_also_after_the_ledger_has_grown(site, answer):
+    site.door.release(QUESTION, answer.envelopes(), answer.context)
+    first = site.spool.read_reply(QUESTION.parcel_sha256)
+    other = Question("4" * 64, "5" * 64)
+    site.door.fail(other, ReplyCode.BEHIND, answer.context)
+    again = Question(QUESTION.order_sha256, "3" * 64)
+    assert site.door.replay(again)
+    assert site.spool.read_reply(again.parcel_sha256) == first
+
+
 def test_a_second_different_update_for_a_round_is_refused_with_a_number(site, answer):
     site.door.release(QUESTION, answer.envelopes(), answer.context)
     answer.weights["fc.bias"][0] = 3
