@@ -153,7 +153,7 @@ ONE_RUNG = {"scales": [1.0], "steps_mm": [2.0]}
     [
         ({"learning_rate": 1e-2}, 25),
         # Gradients far below Adam's epsilon: the update is their plain sum.
-        ({"learning_rate": 1e-2, "gradient_clip": 1e-3}, 25),
+        pytest.param({"learning_rate": 1e-2, "gradient_clip": 1e-3}, 25, marks=pytest.mark.slow),
         pytest.param({"learning_rate": 1e-6, "gradient_clip": 1e-3}, 25, marks=pytest.mark.slow),
         pytest.param({"learning_rate": 1e-2}, 65, marks=pytest.mark.slow),
     ],

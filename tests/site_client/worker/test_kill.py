@@ -64,10 +64,8 @@ def test_a_killed_worker_gives_the_update_of_an_unkilled_one(make_site, tmp_path
     assert killed.spool.orders() == []
 
 
-@pytest.mark.parametrize(
-    "line",
-    [pytest.param("reading images: 3 of 3", marks=pytest.mark.slow), "training: 12 of 40"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("line", ["reading images: 3 of 3", "training: 12 of 40"])
 def test_a_worker_killed_in_a_later_round_goes_on_from_the_chain_on_its_disk(
     make_site, tmp_path, line
 ):
