@@ -50,6 +50,8 @@ from common.wire.rules import SUMMED
 
 ATTEND_S = 0.5
 """Seconds between two looks at whether the run is to end."""
+PREDECESSOR_S = 60.0
+"""An earlier ServerApp of the run may outlive its SuperLink, and notice only at the next one."""
 _REFUSED_SUM = EXPLANATIONS[ReplyCode.FORGED_SUM]
 
 
@@ -118,7 +120,7 @@ class Conductor:
             RefusedError: it no longer is the run's turn, or another process conducts it;
                 nothing is journalled any more.
         """
-        with self.store.conducting():
+        with self.store.conducting(PREDECESSOR_S):
             self._require_turn()
             return self._run()
 
@@ -129,6 +131,7 @@ class Conductor:
         try:
             with contained("a run", OSError):
                 state = None if last is None else self.store.load(last)
+                self._digest = "" if state is None else state.digest
                 self._wait_for_sites()
                 while (step := self._course.step()) is not None:
                     self._attend()

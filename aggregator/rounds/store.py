@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aggregator.rounds.course import Agreement
 from aggregator.rounds.events import Event, RoundFinished, StopAsked, append_event, read_events
-from aggregator.rounds.queue import locked
+from aggregator.rounds.queue import LOCK_S, locked
 from common.arrivals.texts import json_of
 from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError
@@ -143,8 +143,11 @@ class RunStore:
         return cls(folder)
 
     @contextmanager
-    def conducting(self) -> Iterator[None]:
+    def conducting(self, wait_s: float = LOCK_S) -> Iterator[None]:
         """Alone among all processes that would conduct this run.
+
+        Args:
+            wait_s: how long another may take to notice that it no longer does.
 
         Raises:
             RefusedError: another process does.
@@ -153,6 +156,7 @@ class RunStore:
             self.conductor_lock,
             "another process conducts this run",
             "Nothing was written. See `cairn-aggregator round list`",
+            wait_s,
         ):
             yield
 

@@ -26,13 +26,13 @@ from common.canonical import canonical_json
 from common.crypto.identity import PublicKey
 from common.errors import CairnError, VerificationError
 from common.ledger.durable import StorageError
+from common.policy import read_policy
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import Order
 from common.wire.turn import TurnNote
 from site_client.decisions.making import record_decisions
 from site_client.decisions.standing import Standing
 from site_client.egress.keys import KeyDoor
-from site_client.egress.policy import read_policy
 from site_client.egress.release import Door
 from site_client.egress.retention import Housekeeping
 from site_client.files import write_atomically

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 How = Literal["killed", "power cut", "disk full"]
+MOST_HELD = 256
+"""Files of one machine that are kept open after their names went, before a look through them."""
 
 
 class Crash(BaseException):
@@ -45,7 +47,7 @@ class Disk:
     dead: bool = False
     _at: int = 0
     _how: How = "killed"
-    _held: dict[int, int] = field(default_factory=dict)  # inode -> our descriptor of it
+    _held: dict[int, int] = field(default_factory=dict)  # inode -> descriptor, if its name is gone
     _synced: dict[int, bytes] = field(default_factory=dict)  # inode -> durable content
     _names: dict[Path, dict[str, int]] = field(default_factory=dict)  # folder -> name -> inode
 
@@ -80,7 +82,7 @@ class Disk:
         """Take everything that is there for durable."""
         self.forget()
         for folder, _, files in os.walk(self.root):
-            self._names[Path(folder)] = {name: self._hold(Path(folder, name)) for name in files}
+            self._names[Path(folder)] = {name: self._note(Path(folder, name)) for name in files}
 
     def forget(self) -> None:
         """Let go of everything."""
@@ -94,9 +96,18 @@ class Disk:
         """Note what an fsync made durable: a file's content, or a folder's names."""
         if path.is_dir():
             names = [entry.name for entry in os.scandir(path) if entry.is_file()]
-            self._names[path] = {name: self._hold(path / name, content=False) for name in names}
+            self._names[path] = {name: self._note(path / name, content=False) for name in names}
+            if len(self._held) > MOST_HELD:
+                self._let_go()
         elif path.exists():
-            self._hold(path)
+            self._note(path)
+
+    def keep(self, path: Path) -> None:
+        """Hold a file whose name is about to go, so that its inode number is not used again."""
+        with suppress(FileNotFoundError):
+            inode = path.lstat().st_ino
+            if inode in self._synced and inode not in self._held:
+                self._held[inode] = _open(path, os.O_RDONLY)
 
     def restart(self, chance: random.Random) -> None:
         """Bring the machine back; after a power cut with a disk that lost what it may lose."""
@@ -118,17 +129,22 @@ class Disk:
                     if os.readlink(entry.path).startswith(f"{self.root}/"):  # noqa: PTH115
                         os.close(descriptor)
 
-    def _hold(self, path: Path, *, content: bool = True) -> int:
-        """Hold a file's inode, so that its number is not used again; its inode number."""
+    def _note(self, path: Path, *, content: bool = True) -> int:
+        """Note a file, and that its content is durable; its inode number."""
         if not path.is_file() or path.is_symlink():
             return -1
         inode = path.stat().st_ino
-        if inode not in self._held:
-            self._held[inode] = _open(path, os.O_RDONLY)
-            self._synced.setdefault(inode, b"")
+        self._synced.setdefault(inode, b"")
         if content:
             self._synced[inode] = path.read_bytes()
         return inode
+
+    def _let_go(self) -> None:
+        """Let go of files that no durable folder names any longer."""
+        named = {inode for names in self._names.values() for inode in names.values()}
+        for inode in self._held.keys() - named:
+            os.close(self._held.pop(inode))
+            del self._synced[inode]
 
     def _lose(self, folder: Path, chance: random.Random) -> None:
         durable = self._names.get(folder, {})
@@ -159,6 +175,7 @@ class Disk:
 
 
 _open, _unlink = os.open, os.unlink
+_ENDING_A_NAME = ("unlink", "remove", "replace", "rename")
 
 
 class Disks:
@@ -196,6 +213,8 @@ class Disks:
                 disk = self.at(args[which]) if flags & only == only or flags & os.O_CREAT else None
                 if disk is not None:
                     disk.changes(frees=name in ("unlink", "remove", "truncate", "ftruncate"))
+                    if name in _ENDING_A_NAME:
+                        disk.keep(Path(os.fspath(args[which])))
                 return real(*args, **named)
 
             setattr(os, name, changed)

@@ -89,6 +89,7 @@ def test_the_witness_takes_a_restored_log_once_it_names_what_was_seen(back, worl
     assert verdict.broken is None
     (gap,) = verdict.gaps
     assert (gap.size, gap.root) == (seen(lost).size, seen(lost).root.hex())
+    assert gap.kept == 4 < gap.seq, "what the backup's newest receipt covers, not a later one"
 
 
 def test_a_restore_that_names_another_checkpoint_excuses_nothing(back, world):

@@ -12,12 +12,12 @@ from common.ledger.log import Ledger
 from common.ledger.notes import Checkpoint, ledger_origin, parse_note, sign_checkpoint
 from common.ledger.proof import Proof, cosign, verify_proof
 from common.ledger.verify import verify_ledger
+from common.policy import Budget
 from common.wire import parcel
 from common.wire.codes import ReplyCode
 from common.wire.envelope import decode
 from site_client.egress import release
 from site_client.egress.history import BackwardsError, BudgetError, ChangedPlanError
-from site_client.egress.policy import Budget
 from site_client.egress.release import Door, Question
 from site_client.spool import Spool
 
@@ -154,6 +154,16 @@ def test_an_order_that_was_answered_gets_the_same_bytes_and_no_new_record(site, 
     assert site.spool.read_reply(QUESTION.parcel_sha256) == first
     assert site.spool.read_reply(again.parcel_sha256) == first
     assert site.events() == events
+
+
+def test_an_answer_is_the_same_bytes_also_after_the_ledger_has_grown(site, answer):
+    site.door.release(QUESTION, answer.envelopes(), answer.context)
+    first = site.spool.read_reply(QUESTION.parcel_sha256)
+    other = Question("4" * 64, "5" * 64)
+    site.door.fail(other, ReplyCode.BEHIND, answer.context)
+    again = Question(QUESTION.order_sha256, "3" * 64)
+    assert site.door.replay(again)
+    assert site.spool.read_reply(again.parcel_sha256) == first
 
 
 def test_a_second_different_update_for_a_round_is_refused_with_a_number(site, answer):
