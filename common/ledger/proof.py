@@ -282,7 +282,7 @@ def verify_proof(
             )
     restored = forgotten = None
     remembered = 0 if last_seen is None else last_seen.size
-    keys = (ledger_key(site_origin, site_public_key),)
+    keys: tuple[NoteKey, ...] = (ledger_key(site_origin, site_public_key),)
     if witness is not None:
         keys = (*keys, witness_key(witness))
     if _names(proof.gap, last_seen) and proof.gap and witness and checkpoint != last_seen:

@@ -231,6 +231,10 @@ class Door:
         stop = self._ledger.append("STOP", run=run, payload_sha256=digest, bytes=len(note))
         self._count(stop.record)
 
+    def heed(self, record: LedgerRecord) -> None:
+        """Count a record that a person's word brought into the ledger while the door was open."""
+        self._count(record)
+
     def refuse_arrival(self, error: CairnError) -> None:
         """Record something that names no run: there is nobody to whom its number could be told.
 

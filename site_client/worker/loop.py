@@ -289,6 +289,7 @@ class Worker:
         """Record what a person decided meanwhile; it counts from now on."""
         for record in record_decisions(self._site, self._ledger):
             self._standing.take(record)
+            self._door.heed(record)
             LOG.info("%s by %s is recorded", record.event, record.person)
 
     def _report_progress(self, what: str, done: int, total: int) -> None:
