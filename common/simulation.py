@@ -21,13 +21,14 @@ from common.wire.records import Count, SiteName
 
 Learner = Literal["none", "agent"]
 """What answers for a site: nothing that learns, or the agent on images that are made up."""
+Verb = Literal["join", "answer"]
 MOST_LINE_BYTES: Final = 65_536
 
 
 class Question(Frozen):
     """What one site shall do: join by its invite, or answer its order."""
 
-    do: Literal["join", "answer"]
+    do: Verb
     site: SiteName
 
 

@@ -29,6 +29,7 @@ from aggregator.rounds.events import (
 from aggregator.rounds.exchange import SiteExchange, pause
 from aggregator.rounds.letters import LetterBook
 from aggregator.rounds.minutes import Minutes
+from aggregator.rounds.parties import RunSite
 from aggregator.rounds.receiving import Receiving, Terms
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Transport
@@ -98,7 +99,8 @@ class Conductor:
 
     def _make_exchange(self) -> SiteExchange:
         admitted, key = self.federation.admitted(), self.federation.witness_key()
-        sites = {e.site: admitted[e.site] for e in self._roster if e.site in admitted}
+        names = [entry.site for entry in self._roster if entry.site in admitted]
+        sites = {name: RunSite.of(admitted[name]) for name in names}
         rotations = self.federation.rotations()
         letters = LetterBook(self.store, sites, key, self.turn, rotations)
         minutes = Minutes(self.store, self._course)

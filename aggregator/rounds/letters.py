@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from aggregator.admin.folder import AdmittedSite
 from aggregator.rounds.course import Step
+from aggregator.rounds.parties import RunSite
 from aggregator.rounds.store import RunStore
 from common.crypto.identity import SigningKey
 from common.errors import RefusedError
@@ -34,7 +34,7 @@ class LetterBook:
     """
 
     store: RunStore
-    sites: Mapping[str, AdmittedSite]
+    sites: Mapping[str, RunSite]
     witness: SigningKey
     turn: int
     rotations: tuple[bytes, ...] = ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aggregator.admin.folder import AdmittedSite
 from aggregator.intake.reply import Reply
 from aggregator.rounds.course import Course, Step
 from aggregator.rounds.events import (
@@ -14,10 +13,10 @@ from aggregator.rounds.events import (
     SiteReplied,
     SiteRestored,
 )
+from aggregator.rounds.parties import RunSite
 from aggregator.rounds.store import RunStore
-from common.arrivals.files import read_bounded
 from common.ledger.durable import replace_durably
-from common.ledger.notes import MAX_NOTE_BYTES, Checkpoint, parse_note
+from common.ledger.notes import Checkpoint
 from common.ledger.records import LedgerRecord
 from common.wire.codes import EXPLANATIONS, ReplyCode
 
@@ -55,7 +54,7 @@ class Minutes:
         if not said.accepted:
             self.course.blemish(said.round, said.site, EXPLANATIONS[said.code])
 
-    def restored(self, step: Step, site: AdmittedSite, restored: LedgerRecord) -> None:
+    def restored(self, step: Step, site: RunSite, restored: LedgerRecord) -> None:
         """Journal the gap in a site's ledger, and keep our evidence of what is lost."""
         seen = site.checkpoint_file
         kept = seen.with_name(f"{seen.stem}.lost-{restored.lost_size}{seen.suffix}")
@@ -70,9 +69,9 @@ class Minutes:
             )
         )
 
-    def forgotten(self, step: Step, site: AdmittedSite, forgotten: Checkpoint) -> None:
+    def forgotten(self, step: Step, site: RunSite, forgotten: Checkpoint) -> None:
         """Journal that this aggregator goes on from a backup of its own."""
-        remembered = last_seen(site)
+        remembered = site.last_seen()
         self.store.record(
             AggregatorRestored(
                 round=step.round,
@@ -109,11 +108,3 @@ def words_of_number(step: Step, site: str, code: ReplyCode, seconds: float) -> S
     return SiteReplied(
         round=step.round, site=site, code=code, accepted=False, bytes=0, seconds=seconds
     )
-
-
-def last_seen(site: AdmittedSite) -> Checkpoint | None:
-    """Return the newest checkpoint of a site that was cosigned, or None before the first."""
-    if not site.checkpoint_file.exists():
-        return None
-    data = read_bounded(site.checkpoint_file, MAX_NOTE_BYTES, "a site's checkpoint")
-    return parse_note(data).checkpoint

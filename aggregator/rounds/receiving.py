@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from aggregator.admin.folder import AdmittedSite
 from aggregator.intake.reply import Reply, Sender, open_reply
 from aggregator.rounds.answers import Answer
 from aggregator.rounds.course import Step
 from aggregator.rounds.events import SiteReplied
-from aggregator.rounds.minutes import Minutes, last_seen, words_of, words_of_number
+from aggregator.rounds.minutes import Minutes, words_of, words_of_number
+from aggregator.rounds.parties import RunSite
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Arrival
 from aggregator.rounds.work import Work
@@ -86,7 +86,7 @@ class Receiving:
 
     store: RunStore
     plan: FederationPlan
-    sites: Mapping[str, AdmittedSite]
+    sites: Mapping[str, RunSite]
     caps: Mapping[str, int]
     witness: SigningKey
     work: Work
@@ -185,16 +185,16 @@ class Receiving:
 
     def _open(self, step: Step, site: str, parcel: bytes, terms: Terms) -> Reply:
         """Return a site's reply, archived and with its receipt made."""
-        admitted = self.sites[site]
-        sender = Sender(admitted.ledger_key, last_seen(admitted), self.witness.public)
+        asked = self.sites[site]
+        sender = Sender(asked.ledger_key, asked.last_seen(), self.witness.public)
         reply = open_reply(parcel, sender, self._expected(step, site, terms))
         if reply.proven.restored is not None:
-            self.minutes.restored(step, admitted, reply.proven.restored)
+            self.minutes.restored(step, asked, reply.proven.restored)
         if reply.proven.forgotten is not None:
-            self.minutes.forgotten(step, admitted, reply.proven.forgotten)
+            self.minutes.forgotten(step, asked, reply.proven.forgotten)
         note = cosign(reply.proven.note, self.witness, datetime.now(UTC))
         parse_note(note)  # what the site must be able to read as a receipt
-        replace_durably(admitted.checkpoint_file, note)
+        replace_durably(asked.checkpoint_file, note)
         self.store.archive(step.round, site, reply.parts)
         return reply
 

@@ -6,7 +6,7 @@ import os
 import selectors
 import subprocess
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from common.errors import CairnError, ExitCode, InputDataError, InternalError
 from common.extras import python_with
-from common.simulation import Learner, Question, Told, line_of, told_in
+from common.simulation import Learner, Question, Told, Verb, line_of, told_in
 
 AT_ONCE: Final = 2
 """Questions that one process has at a time: it need not wait, and no folder fills up."""
@@ -96,15 +96,15 @@ class Hubs:
         """Largest resident size that one of the processes had."""
         return max((hub.peak_bytes for hub in self._hubs), default=0)
 
-    def ask(self, number: int, question: Question) -> None:
-        """Put a question; it is passed on as soon as the site's process can take it.
+    def ask(self, do: Verb, sites: Iterable[tuple[int, str]]) -> None:
+        """Ask some sites to do something; each is told as soon as its process can take it.
 
         Args:
-            number: of the site, which decides its process.
-            question: what it shall do.
+            do: what.
+            sites: number and name of each; the number decides its process.
         """
-        hub = self._hubs[number % len(self._hubs)]
-        hub.waiting.append(question)
+        for number, site in sites:
+            self._hubs[number % len(self._hubs)].waiting.append((do, site))
 
     def forget(self) -> None:
         """Put no question that has not been passed on yet, and wait for the others' answers."""
@@ -117,7 +117,8 @@ class Hubs:
         """Yield the questions that can be passed on now; each is passed on after its turn."""
         for hub in self._hubs:
             while hub.waiting and len(hub.asked) < AT_ONCE:
-                question = hub.waiting.popleft()
+                do, site = hub.waiting.popleft()
+                question = Question(do=do, site=site)
                 yield question
                 self._pass_on(hub, question)
 
@@ -176,7 +177,7 @@ class _Hub:
     """One process.
 
     Attributes:
-        waiting: questions that were not passed on yet.
+        waiting: what is still to be asked, and of which site.
         asked: sites that it has not answered for.
     """
 
@@ -196,7 +197,7 @@ class _Hub:
             raise InternalError("a process without pipes")
         self._process = process
         self.questions, self.answers = process.stdin, process.stdout
-        self.waiting: deque[Question] = deque()
+        self.waiting: deque[tuple[Verb, str]] = deque()
         self.asked: deque[str] = deque()
         self.peak_bytes = 0
 

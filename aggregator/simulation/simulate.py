@@ -21,7 +21,7 @@ from aggregator.simulation.transport import FolderTransport
 from common.enrolment import read_request
 from common.errors import InputDataError
 from common.plan import FederationPlan, parse_plan
-from common.simulation import Learner, Post, Question
+from common.simulation import Learner, Post
 from common.sums.addition import MOST_SITES
 
 Progress = Callable[[str, int, int], None]
@@ -147,8 +147,7 @@ def _join(
     folder: FederationFolder, post: Post, hubs: Hubs, names: list[str], progress: Progress
 ) -> None:
     """Invite every site, have it join, and admit it."""
-    for number, name in enumerate(names):
-        hubs.ask(number, Question(do="join", site=name))
+    hubs.ask("join", enumerate(names))
     done = 0
     while done < len(names):
         for question in hubs.ready():

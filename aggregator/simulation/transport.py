@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from aggregator.rounds.transport import Arrival
 from aggregator.simulation.hubs import Hubs
 from common.arrivals.files import read_bounded
-from common.simulation import Post, Question
+from common.simulation import Post
 from common.wire.codes import ReplyCode
 from common.wire.parcel import MAX_PARCEL_BYTES
 
@@ -62,8 +62,7 @@ class FolderTransport:
         for path in self.post.root.glob("*.reply"):
             path.unlink()
         self._parcels = parcels
-        for node in parcels:
-            self.hubs.ask(node, Question(do="answer", site=self.sites[node]))
+        self.hubs.ask("answer", ((node, self.sites[node]) for node in parcels))
 
     def receive(self) -> Sequence[Arrival]:
         """See ``Transport``; waits for an answer, for a simulation has nothing else to do."""

@@ -128,12 +128,11 @@ def test_the_archive_gives_back_the_very_numbers_that_were_accepted(three, no_op
     from common.sums.addition import add_records, decode_sum, encode_sum
     from common.wire.envelope import decode
 
-    answers, kinds = {}, ("ModelUpdate", "SketchTable")
+    kinds = ("ModelUpdate", "SketchTable")
+    answers = {}
     for node, site in transport.nodes().items():
         parts = unwrap(transport.sent[node][1])
-        answers[site] = [
-            decode(parts[f"{kind}.envelope"]) for kind in ("ModelUpdate", "SketchTable")
-        ]
+        answers[site] = [decode(parts[f"{kind}.envelope"]) for kind in kinds]
     data = store.sum_of(1)
     assert encode_sum(add_records(store.name, 1, answers)) == data
     update = decode_sum(data).group("ModelUpdate").summand
