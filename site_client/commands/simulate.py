@@ -33,8 +33,8 @@ def simulate_sites(
     answers on standard output.
     """
     require_extra("worker")
-    from site_client.simulation.hub import Hub
+    from site_client.simulation.hub import Hub, most_workers
 
     plan = parse_plan(json_of(read_bounded(plan_file, MOST_TEXT_BYTES, "the plan")))
-    hub = Hub(folder, Post(post), plan, learner, images, seed)
+    hub = Hub(folder, Post(post), plan, learner, images, seed, most_workers(learner))
     hub.serve(sys.stdin.buffer, sys.stdout.buffer)
