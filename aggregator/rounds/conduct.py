@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from aggregator.admin import arrival
 from aggregator.admin.folder import FederationFolder
-from aggregator.rounds.answers import Answer, records
+from aggregator.rounds.answers import Answer
 from aggregator.rounds.course import Course, Step, agree, schedule
 from aggregator.rounds.events import (
     Awaited,
@@ -28,6 +28,7 @@ from aggregator.rounds.events import (
 )
 from aggregator.rounds.exchange import SiteExchange, pause
 from aggregator.rounds.letters import LetterBook
+from aggregator.rounds.merging import merge_round
 from aggregator.rounds.minutes import Minutes
 from aggregator.rounds.parties import RunSite
 from aggregator.rounds.receiving import Receiving, Terms
@@ -45,11 +46,10 @@ from common.errors import (
 )
 from common.schedule import working_rounds
 from common.settings import KINDS
-from common.sums.addition import Addition, encode_sum, sum_digest
-from common.sums.chain import first_link, next_link
+from common.sums.addition import sum_digest
+from common.sums.chain import first_link
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import OrderHeader, RosterEntry, encode_order
-from common.wire.rules import SUMMED
 
 ATTEND_S = 0.5
 """Seconds between two looks at whether the run is to end."""
@@ -323,18 +323,7 @@ class Conductor:
         return self._exchange.ask(step, self._order(step, state, ask), terms)
 
     def _merge(self, step: Step, start: RoundState, answers: dict[str, Answer]) -> RoundState:
-        """Merge a step's answers, by their sum where they have one."""
-        kinds = [kind.__name__ for kind in SUMMED.get(step.phase, ())]
-        if not kinds:
-            return replace(self._work.merge(step, start, answers, None), link=start.link)
-        addition = Addition(self.store.name, step.round)
-        for kind in kinds:
-            for site, record in records(answers, kind):
-                addition.add(site, record)
-        total = addition.total()
-        data = encode_sum(total)
-        link = next_link(start.link, sum_digest(data))
-        return replace(self._work.merge(step, start, answers, total), link=link, sum=data)
+        return merge_round(self.store.name, self._work, step, start, answers)
 
     def _keep(
         self, step: Step, state: RoundState, answers: dict[str, Answer], began: float

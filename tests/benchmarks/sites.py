@@ -29,7 +29,7 @@ from unittest import mock
 import numpy as np
 
 from aggregator.intake.reply import Reply
-from aggregator.rounds import conduct
+from aggregator.rounds import merging
 from aggregator.rounds.receiving import Receiving
 from aggregator.rounds.store import RunStore
 from aggregator.simulation.simulate import Simulation, plan_for, simulate
@@ -114,8 +114,8 @@ def one(way: str, sites: int, place: Path | None, seed: int) -> dict[str, object
         mock.patch.object(Receiving, "begin", lambda *w: peer.begin(*w)),
         mock.patch.object(Receiving, "_open", lambda *w: peer.open(*w)),
         mock.patch.object(FolderTransport, "send", lambda *w: peer.send(*w)),
-        mock.patch.object(conduct, "records", peer.records),
-        mock.patch.object(conduct, "Addition", AllAtOnce),
+        mock.patch.object(merging, "records", peer.records),
+        mock.patch.object(merging, "Addition", AllAtOnce),
     ]  # fmt: skip
     try:
         for change in changes:

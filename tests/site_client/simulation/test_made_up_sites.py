@@ -62,6 +62,6 @@ def test_images_have_the_plans_landmarks_and_follow_from_seed_and_site(tmp_path)
 
 
 def test_a_kind_without_made_up_images_is_refused(tmp_path):
-    plan = parse_plan({"name": "p", "seed": 1, "task": {"kind": "box-2d"}})
+    plan = parse_plan({"name": "p", "seed": 1, "task": {"kind": "landmark-2d", "landmarks": ["A"]}})
     with pytest.raises(InputDataError, match=r"task\.kind"):
         make_images(tmp_path, plan, 2, (1, "site-a"))
