@@ -179,6 +179,7 @@ def _with_type(short):
     return canonical_json(value).decode()
 
 
+@settings(deadline=None)
 @given(st.builds(Envelope, UPDATES, st.dictionaries(NAMES, ARRAYS, max_size=3)))
 def test_what_was_decoded_once_is_the_same_when_it_is_read_again(envelope):
     data = encode(envelope)

@@ -1,7 +1,7 @@
 """A parcel accounts for every byte of itself."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import CairnError, RefusedError
@@ -19,6 +19,7 @@ def test_what_was_wrapped_is_unwrapped_in_its_order(parts):
     assert list(unwrap(wrap(parts)).items()) == list(parts.items())
 
 
+@settings(deadline=None)
 @given(PARTS)
 def test_how_long_a_parcel_will_be_is_known_from_its_parts_lengths(parts):
     assert wrapped_bytes({name: len(part) for name, part in parts.items()}) == len(wrap(parts))
