@@ -280,7 +280,7 @@ def _rehearse(
     codec: Path | None,
     page: Path | None,
 ) -> Rehearsal:
-    from site_client.console import Reporter
+    from common.reporter import Reporter
     from site_client.worker.dry_run import rehearse
     from site_client.worker.rehearsal_page import RehearsalPage
 

@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 
 from aggregator.rounds.events import AggregatorRestored, RoundFinished, SiteRestored
-from aggregator.rounds.exchange import SiteExchange
+from aggregator.rounds.minutes import Minutes
 from aggregator.rounds.store import RunStore
 from common.errors import VerificationError
 from common.ledger import proof as proofs
@@ -222,13 +222,13 @@ def a_restore_that_names_what_never_was() -> Iterator[None]:
 
 @contextmanager
 def an_aggregator_that_keeps_no_evidence() -> Iterator[None]:
-    with mock.patch.object(SiteExchange, "_note_restored", return_value=None):
+    with mock.patch.object(Minutes, "restored", return_value=None):
         yield
 
 
 @contextmanager
 def an_aggregator_that_does_not_say_that_it_forgot() -> Iterator[None]:
-    with mock.patch.object(SiteExchange, "_note_forgotten", return_value=None):
+    with mock.patch.object(Minutes, "forgotten", return_value=None):
         yield
 
 
@@ -252,7 +252,7 @@ def an_aggregator_that_gives_up_when_reminded() -> Iterator[None]:
     def refuse(*_):
         raise VerificationError("it does not remember that")
 
-    with mock.patch.object(SiteExchange, "_note_forgotten", refuse):
+    with mock.patch.object(Minutes, "forgotten", refuse):
         yield
 
 
