@@ -24,8 +24,13 @@ class Tree:
 
     @classmethod
     def read(cls, folder: Path) -> Tree:
-        """Read a ledger's folder; nothing is verified."""
+        """Read a ledger's folder; nothing is verified.
+
+        A machine that failed in the middle of its first record has signed nothing yet.
+        """
         layout = Layout(folder)
+        if not layout.checkpoint.exists():
+            return cls(())
         size = parse_note(layout.checkpoint.read_bytes()).checkpoint.size
         return cls(tuple(layout.log.read_bytes().splitlines()[:size]))
 
