@@ -276,7 +276,11 @@ class World:
         self.receipts.append({name: [self._receipt_of(name)] for name in self.sites})
         self.finished = None
         self.say(f"the aggregator is as before exchange {fault.backup_of}")
-        if fault.backup_of == BEFORE_THE_RUN:
+        runs = self.federation.runs
+        names = sorted(folder.name for folder in runs.iterdir()) if runs.is_dir() else []
+        if names:
+            self.run_name = names[-1]
+        else:
             # Runs are named by the time they begin: nobody begins one of the same name again.
             self.run_name = f"run-{len(self.receipts)}"
             self._create_the_run()
