@@ -146,20 +146,25 @@ def disk_bytes(folder: Path) -> int:
 
 def phase_table(outcome: Outcome) -> Table:
     """Return a row for each round."""
-    table = Table(title=f"{outcome.sites} sites, {outcome.plan}: {outcome.verdict}")
+    table = Table(
+        title=f"{outcome.sites} sites, {outcome.plan}: {outcome.verdict}",
+        caption="CPU ms: of the aggregator and of a site, for each site.",
+        box=None,
+        header_style="dim",
+        pad_edge=False,
+    )
     for heading in (
         "round",
         "phase",
         "sites",
         "seconds",
-        "ms a site",
-        "aggregator, ms a site",
-        "sites, ms each",
-        "order a site",
-        "reply a site",
-        "aggregator's peak",
+        "CPU ms",
+        "a site's",
+        "order kB",
+        "reply kB",
+        "peak MB",
     ):
-        table.add_column(heading, justify="left" if heading == "phase" else "right")
+        table.add_column(heading, justify="left" if heading == "phase" else "right", no_wrap=True)
     for each in outcome.phases:
         sites = max(1, outcome.sites)
         table.add_row(
@@ -167,12 +172,11 @@ def phase_table(outcome: Outcome) -> Table:
             each.phase,
             str(each.sites),
             f"{each.seconds:.1f}",
-            f"{1e3 * each.seconds / sites:.1f}",
             f"{1e3 * each.aggregator_s / sites:.1f}",
             f"{1e3 * each.sites_s / sites:.1f}",
-            megabytes(each.order_bytes // sites),
-            megabytes(each.reply_bytes // sites),
-            megabytes(each.peak_bytes),
+            f"{each.order_bytes / sites / 1e3:.1f}",
+            f"{each.reply_bytes / sites / 1e3:.1f}",
+            f"{each.peak_bytes / 1e6:.0f}",
         )
     return table
 
