@@ -114,10 +114,13 @@ def an_aggregator_that_was_put_back_says_so(world: World) -> Iterator[str]:
         for name in with_own_past(world):
             first, *heard = world.receipts[life][name]
             remembered = checkpoint_of(first).size if first else 0
-            size = world.held[life - 1][name]
+            held = world.held[life - 1][name]
+            size = checkpoint_of(held).size if held else 0
             if not heard or size <= remembered:
                 continue
-            if not _still_has(world, name, size, checkpoint_of(heard[0])):
+            heard_of = world.lives(name)[world.heard_in[life][name][0]]
+            receipt = Layout(heard_of.ledger).receipt(size)
+            if not receipt.exists() or receipt.read_bytes() != held:
                 continue  # the site was put back, too, and has lost that receipt
             # An old order that comes late may have brought it a newer one since.
             known = [e.cosigned for e in told if (e.site, e.remembered) == (name, remembered)]
@@ -246,14 +249,6 @@ def _lost_journals(world: World) -> list[list[Event]]:
 
 def _finished(events: list[Event]) -> dict[int, RoundFinished]:
     return {event.round: event for event in events if isinstance(event, RoundFinished)}
-
-
-def _still_has(world: World, name: str, size: int, heard: Checkpoint) -> bool:
-    """Tell whether the folder that was heard of holds the receipt for so many records."""
-    return any(
-        tree.holds(heard) and Layout(site.ledger).receipt(size).exists()
-        for tree, site in zip(_trees(world, name), world.lives(name), strict=True)
-    )
 
 
 RESTORE_LAWS = (

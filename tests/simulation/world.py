@@ -117,7 +117,8 @@ class World:
         unrecorded: what lay in an outbox when its site crashed, and not in its ledger.
         receipts: checkpoints of each site, for each of the aggregator's lives: what it knew at
             first (nothing: empty), and what it cosigned then.
-        held: size of the newest receipt in each site's folder when the aggregator was put back.
+        heard_in: the site's life in which each of the latter came.
+        held: newest receipt in each site's folder when the aggregator was put back.
         waited: what a ledger signed that waited for a person.
         words: what people said yes to: site, its life, digest of what it had lost.
         story: what happened, a line each.
@@ -143,7 +144,8 @@ class World:
         self.surprises: list[str] = []
         self.unrecorded: list[str] = []
         self.receipts: list[dict[str, list[bytes]]] = [{name: [b""] for name in self.sites}]
-        self.held: list[dict[str, int]] = []
+        self.heard_in: list[dict[str, list[int]]] = [{name: [] for name in self.sites}]
+        self.held: list[dict[str, bytes]] = []
         self.waited: list[str] = []
         self.words: list[tuple[str, int, str]] = []
         self.crashes = 0
@@ -238,6 +240,7 @@ class World:
             note = self._receipt_of(name)
             if note != notes[-1]:
                 notes.append(note)
+                self.heard_in[-1][name].append(self._life(name))
 
     def surprise(self, where: str) -> None:
         """Note an exception that nobody declared."""
@@ -274,6 +277,7 @@ class World:
         self.backups.put_back(fault)
         self.disks.of[AGGREGATOR].remember()
         self.receipts.append({name: [self._receipt_of(name)] for name in self.sites})
+        self.heard_in.append({name: [] for name in self.sites})
         self.finished = None
         self.say(f"the aggregator is as before exchange {fault.backup_of}")
         runs = self.federation.runs
@@ -411,10 +415,10 @@ class World:
             yield
 
 
-def _newest_receipt(site: SiteFolder) -> int:
-    """Records that the newest receipt covers in a site's folder; 0 without any."""
+def _newest_receipt(site: SiteFolder) -> bytes:
+    """The newest receipt in a site's folder; empty without any."""
     files = Layout(site.ledger).receipt_files()
-    return int(files[-1].stem) if files else 0
+    return files[-1].read_bytes() if files else b""
 
 
 __all__ = ["Disk", "Template", "World"]
