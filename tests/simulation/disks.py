@@ -23,6 +23,22 @@ MOST_HELD = 256
 """Files of one machine that are kept open after their names went, before a look through them."""
 
 
+MOST_COPIED_BYTES = 1 << 16
+"""A longer file is written once and never changed, but for logs: its content need not be kept."""
+
+
+@dataclass(frozen=True)
+class _Unchanged:
+    """A long file as it was when it became durable."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> _Unchanged:
+        return cls(stat.st_size, stat.st_mtime_ns)
+
+
 class Crash(BaseException):
     """A machine is gone. Not an ``Exception``: nothing in it may catch this."""
 
@@ -48,7 +64,7 @@ class Disk:
     _at: int = 0
     _how: How = "killed"
     _held: dict[int, int] = field(default_factory=dict)  # inode -> descriptor, if its name is gone
-    _synced: dict[int, bytes] = field(default_factory=dict)  # inode -> durable content
+    _synced: dict[int, bytes | _Unchanged] = field(default_factory=dict)  # inode -> what is durable
     _names: dict[Path, dict[str, int]] = field(default_factory=dict)  # folder -> name -> inode
 
     def arm(self, at: int, how: How) -> None:
@@ -133,11 +149,31 @@ class Disk:
         """Note a file, and that its content is durable; its inode number."""
         if not path.is_file() or path.is_symlink():
             return -1
-        inode = path.stat().st_ino
-        self._synced.setdefault(inode, b"")
+        stat = path.stat()
+        self._synced.setdefault(stat.st_ino, b"")
         if content:
-            self._synced[inode] = path.read_bytes()
-        return inode
+            is_long = stat.st_size > MOST_COPIED_BYTES and path.suffix != ".jsonl"
+            self._synced[stat.st_ino] = _Unchanged.of(stat) if is_long else path.read_bytes()
+        return stat.st_ino
+
+    def _durable(self, inode: int) -> bytes:
+        """Return the durable bytes of an inode; of a long file what it holds, if that is the same.
+
+        Raises:
+            RuntimeError: a long file was changed, or removed behind our back.
+        """
+        noted = self._synced.get(inode, b"")
+        if isinstance(noted, bytes):
+            return noted
+        if inode in self._held:
+            path = Path(f"/proc/self/fd/{self._held[inode]}")
+        else:
+            files = (Path(at, name) for at, _, names in os.walk(self.root) for name in names)
+            path = next((each for each in files if each.lstat().st_ino == inode), self.root)
+        stat = path.stat()
+        if stat.st_ino != inode or _Unchanged.of(stat) != noted:
+            raise RuntimeError(f"a long file of {self.machine} was changed or removed: {path}")
+        return path.read_bytes()
 
     def _let_go(self) -> None:
         """Let go of files that no durable folder names any longer."""
@@ -163,7 +199,7 @@ class Disk:
 
     def _after(self, path: Path | None, inode: int, chance: random.Random) -> bytes:
         """What an inode holds afterwards: its durable bytes, all, or some more than the durable."""
-        durable = self._synced.get(inode, b"")
+        durable = self._durable(inode)
         if path is None:
             return durable
         written = path.read_bytes()
