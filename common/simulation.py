@@ -25,7 +25,7 @@ Verb = Literal["join", "answer"]
 MOST_LINE_BYTES: Final = 65_536
 
 
-class Question(Frozen):
+class HubRequest(Frozen):
     """What one site shall do: join by its invite, or answer its order."""
 
     do: Verb
@@ -75,14 +75,14 @@ def line_of(message: Frozen) -> bytes:
     return message.model_dump_json().encode() + b"\n"
 
 
-def question_in(line: bytes) -> Question:
+def request_in(line: bytes) -> HubRequest:
     """Read a question.
 
     Raises:
         InternalError: the line is none.
     """
     try:
-        return Question.model_validate(json_of(line, MOST_LINE_BYTES))
+        return HubRequest.model_validate(json_of(line, MOST_LINE_BYTES))
     except (ValueError, ValidationError) as error:
         raise _no_message("a question", error) from error
 

@@ -82,11 +82,11 @@ def simulate(
     from aggregator.simulation.simulate import simulate as carry_out
 
     plan = plan_for(read_plan(plan_file), learner, rounds)
-    wanted = Simulation(plan, sites, learner, images, seed, min(processes, sites))
+    simulation = Simulation(plan, sites, learner, images, seed, min(processes, sites))
     place = Path(tempfile.mkdtemp(prefix="cairn-simulate-", dir=folder))
     try:
         with Reporter() as progress:
-            outcome = carry_out(wanted, place, progress)
+            outcome = carry_out(simulation, place, progress)
     finally:
         if keep:
             click.echo(f"Kept: {place}", err=True)

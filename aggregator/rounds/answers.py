@@ -1,7 +1,7 @@
 """Answers that were accepted: a few facts of each here, every byte of them in the archive.
 
 A round is merged in two passes. While replies arrive, each is opened, verified, measured
-and archived, and let go: what stays is an ``Answer``. Once all are in and compared, the
+and archived, and let go: what stays is an ``AcceptedAnswer``. Once all are in and compared, the
 records that are merged are read from the archive, one at a time, in order of the sites'
 names. So the aggregator holds the arrays of one site beside the sum, however many sites
 there are.
@@ -24,7 +24,7 @@ Measure = float | str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class AcceptedAnswer:
     """One site's accepted answer in one round.
 
     Attributes:
@@ -45,7 +45,7 @@ class Answer:
     digests: Mapping[str, str]
 
     @classmethod
-    def of(cls, reply: Reply, store: RunStore, round_: int, measure: Measure) -> Answer:
+    def of(cls, reply: Reply, store: RunStore, round_: int, measure: Measure) -> AcceptedAnswer:
         """Keep of an archived reply what is needed after it was let go."""
         report = reply.report
         return cls(
@@ -73,7 +73,9 @@ class Answer:
         return decode_again(data)
 
 
-def records(answers: Mapping[str, Answer], record_type: str) -> Iterator[tuple[str, Envelope]]:
+def records(
+    answers: Mapping[str, AcceptedAnswer], record_type: str
+) -> Iterator[tuple[str, Envelope]]:
     """Yield the records of one type, one at a time, in order of the sites' names.
 
     Raises:

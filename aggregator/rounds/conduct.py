@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from aggregator.admin import arrival
 from aggregator.admin.folder import FederationFolder
-from aggregator.rounds.answers import Answer
+from aggregator.rounds.answers import AcceptedAnswer
 from aggregator.rounds.course import Course, Step, agree, schedule
 from aggregator.rounds.events import (
     AggregatorRestored,
@@ -96,7 +96,7 @@ class Conductor:
             self.store.name, self._plan.fingerprint, self._roster, self._work.origin
         )
         self._before: RoundState | None = None
-        self._answers: dict[str, Answer] = {}
+        self._answers: dict[str, AcceptedAnswer] = {}
         self._started = self.clock()
         self._digest = ""
 
@@ -315,7 +315,7 @@ class Conductor:
         self._course.close(step, len(answers))
         return merged
 
-    def _ask(self, step: Step, state: RoundState | None, ask: Ask) -> dict[str, Answer]:
+    def _ask(self, step: Step, state: RoundState | None, ask: Ask) -> dict[str, AcceptedAnswer]:
         """Return the accepted answers to a step's order."""
         terms = Terms(
             self._first_link if state is None else state.link,
@@ -326,11 +326,13 @@ class Conductor:
         )
         return self._exchange.ask(step, self._order(step, state, ask), terms)
 
-    def _merge(self, step: Step, start: RoundState, answers: dict[str, Answer]) -> RoundState:
+    def _merge(
+        self, step: Step, start: RoundState, answers: dict[str, AcceptedAnswer]
+    ) -> RoundState:
         return merge_round(self.store.name, self._work, step, start, answers)
 
     def _keep(
-        self, step: Step, state: RoundState, answers: dict[str, Answer], began: float
+        self, step: Step, state: RoundState, answers: dict[str, AcceptedAnswer], began: float
     ) -> None:
         self.store.save(state)
         self._digest = state.digest
@@ -347,14 +349,14 @@ class Conductor:
             )
         )
 
-    def _is_the_sum_refused(self, answers: dict[str, Answer]) -> bool:
+    def _is_the_sum_refused(self, answers: dict[str, AcceptedAnswer]) -> bool:
         """Tell whether most of those who answered say that the sum they were sent does not hold."""
         refusing = len(self._exchange.refusing_the_sum())
         return refusing > len(answers)
 
     def _leave_out_the_liar(
         self, step: Step, state: RoundState
-    ) -> tuple[RoundState, dict[str, Answer]]:
+    ) -> tuple[RoundState, dict[str, AcceptedAnswer]]:
         """Find the site whose tag spoils the last round's sum, and go on without its summand.
 
         Without the key nobody here can check a tag. But the sites can check a sum: the one
@@ -416,7 +418,7 @@ class Conductor:
             )
         )
 
-    def _settle(self, step: Step, answers: dict[str, Answer]) -> RoundState:
+    def _settle(self, step: Step, answers: dict[str, AcceptedAnswer]) -> RoundState:
         """Round 0: one federation key and one quantiser; who has another is left out."""
         self._course.require_quorum(step, len(answers))
         agreement, others = agree({s: (a.key_id, a.codec) for s, a in answers.items()})

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from aggregator.intake.reply import Reply
-from aggregator.rounds.answers import Answer, records
+from aggregator.rounds.answers import AcceptedAnswer, records
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.pixels import CODEC_FILE
@@ -107,14 +107,18 @@ class EmbedWork:
         del step, reply
 
     def odd(
-        self, step: Step, state: RoundState | None, answers: Mapping[str, Answer]
+        self, step: Step, state: RoundState | None, answers: Mapping[str, AcceptedAnswer]
     ) -> dict[str, str]:
         """See ``Work``; counts of different sites need not agree."""
         del step, state, answers
         return {}
 
     def merge(
-        self, step: Step, state: RoundState, answers: Mapping[str, Answer], total: Sum | None
+        self,
+        step: Step,
+        state: RoundState,
+        answers: Mapping[str, AcceptedAnswer],
+        total: Sum | None,
     ) -> RoundState:
         """See ``Work``; counts are kept by site and not added."""
         del total  # a sum is of no use here

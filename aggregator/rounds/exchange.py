@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from aggregator.rounds.answers import Answer
+from aggregator.rounds.answers import AcceptedAnswer
 from aggregator.rounds.course import Step
 from aggregator.rounds.events import RoundStarted, SitesAwaited
 from aggregator.rounds.letters import LetterBook, Letters, Parcels
@@ -60,7 +60,7 @@ class SiteExchange:
         """Last round of which a site's answer arrived whole, by site."""
         return self.letters.answered
 
-    def ask(self, step: Step, order: bytes, terms: Terms) -> dict[str, Answer]:
+    def ask(self, step: Step, order: bytes, terms: Terms) -> dict[str, AcceptedAnswer]:
         """Send an order to everybody online and gather until all answered or time is up.
 
         A site that lacks earlier sums is sent them and asked again at once. Where people
@@ -117,7 +117,7 @@ class SiteExchange:
 
     def _gather(
         self, step: Step, order: bytes, terms: Terms, addressed: set[str], *, stop: bool = False
-    ) -> dict[str, Answer]:
+    ) -> dict[str, AcceptedAnswer]:
         """One order out, and what came back and was accepted until the deadline.
 
         A site whose proof is older than what we have seen of it since proves anew, once.
@@ -133,7 +133,7 @@ class SiteExchange:
 
     def _gather_once(
         self, step: Step, letters: Letters, terms: Terms, addressed: set[str], deadline: float
-    ) -> dict[str, Answer]:
+    ) -> dict[str, AcceptedAnswer]:
         began = self.clock()
         for site in addressed:
             self.receiving.refused.pop(site, None)
@@ -145,7 +145,7 @@ class SiteExchange:
             except CairnError as error:
                 self.receiving.turn_away(step, online.pop(node), error)
         self.transport.send(Parcels(online, letters.parcel), deadline)
-        answers: dict[str, Answer] = {}
+        answers: dict[str, AcceptedAnswer] = {}
         while online and self.clock() < began + deadline:
             came = False
             for arrival in self.transport.receive():
@@ -161,9 +161,9 @@ class SiteExchange:
                 self.sleep(pause(self.clock() - began))
         return answers
 
-    def _until_approved(self, step: Step, order: bytes, terms: Terms) -> dict[str, Answer]:
+    def _until_approved(self, step: Step, order: bytes, terms: Terms) -> dict[str, AcceptedAnswer]:
         """Ask again, ever less often, where a person has to approve the plan."""
-        began, answers = self.clock(), dict[str, Answer]()
+        began, answers = self.clock(), dict[str, AcceptedAnswer]()
         announced: set[str] = set()
         while waiting := self.receiving.said(ReplyCode.PLAN_WAITS):
             waited = self.clock() - began
@@ -188,7 +188,9 @@ class SiteExchange:
             elif refusal.said is not None:
                 self.minutes.replied(refusal.said)
 
-    def _odd(self, step: Step, answers: Mapping[str, Answer], terms: Terms) -> dict[str, str]:
+    def _odd(
+        self, step: Step, answers: Mapping[str, AcceptedAnswer], terms: Terms
+    ) -> dict[str, str]:
         """Sites whose accepted records do not go with the run's, or with the others'."""
         strayed = {
             site: "it worked from other sums than the run's"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from aggregator.rounds.answers import Answer, records
+from aggregator.rounds.answers import AcceptedAnswer, records
 from aggregator.rounds.course import Step
 from aggregator.rounds.store import RoundState
 from aggregator.rounds.work import Work
@@ -15,7 +15,7 @@ from common.wire.rules import SUMMED
 
 
 def merge_round(
-    run: str, work: Work, step: Step, start: RoundState, answers: Mapping[str, Answer]
+    run: str, work: Work, step: Step, start: RoundState, answers: Mapping[str, AcceptedAnswer]
 ) -> RoundState:
     """Merge a step's answers, by their sum where they have one.
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.intake.reply import Reply
-from aggregator.rounds.answers import Answer, Measure
+from aggregator.rounds.answers import AcceptedAnswer, Measure
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.store import RoundState, RunStore
@@ -89,7 +89,7 @@ class PixelWork:
         return sha256_hex(named.arrays["keys"].tobytes() + named.arrays["counts"].tobytes())
 
     def odd(
-        self, step: Step, state: RoundState | None, answers: Mapping[str, Answer]
+        self, step: Step, state: RoundState | None, answers: Mapping[str, AcceptedAnswer]
     ) -> dict[str, str]:
         """All sites read the same tables, so they name the same keys: who does not is odd."""
         del state
@@ -115,7 +115,11 @@ class PixelWork:
         }
 
     def merge(
-        self, step: Step, state: RoundState, answers: Mapping[str, Answer], total: Sum | None
+        self,
+        step: Step,
+        state: RoundState,
+        answers: Mapping[str, AcceptedAnswer],
+        total: Sum | None,
     ) -> RoundState:
         """See ``Work``."""
         section = self._plan.pixels
@@ -157,7 +161,9 @@ class PixelWork:
             digest=state.digest,
         )
 
-    def _keep(self, step: Step, state: RoundState, answers: Mapping[str, Answer]) -> RoundState:
+    def _keep(
+        self, step: Step, state: RoundState, answers: Mapping[str, AcceptedAnswer]
+    ) -> RoundState:
         """Write the sites' agreement as the file that ``cairn-aggregator codebook build`` reads."""
         first = answers[min(answers)].record(HeavyHitters.__name__)
         keys: NDArray[np.int64] = np.asarray(first.arrays["keys"], np.int64)

@@ -3,7 +3,7 @@
 A node may speak only for the site whose node key it holds, and what it says must be proved
 by that site's ledger key. Every checkpoint that was accepted is cosigned: the site's
 receipt, which travels with its next order. One reply at a time is held here, and of an
-accepted one nothing is left but an ``Answer``. Whatever one site sends costs that site its
+accepted one nothing is left but an ``AcceptedAnswer``. Whatever one site sends costs that site its
 share and no other.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from aggregator.intake.reply import Reply, Sender, open_reply
-from aggregator.rounds.answers import Answer
+from aggregator.rounds.answers import AcceptedAnswer
 from aggregator.rounds.course import Step
 from aggregator.rounds.events import SiteReplied
 from aggregator.rounds.minutes import Minutes, words_of, words_of_number
@@ -107,7 +107,7 @@ class Receiving:
 
     def take(
         self, step: Step, site: str, arrival: Arrival, terms: Terms, seconds: float
-    ) -> Answer | None:
+    ) -> AcceptedAnswer | None:
         """Take what a node sent for its site; None if it is not accepted.
 
         Args:
@@ -143,7 +143,7 @@ class Receiving:
             return None
         self.answered[site] = step.round
         self.minutes.replied(said)
-        return Answer.of(reply, self.store, step.round, measure)
+        return AcceptedAnswer.of(reply, self.store, step.round, measure)
 
     def turn_away(
         self, step: Step, site: str, error: CairnError, parcel: bytes | None = None

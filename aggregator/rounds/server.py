@@ -105,10 +105,10 @@ class GridTransport:
         with _reaching():
             if self._coming is None:
                 self._coming = iter(self._pull(self._grid, list(self._waiting), self._most))
-            held = 0
+            size = 0
             for pulled in self._coming:
-                held += self._take(pulled, arrivals)
-                if held >= HELD_BYTES:
+                size += self._take(pulled, arrivals)
+                if size >= HELD_BYTES:
                     return arrivals
         self._coming = None
         return arrivals

@@ -11,7 +11,7 @@ import safetensors.numpy
 
 from aggregator.intake.outliers import ROUNDS, oversized, reference
 from aggregator.intake.reply import Reply
-from aggregator.rounds.answers import Answer
+from aggregator.rounds.answers import AcceptedAnswer
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.store import MODEL, RoundState, RunStore, within
@@ -110,7 +110,7 @@ class TrainingWork:
         return None if update is None else l2_norm(without_labels(update.arrays))
 
     def odd(
-        self, step: Step, state: RoundState | None, answers: Mapping[str, Answer]
+        self, step: Step, state: RoundState | None, answers: Mapping[str, AcceptedAnswer]
     ) -> dict[str, str]:
         """See ``Work``: an update beyond what the others and earlier rounds let expect."""
         if step.phase != "train" or state is None:
@@ -118,7 +118,11 @@ class TrainingWork:
         return oversized(_norms(answers), _history(state))
 
     def merge(
-        self, step: Step, state: RoundState, answers: Mapping[str, Answer], total: Sum | None
+        self,
+        step: Step,
+        state: RoundState,
+        answers: Mapping[str, AcceptedAnswer],
+        total: Sum | None,
     ) -> RoundState:
         """Apply a training round's sum; after an evaluation everything stays as before."""
         model, history = model_of(state), _history(state)
@@ -148,7 +152,7 @@ class TrainingWork:
         return RoundState(round_, agreement, arrays, facts, digest=model.digest)
 
 
-def _norms(answers: Mapping[str, Answer]) -> dict[str, float]:
+def _norms(answers: Mapping[str, AcceptedAnswer]) -> dict[str, float]:
     """Return the length of every site's update."""
     return {s: a.measure for s, a in answers.items() if isinstance(a.measure, float)}
 

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Protocol
 
 from aggregator.intake.reply import Reply
-from aggregator.rounds.answers import Answer, Measure
+from aggregator.rounds.answers import AcceptedAnswer, Measure
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.store import RoundState, RunStore
@@ -49,7 +49,7 @@ class Work(Protocol):
         """Return what of a reply is compared with the others'; the reply is let go after it."""
 
     def odd(
-        self, step: Step, state: RoundState | None, answers: Mapping[str, Answer]
+        self, step: Step, state: RoundState | None, answers: Mapping[str, AcceptedAnswer]
     ) -> dict[str, str]:
         """Sites whose accepted records do not go with the others', with the reason.
 
@@ -58,7 +58,11 @@ class Work(Protocol):
         """
 
     def merge(
-        self, step: Step, state: RoundState, answers: Mapping[str, Answer], total: Sum | None
+        self,
+        step: Step,
+        state: RoundState,
+        answers: Mapping[str, AcceptedAnswer],
+        total: Sum | None,
     ) -> RoundState:
         """Return the state after a step.
 

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from aggregator.rounds.events import Event, RoundFinished, RunFinished
 from aggregator.rounds.store import RunStore
-from aggregator.simulation.transport import Carried, FolderTransport
+from aggregator.simulation.transport import FolderTransport, Traffic
 from common.cli import megabytes
 from common.schedule import Phase
 
@@ -46,7 +46,7 @@ class PhaseCost:
 
 
 @dataclass
-class Meter:
+class RoundMeter:
     """Notes what each round costs, as the run's journal tells of it.
 
     Attributes:
@@ -79,7 +79,7 @@ class Meter:
                 peak_memory(),
             )
         )
-        self._began, self._cpu, self.transport.carried = now, cpu, Carried()
+        self._began, self._cpu, self.transport.carried = now, cpu, Traffic()
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class WatchedRun(RunStore):
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SimulationResult:
     """What a simulation came to.
 
     Attributes:
@@ -144,7 +144,7 @@ def disk_bytes(folder: Path) -> int:
     )
 
 
-def phase_table(outcome: Outcome) -> Table:
+def phase_table(outcome: SimulationResult) -> Table:
     """Return a row for each round."""
     table = Table(
         title=f"{outcome.sites} sites, {outcome.plan}: {outcome.verdict}",
@@ -181,7 +181,7 @@ def phase_table(outcome: Outcome) -> Table:
     return table
 
 
-def summary(outcome: Outcome) -> list[str]:
+def summary(outcome: SimulationResult) -> list[str]:
     """Return the rest, a line each."""
     per_run = sum(each.reply_bytes + each.order_bytes for each in outcome.phases)
     return [

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from common.errors import CairnError, ExitCode, InputDataError, InternalError
 from common.extras import python_with
-from common.simulation import Learner, Question, Told, Verb, line_of, told_in
+from common.simulation import HubRequest, Learner, Told, Verb, line_of, told_in
 
 AT_ONCE: Final = 2
 """Questions that one process has at a time: it need not wait, and no folder fills up."""
@@ -61,13 +61,13 @@ class Hubs:
     """Some processes; each site belongs to one of them. Use as a context manager.
 
     Args:
-        wanted: what they hold.
+        sites: what they hold.
         processes: how many.
         log: file of what they complain of.
     """
 
-    def __init__(self, wanted: SitesWanted, processes: int, log: Path) -> None:
-        self._wanted, self._log = wanted, log
+    def __init__(self, sites: SitesWanted, processes: int, log: Path) -> None:
+        self._sites, self._log = sites, log
         self._count = processes
         self._hubs: list[_Hub] = []
         self._looking = selectors.DefaultSelector()
@@ -75,7 +75,7 @@ class Hubs:
     def __enter__(self) -> Self:
         try:
             for _ in range(self._count):
-                hub = _Hub(self._wanted.words(), self._log)
+                hub = _Hub(self._sites.words(), self._log)
                 self._hubs.append(hub)
                 self._looking.register(hub.answers, selectors.EVENT_READ, hub)
         except BaseException:
@@ -113,12 +113,12 @@ class Hubs:
         while any(hub.asked for hub in self._hubs):
             list(self.told())
 
-    def ready(self) -> Iterator[Question]:
+    def ready(self) -> Iterator[HubRequest]:
         """Yield the questions that can be passed on now; each is passed on after its turn."""
         for hub in self._hubs:
             while hub.waiting and len(hub.asked) < AT_ONCE:
                 do, site = hub.waiting.popleft()
-                question = Question(do=do, site=site)
+                question = HubRequest(do=do, site=site)
                 yield question
                 self._pass_on(hub, question)
 
@@ -130,13 +130,13 @@ class Hubs:
         """
         if not any(hub.asked for hub in self._hubs):
             return []
-        told = []
+        messages = []
         for key, _ in self._looking.select():
             hub: _Hub = key.data
-            told.append(self._read(hub))
-        return told
+            messages.append(self._read(hub))
+        return messages
 
-    def _pass_on(self, hub: _Hub, question: Question) -> None:
+    def _pass_on(self, hub: _Hub, question: HubRequest) -> None:
         try:
             hub.questions.write(line_of(question))
             hub.questions.flush()
@@ -148,11 +148,11 @@ class Hubs:
         line = hub.read_line()
         if line is None:
             raise self._ended(hub)
-        told = told_in(line)
-        if not hub.asked or hub.asked.popleft() != told.site:
-            raise InternalError("made-up sites answer out of turn", field=told.site)
-        hub.peak_bytes = max(hub.peak_bytes, told.peak_bytes)
-        return told
+        message = told_in(line)
+        if not hub.asked or hub.asked.popleft() != message.site:
+            raise InternalError("made-up sites answer out of turn", field=message.site)
+        hub.peak_bytes = max(hub.peak_bytes, message.peak_bytes)
+        return message
 
     def _ended(self, hub: _Hub) -> CairnError:
         """Say why a process is gone, in its own last words."""

@@ -15,7 +15,13 @@ from aggregator.admin.invites import invite_toml, make_invite
 from aggregator.rounds.conduct import Conductor
 from aggregator.rounds.events import Event, SiteRejected, SiteReplied
 from aggregator.rounds.store import RunOptions, RunStore
-from aggregator.simulation.figures import Meter, Outcome, WatchedRun, disk_bytes, peak_memory
+from aggregator.simulation.figures import (
+    RoundMeter,
+    SimulationResult,
+    WatchedRun,
+    disk_bytes,
+    peak_memory,
+)
 from aggregator.simulation.hubs import Hubs, SitesWanted
 from aggregator.simulation.transport import FolderTransport
 from common.enrolment import read_request
@@ -84,11 +90,11 @@ def plan_for(plan: FederationPlan, learner: Learner, rounds: int | None) -> Fede
     return parse_plan(words)
 
 
-def simulate(wanted: Simulation, root: Path, progress: Progress) -> Outcome:
+def simulate(simulation: Simulation, root: Path, progress: Progress) -> SimulationResult:
     """Carry a plan out with made-up sites.
 
     Args:
-        wanted: what.
+        simulation: how many sites, of which kind, and the plan.
         root: an empty folder, for everything of it.
         progress: called with what is done, how many of how many.
 
@@ -96,39 +102,41 @@ def simulate(wanted: Simulation, root: Path, progress: Progress) -> Outcome:
         InputDataError: fewer sites than the plan's quorum, or more than a run may have.
         CairnError: a site could not be made.
     """
-    quorum = wanted.plan.rounds.quorum
-    if not quorum <= wanted.sites <= MOST_SITES:
+    quorum = simulation.plan.rounds.quorum
+    if not quorum <= simulation.sites <= MOST_SITES:
         raise InputDataError(
             "a run of this plan cannot have so many sites",
             field="--sites",
             expected=f"{quorum} (rounds.quorum) to {MOST_SITES}",
-            got=f"{wanted.sites}",
+            got=f"{simulation.sites}",
         )
     load, began = os.getloadavg()[0], time.monotonic()
     folder, post, homes = FederationFolder(root / "federation"), Post(root / "post"), root / "sites"
     for made in (post.root, homes):
         made.mkdir(parents=True)
     plan_file = root / "plan.json"
-    plan_file.write_bytes(wanted.plan.canonical())
+    plan_file.write_bytes(simulation.plan.canonical())
     settings = FederationSettings(name="simulated", address="127.0.0.1:9443", port=9443)
     create_federation(folder, settings, ["127.0.0.1"])
-    names = [f"site-{number:04d}" for number in range(1, wanted.sites + 1)]
-    held = SitesWanted(plan_file, homes, post.root, wanted.learner, wanted.images, wanted.seed)
-    with Hubs(held, wanted.processes, root / "sites.log") as hubs:
+    names = [f"site-{number:04d}" for number in range(1, simulation.sites + 1)]
+    made_up = SitesWanted(
+        plan_file, homes, post.root, simulation.learner, simulation.images, simulation.seed
+    )
+    with Hubs(made_up, simulation.processes, root / "sites.log") as hubs:
         _join(folder, post, hubs, names, progress)
         made_s = time.monotonic() - began
         transport = FolderTransport(hubs, post, names)
-        meter = Meter(transport)
-        _conduct(wanted, folder, transport, meter, progress)
+        meter = RoundMeter(transport)
+        _conduct(simulation, folder, transport, meter, progress)
         sites_peak = hubs.peak_bytes
     end = meter.finished
-    return Outcome(
-        sites=wanted.sites,
-        seed=wanted.seed,
-        processes=wanted.processes,
-        learner=wanted.learner,
-        plan=wanted.plan.name,
-        fingerprint=wanted.plan.fingerprint,
+    return SimulationResult(
+        sites=simulation.sites,
+        seed=simulation.seed,
+        processes=simulation.processes,
+        learner=simulation.learner,
+        plan=simulation.plan.name,
+        fingerprint=simulation.plan.fingerprint,
         verdict=end.verdict if end else "FAILED",
         reason=end.reason if end else "",
         exit_code=end.exit_code if end else 0,
@@ -138,7 +146,7 @@ def simulate(wanted: Simulation, root: Path, progress: Progress) -> Outcome:
         aggregator_peak_bytes=peak_memory(),
         sites_peak_bytes=sites_peak,
         federation_bytes=disk_bytes(folder.root),
-        site_bytes=disk_bytes(homes) // wanted.sites,
+        site_bytes=disk_bytes(homes) // simulation.sites,
         load=load,
     )
 
@@ -153,19 +161,19 @@ def _join(
         for question in hubs.ready():
             invite = make_invite(folder, question.site, _NO_APP, by_mail=True)
             post.invite(question.site).write_bytes(invite_toml(invite))
-        for told in hubs.told():
-            admit(folder, read_request(post.request(told.site)))
-            post.request(told.site).unlink()
-            post.invite(told.site).unlink()
+        for message in hubs.told():
+            admit(folder, read_request(post.request(message.site)))
+            post.request(message.site).unlink()
+            post.invite(message.site).unlink()
             done += 1
             progress("sites that joined", done, len(names))
 
 
 def _conduct(
-    wanted: Simulation,
+    simulation: Simulation,
     folder: FederationFolder,
     transport: FolderTransport,
-    meter: Meter,
+    meter: RoundMeter,
     progress: Progress,
 ) -> None:
     """Conduct the run, by a clock that stands still while sites work."""
@@ -181,11 +189,11 @@ def _conduct(
         meter(event)
         if isinstance(event, SiteReplied | SiteRejected):
             done += 1
-            progress(f"answers to round {event.round}", done, wanted.sites)
+            progress(f"answers to round {event.round}", done, simulation.sites)
         else:
             done = 0
 
-    options = RunOptions(min_sites=wanted.plan.rounds.quorum, wait_s=0, approval_s=0)
-    made = RunStore.create(folder.runs / _RUN, wanted.plan, options)
+    options = RunOptions(min_sites=simulation.plan.rounds.quorum, wait_s=0, approval_s=0)
+    made = RunStore.create(folder.runs / _RUN, simulation.plan, options)
     store = WatchedRun(made.folder, hear)
     Conductor(folder, store, transport, 1, clock=lambda: waited, sleep=sleep).run()

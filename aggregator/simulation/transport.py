@@ -18,7 +18,7 @@ from common.wire.parcel import MAX_PARCEL_BYTES
 
 
 @dataclass
-class Carried:
+class Traffic:
     """What went to and fro since somebody last asked.
 
     Attributes:
@@ -44,7 +44,7 @@ class FolderTransport:
     hubs: Hubs
     post: Post
     sites: Sequence[str]
-    carried: Carried = field(default_factory=Carried)
+    carried: Traffic = field(default_factory=Traffic)
     _parcels: Mapping[int, bytes] = field(default_factory=dict)
     _numbers: dict[str, int] = field(default_factory=dict)
 
@@ -71,11 +71,11 @@ class FolderTransport:
             self.post.order(question.site).write_bytes(parcel)
             self.carried.order_bytes += len(parcel)
         arrivals = []
-        for told in self.hubs.told():
-            node, reply = self._numbers[told.site], self.post.reply(told.site)
+        for message in self.hubs.told():
+            node, reply = self._numbers[message.site], self.post.reply(message.site)
             self.carried.answered += 1
-            self.carried.cpu_us += told.cpu_us
-            if not told.replied:
+            self.carried.cpu_us += message.cpu_us
+            if not message.replied:
                 arrivals.append(Arrival(node, None, ReplyCode.NO_ANSWER))
                 continue
             data = read_bounded(reply, MAX_PARCEL_BYTES, "a reply")

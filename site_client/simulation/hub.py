@@ -19,7 +19,7 @@ from typing import BinaryIO, Final
 from common.arrivals.files import read_bounded
 from common.enrolment import read_invite
 from common.plan import FederationPlan
-from common.simulation import Learner, Post, Question, Told, line_of, question_in
+from common.simulation import HubRequest, Learner, Post, Told, line_of, request_in
 from common.sums.addition import MOST_SITES
 from common.wire.parcel import MAX_PARCEL_BYTES
 from site_client.simulation.sites import make_site
@@ -74,18 +74,18 @@ class Hub:
         with ExitStack() as open_workers:
             for line in iter(questions.readline, b""):
                 began = time.process_time()
-                question = question_in(line)
+                question = request_in(line)
                 replied = self._do(question, open_workers)
-                told = Told(
+                message = Told(
                     site=question.site,
                     replied=replied,
                     cpu_us=round(1e6 * (time.process_time() - began)),
                     peak_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
                 )
-                answers.write(line_of(told))
+                answers.write(line_of(message))
                 answers.flush()
 
-    def _do(self, question: Question, open_workers: ExitStack) -> bool:
+    def _do(self, question: HubRequest, open_workers: ExitStack) -> bool:
         site = SiteFolder(self.root / question.site)
         if question.do == "answer":
             return self._answer(site, question.site, open_workers)

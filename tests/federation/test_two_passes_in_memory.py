@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from aggregator.intake.reply import Reply
-from aggregator.rounds.answers import Answer, records
+from aggregator.rounds.answers import AcceptedAnswer, records
 from aggregator.rounds.course import Step
 from aggregator.rounds.events import RunFinished
 from aggregator.rounds.letters import LetterBook, Parcels
@@ -34,13 +34,13 @@ def store(tmp_path) -> RunStore:
     return RunStore.create(tmp_path / "run", plan, options)
 
 
-def archived(store: RunStore, site: str, round_: int = 1) -> Answer:
+def archived(store: RunStore, site: str, round_: int = 1) -> AcceptedAnswer:
     """An answer whose one record lies in the archive."""
     report = RoundReport(plan_fingerprint="0" * 64, site=site, run="run", round=round_, code=0)
     data = encode(Envelope(report, {}))
     store.archive(round_, site, {"RoundReport.envelope": data, "RoundReport.proof": b"{}"})
     digests = {"RoundReport": sha256_hex(data)}
-    return Answer(store, round_, site, None, None, None, None, digests)
+    return AcceptedAnswer(store, round_, site, None, None, None, None, digests)
 
 
 def test_records_come_from_the_archive_in_order_of_the_sites_names(store):

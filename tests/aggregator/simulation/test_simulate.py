@@ -16,7 +16,7 @@ from common.audit.cli import cli as audit
 from common.cli import run
 from common.errors import InputDataError, InternalError
 from common.plan import parse_plan, read_plan
-from common.simulation import Post, question_in, told_in
+from common.simulation import Post, request_in, told_in
 from common.sums.addition import MOST_SITES
 
 PLAN = """
@@ -157,7 +157,7 @@ def test_a_process_of_sites_that_ends_is_named_with_its_last_words(tmp_path):
 
 @pytest.mark.parametrize("line", [b"", b"{}", b'{"do":"leave","site":"a"}', b"\xff", b"[" * 999])
 def test_a_line_that_is_no_message_is_refused(line):
-    for read in (question_in, told_in):
+    for read in (request_in, told_in):
         with pytest.raises(InternalError, match="cannot be read"):
             read(line)
 
