@@ -35,7 +35,7 @@ columns = 64
 updates = 40
 searches = 4
 batch = 16
-warmup = 100
+warmup = 200
 replay_capacity = 1000
 episode_steps = 8
 [rounds]
