@@ -155,6 +155,7 @@ class World:
         self.way = Way(self)
         self.run_name = "run-1"
         self._people: dict[str, People] = {}
+        self._seen: set[tuple[str, int, int, int]] = set()
         self._offset = dict.fromkeys(self.sites, timedelta())
 
     @property
@@ -370,7 +371,11 @@ class World:
     def _look_at_the_outbox(self, site: str) -> None:
         """Whatever lies in an outbox has left: the courier may have sent it at once."""
         for path in sorted(Spool(self.sites[site].spool).outbox.glob("*.reply")):
-            self.left[site].note(path.stem, path.read_bytes(), self._life(site))
+            stat = path.stat()
+            seen = (str(path), stat.st_ino, stat.st_mtime_ns, self._life(site))
+            if seen not in self._seen:  # an outbox grows with every round
+                self._seen.add(seen)
+                self.left[site].note(path.stem, path.read_bytes(), self._life(site))
 
     def _look_whether_it_waits(self, site: str) -> None:
         """Note what a ledger signs that lacks records and waits for a person."""
