@@ -21,7 +21,6 @@ from aggregator.rounds.events import (
     read_events,
 )
 from aggregator.rounds.store import RunStore
-from common.ledger.layout import Layout
 from common.ledger.notes import Checkpoint, ledger_origin
 from common.ledger.proof import Proof
 from common.wire.parcel import unwrap
@@ -114,13 +113,12 @@ def an_aggregator_that_was_put_back_says_so(world: World) -> Iterator[str]:
         for name in with_own_past(world):
             first, *heard = world.receipts[life][name]
             remembered = checkpoint_of(first).size if first else 0
-            held = world.held[life - 1][name]
+            held, held_in = world.held[life - 1][name]
             size = checkpoint_of(held).size if held else 0
             if not heard or size <= remembered:
                 continue
-            heard_of = world.lives(name)[world.heard_in[life][name][0]]
-            receipt = Layout(heard_of.ledger).receipt(size)
-            if not receipt.exists() or receipt.read_bytes() != held:
+            heard_in = world.heard_in[life][name][0]
+            if heard_in != held_in and world.began_with[name][heard_in] != held:
                 continue  # the site was put back, too, and has lost that receipt
             # An old order that comes late may have brought it a newer one since.
             known = [e.cosigned for e in told if (e.site, e.remembered) == (name, remembered)]

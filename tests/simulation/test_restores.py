@@ -103,7 +103,7 @@ def test_an_aggregator_says_which_receipts_it_is_shown_and_lacks(template, root)
     world = played(template, root / "world", [put_back(3, "aggregator", 1)])
     told = {e.site: e for e in world.events if isinstance(e, AggregatorRestored)}
     assert told.keys() == world.sites.keys()
-    held = {name: checkpoint_of(note).size for name, note in world.held[0].items()}
+    held = {name: checkpoint_of(note).size for name, (note, _) in world.held[0].items()}
     assert all(told[name].cosigned == size for name, size in held.items())
 
 

@@ -118,7 +118,9 @@ class World:
         receipts: checkpoints of each site, for each of the aggregator's lives: what it knew at
             first (nothing: empty), and what it cosigned then.
         heard_in: the site's life in which each of the latter came.
-        held: newest receipt in each site's folder when the aggregator was put back.
+        held: newest receipt in each site's folder when the aggregator was put back, and in
+            which of the site's lives that was.
+        began_with: newest receipt in each site's folder when a life of it began.
         waited: what a ledger signed that waited for a person.
         words: what people said yes to: site, its life, digest of what it had lost.
         story: what happened, a line each.
@@ -145,7 +147,8 @@ class World:
         self.unrecorded: list[str] = []
         self.receipts: list[dict[str, list[bytes]]] = [{name: [b""] for name in self.sites}]
         self.heard_in: list[dict[str, list[int]]] = [{name: [] for name in self.sites}]
-        self.held: list[dict[str, bytes]] = []
+        self.held: list[dict[str, tuple[bytes, int]]] = []
+        self.began_with: dict[str, list[bytes]] = {name: [b""] for name in self.sites}
         self.waited: list[str] = []
         self.words: list[tuple[str, int, str]] = []
         self.crashes = 0
@@ -226,6 +229,7 @@ class World:
             self._put_back_the_aggregator(fault)
             return
         self.backups.put_back(fault)
+        self.began_with[party].append(_newest_receipt(self.sites[party]))
         self.disks.of[party].remember()
         spoken = self._people.get(party)
         if spoken is None or spoken.patience is not None:  # once told to nobody: for good
@@ -274,7 +278,9 @@ class World:
 
     def _put_back_the_aggregator(self, fault: Fault) -> None:
         self.look_at_the_receipts()
-        self.held.append({name: _newest_receipt(site) for name, site in self.sites.items()})
+        self.held.append(
+            {name: (_newest_receipt(site), self._life(name)) for name, site in self.sites.items()}
+        )
         self.backups.put_back(fault)
         self.disks.of[AGGREGATOR].remember()
         self.receipts.append({name: [self._receipt_of(name)] for name in self.sites})

@@ -18,7 +18,7 @@ def test_all_files_are_there_and_the_folder_is_made_durable_once_and_last(tmp_pa
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
-        synced.append(os.path.realpath(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115 (of a descriptor)
+        synced.append(os.path.realpath(f"/proc/self/fd/{descriptor}"))
         real(descriptor)
 
     monkeypatch.setattr(durable.os, "fsync", fsync)
