@@ -7,12 +7,9 @@ the door. The dictionary holds keys in the clear and never leaves.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -28,7 +25,7 @@ from common.sketching.hashing import hash_functions
 from common.sketching.inputs import checked_threads
 from common.sketching.recovery import RecoverySketch
 from site_client.pixels.encode import PixelEncoder
-from site_client.pixels.reading import read_ahead
+from site_client.pixels.lanes import shared_out
 from site_client.pixels.smoothing import smoothed
 from site_client.pixels.source import PixelSource
 from site_client.pixels.statistics import Progress, require_bands
@@ -233,25 +230,14 @@ def keys_of(
     """
     require_bands(slide, codec.bands)
     whole = smoothed(slide, codec.smoothing, codec.scale)
-    pending: deque[Future[tuple[U64, NDArray[np.bool_]]]] = deque()
     done = 0
-    with ExitStack() as stack:
-        # A pool of one thread per encoder: none works on two chunks at once.
-        lanes = [
-            (stack.enter_context(ThreadPoolExecutor(1)), _encoder(codec))
-            for _ in range(checked_threads(threads))
-        ]
-        chunks = stack.enter_context(closing(read_ahead(whole.chunks())))
-        for number, chunk in enumerate(chain(chunks, [None] * len(lanes))):
-            if chunk is not None:
-                pool, encoder = lanes[number % len(lanes)]
-                pending.append(pool.submit(encoder.encode, chunk))
-            if pending and (chunk is None or len(pending) > len(lanes)):
-                result = pending.popleft().result()
-                yield result
-                done += result[1].size
-                if progress is not None:
-                    progress(done)
+    lanes = [_encoder(codec).encode for _ in range(checked_threads(threads))]
+    with closing(shared_out(whole.chunks(), lanes)) as results:
+        for result in results:
+            yield result
+            done += result[1].size
+            if progress is not None:
+                progress(done)
 
 
 def _encoder(codec: AnyCodec) -> PixelEncoder | BandCodec:

@@ -1,0 +1,132 @@
+"""The compiled loops of a survey: sums of products of bands, exact in whole numbers.
+
+A strip of pixels is turned so that each band lies in one piece, because only long flat
+loops are vectorised. Where the products of a strip stay small enough they are added in
+32 bits, else in float64, whose sums of whole numbers are exact below 2**53 in whatever
+order they are added. Callers have checked every shape and type.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import int16, int32, int64
+from numpy.typing import NDArray
+
+from common.keys.pixel_statistics import SUB_BINS
+from common.sketching.compiling import compiled, compiled_in_any_order
+from site_client.pixels.kernels import Raw, lengths
+
+STRIP = 512  # pixels: 35 bands of them in float64 stay in the second-level cache
+_BELOW = 1023 * SUB_BINS - 1  # what the bits of a whole number say above its bin
+SIDE = 3  # bands by bands in one loop: every value that is fetched is used that often
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+I16 = NDArray[np.int16]
+
+
+@compiled
+def add_products(pixels: Raw, narrow: I16, wide: F64, gram: I64) -> None:
+    """Add the products of all pairs of bands, the first band not after the second.
+
+    Shapes: pixels[n, bands]; narrow int16[width, STRIP] and wide float64[width, STRIP]
+    with the bands, padded by bands of zeros to a multiple of ``SIDE``; gram
+    int64[width, width].
+    """
+    for start in range(0, pixels.shape[0], STRIP):
+        part = pixels[start : start + STRIP]
+        top = int64(_largest(part))
+        if top * top * part.shape[0] < 2147483648 and top < 32768:
+            _turn_narrow(part, narrow)
+            _add_narrow(narrow[:, : part.shape[0]], pixels.shape[1], gram)
+        else:
+            _turn_wide(part, wide)
+            _add_wide(wide[:, : part.shape[0]], gram)
+
+
+@compiled
+def _largest(pixels: Raw) -> int:
+    """Return a number that has every bit of every value: at least the largest, below twice it."""
+    bits = pixels[0, 0]
+    for i in range(pixels.shape[0]):
+        row = pixels[i]
+        for b in range(row.size):
+            bits |= row[b]
+    return int(bits)
+
+
+@compiled
+def _turn_narrow(pixels: Raw, out: I16) -> None:
+    for i in range(pixels.shape[0]):
+        row = pixels[i]
+        for b in range(row.size):
+            out[b, i] = int16(row[b])
+
+
+@compiled
+def _turn_wide(pixels: Raw, out: F64) -> None:
+    for i in range(pixels.shape[0]):
+        row = pixels[i]
+        for b in range(row.size):
+            out[b, i] = row[b]
+
+
+@compiled
+def _add_narrow(turned: I16, bands: int, gram: I64) -> None:
+    for one in range(bands):
+        for other in range(one, bands):
+            gram[one, other] += int64(_product(turned[one], turned[other]))
+
+
+@compiled
+def _product(one: I16, other: I16) -> int:
+    """Sum of products below 2**31: one multiply-and-add of the processor for many pixels."""
+    total = int32(0)
+    for k in range(one.size):
+        total = int32(total + int32(one[k]) * int32(other[k]))
+    return total
+
+
+@compiled_in_any_order
+def _add_wide(turned: F64, gram: I64) -> None:
+    for i in range(0, turned.shape[0], SIDE):
+        a0, a1, a2 = turned[i], turned[i + 1], turned[i + 2]
+        for j in range(i, turned.shape[0], SIDE):
+            b0, b1, b2 = turned[j], turned[j + 1], turned[j + 2]
+            s00 = s01 = s02 = s10 = s11 = s12 = s20 = s21 = s22 = 0.0
+            for k in range(a0.size):
+                x0, x1, x2, y0, y1, y2 = a0[k], a1[k], a2[k], b0[k], b1[k], b2[k]
+                s00 += x0 * y0
+                s01 += x0 * y1
+                s02 += x0 * y2
+                s10 += x1 * y0
+                s11 += x1 * y1
+                s12 += x1 * y2
+                s20 += x2 * y0
+                s21 += x2 * y1
+                s22 += x2 * y2
+            gram[i, j] += int64(s00)
+            gram[i, j + 1] += int64(s01)
+            gram[i, j + 2] += int64(s02)
+            gram[i + 1, j] += int64(s10)
+            gram[i + 1, j + 1] += int64(s11)
+            gram[i + 1, j + 2] += int64(s12)
+            gram[i + 2, j] += int64(s20)
+            gram[i + 2, j + 1] += int64(s21)
+            gram[i + 2, j + 2] += int64(s22)
+
+
+@compiled
+def add_intensities(
+    pixels: Raw, squared: NDArray[np.uint64], floats: F64, bits: I64, histogram: I64
+) -> None:
+    """Count pixels by their squared intensity; bins as ``intensity_bins`` has them.
+
+    Shapes: pixels[n, bands]; squared uint64[n or more]; floats float64[n or more] and
+    ``bits``, the same memory as int64; histogram int64[bins].
+    """
+    lengths(pixels, squared)
+    for i in range(pixels.shape[0]):
+        floats[i] = float(squared[i])
+    for i in range(pixels.shape[0]):
+        histogram[max((bits[i] >> 49) - _BELOW, 0)] += 1
