@@ -8,7 +8,7 @@ matched by name wherever names exist. Pixels stay in this process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from io import FileIO
 from pathlib import Path
@@ -28,6 +28,7 @@ CHUNK: Final = 1 << 16  # pixels: 4.6 MB of 35 bands of 16 bits
 DTYPES: Final = ("uint8", "uint16", "float32")
 TIFF_SUFFIXES: Final = (".tif", ".tiff")
 SIDECAR: Final = "bands.txt"
+_REST: Final = 1 << 22  # bytes at a time of what lies behind the pixels
 
 
 class SlideFile(Protocol):
@@ -75,6 +76,13 @@ class Slide:
     def pixels(self) -> int:
         """Rows times columns."""
         return self.shape[0] * self.shape[1]
+
+    def show_bytes(self, tap: Callable[[bytes | memoryview], None]) -> bool:
+        """Show every byte of the file, in order, while ``chunks`` reads; False if it cannot."""
+        if isinstance(self._source, NpySource):
+            self._source.tap = tap
+            return True
+        return False
 
     def chunks(self, pixels: int = CHUNK) -> Iterator[NDArray[np.generic]]:
         """All pixels in reading order.
@@ -206,13 +214,18 @@ def _match(planned: tuple[str, ...], source: SlideFile, path: Path) -> list[int]
     return [names.index(band) for band in planned]
 
 
+def sidecars(path: Path) -> tuple[Path, Path]:
+    """Where names of bands may lie beside a slide, whether or not they do."""
+    return path.with_name(f"{path.name.split('.')[0]}.{SIDECAR}"), path.parent / SIDECAR
+
+
 def sidecar_names(path: Path) -> tuple[str, ...] | None:
     """Names from the text file beside ``path``, if there is one.
 
     Raises:
         InputDataError: it cannot be read.
     """
-    for sidecar in (path.with_name(f"{path.name.split('.')[0]}.{SIDECAR}"), path.parent / SIDECAR):
+    for sidecar in sidecars(path):
         if sidecar.is_file():
             try:
                 lines = sidecar.read_text(encoding="utf-8").splitlines()
@@ -228,10 +241,15 @@ def sidecar_names(path: Path) -> tuple[str, ...] | None:
 
 
 class NpySource:
-    """A ``.npy`` file with bands last, read by plain reads at the offset of its data."""
+    """A ``.npy`` file with bands last, read by plain reads at the offset of its data.
+
+    Attributes:
+        tap: shown every byte of the file, in order, while its pixels are read.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.tap: Callable[[bytes | memoryview], None] | None = None
         try:
             with path.open("rb") as file:
                 version = np.lib.format.read_magic(file)
@@ -260,13 +278,16 @@ class NpySource:
         """See ``SlideFile``."""
         height, width, bands = self.shape
         every = list(pick) == list(range(bands))
+        tap = self.tap or _nobody
         with self._path.open("rb", buffering=0) as file:
-            file.seek(self._offset)
+            tap(file.read(self._offset))
             for start in range(0, height, rows):
                 block = np.empty((min(rows, height - start), width, bands), self._stored)
-                _fill(file, block, self._path)
+                tap(_fill(file, block, self._path))
                 native = block.astype(self.dtype, copy=False)
                 yield native if every else native[..., list(pick)]
+            while rest := file.read(_REST):
+                tap(rest)
 
 
 class _ItkSource:
@@ -285,9 +306,13 @@ class _ItkSource:
             yield block[..., list(pick)]
 
 
-def _fill(file: FileIO, block: NDArray[np.generic], path: Path) -> None:
-    """Read exactly as many bytes as ``block`` has."""
-    view = block.view(np.uint8).reshape(-1).data
+def _nobody(data: bytes | memoryview) -> None:
+    """Show the bytes to nobody."""
+
+
+def _fill(file: FileIO, block: NDArray[np.generic], path: Path) -> memoryview:
+    """Read exactly as many bytes as ``block`` has; returns them."""
+    whole = view = block.view(np.uint8).reshape(-1).data
     while len(view):
         got = file.readinto(view)
         if not got:
@@ -299,6 +324,7 @@ def _fill(file: FileIO, block: NDArray[np.generic], path: Path) -> None:
                 advice="Copy it again from where it came",
             )
         view = view[got:]
+    return whole
 
 
 def _unreadable(path: Path, expected: str) -> InputDataError:

@@ -37,8 +37,8 @@ class _Summer:
     def __init__(self, bands: tuple[str, ...], scale: int, smoothing: int) -> None:
         self._bands, self._scale, self._smoothing = bands, scale, smoothing
         padded = -(-len(bands) // sum_kernels.SIDE) * sum_kernels.SIDE
-        self._narrow = np.zeros((padded, sum_kernels.STRIP), np.int16)
-        self._wide = np.zeros((padded, sum_kernels.STRIP))
+        self._turned = np.zeros((padded, sum_kernels.PITCH), np.uint16)
+        self._wide = np.zeros((padded, sum_kernels.PITCH))
         self._squared = np.empty(BLOCK, np.uint64)
         self._floats = np.empty(BLOCK)
         self._gram = np.zeros((len(bands), len(bands)), np.int64)
@@ -52,7 +52,8 @@ class _Summer:
         for start in range(0, len(integers), BLOCK):
             block = integers[start : start + BLOCK]
             part = np.zeros(2 * self._wide.shape[:1], np.int64)
-            sum_kernels.add_products(block, self._narrow, self._wide, part)
+            turned = self._turned
+            sum_kernels.add_products(block, turned, turned.view(np.int16), self._wide, part)
             part = np.triu(part[:bands, :bands])
             if int(self._gram.max()) + int(part.max()) >= _LIMIT:
                 raise InputDataError(

@@ -9,7 +9,7 @@ order they are added. Callers have checked every shape and type.
 from __future__ import annotations
 
 import numpy as np
-from numba import int16, int32, int64
+from numba import int32, int64, uint16
 from numpy.typing import NDArray
 
 from common.keys.pixel_statistics import SUB_BINS
@@ -17,65 +17,63 @@ from common.sketching.compiling import compiled, compiled_in_any_order
 from site_client.pixels.kernels import Raw, lengths
 
 STRIP = 512  # pixels: 35 bands of them in float64 stay in the second-level cache
+PITCH = STRIP + 8  # from band to band: no power of two, which would put all into one place of it
 _BELOW = 1023 * SUB_BINS - 1  # what the bits of a whole number say above its bin
 SIDE = 3  # bands by bands in one loop: every value that is fetched is used that often
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 I16 = NDArray[np.int16]
+U16 = NDArray[np.uint16]
 
 
 @compiled
-def add_products(pixels: Raw, narrow: I16, wide: F64, gram: I64) -> None:
+def add_products(pixels: Raw, turned: U16, signed: I16, wide: F64, gram: I64) -> None:
     """Add the products of all pairs of bands, the first band not after the second.
 
-    Shapes: pixels[n, bands]; narrow int16[width, STRIP] and wide float64[width, STRIP]
-    with the bands, padded by bands of zeros to a multiple of ``SIDE``; gram
-    int64[width, width].
+    Shapes: pixels[n, bands]; turned uint16[width, PITCH], ``signed``, the same memory as
+    int16, and wide float64[width, PITCH] with the bands, padded by bands of zeros to a
+    multiple of ``SIDE``; gram int64[width, width].
     """
+    bands = pixels.shape[1]
     for start in range(0, pixels.shape[0], STRIP):
         part = pixels[start : start + STRIP]
-        top = int64(_largest(part))
-        if top * top * part.shape[0] < 2147483648 and top < 32768:
-            _turn_narrow(part, narrow)
-            _add_narrow(narrow[:, : part.shape[0]], pixels.shape[1], gram)
+        n = part.shape[0]
+        for i in range(n):
+            row = part[i]
+            for b in range(row.size):
+                turned[b, i] = row[b]
+        top = int64(0)
+        for b in range(bands):
+            top |= _all_bits(turned[b, :n])
+        if top * top * n < 2147483648 and top < 32768:
+            _add_narrow(signed, n, bands, gram)
         else:
-            _turn_wide(part, wide)
-            _add_wide(wide[:, : part.shape[0]], gram)
+            for b in range(bands):
+                _widen(turned[b, :n], wide[b, :n])
+            _add_wide(wide, n, gram)
 
 
 @compiled
-def _largest(pixels: Raw) -> int:
+def _all_bits(values: U16) -> int:
     """Return a number that has every bit of every value: at least the largest, below twice it."""
-    bits = pixels[0, 0]
-    for i in range(pixels.shape[0]):
-        row = pixels[i]
-        for b in range(row.size):
-            bits |= row[b]
-    return int(bits)
+    bits = uint16(0)
+    for k in range(values.size):
+        bits = uint16(bits | values[k])
+    return int64(bits)
 
 
 @compiled
-def _turn_narrow(pixels: Raw, out: I16) -> None:
-    for i in range(pixels.shape[0]):
-        row = pixels[i]
-        for b in range(row.size):
-            out[b, i] = int16(row[b])
+def _widen(values: U16, out: F64) -> None:
+    for k in range(values.size):
+        out[k] = values[k]
 
 
 @compiled
-def _turn_wide(pixels: Raw, out: F64) -> None:
-    for i in range(pixels.shape[0]):
-        row = pixels[i]
-        for b in range(row.size):
-            out[b, i] = row[b]
-
-
-@compiled
-def _add_narrow(turned: I16, bands: int, gram: I64) -> None:
+def _add_narrow(turned: I16, n: int, bands: int, gram: I64) -> None:
     for one in range(bands):
         for other in range(one, bands):
-            gram[one, other] += int64(_product(turned[one], turned[other]))
+            gram[one, other] += int64(_product(turned[one, :n], turned[other, :n]))
 
 
 @compiled
@@ -88,13 +86,13 @@ def _product(one: I16, other: I16) -> int:
 
 
 @compiled_in_any_order
-def _add_wide(turned: F64, gram: I64) -> None:
+def _add_wide(turned: F64, n: int, gram: I64) -> None:
     for i in range(0, turned.shape[0], SIDE):
-        a0, a1, a2 = turned[i], turned[i + 1], turned[i + 2]
+        a0, a1, a2 = turned[i, :n], turned[i + 1, :n], turned[i + 2, :n]
         for j in range(i, turned.shape[0], SIDE):
-            b0, b1, b2 = turned[j], turned[j + 1], turned[j + 2]
+            b0, b1, b2 = turned[j, :n], turned[j + 1, :n], turned[j + 2, :n]
             s00 = s01 = s02 = s10 = s11 = s12 = s20 = s21 = s22 = 0.0
-            for k in range(a0.size):
+            for k in range(n):
                 x0, x1, x2, y0, y1, y2 = a0[k], a1[k], a2[k], b0[k], b1[k], b2[k]
                 s00 += x0 * y0
                 s01 += x0 * y1

@@ -63,6 +63,7 @@ class Studies:
             self._progress,
             self._site.worker,
             data_file=self._site.data_file,
+            slides=self._site.slide_settings(),
         )
         study = make_study(order, self._name, key, given)
         state = states.load_before(round_)

@@ -27,6 +27,7 @@ from common.wire.expected import Origin
 from common.wire.orders import Order, OrderHeader
 from common.wire.records import SketchTable
 from site_client.heldout.parts import Parts
+from site_client.site import SlideSettings
 
 if TYPE_CHECKING:
     from site_client.agent.learner import Watch
@@ -155,6 +156,7 @@ class Given:
         folder: of the worker, for what a study leaves at the site; None in a rehearsal.
         watch: shown the transitions of every gradient step; None but in a rehearsal.
         data_file: how what is known of the images is read, if the site says so.
+        slides: how slides are counted.
     """
 
     data: Path
@@ -163,6 +165,7 @@ class Given:
     folder: Path | None = None
     watch: Watch | None = None
     data_file: Path | None = None
+    slides: SlideSettings = SlideSettings()  # noqa: RUF009  # frozen
 
 
 @dataclass(frozen=True)
