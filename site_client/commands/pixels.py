@@ -14,7 +14,7 @@ from site_client.commands.options import FILE, FOLDER, site_option
 from site_client.site import SiteFolder
 
 if TYPE_CHECKING:
-    from site_client.pixels.passes import SlidePass
+    from site_client.worker.slide_shards import Words
 
 _PHASES = ("survey", "range", "sketch")
 
@@ -57,12 +57,24 @@ def _task_options(command: click.decorators.FC) -> click.decorators.FC:
 @pixels.command()
 @click.option("--shard", default="1/1", show_default=True, metavar="I/N", help="Which of all.")
 @click.option("--threads", type=click.IntRange(1, 64), help="Default: slide_threads of site.toml.")
+@click.option("--engine", type=click.Choice(("here", "dask")), default="here", show_default=True)
+@click.option("--shards", type=click.IntRange(1, 10_000), help="With dask: how many.")
+@click.option("--scheduler", metavar="tls://HOST:PORT", help="With dask: of this hospital.")
+@click.option("--tls-ca", type=FILE, help="With dask: the authority of the cluster (PEM).")
+@click.option("--tls-cert", type=FILE, help="With dask: our certificate (PEM).")
+@click.option("--tls-key", type=FILE, help="With dask: its key (PEM).")
 @_task_options
 @site_option
 @json_option
 def count(
     shard: str,
     threads: int | None,
+    engine: str,
+    shards: int | None,
+    scheduler: str | None,
+    tls_ca: Path | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     plan_file: Path | None,
     phase: str | None,
     codec: Path | None,
@@ -75,14 +87,29 @@ def count(
 
     What an earlier, interrupted call kept is not counted again, if plan, codec, key and
     every byte of the slide are the same.
+
+    With --engine dask all shards are counted by the workers of a Dask cluster, which have
+    this release and see the same folders under the same paths.
     """
     require_extra("worker")
-    from site_client.worker.slide_shards import count_shard
+    from site_client.worker.slide_shards import count_shard, open_pass
 
-    site = SiteFolder(root)
-    whole = _pass(site, plan_file, phase, codec, results, threads)
+    words = _words(root, plan_file, phase, codec, results, threads)
+    whole = open_pass(words)
     with Reporter() as progress:
-        done = count_shard(site, whole, shard, progress)
+        if engine == "dask":
+            from site_client.commands.on_dask import Cluster, count_on
+
+            if None in (shards, scheduler, tls_ca, tls_cert, tls_key) or shard != "1/1":
+                raise click.UsageError(
+                    "--engine dask needs --shards, --scheduler, --tls-ca, --tls-cert, --tls-key, "
+                    "and no --shard."
+                )
+            files = [path or Path() for path in (tls_ca, tls_cert, tls_key)]
+            done = count_on(Cluster(scheduler or "", *files), words, shards or 1, progress)
+            shard = f"1 to {shards}"
+        else:
+            done = count_shard(SiteFolder(root), whole, shard, progress)
     if as_json:
         echo_json({"slides": done.slides, "pixels": done.pixels, "shard": shard})
         return
@@ -116,10 +143,9 @@ def merge(
     twice, of another plan, codec or key, or that saw other slides.
     """
     require_extra("worker")
-    from site_client.worker.slide_shards import merge_shards
+    from site_client.worker.slide_shards import merge_shards, open_pass
 
-    site = SiteFolder(root)
-    whole = _pass(site, plan_file, phase, codec, results, None)
+    whole = open_pass(_words(root, plan_file, phase, codec, results, None))
     done, target = merge_shards(whole, folders)
     if as_json:
         echo_json({"slides": done.slides, "pixels": done.pixels, "merged": str(target)})
@@ -127,18 +153,19 @@ def merge(
     click.echo(f"Merged {done.slides} slides, {done.pixels:,} pixels: {target}")
 
 
-def _pass(
-    site: SiteFolder,
+def _words(
+    root: Path,
     plan_file: Path | None,
     phase: str | None,
     codec: Path | None,
     results: Path | None,
     threads: int | None,
-) -> SlidePass:
-    from site_client.worker.slide_shards import open_pass
+) -> Words:
+    from site_client.worker.slide_shards import Words
 
     if plan_file is None and (phase is not None or codec is not None):
         raise click.UsageError("--phase and --codec go with --plan.")
     if plan_file is not None and phase is None:
         raise click.UsageError("--plan needs --phase.")
-    return open_pass(site, plan_file, phase, codec, results, threads)
+    paths = [None if path is None else str(path.resolve()) for path in (plan_file, codec, results)]
+    return Words(str(root.resolve()), paths[0], phase, paths[1], paths[2], threads)

@@ -213,7 +213,8 @@ def exact_digit(
     for b in range(row.size):
         total += weights[b] * int64(row[b])
     place = math.floor((float(total) / length - low) * step)
-    return int64(min(max(place, 0.0), float(bins - 1)))
+    digit: int = int64(min(max(place, 0.0), float(bins - 1)))
+    return digit
 
 
 @compiled

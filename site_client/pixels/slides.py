@@ -1,7 +1,7 @@
 """Multi-band slides, read a few rows at a time: never a whole slide in memory.
 
 Understood are: ``.npy`` with bands last; TIFF with one page per band, or with
-interleaved or separate samples (OME names are used where there are any); a
+interleaved or separate samples (OME names are used where there are any); OME-Zarr; a
 folder of single-band TIFFs; and images that SimpleITK opens. A plan's bands are
 matched by name wherever names exist. Pixels stay in this process.
 """
@@ -117,8 +117,9 @@ def open_slide(path: Path, bands: Sequence[str]) -> Slide:
     """Open a slide; reads headers only.
 
     Args:
-        path: a ``.npy``, TIFF, MetaImage, NRRD or NIfTI file, or a folder of single-band
-            TIFFs. Names come from OME or page names, from the files' stems in a folder,
+        path: a ``.npy``, TIFF, MetaImage, NRRD or NIfTI file, or a folder that is an OME-Zarr
+            image or holds single-band TIFFs. Names come from OME or page names, from the
+            files' stems in a folder,
             and for other files from ``<stem>.bands.txt`` or ``bands.txt`` beside them, one
             name per line.
         bands: names in the order that is wanted. Where the file has no names it must
@@ -158,11 +159,11 @@ def _usable(path: Path) -> SlideFile:
 def _source(path: Path) -> SlideFile:
     from site_client.imaging.folders import IMAGE_SUFFIXES
     from site_client.imaging.multiband import open_bands
-    from site_client.pixels import tiff
+    from site_client.pixels import omezarr, tiff
 
     name = path.name.lower()
     if path.is_dir():
-        return tiff.FolderSource(path)
+        return omezarr.ZarrSource(path) if omezarr.is_zarr(path) else tiff.FolderSource(path)
     if not path.is_file():
         raise InputDataError("cannot read the slide", field=str(path), got="no such file")
     if name.endswith(".npy"):
@@ -174,7 +175,7 @@ def _source(path: Path) -> SlideFile:
     raise InputDataError(
         "cannot read the slide",
         field=str(path),
-        expected="TIFF, .npy, MetaImage, NRRD, NIfTI, or a folder of TIFFs",
+        expected="TIFF, OME-Zarr, .npy, MetaImage, NRRD, NIfTI, or a folder of TIFFs",
         got="another suffix",
     )
 

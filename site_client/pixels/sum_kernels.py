@@ -60,7 +60,8 @@ def _all_bits(values: U16) -> int:
     bits = uint16(0)
     for k in range(values.size):
         bits = uint16(bits | values[k])
-    return int64(bits)
+    whole: int = int64(bits)
+    return whole
 
 
 @compiled
@@ -82,7 +83,8 @@ def _product(one: I16, other: I16) -> int:
     total = int32(0)
     for k in range(one.size):
         total = int32(total + int32(one[k]) * int32(other[k]))
-    return total
+    whole: int = int64(total)
+    return whole
 
 
 @compiled_in_any_order

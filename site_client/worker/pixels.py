@@ -66,7 +66,7 @@ def find_slides(folder: Path) -> list[Path]:
         raise InputDataError(
             "no slides",
             field=str(folder),
-            expected="TIFF or .npy files, or folders of single-band TIFFs",
+            expected="TIFF or .npy files, OME-Zarr, or folders of single-band TIFFs",
             got="none",
         )
     return slides
@@ -76,7 +76,11 @@ def _is_slide(path: Path) -> bool:
     if path.name.startswith("."):
         return False
     if path.is_dir():
-        return any(inside.name.lower().endswith((".tif", ".tiff")) for inside in path.iterdir())
+        from site_client.pixels.omezarr import is_zarr
+
+        return is_zarr(path) or any(
+            inside.name.lower().endswith((".tif", ".tiff")) for inside in path.iterdir()
+        )
     return path.name.lower().endswith(_SUFFIXES)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from common.arrivals.files import read_bounded
-from common.errors import InputDataError
+from common.errors import CairnError, InputDataError
 from common.keys.pixel_agreement import MAX_CODEC_BYTES, read_codec
 from common.plan import read_plan
 from site_client.pixels.passes import SlidePass, place_for
@@ -27,50 +28,73 @@ class Done:
     pixels: int
 
 
-def open_pass(
-    site: SiteFolder,
-    plan_file: Path | None,
-    phase: str | None,
-    codec_file: Path | None,
-    results: Path | None,
-    threads: int | None,
-) -> SlidePass:
-    """Return the pass that the worker was asked for, or the one that is named.
+class Words(NamedTuple):
+    """A pass in words that another machine understands, which sees the same folders.
 
-    Args:
-        site: whose key and settings.
-        plan_file: None takes what the worker was asked.
+    Attributes:
+        root: the site's folder.
+        plan: file; None takes what the worker was asked.
         phase: with a plan.
-        codec_file: with a plan, after the survey.
+        codec: file, with a plan after the survey.
         results: folder for results; None takes the worker's.
         threads: None takes the site's setting.
+    """
+
+    root: str
+    plan: str | None = None
+    phase: str | None = None
+    codec: str | None = None
+    results: str | None = None
+    threads: int | None = None
+
+
+def open_pass(words: Words) -> SlidePass:
+    """Return the pass that the worker was asked for, or the one that is named.
 
     Raises:
         InputDataError: nothing is asked, no key, or parts that do not fit together.
     """
+    site = SiteFolder(Path(words.root))
     own = site.slide_results
-    task = read_asked(own) if plan_file is None else _named(plan_file, phase or "", codec_file)
+    task = read_asked(own) if words.plan is None else _named(words)
     spec = sketch_spec_of(task.plan, sketch_secret(task.plan, read_shared_key(site)), task.codec)
-    found = task.slide_pass(spec, own, threads or site.slide_settings().threads)
-    folder = (results or own) / found.bond.name
+    found = task.slide_pass(spec, own, words.threads or site.slide_settings().threads)
+    folder = Path(words.results or own) / found.bond.name
     with place_for(folder):
         return task.slide_pass(spec, folder, found.threads)
 
 
-def _named(plan_file: Path, phase: str, codec_file: Path | None) -> SlideTask:
+def _named(words: Words) -> SlideTask:
     codec = None
-    if codec_file is not None:
-        try:
-            text = read_bounded(codec_file, MAX_CODEC_BYTES, "codec").decode("utf-8", "replace")
-        except OSError as error:
-            raise InputDataError(
-                "cannot read the codec", field=str(codec_file), expected="a file", got="none"
-            ) from error
-        codec = read_codec(text)
-    return slide_task(read_plan(plan_file), phase, codec)
+    if words.codec is not None:
+        codec = read_codec(_text_of(Path(words.codec), "codec"))
+    return slide_task(read_plan(Path(words.plan or "")), words.phase or "", codec)
 
 
-def count_shard(site: SiteFolder, whole: SlidePass, text: str, progress: Progress) -> Done:
+def _text_of(path: Path, what: str) -> str:
+    try:
+        return read_bounded(path, MAX_CODEC_BYTES, what).decode("utf-8", "replace")
+    except OSError as error:
+        raise InputDataError(
+            f"cannot read the {what}", field=str(path), expected="a file", got="none"
+        ) from error
+
+
+def shard_by_words(words: Words, shard: str) -> tuple[str, int, int] | tuple[str, str]:
+    """Count a shard on whatever machine this is called; what went wrong is said and not raised.
+
+    Errors of this project do not survive the way back from another machine.
+    """
+    try:
+        done = count_shard(SiteFolder(Path(words.root)), open_pass(Words(*words)), shard)
+    except CairnError as error:
+        return "failed", str(error)
+    return "done", done.slides, done.pixels
+
+
+def count_shard(
+    site: SiteFolder, whole: SlidePass, text: str, progress: Progress | None = None
+) -> Done:
     """Look through one shard's slides, and say what it saw.
 
     Args:

@@ -196,8 +196,8 @@ def test_shards_that_do_not_make_a_whole_are_refused_by_name(whole, data, tmp_pa
     renamed = parse_plan(plan.model_dump(mode="json") | {"name": "another"})
     with pytest.raises(InputDataError, match="plan"):
         merge(whole(), [first, shards(whole, data, [2], folder="e", plan=renamed)], target)
-    with pytest.raises(InputDataError, match="phase"):
-        merge(whole(), [first, shards(whole, data, [2], folder="f", phase="survey")], target)
+    with pytest.raises(InputDataError, match="seen: phase"):
+        merge(whole(), [first, shards(whole, data, [2], folder="f", phase="range")], target)
     with pytest.raises(InputDataError, match="at least one"):
         merge(whole(), [tmp_path / "nowhere"], target)
     np.save(data / "s9.npy", np.load(data / "s1.npy"))
