@@ -115,7 +115,7 @@ def test_shards_on_a_cluster_make_the_whole_of_one_process(slides, tmp_path, clu
     address, pem = cluster
     done = count(slides, tmp_path, address, pem)
     assert done.exit_code == 0, (done.output, done.exception)
-    assert json.loads(done.output)["slides"] == 2
+    assert json.loads(done.stdout)["slides"] == 2
     merged = ["pixels", "merge", *the_plan(tmp_path), "--site-dir", str(slides.folder.root)]
     assert CliRunner().invoke(cli, merged).exit_code == 0
     plan = the_plan(tmp_path)
