@@ -17,8 +17,8 @@ page cache makes of it is said: with more bytes under one name than memory it ma
   python -m tests.benchmarks.big_slides --pixels 1e9 --threads 2         one machine
   python -m tests.benchmarks.big_slides --pixels 1e10 --shards 100 --only shards
 
-Writes ``big-slides.json`` with -o; figures of other numbers of pixels stay in it. Fails for
-bits that differ, never for slowness.
+With -o build/pixel-results the figures go into ``PIXELS.md`` by ``python -m
+tests.benchmarks.pixel_road report``. Fails for bits that differ, never for slowness.
 """
 
 import argparse
@@ -58,7 +58,6 @@ from site_client.worker.slide_tasks import merged_file, slide_task
 from tests.benchmarks.pixels import BANDS, SPEC, InMemory, fit, tissue, write_slide
 
 SEED = 2024
-TARGETS = {"ns_per_pixel": 60.0, "seconds_of_1e9": 60.0}
 PLAN = """\
 name = "big-slides"
 seed = 1
@@ -302,21 +301,21 @@ def main():
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--folder", type=Path, help="where slides lie; default: the temporary one")
     parser.add_argument("--only", nargs="+", default=["passes", "whole", "shards"])
-    parser.add_argument("-o", "--output", type=Path, help="folder of big-slides.json")
+    parser.add_argument("-o", "--output", type=Path, help="folder of computed results")
     options = parser.parse_args()
     threadpool_limits(1)
+    job = f"{options.pixels:.0e} pixels, {' '.join(options.only)}".replace("e+0", "e")
     figures = run(options) | {
         "cores": os.cpu_count(),
+        "job": job,
         "processor": platform.machine(),
         "python": platform.python_version(),
-        "targets": TARGETS,
     }
     print(json.dumps(figures, indent=2))
     if options.output is not None:
-        place = options.output / "big-slides.json"
-        kept = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
-        kept[f"{int(options.pixels):.0e} {' '.join(options.only)}"] = figures
-        place.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        place = options.output / "big" / f"{job.replace(', ', '__').replace(' ', '_')}.json"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(json.dumps(figures, sort_keys=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ SECTIONS = (
     ("Tissue: epithelium against other", "tumour", tumour.tumour),
     ("From bands to a place: the founding paper's experiment", "founding", founding.founding),
     ("From disk to keys and tables", "speed", machine.speed),
+    ("The whole road, and slides beyond a machine's memory", "big", machine.big),
     ("What an aggregator without the key can learn", "attack", machine.attack),
 )
 
@@ -66,7 +67,7 @@ def write_report(folder, output):
         plane.draw(output / plane.NAME, layouts)
 
 
-STUDIES = ("attack", "demo", "founding", "gate", "k-means", "recovery", "speed", "tumour")
+STUDIES = ("attack", "big", "demo", "founding", "gate", "k-means", "recovery", "speed", "tumour")
 
 
 def render(results):

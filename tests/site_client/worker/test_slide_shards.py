@@ -27,7 +27,7 @@ def cairn(site, *words, code=0):
         assert done.exception.exit_code == code, done.exception
         return str(done.exception)
     assert done.exit_code == code, done.output
-    return done.output
+    return done.output if code else done.stdout
 
 
 def by_shards(site, order, shards=3):
