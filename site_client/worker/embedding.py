@@ -24,7 +24,8 @@ from common.sketching import SketchSpec
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.records import GroupCounts, RoundReport
-from site_client.worker.pixels import CODECS, Progress, Slides, find_slides
+from site_client.worker.pixels import CODECS
+from site_client.worker.slide_folder import Progress, Slides, find_slides
 from site_client.worker.study import Assignment, State, StudyRoom, Subject
 
 MAPS: Final = "maps"

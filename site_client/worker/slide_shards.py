@@ -15,8 +15,9 @@ from site_client.pixels.passes import SlidePass, place_for
 from site_client.pixels.shards import Shard, dealt, merge, write_seen
 from site_client.site import SiteFolder
 from site_client.worker.experience import sketch_secret
-from site_client.worker.pixels import Progress, Slides, sketch_spec_of
+from site_client.worker.pixels import sketch_spec_of
 from site_client.worker.setup import read_shared_key
+from site_client.worker.slide_folder import Progress, Slides
 from site_client.worker.slide_tasks import SlideTask, merged_file, read_asked, slide_task
 
 

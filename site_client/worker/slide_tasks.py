@@ -148,6 +148,11 @@ def forget_passes(worker: Path, but: str = "") -> None:
             remove_whatever(path)
 
 
+def forget_asked(worker: Path) -> None:
+    """Take back what was asked: it is answered, and shards of it would be of no use."""
+    (worker / RESULTS / ASKED).unlink(missing_ok=True)
+
+
 def merged_file(folder: Path) -> Path:
     """Where the merged shards of a pass lie, beside the folder of its slides' results."""
     return folder.with_name(f"{folder.name}.merged")

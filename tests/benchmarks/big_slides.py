@@ -52,7 +52,7 @@ from site_client.pixels.passes import read_part
 from site_client.pixels.slides import open_slide
 from site_client.pixels.statistics import component_ranges, survey
 from site_client.site import SiteFolder
-from site_client.worker.pixels import Slides
+from site_client.worker.slide_folder import Slides
 from site_client.worker.slide_shards import Words, open_pass
 from site_client.worker.slide_tasks import merged_file, slide_task
 from tests.benchmarks.pixels import BANDS, SPEC, InMemory, fit, tissue, write_slide

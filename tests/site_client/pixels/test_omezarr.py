@@ -11,7 +11,7 @@ from common.errors import InputDataError
 from site_client.pixels import omezarr
 from site_client.pixels.digests import digest_of
 from site_client.pixels.slides import open_every_band, open_slide
-from site_client.worker.pixels import find_slides
+from site_client.worker.slide_folder import find_slides
 
 NAMES = ("dna", "keratin", "cd3")
 AXES = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"}, {"name": "x"}]
