@@ -130,6 +130,7 @@ def pass_figures(pixels, turns):
         "ranges, as before": lambda: reference_ranges(slide, codec.projection),
         "count": count,
     }
+    count()  # compiles
     spent = {name: [] for name in works}
     for _ in range(turns):
         for name, work in works.items():
@@ -207,10 +208,16 @@ def by_shards(site, root, codec, shards, at_once):
     named += ["--results", results, "--site-dir", site.root]
 
     def cairn(*words):
+        """Run a command; its seconds, and the most memory that it was seen to have, in MB."""
         command = [sys.executable, "-m", "site_client.cli", "pixels", *map(str, words)]
-        start = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        return time.perf_counter() - start
+        start, largest = time.perf_counter(), 0
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            while process.poll() is None:
+                largest = max(largest, most_memory(process.pid))
+                time.sleep(0.1)
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, command)
+        return time.perf_counter() - start, largest
 
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = time.perf_counter()
@@ -218,7 +225,7 @@ def by_shards(site, root, codec, shards, at_once):
         texts = [f"{number}/{shards}" for number in range(1, shards + 1)]
         each = list(pool.map(lambda text: cairn("count", "--shard", text, *named), texts))
     counted = time.perf_counter()
-    cairn("merge", *named)
+    _, of_merging = cairn("merge", *named)
     ended, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     words = Words(
         str(site.root), str(root / "plan.toml"), "sketch", str(root / "codec.json"), str(results)
@@ -232,8 +239,8 @@ def by_shards(site, root, codec, shards, at_once):
         "count_wall_s": round(counted - start, 2),
         "merge_wall_s": round(ended - counted, 2),
         "cpu_s": round(spent, 2),
-        "median_shard_s": round(float(np.median(each)), 2),
-        "largest_process_MB": round(after.ru_maxrss / 1024),
+        "median_shard_s": round(float(np.median([seconds for seconds, _ in each])), 2),
+        "largest_process_MB": max(of_merging, *(largest for _, largest in each)),
     }
     return read_part(sealed, whole.section, whole.codec).found, figures
 
@@ -256,14 +263,12 @@ def run(options):
         root = Path(name)
         site, names, pixels = make_site(root, total, int(options.each))
         figures |= {"pixels": pixels, "names": names, "bytes_read_a_pass": pixels * 2 * len(BANDS)}
-        if "passes" in options.only:
-            sample = tissue(np.random.default_rng(SEED), 1_000_000)
-            figures["passes"] = pass_figures(sample, options.turns)
         if "whole" in options.only:
+            forget_most_memory()
             codec, counts, figures["whole"] = passes_over_all(
                 site, root / "plan.toml", root / "alone", options.threads
             )
-            largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            largest = most_memory(os.getpid())
             steps = figures["whole"].values()
             figures["whole"] |= {
                 "threads": options.threads,
@@ -271,7 +276,7 @@ def run(options):
                     "wall_s": round(sum(step["wall_s"] for step in steps), 2),
                     "cpu_ns_per_pixel": round(sum(s["cpu_s"] for s in steps) / pixels * 1e9, 1),
                 },
-                "largest_MB": round(largest),
+                "largest_MB": largest,
             }
         else:
             first = open_slide(site.data() / "slide-00000.npy", BANDS)
@@ -285,6 +290,21 @@ def run(options):
                 figures["shards"]["equal_to_one_process"] = equal(counts, merged)
     figures["load_after"] = load()
     return figures
+
+
+def most_memory(process):
+    """The most memory that a process had so far, in MB; 0 where it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    lines = [line for line in status.splitlines() if line.startswith("VmHWM")]
+    return round(int(lines[0].split()[1]) / 1024) if lines else 0
+
+
+def forget_most_memory():
+    """From now on, the most memory of this process is what it has from now on."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def load():
