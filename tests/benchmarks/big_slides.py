@@ -55,7 +55,7 @@ from site_client.site import SiteFolder
 from site_client.worker.slide_folder import Slides
 from site_client.worker.slide_shards import Words, open_pass
 from site_client.worker.slide_tasks import merged_file, slide_task
-from tests.benchmarks.pixels import BANDS, SPEC, InMemory, fit, tissue, write_slide
+from tests.benchmarks.pixels import BANDS, SPEC, InMemory, fit, write_slide
 
 SEED = 2024
 PLAN = """\
