@@ -59,6 +59,7 @@ class Places:
         self.margin = _tiled(self._margins(), self.width, 0.0, np.float32)
         self.digits = np.empty(kernels.STRIDE * self.width, np.uint64)
         self.doubt = np.empty(kernels.STRIDE * self.width, np.uint8)
+        self.words = self.doubt.view(np.uint64).reshape(kernels.STRIDE, -1)
         self.squared = np.empty(BLOCK, np.uint64)
         self.origin = np.empty(BLOCK, np.int64)
         self._unit = np.empty((BLOCK, bands), np.float32)
@@ -149,7 +150,7 @@ class PixelEncoder:
                 self._digit_weight,
                 at.digits,
                 at.doubt,
-                at.doubt.view(np.uint64).reshape(kernels.STRIDE, -1),
+                at.words,
                 keys[written : written + n],
                 block,
                 at.squared,
@@ -201,6 +202,7 @@ class RangeCounter:
                 self._one,
                 at.digits,
                 at.doubt,
+                at.words,
                 block,
                 at.squared,
                 at.origin,

@@ -225,6 +225,7 @@ def count_places(
     one: U64,
     digits: U64,
     doubt: NDArray[np.uint8],
+    words: U64,
     pixels: Raw,
     squared: U64,
     origin: NDArray[np.int64],
@@ -240,15 +241,22 @@ def count_places(
     itself where rounding could have moved it.
     """
     width = offset.size // STRIDE
+    flat = histogram.reshape(-1)
     for start in range(0, places.size, STRIDE * width):
         part = places[start : start + STRIDE * width]
         weighed_digits(part, offset, margin, one, bins, digits, doubt)
         for i in range(part.size // width):
-            at = start // width + i
-            for c in range(weights.shape[0]):
-                digit = int64(digits[i * width + c])
-                if doubt[i * width + c]:
-                    length = math.sqrt(float(squared[at])) * 1073741824.0
-                    row = pixels[origin[at]]
-                    digit = exact_digit(row, length, weights[c], low[c], step[c], bins)
-                histogram[c, digit] += 1
+            own = digits[i * width : i * width + weights.shape[0]]
+            any_doubt = uint64(0)
+            for word in range(words.shape[1]):
+                any_doubt |= words[i, word]
+            if any_doubt != 0:
+                at = start // width + i
+                length = math.sqrt(float(squared[at])) * 1073741824.0
+                for c in range(own.size):
+                    if doubt[i * width + c]:
+                        row = pixels[origin[at]]
+                        exact = exact_digit(row, length, weights[c], low[c], step[c], bins)
+                        own[c] = uint64(exact)
+            for c in range(own.size):
+                flat[c * bins + int64(own[c])] += 1

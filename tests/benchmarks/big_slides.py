@@ -55,7 +55,7 @@ from site_client.site import SiteFolder
 from site_client.worker.slide_folder import Slides
 from site_client.worker.slide_shards import Words, open_pass
 from site_client.worker.slide_tasks import merged_file, slide_task
-from tests.benchmarks.pixels import BANDS, SPEC, InMemory, fit, write_slide
+from tests.benchmarks.pixels import BANDS, SPEC, InMemory, fit, tissue, write_slide
 
 SEED = 2024
 PLAN = """\
@@ -287,7 +287,10 @@ def run(options):
                 site, root, codec, options.shards, options.at_once
             )
             if counts is not None:
-                figures["shards"]["equal_to_one_process"] = equal(counts, merged)
+                figures["shards"]["different_keys_equal"] = equal(counts, merged)
+    if "passes" in options.only:
+        sample = tissue(np.random.default_rng(SEED), 1_000_000)
+        figures["passes"] = pass_figures(sample, options.turns)
     figures["load_after"] = load()
     return figures
 
