@@ -28,7 +28,7 @@ CHUNK: Final = 1 << 16  # pixels: 4.6 MB of 35 bands of 16 bits
 DTYPES: Final = ("uint8", "uint16", "float32")
 TIFF_SUFFIXES: Final = (".tif", ".tiff")
 SIDECAR: Final = "bands.txt"
-_REST: Final = 1 << 22  # bytes at a time of what lies behind the pixels
+_REST: Final = 1 << 16  # bytes at a time of what lies behind the pixels
 
 
 class SlideFile(Protocol):

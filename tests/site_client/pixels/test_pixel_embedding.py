@@ -160,7 +160,7 @@ def test_a_map_in_pieces_is_the_map_and_needs_no_memory_for_a_larger_slide(
 ):
     codec, slides = fitted
     peaks = []
-    for repeats in (8, 64):
+    for repeats in (32, 128):
         whole = np.concatenate([slides[0].image] * repeats)
         np.save(tmp_path / "slide.npy", whole)
         (tmp_path / "bands.txt").write_text("\n".join(bands))
