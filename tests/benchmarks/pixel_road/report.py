@@ -28,6 +28,7 @@ python -m tests.benchmarks.pixel_road run recovery gate tumour --seeds 0 1
 # the demonstration, and what stands beside it
 python -m tests.benchmarks.pixel_road run demo --seeds 20240 7
 python -m tests.benchmarks.pixel_road run k-means speed attack
+python -m tests.benchmarks.big_slides --pixels 1e8 -o build/pixel-results
 python -m tests.benchmarks.pixel_road report -o deploy/results
 ```
 

@@ -64,10 +64,11 @@ def big(results):
         parts.append(f"**{name}**: {loads}, {job['cores']} cores, seed {job['seed']}.\n")
         if "passes" in job:
             found = job["passes"]["cpu_ns_per_pixel"]
-            rows = [
-                [step, f"{found[step]:.1f}", f"{found.get(f'{step}, as before', found[step]):.1f}"]
-                for step in ("survey", "ranges", "count", "all passes")
-            ]
+            rows = []
+            for step in ("survey", "ranges", "count", "all passes"):
+                before = found.get(f"{step}, as before")
+                same = "the same" if before is None else f"{before:.1f}"
+                rows.append([step, f"{found[step]:.1f}", same])
             head = ["pass, in memory, one thread", "CPU ns per pixel", "as before"]
             parts.append(table(head, rows))
         if "whole" in job:
