@@ -84,6 +84,8 @@ class Way:
         world, site = self._world, self._node[node]
         spool = Spool(world.sites[site].spool)
         kinds = {fault.kind: fault for fault in self._faults(site)}
+        if kinds:
+            world.stop(site)
         if self.exchange == 0 and site in self._copies:
             shutil.copytree(world.sites[site].root, world.sites[site].root.with_suffix(".old"))
         for fault in kinds.values():
@@ -120,6 +122,7 @@ class Way:
         try:
             self._pending[node] = spool.put_order(parcel)
         except Crash:
+            world.stop(site)
             world.disks.of[site].restart(world.chance)
             self._pending[node] = spool.put_order(parcel)
         except OSError:
