@@ -97,7 +97,9 @@ def main() -> int:
     chosen_by = parser.parse_args()
     rooms = {name: ROOMS[name] for name in chosen_by.rooms.split(",")}
     folder = REPOSITORY / "build" / "mutation"
-    reach = read(folder) if chosen_by.again else measure(sum(ROOMS.values(), ()), TESTS, folder)
+    patterns = [pattern for room in ROOMS.values() for pattern in room]
+    again = chosen_by.again
+    reach = read(folder) if again else measure(patterns, TESTS, folder, chosen_by.jobs)
     chosen = drawn(rooms, chosen_by.sample, chosen_by.seed)
     if chosen_by.only:
         chosen = [entry for entry in chosen if chosen_by.only in entry[1]]
