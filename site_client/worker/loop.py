@@ -129,16 +129,24 @@ class Worker:
     ) -> None:
         self._ledger.close()
 
-    def run(self) -> None:
+    def run(self, idle_s: float | None = None) -> None:
         """Answer orders until ``stop`` is set.
+
+        Args:
+            idle_s: seconds without an order after which there is no more to do; None: never.
 
         Raises:
             StorageError: the ledger could not record.
             InputDataError: the site's policy became unreadable.
         """
         LOG.info("worker of %s is ready, ledger of %d", self._settings.site, self._ledger.size)
+        last = time.monotonic()
         while not self._stop.is_set():
-            if not self.turn():
+            if self.turn():
+                last = time.monotonic()
+            elif idle_s is not None and time.monotonic() - last >= idle_s:
+                break
+            else:
                 self._stop.wait(POLL_S)
         LOG.info("worker stopped")
 
