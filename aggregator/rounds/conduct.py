@@ -67,7 +67,8 @@ class Conductor:
     Attributes:
         turn: of the run, by which sites know that earlier ones are over.
         is_current: whether it still is this run's turn; asked twice a second.
-        clock, sleep: seconds that only go up, and how to wait; passed in for tests.
+        clock: seconds that only go up.
+        sleep: how to wait; returns True where something has come meanwhile.
     """
 
     federation: FederationFolder
@@ -76,7 +77,7 @@ class Conductor:
     turn: int
     is_current: Callable[[], bool] = lambda: True
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], bool | None] = time.sleep
 
     def __post_init__(self) -> None:
         self._stopping = False
@@ -158,10 +159,11 @@ class Conductor:
             raise _StopAskedError("the run is to end")
 
     def _wait(self, seconds: float) -> None:
-        """Sleep, and attend in between."""
+        """Sleep until something has come or time is up, and attend in between."""
         self._attend()
-        while seconds > 0:
-            self.sleep(min(seconds, ATTEND_S))
+        woken: bool | None = False
+        while seconds > 0 and not woken:
+            woken = self.sleep(min(seconds, ATTEND_S))
             self._attend()
             seconds -= ATTEND_S
 

@@ -28,6 +28,8 @@ from common.errors import CairnError, RefusedError
 from common.wire.codes import ReplyCode
 from common.wire.objects import PIECE_BYTES, most_objects, read_content
 
+FIRST_RETRY_S: Final = 0.05
+"""Until a piece is asked for again that its sender has only announced; doubled each time."""
 UNAVAILABLE: Final = 0
 """In place of Flower's number where not all pieces of a reply could be had."""
 
@@ -82,7 +84,11 @@ def _pulled(
         if message.HasField("error"):
             return Pulled(answers, lost=message.error.code)
         fetch = make_pull_object_fn_protobuf(client.PullObject, node, run_id)
-        contents = pull_objects(_names(tree, most), BoundedFetch(fetch, most + 4 * PIECE_BYTES))
+        contents = pull_objects(
+            _names(tree, most),
+            BoundedFetch(fetch, most + 4 * PIECE_BYTES),
+            initial_backoff=FIRST_RETRY_S,
+        )
         return Pulled(answers, content=read_content(tree.object_id, contents, most))
     except ObjectPullError:
         return Pulled(answers, lost=UNAVAILABLE)

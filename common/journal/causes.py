@@ -20,7 +20,16 @@ LIMIT = 0.01
 """Share of the wire that may stay unexplained."""
 PUSHES: frozenset[Kind] = frozenset({"push-messages", "push-object"})
 DESK_KINDS: frozenset[Kind] = frozenset(
-    {"greet", "Enrol", "EnrolStatus", "Renew", "ListPeers", "PutSealedKeys", "GetSealedKey"}
+    {
+        "greet",
+        "Enrol",
+        "EnrolStatus",
+        "Renew",
+        "ListPeers",
+        "PutSealedKeys",
+        "GetSealedKey",
+        "AwaitOrders",
+    }
 )
 
 RECORDS = "records that the ledger declares"

@@ -40,6 +40,7 @@ Kind = Literal[
     "ListPeers",
     "PutSealedKeys",
     "GetSealedKey",
+    "AwaitOrders",
     "add-checkpoint",
     "get-checkpoint",
 ]
@@ -57,6 +58,7 @@ CONTROL: dict[Kind, tuple[int, int]] = {
     "ListPeers": (512, 512),
     "GetSealedKey": (512, 512),
     "EnrolStatus": (64, 512),
+    "AwaitOrders": (64, 512),
 }
 """Requests that carry nothing of the site: how many are declared at once, of how many bytes each
 at most. They are declared before the first of them and counted after the last."""

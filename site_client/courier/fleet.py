@@ -78,6 +78,8 @@ HEARTBEAT_S = 10.0
 """Flower's least heartbeat interval: a dead courier is noticed after twice this."""
 ANSWER_S, CONNECT_S = 30.0, 3.0
 """A firewall that drops what it forbids must not look like a slow aggregator."""
+FIRST_RETRY_S = 0.05
+"""Until a piece of an order is asked for again that was only announced; doubled each time."""
 _ECDSA = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 
 _FOREIGN = dict.fromkeys((18, 19, 20, 21), "one by another authority")
@@ -195,6 +197,7 @@ class Fleet:
             )
         self._public_key = public_key_to_bytes(key.public_key())
         self._node: Node | None = None
+        self._app = (0, "")
         try:
             context = _trusting(authority)
             self._client = FleetHttpClient(
@@ -302,18 +305,22 @@ class Fleet:
                     raise RefusedError("an order is too large", got="more bytes than it may have")
             return data
 
-        content = read_content(tree.object_id, pull_objects(names, bounded))
+        pieces = pull_objects(names, bounded, initial_backoff=FIRST_RETRY_S)
+        content = read_content(tree.object_id, pieces)
         if not isinstance(content, bytes):
             raise RefusedError("not an order", expected="a parcel", got="none")
         return content
 
     def app_digest(self, run_id: int) -> str:
-        """SHA-256 of the app that a run names; it is never downloaded."""
+        """SHA-256 of the app that a run names; it is never downloaded, and asked for once."""
+        if run_id == self._app[0]:
+            return self._app[1]
         try:
             response = self._client.GetRun(GetRunRequest(node=self._online(), run_id=run_id))
         except httpx.HTTPError as error:
             raise explain(error) from error
-        return str(response.run.fab_hash)
+        self._app = (run_id, str(response.run.fab_hash))
+        return self._app[1]
 
     def push(self, content: RecordDict, reply_to: Message) -> None:
         """Send the reply to a message."""
