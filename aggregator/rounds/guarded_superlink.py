@@ -36,6 +36,7 @@ from aggregator.bells import ring
 from aggregator.handshake import listeners
 from aggregator.rounds.completed import FOLLOWED, MOST_BODY, PUSH_MESSAGES, Completed
 from aggregator.rounds.server import FOLDER_VARIABLE, REPLY_BELL
+from aggregator.rounds.short_road import is_short, travel
 
 HOOK = "flwr.ee.superlink.extensions"
 Scope = MutableMapping[str, Any]
@@ -85,14 +86,16 @@ class SitesOnly:
 
     Args:
         app: what is guarded.
-        completed: follows replies until they are complete.
+        completed: follows replies until they are complete; nobody does when omitted.
     """
 
     def __init__(
-        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], completed: Completed
+        self,
+        app: Callable[[Scope, Receive, Send], Awaitable[None]],
+        completed: Completed | None = None,
     ) -> None:
         self._app = app
-        self._completed = completed
+        self._completed = completed or Completed(lambda: None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 403 with nothing in it."""
@@ -103,10 +106,17 @@ class SitesOnly:
             if path in FOLLOWED:
                 await self._follow(path, scope, receive, send)
             else:
-                await self._app(scope, receive, send)
+                await self._pass_on(scope, receive, send)
         elif scope["type"] == "http":
             await send({"type": "http.response.start", "status": 403, "headers": []})
             await send({"type": "http.response.body", "body": b""})
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have it answered, by the shorter of the two roads."""
+        if scope["type"] == "http" and is_short(scope):
+            await travel(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
     async def _follow(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a push on, and take it up when it was answered well."""
@@ -121,7 +131,7 @@ class SitesOnly:
 
         # Flower keeps what it has read of a request here, for its own parts.
         state = scope.setdefault("state", {})
-        await self._app(scope, receive, overhear)
+        await self._pass_on(scope, receive, overhear)
         if status == httpx.codes.OK:
             self._completed.note(state.get("protobuf_request"), bytes(answer))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ from common.wire.codes import ReplyCode
 from common.wire.transport import CODE, MESSAGE_TYPE, PARCEL, RECORD
 from site_client.courier import courier as courier_module
 from site_client.courier.courier import Courier, run_courier
+from site_client.courier.ear import Ear
 from site_client.courier.fleet import (
     Incoming,
     RunOverError,
@@ -308,6 +310,18 @@ class StrangersFleet(MemoryFleet):
         pass
 
 
+class StillEar(Ear):
+    """Hears nothing; time passes as ``wait`` has it."""
+
+    def __init__(self, wait: Callable[[float], None]) -> None:
+        super().__init__()
+        self._wait = wait
+
+    def wait(self, seconds, stopped=lambda: False):
+        self._wait(seconds)
+        return False
+
+
 def refused_with(status: int) -> httpx.HTTPStatusError:
     request = httpx.Request("POST", "https://fed/v1/fleet/activate-node")
     answer = httpx.Response(status, request=request)
@@ -340,7 +354,7 @@ def run(make_site, monkeypatch, caplog):
         caplog.clear()
         with caplog.at_level("INFO", "cairn.courier"):
             try:
-                run_courier(folder, stop)
+                run_courier(folder, stop, StillEar(wait))
             finally:
                 fleet.lasted = now[0] - began
 

@@ -1,0 +1,127 @@
+"""The calls of a round through the SuperLink, without the stations that do nothing for them.
+
+Flower's server passes every call through eight layers and five threads, most of them for
+its control interface, accounts and licences. The calls that carry messages and their pieces
+take a shorter road here: the same parsing, the same authentication of node or task, the
+same handler and the same words for an error, all of them Flower's own functions, in one
+thread. With tracing or an event log switched on every call goes the long way. Uses internal
+modules of the pinned flwr release.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+
+from flwr.supercore.dependencies.runtime import get_runtime_handlers, get_runtime_state
+from flwr.supercore.dependencies.superexec import authenticate_superexec_request
+from flwr.supercore.dependencies.task import TASK_TOKEN_HEADER, authenticate_task
+from flwr.supercore.dependencies.version import VersionDependency
+from flwr.supercore.error import http_error_translator
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
+from flwr.supercore.protobuf.translation import (
+    PROTOBUF_REQUEST_TYPES,
+    ProtobufTranslationMiddleware,
+)
+from flwr.superlink.dependencies.linkstate import get_linkstate
+from flwr.superlink.routers.fleet.node_auth import authenticate_node
+from flwr.superlink.servicer.fleet import fleet_handlers
+from google.protobuf.message import Message as ProtoMessage
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Answer = Callable[[Request, Any], ProtoMessage]
+
+_FLEET, _RUNTIME = "/v1/fleet/", "/v1/runtime/"
+_ACQUIRE: Final = "/flwr.proto.Runtime/AcquireTask"
+_is_known_version = VersionDependency(
+    component_name="SuperLink", connection_name="Caller <-> SuperLink Runtime API"
+)
+
+
+def _fleet(name: str, *, store: bool = False) -> Answer:
+    """Return a courier's call: its node is authenticated, then Flower's handler answers."""
+    handler = getattr(fleet_handlers, name)
+
+    def answer(request: Request, message: Any) -> ProtoMessage:  # noqa: ANN401 - of any call
+        authenticate_node(request)
+        state = get_linkstate(request)
+        more = {"store": state.object_store} if store else {}
+        result: ProtoMessage = handler(request=message, state=state, **more)
+        return result
+
+    return answer
+
+
+def _runtime(name: str) -> Answer:
+    """Return a ServerApp's call: its release and its task's token are checked before."""
+
+    def answer(request: Request, message: Any) -> ProtoMessage:  # noqa: ANN401 - of any call
+        _is_known_version(request)
+        state = get_runtime_state(request)
+        task = authenticate_task(request, request.headers.get(TASK_TOKEN_HEADER), state)
+        result: ProtoMessage = getattr(get_runtime_handlers(request), name)(message, state, task)
+        return result
+
+    return answer
+
+
+def _acquire(request: Request, message: Any) -> ProtoMessage:  # noqa: ANN401 - Flower's
+    """Answer the SuperExec, which asks every second whether a run is to begin."""
+    _is_known_version(request)
+    state = get_runtime_state(request)
+    authenticate_superexec_request(request, state, _ACQUIRE)
+    result: ProtoMessage = get_runtime_handlers(request).acquire_task(message, state)
+    return result
+
+
+SHORT: Final[dict[str, Answer]] = {
+    f"{_FLEET}pull-messages": _fleet("pull_messages", store=True),
+    f"{_FLEET}pull-object": _fleet("pull_object"),
+    f"{_FLEET}confirm-message-received": _fleet("confirm_message_received", store=True),
+    f"{_FLEET}get-run": _fleet("get_run"),
+    f"{_FLEET}push-messages": _fleet("push_messages"),
+    f"{_FLEET}push-object": _fleet("push_object"),
+    f"{_FLEET}send-node-heartbeat": _fleet("send_node_heartbeat"),
+    f"{_RUNTIME}get-nodes": _runtime("get_nodes"),
+    f"{_RUNTIME}push-messages": _runtime("push_messages"),
+    f"{_RUNTIME}push-object": _runtime("push_object"),
+    f"{_RUNTIME}pull-messages": _runtime("pull_messages"),
+    f"{_RUNTIME}pull-object": _runtime("pull_object"),
+    f"{_RUNTIME}confirm-message-received": _runtime("confirm_message_received"),
+    f"{_RUNTIME}acquire-task": _acquire,
+}
+
+
+def is_short(scope: Scope) -> bool:
+    """Tell whether a call may take the short road; then ``travel`` answers it."""
+    if scope["path"] not in SHORT or scope["method"] != "POST":
+        return False
+    settings = scope["app"].state
+    watched = (settings.fleet_event_log_plugin, settings.control_event_log_plugin)
+    return watched == (None, None) and os.environ.get("FLWR_TRACING_ENABLED") != "1"
+
+
+async def travel(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a call as Flower does; what it asked lies in the scope's state afterwards."""
+    request = Request(scope, receive)
+    path = scope["path"]
+
+    def work() -> bytes:
+        answer = SHORT[path](request, request.state.protobuf_request)
+        return answer.SerializeToString()
+
+    async def answered(_: Request) -> Response:
+        check = ProtobufTranslationMiddleware
+        check._check_request_media_type(request)
+        kind = PROTOBUF_REQUEST_TYPES["POST", path]
+        request.state.protobuf_request = check._parse_request(await request.body(), kind)
+        return Response(await run_in_threadpool(work), media_type=PROTOBUF_MEDIA_TYPE)
+
+    response = await http_error_translator(request, answered)
+    await response(scope, receive, send)
