@@ -69,6 +69,7 @@ class Conductor:
         is_current: whether it still is this run's turn; asked twice a second.
         clock: seconds that only go up.
         sleep: how to wait; returns True where something has come meanwhile.
+        least_wait_s: between two questions for replies, where ``sleep`` tells of each.
     """
 
     federation: FederationFolder
@@ -78,6 +79,7 @@ class Conductor:
     is_current: Callable[[], bool] = lambda: True
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], bool | None] = time.sleep
+    least_wait_s: float = 0.0
 
     def __post_init__(self) -> None:
         self._stopping = False
@@ -96,7 +98,7 @@ class Conductor:
             self._course,
             self._work,
             self.clock,
-            self._wait,
+            self._wait_for_replies,
             Quarantine(self.federation.quarantine),
             rotations=self.federation.rotations(),
         )
@@ -166,6 +168,10 @@ class Conductor:
             woken = self.sleep(min(seconds, ATTEND_S))
             self._attend()
             seconds -= ATTEND_S
+
+    def _wait_for_replies(self, seconds: float) -> None:
+        """Sleep until a reply is complete or time is up."""
+        self._wait(max(seconds, self.least_wait_s))
 
     def _stop(self) -> RunFinished:
         """Tell the sites that the run is over, and end it."""

@@ -36,7 +36,7 @@ from aggregator.bells import ring
 from aggregator.handshake import listeners
 from aggregator.rounds.completed import FOLLOWED, MOST_BODY, PUSH_MESSAGES, Completed
 from aggregator.rounds.server import FOLDER_VARIABLE, REPLY_BELL
-from aggregator.rounds.short_road import is_short, travel
+from aggregator.rounds.short_road import is_short, remember_signatures, travel
 
 HOOK = "flwr.ee.superlink.extensions"
 Scope = MutableMapping[str, Any]
@@ -147,6 +147,7 @@ def install() -> None:
     completed = Completed(_bell())
     vars(hook)["get_middleware"] = lambda: (Middleware(SitesOnly, completed=completed),)
     sys.modules[HOOK] = hook
+    remember_signatures()
 
 
 def _bell() -> Callable[[], None]:

@@ -23,6 +23,7 @@ from aggregator.admin.folder import FederationFolder
 from aggregator.bells import make_folder, ring
 from aggregator.intake.reply import most_bytes
 from aggregator.rounds.conduct import Conductor
+from aggregator.rounds.exchange import LONGEST_POLL_S
 from aggregator.rounds.pulling import Pulled, pull_replies
 from aggregator.rounds.queue import RunQueue
 from aggregator.rounds.store import RunStore
@@ -201,5 +202,12 @@ def main(grid: Grid, context: Context) -> None:
         grid, most=most_bytes(store.plan()), ring=partial(ring, federation.order_bells)
     )
     with Alarm(make_folder(federation.reply_bells)) as alarm:
-        conductor = Conductor(federation, store, transport, turn, is_current, sleep=alarm.wait)
-        conductor.run()
+        Conductor(
+            federation,
+            store,
+            transport,
+            turn,
+            is_current,
+            sleep=alarm.wait,
+            least_wait_s=LONGEST_POLL_S if alarm.watches else 0.0,
+        ).run()

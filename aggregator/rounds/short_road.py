@@ -12,20 +12,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any, Final
 
 from flwr.supercore.dependencies.runtime import get_runtime_handlers, get_runtime_state
 from flwr.supercore.dependencies.superexec import authenticate_superexec_request
-from flwr.supercore.dependencies.task import TASK_TOKEN_HEADER, authenticate_task
+from flwr.supercore.constant import TASK_TOKEN_HEADER
+from flwr.supercore.dependencies.task import authenticate_task
 from flwr.supercore.dependencies.version import VersionDependency
 from flwr.supercore.error import http_error_translator
+from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from flwr.supercore.protobuf.translation import (
     PROTOBUF_REQUEST_TYPES,
     ProtobufTranslationMiddleware,
 )
 from flwr.superlink.dependencies.linkstate import get_linkstate
-from flwr.superlink.routers.fleet.node_auth import authenticate_node
+from flwr.superlink.routers.fleet import node_auth
 from flwr.superlink.servicer.fleet import fleet_handlers
 from google.protobuf.message import Message as ProtoMessage
 from starlette.concurrency import run_in_threadpool
@@ -37,6 +40,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Answer = Callable[[Request, Any], ProtoMessage]
 
+MOST_SIGNATURES: Final = 1024
+"""That are remembered: some seconds of some hundred sites."""
 _FLEET, _RUNTIME = "/v1/fleet/", "/v1/runtime/"
 _ACQUIRE: Final = "/flwr.proto.Runtime/AcquireTask"
 _is_known_version = VersionDependency(
@@ -49,7 +54,7 @@ def _fleet(name: str, *, store: bool = False) -> Answer:
     handler = getattr(fleet_handlers, name)
 
     def answer(request: Request, message: Any) -> ProtoMessage:  # noqa: ANN401 - of any call
-        authenticate_node(request)
+        node_auth.authenticate_node(request)
         state = get_linkstate(request)
         more = {"store": state.object_store} if store else {}
         result: ProtoMessage = handler(request=message, state=state, **more)
@@ -96,6 +101,39 @@ SHORT: Final[dict[str, Answer]] = {
     f"{_RUNTIME}confirm-message-received": _runtime("confirm_message_received"),
     f"{_RUNTIME}acquire-task": _acquire,
 }
+
+
+@lru_cache(maxsize=MOST_SIGNATURES)
+def _held(key: bytes, signature: bytes, data: bytes) -> bool:
+    """Verify a signature; the same one over the same data by the same key holds again."""
+    return bool(verify_signature(bytes_to_public_key(key), data, signature))
+
+
+def remember_signatures() -> None:
+    """Have Flower verify what a courier signs once a second once a second, not at every call.
+
+    A courier signs the current second, and RFC 6979 gives the same signature for all calls
+    in it. That the second is the current one is looked at every time.
+    """
+    vars(node_auth).update(
+        bytes_to_public_key=_known_key,
+        verify_signature=lambda key, data, signature: _held(key, signature, data),
+    )
+
+
+def _known_key(key: bytes) -> bytes:
+    """Return a key's bytes, of a key that can be read.
+
+    Raises:
+        ValueError: it is none.
+    """
+    _readable(key)
+    return key
+
+
+@lru_cache(maxsize=MOST_SIGNATURES)
+def _readable(key: bytes) -> None:
+    bytes_to_public_key(key)
 
 
 def is_short(scope: Scope) -> bool:
