@@ -15,9 +15,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from typing import Any, Final
 
+from flwr.supercore.constant import TASK_TOKEN_HEADER
 from flwr.supercore.dependencies.runtime import get_runtime_handlers, get_runtime_state
 from flwr.supercore.dependencies.superexec import authenticate_superexec_request
-from flwr.supercore.constant import TASK_TOKEN_HEADER
 from flwr.supercore.dependencies.task import authenticate_task
 from flwr.supercore.dependencies.version import VersionDependency
 from flwr.supercore.error import http_error_translator

@@ -15,7 +15,7 @@ from aggregator.bells import Bells, make_folder, ring
 from aggregator.desk import telling as telling_module
 from aggregator.desk.server import DeskServer
 from aggregator.desk.telling import Telling
-from common.errors import CairnError, RefusedError, UnreachableError
+from common.errors import RefusedError, UnreachableError
 from common.journal.causes import DESK_CALL_BYTES
 from common.journal.entries import Settle
 from common.journal.reader import read_journal
