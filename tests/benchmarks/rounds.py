@@ -14,20 +14,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import socket
 import statistics
 import sys
 import tempfile
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
 
 from common.waking import POLL_VARIABLE
 from tests.benchmarks.markdown import table
-from tests.programs import SITES, Federation, Programs, free_ports
+from tests.programs import SITES, Federation, Programs, free_ports, wait_until
 
 PAYLOAD_BYTES = 182_000
 TOLD, ASKED, STOCK = "told", "asked for", "stock Flower"
@@ -35,8 +36,8 @@ _STOCK_PROJECT = """
 [project]
 name = "stock"
 version = "1.0.0"
-license = "MIT"
-dependencies = []
+license = { file = "LICENSE" }
+dependencies = ["flwr>=1.41"]
 [tool.flwr.app]
 publisher = "stock"
 fab-format-version = 1
@@ -56,7 +57,8 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
-client, server = ClientApp(), ServerApp()
+client = ClientApp()
+server = ServerApp()
 
 def content():
     return RecordDict({"all": ArrayRecord({"bytes": Array(np.zeros(SIZE, np.uint8))})})
@@ -164,12 +166,18 @@ class Stock:
                 *("flower-superlink", "--insecure", "--host", "127.0.0.1"),
                 *("--port", str(self._port), "--disable-runtime-dependency-installation"),
             )
+            wait_until(self._answers, "SuperLink", 180, lambda: self.programs.log("superlink"))
             for number in range(1, 4):
                 self.programs.start(
                     f"supernode-{number}",
                     *("flower-supernode", "--insecure", "--superlink", self._address),
                     *("--host", "127.0.0.1", "--port", str(self._port + number)),
                 )
+
+    def _answers(self) -> bool:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", self._port), timeout=1):
+            return True
+        return False
 
     @property
     def _address(self) -> str:
@@ -212,6 +220,19 @@ def idle(programs: Programs, seconds: float) -> list[list[str]]:
     ]
 
 
+def spent(programs: Programs) -> float:
+    """Seconds of processor time of all programs, and of what they started and ended."""
+    total = 0.0
+    for program in programs.processes.values():
+        for process in (program, *program.children(recursive=True)):
+            try:
+                times = process.cpu_times()
+            except psutil.NoSuchProcess:
+                continue  # its parent has its time by now
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
 def cpu(process: psutil.Process) -> float:
     """Seconds of processor time that a process has used."""
     times = process.cpu_times()
@@ -232,31 +253,38 @@ def measure(turns: int, rounds: int, idle_s: float) -> str:
                 federation.start()
             medians: dict[str, list[float]] = {name: [] for name in federations}
             least: dict[str, list[float]] = {name: [] for name in federations}
+            used: dict[str, list[float]] = {name: [] for name in federations}
             sizes, loads = {}, []
             for _ in range(turns):
                 for name, federation in federations.items():
                     loads.append(os.getloadavg()[0])
+                    before = spent(federation.programs)
                     seconds, sizes[name] = federation.run(rounds)
+                    used[name].append((spent(federation.programs) - before) / rounds)
                     medians[name].append(statistics.median(seconds))
                     least[name].append(min(seconds))
+                    told = " ".join(f"{value:.3f}" for value in seconds)
+                    sys.stderr.write(f"{name}: {told} s; processor {used[name][-1]:.2f} s each\n")
             rows = [
                 [
                     name,
                     f"{statistics.median(medians[name]):.3f} s",
                     f"{min(least[name]):.3f} s",
+                    f"{statistics.median(used[name]):.2f} s",
                     " ".join(f"{value:.3f}" for value in medians[name]),
                     f"{sizes[name]:,} B",
                 ]
                 for name in federations
             ]
-            head = ["federation", "median exchange", "shortest", "medians of the turns", "a reply"]
+            head = ["federation", "median exchange", "shortest", "processor, run by exchanges"]
+            head += ["medians of the turns", "a reply"]
             loaded = f"load {min(loads):.1f} to {max(loads):.1f} on {os.cpu_count()} cores"
             parts = [f"{turns} turns of {rounds} exchanges, three sites; {loaded}\n"]
             parts.append(table(head, rows))
             for name in (TOLD, ASKED):
                 parts.append(f"idle for {idle_s:.0f} s, {name}:\n")
-                used = idle(federations[name].programs, idle_s)
-                parts.append(table(["program", "of a core", "resident"], used))
+                rows = idle(federations[name].programs, idle_s)
+                parts.append(table(["program", "of a core", "resident"], rows))
             return "\n".join(parts)
         finally:
             for federation in federations.values():

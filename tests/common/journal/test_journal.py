@@ -41,6 +41,14 @@ def test_the_bytes_of_a_journal_are_frozen(tmp_path):
     assert lines == json.loads(VECTOR.read_text())["lines"]
 
 
+def test_a_journal_from_before_there_was_a_call_to_be_told_is_still_read(tmp_path):
+    lines = json.loads(VECTOR.with_name("journal-before-telling.json").read_text())["lines"]
+    (tmp_path / "j").write_text("".join(f"{line}\n" for line in lines))
+    journal = read_journal(tmp_path / "j", "site-a")
+    assert journal.broken is None
+    assert len(journal.entries) == len(lines)
+
+
 def test_the_same_requests_give_the_same_bytes(tmp_path):
     grown(tmp_path / "one")
     grown(tmp_path / "two")
