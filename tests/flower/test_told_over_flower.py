@@ -41,6 +41,7 @@ def told(real_class, tmp_path_factory) -> Iterator[object]:
         courier = made.processes[f"{DEAF}-courier"]
         courier.terminate()
         courier.wait(30)
+        made.heard_before = used(made, DEAF).get("AwaitOrders", 0)
         made.start(f"{DEAF}-courier", "cairn-site", "courier", "--site-dir", DEAF)
         made.wait(lambda: made.log(f"{DEAF}-courier").count("online") == 2, "return", LIMIT_S)
         yield made
@@ -68,7 +69,7 @@ def test_a_run_completes_at_sites_that_are_told_and_at_one_that_cannot_be(told):
     for site in SITES:
         told.processes[f"{site}-courier"].terminate()
         told.processes[f"{site}-courier"].wait(30)
-    assert "AwaitOrders" not in used(told, DEAF)
+    assert used(told, DEAF).get("AwaitOrders", 0) == told.heard_before, "since then it was deaf"
     for site in SITES[:2]:
         assert used(told, site)["AwaitOrders"] >= 1
     for site in SITES:
