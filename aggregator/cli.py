@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import click
 
-from aggregator.commands import federation, keys, look, model, plans, rounds, serve
+from aggregator.commands import federation, keys, look, model, plans, rounds, serve, simulate
 from aggregator.commands.options import DESK_KEY, NEW_FILE
 from aggregator.embedding.cli import codebook
 from common.cli import complete, run
@@ -55,6 +55,7 @@ for command in (
     keys.keys,
     serve.up,
     plans.plan,
+    simulate.simulate,
     rounds.round_,
     look.watch_,
     look.status,

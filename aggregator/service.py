@@ -26,7 +26,8 @@ from common.errors import InputDataError, InternalError, UnreachableError
 from common.screen import OWN
 
 Show = Callable[[str, str], None]
-START_S = 60.0
+START_S = 180.0
+"""For the SuperLink to start: a busy machine once took more than one minute."""
 STOP_S = 10.0
 POLL_S = 0.5
 
@@ -214,7 +215,9 @@ class Service:
             except OSError:
                 time.sleep(0.1)
         else:
-            raise UnreachableError("the SuperLink does not answer", got="silence for a minute")
+            raise UnreachableError(
+                "the SuperLink does not answer", got=f"silence for {START_S:.0f} s"
+            )
         advice = "Is flwr the pinned release, and uvicorn the one it came with?"
         insist_on_tls_1_3(host, int(port), "the SuperLink", advice)
 

@@ -9,8 +9,8 @@ from common.cli import megabytes
 from common.errors import InputDataError
 from common.ledger.layout import Layout
 from common.ledger.records import format_timestamp, parse_record
+from common.policy import Budget, read_policy
 from site_client.egress.history import ITEMS, History, Spending
-from site_client.egress.policy import Budget, read_policy
 from site_client.facts import Fact
 from site_client.site import SiteFolder
 

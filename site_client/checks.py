@@ -29,10 +29,10 @@ from common.ledger.layout import Layout
 from common.ledger.notes import ledger_origin
 from common.ledger.verify import verify_ledger
 from common.plan import FederationPlan
+from common.policy import check_plan, read_policy
 from common.wire.pixel_rules import most_bytes
 from site_client.budget import budget_fact
 from site_client.confinement import confinement_facts, look, role, wall_facts
-from site_client.egress.policy import check_plan, read_policy
 from site_client.facts import Fact, Level
 from site_client.keys.directory import lost_promises, read_directory
 from site_client.keys.ring import KeyRing

@@ -87,6 +87,10 @@ COMMANDS: Final = {
         "site_client.agent_app.commands.play:play",
         "Find landmarks in IMAGE (files, DICOM folders, folders, lists); no truth is needed.",
     ),
+    "simulate-sites": Lazily(
+        "site_client.commands.simulate:simulate_sites",
+        "Hold made-up sites for `cairn-aggregator simulate`, which starts this by itself.",
+    ),
     "import-weights": Lazily(
         "site_client.agent_app.commands.import_weights:import_weights",
         "Make a checkpoint of a network that rl-medical trained; nothing in FILE is run.",

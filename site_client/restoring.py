@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from common.canonical import canonical_json
 from common.crypto.identity import read_public_key
 from common.errors import InputDataError
+from common.ledger.durable import fsync_directory
 from common.ledger.log import Ledger
 from common.ledger.notes import MAX_NOTE_BYTES, parse_note
 from common.ledger.reading import read_if_there
@@ -105,5 +106,7 @@ def record_restore(site: SiteFolder, ledger: Ledger, lost: Lost, person: str) ->
     if not ledger.has_restored(lost.note):
         entry = ledger.restore(lost.note, witness, person, (lost.run, lost.round))
         records.append(entry.record)
+    # Durably: a note that came back after a power cut would have a person asked once more.
     site.lost.unlink(missing_ok=True)
+    fsync_directory(site.lost.parent)
     return records

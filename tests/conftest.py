@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from common.canonical import sha256_hex
 from common.crypto.certificates import (
@@ -30,6 +31,10 @@ from site_client.spool import Spool
 from tests.aggregated import Past, roster_of
 
 pytest_plugins = ["tests.division", "tests.shuffle"]
+
+# A busy machine is no failure: no example has a deadline.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 SMALL_PLAN = {
     "name": "small",

@@ -2,7 +2,7 @@
 
 Whole files go to a worker (``--dist loadfile``), the long ones first: a long one that begins
 last would be waited for. What starts real processes waits more than it computes, so `make
-test` starts three workers for two cores. Files that share a running federation go to one.
+test` starts three workers for two cores. Files that share what is dear to make go to one.
 
 Folders lie in memory where there is enough of it. Every record of a ledger is written
 through to the disk, and a thousand made-up ledgers spend more time on that than on all else.
@@ -24,18 +24,21 @@ from xdist.scheduler import LoadFileScheduling
 
 MEMORY: Final = Path("/dev/shm")
 ROOM_BYTES: Final = 6 << 30
-TOGETHER: Final = (
+REAL: Final = (
     "tests/flower/test_default_policy.py",
     "tests/flower/test_pixels_over_flower.py",
     "tests/flower/test_real_federation.py",
     "tests/flower/test_runs_in_a_row.py",
 )
-"""Files that share a running federation, the fixture ``real``: they go to one worker."""
+"""Files that share a running federation, the fixture ``real``."""
+TOGETHER: Final = (REAL, ("tests/aggregator/embedding/",))
+"""Files that go to one worker: of the second group each would compile UMAP for itself."""
 FIRST: Final = (
-    *TOGETHER,
+    *REAL,
     "tests/flower/test_first_run_faults.py",
     "tests/federation/",
     "tests/flower/test_desk_over_flower.py",
+    "tests/aggregator/embedding/",
     "tests/site_client/worker/",
     "tests/flower/",
     "tests/site_client/agent_app/",
@@ -82,10 +85,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> WholeFi
 
 
 class WholeFiles(LoadFileScheduling):
-    """A file is one piece of work, and so is all of ``TOGETHER``."""
+    """A file is one piece of work, and so is each group of ``TOGETHER``."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return TOGETHER[0] if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
+        for group in TOGETHER:
+            if nodeid.startswith(group):
+                return group[0]
+        return super()._split_scope(nodeid)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -16,6 +16,7 @@ from aggregator.commands.rounds import follow_run, strict_option
 from aggregator.desk.desk import Desk
 from aggregator.report.live import status_json, status_table
 from aggregator.report.state import fold
+from aggregator.report.text import duration
 from aggregator.rounds.events import read_events
 from common.cli import echo_json, json_option
 from common.ledger.durable import replace_durably
@@ -64,11 +65,12 @@ def report(desk: Desk, name: str, output: Path) -> None:
 @with_desk
 @json_option
 def runs(desk: Desk, *, as_json: bool) -> None:
-    """Every run, oldest first: its plan, how it stands, when it was queued, began and ended.
+    """Every run, oldest first: how it stands, when it was queued, how long it waited and took.
 
     \b
     The state is queued, stopping, what it is at (waiting for sites, training, ...), or how
-    it ended: COMPLETED, DEGRADED, FAILED, STOPPED. With --json also its sites.
+    it ended: COMPLETED, DEGRADED, FAILED, STOPPED. With --json also its plan, its sites, and
+    every time to the microsecond.
     """  # noqa: D301 - \b is click's, and must not be an escape
     lines = desk.runs()
     if as_json:
@@ -77,16 +79,26 @@ def runs(desk: Desk, *, as_json: bool) -> None:
     longest = max((len(line.name) for line in lines), default=0)  # it is typed elsewhere, whole
     run = Column("run", min_width=longest, no_wrap=True)
     state = Column("state", min_width=max((len(line.state) for line in lines), default=0))
-    columns = (run, state, "plan", "rounds", "sites", "queued", "began", "ended")
+    columns = (run, state, "rounds", "sites", "queued", "waited", "took")
     table = Table(*columns, box=None, pad_edge=False, header_style="dim")
     for line in lines:
-        times = (line.queued_at, line.started_at, line.ended_at)
-        rounds = f"{line.rounds_done} of {line.rounds}"
-        cells = (line.name, line.state, line.plan, rounds, f"{len(line.sites) or '-'}")
-        table.add_row(*(Text(cell) for cell in (*cells, *map(_minute, times))))
+        rounds, sites = f"{line.rounds_done} of {line.rounds}", f"{len(line.sites) or '-'}"
+        queued = _minute(line.queued_at or line.started_at)
+        waited = _between(line.queued_at, line.started_at or line.ended_at)
+        cells = (line.name, line.state, rounds, sites, queued, waited)
+        took = _between(line.started_at, line.ended_at)
+        table.add_row(*(Text(cell) for cell in (*cells, took)))
     Console().print(table if lines else Text("no run was started yet", style="dim"))
 
 
 def _minute(moment: str) -> str:
-    """Return an ISO time as people of this machine's zone read it, to the second."""
-    return f"{datetime.fromisoformat(moment).astimezone():%m-%d %H:%M:%S}" if moment else "-"
+    """Return an ISO time as people of this machine's zone read it."""
+    return f"{datetime.fromisoformat(moment).astimezone():%m-%d %H:%M}" if moment else "-"
+
+
+def _between(first: str, last: str) -> str:
+    """Return how long it is from one ISO time to another; to now while there is no other."""
+    if not first:
+        return "-"
+    end = datetime.fromisoformat(last) if last else datetime.now(UTC)
+    return duration((end - datetime.fromisoformat(first)).total_seconds())

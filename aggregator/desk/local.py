@@ -207,14 +207,17 @@ class LocalDesk:
         """Follow a run's events, for as long as there is anybody who may write another."""
         name = self.name(run)
         stop, over = threading.Event(), threading.Event()
+        guard = threading.Thread(target=self._guard, args=(name, stop, over), daemon=True)
         if follow:
-            threading.Thread(target=self._guard, args=(name, stop, over), daemon=True).start()
+            guard.start()
         else:
             over.set()
         try:
             yield Journal(name, self.journal_file(name), over)
         finally:
             stop.set()
+            if follow:
+                guard.join()  # it reads the folder, which the caller may remove now
 
     def _guard(self, run: str, stop: threading.Event, over: threading.Event) -> None:
         """Set ``over`` once nobody conducts a run and nobody would begin it."""

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 
 from aggregator.admin import arrival
 from aggregator.admin.folder import FederationFolder
-from aggregator.intake.reply import Reply
+from aggregator.rounds.answers import AcceptedAnswer
 from aggregator.rounds.course import Course, Step, agree, schedule
 from aggregator.rounds.events import (
+    AggregatorRestored,
     Awaited,
     RoundFinished,
     RunFinished,
@@ -26,7 +27,12 @@ from aggregator.rounds.events import (
     SitesAwaited,
     read_events,
 )
-from aggregator.rounds.exchange import SiteExchange, Terms, pause
+from aggregator.rounds.exchange import LONGEST_POLL_S, SiteExchange, pause
+from aggregator.rounds.letters import LetterBook
+from aggregator.rounds.merging import merge_round
+from aggregator.rounds.minutes import Minutes
+from aggregator.rounds.parties import RunSite
+from aggregator.rounds.receiving import Receiving, Terms
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Transport
 from aggregator.rounds.work import Ask, make_work
@@ -41,14 +47,15 @@ from common.errors import (
 )
 from common.schedule import working_rounds
 from common.settings import KINDS
-from common.sums.addition import add_records, encode_sum, sum_digest
-from common.sums.chain import first_link, next_link
+from common.sums.addition import sum_digest
+from common.sums.chain import first_link
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import OrderHeader, RosterEntry, encode_order
-from common.wire.rules import SUMMED
 
 ATTEND_S = 0.5
 """Seconds between two looks at whether the run is to end."""
+PREDECESSOR_S = 60.0
+"""An earlier ServerApp of the run may outlive its SuperLink, and notice only at the next one."""
 _REFUSED_SUM = EXPLANATIONS[ReplyCode.FORGED_SUM]
 
 
@@ -67,9 +74,9 @@ class Conductor:
     Attributes:
         turn: of the run, by which sites know that earlier ones are over.
         is_current: whether it still is this run's turn; asked twice a second.
-        clock: seconds that only go up.
-        sleep: how to wait; returns True where something has come meanwhile.
-        least_wait_s: between two questions for replies, where ``sleep`` tells of each.
+        clock, sleep: seconds that only go up, and how to wait; passed in for tests.
+        hear: how to wait for a reply; True as soon as one is complete. Where nobody tells of
+            replies: by ``sleep``.
     """
 
     federation: FederationFolder
@@ -78,8 +85,8 @@ class Conductor:
     turn: int
     is_current: Callable[[], bool] = lambda: True
     clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], bool | None] = time.sleep
-    least_wait_s: float = 0.0
+    sleep: Callable[[float], None] = time.sleep
+    hear: Callable[[float], bool] | None = None
 
     def __post_init__(self) -> None:
         self._stopping = False
@@ -87,28 +94,44 @@ class Conductor:
         self._course = Course(self._plan)
         self._work = make_work(self.store)
         self._roster = self._settle_roster()
-        admitted = self.federation.admitted()
-        self._exchange = SiteExchange(
-            self.store,
-            self.transport,
-            {e.site: admitted[e.site] for e in self._roster if e.site in admitted},
-            {entry.site: entry.samples for entry in self._roster},
-            self.federation.witness_key(),
-            self.turn,
-            self._course,
-            self._work,
-            self.clock,
-            self._wait_for_replies,
-            Quarantine(self.federation.quarantine),
-            rotations=self.federation.rotations(),
-        )
+        self._exchange = self._make_exchange()
         self._first_link = first_link(
             self.store.name, self._plan.fingerprint, self._roster, self._work.origin
         )
         self._before: RoundState | None = None
-        self._replies: dict[str, Reply] = {}
+        self._answers: dict[str, AcceptedAnswer] = {}
         self._started = self.clock()
         self._digest = ""
+
+    def _make_exchange(self) -> SiteExchange:
+        admitted, key = self.federation.admitted(), self.federation.witness_key()
+        names = [entry.site for entry in self._roster if entry.site in admitted]
+        sites = {name: RunSite.of(admitted[name]) for name in names}
+        rotations = self.federation.rotations()
+        letters = LetterBook(self.store, sites, key, self.turn, rotations)
+        minutes = Minutes(self.store, self._course)
+        receiving = Receiving(
+            self.store,
+            self._plan,
+            sites,
+            {entry.site: entry.samples for entry in self._roster},
+            key,
+            self._work,
+            minutes,
+            Quarantine(self.federation.quarantine),
+            letters.answered,
+        )
+        return SiteExchange(
+            self.store,
+            self.transport,
+            letters,
+            receiving,
+            minutes,
+            self._work,
+            self.clock,
+            self._wait,
+            self._wait_for_replies,
+        )
 
     def run(self) -> RunFinished:
         """Carry the plan out, or go on with it, and return the verdict that was journalled.
@@ -120,7 +143,7 @@ class Conductor:
             RefusedError: it no longer is the run's turn, or another process conducts it;
                 nothing is journalled any more.
         """
-        with self.store.conducting():
+        with self.store.conducting(PREDECESSOR_S):
             self._require_turn()
             return self._run()
 
@@ -131,6 +154,7 @@ class Conductor:
         try:
             with contained("a run", OSError):
                 state = None if last is None else self.store.load(last)
+                self._digest = "" if state is None else state.digest
                 self._wait_for_sites()
                 while (step := self._course.step()) is not None:
                     self._attend()
@@ -161,17 +185,28 @@ class Conductor:
             raise _StopAskedError("the run is to end")
 
     def _wait(self, seconds: float) -> None:
-        """Sleep until something has come or time is up, and attend in between."""
+        """Sleep, and attend in between."""
         self._attend()
-        woken: bool | None = False
-        while seconds > 0 and not woken:
-            woken = self.sleep(min(seconds, ATTEND_S))
+        while seconds > 0:
+            self.sleep(min(seconds, ATTEND_S))
             self._attend()
             seconds -= ATTEND_S
 
     def _wait_for_replies(self, seconds: float) -> None:
-        """Sleep until a reply is complete or time is up."""
-        self._wait(max(seconds, self.least_wait_s))
+        """Sleep until a reply is complete or time is up, and attend in between.
+
+        Args:
+            seconds: at most, where nobody tells; who is told of each reply asks seldom.
+        """
+        if self.hear is None:
+            self._wait(seconds)
+            return
+        self._attend()
+        seconds, heard = LONGEST_POLL_S, False
+        while seconds > 0 and not heard:
+            heard = self.hear(min(seconds, ATTEND_S))
+            self._attend()
+            seconds -= ATTEND_S
 
     def _stop(self) -> RunFinished:
         """Tell the sites that the run is over, and end it."""
@@ -235,7 +270,7 @@ class Conductor:
                 unit=KINDS[self._plan.task.kind].unit,
                 rounds=working_rounds(self._plan),
                 quorum=self._plan.rounds.quorum,
-                sites=tuple(self._exchange.sites),
+                sites=self._exchange.sites,
                 resumed_after=resumed_after,
             )
         )
@@ -288,19 +323,19 @@ class Conductor:
         """One round from order to files on disk."""
         began = self.clock()
         ask = self._work.ask(step, state)
-        replies = self._ask(step, state, ask)
-        if state is not None and self._is_the_sum_refused(replies):
-            state, replies = self._leave_out_the_liar(step, state)
-        start = self._settle(step, replies) if state is None else state
-        self._course.require_quorum(step, len(replies))
-        merged = start if state is None else self._merge(step, start, replies)
+        answers = self._ask(step, state, ask)
+        if state is not None and self._is_the_sum_refused(answers):
+            state, answers = self._leave_out_the_liar(step, state)
+        start = self._settle(step, answers) if state is None else state
+        self._course.require_quorum(step, len(answers))
+        merged = start if state is None else self._merge(step, start, answers)
         # Only what is on disk counts: what cannot be merged or saved is asked for again.
-        self._keep(step, merged, replies, began)
-        self._before, self._replies = start, replies
-        self._course.close(step, len(replies))
+        self._keep(step, merged, answers, began)
+        self._before, self._answers = start, answers
+        self._course.close(step, len(answers))
         return merged
 
-    def _ask(self, step: Step, state: RoundState | None, ask: Ask) -> dict[str, Reply]:
+    def _ask(self, step: Step, state: RoundState | None, ask: Ask) -> dict[str, AcceptedAnswer]:
         """Return the accepted answers to a step's order."""
         terms = Terms(
             self._first_link if state is None else state.link,
@@ -311,18 +346,14 @@ class Conductor:
         )
         return self._exchange.ask(step, self._order(step, state, ask), terms)
 
-    def _merge(self, step: Step, start: RoundState, replies: dict[str, Reply]) -> RoundState:
-        """Merge a step's answers, by their sum where they have one."""
-        kinds = [kind.__name__ for kind in SUMMED.get(step.phase, ())]
-        if not kinds:
-            return replace(self._work.merge(step, start, replies, None), link=start.link)
-        answers = {s: [r.envelopes[kind] for kind in kinds] for s, r in replies.items()}
-        total = add_records(self.store.name, step.round, answers)
-        data = encode_sum(total)
-        link = next_link(start.link, sum_digest(data))
-        return replace(self._work.merge(step, start, replies, total), link=link, sum=data)
+    def _merge(
+        self, step: Step, start: RoundState, answers: dict[str, AcceptedAnswer]
+    ) -> RoundState:
+        return merge_round(self.store.name, self._work, step, start, answers)
 
-    def _keep(self, step: Step, state: RoundState, replies: dict[str, Reply], began: float) -> None:
+    def _keep(
+        self, step: Step, state: RoundState, answers: dict[str, AcceptedAnswer], began: float
+    ) -> None:
         self.store.save(state)
         self._digest = state.digest
         fill, total = self._work.sketched(state)
@@ -330,7 +361,7 @@ class Conductor:
             RoundFinished(
                 round=step.round,
                 phase=step.phase,
-                sites=tuple(sorted(replies)),
+                sites=tuple(sorted(answers)),
                 model_sha256=self._digest,
                 sketch_fill=fill,
                 sketch_total=total,
@@ -338,50 +369,60 @@ class Conductor:
             )
         )
 
-    def _is_the_sum_refused(self, replies: dict[str, Reply]) -> bool:
+    def _is_the_sum_refused(self, answers: dict[str, AcceptedAnswer]) -> bool:
         """Tell whether most of those who answered say that the sum they were sent does not hold."""
         refusing = len(self._exchange.refusing_the_sum())
-        return refusing > len(replies)
+        return refusing > len(answers)
 
     def _leave_out_the_liar(
         self, step: Step, state: RoundState
-    ) -> tuple[RoundState, dict[str, Reply]]:
+    ) -> tuple[RoundState, dict[str, AcceptedAnswer]]:
         """Find the site whose tag spoils the last round's sum, and go on without its summand.
 
         Without the key nobody here can check a tag. But the sites can check a sum: the one
         without the liar's summand holds. A site that accepted the spoilt one is a suspect
-        before the others.
+        before the others. Where this aggregator was put back from a backup, the sites may know
+        the sum of the first time, in which one was missing: nobody is called a liar for that.
 
         Raises:
             VerificationError: no single site is to blame, or too few would be left.
         """
         earlier = self._course.finished[-1]
         last = Step(earlier, schedule(self._plan)[earlier].phase)
-        refusing, blamed = self._exchange.refusing_the_sum(), self._replies
+        refusing, blamed = self._exchange.refusing_the_sum(), self._answers
         for suspect in sorted(blamed, key=lambda site: (site in refusing, site)):
             rest = {site: reply for site, reply in blamed.items() if site != suspect}
             if self._before is None or len(rest) < self._plan.rounds.quorum:
                 break
             mended = self._merge(last, self._before, rest)
             self.store.save(mended)
-            replies = self._ask(step, mended, self._work.ask(step, mended))
-            if not self._is_the_sum_refused(replies):
-                self._exchange.excluded.add(suspect)
-                for site in replies:
+            answers = self._ask(step, mended, self._work.ask(step, mended))
+            if not self._is_the_sum_refused(answers):
+                for site in answers:
                     self._course.forgive(step.round, site, _REFUSED_SUM)
-                replies.pop(suspect, None)  # it made this round's tags, too
-                self._exchange.reject(last, suspect, "its tag spoils the sum: without it, it holds")
+                if self._was_put_back():
+                    self._exchange.minutes.late(last, suspect)
+                else:
+                    answers.pop(suspect, None)  # it made this round's tags, too
+                    reason = "its tag spoils the sum: without it, it holds"
+                    self._exchange.exclude(last, suspect, reason)
                 self._keep(last, mended, rest, self.clock())
-                return mended, replies
+                return mended, answers
         self.store.save(state)
+        cause = "Compare releases and key ids (`cairn-site check`) at the sites"
+        if self._was_put_back():
+            cause = "This is an older backup, and other sites had answered that round before"
         raise VerificationError(
             f"the sites refuse what round {earlier} came to",
             field="sum",
             expected="a sum that holds under the federation key",
             got="one that does not, and no single site to blame",
-            advice="Compare releases and key ids (`cairn-site check`) at the sites; "
-            "then start a new run",
+            advice=f"{cause}: start a new run",
         )
+
+    def _was_put_back(self) -> bool:
+        """Tell whether a site has shown in this run that this aggregator goes on from a backup."""
+        return any(isinstance(e, AggregatorRestored) for _, e in read_events(self.store.journal))
 
     def _order(self, step: Step, state: RoundState | None, ask: Ask) -> bytes:
         return encode_order(
@@ -397,14 +438,11 @@ class Conductor:
             )
         )
 
-    def _settle(self, step: Step, replies: dict[str, Reply]) -> RoundState:
+    def _settle(self, step: Step, answers: dict[str, AcceptedAnswer]) -> RoundState:
         """Round 0: one federation key and one quantiser; who has another is left out."""
-        self._course.require_quorum(step, len(replies))
-        agreement, others = agree(
-            {s: (r.report.key_id, r.report.codec) for s, r in replies.items()}
-        )
+        self._course.require_quorum(step, len(answers))
+        agreement, others = agree({s: (a.key_id, a.codec) for s, a in answers.items()})
         for site in sorted(others):
-            self._exchange.excluded.add(site)
-            self._exchange.reject(step, site, "its sketches have another key or quantiser")
-            del replies[site]
+            self._exchange.exclude(step, site, "its sketches have another key or quantiser")
+            del answers[site]
         return replace(self._work.start(agreement), link=self._first_link)

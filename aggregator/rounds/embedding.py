@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from aggregator.intake.reply import Reply
+from aggregator.rounds.answers import AcceptedAnswer, records
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.pixels import CODEC_FILE
@@ -101,15 +102,23 @@ class EmbedWork:
         del step, state
         return self._plan.embed.codec
 
+    def measure(self, step: Step, reply: Reply) -> None:
+        """See ``Work``; nothing is compared."""
+        del step, reply
+
     def odd(
-        self, step: Step, state: RoundState | None, replies: Mapping[str, Reply]
+        self, step: Step, state: RoundState | None, answers: Mapping[str, AcceptedAnswer]
     ) -> dict[str, str]:
         """See ``Work``; counts of different sites need not agree."""
-        del step, state, replies
+        del step, state, answers
         return {}
 
     def merge(
-        self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
+        self,
+        step: Step,
+        state: RoundState,
+        answers: Mapping[str, AcceptedAnswer],
+        total: Sum | None,
     ) -> RoundState:
         """See ``Work``; counts are kept by site and not added."""
         del total  # a sum is of no use here
@@ -117,8 +126,7 @@ class EmbedWork:
             return RoundState(step.round, state.agreement)
         sites = {}
         pixels = 0
-        for site, reply in sorted(replies.items()):
-            envelope = reply.envelopes["GroupCounts"]
+        for site, envelope in records(answers, GroupCounts.__name__):
             counts = np.asarray(envelope.arrays["counts"]).tolist()
             record = envelope.record
             counted = record.pixels if isinstance(record, GroupCounts) else 0

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aggregator.intake.reply import Reply
+from aggregator.rounds.answers import AcceptedAnswer, Measure
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.store import RoundState, RunStore
@@ -33,7 +34,7 @@ from common.plan import FederationPlan
 from common.sums.addition import Sum
 from common.sums.pixels import ranges_of, survey_of
 from common.sums.summand import Summand
-from common.wire.records import PixelSketches, PixelStatistics
+from common.wire.records import HeavyHitters, PixelSketches, PixelStatistics
 
 CODEC_FILE: Final = "codec.json"
 KEYS_FILE: Final = "keys.safetensors"
@@ -79,24 +80,31 @@ class PixelWork:
         document = None if state is None else state.documents.get(CODEC_FILE)
         return family(self._plan) if document is None else sha256_hex(document)
 
+    def measure(self, step: Step, reply: Reply) -> str | None:
+        """See ``Work``: the digest of the keys that a site names, with their counts."""
+        del step
+        named = reply.envelopes.get(HeavyHitters.__name__)
+        if named is None:
+            return None
+        return sha256_hex(named.arrays["keys"].tobytes() + named.arrays["counts"].tobytes())
+
     def odd(
-        self, step: Step, state: RoundState | None, replies: Mapping[str, Reply]
+        self, step: Step, state: RoundState | None, answers: Mapping[str, AcceptedAnswer]
     ) -> dict[str, str]:
         """All sites read the same tables, so they name the same keys: who does not is odd."""
         del state
-        if step.phase != "recover" or not replies:
+        if step.phase != "recover" or not answers:
             return {}
-        said: dict[bytes, list[str]] = {}
-        for site, reply in sorted(replies.items()):
-            arrays = reply.envelopes["HeavyHitters"].arrays
-            said.setdefault(arrays["keys"].tobytes() + arrays["counts"].tobytes(), []).append(site)
+        said: dict[Measure, list[str]] = {}
+        for site, answer in sorted(answers.items()):
+            said.setdefault(answer.measure, []).append(site)
         most = max(said.values(), key=len)
-        if 2 * len(most) <= len(replies):
+        if 2 * len(most) <= len(answers):
             raise RefusedError(
                 "the sites do not name the same keys",
                 field="HeavyHitters",
                 expected="the same keys and counts from most of the sites",
-                got=f"{len(said)} different answers of {len(replies)} sites",
+                got=f"{len(said)} different answers of {len(answers)} sites",
                 advice="Compare the sites' releases of Cairn; no key was kept",
             )
         return {
@@ -107,12 +115,16 @@ class PixelWork:
         }
 
     def merge(
-        self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
+        self,
+        step: Step,
+        state: RoundState,
+        answers: Mapping[str, AcceptedAnswer],
+        total: Sum | None,
     ) -> RoundState:
         """See ``Work``."""
         section = self._plan.pixels
         if step.phase == "recover":
-            return self._keep(step, state, replies)
+            return self._keep(step, state, answers)
         if total is None:
             return RoundState(step.round, state.agreement)
         if step.phase == "sketch":
@@ -149,9 +161,11 @@ class PixelWork:
             digest=state.digest,
         )
 
-    def _keep(self, step: Step, state: RoundState, replies: Mapping[str, Reply]) -> RoundState:
+    def _keep(
+        self, step: Step, state: RoundState, answers: Mapping[str, AcceptedAnswer]
+    ) -> RoundState:
         """Write the sites' agreement as the file that ``cairn-aggregator codebook build`` reads."""
-        first = replies[min(replies)].envelopes["HeavyHitters"]
+        first = answers[min(answers)].record(HeavyHitters.__name__)
         keys: NDArray[np.int64] = np.asarray(first.arrays["keys"], np.int64)
         if keys.size == 0:
             raise RefusedError(

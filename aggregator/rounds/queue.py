@@ -227,7 +227,7 @@ class QueueChange:
 
 
 @contextmanager
-def locked(path: Path, problem: str, advice: str) -> Iterator[None]:
+def locked(path: Path, problem: str, advice: str, wait_s: float = LOCK_S) -> Iterator[None]:
     """Hold a lock that the kernel gives back whatever ends this process.
 
     Raises:
@@ -236,7 +236,7 @@ def locked(path: Path, problem: str, advice: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     try:
-        until = time.monotonic() + LOCK_S
+        until = time.monotonic() + wait_s
         while not _take(descriptor, fcntl.LOCK_EX):
             if time.monotonic() >= until:
                 raise RefusedError(

@@ -23,7 +23,6 @@ from aggregator.admin.folder import FederationFolder
 from aggregator.bells import make_folder, ring
 from aggregator.intake.reply import most_bytes
 from aggregator.rounds.conduct import Conductor
-from aggregator.rounds.exchange import LONGEST_POLL_S
 from aggregator.rounds.pulling import Pulled, pull_replies
 from aggregator.rounds.queue import RunQueue
 from aggregator.rounds.store import RunStore
@@ -48,6 +47,8 @@ AWAY_S = 120.0
 """How long a courier may be away, for a restart, before its site's round is given up."""
 MOST_TIMES = 20
 """How often one round's parcel is sent to a node: one that says it was away may be lying."""
+HELD_BYTES = 1 << 20
+"""How many bytes of parcels are held at a time, unless one parcel alone has more."""
 Pull = Callable[[Grid, Sequence[str], int], Iterable[Pulled]]
 
 
@@ -85,6 +86,7 @@ class GridTransport:
         self._parcels: Mapping[int, bytes] = {}
         self._away: dict[int, float] = {}
         self._deadline = 0.0
+        self._coming: Iterator[Pulled] | None = None
 
     def nodes(self) -> Mapping[int, str]:
         """Nodes that Flower holds to be online, under the names their keys were registered by."""
@@ -94,27 +96,53 @@ class GridTransport:
 
     def send(self, parcels: Mapping[int, bytes], deadline_s: float) -> None:
         """One message per node; Flower forgets it after the deadline."""
-        self._parcels, self._deadline = dict(parcels), self._clock() + deadline_s
+        self._parcels, self._deadline = parcels, self._clock() + deadline_s
         self._waiting, self._away, self._times = {}, {}, Counter()
-        self._push(parcels)
+        self._coming = None
+        self._push_each(parcels)
 
     def receive(self) -> Sequence[Arrival]:
-        """Whatever is there by now; who was away for two minutes has not answered."""
-        given_up = self._send_again()
+        """Whatever is there by now, a few at a time; who was away for two minutes has not answered.
+
+        What was found at one look is handed over in so many calls as its size asks for, and
+        Flower is asked again after the last.
+        """
+        given_up = [] if self._coming is not None else self._send_again()
         arrivals = [Arrival(node, None, ReplyCode.NO_ANSWER) for node in given_up]
-        if not self._waiting:
+        if self._coming is None and not self._waiting:
             return arrivals
         with _reaching():
-            replies = list(self._pull(self._grid, list(self._waiting), self._most))
-        for pulled in replies:
-            node = self._waiting.pop(pulled.answers, None)
-            if node is None:
-                continue
-            if pulled.lost == NODE_UNAVAILABLE and self._times[node] < MOST_TIMES:
-                self._away[node] = self._clock()
-            else:
-                arrivals.append(_arrival(node, pulled))
+            if self._coming is None:
+                self._coming = iter(self._pull(self._grid, list(self._waiting), self._most))
+            size = 0
+            for pulled in self._coming:
+                size += self._take(pulled, arrivals)
+                if size >= HELD_BYTES:
+                    return arrivals
+        self._coming = None
         return arrivals
+
+    def _take(self, pulled: Pulled, arrivals: list[Arrival]) -> int:
+        """Add what came back for a message that is waited for; returns its bytes."""
+        node = self._waiting.pop(pulled.answers, None)
+        if node is None:
+            return 0
+        if pulled.lost == NODE_UNAVAILABLE and self._times[node] < MOST_TIMES:
+            self._away[node] = self._clock()
+            return 0
+        arrivals.append(_arrival(node, pulled))
+        return len(pulled.content) if isinstance(pulled.content, bytes) else 0
+
+    def _push_each(self, nodes: Iterable[int]) -> None:
+        """Make and push the parcels of some nodes, a few at a time."""
+        batch: dict[int, bytes] = {}
+        for node in nodes:
+            batch[node] = self._parcels[node]
+            if sum(map(len, batch.values())) >= HELD_BYTES:
+                self._push(batch)
+                batch = {}
+        if batch:
+            self._push(batch)
 
     def _push(self, parcels: Mapping[int, bytes]) -> None:
         remaining_s = max(1.0, self._deadline - self._clock())
@@ -137,9 +165,8 @@ class GridTransport:
         if not self._away:
             return []
         online, now = self.nodes(), self._clock()
-        back = {node: self._parcels[node] for node in self._away if node in online}
-        if back:
-            self._push(back)
+        back = [node for node in self._away if node in online]
+        self._push_each(back)
         gone = [n for n, since in self._away.items() if n not in back and now - since >= AWAY_S]
         for node in (*back, *gone):
             del self._away[node]
@@ -208,6 +235,5 @@ def main(grid: Grid, context: Context) -> None:
             transport,
             turn,
             is_current,
-            sleep=alarm.wait,
-            least_wait_s=LONGEST_POLL_S if alarm.watches else 0.0,
+            hear=alarm.wait if alarm.watches else None,
         ).run()

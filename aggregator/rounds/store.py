@@ -19,14 +19,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from aggregator.rounds.course import Agreement
 from aggregator.rounds.events import Event, RoundFinished, StopAsked, append_event, read_events
-from aggregator.rounds.queue import locked
+from aggregator.rounds.queue import LOCK_S, locked
 from common.arrivals.texts import json_of
 from common.canonical import canonical_json, sha256_hex
 from common.errors import InputDataError
-from common.ledger.durable import replace_durably
+from common.ledger.durable import replace_all_durably, replace_durably
 from common.plan import FederationPlan, parse_plan
 from common.wire.envelope import Array
 from common.wire.orders import RosterEntry
+from common.wire.transport import ENVELOPE_SUFFIX
 
 MODEL = "model"
 MODEL_FILE = f"{MODEL}.safetensors"
@@ -143,8 +144,11 @@ class RunStore:
         return cls(folder)
 
     @contextmanager
-    def conducting(self) -> Iterator[None]:
+    def conducting(self, wait_s: float = LOCK_S) -> Iterator[None]:
         """Alone among all processes that would conduct this run.
+
+        Args:
+            wait_s: how long another may take to notice that it no longer does.
 
         Raises:
             RefusedError: another process does.
@@ -153,6 +157,7 @@ class RunStore:
             self.conductor_lock,
             "another process conducts this run",
             "Nothing was written. See `cairn-aggregator round list`",
+            wait_s,
         ):
             yield
 
@@ -221,12 +226,30 @@ class RunStore:
         return self.folder / "rounds" / f"{round_:04d}"
 
     def archive(self, round_: int, site: str, parts: Mapping[str, bytes]) -> None:
-        """Keep what a site sent, byte for byte, each file named by its digest."""
+        """Keep what a site sent, byte for byte, each file named by its digest.
+
+        Raises:
+            OSError: the disk refused.
+        """
         folder = self.round_folder(round_) / site
         folder.mkdir(parents=True, exist_ok=True)
-        for name, data in parts.items():
-            suffix = name.rsplit(".", 1)[1]
-            replace_durably(folder / f"{sha256_hex(data)}.{suffix}", data)
+        files = {f"{sha256_hex(d)}.{name.rsplit('.', 1)[1]}": d for name, d in parts.items()}
+        replace_all_durably(folder, files)
+
+    def archived_envelope(self, round_: int, site: str, digest: str) -> bytes:
+        """Return an envelope out of the archive.
+
+        Raises:
+            InputDataError: its file is gone, or does not hold what was archived.
+        """
+        path = self.round_folder(round_) / site / f"{digest}{ENVELOPE_SUFFIX}"
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise _lost(site, type(error).__name__) from error
+        if sha256_hex(data) != digest:
+            raise _lost(site, "other bytes")
+        return data
 
     def attached(self, name: str) -> bytes:
         """Return a document that the run was made with.
@@ -308,6 +331,13 @@ class RunStore:
         except FileNotFoundError:
             return None
 
+    def sum_bytes(self, round_: int) -> int:
+        """Return how long the sum of a round is; 0 where it has none."""
+        try:
+            return (self.round_folder(round_) / SUM_FILE).stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def roster(self) -> tuple[RosterEntry, ...] | None:
         """Return the sites that may take part, as the run began; None before that."""
         try:
@@ -344,6 +374,16 @@ def _damaged(name: str, error: Exception) -> InputDataError:
         field=name,
         expected="what was written when the run began",
         got=type(error).__name__,
+    )
+
+
+def _lost(site: str, got: str) -> InputDataError:
+    return InputDataError(
+        "what a site sent can no longer be read from the archive",
+        field=site,
+        expected="the bytes that were accepted",
+        got=got,
+        advice="Look at the volume of the federation's folder; then resume the run",
     )
 
 

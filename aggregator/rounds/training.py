@@ -11,6 +11,7 @@ import safetensors.numpy
 
 from aggregator.intake.outliers import ROUNDS, oversized, reference
 from aggregator.intake.reply import Reply
+from aggregator.rounds.answers import AcceptedAnswer
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.store import MODEL, RoundState, RunStore, within
@@ -102,22 +103,32 @@ class TrainingWork:
         del step
         return state.agreement.codec if state else None
 
+    def measure(self, step: Step, reply: Reply) -> float | None:
+        """See ``Work``: the L2 norm of the site's update, in its own fixed-point units."""
+        del step
+        update = reply.envelopes.get(ModelUpdate.__name__)
+        return None if update is None else l2_norm(without_labels(update.arrays))
+
     def odd(
-        self, step: Step, state: RoundState | None, replies: Mapping[str, Reply]
+        self, step: Step, state: RoundState | None, answers: Mapping[str, AcceptedAnswer]
     ) -> dict[str, str]:
         """See ``Work``: an update beyond what the others and earlier rounds let expect."""
         if step.phase != "train" or state is None:
             return {}
-        return oversized(_norms(replies), _history(state))
+        return oversized(_norms(answers), _history(state))
 
     def merge(
-        self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
+        self,
+        step: Step,
+        state: RoundState,
+        answers: Mapping[str, AcceptedAnswer],
+        total: Sum | None,
     ) -> RoundState:
         """Apply a training round's sum; after an evaluation everything stays as before."""
         model, history = model_of(state), _history(state)
         if total is not None:
             model = advance(model, self._plan, total)
-            history = [*history, reference(_norms(replies).values())][-ROUNDS:]
+            history = [*history, reference(_norms(answers).values())][-ROUNDS:]
         return self._state(step.round, state.agreement, model, history)
 
     def sketched(self, state: RoundState) -> tuple[float, int]:
@@ -141,14 +152,9 @@ class TrainingWork:
         return RoundState(round_, agreement, arrays, facts, digest=model.digest)
 
 
-def _norms(replies: Mapping[str, Reply]) -> dict[str, float]:
-    """L2 norm of every site's update, in its own fixed-point units."""
-    name = ModelUpdate.__name__
-    return {
-        site: l2_norm(without_labels(reply.envelopes[name].arrays))
-        for site, reply in replies.items()
-        if name in reply.envelopes
-    }
+def _norms(answers: Mapping[str, AcceptedAnswer]) -> dict[str, float]:
+    """Return the length of every site's update."""
+    return {s: a.measure for s, a in answers.items() if isinstance(a.measure, float)}
 
 
 def _history(state: RoundState) -> list[float]:

@@ -31,7 +31,17 @@ class Transport(Protocol):
         """Nodes that are online, each with the site whose node key it proved to hold."""
 
     def send(self, parcels: Mapping[int, bytes], deadline_s: float) -> None:
-        """Send one parcel to each node; earlier orders are no longer waited for."""
+        """Send one parcel to each node; earlier orders are no longer waited for.
+
+        Args:
+            parcels: by node. Each may be made when it is looked up: take one after the other,
+                and keep the mapping rather than what is in it.
+            deadline_s: seconds that answers are waited for.
+        """
 
     def receive(self) -> Sequence[Arrival]:
-        """Return what has come back for the last orders since the last call; does not wait."""
+        """Return some of what has come back for the last orders; does not wait.
+
+        A few at a time, so that what arrives together is not held together; nothing once
+        all that has come was returned.
+        """

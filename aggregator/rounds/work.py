@@ -1,8 +1,8 @@
 """The work of a plan's kind in a run: what it asks, what it merges, what it keeps.
 
 One small module per kind behind one interface; the conductor knows no other
-difference between a run of training and one of pixels. None of them does I/O,
-and nothing is merged that intake has not accepted.
+difference between a run of training and one of pixels. None of them does I/O but
+that of the answers it is handed, and nothing is merged that intake has not accepted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import Protocol
 
 from aggregator.intake.reply import Reply
+from aggregator.rounds.answers import AcceptedAnswer, Measure
 from aggregator.rounds.ask import Ask
 from aggregator.rounds.course import Agreement, Step
 from aggregator.rounds.store import RoundState, RunStore
@@ -44,8 +45,11 @@ class Work(Protocol):
     def codec(self, step: Step, state: RoundState | None) -> str | None:
         """Identity that the sites' records must name; None before round 0 has settled it."""
 
+    def measure(self, step: Step, reply: Reply) -> Measure:
+        """Return what of a reply is compared with the others'; the reply is let go after it."""
+
     def odd(
-        self, step: Step, state: RoundState | None, replies: Mapping[str, Reply]
+        self, step: Step, state: RoundState | None, answers: Mapping[str, AcceptedAnswer]
     ) -> dict[str, str]:
         """Sites whose accepted records do not go with the others', with the reason.
 
@@ -54,14 +58,18 @@ class Work(Protocol):
         """
 
     def merge(
-        self, step: Step, state: RoundState, replies: Mapping[str, Reply], total: Sum | None
+        self,
+        step: Step,
+        state: RoundState,
+        answers: Mapping[str, AcceptedAnswer],
+        total: Sum | None,
     ) -> RoundState:
         """Return the state after a step.
 
         Args:
             step: that was taken.
             state: before it.
-            replies: that were accepted.
+            answers: that were accepted; the records of each can be read once more.
             total: the sum of their records, in phases that have one.
 
         Raises:

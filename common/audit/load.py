@@ -188,8 +188,13 @@ def verdict_line(audited: Audited) -> str:
     return f"{name}: {', '.join(parts)}"
 
 
-def detail_lines(audited: Audited) -> list[str]:
-    """List the lines under the verdict: keys, receipts, payloads, warnings."""
+def detail_lines(audited: Audited, *, balance: bool = True) -> list[str]:
+    """List the lines under the verdict: keys, receipts, payloads, warnings.
+
+    Args:
+        audited: the ledger after its audit.
+        balance: whether the balance of the wire is among them.
+    """
     verdict = audited.verdict
     totals = verdict.totals
     lines = [f"key {audited.key.describe()}"]
@@ -208,7 +213,7 @@ def detail_lines(audited: Audited) -> list[str]:
             if verdict.broken
             else "for completeness, give the courier's journal with --journal FILE"
         )
-    else:
+    elif balance:
         lines += audited.balance.text_lines()
     lines += [f"NOT WITNESSED: {each}" for each in verdict.all_doubts]
     lines += [f"warning: {each}" for each in verdict.warnings]

@@ -18,6 +18,7 @@ from common.audit.load import Audited, detail_lines, verdict_line
 from common.audit.people import asked_html
 from common.audit.table import record_cells
 from common.cli import megabytes
+from common.journal.balance import Balance
 from common.ledger.records import format_timestamp
 from common.ledger.verdict import Finding
 from common.page import page
@@ -38,6 +39,7 @@ $types</section>
 $plans</section>
 <section><h2>What left, by round</h2>
 $chart</section>
+$balance
 <section><h2>What was asked, and who agreed</h2>
 $asked</section>
 <section><h2>Every record</h2>
@@ -95,11 +97,12 @@ def render_report(audited: Audited, answer: Left, now: datetime, mark: str = "")
         word=word,
         verdict=escape(verdict_line(audited)),
         mark=f'<p class="strong">{escape(mark)}</p>' if mark else "",
-        details="".join(f"<li>{escape(line)}</li>" for line in detail_lines(audited)),
+        details="".join(f"<li>{escape(line)}</li>" for line in _details(audited)),
         numbers=_numbers(answer),
         types=_groups(("type", "to"), answer.by_type),
         plans=_groups(("plan", "fingerprint", "policy", "approved by"), answer.by_plan),
         chart=_chart(_by_round(answer)),
+        balance="" if audited.balance is None else _balance(audited.balance),
         asked=asked_html(what_was_asked(audited, chosen)),
         headings="".join(f'<th scope="col">{heading}</th>' for heading in _HEADINGS),
         records=_rows(record_cells(record) for record in chosen),
@@ -107,6 +110,29 @@ def render_report(audited: Audited, answer: Left, now: datetime, mark: str = "")
         made=format_timestamp(now),
     )
     return page(f"Ledger audit: {site}", body, _OWN)
+
+
+def _details(audited: Audited) -> list[str]:
+    """Everything under the verdict but the rows of the balance, which have a table."""
+    remarks = [] if audited.balance is None else audited.balance.remarks()
+    return [*detail_lines(audited, balance=False), *remarks]
+
+
+def _balance(balance: Balance) -> str:
+    """Every byte of the wire by its cause."""
+    whole = max(balance.wire, 1)
+    rows = "".join(
+        f'<tr><td class="text">{escape(name)}</td><td>{size:,}</td>'
+        f"<td>{100 * size / whole:.2f}</td></tr>"
+        for name, size in balance.causes.items()
+    )
+    return (
+        '<section><h2>Balance of the wire</h2><div class="wide"><table><thead><tr>'
+        '<th scope="col" class="text">cause</th><th scope="col">bytes</th>'
+        f'<th scope="col">%</th></tr></thead><tbody>{rows}</tbody><tfoot><tr><th scope="row">'
+        f"left, by {escape(balance.counted_by)}; {balance.lines} lines of the courier's journal"
+        f"</th><td>{balance.wire:,}</td><td>100.00</td></tr></tfoot></table></div></section>"
+    )
 
 
 def _numbers(answer: Left) -> str:

@@ -17,9 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-
 from common.crypto.files import read_secret, write_secret
 from common.errors import InputDataError
 
@@ -87,8 +84,25 @@ class FederationKey:
             )
         return self._expand(_DERIVE_INFO + label.encode("utf-8"), length)
 
+    @cached_property
+    def _extracted(self) -> bytes:
+        """HKDF's first step, the same for every label; as secret as the key."""
+        return hmac.digest(bytes(32), self.secret, "sha256")
+
     def _expand(self, info: bytes, length: int) -> bytes:
-        return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(self.secret)
+        """HKDF's second step.
+
+        By the standard library, in two microseconds: a sum of a thousand sites has two
+        thousand pads, and every site derives all of them.
+
+        Source: RFC 5869, sections 2.2 and 2.3, without a salt.
+        """
+        output, block, counter = b"", b"", 0
+        while len(output) < length:
+            counter += 1
+            block = hmac.digest(self._extracted, block + info + bytes([counter]), "sha256")
+            output += block
+        return output[:length]
 
 
 def write_federation_key(path: Path, key: FederationKey) -> None:

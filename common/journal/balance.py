@@ -62,6 +62,12 @@ class Balance:
             f"balance of the wire, {self.lines} lines of the courier's journal:",
             *rows,
             total,
+            *self.remarks(),
+        ]
+
+    def remarks(self) -> list[str]:
+        """Write what does not hold, and what else must be known, a line each."""
+        return [
             *(f"does not hold: {each}" for each in self.findings),
             *(f"note: {each}" for each in self.notes),
         ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from common.errors import CairnError, ExitCode
@@ -74,6 +75,26 @@ def replace_durably(path: Path, data: bytes, *, mode: int = 0o640) -> None:
         OSError: the disk refused; ``path`` is as it was, unless the folder's own
             fsync failed.
     """
+    _replace(path, data, mode)
+    fsync_directory(path.parent)
+
+
+def replace_all_durably(folder: Path, files: Mapping[str, bytes], *, mode: int = 0o640) -> None:
+    """Put files into one folder, each as ``replace_durably`` does, with one fsync of the folder.
+
+    When it returns, all of them are durable. What a crash before that leaves is any of them,
+    each whole: for files that belong to nothing until something later names them.
+
+    Raises:
+        OSError: the disk refused; some of them may be there.
+    """
+    for name, data in files.items():
+        _replace(folder / name, data, mode)
+    fsync_directory(folder)
+
+
+def _replace(path: Path, data: bytes, mode: int) -> None:
+    """Give the name to a whole file; the name itself is not durable yet."""
     temporary = path.with_name(TEMPORARY_PREFIX + path.name)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
@@ -86,7 +107,6 @@ def replace_durably(path: Path, data: bytes, *, mode: int = 0o640) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    fsync_directory(path.parent)
 
 
 def append_line(path: Path, line: bytes) -> None:

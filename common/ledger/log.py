@@ -106,6 +106,7 @@ class Ledger:
         self._latest: datetime | None = None
         self._restores: list[LedgerRecord] = []
         self._shown: int | None = None
+        self._shown_lost: LedgerRecord | None = None
         self._broken = False
         self._lock = _take_lock(layout.lock)
         self._log = -1
@@ -187,8 +188,12 @@ class Ledger:
     @property
     def witnessed_size(self) -> int:
         """Size of the largest checkpoint the witness cosigned; 0 without receipts."""
-        receipts = self._layout.receipt_files()
-        return int(receipts[-1].stem) if receipts else 0
+        return self._witnessed_within(self.size)
+
+    def _witnessed_within(self, size: int) -> int:
+        """Return the size of the largest receipt that covers no more than the first records."""
+        sizes = (int(path.stem) for path in self._layout.receipt_files())
+        return max((each for each in sizes if each <= size), default=0)
 
     @property
     def shown_size(self) -> int:
@@ -295,9 +300,17 @@ class Ledger:
         receipt = self._layout.receipt(newest).read_bytes()
         return Reminder(receipt, tuple(consistency_proof(self._hashes, newest)))
 
+    def gap_after(self, since: int) -> LedgerRecord | None:
+        """Return the restore that a proof from ``since`` on must show; None without any.
+
+        It is the one that names what the aggregator shows, else the newest.
+        """
+        later = [each for each in self._restores if each.seq >= since]
+        shown = self._shown_lost
+        return shown if shown in later else next(reversed(later), None)
+
     def _gap(self, since: int) -> Gap | None:
-        """Return what a proof from ``since`` on must show of the newest restore after it."""
-        restored = next((each for each in reversed(self._restores) if each.seq >= since), None)
+        restored = self.gap_after(since)
         if restored is None:
             return None
         receipt = self._layout.receipt(since)
@@ -406,12 +419,15 @@ class Ledger:
         checkpoint = self._open_receipt(note, witness)
         if not self._holds(checkpoint):
             lost = (checkpoint.size, checkpoint.root.hex())
-            if any((each.lost_size, each.lost_root) == lost for each in self._restores):
-                self._shown = self.witnessed_size
-                return False
-            raise LostTailError(note, checkpoint.size, self.size)
+            named = [r for r in self._restores if (r.lost_size, r.lost_root) == lost]
+            if not named:
+                raise LostTailError(note, checkpoint.size, self.size)
+            # Also when it has cosigned more since: an aggregator that was put back shows it again.
+            self._shown_lost = named[-1]
+            self._shown = self._witnessed_within(named[-1].seq)
+            return False
         path = self._layout.receipt(checkpoint.size)
-        self._shown = checkpoint.size
+        self._shown, self._shown_lost = checkpoint.size, None
         if path.exists():
             return False
         try:
@@ -474,7 +490,7 @@ class Ledger:
 
     def shown_nothing(self) -> None:
         """Note that the aggregator's newest order came without a checkpoint: it knows none."""
-        self._shown = 0
+        self._shown, self._shown_lost = 0, None
 
     def keep_witnessed(self, note: bytes, settled: int) -> None:
         """Keep a checkpoint of ours with the cosignatures of third witnesses.

@@ -280,16 +280,19 @@ def verify_proof(
                 expected=expected,
                 got=got,
             )
+    restored = forgotten = None
+    remembered = 0 if last_seen is None else last_seen.size
+    keys: tuple[NoteKey, ...] = (ledger_key(site_origin, site_public_key),)
+    if witness is not None:
+        keys = (*keys, witness_key(witness))
     if _names(proof.gap, last_seen) and proof.gap and witness and checkpoint != last_seen:
-        keys = (ledger_key(site_origin, site_public_key), witness_key(witness))
         restored = _verify_gap(proof, proof.gap, checkpoint, keys)
-        return VerifiedRecord(record, checkpoint, proof.checkpoint, restored)
-    _verify_continuation(proof, checkpoint, last_seen)
-    forgotten = None
+        remembered = restored.seq  # what was cosigned beyond it, was so after the gap
+    else:
+        _verify_continuation(proof, checkpoint, last_seen)
     if proof.reminder is not None and witness is not None:
-        keys = (ledger_key(site_origin, site_public_key), witness_key(witness))
-        forgotten = _verify_reminder(proof.reminder, checkpoint, last_seen, keys)
-    return VerifiedRecord(record, checkpoint, proof.checkpoint, forgotten=forgotten)
+        forgotten = _verify_reminder(proof.reminder, checkpoint, remembered, keys)
+    return VerifiedRecord(record, checkpoint, proof.checkpoint, restored, forgotten)
 
 
 def cosign(checkpoint_note: bytes, witness_key: SigningKey, now: datetime) -> bytes:
@@ -340,7 +343,7 @@ def _verify_gap(proof: Proof, gap: Gap, now: Checkpoint, keys: tuple[NoteKey, ..
 
 
 def _verify_reminder(
-    reminder: Reminder, now: Checkpoint, last_seen: Checkpoint | None, keys: tuple[NoteKey, ...]
+    reminder: Reminder, now: Checkpoint, remembered: int, keys: tuple[NoteKey, ...]
 ) -> Checkpoint | None:
     """Return the checkpoint of a reminder, if we have cosigned it and do not remember it.
 
@@ -349,7 +352,7 @@ def _verify_reminder(
     """
     cosigned = open_note(reminder.receipt, keys).checkpoint
     verify_consistency(cosigned.size, now.size, cosigned.root, now.root, reminder.consistency)
-    return cosigned if last_seen is None or cosigned.size > last_seen.size else None
+    return cosigned if cosigned.size > remembered else None
 
 
 def _texts(hashes: tuple[bytes, ...]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -26,6 +26,8 @@ from common.wire.records import Count, RunName, SiteName, Tag
 
 LARGEST: Final = 2**62
 """What no coordinate of a sum may reach: beyond it a sum of int64 could wrap unseen."""
+MOST_COUNTED: Final = 2**53
+"""What no count of a sum may reach: JSON holds smaller ones exactly."""
 MOST_SITES: Final = 1000
 
 RecordType = Annotated[str, Field(pattern=r"^[A-Za-z]{1,32}$")]
@@ -99,34 +101,103 @@ def add_records(run: str, round_: int, answers: Mapping[str, Iterable[Envelope]]
         answers: the summed records of every site.
 
     Raises:
-        RefusedError: a coordinate reaches ``LARGEST``.
-        InternalError: no site, or records that differ in names or shapes: intake should
-            have refused.
+        RefusedError, InternalError: as ``Addition``.
     """
-    by_type: dict[str, dict[str, Envelope]] = {}
+    addition = Addition(run, round_)
     for site, envelopes in sorted(answers.items()):
         for envelope in envelopes:
-            by_type.setdefault(envelope.record.record_type, {})[site] = envelope
-    if not by_type:
-        raise InternalError("nothing to add", expected="records", got="none")
-    groups = {kind: _add_group(envelopes) for kind, envelopes in sorted(by_type.items())}
-    return Sum(run, round_, groups)
+            addition.add(site, envelope)
+    return addition.total()
 
 
-def _add_group(envelopes: Mapping[str, Envelope]) -> Group:
-    summands = [summand_of(envelope) for envelope in envelopes.values()]
-    first = summands[0]
-    counts = {name: sum(s.counts[name] for s in summands) for name in first.counts}
-    if max(counts.values()) >= 2**53:
-        raise _too_large("counts")
-    arrays: dict[str, I64] = {}
-    for name in first.arrays:
-        parts = [summand.arrays[name] for summand in summands]
-        if sum(magnitude(part) for part in parts) >= LARGEST:
-            raise _too_large(name)
-        arrays[name] = np.sum(parts, axis=0, dtype=np.int64)
-    tags = add_tags(int(getattr(envelope.record, "tag"), 16) for envelope in envelopes.values())  # noqa: B009
-    return Group(tuple(envelopes), Summand(counts, arrays), tags)
+class Addition:
+    """A sum in the making: takes one record after the other and holds none of them.
+
+    Of every record type there is one vector of int64, whatever the number of sites. Whole
+    numbers are added exactly, so that nothing depends on who looks when.
+
+    Args:
+        run: of the records.
+        round_: of the records.
+    """
+
+    def __init__(self, run: str, round_: int) -> None:
+        self._run, self._round = run, round_
+        self._groups: dict[str, _Growing] = {}
+
+    def add(self, site: str, envelope: Envelope) -> None:
+        """Add a record.
+
+        Args:
+            site: that sent it; of each type in order of name, each once.
+            envelope: a record of a type that is summed.
+
+        Raises:
+            RefusedError: a coordinate reaches ``LARGEST``.
+            InternalError: another order of sites, or a record that differs from the others
+                in names or shapes: intake should have refused.
+        """
+        kind = envelope.record.record_type
+        summand = summand_of(envelope)
+        tag = int(getattr(envelope.record, "tag"), 16)  # noqa: B009 - of every type that is summed
+        if kind not in self._groups:
+            self._groups[kind] = _Growing.like(summand)
+        self._groups[kind].take(site, summand, tag)
+
+    def total(self) -> Sum:
+        """Return the sum of what was added.
+
+        Raises:
+            InternalError: nothing was.
+        """
+        if not self._groups:
+            raise InternalError("nothing to add", expected="records", got="none")
+        groups = {kind: growing.group() for kind, growing in sorted(self._groups.items())}
+        return Sum(self._run, self._round, groups)
+
+
+@dataclass(eq=False)
+class _Growing:
+    """The records of one type that were added so far.
+
+    Attributes:
+        reach: by array, a bound on every coordinate of the sum: no sum up to it wraps.
+    """
+
+    counts: dict[str, int]
+    arrays: dict[str, I64]
+    reach: dict[str, int]
+    members: list[str]
+    tag: int = 0
+
+    @classmethod
+    def like(cls, summand: Summand) -> Self:
+        """Begin at zero, in a summand's names and shapes."""
+        arrays = {name: np.zeros(a.shape, np.int64) for name, a in summand.arrays.items()}
+        return cls(dict.fromkeys(summand.counts, 0), arrays, dict.fromkeys(arrays, 0), [])
+
+    def take(self, site: str, summand: Summand, tag: int) -> None:
+        """Add one site's."""
+        shapes = {name: array.shape for name, array in summand.arrays.items()}
+        if shapes != {name: array.shape for name, array in self.arrays.items()}:
+            raise InternalError("records of other names or shapes", field=site)
+        if self.members and site <= self.members[-1]:
+            raise InternalError("sites in order of name, each once", field=site)
+        for name, count in summand.counts.items():
+            self.counts[name] += count
+            if self.counts[name] >= MOST_COUNTED:
+                raise _too_large("counts")
+        for name, part in summand.arrays.items():
+            self.reach[name] += magnitude(part)
+            if self.reach[name] >= LARGEST:
+                raise _too_large(name)
+            np.add(self.arrays[name], part, out=self.arrays[name])
+        self.members.append(site)
+        self.tag = add_tags((self.tag, tag))
+
+    def group(self) -> Group:
+        """Return them as a part of a sum."""
+        return Group(tuple(self.members), Summand(self.counts, self.arrays), self.tag)
 
 
 def encode_sum(total: Sum) -> bytes:

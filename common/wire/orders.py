@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from common.canonical import canonical_json, parse_canonical_json
+from common.canonical import canonical_json, parse_canonical_json, sha256_hex
 from common.errors import InputDataError, RefusedError, VerificationError
 from common.keys.pixel_agreement import read_codec, require_planned
 from common.plan import FederationPlan, parse_plan
@@ -82,6 +83,11 @@ class OrderHeader(_Words):
             raise ValueError("a roster in order of name, each site once")
         return self
 
+    @cached_property
+    def roster_sha256(self) -> str:
+        """Digest of the roster, by which a site knows that it is still the same."""
+        return sha256_hex(canonical_json([entry.model_dump() for entry in self.roster]))
+
 
 class MisplacedOrderError(VerificationError):
     """An order that is out of its place in its plan."""
@@ -109,12 +115,12 @@ class Order:
         """Name for people: run, round and phase."""
         return f"{self.header.run}, round {self.header.round} ({self.header.phase})"
 
-    @property
+    @cached_property
     def roster(self) -> dict[str, RosterEntry]:
         """The sites that may take part, by name."""
         return {entry.site: entry for entry in self.header.roster}
 
-    @property
+    @cached_property
     def fingerprints(self) -> dict[str, str]:
         """Of the ledger key of every site that may take part, by name."""
         return {entry.site: entry.ledger_key for entry in self.header.roster}
@@ -130,8 +136,12 @@ def encode_order(header: OrderHeader) -> bytes:
     return canonical_json(header.model_dump(mode="json", exclude_none=True))
 
 
+@lru_cache(maxsize=2)
 def decode_order(data: bytes) -> Order:
     """Read an order whose signature has been checked.
+
+    The same order is read when it is looked at and again when it is answered, and its roster
+    may be a thousand sites long: what was read of the last ones is kept. It cannot change.
 
     Raises:
         RefusedError: not an order, unknown field, or more bytes than an order has.

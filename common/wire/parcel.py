@@ -45,6 +45,15 @@ def wrap(parts: Mapping[str, bytes]) -> bytes:
     return canonical_json(manifest) + b"\n" + b"".join(parts.values())
 
 
+def wrapped_bytes(sizes: Mapping[str, int]) -> int:
+    """Return how long the parcel of parts of these sizes is; none of them is needed for it."""
+    digest = "0" * 64
+    manifest = {
+        "parts": [{"name": n, "bytes": size, "sha256": digest} for n, size in sizes.items()]
+    }
+    return len(canonical_json(manifest)) + 1 + sum(sizes.values())
+
+
 def unwrap(data: bytes, most: int = MAX_PARCEL_BYTES) -> dict[str, bytes]:
     """Return the named parts of a parcel.
 

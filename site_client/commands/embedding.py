@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from common.cli import echo_json, json_option
+from common.reporter import Reporter
 from site_client.commands.options import FILE, site_option
-from site_client.console import Reporter
 from site_client.site import SiteFolder
 
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from common.cli import counted, echo_json, json_option, megabytes, shown
 from common.errors import UsageError
 from common.plan import read_plan
+from common.reporter import Reporter
 from site_client.commands.options import FILE, site_option
-from site_client.console import Reporter
 from site_client.files import write_atomically
 from site_client.site import SiteFolder
 

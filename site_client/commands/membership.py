@@ -10,9 +10,9 @@ import click
 from common.cli import echo_json, json_option
 from common.enrolment import Invite, read_invite
 from common.errors import InputDataError
+from common.policy import read_policy
 from common.wire.bounds import MAX_IMAGES
 from site_client.commands.options import FILE, FOLDER, site_option
-from site_client.egress.policy import read_policy
 from site_client.site import SiteFolder
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from rich.text import Text
 from common.cli import echo_json, json_option, shown
 from common.errors import ExitCode, RefusedError
 from common.plan import FederationPlan
+from common.policy import Policy, check_plan, read_policy
 from common.words import all_words, facts_of, held_against, in_words
 from common.words.leaving import weights_bytes
 from common.words.show import show_bounds, show_facts, show_words
 from site_client.commands.options import FILE, site_option
-from site_client.egress.policy import Policy, check_plan, read_policy
 from site_client.files import write_atomically
 from site_client.site import SiteFolder
 
@@ -280,7 +280,7 @@ def _rehearse(
     codec: Path | None,
     page: Path | None,
 ) -> Rehearsal:
-    from site_client.console import Reporter
+    from common.reporter import Reporter
     from site_client.worker.dry_run import rehearse
     from site_client.worker.rehearsal_page import RehearsalPage
 

@@ -14,8 +14,8 @@ from rich.text import Text
 from common.cli import echo_json, json_option, megabytes
 from common.errors import ExitCode
 from common.plan import read_plan
+from common.reporter import Reporter
 from site_client.commands.options import FILE, site_option
-from site_client.console import Reporter
 from site_client.files import write_atomically
 from site_client.site import SiteFolder
 

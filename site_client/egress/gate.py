@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from common.errors import RefusedError
+from common.policy import Policy, stricter_floors
 from common.wire.envelope import Envelope, decode
 from common.wire.expected import Expected, RecordFloors
 from common.wire.labels import check_labels_told
 from common.wire.records import HeavyHitters, PixelSketches, RoundReport, SketchTable
 from common.wire.rules import check_record
 from common.wire.together import check_together
-from site_client.egress.policy import Policy, stricter_floors
 
 
 @dataclass(frozen=True)

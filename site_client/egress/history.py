@@ -23,9 +23,9 @@ from typing import ClassVar, Literal, get_args
 
 from common.errors import RefusedError
 from common.ledger.records import LedgerRecord, format_timestamp, parse_timestamp
+from common.policy import Budget
 from common.schedule import PHASES, Phase, is_work
 from common.wire.codes import ReplyCode
-from site_client.egress.policy import Budget
 
 Item = Literal["runs", "rounds", "evaluations", "bytes"]
 ITEMS: tuple[Item, ...] = get_args(Item)

@@ -19,12 +19,12 @@ from common.crypto.sealing import check_box
 from common.errors import CairnError, RefusedError
 from common.ledger.log import Ledger
 from common.ledger.records import ArrayRecord, RefusalDetail
+from common.policy import Policy
 from common.wire.codes import ReplyCode
 from common.wire.parcel import wrap
 from common.wire.sealed_keys import SealedParcel, decode_sealed
 from common.wire.transport import ENVELOPE_SUFFIX, PROOF_SUFFIX
 from site_client.egress.outbox import put_keys
-from site_client.egress.policy import Policy
 from site_client.spool import Spool
 
 LOG = logging.getLogger("cairn.egress")

@@ -231,6 +231,10 @@ class Door:
         stop = self._ledger.append("STOP", run=run, payload_sha256=digest, bytes=len(note))
         self._count(stop.record)
 
+    def heed(self, record: LedgerRecord) -> None:
+        """Count a record that a person's word brought into the ledger while the door was open."""
+        self._count(record)
+
     def refuse_arrival(self, error: CairnError) -> None:
         """Record something that names no run: there is nobody to whom its number could be told.
 
@@ -248,8 +252,14 @@ class Door:
         )
 
     def _starts_elsewhere(self, proof: str) -> bool:
-        """Tell whether a kept proof links to another checkpoint than the newest, or than shown."""
-        since = Proof.from_bytes(proof.encode("utf-8")).since
+        """Tell whether a kept proof links to another checkpoint than the newest, or than shown.
+
+        Also where it shows another gap, or none: it was made before a restore.
+        """
+        kept = Proof.from_bytes(proof.encode("utf-8"))
+        gap, since = self._ledger.gap_after(kept.since), kept.since
+        if (None if gap is None else gap.seq) != (None if kept.gap is None else kept.gap.seq):
+            return True
         return since != self._ledger.shown_size or since < self._ledger.witnessed_size
 
     def _with_what_left(self, expected: SiteExpected) -> SiteExpected:

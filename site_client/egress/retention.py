@@ -16,7 +16,7 @@ from pathlib import Path
 from common.arrivals.texts import json_of
 from common.ledger.log import Ledger
 from common.ledger.records import parse_timestamp
-from site_client.egress.policy import Policy, read_policy
+from common.policy import Policy, read_policy
 from site_client.egress.question import MOST_INTENT_BYTES
 
 LOG = logging.getLogger("cairn.egress")

@@ -12,7 +12,7 @@ from typing import Final
 
 from common.cli import counted
 from common.errors import InputDataError
-from site_client.egress.policy import HeldOut
+from common.policy import HeldOut
 from site_client.heldout.memory import Memory
 from site_client.imaging.subjects import SubjectKey
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import CairnError
-from site_client.egress.policy import HeldOut, Policy, read_policy
+from common.policy import HeldOut, Policy, read_policy
 from site_client.heldout.choice import Division, divide
 from site_client.heldout.memory import read_memory, write_memory
 from site_client.imaging.data_settings import DataSettings, read_data_settings

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from common.errors import InputDataError
+from common.policy import Policy, read_policy
 from site_client.decisions.standing import KnownPeer, Standing, read_standing
-from site_client.egress.policy import Policy, read_policy
 from site_client.files import write_atomically
 from site_client.keys.state import KeyState, read_key_state
 from site_client.keys.trust import Acquaintances

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from common.crypto.exchange import OpeningKey
 from common.crypto.identity import SigningKey
+from common.policy import Policy
 from common.wire.sealed_keys import encode_sealed
 from site_client.egress.keys import KeyContext, KeyDoor
-from site_client.egress.policy import Policy
 from site_client.keys.boxes import make_box
 from site_client.keys.news import KeyNews
 from site_client.keys.ring import Held

@@ -20,8 +20,8 @@ from common.crypto.exchange import OpeningKey, read_opening_key
 from common.crypto.identity import SigningKey
 from common.errors import CairnError, VerificationError
 from common.ledger.durable import StorageError
+from common.policy import Policy, read_policy
 from site_client.egress.keys import KeyDoor
-from site_client.egress.policy import Policy, read_policy
 from site_client.keys.boxes import open_news
 from site_client.keys.giving import Giving, Turn
 from site_client.keys.news import MAX_NEWS_BYTES, KeyNews, Newest

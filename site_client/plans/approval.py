@@ -10,9 +10,9 @@ from typing import ClassVar
 
 from common.errors import RefusedError
 from common.plan import FederationPlan
+from common.policy import Policy
 from common.wire.codes import ReplyCode
 from site_client.decisions.standing import Standing
-from site_client.egress.policy import Policy
 
 
 class UndecidedPlanError(RefusedError):

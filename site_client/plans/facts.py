@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from common.cli import counted, shown
 from common.plan import FederationPlan
+from common.policy import read_policy
 from site_client.decisions.standing import read_standing
-from site_client.egress.policy import read_policy
 from site_client.facts import Fact
 from site_client.plans.approval import UndecidedPlanError, require_approved
 from site_client.plans.finding import plans_that_wait

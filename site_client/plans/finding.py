@@ -12,8 +12,8 @@ from common.canonical import sha256_hex
 from common.errors import CairnError, InputDataError, UsageError
 from common.ledger.layout import Layout
 from common.plan import FederationPlan, read_plan
+from common.policy import read_policy
 from site_client.decisions.standing import Decided, Standing, read_standing
-from site_client.egress.policy import read_policy
 from site_client.plans.waiting import kept_plans, plan_of
 from site_client.site import SiteFolder
 

@@ -8,8 +8,8 @@ witnesses in site.toml nothing here applies.
 from __future__ import annotations
 
 from common.ledger.log import Ledger
+from common.policy import Policy
 from common.wire.codes import NumberedError, ReplyCode
-from site_client.egress.policy import Policy
 from site_client.witnesses.standing import WitnessStanding
 
 

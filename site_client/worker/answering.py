@@ -17,6 +17,7 @@ from common.errors import RefusedError, VerificationError
 from common.ledger.durable import StorageError
 from common.ledger.log import Ledger
 from common.ledger.recovery import LostTailError
+from common.policy import Policy, check_phase, check_plan, read_policy
 from common.settings import KINDS
 from common.sums.derivation import CheckMembers, Derived, begin, follow, require_codec_follows
 from common.wire.codes import EXPLANATIONS, ReplyCode
@@ -24,7 +25,6 @@ from common.wire.envelope import Envelope
 from common.wire.orders import Order, check_order
 from site_client.decisions.standing import Standing
 from site_client.egress.gate import SiteExpected
-from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
 from site_client.egress.release import Door, SilencedError
 from site_client.files import write_atomically
 from site_client.heldout.errors import note_errors

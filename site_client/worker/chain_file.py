@@ -14,7 +14,6 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.canonical import canonical_json, sha256_hex
 from common.errors import CairnError, InternalError
 from common.model import Weights
 from common.plan import FederationPlan
@@ -56,8 +55,7 @@ class ChainFile:
     def __init__(self, folder: Path, plan: FederationPlan, header: OrderHeader) -> None:
         self._path = folder / FILE
         self._plan = plan.fingerprint
-        roster = [entry.model_dump() for entry in header.roster]
-        self._roster = sha256_hex(canonical_json(roster))
+        self._roster = header.roster_sha256
 
     def save(self, derived: Derived) -> None:
         """Keep what the run has come to, in place of what was kept."""

@@ -19,6 +19,7 @@ from common.errors import CairnError
 from common.keys.pixel_agreement import codec_text, fit_ranges, fit_survey, read_component_codec
 from common.model import Weights
 from common.plan import FederationPlan
+from common.policy import Policy, check_phase, check_plan, read_policy
 from common.schedule import Phase, schedule
 from common.sums.derivation import Derived
 from common.sums.derivation import begin as begin_chain
@@ -37,7 +38,6 @@ from common.wire.records import (
 )
 from common.wire.rules import FIXED_POINT
 from site_client.egress.gate import SiteExpected, check_answer
-from site_client.egress.policy import Policy, check_phase, check_plan, read_policy
 from site_client.exposure.findings import NOT_ASKED, Exposure, why_not
 from site_client.heldout.parts import Parts, look_at_parts
 from site_client.site import SiteFolder

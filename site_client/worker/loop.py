@@ -26,6 +26,7 @@ from common.canonical import canonical_json
 from common.crypto.identity import PublicKey
 from common.errors import CairnError, VerificationError
 from common.ledger.durable import StorageError
+from common.policy import read_policy
 from common.waking import Alarm, Lookout
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import Order
@@ -33,7 +34,6 @@ from common.wire.turn import TurnNote
 from site_client.decisions.making import record_decisions
 from site_client.decisions.standing import Standing
 from site_client.egress.keys import KeyDoor
-from site_client.egress.policy import read_policy
 from site_client.egress.release import Door
 from site_client.egress.retention import Housekeeping
 from site_client.files import write_atomically
@@ -256,13 +256,17 @@ class Worker:
         return self._ledger.witness or self._keys.witness
 
     def _supersede(self) -> None:
-        """Of several waiting orders of one run only the latest round is worked on."""
-        latest: dict[str, tuple[float, str]] = {}
+        """Of several waiting orders of one run only the latest round of its latest turn counts.
+
+        An aggregator that was put back asks an earlier round again, in a later turn.
+        """
+        latest: dict[str, tuple[tuple[float, float], str]] = {}
         for digest, peeked in self._peeked.items():
             if peeked is None:
                 continue
             # The word that stops a run comes after all of its rounds.
-            place = math.inf if peeked.turn.stop else float(peeked.order.header.round)
+            place = (float(peeked.turn.turn), float(peeked.order.header.round))
+            place = (math.inf, math.inf) if peeked.turn.stop else place
             older = latest.get(peeked.turn.run)
             if older is not None and older[0] != place:
                 stale = min(older, (place, digest))[1]
@@ -294,6 +298,7 @@ class Worker:
         """Record what a person decided meanwhile; it counts from now on."""
         for record in record_decisions(self._site, self._ledger):
             self._standing.take(record)
+            self._door.heed(record)
             LOG.info("%s by %s is recorded", record.event, record.person)
 
     def _report_progress(self, what: str, done: int, total: int) -> None:

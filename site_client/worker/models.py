@@ -17,9 +17,9 @@ from common.checkpoint import loaded_weights
 from common.errors import InputDataError
 from common.model import Weights, check_shared, shared_part, weights_digest
 from common.plan import FederationPlan
+from common.policy import Policy
 from common.wire.envelope import Envelope
 from common.wire.records import RoundReport
-from site_client.egress.policy import Policy
 from site_client.kept import KeptModels, what_came
 from site_client.worker.failures import UnknownStartError
 

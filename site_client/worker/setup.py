@@ -13,10 +13,10 @@ from common.crypto.keyed import FederationKey
 from common.errors import InputDataError
 from common.model import shared_shapes
 from common.plan import FederationPlan
+from common.policy import Policy
 from common.sketching import SketchSpec
 from common.wire.orders import Order
 from site_client.egress.gate import SiteExpected
-from site_client.egress.policy import Policy
 from site_client.keys.ring import KeyRing
 from site_client.site import SiteFolder
 from site_client.worker.experience import public_key_id, sketch_secret

@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 
 from common.crypto.keyed import FederationKey
+from common.policy import Policy
 from common.wire.orders import Order
-from site_client.egress.policy import Policy
 from site_client.heldout.parts import Parts
 from site_client.site import SiteFolder
 from site_client.worker.setup import make_study

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import typed
-from tests.division import FIRST, TOGETHER, longest_first
+from tests.division import FIRST, REAL, TOGETHER, longest_first
 from tests.shuffle import shuffled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,9 @@ def test_the_order_does_not_depend_on_how_the_tests_were_named():
 def test_what_takes_longest_comes_first_and_every_name_of_it_is_there():
     for name in FIRST:
         assert (ROOT / name).exists(), name
-    many = [Item(f"{TOGETHER[0]}::test_{n}") for n in range(2)]
+    for name in sum(TOGETHER, ()):
+        assert (ROOT / name).exists(), name
+    many = [Item(f"{REAL[0]}::test_{n}") for n in range(2)]
     assert longest_first([*ITEMS, *many])[:2] == many
 
 
@@ -56,7 +58,7 @@ def test_files_that_go_to_one_worker_are_those_that_share_the_running_federation
         for path in (ROOT / "tests" / "flower").glob("test_*.py")
         if "(real)" in path.read_text(encoding="utf-8")
     }
-    assert sharing == set(TOGETHER)
+    assert sharing == set(REAL)
 
 
 def test_a_command_in_a_fork_ends_as_one_that_was_started(tmp_path):

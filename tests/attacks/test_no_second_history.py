@@ -14,13 +14,13 @@ from common.canonical import sha256_hex
 from common.errors import InputDataError, VerificationError
 from common.ledger.layout import Layout
 from common.ledger.notes import Checkpoint, cosignature, parse_note, sign_checkpoint
+from common.policy import Witnesses
 from common.wire.codes import ReplyCode
 from common.witness.policy import parse_policy
 from common.witness.rotation import follow_rotation, rotation_note
 from common.witness.store import origin_digest
 from common.witness.vkeys import vkey_text
 from common.witness.wire import AddCheckpoint
-from site_client.egress.policy import Witnesses
 from site_client.spool import Spool
 from site_client.witnesses.answers import Carried, mark_of
 from site_client.witnesses.rule import ContradictedError, require_uncontradicted

@@ -153,16 +153,16 @@ ONE_RUNG = {"scales": [1.0], "steps_mm": [2.0]}
     [
         ({"learning_rate": 1e-2}, 25),
         # Gradients far below Adam's epsilon: the update is their plain sum.
-        ({"learning_rate": 1e-2, "gradient_clip": 1e-3}, 25),
-        ({"learning_rate": 1e-6, "gradient_clip": 1e-3}, 25),
-        ({"learning_rate": 1e-2}, 65),
+        pytest.param({"learning_rate": 1e-2, "gradient_clip": 1e-3}, 25, marks=pytest.mark.slow),
+        pytest.param({"learning_rate": 1e-6, "gradient_clip": 1e-3}, 25, marks=pytest.mark.slow),
+        pytest.param({"learning_rate": 1e-2}, 65, marks=pytest.mark.slow),
     ],
 )
 def test_the_most_telling_plan_within_the_default_bounds_shows_no_crop(learner, roi):
     """The least of everything that a default policy serves, from the plan's own start."""
+    from common.policy import Policy, check_plan
     from common.sums.fixed_point import from_fixed_point, to_fixed_point
     from site_client.agent.federated import planned_learner
-    from site_client.egress.policy import Policy, check_plan
     from site_client.exposure.crops import TrainedCrops
     from site_client.exposure.reading import imprint, slices
 

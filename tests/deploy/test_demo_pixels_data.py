@@ -16,6 +16,7 @@ from common.keys.codebook import Codebook
 from common.keys.key_counts import KeyCounts
 from common.keys.pixel_agreement import fit_ranges, fit_widest
 from common.plan import Pixels, parse_plan, read_plan
+from common.policy import check_plan, read_policy
 from deploy.demo_pixels import judge, warmup
 from deploy.demo_pixels.__main__ import _ALLOW, PLANS, allow_pixels, write_maps_plan
 from deploy.demo_pixels.data import (
@@ -28,7 +29,7 @@ from deploy.demo_pixels.data import (
     write_sites,
 )
 from deploy.demo_pixels.picture import write_picture
-from site_client.egress.policy import check_plan, default_policy_text, read_policy
+from site_client.egress.policy import default_policy_text
 from site_client.pixels.embed import embed, write_map
 from site_client.pixels.slides import open_slide
 from site_client.pixels.statistics import component_ranges, survey

@@ -8,7 +8,8 @@ import pytest
 
 from aggregator.start import check_feasible
 from common.plan import read_plan
-from site_client.egress.policy import check_plan, default_policy_text, read_policy
+from common.policy import check_plan, read_policy
+from site_client.egress.policy import default_policy_text
 from site_client.worker.study import weights_bytes
 
 PLANS = sorted((Path(__file__).resolve().parents[2] / "deploy" / "plans").glob("*.toml"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -11,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.cli import run
 from common.crypto.identity import read_signing_key
 from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
+from site_client.cli import cli
 from site_client.imaging.landmarks import write_landmarks
 from site_client.imaging.synthesis import Grid, RawImage, write_raw
 
@@ -72,50 +75,66 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def train(plan: Path, data: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    return command("cairn-site", "train", "--plan", plan, "--data", data, "-o", out)
+@pytest.fixture
+def train(plan, capsys, tmp_path):
+    """Type `cairn-site train` in this process: its exit code and what stood on the screen.
+
+    Another process would spend most of its time on importing torch; two tests below do so.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    handlers = [signal.getsignal(number) for number in numbers]
+
+    def type_it(data):
+        words = ["train", "--plan", plan, "--data", data, "-o", tmp_path / "out"]
+        with pytest.raises(SystemExit) as ended:
+            run(cli, [str(word) for word in words])
+        return ended.value.code or 0, capsys.readouterr().err
+
+    yield type_it
+    for number, handler in zip(numbers, handlers, strict=True):
+        signal.signal(number, handler)
 
 
-def test_a_missing_data_folder_is_bad_input(plan, tmp_path):
-    done = train(plan, tmp_path / "absent", tmp_path / "out")
-    assert done.returncode == 6
-    assert "no such data" in done.stderr
+def test_a_missing_data_folder_is_bad_input(train, tmp_path):
+    code, said = train(tmp_path / "absent")
+    assert code == 6
+    assert "no such data" in said
 
 
-def test_images_without_landmarks_are_refused_by_name_where_none_has_any(plan, data, tmp_path):
+def test_images_without_landmarks_are_refused_by_name_where_none_has_any(train, data):
     for path in data.glob("*.mrk.json"):
         path.unlink()
-    done = train(plan, data, tmp_path / "out")
-    assert done.returncode == 6
-    assert "case1" in done.stderr
+    code, said = train(data)
+    assert code == 6
+    assert "case1" in said
 
 
 def test_an_image_without_landmarks_is_left_out_and_counted(plan, data, tmp_path):
     (data / "case1.mrk.json").unlink()
-    done = train(plan, data, tmp_path / "out")
+    done = command("cairn-site", "train", "--plan", plan, "--data", data, "-o", tmp_path / "out")
     assert "1 image without landmarks left out" in done.stderr
 
 
-def test_a_landmark_outside_its_image_is_named_with_its_case(plan, data, tmp_path):
+def test_a_landmark_outside_its_image_is_named_with_its_case(train, data):
     points = {"AC": np.array([500.0, 20.0, 20.0]), "PC": np.array([10.0, 20.0, 20.0])}
     (data / "case2.mrk.json").unlink()
     write_landmarks(data / "case2.mrk.json", points, "LPS")
-    done = train(plan, data, tmp_path / "out")
-    assert done.returncode == 6
-    assert "case2" in done.stderr
-    assert "AC" in done.stderr
-    assert "500" not in done.stderr, "a position is data and is not quoted"
+    code, said = train(data)
+    assert code == 6
+    assert "case2" in said
+    assert "AC" in said
+    assert "500" not in said, "a position is data and is not quoted"
 
 
-def test_sound_data_is_trained_on(plan, data, tmp_path):
-    done = train(plan, data, tmp_path / "out")
-    assert done.returncode == 0, done.stderr
+def test_sound_data_is_trained_on(train, data, tmp_path):
+    code, said = train(data)
+    assert code == 0, said
     assert (tmp_path / "out" / "latest" / "model.safetensors").exists()
 
 
 def test_a_plan_with_a_wrong_field_names_it(plan, data, tmp_path):
     plan.write_text(PLAN.replace("seed = 1", "seed = -1"))
-    done = train(plan, data, tmp_path / "out")
+    done = command("cairn-site", "train", "--plan", plan, "--data", data, "-o", tmp_path / "out")
     assert done.returncode == 6
     assert "seed" in done.stderr
 

@@ -115,7 +115,9 @@ def test_a_cosignature_that_the_old_key_made_afterwards_breaks_the_audit(exchang
     assert audited(site, keys[-1].public).intact
 
 
-@pytest.mark.parametrize("what", ["removed", "altered", "of another", "added"])
+@pytest.mark.parametrize(
+    "what", ["removed", "altered", "of another", "added", "misnamed", "no name"]
+)
 def test_an_exchange_beside_the_log_is_bound_to_its_record(exchanged, what):
     federation, keys = exchanged
     site = federation.sites["site-a"]
@@ -133,6 +135,10 @@ def test_an_exchange_beside_the_log_is_bound_to_its_record(exchanged, what):
         case "added":
             third = rotate(keys[2], SigningKey.generate(), NOW)
             layout.rotation(int(second.stem) + 1).write_bytes(third)
+        case "misnamed":
+            second.rename(second.with_name(second.name[3:]))
+        case "no name":
+            second.rename(second.with_name("x" + second.name[1:]))
     assert not audited(site, keys[0].public).intact
     assert first.exists()
 

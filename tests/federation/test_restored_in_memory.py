@@ -13,9 +13,11 @@ from aggregator.rounds.events import (
     AggregatorRestored,
     RoundFinished,
     RunFinished,
+    SiteRejected,
     SiteReplied,
     SiteRestored,
 )
+from aggregator.rounds.transport import Arrival
 from common.crypto.identity import read_signing_key
 from common.errors import InputDataError
 from common.ledger.layout import Layout
@@ -27,21 +29,28 @@ from site_client.cli import cli
 from site_client.restoring import read_lost
 from site_client.site import SiteFolder
 from site_client.status import read_status
+from site_client.worker.noop import NoOpStudy
 from tests.federation.conftest import Federation, MemoryTransport
 
 
 class Disasters(MemoryTransport):
-    """Something happens before the orders of a round go out."""
+    """Something happens before the orders of a round go out; ``lost`` nodes answer in vain."""
 
     def __init__(self, federation: Federation) -> None:
         super().__init__(federation.transport().sites)
         self.before: dict[int, Callable[[], object]] = {}
+        self.lost: set[int] = set()
         self._sends = 0
 
     def send(self, parcels, deadline_s) -> None:
         self.before.get(self._sends, lambda: None)()
         self._sends += 1
         super().send(parcels, deadline_s)
+
+    def receive(self):
+        nothing = ReplyCode.NO_ANSWER
+        arrivals = super().receive()
+        return [Arrival(a.node, None, nothing) if a.node in self.lost else a for a in arrivals]
 
 
 class Backup:
@@ -187,6 +196,57 @@ def test_a_restored_aggregator_repeats_its_lost_rounds_with_the_same_bits(
     for name, site in three.sites.items():
         assert events_of_ledger(site).count("SEND") == sends[name]  # no second answer
         assert verdict_of(three, name).broken is None
+
+
+def repeat_with_another_set(federation, plan, tmp_path, *, lost_at_first=(), lost_again=()):
+    """Round 1 counts other sites when its aggregator was put back; all know the first sum.
+
+    They learned it with the order of round 2, in which each of them failed.
+    """
+    backup = Backup(federation.folder.root, tmp_path / "backup")
+    transport, other = Disasters(federation), Disasters(federation)
+
+    def before_round_1() -> None:
+        backup.take()
+        transport.lost.update(lost_at_first)
+
+    transport.before = {1: before_round_1, 2: transport.lost.clear}
+    other.lost.update(lost_again)
+    other.before = {1: other.lost.clear}
+    store = federation.create_run(plan, min_sites=3)
+    moves = NoOpStudy.answer
+
+    def fail_in_round_2(study, asked):
+        if asked.header.round == 2:
+            raise RuntimeError("no answer")
+        return moves(study, asked)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(NoOpStudy, "answer", fail_in_round_2)
+        assert federation.conduct(store, transport).verdict == "FAILED"
+    backup.put_back()
+    finished = federation.conduct(store, other)
+    assert [e for e in federation.events(store) if isinstance(e, AggregatorRestored)]
+    assert not [e for e in federation.events(store) if isinstance(e, SiteRejected)]
+    return store, finished
+
+
+def test_a_site_that_was_missing_the_first_time_is_left_out_and_not_accused(
+    three, no_op_plan, moving, tmp_path
+):
+    store, finished = repeat_with_another_set(three, no_op_plan, tmp_path, lost_at_first={102})
+    assert finished.verdict == "DEGRADED"
+    counted = {e.round: e.sites for e in three.events(store) if isinstance(e, RoundFinished)}
+    assert counted[1] == ("site-a", "site-b")
+    assert counted[2] == ("site-a", "site-b", "site-c")
+
+
+def test_a_round_that_lacks_a_site_of_the_first_time_ends_the_run_and_accuses_nobody(
+    three, no_op_plan, moving, tmp_path
+):
+    _, finished = repeat_with_another_set(three, no_op_plan, tmp_path, lost_again={102})
+    assert finished.verdict == "FAILED"
+    assert "This is an older backup" in finished.reason
 
 
 def test_a_later_run_goes_on_with_a_restored_aggregator(three, no_op_plan, moving, tmp_path):

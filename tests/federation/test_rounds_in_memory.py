@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from aggregator.rounds.events import RoundFinished, SiteLate, SiteRejected, SiteReplied
+from aggregator.rounds.queue import LOCK_S
 from common.canonical import sha256_hex
 from common.crypto.identity import SigningKey, read_public_key, write_signing_key
 from common.crypto.keyed import FederationKey
@@ -215,6 +216,35 @@ def test_a_round_below_its_quorum_fails_and_the_run_can_be_resumed(three, no_op_
     resumed = three.conduct(store, transport)
     assert resumed.rounds == 2
     assert store.finished_rounds() == [0, 1, 2, 3]
+
+
+def test_a_run_whose_former_conductor_is_slow_to_notice_waits_for_it(three, no_op_plan):
+    store = three.create_run(no_op_plan, min_sites=3)
+    held, noticed = threading.Event(), threading.Event()
+
+    def linger() -> None:
+        with store.conducting():
+            held.set()
+            noticed.wait(2 * LOCK_S)
+
+    former = threading.Thread(target=linger)
+    former.start()
+    held.wait()
+    try:
+        assert three.conduct(store, three.transport()).verdict == "COMPLETED"
+    finally:
+        noticed.set()
+        former.join()
+
+
+def test_a_run_that_lost_only_its_end_is_resumed_and_names_its_model(three, no_op_plan):
+    store = three.create_run(no_op_plan, min_sites=3)
+    finished = three.conduct(store, three.transport())
+    lines = store.journal.read_bytes().splitlines(keepends=True)
+    assert b"run_finished" in lines[-1]
+    store.journal.write_bytes(b"".join(lines[:-1]))
+    resumed = three.conduct(store, three.transport())
+    assert (resumed.verdict, resumed.model_sha256) == ("COMPLETED", finished.model_sha256)
 
 
 def test_a_site_that_was_never_admitted_is_not_even_asked(three, no_op_plan):

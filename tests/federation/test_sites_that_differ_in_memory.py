@@ -130,7 +130,7 @@ def lacking(federation):
     return federation
 
 
-@pytest.mark.parametrize("momentum", [0.0, 0.7])
+@pytest.mark.parametrize("momentum", [pytest.param(0.0, marks=pytest.mark.slow), 0.7])
 def test_heads_are_averaged_over_the_sites_that_have_their_landmark(lacking, momentum):
     plan = plan_of(task={"missing": "allow"}, rounds=ROUNDS | {"server_momentum": momentum})
     store, transport = lacking.create_run(plan, min_sites=3), lacking.transport()

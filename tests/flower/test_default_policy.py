@@ -33,6 +33,7 @@ def chain_of(root: Path, site: str, run: str) -> bytes:
     return (root / site / "worker" / "state" / run / "chain.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_three_sites_that_confirmed_and_approved_by_command_complete_a_run(hospitals):
     plan = hospitals.write_plan(rounds=1, deadline=121, quorum=3)
     hospitals.approve(plan, *SITES)
@@ -61,6 +62,7 @@ def test_three_sites_that_confirmed_and_approved_by_command_complete_a_run(hospi
         assert "0.0 % of the wire unexplained" in verdict
 
 
+@pytest.mark.slow
 def test_a_run_held_for_approval_completes_once_the_last_person_has_typed_it(hospitals):
     plan = hospitals.write_plan(rounds=1, deadline=122, quorum=3)
     hospitals.approve(plan, "site-a", "site-b")

@@ -256,6 +256,7 @@ def test_join_says_that_nobody_answers_there_and_makes_nothing(newcomer):
     assert not newcomer.folder.exists()
 
 
+@pytest.mark.slow
 def test_check_says_that_nobody_answers_there(member):
     honest = (member.folder / "site.toml").read_text()
     settings_say(member, "address", "127.0.0.1:9")
@@ -303,6 +304,7 @@ def test_a_courier_goes_on_trying_and_says_so_less_and_less(lost):
     assert "Traceback" not in text
 
 
+@pytest.mark.slow
 def test_in_a_terminal_a_courier_keeps_one_line(lost):
     said = b""
     main, end = pty.openpty()
@@ -410,6 +412,7 @@ def test_an_aggregator_renews_its_own_certificate_when_it_starts(federation):
     assert "The server certificate was renewed; good for 824 days." in federation.log("aggregator")
 
 
+@pytest.mark.slow
 def test_an_expired_certificate_of_the_site_is_named_with_the_way_back(federation):
     site = Site(federation, "lapsed")
     assert site.join(site.invite()).code == 0
@@ -481,14 +484,22 @@ def test_join_names_a_missing_data_folder_and_makes_nothing(newcomer):
     assert not newcomer.folder.exists()
 
 
+def slow(*values, **options):
+    """A case that only the whole suite tries."""
+    return pytest.param(*values, **options, marks=pytest.mark.slow)
+
+
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda data: shutil.rmtree(data), "no data folder"),
-        (lambda data: [path.unlink() for path in data.iterdir()], "no images"),
-        (lambda data: [path.unlink() for path in data.glob("*.mrk.json")], "landmarks"),
+        slow(lambda data: shutil.rmtree(data), "no data folder", id="no-folder"),
+        slow(lambda data: [path.unlink() for path in data.iterdir()], "no images", id="no-scans"),
+        pytest.param(
+            lambda data: [path.unlink() for path in data.glob("*.mrk.json")],
+            "landmarks",
+            id="no-landmarks",
+        ),
     ],
-    ids=["no-folder", "no-scans", "no-landmarks"],
 )
 def test_check_names_what_the_data_folder_lacks(member, spoil, says):
     spoil(member.data)

@@ -28,6 +28,7 @@ def first(real_class, tmp_path) -> Iterator[object]:
         made.stop()
 
 
+@pytest.mark.slow
 def test_a_run_waits_for_the_key_of_the_last_site_says_so_and_leaves_nobody_out(first):
     # Nobody seals the key to a newcomer before the holder's staff have confirmed it.
     assert "site-a to be confirmed: cairn-site peers confirm site-a" in first.join("site-b")

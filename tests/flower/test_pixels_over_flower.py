@@ -87,6 +87,7 @@ def slides(real):
         path.write_text(words)
 
 
+@pytest.mark.slow
 def test_three_sites_name_the_frequent_keys_of_all_their_slides(real, slides):
     (real.root / "pixels.toml").write_text(PLAN)
     said = real.run(

@@ -101,6 +101,7 @@ def test_no_process_of_the_aggregator_has_torch(real):
         assert "libtorch" not in mapped_libraries(process)
 
 
+@pytest.mark.slow
 def test_a_worker_and_its_courier_killed_in_a_round_cost_one_round(real):
     plan = real.write_plan(rounds=3, deadline=15)
     real.run(
@@ -143,6 +144,7 @@ def test_a_worker_and_its_courier_killed_in_a_round_cost_one_round(real):
     assert "chain intact" in text
 
 
+@pytest.mark.slow
 def test_a_killed_superlink_ends_up_and_the_run_resumes_after_its_last_finished_round(real):
     plan = real.write_plan(rounds=4, deadline=30)
     real.run(

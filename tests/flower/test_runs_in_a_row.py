@@ -27,6 +27,7 @@ def listed(real) -> dict[str, dict[str, object]]:
     return {run["name"]: run for run in told["runs"]}
 
 
+@pytest.mark.slow
 def test_three_runs_started_in_a_row_complete_one_after_the_other(real):
     plan = real.write_plan(rounds=1, deadline=60)
     runs = [start(real, plan) for _ in range(3)]

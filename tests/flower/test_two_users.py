@@ -87,6 +87,7 @@ def may(user: str, *words: str) -> bool:
     return done.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_site_of_two_users_completes_a_run_and_neither_reads_the_others_keys(users):
     site, worker = users.root / "site-a", as_user("cairn-worker")
     program = (*users.cairn, "site_client.cli")

@@ -14,6 +14,7 @@ from common.keys.codebook import Codebook
 from common.keys.key_counts import KeyCounts, read_key_counts
 from common.keys.pixel_agreement import read_codec, read_component_codec, require_planned
 from common.plan import parse_plan, read_plan
+from common.policy import parse_policy, read_policy
 from common.released.card import decode_card
 from common.released.checking import check_folder
 from common.released.folder import ModelFolder
@@ -21,11 +22,7 @@ from common.released.provenance import decode_provenance
 from common.settings.reading import parse_settings
 from common.sketching.count_sketch import CountSketch
 from common.wire.parcel import unwrap
-from site_client.egress.policy import (
-    default_policy_text,
-    parse_policy,
-    read_policy,
-)
+from site_client.egress.policy import default_policy_text
 from site_client.plans.waiting import plan_of
 from tests.fuzz import corpus, mutations
 from tests.fuzz.decoder import Decoder, filed, folder, text

@@ -82,6 +82,8 @@ OF_THIS_PROCESS = {
     "read_brought": "files that a person of the site names; the codebook's reader is listed",
     "read_site_cases": "the site's own images",
     "load": "the worker's chain of sums, by the listed reader of sums",
+    "decode_again": "what was decoded when it came, out of the archive and by its digest",
+    "read_line": "messages of processes that this one started",
 }
 """Readers elsewhere that meet bytes only through a listed one."""
 

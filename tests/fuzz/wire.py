@@ -11,6 +11,7 @@ from common.desk import desk_pb2 as pb
 from common.desk.failures import rebuilt
 from common.ledger.rotation import open_rotation, rotate
 from common.model import shared_shapes
+from common.policy import Policy, check_plan, read_policy
 from common.sums.addition import add_records, decode_sum, encode_sum, verify_sum
 from common.wire.carried import carried_parcel
 from common.wire.envelope import decode
@@ -22,12 +23,7 @@ from common.wire.records import GroupCounts, parse_record
 from common.wire.rules import check_record
 from common.wire.sealed_keys import decode_sealed
 from common.wire.turn import SIGNATURE_CONTEXT, TurnNote, open_turn, sign_turn
-from site_client.egress.policy import (
-    Policy,
-    check_plan,
-    default_policy_text,
-    read_policy,
-)
+from site_client.egress.policy import default_policy_text
 from site_client.spool import Spool
 from site_client.worker.failures import BadOrderError
 from site_client.worker.order import open_order

@@ -101,7 +101,7 @@ def main() -> int:
     waived = accepted()
     for number, finding in enumerate(run(chosen, reach, chosen_by.jobs, chosen_by.most_s), 1):
         findings.append(finding)
-        if finding.outcome in ("survived", "not reached") and finding.key not in waived:
+        if not finding.noticed and finding.key not in waived:
             print(f"{number}/{len(chosen)} {finding}", flush=True)
         elif sys.stderr.isatty():
             print(f"\r{number}/{len(chosen)}", end="", file=sys.stderr, flush=True)

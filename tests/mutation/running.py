@@ -1,7 +1,9 @@
 """Runs the tests that reach a mutant, in a child that has the heavy libraries already.
 
 The child is forked, so that torch, numpy and pytest are imported once. It puts the
-mutant in place of the module as it is imported; no file of the tree is written.
+mutant in place of the module as it is imported; no file of the tree is written. What
+fails with the mutant is run once more without it, and counts only if it passes then:
+else a test that always fails would notice everything.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from typing import Literal
 
 import pytest
 
-Outcome = Literal["killed", "survived", "timed out", "not reached"]
+Outcome = Literal["killed", "survived", "timed out", "not reached", "spoilt"]
+"""Spoilt: what failed fails without the mutant, too."""
+_CODES: dict[int, Outcome] = {0: "survived", 1: "killed", 2: "spoilt"}
 
 # A change may make a loop endless or a buffer enormous.
 MOST_MEMORY = 8 << 30
@@ -62,8 +66,7 @@ class _Loader(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def preload() -> None:
-    """Import what every child needs and no mutant changes."""
-    import hypothesis  # noqa: F401
+    """Import what every child needs and no mutant changes; pytest's plug-ins it imports itself."""
     import numpy as np  # noqa: F401
     import torch
 
@@ -76,30 +79,62 @@ def start(changed: Changed | None, path: Path, tests: Sequence[str]) -> int:
     if child:
         return child
     os.setsid()
-    code = 70
-    folder = tempfile.mkdtemp(prefix="mutant-")
+    outcome: Outcome = "spoilt"
+    folder = Path(tempfile.mkdtemp(prefix="mutant-"))
     try:
         resource.setrlimit(resource.RLIMIT_DATA, (MOST_MEMORY, MOST_MEMORY))
         quiet = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(quiet, descriptor)
-        os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = folder
-        if changed is not None:
-            sys.meta_path.insert(0, _Loader(changed, path))
-        code = int(
-            pytest.main(
-                ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0",
-                 f"--basetemp={folder}/tests", *tests]
-            )
-        )  # fmt: skip
+        failed = _failed(changed, path, tests, folder / "with")
+        if not failed:
+            outcome = "survived"
+        elif not _failed(None, path, failed, folder / "without"):
+            outcome = "killed"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os._exit(code)
+        os._exit(next(code for code, name in _CODES.items() if name == outcome))
+
+
+def _failed(
+    changed: Changed | None, path: Path, tests: Sequence[str], folder: Path
+) -> Sequence[str]:
+    """Run tests in a process of their own; which failed: none, the first, or all unnamed."""
+    folder.mkdir()
+    child = os.fork()
+    if not child:
+        code = 70
+        try:
+            os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(folder / "hypothesis")
+            if changed is not None:
+                sys.meta_path.insert(0, _Loader(changed, path))
+            words = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+            first = _First(folder / "first")
+            code = int(pytest.main([*words, f"--basetemp={folder}/tests", *tests], [first]))
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    if os.waitstatus_to_exitcode(status) == 0:
+        return ()
+    first_failed = folder / "first"
+    # Where the mutant cannot even be imported, no test comes to fail.
+    return [first_failed.read_text()] if first_failed.exists() else list(tests)
+
+
+class _First:
+    """Notes the first test that fails."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and not self._path.exists():
+            self._path.write_text(report.nodeid)
 
 
 def outcome_of(status: int) -> Outcome:
-    """What a child's end says: anything but "all passed" has noticed the change."""
-    return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
+    """What a child's end says; one that was killed says nothing of the change."""
+    return _CODES.get(os.waitstatus_to_exitcode(status), "spoilt")
 
 
 def wait(children: dict[int, float]) -> tuple[int, Outcome]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.mutation.mutants import mutants_of, mutate
+from tests.mutation.running import Changed, start, wait
 
 SOURCE = '''
 """A head."""
@@ -61,3 +63,25 @@ def test_product_modules_have_many_mutants_that_all_compile(path):
     assert len(mutants) > 30
     for mutant in mutants[::5]:
         compile(mutate(source, mutant), path, "exec")
+
+
+@pytest.mark.parametrize(
+    ("source", "test", "outcome"),
+    [
+        ("LIMIT = 4", "from limits import LIMIT\n\ndef test():\n    assert LIMIT == 3", "killed"),
+        ("LIMIT = 4", "from limits import LIMIT\n\ndef test():\n    assert LIMIT", "survived"),
+        ("LIMIT = 1 / 0", "from limits import LIMIT\n\ndef test():\n    assert LIMIT", "killed"),
+        ("LIMIT = 4", "from limits import LIMIT\n\ndef test():\n    assert LIMIT == 5", "spoilt"),
+        ("LIMIT = 4", "import limits, nothing_of_this_name", "spoilt"),
+    ],
+)
+def test_only_what_passes_without_the_change_notices_it(
+    tmp_path, monkeypatch, source, test, outcome
+):
+    (tmp_path / "limits.py").write_text("LIMIT = 3")
+    (tmp_path / "test_limits.py").write_text(test)
+    (tmp_path / "pytest.ini").write_text("[pytest]\npythonpath = .")
+    monkeypatch.chdir(tmp_path)
+    changed = Changed("limits", source)
+    child = start(changed, tmp_path / "limits.py", ["test_limits.py"])
+    assert wait({child: time.monotonic() + 60}) == (child, outcome)

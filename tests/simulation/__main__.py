@@ -19,20 +19,27 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.simulation.faults import Fault, drawn
+from tests.simulation.faults import AGGREGATOR, Fault, drawn
 from tests.simulation.laws import broken
 from tests.simulation.world import Template, World
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one schedule."""
+    """What came of one schedule.
+
+    Attributes:
+        restored: machines that were put back, each as often as it was.
+        words: how often a person said so.
+    """
 
     seed: int
     faults: tuple[Fault, ...]
     verdict: str
     whole: bool
     crashes: int
+    restored: tuple[str, ...]
+    words: int
     breaches: tuple[str, ...]
     story: tuple[str, ...]
 
@@ -48,7 +55,17 @@ def simulate(seed: int, root: Path | None = None) -> Outcome:
         breaches = tuple(broken(world))
         verdict = world.finished.verdict if world.finished else "none"
         whole = world.finished is not None and world.whole()
-        return Outcome(seed, faults, verdict, whole, world.crashes, breaches, tuple(world.story))
+        return Outcome(
+            seed,
+            faults,
+            verdict,
+            whole,
+            world.crashes,
+            tuple(fault.party for fault in sorted(world.backups.used)),
+            len(world.words),
+            breaches,
+            tuple(world.story),
+        )
 
 
 def main() -> int:
@@ -66,11 +83,14 @@ def main() -> int:
     seeds = range(int(first), int(end or int(first) + 1))
     verdicts: Counter[str] = Counter()
     kinds: Counter[str] = Counter()
-    crashes = 0
+    crashes = words = 0
+    restored: Counter[str] = Counter()
     failed = []
     for number, outcome in enumerate(_outcomes(seeds, asked.jobs), 1):
         verdicts[outcome.verdict] += 1
         crashes += outcome.crashes
+        words += outcome.words
+        restored.update("aggregators" if p == AGGREGATOR else "sites" for p in outcome.restored)
         kinds.update({fault.kind for fault in outcome.faults})
         if outcome.breaches:
             failed.append(outcome.seed)
@@ -83,6 +103,10 @@ def main() -> int:
         f"{len(seeds)} schedules in {time.monotonic() - began:.0f} s: "
         + ", ".join(f"{count} {name}" for name, count in verdicts.most_common())
         + f"; {crashes} crashes"
+    )
+    print(
+        f"put back: {restored['sites']} sites, {restored['aggregators']} aggregators; "
+        f"people spoke {words} times"
     )
     print("faults: " + ", ".join(f"{kind} in {count}" for kind, count in sorted(kinds.items())))
     if failed:

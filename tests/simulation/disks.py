@@ -16,9 +16,27 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 How = Literal["killed", "power cut", "disk full"]
+MOST_HELD = 256
+"""Files of one machine that are kept open after their names went, before a look through them."""
+
+
+MOST_COPIED_BYTES = 1 << 16
+"""A longer file is written once and never changed, but for logs: its content need not be kept."""
+
+
+@dataclass(frozen=True)
+class _Unchanged:
+    """A long file as it was when it became durable."""
+
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> _Unchanged:
+        return cls(stat.st_size, stat.st_mtime_ns)
 
 
 class Crash(BaseException):
@@ -45,13 +63,18 @@ class Disk:
     dead: bool = False
     _at: int = 0
     _how: How = "killed"
-    _held: dict[int, int] = field(default_factory=dict)  # inode -> our descriptor of it
-    _synced: dict[int, bytes] = field(default_factory=dict)  # inode -> durable content
+    _held: dict[int, int] = field(default_factory=dict)  # inode -> descriptor, if its name is gone
+    _synced: dict[int, bytes | _Unchanged] = field(default_factory=dict)  # inode -> what is durable
     _names: dict[Path, dict[str, int]] = field(default_factory=dict)  # folder -> name -> inode
 
     def arm(self, at: int, how: How) -> None:
         """Let operation ``at`` from now on fail (from 1; 0 for none)."""
         self.operations, self._at, self._how = 0, at, how
+
+    def kill(self) -> NoReturn:
+        """Take the machine down now; it writes nothing more until ``restart``."""
+        self._how, self.dead = "killed", True
+        raise Crash(self.machine)
 
     def disarm(self) -> None:
         """Let nothing more fail; say nothing of what has."""
@@ -75,7 +98,7 @@ class Disk:
         """Take everything that is there for durable."""
         self.forget()
         for folder, _, files in os.walk(self.root):
-            self._names[Path(folder)] = {name: self._hold(Path(folder, name)) for name in files}
+            self._names[Path(folder)] = {name: self._note(Path(folder, name)) for name in files}
 
     def forget(self) -> None:
         """Let go of everything."""
@@ -89,23 +112,32 @@ class Disk:
         """Note what an fsync made durable: a file's content, or a folder's names."""
         if path.is_dir():
             names = [entry.name for entry in os.scandir(path) if entry.is_file()]
-            self._names[path] = {name: self._hold(path / name, content=False) for name in names}
+            self._names[path] = {name: self._note(path / name, content=False) for name in names}
+            if len(self._held) > MOST_HELD:
+                self._let_go()
         elif path.exists():
-            self._hold(path)
+            self._note(path)
+
+    def keep(self, path: Path) -> None:
+        """Hold a file whose name is about to go, so that its inode number is not used again."""
+        with suppress(FileNotFoundError):
+            inode = path.lstat().st_ino
+            if inode in self._synced and inode not in self._held:
+                self._held[inode] = _open(path, os.O_RDONLY)
 
     def restart(self, chance: random.Random) -> None:
         """Bring the machine back; after a power cut with a disk that lost what it may lose."""
         self.dead = False
         self._at = 0
-        self._close_what_the_dead_process_held()
+        self.release()
         if self._how == "power cut":
             for folder in {*self._names, *(Path(at) for at, _, _ in os.walk(self.root))}:
                 if folder.is_dir():
                     self._lose(folder, chance)
         self.remember()
 
-    def _close_what_the_dead_process_held(self) -> None:
-        """A constructor that a crash left has nobody who closes its lock."""
+    def release(self) -> None:
+        """Close what an ended process held: a constructor that failed closes no lock of its own."""
         for entry in list(os.scandir("/proc/self/fd")):
             descriptor = int(entry.name)
             if descriptor not in self._held.values():
@@ -113,17 +145,42 @@ class Disk:
                     if os.readlink(entry.path).startswith(f"{self.root}/"):  # noqa: PTH115
                         os.close(descriptor)
 
-    def _hold(self, path: Path, *, content: bool = True) -> int:
-        """Hold a file's inode, so that its number is not used again; its inode number."""
+    def _note(self, path: Path, *, content: bool = True) -> int:
+        """Note a file, and that its content is durable; its inode number."""
         if not path.is_file() or path.is_symlink():
             return -1
-        inode = path.stat().st_ino
-        if inode not in self._held:
-            self._held[inode] = _open(path, os.O_RDONLY)
-            self._synced.setdefault(inode, b"")
+        stat = path.stat()
+        self._synced.setdefault(stat.st_ino, b"")
         if content:
-            self._synced[inode] = path.read_bytes()
-        return inode
+            is_long = stat.st_size > MOST_COPIED_BYTES and path.suffix != ".jsonl"
+            self._synced[stat.st_ino] = _Unchanged.of(stat) if is_long else path.read_bytes()
+        return stat.st_ino
+
+    def _durable(self, inode: int) -> bytes:
+        """Return the durable bytes of an inode; of a long file what it holds, if that is the same.
+
+        Raises:
+            RuntimeError: a long file was changed, or removed behind our back.
+        """
+        noted = self._synced.get(inode, b"")
+        if isinstance(noted, bytes):
+            return noted
+        if inode in self._held:
+            path = Path(f"/proc/self/fd/{self._held[inode]}")
+        else:
+            files = (Path(at, name) for at, _, names in os.walk(self.root) for name in names)
+            path = next((each for each in files if each.lstat().st_ino == inode), self.root)
+        stat = path.stat()
+        if stat.st_ino != inode or _Unchanged.of(stat) != noted:
+            raise RuntimeError(f"a long file of {self.machine} was changed or removed: {path}")
+        return path.read_bytes()
+
+    def _let_go(self) -> None:
+        """Let go of files that no durable folder names any longer."""
+        named = {inode for names in self._names.values() for inode in names.values()}
+        for inode in self._held.keys() - named:
+            os.close(self._held.pop(inode))
+            del self._synced[inode]
 
     def _lose(self, folder: Path, chance: random.Random) -> None:
         durable = self._names.get(folder, {})
@@ -142,7 +199,7 @@ class Disk:
 
     def _after(self, path: Path | None, inode: int, chance: random.Random) -> bytes:
         """What an inode holds afterwards: its durable bytes, all, or some more than the durable."""
-        durable = self._synced.get(inode, b"")
+        durable = self._durable(inode)
         if path is None:
             return durable
         written = path.read_bytes()
@@ -154,6 +211,7 @@ class Disk:
 
 
 _open, _unlink = os.open, os.unlink
+_ENDING_A_NAME = ("unlink", "remove", "replace", "rename")
 
 
 class Disks:
@@ -191,6 +249,8 @@ class Disks:
                 disk = self.at(args[which]) if flags & only == only or flags & os.O_CREAT else None
                 if disk is not None:
                     disk.changes(frees=name in ("unlink", "remove", "truncate", "ftruncate"))
+                    if name in _ENDING_A_NAME:
+                        disk.keep(Path(os.fspath(args[which])))
                 return real(*args, **named)
 
             setattr(os, name, changed)

@@ -6,10 +6,8 @@ door that hands over before it records, sites that believe any sum.
 
 from __future__ import annotations
 
-import logging
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
@@ -18,43 +16,11 @@ import pytest
 
 from common.sums import derivation
 from site_client.egress.release import Door
+from tests.simulation.conftest import played
 from tests.simulation.disks import Disk
 from tests.simulation.faults import Fault, Kind, drawn
 from tests.simulation.laws import broken
-from tests.simulation.world import Template, World
-
-
-@pytest.fixture(scope="module")
-def memory() -> Iterator[Path]:
-    """A folder where a sync costs nothing: what a sync keeps is simulated."""
-    place = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=place if place.is_dir() else None) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(scope="module")
-def template(memory) -> Template:
-    return Template.make(memory, sites=3, rounds=2)
-
-
-@pytest.fixture
-def root(memory) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir=memory) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture(autouse=True)
-def silence() -> Iterator[None]:
-    """Refusals by the thousand are what is tested here; nobody reads their lines."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
-
-def played(template: Template, root: Path, faults: Sequence[Fault], seed: int = 0) -> World:
-    world = World(template, root, faults, seed)
-    world.run()
-    return world
+from tests.simulation.world import Template
 
 
 def test_the_laws_hold_under_drawn_faults(template, root):

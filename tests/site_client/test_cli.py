@@ -31,9 +31,9 @@ from common.enrolment import read_request
 from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
 from common.model import initial_weights
+from common.policy import read_policy
 from site_client import checks, supervise
 from site_client.cli import cli
-from site_client.egress.policy import read_policy
 from site_client.site import SiteFolder
 from site_client.supervise import Child, commands, keep_running
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from common.reporter import Reporter
 from common.screen import VARIABLE, Progress, read_progress
-from site_client.console import Reporter, log_to
+from site_client.console import log_to
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +67,8 @@ def test_work_goes_on_when_up_reads_no_longer(monkeypatch):
 
 IN_A_TERMINAL = """
 import logging, time
-from site_client.console import Reporter, log_to
+from common.reporter import Reporter
+from site_client.console import log_to
 log_to(None)
 with Reporter() as progress:
     for what in ("reading images", "training"):

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from common.errors import RefusedError
 from common.plan import parse_plan
+from common.policy import Policy, check_plan
 from common.words.bounds import RULES, USUAL, held_against
 from site_client.commands.plans import _flat
-from site_client.egress.policy import Policy, check_plan, default_policy_text
+from site_client.egress.policy import default_policy_text
 from site_client.worker.study import weights_bytes
 
 NOT_ABOUT_A_PLAN = {

@@ -15,11 +15,11 @@ from common.cli import run
 from common.crypto.identity import read_signing_key
 from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
+from common.policy import read_policy
 from common.wire.codes import ReplyCode
 from site_client.cli import cli
 from site_client.decisions.making import Decision, decide
 from site_client.decisions.standing import Standing, read_standing
-from site_client.egress.policy import read_policy
 from site_client.plans.approval import (
     PlanDeclinedError,
     PlanWaitsError,

@@ -9,8 +9,15 @@ from flwr.app import Message
 from flwr.common.constant import ErrorCode
 from flwr.supercore.task_identity import TaskIdentity
 
+from aggregator.rounds.letters import Parcels
 from aggregator.rounds.pulling import Pulled
-from aggregator.rounds.server import AWAY_S, MOST_TIMES, NODE_UNAVAILABLE, GridTransport
+from aggregator.rounds.server import (
+    AWAY_S,
+    HELD_BYTES,
+    MOST_TIMES,
+    NODE_UNAVAILABLE,
+    GridTransport,
+)
 from aggregator.rounds.transport import Arrival
 from common.errors import RefusedError
 from common.wire.codes import ReplyCode
@@ -146,3 +153,46 @@ def test_a_site_that_says_again_and_again_that_it_was_away_is_given_up(transport
         arrivals += transport.receive()
     assert arrivals == [Arrival(1, None, ReplyCode.NO_ANSWER)]
     assert len(grid.sent) == MOST_TIMES
+
+
+def test_what_arrives_together_is_held_a_few_at_a_time_and_nothing_is_lost(grid, now):
+    grid.online = set(range(1, 8))
+    transport = GridTransport(grid, clock=lambda: now[0], pull=grid.pull)
+    transport.send(dict.fromkeys(range(1, 8), b"order"), 60.0)
+    grid.answers = {f"m{n}": bytes(HELD_BYTES // 2 - 1 + n % 2) for n in range(7)}
+    taken = []
+    while some := transport.receive():
+        assert sum(len(each.parcel) for each in some) < 2 * HELD_BYTES
+        taken.append([each.node for each in some])
+    assert [node for some in taken for node in some] == list(range(1, 8))
+    assert len(taken) > 2
+    assert grid.asked == 1, "what one look has found needs no other"
+
+
+def test_parcels_are_made_a_few_at_a_time_and_each_once(grid, now):
+    made: list[int] = []
+    pushed: list[list[int]] = []
+    push = grid.push_messages
+
+    def make(site: str) -> bytes:
+        made.append(int(site))
+        return bytes(HELD_BYTES // 2)
+
+    def counting(messages):
+        pushed.append([message.metadata.dst_node_id for message in messages])
+        return push(messages)
+
+    grid.push_messages = counting
+    transport = GridTransport(grid, clock=lambda: now[0], pull=grid.pull)
+    transport.send(Parcels({n: str(n) for n in range(1, 6)}, make), 60.0)
+    assert pushed == [[1, 2], [3, 4], [5]]
+    assert made == [1, 2, 3, 4, 5]
+
+
+def test_the_next_order_drops_what_was_found_and_not_handed_over(transport, grid):
+    transport.send({1: b"order", 2: b"order"}, 60.0)
+    grid.answers = {"m0": bytes(HELD_BYTES), "m1": b"late"}
+    assert [each.node for each in transport.receive()] == [1]
+    transport.send({1: b"next"}, 60.0)
+    grid.answers["m2"] = b"new"
+    assert transport.receive() == [Arrival(1, b"new")]

@@ -45,7 +45,7 @@ def reply(plan: FederationPlan, site: int, round_: int) -> SimpleNamespace:
             "ModelUpdate": Envelope(update, to_fixed_point(delta)),
             "SketchTable": Envelope(sketch, table),
         },
-        report=SimpleNamespace(transitions=10),
+        measure=1.0 + site,
     )
 
 

@@ -240,9 +240,14 @@ def test_the_report_tells_completeness_and_heeds_checkpoints_as_verify_does(rece
     page = tmp_path / "report.html"
     words = ("report", received.ledger, "-o", page, *received.held)
     call(*words, *received.sent(*received.payloads))
-    assert "0.0 % of the wire unexplained" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "0.0 % of the wire unexplained" in text
+    assert "<h2>Balance of the wire</h2>" in text
+    assert "records that the ledger declares</td>" in text
     call(*words, *received.sent(b"smuggled"), code=4)
-    assert "INCOMPLETE" in page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8")
+    assert "INCOMPLETE" in text
+    assert "<li>does not hold: " in text
     call(*words[:-2], code=9)
     assert "ITS END NOT WITNESSED" in page.read_text(encoding="utf-8")
     shutil.rmtree(received.ledger)

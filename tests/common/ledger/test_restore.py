@@ -89,6 +89,7 @@ def test_the_witness_takes_a_restored_log_once_it_names_what_was_seen(back, worl
     assert verdict.broken is None
     (gap,) = verdict.gaps
     assert (gap.size, gap.root) == (seen(lost).size, seen(lost).root.hex())
+    assert gap.kept == 4 < gap.seq, "what the backup's newest receipt covers, not a later one"
 
 
 def test_a_restore_that_names_another_checkpoint_excuses_nothing(back, world):
@@ -163,6 +164,43 @@ def test_a_witness_that_forgot_is_proved_to_from_what_it_shows_and_reminded(tmp_
         ledger.shown_nothing()
         proof = released(world, ledger, b"to one that knows nothing")
         assert taken(world, proof, digest(proof), None).forgotten == seen(receipts[-1])
+
+
+def test_a_witness_that_forgot_the_restored_log_takes_its_gap_again_and_is_reminded(back, world):
+    """It was put back to where it knew what the site has lost, and not the gap."""
+    folder, lost = back
+    with world.open(folder) as ledger:
+        ledger.restore(lost, world.witness.public, "Ada Byron")
+        ledger.add_receipt(lost, world.witness.public)
+        proof = released(world, ledger, b"after")
+        first = taken(world, proof, digest(proof), seen(lost))
+        receipt = cosign(first.note, world.witness, world.clock())
+        ledger.add_receipt(receipt, world.witness.public)
+        assert not ledger.add_receipt(lost, world.witness.public)
+        proof = released(world, ledger, b"to one that was put back")
+        again = taken(world, proof, digest(proof), seen(lost))
+        assert again.restored == first.restored
+        assert again.forgotten == seen(receipt)
+
+
+def test_of_several_restores_a_proof_shows_the_one_that_names_what_the_witness_shows(
+    tmp_path, world
+):
+    folder = tmp_path / "ledger"
+    world.grow(folder, 1)
+    shutil.copytree(folder, tmp_path / "backup")
+    earlier, later = world.grow(folder, 2)[-2:]
+    shutil.rmtree(folder)
+    shutil.copytree(tmp_path / "backup", folder)
+    with world.open(folder) as ledger:
+        for lost in (earlier, later):
+            ledger.restore(lost, world.witness.public, "Ada Byron")
+        for number, lost in enumerate((earlier, later, earlier)):
+            assert not ledger.add_receipt(lost, world.witness.public)
+            proof = released(world, ledger, b"shown %d" % number)
+            verified = taken(world, proof, digest(proof), seen(lost))
+            assert verified.restored is not None
+            assert verified.restored.lost_size == seen(lost).size
 
 
 def test_a_reminder_of_what_we_never_signed_is_refused(tmp_path, world):

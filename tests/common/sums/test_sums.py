@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.crypto.keyed import FederationKey
-from common.errors import CairnError, RefusedError
-from common.sums.addition import add_records, decode_sum, encode_sum, verify_sum
+from common.errors import CairnError, InternalError, RefusedError
+from common.sums.addition import Addition, add_records, decode_sum, encode_sum, verify_sum
 from common.sums.field import PRIME
-from common.sums.summand import Summand
+from common.sums.summand import Summand, summand_of
 from common.sums.tags import add_tags, holds, make_tag
 from common.wire.envelope import Envelope, pack, unpack
 from tests.common.sums.conftest import KEY, LINK, SITES, records, tag
@@ -131,13 +131,14 @@ def test_without_the_key_a_tag_is_a_guess(answers):
     assert refused(add_records("run-1", 4, {s: records(s, key=other) for s in SITES}))
 
 
-def test_none_of_a_hundred_thousand_altered_sums_passes():
+@pytest.mark.parametrize("rounds", [500, pytest.param(12_500, marks=pytest.mark.slow)])
+def test_none_of_a_hundred_thousand_altered_sums_passes(rounds):
     """Seeded tries of every kind that an aggregator without the key can make."""
     rng = np.random.default_rng(20241)
     vectors = {site: rng.integers(-(2**40), 2**40, 12) for site in "abcd"}
     tags = {site: make_tag(KEY, "c", site, [x]) for site, x in vectors.items()}
     passed = tries = 0
-    for _ in range(12_500):
+    for _ in range(rounds):
         members = sorted(rng.choice(list("abcd"), rng.integers(1, 5), replace=False))
         honest = np.sum([vectors[s] for s in members], axis=0)
         tag_sum = add_tags(tags[s] for s in members)
@@ -157,7 +158,7 @@ def test_none_of_a_hundred_thousand_altered_sums_passes():
         assert holds(KEY, "c", members, [honest], tag_sum)
         passed += sum(holds(KEY, "c", who, [x], t) for who, x, t in forged)
         tries += len(forged)
-    assert (tries, passed) == (100_000, 0)
+    assert (tries, passed) == (8 * rounds, 0)
 
 
 def test_two_sums_under_one_pad_tell_a_third_one_nothing():
@@ -203,3 +204,48 @@ def test_a_sum_that_would_overflow_is_refused(answers):
     least = Envelope(sketch.record, {"table": np.full((2, 8), -(2**63), np.int64)})
     with pytest.raises(RefusedError, match="overflow"):
         add_records("run-1", 4, {"east": [least]})
+
+
+def test_adding_one_by_one_is_adding_all_at_once(answers, total):
+    """In any number of steps: the bytes that sites are sent do not tell how they were added."""
+    addition = Addition("run-1", 4)
+    for kind in (1, 0):
+        for site in sorted(answers):
+            addition.add(site, answers[site][kind])
+    assert encode_sum(addition.total()) == encode_sum(total)
+    weights = [summand_of(answers[site][0]).arrays["a"] for site in SITES]
+    group = total.group("ModelUpdate").summand
+    np.testing.assert_array_equal(group.arrays["a"], np.sum(weights, axis=0, dtype=np.int64))
+
+
+def test_an_addition_keeps_nothing_of_what_it_was_given(answers):
+    addition = Addition("run-1", 4)
+    update = answers["east"][0]
+    addition.add("east", update)
+    before = {name: array.copy() for name, array in update.arrays.items()}
+    addition.add("north", answers["north"][0])
+    for name, array in update.arrays.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@pytest.mark.parametrize("order", [("north", "east"), ("east", "east")])
+def test_sites_out_of_order_or_twice_are_not_added(answers, order):
+    addition = Addition("run-1", 4)
+    addition.add(order[0], answers[order[0]][0])
+    with pytest.raises(InternalError, match="in order of name"):
+        addition.add(order[1], answers[order[1]][0])
+
+
+def test_records_of_other_names_or_shapes_are_not_added(answers):
+    for bend in ({"a": np.zeros((2, 2), np.int32)}, {"c": np.zeros(7, np.int32)}):
+        addition = Addition("run-1", 4)
+        addition.add("east", answers["east"][0])
+        other = answers["north"][0]
+        arrays = {k: v for k, v in other.arrays.items() if "c" not in bend or k != "b"} | bend
+        with pytest.raises(InternalError, match="names or shapes"):
+            addition.add("north", Envelope(other.record, arrays))
+
+
+def test_nothing_has_no_sum():
+    with pytest.raises(InternalError, match="nothing to add"):
+        Addition("run-1", 4).total()

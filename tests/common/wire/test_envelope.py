@@ -16,6 +16,7 @@ from common.wire.envelope import (
     METADATA_KEY,
     Envelope,
     decode,
+    decode_again,
     describe_arrays,
     encode,
     pack,
@@ -176,3 +177,18 @@ def test_a_record_is_spelt_in_one_way_only(envelopes):
 def _with_type(short):
     value = json.loads(short) | {"record_type": "RoundReport"}
     return canonical_json(value).decode()
+
+
+@settings(deadline=None)
+@given(st.builds(Envelope, UPDATES, st.dictionaries(NAMES, ARRAYS, max_size=3)))
+def test_what_was_decoded_once_is_the_same_when_it_is_read_again(envelope):
+    data = encode(envelope)
+    first, again = decode(data), decode_again(data)
+    assert again.record == first.record
+    assert encode(again) == data
+
+
+@pytest.mark.parametrize("data", [b"", b"\x10" + bytes(20), bytes(8) + b"{}"])
+def test_what_never_was_an_envelope_is_not_read_again_either(data):
+    with pytest.raises(CairnError):
+        decode_again(data)

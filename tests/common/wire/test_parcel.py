@@ -1,11 +1,11 @@
 """A parcel accounts for every byte of itself."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import CairnError, RefusedError
-from common.wire.parcel import MAX_PARTS, unwrap, wrap
+from common.wire.parcel import MAX_PARTS, unwrap, wrap, wrapped_bytes
 
 PARTS = st.dictionaries(
     st.from_regex(r"[A-Za-z][A-Za-z0-9._-]{0,20}", fullmatch=True),
@@ -17,6 +17,12 @@ PARTS = st.dictionaries(
 @given(PARTS)
 def test_what_was_wrapped_is_unwrapped_in_its_order(parts):
     assert list(unwrap(wrap(parts)).items()) == list(parts.items())
+
+
+@settings(deadline=None)
+@given(PARTS)
+def test_how_long_a_parcel_will_be_is_known_from_its_parts_lengths(parts):
+    assert wrapped_bytes({name: len(part) for name, part in parts.items()}) == len(wrap(parts))
 
 
 @given(PARTS, st.data())

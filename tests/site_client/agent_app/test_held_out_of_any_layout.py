@@ -7,8 +7,8 @@ import shutil
 
 import pytest
 
+from common.policy import read_policy
 from common.settings import KINDS
-from site_client.egress.policy import read_policy
 from site_client.heldout.memory import read_memory
 from site_client.heldout.parts import Parts, names_of_site
 from site_client.worker.site_cases import names_for, read_site_cases

@@ -63,6 +63,7 @@ def wait_for(condition, process, seconds=120):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_twice_ends_with_the_weights_of_one_that_was_not(
     tmp_path, cairn, pictures, make_config
 ):

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from common.plan import FederationPlan, parse_plan
+from common.policy import Policy
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope, encode
 from common.wire.records import ModelUpdate, RoundReport, SketchTable, TaskError
 from common.wire.rules import FIXED_POINT
 from site_client.egress.gate import SiteExpected
-from site_client.egress.policy import Policy
 
 KEY_ID, PUBLIC_KEY_ID, CODEC = "0123456789abcdef", "fedcba9876543210", "c" * 64
 

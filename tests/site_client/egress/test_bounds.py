@@ -14,8 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from common.errors import InputDataError, RefusedError
 from common.plan import FederationPlan, parse_plan
-from common.wire.orders import OrderHeader
-from site_client.egress.policy import (
+from common.policy import (
     BOUNDED,
     HARMLESS,
     ORDER_FIELDS,
@@ -24,8 +23,9 @@ from site_client.egress.policy import (
     Budget,
     Policy,
     check_plan,
-    default_policy_text,
 )
+from common.wire.orders import OrderHeader
+from site_client.egress.policy import default_policy_text
 
 TRAINING = {"name": "p", "seed": 1, "task": {"landmarks": ["AC", "PC"]}}
 PLANE = TRAINING | {"task": {"kind": "view-plane", "plane_landmarks": ["A", "B", "C"]}}

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.ledger.records import LedgerRecord, make_record
+from common.policy import Budget
 from common.wire.codes import ReplyCode
 from site_client.egress.history import (
     BackwardsError,
@@ -18,7 +19,6 @@ from site_client.egress.history import (
     HistoryError,
     ReceiptsDueError,
 )
-from site_client.egress.policy import Budget
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -17,11 +17,12 @@ from common.crypto.sealing import Label, seal, sign_box
 from common.errors import CairnError, RefusedError, VerificationError
 from common.ledger.log import Ledger
 from common.ledger.notes import ledger_origin
+from common.policy import KeySharing, Policy, read_policy
 from common.wire.codes import ReplyCode
 from common.wire.parcel import unwrap
 from common.wire.sealed_keys import SealedBox, decode_sealed, encode_sealed
 from site_client.egress.keys import KeyContext, KeyDoor, check_keys
-from site_client.egress.policy import KeySharing, Policy, default_policy_text, read_policy
+from site_client.egress.policy import default_policy_text
 from site_client.spool import Spool
 
 KEY = FederationKey(bytes(range(16)))

@@ -4,13 +4,8 @@ import pytest
 
 from common.errors import InputDataError, RefusedError
 from common.plan import FederationPlan, parse_plan
-from site_client.egress.policy import (
-    Policy,
-    check_phase,
-    check_plan,
-    default_policy_text,
-    read_policy,
-)
+from common.policy import Policy, check_phase, check_plan, read_policy
+from site_client.egress.policy import default_policy_text
 
 
 @pytest.fixture

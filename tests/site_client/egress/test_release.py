@@ -9,15 +9,15 @@ from common.canonical import sha256_hex
 from common.crypto.identity import SigningKey
 from common.errors import InternalError, RefusedError, VerificationError
 from common.ledger.log import Ledger
-from common.ledger.notes import ledger_origin
+from common.ledger.notes import Checkpoint, ledger_origin, parse_note, sign_checkpoint
 from common.ledger.proof import Proof, cosign, verify_proof
 from common.ledger.verify import verify_ledger
+from common.policy import Budget
 from common.wire import parcel
 from common.wire.codes import ReplyCode
 from common.wire.envelope import decode
 from site_client.egress import release
 from site_client.egress.history import BackwardsError, BudgetError, ChangedPlanError
-from site_client.egress.policy import Budget
 from site_client.egress.release import Door, Question
 from site_client.spool import Spool
 
@@ -97,6 +97,23 @@ def test_proofs_continue_from_the_last_receipt(site, answer):
     assert proof.since == 1
 
 
+def test_an_answer_from_before_a_restore_is_proved_anew_with_the_gap(site, answer):
+    site.door.release(QUESTION, answer.envelopes(), answer.context)
+    longer = sign_checkpoint(Checkpoint(ORIGIN, 9, b"\1" * 32), site.key)
+    lost = cosign(longer, site.witness, NOW)
+    site.ledger.restore(lost, site.witness.public, "Ada Byron")
+    assert not site.ledger.add_receipt(lost, site.witness.public)
+    assert site.door.replay(QUESTION)
+    proof = Proof.from_bytes(site.reply()["ModelUpdate.proof"])
+    last = parse_note(lost).checkpoint
+    payload = sha256_hex(site.reply()["ModelUpdate.envelope"])
+    site_key, witness = site.key.public, site.witness.public
+    verified = verify_proof(proof, payload, ORIGIN, site_key, last, witness)
+    assert verified.restored is not None
+    assert verified.restored.seq == 4
+    assert site.events() == ["GENESIS", "SEND", "SEND", "SEND", "RESTORE"]
+
+
 def test_one_refused_envelope_holds_the_whole_answer_back(site, answer):
     answer.weights["fc.bias"][1] = 2**31 - 1
     code = site.door.release(QUESTION, answer.envelopes(), answer.context)
@@ -137,6 +154,16 @@ def test_an_order_that_was_answered_gets_the_same_bytes_and_no_new_record(site, 
     assert site.spool.read_reply(QUESTION.parcel_sha256) == first
     assert site.spool.read_reply(again.parcel_sha256) == first
     assert site.events() == events
+
+
+def test_an_answer_is_the_same_bytes_also_after_the_ledger_has_grown(site, answer):
+    site.door.release(QUESTION, answer.envelopes(), answer.context)
+    first = site.spool.read_reply(QUESTION.parcel_sha256)
+    other = Question("4" * 64, "5" * 64)
+    site.door.fail(other, ReplyCode.BEHIND, answer.context)
+    again = Question(QUESTION.order_sha256, "3" * 64)
+    assert site.door.replay(again)
+    assert site.spool.read_reply(again.parcel_sha256) == first
 
 
 def test_a_second_different_update_for_a_round_is_refused_with_a_number(site, answer):

@@ -89,6 +89,7 @@ def test_what_no_record_names_is_removed_and_an_answer_in_hand_is_not(written, t
     (answers / "in-hand.json").write_text(f'{{"payloads": ["{first}", "{needed}"]}}')
     (answers / "undecided.json").write_text(f'{{"payloads": ["{never}"]}}')
     (answers / "damaged.json").write_text("{")
+    (answers / "empty.json").write_text('{"payloads": []}')
     assert remove_unreleased(ledger, answers) == 2
     assert needed in ledger.archived()
     assert not {stray, never} & ledger.archived()

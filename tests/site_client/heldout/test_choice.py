@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import InputDataError
-from site_client.egress.policy import HeldOut
+from common.policy import HeldOut
 from site_client.heldout.choice import FEWEST, divide, fewest
 from site_client.heldout.memory import Memory
 

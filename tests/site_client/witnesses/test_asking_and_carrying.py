@@ -19,10 +19,11 @@ from common.ledger.merkle import (
     tree_root,
 )
 from common.ledger.notes import Checkpoint, open_note, parse_note, sign_checkpoint
+from common.policy import Policy
 from common.witness.policy import parse_policy
 from common.witness.wire import AddCheckpoint
 from site_client.commands.witnesses import witnesses
-from site_client.egress.policy import Policy, default_policy_text
+from site_client.egress.policy import default_policy_text
 from site_client.spool import Spool
 from site_client.status import read_status
 from site_client.witnesses.answers import mark_of

@@ -43,7 +43,11 @@ def run_until(site, line, pause_s):
 
 @pytest.mark.parametrize(
     ("line", "pause_s"),
-    [("reading images: 3 of 3", 0.0), ("training: 12 of 40", 0.0), ("training: 40 of 40", 0.02)],
+    [
+        pytest.param("reading images: 3 of 3", 0.0, marks=pytest.mark.slow),
+        ("training: 12 of 40", 0.0),
+        pytest.param("training: 40 of 40", 0.02, marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_worker_gives_the_update_of_an_unkilled_one(make_site, tmp_path, line, pause_s):
     straight, killed = (make_site(root=tmp_path / name) for name in ("straight", "killed"))
@@ -60,6 +64,7 @@ def test_a_killed_worker_gives_the_update_of_an_unkilled_one(make_site, tmp_path
     assert killed.spool.orders() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["reading images: 3 of 3", "training: 12 of 40"])
 def test_a_worker_killed_in_a_later_round_goes_on_from_the_chain_on_its_disk(
     make_site, tmp_path, line

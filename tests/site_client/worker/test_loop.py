@@ -17,6 +17,7 @@ from common.model import initial_weights, weights_digest
 from common.wire import parcel
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import SIGNATURE_CONTEXT
+from common.wire.turn import TurnNote, sign_turn
 from site_client.worker import studies
 from site_client.worker.experience import public_key_id
 from site_client.worker.loop import Worker
@@ -447,6 +448,20 @@ def test_a_later_round_supersedes_waiting_older_ones_of_its_run(worker, site, mo
     assert site.reply(old) is None
     assert set(site.reply(new)) == {"RoundReport"}
     assert code_of(site.reply(other)) is ReplyCode.OK
+
+
+def test_a_round_that_is_asked_again_in_a_later_turn_supersedes_a_later_round(worker, site):
+    """An aggregator that was put back from a backup asks earlier rounds than waits here."""
+
+    def in_turn(number):
+        return {"turn": sign_turn(TurnNote(run="run-1", turn=number), site.witness)}
+
+    waiting = site.put(site.order(5, "evaluate", beside=in_turn(1)))
+    again = site.put(site.order(0, "begin", beside=in_turn(2)))
+    while worker.turn():
+        pass
+    assert site.reply(waiting) is None
+    assert code_of(site.reply(again)) is ReplyCode.OK
 
 
 def test_an_unsigned_order_supersedes_nothing(worker, site):

@@ -9,9 +9,9 @@ import pytest
 import safetensors.numpy
 
 from common.model import initial_weights, weights_digest
+from common.policy import read_policy
 from common.wire.codes import ReplyCode
 from site_client.agent_app.checkpoint import read_checkpoint
-from site_client.egress.policy import read_policy
 from site_client.kept import KeptModels
 from site_client.worker.failures import UnknownStartError
 from site_client.worker.models import KEPT, Models

@@ -9,8 +9,9 @@ import pytest
 from common.checkpoint import loaded_weights
 from common.model import initial_weights, own_part, shared_part, weights_digest
 from common.plan import parse_plan
+from common.policy import read_policy
 from site_client.agent_app.checkpoint import read_checkpoint
-from site_client.egress.policy import default_policy_text, read_policy
+from site_client.egress.policy import default_policy_text
 from site_client.kept import KeptModels
 from site_client.worker.models import Models
 

@@ -14,15 +14,12 @@ from common.errors import InputDataError, RefusedError, SketchError
 from common.keys.codebook import Codebook
 from common.keys.pixel_agreement import codec_text, family, read_codec
 from common.plan import parse_plan
+from common.policy import check_plan, read_policy
 from common.sketching import SketchSpec
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from site_client.cli import cli
-from site_client.egress.policy import (
-    check_plan,
-    default_policy_text,
-    read_policy,
-)
+from site_client.egress.policy import default_policy_text
 from site_client.pixels.counting import PixelTables
 from site_client.worker import pixels as pixels_module
 from site_client.worker.dry_run import rehearse

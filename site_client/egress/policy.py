@@ -1,4 +1,4 @@
-"""The commented file that ``cairn-site join`` writes: every default, and what it is for."""
+"""The ``policy.toml`` that ``cairn-site join`` writes: every default, and what it is for."""
 
 from __future__ import annotations
 
