@@ -153,7 +153,7 @@ class LongCall:
         with self._lock:
             for connection, before in self._open.items():
                 now = count(connection)
-                if now is not None:
+                if now is not None and now != before:
                     self._open[connection] = now
                     self._journal.measured(
                         "desk",

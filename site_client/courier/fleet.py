@@ -144,8 +144,9 @@ def closed_reply(content: RecordDict, reply_to: Message, now: float) -> Message:
     reply = Message(content, reply_to=reply_to)
     metadata = reply.metadata.__dict__
     order = reply_to.metadata
-    metadata["_created_at"] = float(int(now))
-    metadata["_ttl"] = float(max(1, int(order.created_at + order.ttl - now)))
+    second = float(int(now))  # of both: how much is left must not tell the fraction of a second
+    metadata["_created_at"] = second
+    metadata["_ttl"] = float(max(1, int(order.created_at + order.ttl - second)))
     metadata["_message_id"] = reply.object_id
     return reply
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 from flwr.proto.fleet_pb2 import PullMessagesRequest, PushMessagesRequest, PushMessagesResponse
@@ -86,7 +87,12 @@ def through_the_guard(completed: Completed, path: str, request: object, answer: 
     async def receive():
         return {"type": "http.request", "body": b""}
 
-    scope = {"type": "http", "path": path, "client": ("192.0.2.1", 5), "server": ("192.0.2.2", 6)}
+    # With an event log switched on, no call takes the short road: this stub answers.
+    settings = SimpleNamespace(fleet_event_log_plugin=object(), control_event_log_plugin=None)
+    scope = {
+        **{"type": "http", "method": "POST", "path": path, "app": SimpleNamespace(state=settings)},
+        **{"client": ("192.0.2.1", 5), "server": ("192.0.2.2", 6)},
+    }
     asyncio.run(SitesOnly(app, completed)(scope, receive, send))
     return b"".join(message.get("body", b"") for message in sent)
 
