@@ -15,11 +15,14 @@ from flwr.proto.fleet_pb2 import PushMessagesRequest, PushMessagesResponse
 from flwr.proto.message_pb2 import PushObjectRequest
 from google.protobuf.message import DecodeError, Message
 
+from common.wire.several import PUSH_PIECES
+
 MOST_KEPT: Final = 4096
 """Replies that are followed at a time; the oldest is let go."""
 MOST_BODY: Final = 1 << 20
 PUSH_MESSAGES, PUSH_OBJECT = "/v1/fleet/push-messages", "/v1/fleet/push-object"
-FOLLOWED: Final = frozenset({PUSH_MESSAGES, PUSH_OBJECT})
+PUSH_SEVERAL: Final = f"/v1/fleet/{PUSH_PIECES}"
+FOLLOWED: Final = frozenset({PUSH_MESSAGES, PUSH_OBJECT, PUSH_SEVERAL})
 
 
 class Completed:

@@ -37,6 +37,7 @@ from aggregator.handshake import listeners
 from aggregator.rounds.completed import FOLLOWED, MOST_BODY, PUSH_MESSAGES, Completed
 from aggregator.rounds.server import FOLDER_VARIABLE, REPLY_BELL
 from aggregator.rounds.short_road import is_short, remember_signatures, travel
+from common.wire.several import PULL_PIECES, PUSH_PIECES
 
 HOOK = "flwr.ee.superlink.extensions"
 Scope = MutableMapping[str, Any]
@@ -58,6 +59,8 @@ FOR_SITES: Final = frozenset(
                 "pull-object",
                 "push-messages",
                 "push-object",
+                PULL_PIECES,
+                PUSH_PIECES,
                 "send-node-heartbeat",
             )
         ),
@@ -133,7 +136,8 @@ class SitesOnly:
         state = scope.setdefault("state", {})
         await self._pass_on(scope, receive, overhear)
         if status == httpx.codes.OK:
-            self._completed.note(state.get("protobuf_request"), bytes(answer))
+            for request in state.get("pieces") or [state.get("protobuf_request")]:
+                self._completed.note(request, bytes(answer))
 
 
 def _host(scope: Scope, end: str) -> str | None:

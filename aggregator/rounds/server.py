@@ -24,6 +24,7 @@ from aggregator.bells import make_folder, ring
 from aggregator.intake.reply import most_bytes
 from aggregator.rounds.conduct import Conductor
 from aggregator.rounds.pulling import Pulled, pull_replies
+from aggregator.rounds.pushing import push_messages
 from aggregator.rounds.queue import RunQueue
 from aggregator.rounds.store import RunStore
 from aggregator.rounds.transport import Arrival
@@ -50,6 +51,7 @@ MOST_TIMES = 20
 HELD_BYTES = 1 << 20
 """How many bytes of parcels are held at a time, unless one parcel alone has more."""
 Pull = Callable[[Grid, Sequence[str], int], Iterable[Pulled]]
+Push = Callable[[Grid, Sequence[Message]], Iterable[str]]
 
 
 class GridTransport:
@@ -63,6 +65,7 @@ class GridTransport:
         grid: Flower's.
         clock: seconds that only go up.
         pull: fetches what waits, each reply on its own.
+        push: sends messages with all their pieces.
         most: bytes that a reply may have.
         ring: rings for sites that an order waits for.
     """
@@ -72,12 +75,14 @@ class GridTransport:
         grid: Grid,
         clock: Callable[[], float] = time.monotonic,
         pull: Pull = pull_replies,
+        push: Push = push_messages,
         most: int = MAX_PARCEL_BYTES,
         ring: Callable[[Iterable[str]], None] = lambda _: None,
     ) -> None:
         self._grid = grid
         self._clock = clock
         self._pull = pull
+        self._push_them = push
         self._most = most
         self._ring = ring
         self._names: dict[int, str] = {}
@@ -152,7 +157,7 @@ class GridTransport:
             for node, parcel in parcels.items()
         ]
         with _reaching():
-            identifiers = list(self._grid.push_messages(messages))
+            identifiers = list(self._push_them(self._grid, messages))
         self._waiting |= {
             identifier: node
             for identifier, node in zip(identifiers, parcels, strict=True)

@@ -30,15 +30,17 @@ from flwr.supercore.protobuf.translation import (
 from flwr.superlink.dependencies.linkstate import get_linkstate
 from flwr.superlink.routers.fleet import node_auth
 from flwr.superlink.servicer.fleet import fleet_handlers
-from google.protobuf.message import Message as ProtoMessage
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
+from aggregator.rounds.several_pieces import answer_fleet, answer_runtime, read_pieces
+from common.wire.several import PULL_PIECES, PUSH_PIECES
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Answer = Callable[[Request, Any], ProtoMessage]
+Answer = Callable[[Request, Any], bytes]
 
 MOST_SIGNATURES: Final = 1024
 """That are remembered: some seconds of some hundred sites."""
@@ -53,11 +55,11 @@ def _fleet(name: str, *, store: bool = False) -> Answer:
     """Return a courier's call: its node is authenticated, then Flower's handler answers."""
     handler = getattr(fleet_handlers, name)
 
-    def answer(request: Request, message: Any) -> ProtoMessage:  # noqa: ANN401 - of any call
+    def answer(request: Request, message: Any) -> bytes:  # noqa: ANN401 - of any call
         node_auth.authenticate_node(request)
         state = get_linkstate(request)
         more = {"store": state.object_store} if store else {}
-        result: ProtoMessage = handler(request=message, state=state, **more)
+        result: bytes = handler(request=message, state=state, **more).SerializeToString()
         return result
 
     return answer
@@ -66,23 +68,38 @@ def _fleet(name: str, *, store: bool = False) -> Answer:
 def _runtime(name: str) -> Answer:
     """Return a ServerApp's call: its release and its task's token are checked before."""
 
-    def answer(request: Request, message: Any) -> ProtoMessage:  # noqa: ANN401 - of any call
+    def answer(request: Request, message: Any) -> bytes:  # noqa: ANN401 - of any call
         _is_known_version(request)
         state = get_runtime_state(request)
         task = authenticate_task(request, request.headers.get(TASK_TOKEN_HEADER), state)
-        result: ProtoMessage = getattr(get_runtime_handlers(request), name)(message, state, task)
+        handler = getattr(get_runtime_handlers(request), name)
+        result: bytes = handler(message, state, task).SerializeToString()
         return result
 
     return answer
 
 
-def _acquire(request: Request, message: Any) -> ProtoMessage:  # noqa: ANN401 - Flower's
+def _acquire(request: Request, message: Any) -> bytes:  # noqa: ANN401 - Flower's
     """Answer the SuperExec, which asks every second whether a run is to begin."""
     _is_known_version(request)
     state = get_runtime_state(request)
     authenticate_superexec_request(request, state, _ACQUIRE)
-    result: ProtoMessage = get_runtime_handlers(request).acquire_task(message, state)
+    result: bytes = get_runtime_handlers(request).acquire_task(message, state).SerializeToString()
     return result
+
+
+def _fleet_pieces(request: Request, pieces: Any) -> bytes:  # noqa: ANN401 - as the others
+    """Answer a courier that asks for several pieces at once."""
+    node_auth.authenticate_node(request)
+    return answer_fleet(pieces, get_linkstate(request))
+
+
+def _runtime_pieces(request: Request, pieces: Any) -> bytes:  # noqa: ANN401 - as the others
+    """Answer a ServerApp that asks for several pieces at once."""
+    _is_known_version(request)
+    state = get_runtime_state(request)
+    task = authenticate_task(request, request.headers.get(TASK_TOKEN_HEADER), state)
+    return answer_runtime(pieces, get_runtime_handlers(request), state, task)
 
 
 SHORT: Final[dict[str, Answer]] = {
@@ -101,6 +118,13 @@ SHORT: Final[dict[str, Answer]] = {
     f"{_RUNTIME}confirm-message-received": _runtime("confirm_message_received"),
     f"{_RUNTIME}acquire-task": _acquire,
 }
+SEVERAL: Final[dict[str, Answer]] = {
+    f"{_FLEET}{PULL_PIECES}": _fleet_pieces,
+    f"{_FLEET}{PUSH_PIECES}": _fleet_pieces,
+    f"{_RUNTIME}{PULL_PIECES}": _runtime_pieces,
+    f"{_RUNTIME}{PUSH_PIECES}": _runtime_pieces,
+}
+"""Calls that Flower does not know: several of its own in one, on this road only."""
 
 
 @lru_cache(maxsize=MOST_SIGNATURES)
@@ -138,7 +162,7 @@ def _readable(key: bytes) -> None:
 
 def is_short(scope: Scope) -> bool:
     """Tell whether a call may take the short road; then ``travel`` answers it."""
-    if scope["path"] not in SHORT or scope["method"] != "POST":
+    if scope["path"] not in SHORT.keys() | SEVERAL.keys() or scope["method"] != "POST":
         return False
     settings = scope["app"].state
     watched = (settings.fleet_event_log_plugin, settings.control_event_log_plugin)
@@ -146,20 +170,27 @@ def is_short(scope: Scope) -> bool:
 
 
 async def travel(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a call as Flower does; what it asked lies in the scope's state afterwards."""
+    """Answer a call as Flower does; what it asked lies in the scope's state afterwards.
+
+    Of several pieces the first lies where Flower looks for who asks, and all under ``pieces``.
+    """
     request = Request(scope, receive)
     path = scope["path"]
-
-    def work() -> bytes:
-        answer = SHORT[path](request, request.state.protobuf_request)
-        return answer.SerializeToString()
 
     async def answered(_: Request) -> Response:
         check = ProtobufTranslationMiddleware
         check._check_request_media_type(request)
-        kind = PROTOBUF_REQUEST_TYPES["POST", path]
-        request.state.protobuf_request = check._parse_request(await request.body(), kind)
-        return Response(await run_in_threadpool(work), media_type=PROTOBUF_MEDIA_TYPE)
+        body = await request.body()
+        if path in SEVERAL:
+            asked: Any = read_pieces(path.rpartition("/")[2], body)
+            request.state.protobuf_request, request.state.pieces = asked[0], asked
+            answer = SEVERAL[path]
+        else:
+            asked = check._parse_request(body, PROTOBUF_REQUEST_TYPES["POST", path])
+            request.state.protobuf_request = asked
+            answer = SHORT[path]
+        content = await run_in_threadpool(answer, request, asked)
+        return Response(content, media_type=PROTOBUF_MEDIA_TYPE)
 
     response = await http_error_translator(request, answered)
     await response(scope, receive, send)

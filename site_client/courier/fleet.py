@@ -3,7 +3,7 @@
 Flower's own SuperNode would start an uploaded app for every message, poll
 every three seconds and lose a message in flight when it dies. This is the same
 protocol with the same node authentication and none of that. It uses internal
-modules of the pinned flwr release and is the only module that does so here.
+modules of the pinned flwr release, as ``pieces`` does and no other module here.
 
 Failures come out sorted: only ``UnreachableError`` is worth another try.
 """
@@ -16,7 +16,6 @@ from base64 import b64encode
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from threading import Lock
 from typing import Any
 
 import httpx
@@ -42,20 +41,12 @@ from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIG
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
-    iterate_object_tree,
     no_object_id_recompute,
 )
 from flwr.supercore.inflatable.inflatable_protobuf_utils import (
     make_confirm_message_received_fn_protobuf,
-    make_pull_object_fn_protobuf,
-    make_push_object_fn_protobuf,
 )
-from flwr.supercore.inflatable.inflatable_utils import (
-    ObjectPullError,
-    ObjectPushError,
-    pull_objects,
-    push_objects,
-)
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectPushError
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.interceptors.http.utils import add_headers
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
@@ -69,8 +60,8 @@ from common.errors import (
     VerificationError,
 )
 from common.journal import RequestJournal
-from common.wire.objects import PIECE_BYTES, most_objects, read_content
-from common.wire.parcel import MAX_PARCEL_BYTES
+from common.wire.objects import read_content
+from site_client.courier.pieces import Pieces
 from site_client.courier.wire import journalled_client
 from site_client.probe import LARGEST_SKEW_S
 
@@ -78,8 +69,6 @@ HEARTBEAT_S = 10.0
 """Flower's least heartbeat interval: a dead courier is noticed after twice this."""
 ANSWER_S, CONNECT_S = 30.0, 3.0
 """A firewall that drops what it forbids must not look like a slow aggregator."""
-FIRST_RETRY_S = 0.05
-"""Until a piece of an order is asked for again that was only announced; doubled each time."""
 _ECDSA = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
 
 _FOREIGN = dict.fromkeys((18, 19, 20, 21), "one by another authority")
@@ -220,6 +209,7 @@ class Fleet:
         # One connection for all: who else waits for it waits as long as it takes.
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S, pool=None)
         self._client._client = journalled_client(journal, "flower", context, timeout)
+        self._pieces = Pieces(self._client)
 
     def activate(self, known_node_id: int | None) -> int:
         """Go online and return the node's id.
@@ -284,30 +274,12 @@ class Fleet:
         return Incoming(bare, run_id, expires, parcel)
 
     def _parcel(self, node: Node, run_id: int, tree: ObjectTree) -> bytes:
-        """Fetch a message's objects, bounded in number and bytes, and read the parcel in them.
+        """Fetch a message's objects, and read the parcel in them.
 
         Raises:
             RefusedError: too many, too large, or anything but one parcel.
         """
-        names: list[str] = []
-        for part in iterate_object_tree(tree):
-            names.append(part.object_id)
-            if len(names) > most_objects():
-                raise RefusedError("an order is cut into too many pieces", got="more")
-        fetch = make_pull_object_fn_protobuf(self._client.PullObject, node, run_id)
-        remaining, lock = MAX_PARCEL_BYTES + 4 * PIECE_BYTES, Lock()
-
-        def bounded(name: str) -> bytes:
-            nonlocal remaining
-            data: bytes = fetch(name)
-            with lock:
-                remaining -= len(data)
-                if remaining < 0:
-                    raise RefusedError("an order is too large", got="more bytes than it may have")
-            return data
-
-        pieces = pull_objects(names, bounded, initial_backoff=FIRST_RETRY_S)
-        content = read_content(tree.object_id, pieces)
+        content = read_content(tree.object_id, self._pieces.pull(node, run_id, tree))
         if not isinstance(content, bytes):
             raise RefusedError("not an order", expected="a parcel", got="none")
         return content
@@ -337,12 +309,12 @@ class Fleet:
                         clientapp_runtime_list=[0.0],
                     )
                 )
-                push_objects(
+                self._pieces.push(
+                    node,
+                    reply.metadata.run_id,
+                    response.session_id,
                     get_all_nested_objects(reply),
-                    make_push_object_fn_protobuf(
-                        self._client.PushObject, node, reply.metadata.run_id, response.session_id
-                    ),
-                    object_ids_to_push=set(response.objects_to_push),
+                    response.objects_to_push,
                 )
         except httpx.HTTPError as error:
             raise explain(error) from error

@@ -205,11 +205,15 @@ def idle(programs: Programs, seconds: float) -> list[list[str]]:
     for name, program in programs.processes.items():
         processes[name] = program
         for child in program.children(recursive=True):
-            words = child.cmdline()
+            try:
+                words = child.cmdline()
+            except psutil.NoSuchProcess:
+                continue  # it has just ended
             part = next((w for w in words if "superlink" in w or "superexec" in w), "child")
             processes[f"{name}: {Path(part).name}"] = child
     before = {name: cpu(process) for name, process in processes.items()}
     time.sleep(seconds)
+    processes = {name: process for name, process in processes.items() if process.is_running()}
     return [
         [
             name,
