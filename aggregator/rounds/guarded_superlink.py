@@ -36,7 +36,7 @@ from aggregator.bells import ring
 from aggregator.handshake import listeners
 from aggregator.rounds.completed import FOLLOWED, MOST_BODY, PUSH_MESSAGES, Completed
 from aggregator.rounds.server import FOLDER_VARIABLE, REPLY_BELL
-from aggregator.rounds.short_road import is_short, remember_signatures, travel
+from aggregator.rounds.short_road import is_short, remember_signatures, sweep_seldom, travel
 from common.wire.several import PULL_PIECES, PUSH_PIECES
 
 HOOK = "flwr.ee.superlink.extensions"
@@ -152,6 +152,7 @@ def install() -> None:
     vars(hook)["get_middleware"] = lambda: (Middleware(SitesOnly, completed=completed),)
     sys.modules[HOOK] = hook
     remember_signatures()
+    sweep_seldom()
 
 
 def _bell() -> Callable[[], None]:

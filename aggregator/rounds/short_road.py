@@ -10,12 +10,16 @@ modules of the pinned flwr release.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import lru_cache
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from flwr.supercore.constant import TASK_TOKEN_HEADER
+from flwr.supercore.corestate.sql_corestate import SqlCoreState
 from flwr.supercore.dependencies.runtime import get_runtime_handlers, get_runtime_state
 from flwr.supercore.dependencies.superexec import authenticate_superexec_request
 from flwr.supercore.dependencies.task import authenticate_task
@@ -44,6 +48,7 @@ Answer = Callable[[Request, Any], bytes]
 
 MOST_SIGNATURES: Final = 1024
 """That are remembered: some seconds of some hundred sites."""
+SWEEP_S: Final = 0.25
 _FLEET, _RUNTIME = "/v1/fleet/", "/v1/runtime/"
 _ACQUIRE: Final = "/flwr.proto.Runtime/AcquireTask"
 _is_known_version = VersionDependency(
@@ -143,6 +148,26 @@ def remember_signatures() -> None:
         bytes_to_public_key=_known_key,
         verify_signature=lambda key, data, signature: _held(key, signature, data),
     )
+
+
+def sweep_seldom(clock: Callable[[], float] = time.monotonic) -> None:
+    """Have Flower look for tasks without a heartbeat four times a second, not at every call.
+
+    What it finds has been silent for half a minute or more.
+
+    Args:
+        clock: seconds that only go up.
+    """
+    sweep = SqlCoreState._cleanup_expired_task_tokens
+    swept: WeakKeyDictionary[SqlCoreState, float] = WeakKeyDictionary()
+
+    def seldom(state: SqlCoreState) -> None:
+        now = clock()
+        if now - swept.get(state, -math.inf) >= SWEEP_S:
+            swept[state] = now
+            sweep(state)
+
+    SqlCoreState._cleanup_expired_task_tokens = seldom  # type: ignore[method-assign]
 
 
 def _known_key(key: bytes) -> bytes:

@@ -74,7 +74,9 @@ class MemoryClient:
         self.fetched.append(request.object_id)
         data = self.objects.get(request.object_id)
         return PullObjectResponse(
-            object_found=data is not None, object_available=True, object_content=data or b""
+            object_found=data is not None,
+            object_available=data is not None,
+            object_content=data or b"",
         )
 
     def ConfirmMessageReceived(self, request):  # noqa: N802
