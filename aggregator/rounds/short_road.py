@@ -167,7 +167,7 @@ def sweep_seldom(clock: Callable[[], float] = time.monotonic) -> None:
             swept[state] = now
             sweep(state)
 
-    SqlCoreState._cleanup_expired_task_tokens = seldom  # type: ignore[method-assign]
+    SqlCoreState._cleanup_expired_task_tokens = seldom  # type: ignore[method-assign,assignment]
 
 
 def _known_key(key: bytes) -> bytes:
