@@ -154,7 +154,7 @@ def test_a_message_of_too_many_bytes_is_refused_however_it_came(monkeypatch):
     client = MemoryClient()
     message = filled(client, content())
     whale = PullObjectResponse(
-        object_found=True, object_available=True, object_content=bytes(PIECE_BYTES)
+        object_found=True, object_available=True, object_content=bytes(2 * PIECE_BYTES)
     )
     client.answers = [whale.SerializeToString()] * len(message.objects)
     with pytest.raises(RefusedError, match="too large"):
