@@ -52,7 +52,7 @@ def read_pieces(call: str, body: bytes) -> list[Any]:
     return pieces
 
 
-def answer_fleet(pieces: Sequence[Any], state: Any) -> bytes:  # noqa: ANN401 - Flower's
+def answer_fleet(pieces: Sequence[Any], state: Any) -> list[Any]:  # noqa: ANN401 - Flower's
     """Answer a courier: the first piece by Flower's handler, which also looks at the run."""
     first, *rest = pieces
     if isinstance(first, PushObjectRequest):
@@ -65,7 +65,7 @@ def answer_fleet(pieces: Sequence[Any], state: Any) -> bytes:  # noqa: ANN401 - 
             answers.append(PushObjectResponse(stored=stored))
         if received:
             state.store_traffic(first.run_id, bytes_sent=0, bytes_recv=received)
-        return _joined(answers)
+        return answers
     begin = fleet_handlers.pull_object(request=first, state=state)
     answers, size = [begin], len(begin.object_content)
     for piece in rest:
@@ -74,13 +74,13 @@ def answer_fleet(pieces: Sequence[Any], state: Any) -> bytes:  # noqa: ANN401 - 
         answers.append(answer)
     if sent := size - len(begin.object_content):
         state.store_traffic(first.run_id, bytes_sent=sent, bytes_recv=0)
-    return _joined(answers)
+    return answers
 
 
-def answer_runtime(pieces: Sequence[Any], handlers: Any, state: Any, task: Any) -> bytes:  # noqa: ANN401
+def answer_runtime(pieces: Sequence[Any], handlers: Any, state: Any, task: Any) -> list[Any]:  # noqa: ANN401
     """Answer a ServerApp, whose handlers look at nothing but the node."""
     if isinstance(pieces[0], PushObjectRequest):
-        return _joined([handlers.push_object(piece, state, task) for piece in pieces])
+        return [handlers.push_object(piece, state, task) for piece in pieces]
     answers: list[ProtoMessage] = []
     size = 0
     for piece in pieces:
@@ -88,7 +88,7 @@ def answer_runtime(pieces: Sequence[Any], handlers: Any, state: Any, task: Any) 
         answer = _pulled(size, came.object_content if came.object_found else None)
         size += len(answer.object_content)
         answers.append(answer)
-    return _joined(answers)
+    return answers
 
 
 def _pulled(before: int, content: bytes | None) -> PullObjectResponse:
@@ -102,7 +102,8 @@ def _pulled(before: int, content: bytes | None) -> PullObjectResponse:
     )
 
 
-def _joined(answers: Sequence[ProtoMessage]) -> bytes:
+def join_answers(answers: Sequence[ProtoMessage]) -> bytes:
+    """Return the bytes of the answers to a call for several pieces."""
     return join([answer.SerializeToString() for answer in answers])
 
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from flwr.proto.message_pb2 import PushObjectResponse
 from flwr.supercore.constant import TASK_TOKEN_HEADER
 from flwr.supercore.corestate.sql_corestate import SqlCoreState
 from flwr.supercore.dependencies.runtime import get_runtime_handlers, get_runtime_state
@@ -38,7 +39,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from aggregator.rounds.several_pieces import answer_fleet, answer_runtime, read_pieces
+from aggregator.rounds.one_transaction import at_once
+from aggregator.rounds.several_pieces import (
+    answer_fleet,
+    answer_runtime,
+    join_answers,
+    read_pieces,
+)
 from common.wire.several import PULL_PIECES, PUSH_PIECES
 
 Scope = MutableMapping[str, Any]
@@ -64,7 +71,8 @@ def _fleet(name: str, *, store: bool = False) -> Answer:
         node_auth.authenticate_node(request)
         state = get_linkstate(request)
         more = {"store": state.object_store} if store else {}
-        result: bytes = handler(request=message, state=state, **more).SerializeToString()
+        answer = at_once(state, lambda: handler(request=message, state=state, **more), _is_whole)
+        result: bytes = answer.SerializeToString()
         return result
 
     return answer
@@ -78,7 +86,8 @@ def _runtime(name: str) -> Answer:
         state = get_runtime_state(request)
         task = authenticate_task(request, request.headers.get(TASK_TOKEN_HEADER), state)
         handler = getattr(get_runtime_handlers(request), name)
-        result: bytes = handler(message, state, task).SerializeToString()
+        answer = at_once(state, lambda: handler(message, state, task), _is_whole)
+        result: bytes = answer.SerializeToString()
         return result
 
     return answer
@@ -96,7 +105,8 @@ def _acquire(request: Request, message: Any) -> bytes:  # noqa: ANN401 - Flower'
 def _fleet_pieces(request: Request, pieces: Any) -> bytes:  # noqa: ANN401 - as the others
     """Answer a courier that asks for several pieces at once."""
     node_auth.authenticate_node(request)
-    return answer_fleet(pieces, get_linkstate(request))
+    state = get_linkstate(request)
+    return join_answers(at_once(state, lambda: answer_fleet(pieces, state), _are_whole))
 
 
 def _runtime_pieces(request: Request, pieces: Any) -> bytes:  # noqa: ANN401 - as the others
@@ -104,7 +114,19 @@ def _runtime_pieces(request: Request, pieces: Any) -> bytes:  # noqa: ANN401 - a
     _is_known_version(request)
     state = get_runtime_state(request)
     task = authenticate_task(request, request.headers.get(TASK_TOKEN_HEADER), state)
-    return answer_runtime(pieces, get_runtime_handlers(request), state, task)
+    handlers = get_runtime_handlers(request)
+    return join_answers(
+        at_once(state, lambda: answer_runtime(pieces, handlers, state, task), _are_whole)
+    )
+
+
+def _is_whole(answer: Any) -> bool:  # noqa: ANN401 - of any call
+    """Tell whether an answer refuses nothing."""
+    return not isinstance(answer, PushObjectResponse) or answer.stored
+
+
+def _are_whole(answers: Sequence[Any]) -> bool:
+    return all(map(_is_whole, answers))
 
 
 SHORT: Final[dict[str, Answer]] = {
