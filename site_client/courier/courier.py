@@ -228,7 +228,10 @@ class Courier:
         self._pace.happened()
         try:
             with contained("a message", OSError):
-                self._accept(incoming)
+                try:
+                    self._accept(incoming)
+                finally:
+                    incoming.forget()  # the worker is at it by now
         except (VerificationError, UnforeseenError) as error:
             LOG.warning("a message was not taken in: %s", error)
 

@@ -13,9 +13,11 @@ from __future__ import annotations
 import ssl
 import time
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 
 import httpx
@@ -33,8 +35,8 @@ from flwr.proto.fleet_pb2 import (
     PushMessagesRequest,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
 from flwr.proto.message_pb2 import Message as ProtoMessage
-from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
 from flwr.proto.run_pb2 import GetRunRequest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
@@ -42,9 +44,6 @@ from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
     no_object_id_recompute,
-)
-from flwr.supercore.inflatable.inflatable_protobuf_utils import (
-    make_confirm_message_received_fn_protobuf,
 )
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectPushError
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
@@ -99,6 +98,7 @@ class Incoming:
         expires: Unix time after which nobody waits for the reply.
         parcel: that it carries.
         fault: why it carries none that can be read; None where it does.
+        forget: has the SuperLink forget its pieces, once the order was taken in.
     """
 
     message: Message
@@ -106,6 +106,7 @@ class Incoming:
     expires: float
     parcel: bytes = b""
     fault: CairnError | None = None
+    forget: Callable[[], None] = lambda: None
 
 
 def message_stub(message: Message) -> bytes:
@@ -262,16 +263,26 @@ class Fleet:
             try:
                 parcel = self._parcel(node, run_id, tree)
             except RefusedError as error:
+                self._forget(node, run_id, tree.object_id)
                 return Incoming(bare, run_id, expires, fault=error)
-            finally:
-                make_confirm_message_received_fn_protobuf(
-                    self._client.ConfirmMessageReceived, node, run_id
-                )(tree.object_id)
+            except ObjectPullError:
+                self._forget(node, run_id, tree.object_id)
+                raise
         except httpx.HTTPError as error:
             raise explain(error) from error
         except ObjectPullError as error:
             raise UnreachableError("a message did not arrive whole") from error
-        return Incoming(bare, run_id, expires, parcel)
+        forget = partial(self._forget, node, run_id, tree.object_id)
+        return Incoming(bare, run_id, expires, parcel, forget=forget)
+
+    def _forget(self, node: Node, run_id: int, name: str) -> None:
+        """Have the SuperLink forget a message's pieces."""
+        try:
+            self._client.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(node=node, run_id=run_id, message_object_id=name)
+            )
+        except httpx.HTTPError as error:
+            raise explain(error) from error
 
     def _parcel(self, node: Node, run_id: int, tree: ObjectTree) -> bytes:
         """Fetch a message's objects, and read the parcel in them.

@@ -19,13 +19,17 @@ from flwr.proto.message_pb2 import (
 from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, AcquireTaskResponse
 from flwr.supercore.constant import NOOP_FEDERATION_ID
-from flwr.supercore.corestate.sql_corestate import SqlCoreState
+from flwr.supercore.corestate.sql_corestate import ObjectPushSessionModel, SqlCoreState
+from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.sql_mixin import _current_sessions
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink import main as superlink
+from sqlalchemy import select
 
 from aggregator.rounds.completed import PUSH_SEVERAL, Completed
 from aggregator.rounds.guarded_superlink import SitesOnly
+from aggregator.rounds.one_transaction import at_once, shares_one_database
 from aggregator.rounds.short_road import SWEEP_S, sweep_seldom
 from common.wire.several import PULL_PIECES, PUSH_PIECES, join, split
 from common.wire.transport import MESSAGE_TYPE, PARCEL, RECORD
@@ -224,3 +228,44 @@ def test_tasks_without_a_heartbeat_are_looked_for_four_times_a_second(monkeypatc
     now[0] += SWEEP_S
     state.get_run_status(set())
     assert swept == [state, state]
+
+
+def test_a_call_is_one_transaction_and_one_that_is_not_whole_is_worked_on_as_flower_does(state):
+    assert shares_one_database(state)
+    run = new_run(state)
+    seen: list[bool] = []
+
+    def begin() -> str:
+        seen.append(bool(_current_sessions.get()))
+        return state.start_session(run)
+
+    kept = at_once(state, begin)
+    assert seen == [True]
+    seen.clear()
+    last = at_once(state, begin, lambda _: False)
+    assert seen == [True, False]
+    with state.session() as session:
+        names = set(session.scalars(select(ObjectPushSessionModel.session_id)))
+    assert names == {kept, last}, "the first try left nothing"
+
+
+def test_what_a_handler_raises_is_raised_by_its_second_try_and_leaves_what_flower_leaves(state):
+    run = new_run(state)
+    tries: list[str] = []
+
+    def fail() -> None:
+        tries.append(state.start_session(run))
+        raise FlowerError(ApiErrorCode.RUN_ID_NOT_FOUND, "gone")
+
+    with pytest.raises(FlowerError):
+        at_once(state, fail)
+    with state.session() as session:
+        names = set(session.scalars(select(ObjectPushSessionModel.session_id)))
+    assert len(tries) == 2
+    assert names == {tries[1]}
+
+
+def test_a_superlink_in_memory_has_no_transactions():
+    memory = superlink.create_app().state.linkstate_factory.state()
+    assert not shares_one_database(memory)
+    assert at_once(memory, lambda: "answer", lambda _: False) == "answer"

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -154,6 +154,21 @@ def test_an_order_goes_to_the_inbox_and_the_released_reply_goes_out_byte_for_byt
     assert content.array_records[RECORD][PARCEL].numpy().tobytes() == reply
     assert reply_to.metadata.message_id
     assert spool.read_reply(sha256_hex(order)) is None, "taken out of the outbox once it is sent"
+
+
+@pytest.mark.parametrize("app", [APP, "0" * 64])
+def test_the_superlink_forgets_an_order_once_the_worker_has_it_or_nobody_will(
+    make, fleet, spool, app
+):
+    fleet.app = app
+    waited: list[bool] = []
+
+    def forget() -> None:
+        waited.append(bool(spool.orders()))
+
+    fleet.inbox.append(replace(incoming(ORDER), forget=forget))
+    make().turn()
+    assert waited == [app == APP]
 
 
 def test_what_leaves_stands_in_the_journal_before_it_is_pushed(make, fleet, spool, tmp_path, first):
