@@ -53,6 +53,23 @@ def parse_canonical_json(data: bytes, what: str) -> object:
         VerificationError: not UTF-8 JSON, a repeated key, nested too deep, or not byte for
             byte canonical.
     """
+    value = parse_some_json(data, what)
+    if canonical_json(value) != data:
+        raise VerificationError(
+            "unreadable record",
+            field=what,
+            expected="RFC 8785 canonical JSON",
+            got="JSON in another spelling",
+        )
+    return value
+
+
+def parse_some_json(data: bytes, what: str) -> object:
+    """Parse ``data`` in whatever spelling; only for a caller who compares the bytes himself.
+
+    Raises:
+        VerificationError: not UTF-8 JSON, or nested too deep.
+    """
     if not is_shallow(data):
         raise VerificationError(
             "unreadable record", field=what, expected=f"{MOST_DEPTH} levels at most", got="more"
@@ -63,13 +80,6 @@ def parse_canonical_json(data: bytes, what: str) -> object:
         raise VerificationError(
             "unreadable record", field=what, expected="canonical JSON", got="other bytes"
         ) from error
-    if canonical_json(value) != data:
-        raise VerificationError(
-            "unreadable record",
-            field=what,
-            expected="RFC 8785 canonical JSON",
-            got="JSON in another spelling",
-        )
     return value
 
 

@@ -101,7 +101,7 @@ class Ledger:
         self._hashes: list[bytes] = []
         self._offsets: list[int] = [0]  # where each record begins; the last is the end of the log
         self._frontier = Frontier()
-        self._digests: dict[tuple[Event, str], int] | None = None
+        self._digests: dict[tuple[Event, str], int] = {}  # of what the newest record is about
         self._note = b""
         self._latest: datetime | None = None
         self._restores: list[LedgerRecord] = []
@@ -230,10 +230,6 @@ class Ledger:
 
     def find(self, payload_sha256: str, event: Event = "SEND") -> LedgerRecord | None:
         """Return the newest record of this event about this payload, if any."""
-        if self._digests is None:
-            self._digests = {}
-            for record in self.records():
-                self._index(record)
         seq = self._digests.get((event, payload_sha256))
         return None if seq is None else parse_record(self.line(seq), f"record #{seq}")
 
@@ -392,11 +388,7 @@ class Ledger:
             self._commit()
         except OSError as error:
             self._break(error)
-        self._latest = parse_timestamp(record.ts)
-        if self._digests is not None:
-            self._index(record)
-        if record.event == "RESTORE":
-            self._restores.append(record)
+        self._index(record)
         return Entry(record, line, self._note)
 
     def add_receipt(self, note: bytes, witness: PublicKey) -> bool:
@@ -616,8 +608,8 @@ class Ledger:
         if self.size == 0:
             self.append("GENESIS")
         else:
-            self._latest = parse_timestamp(parse_record(self.line(self.size - 1)).ts)
-            self._restores = [each for each in self.records() if each.event == "RESTORE"]
+            for record in self.records():
+                self._index(record)
         self._forget_unrecorded_rotations()
 
     def _take(self, line: bytes) -> None:
@@ -641,8 +633,12 @@ class Ledger:
         return max(now, self._latest)
 
     def _index(self, record: LedgerRecord) -> None:
-        if self._digests is not None and record.payload_sha256 is not None:
+        """Note what later calls ask of a committed record."""
+        self._latest = parse_timestamp(record.ts)
+        if record.payload_sha256 is not None:
             self._digests[record.event, record.payload_sha256] = record.seq
+        if record.event == "RESTORE":
+            self._restores.append(record)
 
     def _pin(self, path: Path, key: PublicKey, what: str) -> None:
         """Write the public key beside the log, or insist that it is the one already there."""

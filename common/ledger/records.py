@@ -14,7 +14,7 @@ from typing import Annotated, Literal, Self, TypedDict, get_args
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from common.canonical import canonical_json, parse_canonical_json
+from common.canonical import canonical_json, parse_some_json
 from common.errors import CairnError, InputDataError, VerificationError
 from common.settings import Frozen, describe_validation
 
@@ -40,6 +40,7 @@ SITE_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
 MAX_LINE_BYTES = 1 << 20
 _LARGEST = 2**53 - 1  # JSON integers beyond this do not survive every reader
 _SAFE = r"A-Za-z0-9 _./:,;=<>()\[\]%+*-"
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 _UNSAFE = re.compile(f"[^{_SAFE}]")
 _MAX_TEXT = 160
 
@@ -295,7 +296,7 @@ def parse_record(line: bytes, what: str = "ledger record") -> LedgerRecord:
         raise VerificationError(
             "unreadable record", field=what, expected="at most 1 MiB", got="a longer line"
         )
-    value = parse_canonical_json(line, what)
+    value = parse_some_json(line, what)
     try:
         record = LedgerRecord.model_validate(value)
     except ValidationError as error:
@@ -303,9 +304,13 @@ def parse_record(line: bytes, what: str = "ledger record") -> LedgerRecord:
         raise VerificationError(
             "unreadable record", field=f"{what}, {field}", expected=expected, got=got
         ) from error
-    if record_line(record) != line:  # e.g. an explicit null
+    # The one spelling of what was read: neither a repeated key nor an explicit null is in it.
+    if record_line(record) != line:
         raise VerificationError(
-            "unreadable record", field=what, expected="no empty fields", got="an explicit null"
+            "unreadable record",
+            field=what,
+            expected="RFC 8785 canonical JSON without empty fields",
+            got="JSON in another spelling",
         )
     return record
 
@@ -358,7 +363,9 @@ def parse_timestamp(text: str) -> datetime:
     Raises:
         ValueError: no such time.
     """
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    if not _TIME.fullmatch(text):  # fromisoformat reads other spellings, too
+        raise ValueError("not a time in UTC, to the second")
+    return datetime.fromisoformat(text)
 
 
 def _safe(text: str) -> str:

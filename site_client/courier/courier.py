@@ -133,7 +133,7 @@ class Courier:
     def go_online(self) -> None:
         """Activate, remembering the node's id for the next start."""
         memory = node_id_file(self._folder)
-        remembered = int(memory.read_text()) if memory.exists() else None
+        remembered = int(memory.read_text(encoding="ascii")) if memory.exists() else None
         node_id = self._fleet.activate(remembered)
         write_atomically(memory, f"{node_id}".encode())
         self._next_heartbeat = time.monotonic() + HEARTBEAT_S / 2

@@ -94,6 +94,7 @@ def test_a_run_held_for_approval_completes_once_the_last_person_has_typed_it(hos
     assert awaited() == [("approval", ["site-c"]), ("approval", [])]
 
 
+@pytest.mark.slow
 def test_a_plan_that_one_site_refused_is_run_by_the_others_and_the_site_is_named(hospitals):
     plan = hospitals.write_plan(rounds=1, deadline=120, quorum=2)
     hospitals.approve(plan, "site-a", "site-b")

@@ -42,6 +42,7 @@ def test_three_runs_started_in_a_row_complete_one_after_the_other(real):
     assert begun == sorted(begun)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_makes_room_for_the_one_behind_it(real):
     first = start(real, real.write_plan(rounds=200, deadline=60))
     real.wait(

@@ -20,13 +20,17 @@ from tests.mutation.running import Changed, preload, start, wait
 from tests.mutation.table import Finding, accepted, write
 
 ROOMS = {
-    "egress": "site_client/egress",
-    "ledger": "common/ledger",
-    "wire": "common/wire",
-    "intake": "aggregator/intake",
-    "merging": "common/sums",
-    "crypto": "common/crypto",
-}
+    "egress": ("site_client/egress/*.py",),
+    "ledger": ("common/ledger/*.py",),
+    "wire": ("common/wire/*.py",),
+    "intake": ("aggregator/intake/*.py",),
+    "merging": (
+        "common/sums/*.py", "aggregator/rounds/merging.py", "aggregator/rounds/answers.py",
+        "aggregator/rounds/receiving.py", "aggregator/rounds/parties.py",
+    ),
+    "crypto": ("common/crypto/*.py",),
+}  # fmt: skip
+"""Name -> the files it stands for, as patterns from the top."""
 TESTS = [
     "tests/common", "tests/aggregator", "tests/attacks", "tests/federation", "tests/privacy",
     "tests/site_client/egress", "tests/site_client/courier", "tests/site_client/worker",
@@ -34,13 +38,14 @@ TESTS = [
 ]  # fmt: skip
 
 
-def drawn(rooms: dict[str, str], most: int, seed: int) -> list[tuple[str, str, Mutant]]:
+def drawn(rooms: dict[str, tuple[str, ...]], most: int, seed: int) -> list[tuple[str, str, Mutant]]:
     """(room, module, mutant): up to ``most`` of each room, chosen by the seed."""
     chosen = []
-    for room, folder in rooms.items():
+    for room, patterns in rooms.items():
         every = [
             (room, path.relative_to(REPOSITORY).as_posix(), mutant)
-            for path in sorted((REPOSITORY / folder).glob("*.py"))
+            for pattern in patterns
+            for path in sorted(REPOSITORY.glob(pattern))
             for mutant in mutants_of(path.read_text())
         ]
         chance = random.Random(f"{seed} {room}")
@@ -92,7 +97,9 @@ def main() -> int:
     chosen_by = parser.parse_args()
     rooms = {name: ROOMS[name] for name in chosen_by.rooms.split(",")}
     folder = REPOSITORY / "build" / "mutation"
-    reach = read(folder) if chosen_by.again else measure(list(ROOMS.values()), TESTS, folder)
+    patterns = [pattern for room in ROOMS.values() for pattern in room]
+    again = chosen_by.again
+    reach = read(folder) if again else measure(patterns, TESTS, folder, chosen_by.jobs)
     chosen = drawn(rooms, chosen_by.sample, chosen_by.seed)
     if chosen_by.only:
         chosen = [entry for entry in chosen if chosen_by.only in entry[1]]

@@ -8,6 +8,7 @@ What runs at import (bounds, constants) counts for every test that reaches the m
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
@@ -48,40 +49,57 @@ class Reach:
         return chosen
 
 
-def measure(rooms: Sequence[str], tests: Sequence[str], folder: Path) -> Reach:
+def measure(rooms: Sequence[str], tests: Sequence[str], folder: Path, jobs: int = 1) -> Reach:
     """Run the tests once and note what they reach.
 
     Args:
-        rooms: folders whose modules matter.
-        tests: what pytest is to run.
+        rooms: files that matter, as patterns from the top.
+        tests: folders whose tests pytest is to run.
         folder: where the notes are kept.
+        jobs: processes; each runs whole files.
 
     A test that fails without any change tells nothing of one, and is left out.
 
     Raises:
         RuntimeError: the tests could not be run.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     settings = folder / "coveragerc"
-    sources = ",".join(f"{room}/*" for room in rooms)
-    data = folder / "coverage"
-    settings.write_text(f"[run]\ninclude = {sources}\ndata_file = {data}\n")
-    seconds = folder / "seconds.json"
-    command = [
+    settings.write_text(
+        f"[run]\ninclude = {','.join(rooms)}\ndata_file = {folder / 'coverage'}\nparallel = true\n"
+    )
+    files = sorted(
+        (path for test in tests for path in (REPOSITORY / test).rglob("test_*.py")),
+        key=lambda path: (-path.stat().st_size, path),
+    )
+    shares = [files[first::jobs] for first in range(jobs)]
+    running = [
+        subprocess.Popen(_command(settings, folder / f"seconds-{n}.json", share), cwd=REPOSITORY)
+        for n, share in enumerate(shares)
+    ]
+    codes = [process.wait() for process in running]
+    if not set(codes) <= {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
+        raise RuntimeError(f"the tests cannot be run: {codes}")
+    combine = [sys.executable, "-m", "coverage", "combine", "-q", f"--rcfile={settings}"]
+    subprocess.run(combine, cwd=REPOSITORY, check=True)
+    return read(folder)
+
+
+def _command(settings: Path, seconds: Path, files: Sequence[Path]) -> list[str]:
+    return [
         sys.executable, "-m", "coverage", "run", f"--rcfile={settings}",
         "-m", "pytest", "-q", "-m", "not slow", "-p", "no:cacheprovider",
-        "-p", "tests.mutation.reach", "--hypothesis-seed=0", f"--reach-seconds={seconds}", *tests,
+        "-p", "tests.mutation.reach", "--hypothesis-seed=0", f"--reach-seconds={seconds}",
+        *map(str, files),
     ]  # fmt: skip
-    done = subprocess.run(command, cwd=REPOSITORY, check=False)
-    if done.returncode not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise RuntimeError(f"the tests cannot be run: {done.returncode}")
-    return read(folder)
 
 
 def read(folder: Path) -> Reach:
     """Read what ``measure`` kept."""
-    told = json.loads((folder / "seconds.json").read_text())
-    seconds: dict[str, float] = told["passed"]
+    seconds: dict[str, float] = {}
+    for path in sorted(folder.glob("seconds-*.json")):
+        seconds |= json.loads(path.read_text())["passed"]
     data = coverage.CoverageData(str(folder / "coverage"))
     data.read()
     by_file: dict[str, set[str]] = defaultdict(set)

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 
 from common.canonical import sha256_hex
 from common.wire.parcel import unwrap
+from common.wire.records import RoundReport
 from common.wire.transport import ENVELOPE_SUFFIX
+
+REPORT = f"{RoundReport.__name__}."
 
 
 @dataclass(frozen=True)
@@ -15,22 +18,24 @@ class Departure:
 
     Attributes:
         order: digest of the order's parcel that it answers.
-        reply: the parcel.
         life: of its site: how often that had been put back before.
+        envelopes: digest of every envelope in it -> its type.
+        parts: its proofs and its report; arrays are not kept.
     """
 
     order: str
-    reply: bytes
     life: int
+    envelopes: dict[str, str]
+    parts: dict[str, bytes]
 
-    @property
-    def envelopes(self) -> dict[str, str]:
-        """Digest of every envelope in it -> its type."""
-        return {
-            sha256_hex(data): name.removesuffix(ENVELOPE_SUFFIX)
-            for name, data in unwrap(self.reply).items()
-            if name.endswith(ENVELOPE_SUFFIX)
-        }
+    @classmethod
+    def of(cls, order: str, reply: bytes, life: int) -> Departure:
+        """Take from a reply's bytes what the laws ask of it."""
+        parts = unwrap(reply)
+        envelopes = {n: d for n, d in parts.items() if n.endswith(ENVELOPE_SUFFIX)}
+        kept = {n: d for n, d in parts.items() if n not in envelopes or n.startswith(REPORT)}
+        digests = {sha256_hex(d): n.removesuffix(ENVELOPE_SUFFIX) for n, d in envelopes.items()}
+        return cls(order, life, digests, kept)
 
 
 @dataclass
@@ -39,20 +44,22 @@ class Left:
 
     Attributes:
         departures: the oldest first; the same reply to the same parcel leaves once.
-        orders: parcels of the conductor's that came to the site, by digest.
+        orders: digest of every parcel of the conductor's that came to the site -> the
+            checkpoint beside it, if any.
         forged: digests of parcels that the aggregator's conductor never made.
     """
 
     departures: list[Departure] = field(default_factory=list)
-    orders: dict[str, bytes] = field(default_factory=dict)
+    orders: dict[str, bytes | None] = field(default_factory=dict)
     forged: set[str] = field(default_factory=set)
-    _known: set[tuple[str, bytes]] = field(default_factory=set)
+    _known: set[tuple[str, str]] = field(default_factory=set)
 
     def note(self, order: str, reply: bytes, life: int) -> None:
         """Note that a reply has left, unless it had."""
-        if (order, reply) not in self._known:
-            self._known.add((order, reply))
-            self.departures.append(Departure(order, reply, life))
+        which = (order, sha256_hex(reply))
+        if which not in self._known:
+            self._known.add(which)
+            self.departures.append(Departure.of(order, reply, life))
 
     def envelopes(self, life: int) -> dict[str, str]:
         """Digest of every envelope that left in one life -> its type."""

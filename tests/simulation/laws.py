@@ -12,7 +12,6 @@ from common.ledger.log import Ledger
 from common.ledger.verify import verify_ledger
 from common.wire.codes import ReplyCode
 from common.wire.envelope import decode
-from common.wire.parcel import unwrap
 from common.wire.records import RoundReport
 from site_client.ledger import open_ledger
 from site_client.site import SiteFolder
@@ -84,7 +83,7 @@ def a_forged_order_gets_a_number_and_no_more(world: World) -> Iterator[str]:
             if departure.order not in left.forged:
                 continue
             kinds = set(departure.envelopes.values())
-            report = decode(unwrap(departure.reply)["RoundReport.envelope"]).record
+            report = decode(departure.parts["RoundReport.envelope"]).record
             told = isinstance(report, RoundReport) and report.code is ReplyCode.OK
             if kinds != {"RoundReport"} or told:
                 yield f"{name}: a forged order was answered with {', '.join(sorted(kinds))}"

@@ -23,8 +23,7 @@ from aggregator.rounds.events import (
 from aggregator.rounds.store import RunStore
 from common.ledger.notes import Checkpoint, ledger_origin
 from common.ledger.proof import Proof
-from common.wire.parcel import unwrap
-from common.wire.transport import PROOF_SUFFIX, RECEIPT
+from common.wire.transport import PROOF_SUFFIX
 from tests.simulation.departures import Departure
 from tests.simulation.trees import Tree, checkpoint_of, lost_in
 from tests.simulation.world import World
@@ -195,16 +194,15 @@ def _trees(world: World, name: str) -> list[Tree]:
 
 def _proofs(departure: Departure) -> dict[str, Proof]:
     """Digest of every envelope of a reply -> its proof."""
-    parts = unwrap(departure.reply)
-    proofs = {n: Proof.from_bytes(d) for n, d in parts.items() if n.endswith(PROOF_SUFFIX)}
+    parts = departure.parts.items()
+    proofs = {n: Proof.from_bytes(d) for n, d in parts if n.endswith(PROOF_SUFFIX)}
     digests = {kind: digest for digest, kind in departure.envelopes.items()}
     return {digests[name.removesuffix(PROOF_SUFFIX)]: proof for name, proof in proofs.items()}
 
 
 def _shown(world: World, name: str, departure: Departure) -> Checkpoint | None:
     """Return the checkpoint that came beside the order which a reply answers."""
-    parcel = world.left[name].orders.get(departure.order)
-    note = None if parcel is None else unwrap(parcel).get(RECEIPT)
+    note = world.left[name].orders.get(departure.order)
     return None if note is None else checkpoint_of(note)
 
 

@@ -12,6 +12,7 @@ from aggregator.rounds.transport import Arrival
 from common.canonical import sha256_hex
 from common.wire.codes import ReplyCode
 from common.wire.parcel import unwrap, wrap
+from common.wire.transport import RECEIPT
 from site_client.site import SiteFolder
 from site_client.spool import Spool
 from tests.simulation.disks import Crash
@@ -45,6 +46,7 @@ class Way:
         self._pending: dict[int, str] = {}
         self._orders: dict[str, list[bytes]] = {name: [] for name in world.sites}
         self._replies: dict[str, list[bytes]] = {name: [] for name in world.sites}
+        self._repeated = {f.party for f in world.faults if f.kind.startswith("old ")}
         self._copies = {f.party for f in world.faults if f.kind == "ledger set back"}
 
     def nodes(self) -> Mapping[int, str]:
@@ -84,6 +86,8 @@ class Way:
         world, site = self._world, self._node[node]
         spool = Spool(world.sites[site].spool)
         kinds = {fault.kind: fault for fault in self._faults(site)}
+        if kinds:
+            world.stop(site)
         if self.exchange == 0 and site in self._copies:
             shutil.copytree(world.sites[site].root, world.sites[site].root.with_suffix(".old"))
         for fault in kinds.values():
@@ -100,8 +104,9 @@ class Way:
             spool.put_order(again[kinds["old order again"].at % len(again)])
         if "order lost" in kinds:
             return
-        self._orders[site].append(parcel)
-        world.left[site].orders[sha256_hex(parcel)] = parcel
+        if site in self._repeated:
+            self._orders[site].append(parcel)
+        world.left[site].orders[sha256_hex(parcel)] = unwrap(parcel).get(RECEIPT)
         if "order doubled" in kinds:
             spool.put_order(parcel)
         for fault in kinds.values():
@@ -120,6 +125,7 @@ class Way:
         try:
             self._pending[node] = spool.put_order(parcel)
         except Crash:
+            world.stop(site)
             world.disks.of[site].restart(world.chance)
             self._pending[node] = spool.put_order(parcel)
         except OSError:
@@ -139,7 +145,7 @@ class Way:
             return [Arrival(node, None, ReplyCode.NO_ANSWER)]
         for kind, fault in kinds.items():
             reply = self._bent(site, kind, fault.at, reply)
-        self._replies[site].append(reply)
+        self._replies[site] = [*self._replies[site], reply] if site in self._repeated else [reply]
         return [Arrival(node, reply)] * (2 if "reply doubled" in kinds else 1)
 
     def _bent(self, site: str, kind: Kind, at: int, reply: bytes) -> bytes:

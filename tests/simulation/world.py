@@ -1,7 +1,8 @@
 """One federation under one schedule: lets the faults happen and notes what everybody saw.
 
 A ``Template`` is made once: folders, keys and the course of the same run undisturbed. A
-``World`` is a copy of it. Sites are the real worker over real folders; a machine that
+``World`` is a copy of it. Sites are the real worker over real folders; it runs from order to
+order, and is started anew in every exchange that has a fault of its site's. A machine that
 crashed is started again at once, the aggregator by resuming the run. A machine that was put
 back from a backup has had a life before, whose folder is kept for the laws.
 """
@@ -158,6 +159,7 @@ class World:
         self.way = Way(self)
         self.run_name = "run-1"
         self._people: dict[str, People] = {}
+        self._workers: dict[str, Worker] = {}
         self._seen: set[tuple[str, int, int, int]] = set()
         self._offset = dict.fromkeys(self.sites, timedelta())
 
@@ -208,6 +210,8 @@ class World:
                     self.put_back(fault)
             else:
                 self.story.append("given up")
+        for name in self.sites:
+            self.stop(name)
         self.look_at_the_receipts()
 
     def say(self, what: str) -> None:
@@ -219,8 +223,15 @@ class World:
         self._let(site, "worker", lambda: self._work(site))
         people = self._people.get(site)
         if people is not None and people.is_time(self.way.exchange):
+            self.stop(site)
             self._let(site, "person", lambda: self._speak(site, people))
             self._let(site, "worker", lambda: self._work(site))
+
+    def stop(self, site: str) -> None:
+        """End a site's worker, if it runs; its next turn starts it anew."""
+        worker = self._workers.pop(site, None)
+        if worker is not None:
+            worker.__exit__(None, None, None)
 
     def put_back(self, fault: Fault) -> None:
         """Put a machine back as it was; a site's worker is started before the next order comes."""
@@ -228,6 +239,7 @@ class World:
         if party == AGGREGATOR:
             self._put_back_the_aggregator(fault)
             return
+        self.stop(party)
         self.backups.put_back(fault)
         self.began_with[party].append(_newest_receipt(self.sites[party]))
         self.disks.of[party].remember()
@@ -301,7 +313,7 @@ class World:
         disk = self.disks.of[site]
         for _ in range(4):
             try:
-                act()
+                self._insist(site, act)
             except Crash:
                 self.crashes += 1
                 self.say(f"{site} crashes at operation {disk.operations} ({who})")
@@ -322,9 +334,19 @@ class World:
                 self._look_whether_it_waits(site)
             return
 
+    def _insist(self, site: str, act: Callable[[], None]) -> None:
+        """Act; a worker that ends with an error has ended."""
+        try:
+            act()
+        except BaseException:
+            self.stop(site)
+            raise
+
     def _work(self, site: str) -> None:
-        with self._clock_of(site), Worker(self.sites[site], threading.Event()) as worker:
-            while worker.turn():
+        with self._clock_of(site):
+            if site not in self._workers:
+                self._workers[site] = Worker(self.sites[site], threading.Event())
+            while self._workers[site].turn():
                 continue
 
     def _speak(self, site: str, people: People) -> None:

@@ -1,10 +1,21 @@
 from __future__ import annotations
 
+import locale
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from site_client.imaging.synthesis import Grid, RawImage, write_raw
+
+
+@pytest.fixture(autouse=True)
+def same_locale() -> Iterator[None]:
+    """Writing DICOM, which tests alone do, leaves the whole process in the locale C."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @pytest.fixture
