@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -41,11 +42,25 @@ ACQUIRE = "/v1/runtime/acquire-task"
 TASK = "flwr-serverapp"
 
 
-@pytest.fixture
-def app(tmp_path, monkeypatch):
-    """Flower's SuperLink in this process, its database on the disk as ours is."""
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory):
+    """A database as Flower makes it, which takes a while, with nothing in it."""
     logging.getLogger("flwr").setLevel("CRITICAL")
-    monkeypatch.setattr(superlink, "get_ee_linkstate_db", lambda: str(tmp_path / "link.db"))
+    path = tmp_path_factory.mktemp("blank") / "link.db"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(superlink, "get_ee_linkstate_db", lambda: str(path))
+        made = superlink.create_app().state.linkstate_factory.state()
+    for each in (made, made.object_store):
+        each._engine.dispose()
+    return path
+
+
+@pytest.fixture
+def app(blank, tmp_path, monkeypatch):
+    """Flower's SuperLink in this process, its database on the disk as ours is."""
+    for path in blank.parent.iterdir():
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(superlink, "get_ee_linkstate_db", lambda: str(tmp_path / blank.name))
     return superlink.create_app()
 
 
