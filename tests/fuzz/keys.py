@@ -101,7 +101,11 @@ def of_the_ledger() -> list[Decoder]:
             (written.line,),
             mutations.as_json,
             parse_ledger_record,
-            ("common.ledger.records.parse_record", "common.ledger.records.parse_timestamp"),
+            (
+                "common.ledger.records.parse_record",
+                "common.ledger.records.parse_timestamp",
+                "common.canonical.parse_some_json",
+            ),
         ),
         Decoder(
             "proof",
