@@ -11,7 +11,7 @@ from common.canonical import canonical_json, sha256_hex
 from common.plan.embed import Embed
 from common.plan.experience import Experience
 from common.plan.kinds import RUNS, Kind
-from common.plan.limits import Limits, Rounds
+from common.plan.limits import OF_TRAINING, Limits, Rounds
 from common.plan.pixels import Pixels
 from common.settings import KINDS, AgentSettings, MisfitError, parameters_of, sections_of
 
@@ -67,7 +67,7 @@ class FederationPlan(AgentSettings):
             raise ValueError(f"a plan of kind {self.kind} with section {run.must}")
         if alien := present - run.may:
             raise ValueError(f"a plan of kind {self.kind} without section {min(alien)}")
-        trained = {"training", "server_momentum"} & self.rounds.model_fields_set
+        trained = OF_TRAINING & self.rounds.model_fields_set
         if not self.trains and trained:
             raise ValueError(f"a plan of kind {self.kind} without rounds.{min(trained)}")
         return self

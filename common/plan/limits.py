@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from common.settings import Frozen, Positive
+
+OF_TRAINING: Final = frozenset({"training", "server_momentum", "train_s", "late_weight"})
+"""Fields of ``Rounds`` that mean something where there is a model."""
 
 
 class Rounds(Frozen):
@@ -19,18 +22,30 @@ class Rounds(Frozen):
         server_momentum: share of the last rounds' way that the averaged model goes on with,
             0 for plain averaging. Sites that do a few steps a round each get as far as one
             that does all their steps; wants many short rounds.
+        train_s: seconds that a site trains in a round, 0 for as long as its updates take. It
+            stops then, with those it has made, and counts in the average by their number.
+        late_weight: share of an update that came too late for its round which its site adds
+            to the next one; 0 throws it away.
     """
 
     training: Annotated[int, Field(ge=1, le=10_000)] = 6
     quorum: Annotated[int, Field(ge=1, le=1000)] = 2
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 600.0
     server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    train_s: Annotated[float, Field(ge=0, le=86_400)] = 0.0
+    late_weight: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _ends_before_its_deadline(self) -> Self:
+        if self.train_s >= self.deadline_s:
+            raise ValueError("train_s below deadline_s: who trains until then answers too late")
+        return self
 
     @model_serializer(mode="wrap")
     def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
-        """Without a momentum that is 0: plans that use none keep their fingerprint."""
+        """Without options that are 0: plans that use none keep their fingerprint."""
         whole: dict[str, object] = serialize(self)
-        return {n: v for n, v in whole.items() if n != "server_momentum" or v}
+        return {n: v for n, v in whole.items() if n not in OF_TRAINING or n == "training" or v}
 
 
 class Limits(Frozen):

@@ -293,6 +293,8 @@ HARMLESS: Final[Mapping[str, str]] = {
     "embed.groups": "at most 255 names; a group is counted from pixels.group_pixels pixels on",
     "embed.min_slides": _STRICTER_SLIDES,
     "embed.min_pixels": _STRICTER_SLIDES,
+    "rounds.train_s": "ends a round early; never before bounds.updates' least and the floors",
+    "rounds.late_weight": "adds, once, a share of what this site's door has let out before",
     "limits.max_envelope_bytes": "the door holds every envelope to bytes.per_round as well",
     "limits.min_images": _STRICTER,
     "limits.min_sketch_fill": _STRICTER,

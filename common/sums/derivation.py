@@ -57,6 +57,7 @@ class Derived:
         round: that it is the outcome of; 0 before the first sum.
         link: of the chain after it.
         applied: digest of the sum of ``round``; empty before the first.
+        members: sites behind that sum, in order of name.
         model: weights, velocity and merged experience; None in runs without a model.
         survey, ranges, tables: sums of a run of pixels, as far as it has come.
     """
@@ -68,6 +69,7 @@ class Derived:
     survey: Summand | None = None
     ranges: Summand | None = None
     tables: Summand | None = None
+    members: tuple[str, ...] = ()
 
 
 def trains(plan: FederationPlan) -> bool:
@@ -170,7 +172,13 @@ def _take(
     except CairnError as error:
         raise ForgedSumError(error.field, error.expected, error.got) from error
     digest = sum_digest(data)
-    return replace(after, round=number, link=next_link(derived.link, digest), applied=digest)
+    return replace(
+        after,
+        round=number,
+        link=next_link(derived.link, digest),
+        applied=digest,
+        members=next(iter(sets)),
+    )
 
 
 def _apply(derived: Derived, plan: FederationPlan, total: Sum) -> Derived:

@@ -18,6 +18,8 @@ LARGEST_SLIDE: Final = 2**34
 """Pixels of the largest slide that is believed: 131,072 squared, past any scanner's whole slide."""
 MAX_PIXELS: Final = 2**40
 MAX_IMAGES: Final = 1_000_000
+SHARES_OF_A_ROUND: Final = 64
+"""Steps in which a round by time tells how much of its training a site has done."""
 
 
 def most_transitions(plan: FederationPlan, phase: Phase = "train") -> int:
@@ -63,11 +65,19 @@ def most_present(section: Pixels, pixels: int) -> int:
     return min(pixels // section.presence_floor, section.keys)
 
 
-def samples_of(images: int, cap: int) -> int:
+def samples_of(plan: FederationPlan, images: int, updates: int, cap: int) -> int:
     """Count a site's update in the average.
 
+    In rounds by time a site counts by the share of the round's updates that it has made,
+    too, in steps of 1/64: who did a twentieth of them has a twentieth of the say.
+
     Args:
+        plan: of the run.
         images: that it trained on, by its own word.
+        updates: gradient steps that it made, likewise.
         cap: what the coordinator admitted it for (``AdmittedSite.samples_cap``).
     """
-    return min(images, cap)
+    whole = min(images, cap)
+    if not plan.rounds.train_s:
+        return whole
+    return max(1, whole * SHARES_OF_A_ROUND * updates // _most_in_a_round(plan))

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 from common.plan import FederationPlan
 from common.schedule import Phase
 from common.settings import KINDS, MM
-from common.wire.bounds import MAX_IMAGES, most_searches, most_transitions, most_updates
+from common.wire.bounds import (
+    MAX_IMAGES,
+    most_searches,
+    most_transitions,
+    most_updates,
+    samples_of,
+)
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Array, Envelope
 from common.wire.expected import (
@@ -121,7 +127,8 @@ def _check_update(record: ModelUpdate, arrays: Mapping[str, Array], expected: Ex
     norm = l2_norm(weights) / FIXED_POINT
     require(norm <= limit, "weights", f"of L2 norm at most {limit:g}", "a larger norm")
     _check_counts(record, expected)
-    require_within(record.samples, "samples", 1, min(record.images, expected.samples))
+    most = samples_of(plan, record.images, record.updates, expected.samples)
+    require_within(record.samples, "samples", 1, most)
     floor = expected.floors.transitions
     require(record.transitions >= floor, "transitions", f"at least {floor}", "fewer")
 

@@ -17,7 +17,8 @@ _TOLD: Final = frozenset(
         *("network.architecture", "network.width", "start", "learner.updates", "learner.batch"),
         *("learner.searches", "learner.episode_steps", "learner.learning_rate"),
         *("learner.gradient_clip", "evaluation.starts", "evaluation.poses"),
-        *("rounds.training", "rounds.server_momentum", "experience.rows", "experience.columns"),
+        *("rounds.training", "rounds.server_momentum", "rounds.train_s", "rounds.late_weight"),
+        *("experience.rows", "experience.columns"),
         *("limits.update_l2", "limits.min_images", "limits.min_transitions"),
         *("limits.min_sketch_fill", "limits.privacy_tier", "seed"),
         *("task.missing", "network.private_heads"),
@@ -28,6 +29,7 @@ _TOLD: Final = frozenset(
 def facts(plan: FederationPlan) -> Facts:
     """Say which agent, for how long, and how large its sketch is."""
     sketch, momentum = plan.experience, plan.rounds.server_momentum
+    seconds, late = plan.rounds.train_s, plan.rounds.late_weight
     return [
         ("task", f"{plan.task.kind}, {plan.network.architecture}"),
         ("looked for", ", ".join(plan.space.labels)),
@@ -38,6 +40,8 @@ def facts(plan: FederationPlan) -> Facts:
             f"{plan.rounds.training}, together of {plan.learner.updates} updates, then an "
             "evaluation",
         ),
+        *([("a round's training", f"{seconds:g} s at most")] if seconds else []),
+        *([("late updates", f"{late:g} of them count in the next round")] if late else []),
         *([("server momentum", f"{momentum:g}")] if momentum else []),
         ("sketch", f"{sketch.rows} x {sketch.columns} cells, {tier(plan)}"),
         ("update norm", f"at most {plan.limits.update_l2:g}"),
@@ -57,6 +61,7 @@ def _work(plan: FederationPlan) -> Sentences:
         f"{learner.searches} searches at a time of at most {learner.episode_steps} steps gather; "
         f"learning rate {learner.learning_rate:g}, gradients clipped to norm "
         f"{learner.gradient_clip:g}.",
+        *_elastic(plan),
         *_differing(plan),
         "Before each round, and after the last, the model is measured on the site's own images: "
         f"{counted(measured.starts, 'start')} per image and thing looked for, under "
@@ -65,6 +70,21 @@ def _work(plan: FederationPlan) -> Sentences:
         "sites' updates, which it verifies; no order carries weights."
         + (f" The average goes on with {momentum:g} of the last rounds' way." if momentum else ""),
     )
+
+
+def _elastic(plan: FederationPlan) -> Iterator[str]:
+    """Say what sites do that need longer than others."""
+    if seconds := plan.rounds.train_s:
+        yield (
+            f"A site trains {seconds:g} s in a round and no longer, but for the fewest updates "
+            "that its policy lets out. It says how many updates it has made, and counts in the "
+            "average by them."
+        )
+    if late := plan.rounds.late_weight:
+        yield (
+            "A site whose update came too late for its round adds "
+            f"{late:g} of it to its update of the next round."
+        )
 
 
 def _differing(plan: FederationPlan) -> Iterator[str]:

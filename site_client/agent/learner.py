@@ -46,6 +46,7 @@ Frequencies = Callable[[NDArray[np.uint64]], NDArray[np.float64]]
 Keys = Callable[[Situations, Outcome], NDArray[np.uint64]]
 Progress = Callable[[int, int], None]
 Watch = Callable[[Situations], None]
+GoesOn = Callable[["SoFar"], bool]
 
 # Counts of what is held grow old as more is met; they are looked up again this often.
 _UPDATES_PER_RECOUNT = 1000
@@ -78,6 +79,21 @@ class TrainingReport:
     def as_dict(self) -> dict[str, int | float]:
         """The same for JSON."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class SoFar:
+    """The part of a call of `Learner.train` that is done.
+
+    Attributes:
+        updates: gradient steps.
+        transitions: gathered.
+        loss: sum over the steps.
+    """
+
+    updates: int = 0
+    transitions: int = 0
+    loss: float = 0.0
 
 
 class Learner:
@@ -181,7 +197,14 @@ class Learner:
         self._new_keys = []
         return keys
 
-    def train(self, updates: int, frequencies: Frequencies | None = None) -> TrainingReport:
+    def train(
+        self,
+        updates: int,
+        frequencies: Frequencies | None = None,
+        *,
+        sofar: SoFar | None = None,
+        goes_on: GoesOn | None = None,
+    ) -> TrainingReport:
         """Act and learn.
 
         Args:
@@ -190,32 +213,43 @@ class Learner:
                 whole federation, uint64[n] to float64[n]; asked at once about what is
                 held, then about what is gathered. None counts exactly what was
                 gathered by this learner without such estimates.
+            sofar: what of this very call was done before the state was saved that has been
+                loaded since; the steps that are left are made, and the report is of all.
+            goes_on: asked after every step; no ends the call with the steps made.
         """
         # Somebody else may have evaluated in between.
         use_deterministic_torch(self._threads)
         self._frequencies = frequencies
-        if frequencies is not None and self._replay.size:
-            self._replay.set_frequencies(frequencies(self._keys_held()))
-        gathered = 0
-        while self._replay.size < min(self._settings.warmup, self._replay.capacity):
-            gathered += self._collect(epsilon=1.0)
-        loss = 0.0
-        for done in range(1, updates + 1):
-            gathered += self._collect(self.epsilon)
-            loss += self._update()
+        if sofar is None:
+            sofar = SoFar(transitions=self._begin())
+        while sofar.updates < updates:
+            gathered = self._collect(self.epsilon)
+            loss = self._update()
+            sofar = SoFar(sofar.updates + 1, sofar.transitions + gathered, sofar.loss + loss)
             if self._progress is not None:
-                self._progress(done, updates)
+                self._progress(sofar.updates, updates)
+            if goes_on is not None and not goes_on(sofar):
+                break
         self._frequencies = None
         return TrainingReport(
-            updates=updates,
+            updates=sofar.updates,
             updates_total=self._updates,
-            transitions=gathered,
+            transitions=sofar.transitions,
             replay_size=self._replay.size,
             images=len(self._task),
-            loss_mean=loss / updates if updates else float("nan"),
+            loss_mean=sofar.loss / sofar.updates if sofar.updates else float("nan"),
             epsilon=self.epsilon,
             learning_rate=self.learning_rate,
         )
+
+    def _begin(self) -> int:
+        """Look up again how rare is what is held, and fill the replay; transitions gathered."""
+        if self._frequencies is not None and self._replay.size:
+            self._replay.set_frequencies(self._frequencies(self._keys_held()))
+        gathered = 0
+        while self._replay.size < min(self._settings.warmup, self._replay.capacity):
+            gathered += self._collect(epsilon=1.0)
+        return gathered
 
     def _keys_held(self) -> NDArray[np.uint64]:
         """uint64[size]: keys of the transitions in the replay."""

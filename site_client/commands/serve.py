@@ -28,14 +28,24 @@ if TYPE_CHECKING:
 
 @click.command()
 @site_option
-@click.option("--once", is_flag=True, help="Answer what waits, then end.")
-def worker(root: Path, *, once: bool) -> None:
+@click.option("--once", is_flag=True, help="Answer what waits, then end: a batch job.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0, 86_400),
+    default=0.0,
+    metavar="SECONDS",
+    help="With --once: how long to wait for a first order, and for a next one.",
+)
+def worker(root: Path, *, once: bool, wait_s: float) -> None:
     """Answer orders: images in, released records out; no network.
 
     Before it looks at anything it takes away from itself what it never needs: sockets, other
     programs, and writing outside of its own folders. `cairn-site check` tries whether it holds.
     Ends on SIGTERM; an order in hand is then worked on again after the next start.
     """
+    if wait_s and not once:
+        raise click.UsageError("--wait goes with --once; without it a worker waits for ever")
     require_extra("worker")
     from site_client.sandbox import confine, seal_environment
 
@@ -52,8 +62,8 @@ def worker(root: Path, *, once: bool) -> None:
         notify(ready=True, status="waiting for orders")
         if not once:
             answering.run()
-        while once and not stop.is_set() and answering.turn():
-            pass
+        else:
+            answering.run(wait_s)
 
 
 @click.command()

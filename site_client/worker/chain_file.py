@@ -17,12 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from common.errors import CairnError, InternalError
 from common.model import Weights
 from common.plan import FederationPlan
+from common.sums.addition import MOST_SITES
 from common.sums.derivation import Derived
 from common.sums.summand import Summand
 from common.sums.training import ModelState
 from common.wire.envelope import Array, pack, unpack
 from common.wire.orders import OrderHeader
-from common.wire.records import Count, Digest
+from common.wire.records import Count, Digest, SiteName
 from site_client.files import write_atomically
 from site_client.worker.failures import ChangedRunError
 
@@ -39,6 +40,7 @@ class _ChainHeader(BaseModel):
     round: Count
     link: Digest
     applied: Digest | Literal[""]
+    members: Annotated[tuple[SiteName, ...], Field(max_length=MOST_SITES, strict=False)] = ()
     total: Count = 0
     counts: Annotated[dict[str, dict[str, Count]], Field(max_length=len(_SUMMANDS))] = {}
 
@@ -78,6 +80,7 @@ class ChainFile:
             round=derived.round,
             link=derived.link,
             applied=derived.applied,
+            members=derived.members,
             total=0 if model is None else model.total,
             counts=counts,
         )
@@ -129,7 +132,14 @@ class ChainFile:
             )
             for name, counts in header.counts.items()
         }
-        return Derived(header.round, header.link, header.applied, model, **summands)
+        return Derived(
+            header.round,
+            header.link,
+            header.applied,
+            model,
+            **summands,
+            members=header.members,
+        )
 
 
 def _below(prefix: str, arrays: Mapping[str, Array]) -> Weights:

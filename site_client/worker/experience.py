@@ -8,6 +8,7 @@ leaves, and only through the door.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -88,6 +89,15 @@ class Frequencies:
         if self._merged is not None:
             counts += np.maximum(self._merged.estimate(keys), 0.0)
         return np.maximum(counts, 1.0)
+
+    def state_dict(self) -> dict[str, NDArray[np.generic]]:
+        """Everything counted since this was made, as arrays."""
+        return self._own.state_dict()
+
+    def load_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Go on from ``state_dict``: what was held has been asked about already."""
+        self._own.load_state(state["keys"], state["counts"])
+        self._replay_first = False
 
     def expect_replay(self) -> None:
         """Expect the next call to ask about held transitions again; used between local rounds."""

@@ -131,8 +131,11 @@ class Worker:
     ) -> None:
         self._ledger.close()
 
-    def run(self) -> None:
+    def run(self, idle_s: float | None = None) -> None:
         """Answer orders until ``stop`` is set.
+
+        Args:
+            idle_s: seconds without an order after which there is no more to do; None: never.
 
         Raises:
             StorageError: the ledger could not record.
@@ -140,15 +143,22 @@ class Worker:
         """
         LOG.info("worker of %s is ready, ledger of %d", self._settings.site, self._ledger.size)
         self._site.decisions.mkdir(mode=0o700, exist_ok=True)
+        last = time.monotonic()
         with Alarm(self._spool.inbox, self._site.decisions) as alarm:
             lookout, told = Lookout(POLL_S, TOLD_S, told=alarm.watches), True
             while not self._stop.is_set():
                 if self.turn():
                     lookout.found(told=told)
-                else:
-                    # An order that waits for a key waits for time, too.
-                    seconds = POLL_S if self._peeked else lookout.seconds
-                    told = alarm.wait(seconds, self._stop.is_set)
+                    last = time.monotonic()
+                    continue
+                # An order that waits for a key waits for time, too.
+                seconds = POLL_S if self._peeked else lookout.seconds
+                if idle_s is not None:
+                    left = last + idle_s - time.monotonic()
+                    if left <= 0:
+                        break
+                    seconds = min(seconds, left)
+                told = alarm.wait(seconds, self._stop.is_set)
         LOG.info("worker stopped")
 
     def turn(self) -> bool:

@@ -61,7 +61,7 @@ class NoOpStudy:
         update = ModelUpdate(
             **about,
             images=images,
-            samples=samples_of(images, subject.samples),
+            samples=samples_of(subject.plan, images, 0, subject.samples),
             transitions=len(keys),
             updates=0,
         )

@@ -1,13 +1,15 @@
-"""A worker's state of a run between rounds, so that a killed one goes on bit for bit.
+"""A worker's state of a run, so that a killed one goes on bit for bit.
 
 One safetensors file per trained round under ``worker/state/<run>/``, whole or
 absent. The last two are kept: the state *before* a round must survive until the
 round's answer is recorded, because a round that was interrupted is trained again
-from there. Nothing in this folder leaves the site.
+from there, or from the state *within* it that was saved last. Nothing in this folder
+leaves the site.
 """
 
 from __future__ import annotations
 
+import logging
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,10 @@ from common.errors import InternalError
 from site_client.files import write_atomically
 
 KEPT = 2
+LOG = logging.getLogger("cairn.worker")
 _FINGERPRINT = "plan/fingerprint"
+_WITHIN = "within.safetensors"
+_PLACE = "within/place"
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,35 @@ class SavedStates:
         write_atomically(self._path(round_), safetensors.numpy.save(marked))
         for old in self._rounds()[:-KEPT]:
             self._path(old).unlink()
+        self._within.unlink(missing_ok=True)
+
+    def save_within(self, place: str, state: dict[str, NDArray[np.generic]]) -> None:
+        """Keep the state in the middle of a round.
+
+        Args:
+            place: digest of what the round starts from, 64 hex digits: run, round, history.
+            state: everything that is needed to go on.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        marked = {name: np.asarray(array, order="C") for name, array in state.items()}
+        marked[_FINGERPRINT] = np.frombuffer(bytes.fromhex(self.fingerprint), np.uint8)
+        marked[_PLACE] = np.frombuffer(bytes.fromhex(place), np.uint8)
+        write_atomically(self._within, safetensors.numpy.save(marked))
+
+    def load_within(self, place: str) -> dict[str, NDArray[np.generic]] | None:
+        """Return what was saved in the middle of this very round; None without any.
+
+        A file that cannot be read costs the time since the round began, and nothing else.
+        """
+        try:
+            state = dict(safetensors.numpy.load(self._within.read_bytes()))
+            marks = [np.asarray(state.pop(name)).tobytes().hex() for name in (_FINGERPRINT, _PLACE)]
+        except FileNotFoundError:
+            return None
+        except (OSError, safetensors.SafetensorError, KeyError) as error:
+            LOG.warning("%s cannot be read (%s): the round begins anew", self._within, error)
+            return None
+        return state if marks == [self.fingerprint, place] else None
 
     def last_before(self, round_: int) -> int:
         """Return the newest round before ``round_`` of which a state is kept; 0 without any."""
@@ -78,6 +112,7 @@ class SavedStates:
     def forget(self, round_: int) -> None:
         """Remove the state after a round whose answer was refused: it is not to be built on."""
         self._path(round_).unlink(missing_ok=True)
+        self._within.unlink(missing_ok=True)
 
     def forget_other_runs(self) -> None:
         """Forget the states of other runs: a new run starts fresh, and old ones are not kept."""
@@ -85,6 +120,10 @@ class SavedStates:
             for folder in self.root.iterdir():
                 if folder.is_dir() and folder.name != self.run:
                     shutil.rmtree(folder)
+
+    @property
+    def _within(self) -> Path:
+        return self.folder / _WITHIN
 
     def _path(self, round_: int) -> Path:
         return self.folder / f"round-{round_:06d}.safetensors"

@@ -14,6 +14,7 @@ from common.policy import Policy
 from common.wire.orders import Order
 from site_client.heldout.parts import Parts
 from site_client.site import SiteFolder
+from site_client.worker.round_in_hand import least_updates
 from site_client.worker.setup import make_study
 from site_client.worker.state import SavedStates
 from site_client.worker.study import Given, Progress, Study
@@ -63,6 +64,8 @@ class Studies:
             self._progress,
             self._site.worker,
             data_file=self._site.data_file,
+            states=states,
+            least_updates=least_updates(order.plan, policy),
         )
         study = make_study(order, self._name, key, given)
         state = states.load_before(round_)

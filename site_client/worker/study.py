@@ -7,6 +7,7 @@ by the gate afterwards; it holds no handle on the ledger, the spool or a key.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -27,6 +28,7 @@ from common.wire.expected import Origin
 from common.wire.orders import Order, OrderHeader
 from common.wire.records import SketchTable
 from site_client.heldout.parts import Parts
+from site_client.worker.state import SavedStates
 
 if TYPE_CHECKING:
     from site_client.agent.learner import Watch
@@ -155,6 +157,9 @@ class Given:
         folder: of the worker, for what a study leaves at the site; None in a rehearsal.
         watch: shown the transitions of every gradient step; None but in a rehearsal.
         data_file: how what is known of the images is read, if the site says so.
+        states: where the state within a round is kept; None in a rehearsal.
+        least_updates: fewest gradient steps of a round that the site's policy lets out.
+        clock: seconds, from whenever.
     """
 
     data: Path
@@ -163,6 +168,9 @@ class Given:
     folder: Path | None = None
     watch: Watch | None = None
     data_file: Path | None = None
+    states: SavedStates | None = None
+    least_updates: int = 1
+    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass(frozen=True)

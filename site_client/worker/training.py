@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from common.canonical import sha256_hex
 from common.errors import InputDataError
 from common.model import Weights, own_part
 from common.plan import FederationPlan
 from common.sketching import CountSketch
+from common.sums.derivation import Derived
 from common.sums.fixed_point import from_fixed_point, to_fixed_point
 from common.wire.bounds import samples_of
 from common.wire.codes import ReplyCode
@@ -30,6 +32,8 @@ from common.wire.labels import LABELS
 from common.wire.records import PARTS, ModelUpdate, Part, RoundReport, TaskError
 from site_client.worker.experience import Frequencies, experience_identity, experience_spec
 from site_client.worker.lacking import labels_searched
+from site_client.worker.round_in_hand import RoundInHand
+from site_client.worker.state import SavedStates
 from site_client.worker.study import Assignment, Given, State, Study, StudyRoom, Subject
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ LOG = logging.getLogger("cairn.worker")
 Progress = Callable[[int, int], None]
 Evaluations = dict[Part, "EvaluationReport"]
 _LARGEST = 10_000_000
+_SENT: Final = "sent/"
 _EVALUATION_SEED = 0x6576616C  # "eval": apart from the site's exploration
 
 
@@ -62,6 +67,36 @@ class LastUpdate:
     seed: int
 
 
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """The update of the last round trained, kept where a plan lets it count later.
+
+    Attributes:
+        round: that it was an answer to.
+        delta: int32 by name of a weight.
+    """
+
+    round: int
+    delta: Mapping[str, NDArray[np.int32]]
+
+    def as_state(self) -> State:
+        """The same beside a learner's state."""
+        state: State = {f"{_SENT}{name}": array for name, array in self.delta.items()}
+        return {**state, _SENT: np.asarray(self.round)}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, NDArray[np.generic]]) -> Sent | None:
+        """Read what ``as_state`` wrote; None without any."""
+        if _SENT not in state:
+            return None
+        delta = {
+            name.removeprefix(_SENT): np.asarray(array, np.int32)
+            for name, array in state.items()
+            if name.startswith(_SENT) and name != _SENT
+        }
+        return cls(int(state[_SENT]), delta)
+
+
 class TrainingStudy:
     """A site's learner over the rounds of one run.
 
@@ -72,6 +107,9 @@ class TrainingStudy:
             ``StoppedError`` to leave the round, which then never happened.
         watch: shown the transitions of every gradient step; only a rehearsal has one.
         held_out: images that are only evaluated on, and never trained on.
+        states: where the state within a round is kept; None: it is not.
+        least_updates: fewest gradient steps of a round, however short its time.
+        clock: seconds, from whenever.
 
     Attributes:
         trained: the last round trained.
@@ -85,8 +123,14 @@ class TrainingStudy:
         progress: Progress | None = None,
         watch: Watch | None = None,
         held_out: SiteCases | None = None,
+        *,
+        states: SavedStates | None = None,
+        least_updates: int = 1,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._subject = subject
+        self._states, self._least_updates, self._clock = states, least_updates, clock
+        self._sent: Sent | None = None
         self._cases = cases
         self._held_out = held_out
         self._progress = progress
@@ -106,11 +150,13 @@ class TrainingStudy:
 
     def state(self) -> State:
         """See ``Study``."""
-        return self._ready_learner().state_dict()
+        state = self._ready_learner().state_dict()
+        return state if self._sent is None else state | self._sent.as_state()
 
     def load_state(self, trained: int, state: Mapping[str, NDArray[np.generic]]) -> None:
         """See ``Study``."""
         self._ready_learner().load_state(state)
+        self._sent = Sent.of_state(state)
         self.trained = trained
 
     def own_weights(self) -> Weights:
@@ -131,13 +177,27 @@ class TrainingStudy:
         merged = None
         if model.table is not None:
             merged = CountSketch.from_table(subject.spec, model.table)
-        began = time.monotonic()
-        training = learner.train(
-            subject.plan.updates_in(round_), Frequencies(merged, replay_first=self.trained > 0)
+        frequencies = Frequencies(merged, replay_first=self.trained > 0)
+        in_hand = RoundInHand(
+            learner,
+            frequencies,
+            sha256_hex(f"{assignment.derived.link} {round_}".encode("ascii")),
+            self._states,
+            train_s=subject.plan.rounds.train_s,
+            least=self._least_updates,
+            clock=self._clock,
         )
-        seconds = time.monotonic() - began
+        training = learner.train(
+            subject.plan.updates_in(round_),
+            frequencies,
+            sofar=in_hand.resume(),
+            goes_on=in_hand.goes_on,
+        )
         after = learner.weights()
-        delta = to_fixed_point({name: after[name] - array for name, array in model.weights.items()})
+        changed = {name: after[name] - array for name, array in model.weights.items()}
+        delta = to_fixed_point(self._with_what_came_late(changed, assignment.derived))
+        if subject.plan.rounds.late_weight:
+            self._sent = Sent(round_, delta)
         keys = learner.new_experience_keys()
         self.trained = round_
         if self._watch is not None:
@@ -149,15 +209,29 @@ class TrainingStudy:
         update = ModelUpdate(
             **subject.about(round_),
             images=training.images,
-            samples=samples_of(training.images, subject.samples),
+            samples=samples_of(subject.plan, training.images, training.updates, subject.samples),
             transitions=training.transitions,
             updates=training.updates,
         )
         return [
             Envelope(update, delta),
             subject.table(round_, keys),
-            self._report(assignment, evaluation, training, round(seconds * 1000)),
+            self._report(assignment, evaluation, training, round(in_hand.seconds * 1000)),
         ]
+
+    def _with_what_came_late(self, changed: Weights, derived: Derived) -> Weights:
+        """Add the plan's share of the last round's update where that round's sum is without it."""
+        sent = self._sent
+        was_late = sent is not None and sent.round == derived.round and derived.members
+        if sent is None or not was_late or self._subject.site in derived.members:
+            return changed
+        share = self._subject.plan.rounds.late_weight
+        LOG.info(
+            "the update of round %d came too late: %g of it goes with this one",
+            *(sent.round, share),
+        )
+        late = from_fixed_point(sent.delta)
+        return {name: array + np.float32(share) * late[name] for name, array in changed.items()}
 
     def _evaluate(self, weights: Weights) -> Evaluations:
         """On both parts of the site's own cases, alike.
@@ -304,7 +378,16 @@ def _make(subject: Subject, material: Given) -> Study:
     def progress(done: int, total: int) -> None:
         material.progress("training", done, total)
 
-    return TrainingStudy(subject, cases, progress, material.watch, held_out)
+    return TrainingStudy(
+        subject,
+        cases,
+        progress,
+        material.watch,
+        held_out,
+        states=material.states,
+        least_updates=material.least_updates,
+        clock=material.clock,
+    )
 
 
 ROOM: Final = StudyRoom(experience_spec, experience_identity, _make)

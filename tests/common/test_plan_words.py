@@ -88,6 +88,8 @@ ELSE = {
     "rounds.quorum": 53,
     "rounds.deadline_s": 59.0,
     "rounds.server_momentum": 0.61,
+    "rounds.train_s": 41.25,
+    "rounds.late_weight": 0.27,
     "experience.rows": 7,
     "experience.columns": 6700,
     "limits.update_l2": 71.5,

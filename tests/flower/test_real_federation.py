@@ -15,13 +15,18 @@ import pytest
 pytestmark = [pytest.mark.flower, pytest.mark.timeout(600)]
 
 
-def test_a_run_started_by_command_completes_at_every_site(real):
+@pytest.fixture(scope="module")
+def watched(real) -> str:
+    """What ``round start --watch`` said of a run to its end."""
     plan = real.write_plan(rounds=2, deadline=60)
-    text = real.run(
+    return real.run(
         *("cairn-aggregator", "round", "start", plan, "--dir", "federation"),
         *("--min-sites", "3", "--watch"),
     )
-    assert re.search(r"run_finished verdict=COMPLETED", text), text
+
+
+def test_a_run_started_by_command_completes_at_every_site(real, watched):
+    assert re.search(r"run_finished verdict=COMPLETED", watched), watched
     status = json.loads(real.run("cairn-aggregator", "status", "--dir", "federation", "--json"))
     assert status["verdict"] == "COMPLETED"
     for site in ("site-a", "site-b", "site-c"):
@@ -67,6 +72,7 @@ def test_a_worker_can_open_none_and_start_nothing(real, site):
     assert worker.children() == []
 
 
+@pytest.mark.usefixtures("watched")
 def test_what_a_writer_puts_into_a_running_sites_outbox_stays_and_is_shown(real):
     image = os.urandom(1 << 20)
     outbox = real.root / "site-b" / "spool" / "outbox"

@@ -50,6 +50,7 @@ OF_THIS_PROCESS = {
     "load_state": "arrays that were just read",
     "load_optimizer": "arrays that were just read",
     "load_before": "the worker's own state, by common.checkpoint's reader",
+    "load_within": "the worker's own state within a round; what is damaged is not used",
     "read_keys": "goes through the listed readers of keys",
     "read_shared_key": "goes through the key ring",
     "read_federation_key": "a secret of 16 bytes of the site's own",

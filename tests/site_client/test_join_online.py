@@ -22,7 +22,7 @@ from site_client.site import SiteFolder
 from tests.programs import free_ports
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def federation(tmp_path_factory):
     folder = FederationFolder(tmp_path_factory.mktemp("desk") / "fed")
     port = free_ports(4)

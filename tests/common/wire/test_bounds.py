@@ -16,6 +16,7 @@ from common.wire.bounds import (
     LARGEST_SLIDE,
     MAX_IMAGES,
     MAX_PIXELS,
+    SHARES_OF_A_ROUND,
     most_pixels,
     most_present,
     most_transitions,
@@ -38,6 +39,7 @@ PLAN = parse_plan(
         "experience": {"rows": 3, "columns": 64},
     }
 )
+BY_TIME = PLAN.model_copy(update={"rounds": PLAN.rounds.model_copy(update={"train_s": 5.0})})
 MOST = 32 * (4 + 10)
 EXPECTED = Expected(
     site="north",
@@ -52,6 +54,11 @@ EXPECTED = Expected(
     samples=3,
 )
 ABOUT = {"plan_fingerprint": PLAN.fingerprint, "site": "north", "run": "run-1", "round": 2}
+
+
+def by_time(**said: int) -> Envelope:
+    record = update(**said).record.model_copy(update={"plan_fingerprint": BY_TIME.fingerprint})
+    return Envelope(record, update().arrays)
 
 
 def update(**said: int) -> Envelope:
@@ -230,9 +237,25 @@ def test_fewer_held_out_images_than_the_floor_are_not_spoken_of(images):
 
 @given(st.integers(0, 2**52), st.integers(1, 10**6))
 def test_a_site_counts_as_no_more_than_it_was_admitted_for(claimed, cap):
-    assert samples_of(claimed, cap) <= cap
-    assert samples_of(claimed, cap) <= claimed
-    assert samples_of(1_000_000, cap) == cap
+    assert samples_of(PLAN, claimed, 10, cap) <= cap
+    assert samples_of(PLAN, claimed, 10, cap) <= claimed
+    assert samples_of(PLAN, 1_000_000, 10, cap) == cap
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(0, 10))
+def test_in_a_round_by_time_a_site_counts_by_what_it_has_done_of_it(images, cap, updates):
+    counts = samples_of(BY_TIME, images, updates, cap)
+    whole = samples_of(BY_TIME, images, 10, cap)
+    assert whole == SHARES_OF_A_ROUND * samples_of(PLAN, images, updates, cap)
+    assert counts == max(1, whole * updates // 10)
+
+
+def test_in_a_round_by_time_nobody_counts_by_more_updates_than_it_says():
+    said = {"samples": 3 * SHARES_OF_A_ROUND * 4 // 10, "updates": 4}
+    check_record(by_time(**said), replace(EXPECTED, plan=BY_TIME))
+    for lie in ({"samples": said["samples"] + 1}, {"updates": 3}, {"updates": 11}):
+        with pytest.raises(RefusedError, match=r"samples|updates"):
+            check_record(by_time(**said | lie), replace(EXPECTED, plan=BY_TIME))
 
 
 def test_every_count_of_a_round_that_trains_is_bounded_or_held_against_one_that_is():

@@ -10,6 +10,15 @@ import SimpleITK as sitk  # noqa: N813
 from site_client.imaging.synthesis import Grid, RawImage, write_raw
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_dicom_before(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """ITK writes no spacing into DICOM of this kind before it has read some, and always after."""
+    image = sitk.GetImageFromArray(np.zeros((4, 4), np.uint8))
+    path = tmp_path_factory.mktemp("first") / "first.dcm"
+    sitk.WriteImage(image, str(path))
+    sitk.ReadImage(str(path))
+
+
 @pytest.fixture(autouse=True)
 def same_locale() -> Iterator[None]:
     """Writing DICOM, which tests alone do, leaves the whole process in the locale C."""

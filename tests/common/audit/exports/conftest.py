@@ -101,6 +101,11 @@ class LogServer:
         port = self._until(lambda: (folder / "port").read_text().strip())
         self.address = f"127.0.0.1:{port}"
 
+    def so_far(self) -> int:
+        """How many messages there are; tests share a server."""
+        path = self.folder / "received"
+        return len(path.read_bytes().splitlines()) if path.exists() else 0
+
     def received(self, count: int) -> list[bytes]:
         """Every message, once there are so many."""
 
