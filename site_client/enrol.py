@@ -9,7 +9,7 @@ written. Opens no image and reads no ledger.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,11 +31,12 @@ from common.crypto.identity import read_signing_key
 from common.desk import desk_pb2 as pb
 from common.desk.channel import CALL_S, DeskAddress, connected, greet
 from common.desk.desk_pb2_grpc import EnrolmentStub
+from common.desk.listening import Listening, standing_channel
 from common.desk.signing import LedgerSigner, RequestSigner, TlsSigner, now_ms, sign_request
 from common.enrolment import Invite
 from common.errors import CairnError, InputDataError, InternalError, RefusedError, UnreachableError
 from site_client.files import write_atomically
-from site_client.journal import desk_meter
+from site_client.journal import LongCall, desk_meter
 from site_client.site import SiteFolder
 
 RENEW_BELOW_DAYS = 45
@@ -179,6 +180,39 @@ def certificate_days(site: SiteFolder, now: datetime | None = None) -> int | Non
     return days_left(read_certificate(site.tls_certificate), now)
 
 
+@contextmanager
+def orders_awaited(
+    site: SiteFolder, long: LongCall, hear: Callable[[pb.OrderWaits], None], life_s: float
+) -> Iterator[Listening[pb.OrderWaits]]:
+    """Be told, while this lasts, when an order waits for this site.
+
+    Args:
+        site: the site's folder.
+        long: counts the connection.
+        hear: takes every word, in another thread.
+        life_s: seconds after which the call is over, whatever the desk does.
+
+    Raises:
+        CairnError: as ``renew_certificate``.
+    """
+    address, desk = _desk_of(site)
+    with ExitStack() as stack:
+        stack.callback(long.end)
+        # Nobody else of this process connects until it is known which connection is this one.
+        with desk_meter(site, address) as meter:
+            greet(desk, meter)
+            try:
+                stub = EnrolmentStub(stack.enter_context(standing_channel(desk)))
+            finally:
+                meter.standing(long)
+            body = pb.AwaitOrdersBody().SerializeToString()
+            request = _sign(site, "AwaitOrders", body, _tls(site))
+            meter.calling("AwaitOrders", request.SerializeToString())
+        call = stub.AwaitOrders(request, timeout=life_s)
+        stack.callback(call.cancel)
+        yield Listening(call, desk, hear)
+
+
 def list_peers(site: SiteFolder) -> pb.ListPeersReply:
     """The admitted sites, each with its own signed request.
 
@@ -229,6 +263,17 @@ def _stub(site: SiteFolder, address: str, authority: bytes) -> Iterator[Enrolmen
 
 @contextmanager
 def _desk(site: SiteFolder) -> Iterator[EnrolmentStub]:
+    address, desk = _desk_of(site)
+    with _stub(site, address, desk.authority) as stub:
+        yield stub
+
+
+def _desk_of(site: SiteFolder) -> tuple[str, DeskAddress]:
+    """Return the desk that this site has joined at.
+
+    Raises:
+        InputDataError: it joined by mail.
+    """
     settings = site.settings()
     if settings.enrolment is None:
         raise InputDataError(
@@ -238,8 +283,7 @@ def _desk(site: SiteFolder) -> Iterator[EnrolmentStub]:
             got="nothing",
             advice="Ask the coordinator for an invite with a token, and join with it: keys stay",
         )
-    with _stub(site, settings.enrolment, read_public(site.authority)) as stub:
-        yield stub
+    return settings.enrolment, DeskAddress(settings.enrolment, read_public(site.authority))
 
 
 def _ledger(site: SiteFolder) -> LedgerSigner:

@@ -20,7 +20,14 @@ from common.errors import CairnError, RefusedError
 from common.journal import RequestJournal
 from common.journal.entries import Kind, Network
 from common.journal.identity import CourierIdentity
-from common.journal.meters import connections_to, count, network, open_sockets
+from common.journal.meters import (
+    Counted,
+    connections_to,
+    count,
+    network,
+    open_sockets,
+    sockets_to,
+)
 from common.journal.writer import Measure, Site
 from site_client.site import SiteFolder
 
@@ -89,6 +96,13 @@ class DeskMeter:
         )
         self._before = frozenset(open_sockets())
 
+    def standing(self, long: LongCall) -> None:
+        """Hand over the connection that was made since: it stays when this conversation ends."""
+        made = list(sockets_to(self._host, self._port, self._before))
+        self._journal.measured("desk", Measure(opened=1, unmeasured=0 if made else 1))
+        for connection in made:
+            long.watch(connection)
+
     def calling(self, method: str, message: bytes) -> None:
         """Write down a call that is about to be made.
 
@@ -114,6 +128,49 @@ class DeskMeter:
             )
         if not connections:
             self._journal.measured("desk", Measure(opened=1, unmeasured=1))
+
+
+class LongCall:
+    """Counts the connections of a call that goes on, as often as the journal looks.
+
+    Args:
+        journal: of the site.
+    """
+
+    def __init__(self, journal: RequestJournal) -> None:
+        self._journal = journal
+        self._open: dict[socket.socket, Counted] = {}
+        self._lock = threading.Lock()
+        journal.watch(self.look)
+
+    def watch(self, connection: socket.socket) -> None:
+        """Count a connection, from its first byte on."""
+        with self._lock:
+            self._open[connection] = Counted(0, 0, 0)
+
+    def look(self) -> None:
+        """Tell the journal what was counted since the last time."""
+        with self._lock:
+            for connection, before in self._open.items():
+                now = count(connection)
+                if now is not None and now != before:
+                    self._open[connection] = now
+                    self._journal.measured(
+                        "desk",
+                        Measure(
+                            sent=now.sent - before.sent,
+                            resent=now.resent - before.resent,
+                            received=now.received - before.received,
+                        ),
+                    )
+
+    def end(self) -> None:
+        """Count a last time, after the call has ended."""
+        self.look()
+        with self._lock:
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
 
 
 @contextmanager

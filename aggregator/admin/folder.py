@@ -196,6 +196,16 @@ class FederationFolder:
         return self.root / "quarantine"
 
     @property
+    def order_bells(self) -> Path:
+        """Rung with a site's name when an order waits for it; see ``aggregator.bells``."""
+        return self.root / "bells" / "orders"
+
+    @property
+    def reply_bells(self) -> Path:
+        """Rung when a site's reply is complete."""
+        return self.root / "bells" / "replies"
+
+    @property
     def desk(self) -> Path:
         """Certificates of the coordinators who may use the desk."""
         return self.root / "desk"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from typing import TypeVar
 
 import grpc
@@ -23,6 +24,7 @@ from aggregator.admin.folder import AdmittedSite, FederationFolder
 from aggregator.admin.invites import Enrolled, admitted_site, enrol, site_that_asks, standing
 from aggregator.desk.answering import Count, answering
 from aggregator.desk.limits import Knocking, address_of
+from aggregator.desk.telling import Telling
 from common.crypto.identity import PublicKey
 from common.desk import desk_pb2 as pb
 from common.desk import desk_pb2_grpc
@@ -73,15 +75,21 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
         folder: the federation's.
         count: takes a method's name and how it ended.
         knocking: limits on the one call that nobody has signed.
+        telling: tells sites that an order waits; nobody is told when omitted.
     """
 
     def __init__(
-        self, folder: FederationFolder, count: Count, knocking: Knocking | None = None
+        self,
+        folder: FederationFolder,
+        count: Count,
+        knocking: Knocking | None = None,
+        telling: Telling | None = None,
     ) -> None:
         self._folder = folder
         self._count = count
         self._nonces = Nonces()
         self._handed: dict[str, int] = {}
+        self._telling = telling
         self._knocking = knocking or Knocking()
 
     def Enrol(self, request: pb.EnrolRequest, context: grpc.ServicerContext) -> pb.EnrolReply:
@@ -167,6 +175,21 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
                 reply.key.CopyFrom(pb.SealedKey(**vars(parcel)))
                 self._handed[site.name] = parcel.generation
             return reply
+
+    def AwaitOrders(
+        self, request: pb.SignedRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.OrderWaits]:
+        """Say when an order waits for the site that asks, while it is admitted and there."""
+        with answering("AwaitOrders", context, self._count):
+            site = self._admitted("AwaitOrders", request, tls_key_will_do=True)
+            body_of(pb.AwaitOrdersBody, request)
+            if self._telling is None:
+                raise RefusedError("nobody is told here", advice="Who is not told asks")
+            context.add_callback(self._telling.wake)
+            for ask in self._telling.words(
+                site.name, lambda: context.is_active() and not site.revoked
+            ):
+                yield pb.OrderWaits(ask=ask)
 
     def _asks(self, method: str, request: pb.SignedRequest) -> JoinRequest:
         """Return the site that signed a request with its ledger key, admitted or waiting."""

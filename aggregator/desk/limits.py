@@ -14,49 +14,18 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from common.canonical import sha256_hex
 from common.errors import RefusedError
+from common.waking import Bucket, Rate
 
 MOST_KEPT: Final = 4096
 """Addresses, and tokens, that are remembered at a time."""
 
-
-@dataclass(frozen=True)
-class Rate:
-    """So many calls at once, and then one every so many seconds."""
-
-    at_once: int
-    every_s: float
-
-
 BY_ADDRESS: Final = Rate(30, 1.0)
 BY_TOKEN: Final = Rate(12, 5.0)
 OF_ALL: Final = Rate(100, 0.1)
-
-
-class Bucket:
-    """Calls that are left to one caller; they come back with time.
-
-    Args:
-        rate: of the bucket.
-        now: seconds.
-    """
-
-    def __init__(self, rate: Rate, now: float) -> None:
-        self._rate, self._left, self._at = rate, float(rate.at_once), now
-
-    def take(self, now: float) -> bool:
-        """Take one call; False if none is left."""
-        came_back = max(0.0, now - self._at) / self._rate.every_s
-        self._left = min(float(self._rate.at_once), self._left + came_back)
-        self._at = now
-        if self._left < 1.0:
-            return False
-        self._left -= 1.0
-        return True
 
 
 class Buckets:

@@ -9,6 +9,7 @@ handshake, before a byte of a request is read.
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from wsgiref.simple_server import WSGIServer
 
@@ -17,17 +18,20 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import start_http_server
 
 from aggregator.admin.folder import FederationFolder
+from aggregator.bells import Bells, make_folder
 from aggregator.desk.coordinator import MOST_WATCHERS, CoordinatorService
 from aggregator.desk.enrolment import EnrolmentService
 from aggregator.desk.local import LocalDesk
 from aggregator.desk.metrics import Metrics
+from aggregator.desk.telling import MOST_STREAMS, Telling
 from aggregator.handshake import insist_on_tls_1_3
 from common.desk import desk_pb2, desk_pb2_grpc
 from common.desk.channel import MAX_MESSAGE
 from common.errors import InputDataError
 
 ENROL_BYTES = 1024 * 1024
-ENROL_THREADS = 8
+ENROL_THREADS = MOST_STREAMS + 8
+"""A stream holds a thread that sleeps; threads are made when they are needed."""
 DESK_THREADS = MOST_WATCHERS + 8
 GRACE_S = 2.0
 _TLS_ADVICE = "Unset GRPC_SSL_CIPHER_SUITES; gRPC must not be imported before `common`"
@@ -46,6 +50,7 @@ class DeskServer:
         self._stop = threading.Event()
         self._servers: list[grpc.Server] = []
         self._health = health.HealthServicer()
+        self._bells: Bells | None = None
         self._metrics: WSGIServer | None = None
 
     def start(self) -> None:
@@ -60,8 +65,13 @@ class DeskServer:
         metrics = Metrics(desk)
         pair = ((self._folder.pki / "server.key").read_bytes(), self._chain())
         enrolment = self._server(ENROL_THREADS, ENROL_BYTES)
+        self._bells = Bells(make_folder(self._folder.order_bells))
+        self._bells.start()
         desk_pb2_grpc.add_EnrolmentServicer_to_server(
-            EnrolmentService(self._folder, metrics.count), enrolment
+            EnrolmentService(
+                self._folder, metrics.count, telling=Telling(self._bells, time.monotonic)
+            ),
+            enrolment,
         )
         coordinators = self._server(DESK_THREADS, MAX_MESSAGE)
         desk_pb2_grpc.add_CoordinatorServicer_to_server(
@@ -90,6 +100,9 @@ class DeskServer:
     def stop(self) -> None:
         """Take no new request, end the watches, close."""
         self._stop.set()
+        if self._bells is not None:
+            self._bells.stop()
+            self._bells = None
         self._health.enter_graceful_shutdown()
         for ending in [server.stop(GRACE_S) for server in self._servers]:
             ending.wait(2 * GRACE_S)
@@ -109,7 +122,7 @@ class DeskServer:
                 ("grpc.max_send_message_length", MAX_MESSAGE),
                 ("grpc.max_connection_idle_ms", 600_000),
             ),
-            maximum_concurrent_rpcs=4 * threads,
+            maximum_concurrent_rpcs=threads + 64,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         self._servers.append(server)

@@ -27,7 +27,7 @@ from aggregator.rounds.events import (
     SitesAwaited,
     read_events,
 )
-from aggregator.rounds.exchange import SiteExchange, pause
+from aggregator.rounds.exchange import LONGEST_POLL_S, SiteExchange, pause
 from aggregator.rounds.letters import LetterBook
 from aggregator.rounds.merging import merge_round
 from aggregator.rounds.minutes import Minutes
@@ -75,6 +75,8 @@ class Conductor:
         turn: of the run, by which sites know that earlier ones are over.
         is_current: whether it still is this run's turn; asked twice a second.
         clock, sleep: seconds that only go up, and how to wait; passed in for tests.
+        hear: how to wait for a reply; True as soon as one is complete. Where nobody tells of
+            replies: by ``sleep``.
     """
 
     federation: FederationFolder
@@ -84,6 +86,7 @@ class Conductor:
     is_current: Callable[[], bool] = lambda: True
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    hear: Callable[[float], bool] | None = None
 
     def __post_init__(self) -> None:
         self._stopping = False
@@ -127,6 +130,7 @@ class Conductor:
             self._work,
             self.clock,
             self._wait,
+            self._wait_for_replies,
         )
 
     def run(self) -> RunFinished:
@@ -185,6 +189,22 @@ class Conductor:
         self._attend()
         while seconds > 0:
             self.sleep(min(seconds, ATTEND_S))
+            self._attend()
+            seconds -= ATTEND_S
+
+    def _wait_for_replies(self, seconds: float) -> None:
+        """Sleep until a reply is complete or time is up, and attend in between.
+
+        Args:
+            seconds: at most, where nobody tells; who is told of each reply asks seldom.
+        """
+        if self.hear is None:
+            self._wait(seconds)
+            return
+        self._attend()
+        seconds, heard = LONGEST_POLL_S, False
+        while seconds > 0 and not heard:
+            heard = self.hear(min(seconds, ATTEND_S))
             self._attend()
             seconds -= ATTEND_S
 

@@ -39,6 +39,7 @@ class SiteExchange:
         receiving: what is made of what comes back.
         work: of the plan's kind; says what does not go together.
         clock, sleep: seconds that only go up, and how to wait; passed in for tests.
+        wait_for_replies: how to wait before asking again; may end as soon as a reply is there.
     """
 
     store: RunStore
@@ -49,6 +50,7 @@ class SiteExchange:
     work: Work
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    wait_for_replies: Callable[[float], None] = time.sleep
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -158,7 +160,7 @@ class SiteExchange:
                 if answer is not None:
                     answers[site] = answer
             if online and not came:
-                self.sleep(pause(self.clock() - began))
+                self.wait_for_replies(pause(self.clock() - began))
         return answers
 
     def _until_approved(self, step: Step, order: bytes, terms: Terms) -> dict[str, AcceptedAnswer]:

@@ -7,6 +7,9 @@ That a peer has the address it connected to proves nothing: behind the user-mode
 of rootless containers every stranger has. So the SuperLink listens on loopback too,
 wherever else it listens, and speaks TLS 1.3 only.
 
+It also sees when the last piece of a reply has come, and rings for the ServerApp, which
+then need not ask every second (``completed``).
+
 Behind a reverse proxy of this machine the proxy says who asks, and its path list decides
 before this one. Uses the extension hook of the pinned flwr release, a module of a fixed
 name, and stands in for the one call with which it starts its server.
@@ -14,18 +17,27 @@ name, and stands in for the one call with which it starts its server.
 
 from __future__ import annotations
 
+import os
 import re
 import ssl
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+import httpx
 import uvicorn
 from starlette.middleware import Middleware
 
-from aggregator.admin.folder import is_loopback
+from aggregator.admin.folder import FederationFolder, is_loopback
+from aggregator.bells import ring
 from aggregator.handshake import listeners
+from aggregator.rounds.completed import FOLLOWED, MOST_BODY, PUSH_MESSAGES, Completed
+from aggregator.rounds.server import FOLDER_VARIABLE, REPLY_BELL
+from aggregator.rounds.short_road import is_short, remember_signatures, sweep_seldom, travel
+from common.wire.several import PULL_PIECES, PUSH_PIECES
 
 HOOK = "flwr.ee.superlink.extensions"
 Scope = MutableMapping[str, Any]
@@ -47,6 +59,8 @@ FOR_SITES: Final = frozenset(
                 "pull-object",
                 "push-messages",
                 "push-object",
+                PULL_PIECES,
+                PUSH_PIECES,
                 "send-node-heartbeat",
             )
         ),
@@ -75,20 +89,55 @@ class SitesOnly:
 
     Args:
         app: what is guarded.
+        completed: follows replies until they are complete; nobody does when omitted.
     """
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        app: Callable[[Scope, Receive, Send], Awaitable[None]],
+        completed: Completed | None = None,
+    ) -> None:
         self._app = app
+        self._completed = completed or Completed(lambda: None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer 403 with nothing in it."""
+        path = str(scope.get("path", ""))
         if scope["type"] == "lifespan" or may_pass(
-            str(scope.get("path", "")), _host(scope, "client"), _host(scope, "server")
+            path, _host(scope, "client"), _host(scope, "server")
         ):
-            await self._app(scope, receive, send)
+            if path in FOLLOWED:
+                await self._follow(path, scope, receive, send)
+            else:
+                await self._pass_on(scope, receive, send)
         elif scope["type"] == "http":
             await send({"type": "http.response.start", "status": 403, "headers": []})
             await send({"type": "http.response.body", "body": b""})
+
+    async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Have it answered, by the shorter of the two roads."""
+        if scope["type"] == "http" and is_short(scope):
+            await travel(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _follow(self, path: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a push on, and take it up when it was answered well."""
+        answer, status = bytearray(), 0
+
+        async def overhear(message: Message) -> None:
+            nonlocal status
+            status = int(message.get("status", status))
+            if path == PUSH_MESSAGES and len(answer) <= MOST_BODY:
+                answer.extend(message.get("body", b""))
+            await send(message)
+
+        # Flower keeps what it has read of a request here, for its own parts.
+        state = scope.setdefault("state", {})
+        await self._pass_on(scope, receive, overhear)
+        if status == httpx.codes.OK:
+            for request in state.get("pieces") or [state.get("protobuf_request")]:
+                self._completed.note(request, bytes(answer))
 
 
 def _host(scope: Scope, end: str) -> str | None:
@@ -99,8 +148,19 @@ def _host(scope: Scope, end: str) -> str | None:
 def install() -> None:
     """Have the SuperLink find the guard where it looks for extensions."""
     hook = ModuleType(HOOK)
-    vars(hook)["get_middleware"] = lambda: (Middleware(SitesOnly),)
+    completed = Completed(_bell())
+    vars(hook)["get_middleware"] = lambda: (Middleware(SitesOnly, completed=completed),)
     sys.modules[HOOK] = hook
+    remember_signatures()
+    sweep_seldom()
+
+
+def _bell() -> Callable[[], None]:
+    """Return what rings for the ServerApp of the federation that the environment names."""
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if not folder:
+        return lambda: None
+    return partial(ring, FederationFolder(Path(folder)).reply_bells, (REPLY_BELL,))
 
 
 def tls_1_3(_: uvicorn.Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:

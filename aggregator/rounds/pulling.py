@@ -23,11 +23,14 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import make_pull_object
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, pull_objects
 from flwr.supercore.runtime import RuntimeHttpClient
 
+from aggregator.rounds.pushing import pull_several
 from common.arrivals.boundary import contained
 from common.errors import CairnError, RefusedError
 from common.wire.codes import ReplyCode
 from common.wire.objects import PIECE_BYTES, most_objects, read_content
 
+FIRST_RETRY_S: Final = 0.05
+"""Until a piece is asked for again that its sender has only announced; doubled each time."""
 UNAVAILABLE: Final = 0
 """In place of Flower's number where not all pieces of a reply could be had."""
 
@@ -81,8 +84,14 @@ def _pulled(
     try:
         if message.HasField("error"):
             return Pulled(answers, lost=message.error.code)
+        names = _names(tree, most)
+        came = pull_several(client, node, run_id, names)
         fetch = make_pull_object_fn_protobuf(client.PullObject, node, run_id)
-        contents = pull_objects(_names(tree, most), BoundedFetch(fetch, most + 4 * PIECE_BYTES))
+        contents = pull_objects(
+            names,
+            BoundedFetch(lambda name: came[name] if name in came else fetch(name), bound(most)),
+            initial_backoff=FIRST_RETRY_S,
+        )
         return Pulled(answers, content=read_content(tree.object_id, contents, most))
     except ObjectPullError:
         return Pulled(answers, lost=UNAVAILABLE)
@@ -92,6 +101,11 @@ def _pulled(
                 node=node, run_id=run_id, message_object_id=message.metadata.message_id
             )
         )
+
+
+def bound(most: int) -> int:
+    """Return how many bytes the objects of a message with a parcel may have in all."""
+    return most + 4 * PIECE_BYTES
 
 
 def _names(tree: ObjectTree, most: int) -> list[str]:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -19,13 +20,16 @@ from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 
 from aggregator.admin.folder import FederationFolder
+from aggregator.bells import make_folder, ring
 from aggregator.intake.reply import most_bytes
 from aggregator.rounds.conduct import Conductor
 from aggregator.rounds.pulling import Pulled, pull_replies
+from aggregator.rounds.pushing import push_messages
 from aggregator.rounds.queue import RunQueue
 from aggregator.rounds.store import RunStore
 from aggregator.rounds.transport import Arrival
 from common.errors import InternalError, UnreachableError
+from common.waking import Alarm
 from common.wire.codes import ReplyCode
 from common.wire.parcel import MAX_PARCEL_BYTES
 from common.wire.transport import MESSAGE_TYPE, PARCEL, RECORD
@@ -33,6 +37,7 @@ from common.wire.transport import MESSAGE_TYPE, PARCEL, RECORD
 FOLDER_VARIABLE = "CAIRN_FEDERATION"
 RUN_KEY = "run"
 TURN_KEY = "turn"
+REPLY_BELL = "complete"
 
 app = ServerApp()
 
@@ -46,6 +51,7 @@ MOST_TIMES = 20
 HELD_BYTES = 1 << 20
 """How many bytes of parcels are held at a time, unless one parcel alone has more."""
 Pull = Callable[[Grid, Sequence[str], int], Iterable[Pulled]]
+Push = Callable[[Grid, Sequence[Message]], Iterable[str]]
 
 
 class GridTransport:
@@ -59,7 +65,9 @@ class GridTransport:
         grid: Flower's.
         clock: seconds that only go up.
         pull: fetches what waits, each reply on its own.
+        push: sends messages with all their pieces.
         most: bytes that a reply may have.
+        ring: rings for sites that an order waits for.
     """
 
     def __init__(
@@ -67,12 +75,17 @@ class GridTransport:
         grid: Grid,
         clock: Callable[[], float] = time.monotonic,
         pull: Pull = pull_replies,
+        push: Push = push_messages,
         most: int = MAX_PARCEL_BYTES,
+        ring: Callable[[Iterable[str]], None] = lambda _: None,
     ) -> None:
         self._grid = grid
         self._clock = clock
         self._pull = pull
+        self._push_them = push
         self._most = most
+        self._ring = ring
+        self._names: dict[int, str] = {}
         self._times: Counter[int] = Counter()
         self._waiting: dict[str, int] = {}
         self._parcels: Mapping[int, bytes] = {}
@@ -83,7 +96,8 @@ class GridTransport:
     def nodes(self) -> Mapping[int, str]:
         """Nodes that Flower holds to be online, under the names their keys were registered by."""
         with _reaching():
-            return {node.node_id: node.name for node in self._grid.get_nodes()}
+            self._names = {node.node_id: node.name for node in self._grid.get_nodes()}
+        return self._names
 
     def send(self, parcels: Mapping[int, bytes], deadline_s: float) -> None:
         """One message per node; Flower forgets it after the deadline."""
@@ -143,12 +157,13 @@ class GridTransport:
             for node, parcel in parcels.items()
         ]
         with _reaching():
-            identifiers = list(self._grid.push_messages(messages))
+            identifiers = list(self._push_them(self._grid, messages))
         self._waiting |= {
             identifier: node
             for identifier, node in zip(identifiers, parcels, strict=True)
             if identifier
         }
+        self._ring(self._names[node] for node in parcels if node in self._names)
 
     def _send_again(self) -> list[int]:
         """Send what was dropped to the nodes that are back; returns those that stay away."""
@@ -215,5 +230,15 @@ def main(grid: Grid, context: Context) -> None:
         current = queue.read().current
         return current is not None and (current.run, current.turn) == (store.name, turn)
 
-    transport = GridTransport(grid, most=most_bytes(store.plan()))
-    Conductor(federation, store, transport, turn, is_current).run()
+    transport = GridTransport(
+        grid, most=most_bytes(store.plan()), ring=partial(ring, federation.order_bells)
+    )
+    with Alarm(make_folder(federation.reply_bells)) as alarm:
+        Conductor(
+            federation,
+            store,
+            transport,
+            turn,
+            is_current,
+            hear=alarm.wait if alarm.watches else None,
+        ).run()

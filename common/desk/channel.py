@@ -146,10 +146,7 @@ def connected(desk: DeskAddress, meter: CallMeter | None = None) -> Iterator[grp
         CairnError: of ``greet``, or of the desk.
     """
     greet(desk, meter)
-    credentials = grpc.ssl_channel_credentials(
-        desk.authority, desk.key or None, desk.certificate or None
-    )
-    with grpc.secure_channel(desk.address, credentials, options=_OPTIONS) as channel, told(desk):
+    with open_channel(desk) as channel, told(desk):
         if meter is None:
             yield channel
             return
@@ -157,6 +154,19 @@ def connected(desk: DeskAddress, meter: CallMeter | None = None) -> Iterator[grp
             yield grpc.intercept_channel(channel, _Announcing(meter))
         finally:
             meter.closing()
+
+
+def open_channel(desk: DeskAddress, *options: tuple[str, int]) -> grpc.Channel:
+    """Open a channel to a desk that was looked at; for whoever closes it.
+
+    Args:
+        desk: whom to speak to.
+        options: gRPC's, beside ours.
+    """
+    credentials = grpc.ssl_channel_credentials(
+        desk.authority, desk.key or None, desk.certificate or None
+    )
+    return grpc.secure_channel(desk.address, credentials, options=(*_OPTIONS, *options))
 
 
 class _Announcing(grpc.UnaryUnaryClientInterceptor):

@@ -65,6 +65,11 @@ class EnrolmentStub:
                 request_serializer=common_dot_desk_dot_desk__pb2.SignedRequest.SerializeToString,
                 response_deserializer=common_dot_desk_dot_desk__pb2.GetSealedKeyReply.FromString,
                 _registered_method=True)
+        self.AwaitOrders = channel.unary_stream(
+                '/cairn.desk.v1.Enrolment/AwaitOrders',
+                request_serializer=common_dot_desk_dot_desk__pb2.SignedRequest.SerializeToString,
+                response_deserializer=common_dot_desk_dot_desk__pb2.OrderWaits.FromString,
+                _registered_method=True)
 
 
 class EnrolmentServicer:
@@ -115,6 +120,16 @@ class EnrolmentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AwaitOrders(self, request, context):
+        """Told, as long as the call lasts, whenever an order waits for the site at the SuperLink:
+        once at its beginning, then each time, and in between that somebody is still there. The
+        order itself comes by Flower. Ends by itself after minutes; the site then calls again.
+        AwaitOrdersBody
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrolmentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -147,6 +162,11 @@ def add_EnrolmentServicer_to_server(servicer, server):
                     servicer.GetSealedKey,
                     request_deserializer=common_dot_desk_dot_desk__pb2.SignedRequest.FromString,
                     response_serializer=common_dot_desk_dot_desk__pb2.GetSealedKeyReply.SerializeToString,
+            ),
+            'AwaitOrders': grpc.unary_stream_rpc_method_handler(
+                    servicer.AwaitOrders,
+                    request_deserializer=common_dot_desk_dot_desk__pb2.SignedRequest.FromString,
+                    response_serializer=common_dot_desk_dot_desk__pb2.OrderWaits.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -312,6 +332,33 @@ class Enrolment:
             '/cairn.desk.v1.Enrolment/GetSealedKey',
             common_dot_desk_dot_desk__pb2.SignedRequest.SerializeToString,
             common_dot_desk_dot_desk__pb2.GetSealedKeyReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AwaitOrders(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/cairn.desk.v1.Enrolment/AwaitOrders',
+            common_dot_desk_dot_desk__pb2.SignedRequest.SerializeToString,
+            common_dot_desk_dot_desk__pb2.OrderWaits.FromString,
             options,
             channel_credentials,
             insecure,

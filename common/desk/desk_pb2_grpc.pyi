@@ -59,6 +59,12 @@ class EnrolmentStub:
     """PutSealedKeysBody"""
     GetSealedKey: _grpc.UnaryUnaryMultiCallable[_desk_pb2.SignedRequest, _desk_pb2.GetSealedKeyReply]
     """GetSealedKeyBody"""
+    AwaitOrders: _grpc.UnaryStreamMultiCallable[_desk_pb2.SignedRequest, _desk_pb2.OrderWaits]
+    """Told, as long as the call lasts, whenever an order waits for the site at the SuperLink:
+    once at its beginning, then each time, and in between that somebody is still there. The
+    order itself comes by Flower. Ends by itself after minutes; the site then calls again.
+    AwaitOrdersBody
+    """
 
 @_typing.type_check_only
 class EnrolmentAsyncStub(EnrolmentStub):
@@ -81,6 +87,12 @@ class EnrolmentAsyncStub(EnrolmentStub):
     """PutSealedKeysBody"""
     GetSealedKey: _aio.UnaryUnaryMultiCallable[_desk_pb2.SignedRequest, _desk_pb2.GetSealedKeyReply]  # type: ignore[assignment]
     """GetSealedKeyBody"""
+    AwaitOrders: _aio.UnaryStreamMultiCallable[_desk_pb2.SignedRequest, _desk_pb2.OrderWaits]  # type: ignore[assignment]
+    """Told, as long as the call lasts, whenever an order waits for the site at the SuperLink:
+    once at its beginning, then each time, and in between that somebody is still there. The
+    order itself comes by Flower. Ends by itself after minutes; the site then calls again.
+    AwaitOrdersBody
+    """
 
 class EnrolmentServicer(metaclass=_abc_1.ABCMeta):
     """For sites. Reached through the reverse proxy under /cairn.desk.v1.Enrolment/."""
@@ -136,6 +148,18 @@ class EnrolmentServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_desk_pb2.GetSealedKeyReply, _abc.Awaitable[_desk_pb2.GetSealedKeyReply]]:
         """GetSealedKeyBody"""
+
+    @_abc_1.abstractmethod
+    def AwaitOrders(
+        self,
+        request: _desk_pb2.SignedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_desk_pb2.OrderWaits], _abc.AsyncIterator[_desk_pb2.OrderWaits]]:
+        """Told, as long as the call lasts, whenever an order waits for the site at the SuperLink:
+        once at its beginning, then each time, and in between that somebody is still there. The
+        order itself comes by Flower. Ends by itself after minutes; the site then calls again.
+        AwaitOrdersBody
+        """
 
 def add_EnrolmentServicer_to_server(servicer: EnrolmentServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -18,9 +18,18 @@ RECORD_BYTES = 29
 """What TLS adds to at most 16,384 bytes: 22 in version 1.3, 29 in 1.2."""
 LIMIT = 0.01
 """Share of the wire that may stay unexplained."""
-PUSHES: frozenset[Kind] = frozenset({"push-messages", "push-object"})
+PUSHES: frozenset[Kind] = frozenset({"push-messages", "push-object", "push-objects"})
 DESK_KINDS: frozenset[Kind] = frozenset(
-    {"greet", "Enrol", "EnrolStatus", "Renew", "ListPeers", "PutSealedKeys", "GetSealedKey"}
+    {
+        "greet",
+        "Enrol",
+        "EnrolStatus",
+        "Renew",
+        "ListPeers",
+        "PutSealedKeys",
+        "GetSealedKey",
+        "AwaitOrders",
+    }
 )
 
 RECORDS = "records that the ledger declares"

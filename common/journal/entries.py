@@ -29,10 +29,12 @@ Kind = Literal[
     "send-node-heartbeat",
     "pull-messages",
     "pull-object",
+    "pull-objects",
     "confirm-message-received",
     "get-run",
     "push-messages",
     "push-object",
+    "push-objects",
     "greet",
     "Enrol",
     "EnrolStatus",
@@ -40,6 +42,7 @@ Kind = Literal[
     "ListPeers",
     "PutSealedKeys",
     "GetSealedKey",
+    "AwaitOrders",
     "add-checkpoint",
     "get-checkpoint",
 ]
@@ -52,11 +55,13 @@ CONTROL: dict[Kind, tuple[int, int]] = {
     "deactivate-node": (16, 1024),
     "get-run": (256, 1024),
     "pull-object": (1024, 1280),
+    "pull-objects": (256, 2048),
     "confirm-message-received": (256, 1024),
     "greet": (1024, 0),
     "ListPeers": (512, 512),
     "GetSealedKey": (512, 512),
     "EnrolStatus": (64, 512),
+    "AwaitOrders": (64, 512),
 }
 """Requests that carry nothing of the site: how many are declared at once, of how many bytes each
 at most. They are declared before the first of them and counted after the last."""

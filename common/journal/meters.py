@@ -57,17 +57,38 @@ def connections_to(host: str, port: int, besides: frozenset[int]) -> Iterator[Co
         port: of the receiver.
         besides: inodes of sockets that are counted elsewhere; see ``open_sockets``.
     """
+    for connection in sockets_to(host, port, besides):
+        with connection:
+            counted = count(connection)
+        if counted is not None:
+            yield counted
+
+
+def sockets_to(host: str, port: int, besides: frozenset[int]) -> Iterator[socket.socket]:
+    """Return the connections that this process holds to an address, for who closes them.
+
+    Each is a descriptor of its own: it tells the counts also when its owner has hung up.
+
+    Args:
+        host: name or address.
+        port: of the receiver.
+        besides: inodes of sockets that are counted elsewhere.
+    """
     with suppress(OSError):
         places = {place[4][:2] for place in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)}
         for inode, descriptor in open_sockets().items():
             if inode in besides:
                 continue
-            with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
-                peer = connection.getpeername()
+            with suppress(OSError):
+                connection = socket.socket(fileno=os.dup(descriptor))
+                try:
+                    peer = connection.getpeername()
+                except OSError:
+                    peer = None
                 if isinstance(peer, tuple) and _plain(peer[:2]) in places:
-                    counted = count(connection)
-                    if counted is not None:
-                        yield counted
+                    yield connection
+                else:
+                    connection.close()
 
 
 def network(proc: Path = Path("/proc")) -> Network | None:

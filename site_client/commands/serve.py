@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from common.extras import require_extra
 from common.reporter import Reporter
 from common.screen import OWN, Screen
+from common.waking import POLL_VARIABLE
 from site_client.commands.options import site_option
 from site_client.console import log_to, stop_on_signals
 from site_client.notify import notify
 from site_client.own_process import is_own
 from site_client.site import SiteFolder
+from site_client.spool import Spool
+
+if TYPE_CHECKING:
+    from site_client.courier import Ear
 
 
 @click.command()
@@ -68,12 +75,15 @@ def courier(root: Path) -> None:
     it, and takes the ledger's checkpoints to third witnesses.
     """
     require_extra("courier")
-    from site_client.courier import run_courier
+    from site_client.courier import Ear, run_courier
 
     site = SiteFolder(root)
     enrolment = site.settings().enrolment
     log_to(None)
     stop = stop_on_signals()
+    spool = Spool(site.spool)
+    spool.prepare()
+    ear = Ear(spool.outbox)
     if enrolment is not None:
         from site_client.enrol import keep_renewed
         from site_client.keys.carry import keep_carrying
@@ -81,6 +91,7 @@ def courier(root: Path) -> None:
         say = logging.getLogger("cairn.enrolment").warning
         threading.Thread(target=keep_renewed, args=(site, stop, say), daemon=True).start()
         threading.Thread(target=keep_carrying, args=(site, stop), daemon=True).start()
+        _listen(site, ear, stop)
     if site.settings().witness_policy is not None:
         from site_client.courier.wire import journalled_client
         from site_client.journal import open_journal
@@ -89,7 +100,22 @@ def courier(root: Path) -> None:
         connect = partial(journalled_client, open_journal(site), "witness")
         threading.Thread(target=keep_witnessed, args=(site, stop, connect), daemon=True).start()
     notify(ready=True, status="carrying")
-    run_courier(site, stop)
+    run_courier(site, stop, ear)
+
+
+def _listen(site: SiteFolder, ear: Ear, stop: threading.Event) -> None:
+    """Have the desk tell the courier when an order waits, unless everybody is to ask."""
+    if os.environ.get(POLL_VARIABLE) == "1":
+        return
+    import numpy as np
+
+    from site_client.listening import calls, keep_listening
+
+    # Other sites come back at other times, and this one at the same.
+    jitter = np.random.default_rng(list(site.settings().site.encode()))
+    threading.Thread(
+        target=keep_listening, args=(calls(site), ear, stop, jitter), daemon=True
+    ).start()
 
 
 @click.command()

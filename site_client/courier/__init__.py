@@ -6,5 +6,6 @@ integer. It runs this installed code only, never an app that a run brings.
 """
 
 from site_client.courier.courier import run_courier
+from site_client.courier.ear import Ear
 
-__all__ = ["run_courier"]
+__all__ = ["Ear", "run_courier"]

@@ -34,6 +34,7 @@ from common.ledger.records import RefusalDetail
 from common.wire.codes import ReplyCode
 from common.wire.parcel import unwrap
 from common.wire.transport import CODE, ORDER, PARCEL, RECEIPT, RECORD, SIGNATURE
+from site_client.courier.ear import Ear
 from site_client.courier.fleet import (
     HEARTBEAT_S,
     Fleet,
@@ -45,7 +46,7 @@ from site_client.courier.fleet import (
 )
 from site_client.courier.newcomer import Newcomer
 from site_client.courier.outage import Outage
-from site_client.courier.pace import Slots
+from site_client.courier.pace import FINEST_S, Slots
 from site_client.files import write_atomically
 from site_client.journal import open_journal
 from site_client.second_door import Asked, Outbox, Passed, SecondDoor, second_door
@@ -67,12 +68,14 @@ class Delivery:
         message: that brought it.
         expires: Unix time after which nobody waits.
         question: what a reply must answer; None of a parcel that holds no order.
+        since: when it was handed over, by the clock that only goes up; before a restart: 0.
     """
 
     digest: str
     message: Message
     expires: float
     question: Asked | None
+    since: float = 0.0
 
 
 def parcel_content(parcel: bytes) -> RecordDict:
@@ -97,6 +100,7 @@ class Courier:
         door: what the outbox's content is held against.
         journal: in which all that is sent stands before.
         pace: when to look and to ask.
+        ear: what tells us to; nothing when omitted.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Courier:
         door: SecondDoor,
         journal: RequestJournal,
         pace: Slots | None = None,
+        ear: Ear | None = None,
     ) -> None:
         self._folder = folder
         self._settings = settings
@@ -116,6 +121,8 @@ class Courier:
         self._door = door
         self._journal = journal
         self._pace = pace or Slots()
+        self._ear = ear or Ear()
+        self._heard = False
         self._outbox = Outbox(spool)
         self._folder_refused = False
         self._inflight = folder / "inflight"
@@ -137,24 +144,51 @@ class Courier:
         The spool is looked at every turn; the aggregator is asked when the pace says so:
         while the worker has an order, nobody expects the next one to be taken in at once.
         """
-        now = time.monotonic()
-        if now >= self._next_heartbeat:
-            if not self._fleet.heartbeat():
-                self.go_online()
-            self._next_heartbeat = now + HEARTBEAT_S / 2
+        self._live()
+        self._heard = False
         usable = self._clear_outbox()
         for delivery in list(self._deliveries):
             if usable:
                 self._try_to_answer(delivery)
             elif time.time() >= delivery.expires:
                 self._answer(delivery, ReplyCode.NO_ANSWER)
-        if self._pace.is_due(waiting=bool(self._deliveries)):
-            self._take_in()
+        if self._pace.is_due(waiting=bool(self._deliveries), told=self._ear.trusts):
+            self._take_in(told=False)
+
+    def rest(self, stop: threading.Event) -> None:
+        """Sleep until the next turn, and ask meanwhile when we are told that an order waits.
+
+        When a word comes is the aggregator's choice, when a reply leaves is not: it waits
+        for its slot.
+        """
+        while not stop.is_set():
+            if self._ear.is_due():
+                self._live()
+                self._take_in(told=True)
+            heard = self._ear.wait(0.0 if self._heard else self.until_next, stop.is_set)
+            self._heard = self._heard or heard
+            if not heard:
+                break
+        if self._heard and self._deliveries:
+            newest = max(delivery.since for delivery in self._deliveries)
+            stop.wait(self._pace.wait_reply(time.monotonic() - newest))
 
     @property
     def until_next(self) -> float:
-        """Seconds until the next turn."""
-        return self._pace.wait()
+        """Seconds until the next turn, if nothing is heard before."""
+        if not (self._ear.trusts and self._ear.sees_folders):
+            return self._pace.wait()
+        due = [self._next_heartbeat - time.monotonic(), self._pace.wait_told()]
+        due += [delivery.expires - time.time() for delivery in self._deliveries]
+        return max(FINEST_S, min(due))
+
+    def _live(self) -> None:
+        """Tell the aggregator that this site lives, when it is time to."""
+        now = time.monotonic()
+        if now >= self._next_heartbeat:
+            if not self._fleet.heartbeat():
+                self.go_online()
+            self._next_heartbeat = now + HEARTBEAT_S / 2
 
     def _clear_outbox(self) -> bool:
         """Take out of the outbox what does not belong there, unopened; False if it is no folder."""
@@ -176,8 +210,12 @@ class Courier:
             self._outbox.set_aside(name)
         return True
 
-    def _take_in(self) -> None:
-        """Take in the next order, if there is one; one of a run that is over costs nothing else."""
+    def _take_in(self, *, told: bool) -> None:
+        """Take in the next order, if there is one; one of a run that is over costs nothing else.
+
+        Args:
+            told: whether somebody said that there is one.
+        """
         try:
             with contained("a message", UnreachableError, OSError):
                 incoming = self._fleet.pull()
@@ -186,10 +224,14 @@ class Courier:
             return
         if incoming is None:
             return
+        self._ear.found(told=told)
         self._pace.happened()
         try:
             with contained("a message", OSError):
-                self._accept(incoming)
+                try:
+                    self._accept(incoming)
+                finally:
+                    incoming.forget()  # the worker is at it by now
         except (VerificationError, UnforeseenError) as error:
             LOG.warning("a message was not taken in: %s", error)
 
@@ -215,7 +257,9 @@ class Courier:
         self._spool.put_order(parcel)
         # The same order in a second message: the first one's reply is no longer waited for.
         self._deliveries = [d for d in self._deliveries if d.digest != digest]
-        self._deliveries.append(Delivery(digest, incoming.message, incoming.expires, question))
+        self._deliveries.append(
+            Delivery(digest, incoming.message, incoming.expires, question, time.monotonic())
+        )
         LOG.info("order %s taken in, %d bytes", digest[:12], len(parcel))
 
     def _question_of(self, parcel: bytes) -> Asked | None:
@@ -351,8 +395,13 @@ def read_courier_file(path: Path) -> bytes:
         ) from error
 
 
-def run_courier(site: SiteFolder, stop: threading.Event) -> None:
+def run_courier(site: SiteFolder, stop: threading.Event, ear: Ear | None = None) -> None:
     """Carry until ``stop`` is set; only an unreachable aggregator is tried again.
+
+    Args:
+        site: the site's folder.
+        stop: ends it.
+        ear: what tells that an order waits, or that a reply does; made when omitted.
 
     Raises:
         VerificationError: wrong CA, or a revoked key: exits at once. A key that was never
@@ -367,7 +416,8 @@ def run_courier(site: SiteFolder, stop: threading.Event) -> None:
     journal = open_journal(site)
     door = second_door(site, journal.roots())
     fleet = Fleet(settings.address, authority, node_key, journal)
-    courier = Courier(site.courier, settings, spool, fleet, door, journal)
+    ear = ear or Ear(spool.outbox)
+    courier = Courier(site.courier, settings, spool, fleet, door, journal, ear=ear)
     online, wait, outage = False, 1.0, Outage()
     newcomer = Newcomer(node_id_file(site.courier))
     try:
@@ -381,7 +431,7 @@ def run_courier(site: SiteFolder, stop: threading.Event) -> None:
                         outage.over()
                         LOG.info("online as %s at %s", settings.site, settings.address)
                     courier.turn()
-                stop.wait(courier.until_next)
+                    courier.rest(stop)
             except UnknownKeyError as error:
                 newcomer.refused(error)
                 stop.wait(NEWCOMER_S)

@@ -3,7 +3,7 @@
 Flower's own SuperNode would start an uploaded app for every message, poll
 every three seconds and lose a message in flight when it dies. This is the same
 protocol with the same node authentication and none of that. It uses internal
-modules of the pinned flwr release and is the only module that does so here.
+modules of the pinned flwr release, as ``pieces`` does and no other module here.
 
 Failures come out sorted: only ``UnreachableError`` is worth another try.
 """
@@ -13,10 +13,11 @@ from __future__ import annotations
 import ssl
 import time
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from threading import Lock
+from functools import partial
 from typing import Any
 
 import httpx
@@ -34,28 +35,17 @@ from flwr.proto.fleet_pb2 import (
     PushMessagesRequest,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree
 from flwr.proto.message_pb2 import Message as ProtoMessage
-from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node
 from flwr.proto.run_pb2 import GetRunRequest
 from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLEET_HTTP_SIGNATURE_HEADER
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
-    iterate_object_tree,
     no_object_id_recompute,
 )
-from flwr.supercore.inflatable.inflatable_protobuf_utils import (
-    make_confirm_message_received_fn_protobuf,
-    make_pull_object_fn_protobuf,
-    make_push_object_fn_protobuf,
-)
-from flwr.supercore.inflatable.inflatable_utils import (
-    ObjectPullError,
-    ObjectPushError,
-    pull_objects,
-    push_objects,
-)
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectPushError
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.interceptors.http.utils import add_headers
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
@@ -69,8 +59,8 @@ from common.errors import (
     VerificationError,
 )
 from common.journal import RequestJournal
-from common.wire.objects import PIECE_BYTES, most_objects, read_content
-from common.wire.parcel import MAX_PARCEL_BYTES
+from common.wire.objects import read_content
+from site_client.courier.pieces import Pieces
 from site_client.courier.wire import journalled_client
 from site_client.probe import LARGEST_SKEW_S
 
@@ -108,6 +98,7 @@ class Incoming:
         expires: Unix time after which nobody waits for the reply.
         parcel: that it carries.
         fault: why it carries none that can be read; None where it does.
+        forget: has the SuperLink forget its pieces, once the order was taken in.
     """
 
     message: Message
@@ -115,6 +106,7 @@ class Incoming:
     expires: float
     parcel: bytes = b""
     fault: CairnError | None = None
+    forget: Callable[[], None] = lambda: None
 
 
 def message_stub(message: Message) -> bytes:
@@ -196,6 +188,7 @@ class Fleet:
             )
         self._public_key = public_key_to_bytes(key.public_key())
         self._node: Node | None = None
+        self._app = (0, "")
         try:
             context = _trusting(authority)
             self._client = FleetHttpClient(
@@ -217,6 +210,7 @@ class Fleet:
         # One connection for all: who else waits for it waits as long as it takes.
         timeout = httpx.Timeout(ANSWER_S, connect=CONNECT_S, pool=None)
         self._client._client = journalled_client(journal, "flower", context, timeout)
+        self._pieces = Pieces(self._client)
 
     def activate(self, known_node_id: int | None) -> int:
         """Go online and return the node's id.
@@ -269,52 +263,48 @@ class Fleet:
             try:
                 parcel = self._parcel(node, run_id, tree)
             except RefusedError as error:
+                self._forget(node, run_id, tree.object_id)
                 return Incoming(bare, run_id, expires, fault=error)
-            finally:
-                make_confirm_message_received_fn_protobuf(
-                    self._client.ConfirmMessageReceived, node, run_id
-                )(tree.object_id)
+            except ObjectPullError:
+                self._forget(node, run_id, tree.object_id)
+                raise
         except httpx.HTTPError as error:
             raise explain(error) from error
         except ObjectPullError as error:
             raise UnreachableError("a message did not arrive whole") from error
-        return Incoming(bare, run_id, expires, parcel)
+        forget = partial(self._forget, node, run_id, tree.object_id)
+        return Incoming(bare, run_id, expires, parcel, forget=forget)
+
+    def _forget(self, node: Node, run_id: int, name: str) -> None:
+        """Have the SuperLink forget a message's pieces."""
+        try:
+            self._client.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(node=node, run_id=run_id, message_object_id=name)
+            )
+        except httpx.HTTPError as error:
+            raise explain(error) from error
 
     def _parcel(self, node: Node, run_id: int, tree: ObjectTree) -> bytes:
-        """Fetch a message's objects, bounded in number and bytes, and read the parcel in them.
+        """Fetch a message's objects, and read the parcel in them.
 
         Raises:
             RefusedError: too many, too large, or anything but one parcel.
         """
-        names: list[str] = []
-        for part in iterate_object_tree(tree):
-            names.append(part.object_id)
-            if len(names) > most_objects():
-                raise RefusedError("an order is cut into too many pieces", got="more")
-        fetch = make_pull_object_fn_protobuf(self._client.PullObject, node, run_id)
-        remaining, lock = MAX_PARCEL_BYTES + 4 * PIECE_BYTES, Lock()
-
-        def bounded(name: str) -> bytes:
-            nonlocal remaining
-            data: bytes = fetch(name)
-            with lock:
-                remaining -= len(data)
-                if remaining < 0:
-                    raise RefusedError("an order is too large", got="more bytes than it may have")
-            return data
-
-        content = read_content(tree.object_id, pull_objects(names, bounded))
+        content = read_content(tree.object_id, self._pieces.pull(node, run_id, tree))
         if not isinstance(content, bytes):
             raise RefusedError("not an order", expected="a parcel", got="none")
         return content
 
     def app_digest(self, run_id: int) -> str:
-        """SHA-256 of the app that a run names; it is never downloaded."""
+        """SHA-256 of the app that a run names; it is never downloaded, and asked for once."""
+        if run_id == self._app[0]:
+            return self._app[1]
         try:
             response = self._client.GetRun(GetRunRequest(node=self._online(), run_id=run_id))
         except httpx.HTTPError as error:
             raise explain(error) from error
-        return str(response.run.fab_hash)
+        self._app = (run_id, str(response.run.fab_hash))
+        return self._app[1]
 
     def push(self, content: RecordDict, reply_to: Message) -> None:
         """Send the reply to a message."""
@@ -330,12 +320,12 @@ class Fleet:
                         clientapp_runtime_list=[0.0],
                     )
                 )
-                push_objects(
+                self._pieces.push(
+                    node,
+                    reply.metadata.run_id,
+                    response.session_id,
                     get_all_nested_objects(reply),
-                    make_push_object_fn_protobuf(
-                        self._client.PushObject, node, reply.metadata.run_id, response.session_id
-                    ),
-                    object_ids_to_push=set(response.objects_to_push),
+                    response.objects_to_push,
                 )
         except httpx.HTTPError as error:
             raise explain(error) from error

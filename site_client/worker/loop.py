@@ -27,6 +27,7 @@ from common.crypto.identity import PublicKey
 from common.errors import CairnError, VerificationError
 from common.ledger.durable import StorageError
 from common.policy import read_policy
+from common.waking import Alarm, Lookout
 from common.wire.codes import EXPLANATIONS, ReplyCode
 from common.wire.orders import Order
 from common.wire.turn import TurnNote
@@ -51,7 +52,8 @@ from site_client.worker.patience import KeyPatience
 from site_client.worker.setup import read_keys
 from site_client.worker.study import Progress
 
-POLL_S = 0.1
+POLL_S, TOLD_S = 0.1, 2.0
+"""Between two looks: where nobody tells that an order came, and where the kernel does."""
 MOST_LOOKED_AT = 256
 """Waiting orders that are looked at in one turn; more than a federation's runs at a time."""
 LOG = logging.getLogger("cairn.worker")
@@ -140,14 +142,23 @@ class Worker:
             InputDataError: the site's policy became unreadable.
         """
         LOG.info("worker of %s is ready, ledger of %d", self._settings.site, self._ledger.size)
+        self._site.decisions.mkdir(mode=0o700, exist_ok=True)
         last = time.monotonic()
-        while not self._stop.is_set():
-            if self.turn():
-                last = time.monotonic()
-            elif idle_s is not None and time.monotonic() - last >= idle_s:
-                break
-            else:
-                self._stop.wait(POLL_S)
+        with Alarm(self._spool.inbox, self._site.decisions) as alarm:
+            lookout, told = Lookout(POLL_S, TOLD_S, told=alarm.watches), True
+            while not self._stop.is_set():
+                if self.turn():
+                    lookout.found(told=told)
+                    last = time.monotonic()
+                    continue
+                # An order that waits for a key waits for time, too.
+                seconds = POLL_S if self._peeked else lookout.seconds
+                if idle_s is not None:
+                    left = last + idle_s - time.monotonic()
+                    if left <= 0:
+                        break
+                    seconds = min(seconds, left)
+                told = alarm.wait(seconds, self._stop.is_set)
         LOG.info("worker stopped")
 
     def turn(self) -> bool:

@@ -372,9 +372,10 @@ def test_a_reply_of_an_earlier_round_cannot_be_sent_again_for_a_later_order(scen
 
 def test_nothing_in_flowers_metadata_is_the_sites_choice():
     asked = message()
+    asked.metadata.__dict__["_created_at"] = time.time() // 1 + 0.02
     asked.metadata.__dict__["_ttl"] = 61.23
     content = parcel_content(b"parcel")
-    one, other = (closed_reply(content, asked, time.time() // 1 + part) for part in (0.1, 0.2))
+    one, other = (closed_reply(content, asked, time.time() // 1 + part) for part in (0.2, 0.3))
     mine, theirs = one.metadata, asked.metadata
     assert (mine.created_at % 1, mine.ttl % 1) == (0, 0)
     assert mine.group_id == theirs.group_id

@@ -66,6 +66,7 @@ OF_THIS_PROCESS = {
     "read_postquantum_key": "a secret of the owner's",
     "read_policy": "a file, by listed readers of its text",
     "read_text": "a file, by the listed reader of its text",
+    "open_channel": "a connection to an address that was looked at",
     "open_ledger": "the site's own ledger, by its listed readers",
     "open_news": "arguments that were read; the box's reader is listed",
     "from_file": "read_credential of a path",

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from functools import cache
 
+from flwr.proto.message_pb2 import PullObjectRequest, PushObjectRequest
+from flwr.proto.node_pb2 import Node
+from flwr.supercore.error import FlowerError
+
 from aggregator.desk.enrolment import body_of
 from aggregator.intake.reply import Sender, open_reply
+from aggregator.rounds.several_pieces import read_pieces
 from common.canonical import canonical_json, parse_canonical_json, sha256_hex
 from common.desk import desk_pb2 as pb
 from common.desk.failures import rebuilt
@@ -22,6 +27,7 @@ from common.wire.parcel import unwrap, views
 from common.wire.records import GroupCounts, parse_record
 from common.wire.rules import check_record
 from common.wire.sealed_keys import decode_sealed
+from common.wire.several import PULL_PIECES, PUSH_PIECES, join
 from common.wire.turn import SIGNATURE_CONTEXT, TurnNote, open_turn, sign_turn
 from site_client.egress.policy import default_policy_text
 from site_client.spool import Spool
@@ -58,6 +64,18 @@ def _envelope(data: bytes) -> object:
     if not isinstance(envelope.record, GroupCounts):  # of a plan that has no other record
         check_record(envelope, _expectations()[envelope.record.record_type])
     return envelope
+
+
+def _several(kind: type[PullObjectRequest | PushObjectRequest]) -> bytes:
+    """A call for several pieces, as a courier makes it."""
+    node = Node(node_id=7)
+    return join(
+        [kind(node=node, run_id=3, object_id=f"{n:064x}").SerializeToString() for n in range(3)]
+    )
+
+
+def _pieces(data: bytes) -> object:
+    return [read_pieces(call, data) for call in (PULL_PIECES, PUSH_PIECES)]
 
 
 def _order(data: bytes) -> object:
@@ -151,6 +169,14 @@ def of_the_wire() -> list[Decoder]:
             mutations.as_json,
             lambda data: parse_record(parse_canonical_json(data, "header")),
             ("common.wire.records.parse_record", "common.canonical.parse_canonical_json"),
+        ),
+        Decoder(
+            "several pieces",
+            (_several(PullObjectRequest), _several(PushObjectRequest)),
+            mutations.raw,
+            _pieces,
+            ("aggregator.rounds.several_pieces.read_pieces",),
+            (FlowerError,),
         ),
         Decoder("order", orders, mutations.as_json, _order, ("common.wire.orders.decode_order",)),
         Decoder(

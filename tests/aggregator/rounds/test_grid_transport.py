@@ -35,7 +35,7 @@ class MemoryGrid:
     def get_nodes(self):
         return [SimpleNamespace(node_id=node, name=f"site-{node}") for node in sorted(self.online)]
 
-    def push_messages(self, messages):
+    def push(self, _, messages):
         names = []
         for message in messages:
             names.append(f"m{len(self.sent)}")
@@ -73,7 +73,7 @@ def now() -> list[float]:
 
 @pytest.fixture
 def transport(grid, now) -> GridTransport:
-    return GridTransport(grid, clock=lambda: now[0], pull=grid.pull)
+    return GridTransport(grid, clock=lambda: now[0], pull=grid.pull, push=grid.push)
 
 
 def test_flowers_number_for_a_node_that_is_away_is_still_this_one():
@@ -157,7 +157,7 @@ def test_a_site_that_says_again_and_again_that_it_was_away_is_given_up(transport
 
 def test_what_arrives_together_is_held_a_few_at_a_time_and_nothing_is_lost(grid, now):
     grid.online = set(range(1, 8))
-    transport = GridTransport(grid, clock=lambda: now[0], pull=grid.pull)
+    transport = GridTransport(grid, clock=lambda: now[0], pull=grid.pull, push=grid.push)
     transport.send(dict.fromkeys(range(1, 8), b"order"), 60.0)
     grid.answers = {f"m{n}": bytes(HELD_BYTES // 2 - 1 + n % 2) for n in range(7)}
     taken = []
@@ -172,18 +172,16 @@ def test_what_arrives_together_is_held_a_few_at_a_time_and_nothing_is_lost(grid,
 def test_parcels_are_made_a_few_at_a_time_and_each_once(grid, now):
     made: list[int] = []
     pushed: list[list[int]] = []
-    push = grid.push_messages
 
     def make(site: str) -> bytes:
         made.append(int(site))
         return bytes(HELD_BYTES // 2)
 
-    def counting(messages):
+    def counting(_, messages):
         pushed.append([message.metadata.dst_node_id for message in messages])
-        return push(messages)
+        return grid.push(grid, messages)
 
-    grid.push_messages = counting
-    transport = GridTransport(grid, clock=lambda: now[0], pull=grid.pull)
+    transport = GridTransport(grid, clock=lambda: now[0], pull=grid.pull, push=counting)
     transport.send(Parcels({n: str(n) for n in range(1, 6)}, make), 60.0)
     assert pushed == [[1, 2], [3, 4], [5]]
     assert made == [1, 2, 3, 4, 5]

@@ -9,12 +9,16 @@ import re
 import sys
 
 import pytest
+from flwr.supercore.corestate.sql_corestate import SqlCoreState
 from flwr.superlink import extensions
+from flwr.superlink.routers.fleet import node_auth
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from aggregator.handshake import listeners
 from aggregator.rounds.guarded_superlink import FOR_SITES, HOOK, SitesOnly, install, may_pass
-from site_client.courier import fleet
+from aggregator.rounds.short_road import SEVERAL
+from common.wire.several import PULL_PIECES, PUSH_PIECES
+from site_client.courier import fleet, pieces
 
 FAR, HERE, NEAR = "203.0.113.9", "192.0.2.1", "127.0.0.1"
 
@@ -25,8 +29,8 @@ def test_the_sites_calls_are_answered_to_everybody(path):
 
 
 def test_the_list_is_the_calls_that_a_courier_makes():
-    """As the courier's one module names them and Flower's client spells their paths."""
-    source = inspect.getsource(fleet)
+    """As the courier's two modules name them and Flower's client spells their paths."""
+    source = inspect.getsource(fleet) + inspect.getsource(pieces)
     made = {
         node.attr
         for node in ast.walk(ast.parse(source))
@@ -38,7 +42,9 @@ def test_the_list_is_the_calls_that_a_courier_makes():
         if callable(method := getattr(FleetHttpClient, name, None))
         and (match := re.search(r'"(/v1/fleet/[a-z-]+)"', inspect.getsource(method)))
     }
-    assert paths | {"/health"} == FOR_SITES
+    several = {f"/v1/fleet/{call}" for call in (PULL_PIECES, PUSH_PIECES)}
+    assert several <= SEVERAL.keys()
+    assert paths | several | {"/health"} == FOR_SITES
 
 
 @pytest.mark.parametrize(
@@ -114,7 +120,14 @@ def test_a_refusal_is_a_403_and_a_websocket_gets_nothing():
     assert answered({"type": "lifespan"})[0]["status"] == 200
 
 
-def test_flower_finds_the_guard_where_it_looks_for_extensions():
+def test_flower_finds_the_guard_where_it_looks_for_extensions(monkeypatch):
+    # What the guard replaces is put back.
+    for place, name in (
+        (node_auth, "verify_signature"),
+        (node_auth, "bytes_to_public_key"),
+        (SqlCoreState, "_cleanup_expired_task_tokens"),
+    ):
+        monkeypatch.setattr(place, name, getattr(place, name))
     assert extensions.get_middleware() == ()
     try:
         install()

@@ -10,12 +10,13 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Metadata, RecordDict
 from flwr.app.message import make_message, remove_content_from_message
 from flwr.common.serde import message_to_proto
-from flwr.proto.message_pb2 import PullObjectResponse
+from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 
 from aggregator.rounds.pulling import UNAVAILABLE, BoundedFetch, pull_replies
 from common.errors import RefusedError
 from common.wire.codes import ReplyCode
+from common.wire.several import PULL_PIECES
 from common.wire.transport import CODE, MESSAGE_TYPE, PARCEL, RECORD
 
 MOST = 1 << 20
@@ -64,11 +65,18 @@ class MemoryClient:
             message_object_trees=[get_object_tree(m) for m in self.messages],
         )
 
+    def _unary_unary(self, *, path, rpc_method, request, response_type):
+        assert path == f"/v1/runtime/{PULL_PIECES}"
+        asked = [PullObjectRequest.FromString(part) for part in request.parts]
+        return response_type([self.PullObject(each).SerializeToString() for each in asked])
+
     def PullObject(self, request):  # noqa: N802
         self.fetched.append(request.object_id)
         data = self.objects.get(request.object_id)
         return PullObjectResponse(
-            object_found=data is not None, object_available=True, object_content=data or b""
+            object_found=data is not None,
+            object_available=data is not None,
+            object_content=data or b"",
         )
 
     def ConfirmMessageReceived(self, request):  # noqa: N802

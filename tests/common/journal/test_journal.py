@@ -22,7 +22,10 @@ from common.journal.writer import RequestJournal
 from common.ledger.durable import StorageError
 from tests.releases import NODE_KEY, a_journal
 
-VECTOR = Path(__file__).parents[2] / "vectors" / "journal.json"
+VECTORS = Path(__file__).parents[2] / "vectors"
+VECTOR = VECTORS / "journal-told.json"
+BEFORE_TELLING = VECTORS / "journal.json"
+"""As releases wrote it that knew no call to be told."""
 
 
 def grown(path: Path) -> RequestJournal:
@@ -39,6 +42,14 @@ def test_the_bytes_of_a_journal_are_frozen(tmp_path):
     grown(tmp_path / "j")
     lines = (tmp_path / "j").read_text().splitlines()
     assert lines == json.loads(VECTOR.read_text())["lines"]
+
+
+def test_a_journal_from_before_there_was_a_call_to_be_told_is_still_read(tmp_path):
+    lines = json.loads(BEFORE_TELLING.read_text())["lines"]
+    (tmp_path / "j").write_text("".join(f"{line}\n" for line in lines))
+    journal = read_journal(tmp_path / "j", "site-a")
+    assert journal.broken is None
+    assert len(journal.entries) == len(lines)
 
 
 def test_the_same_requests_give_the_same_bytes(tmp_path):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from common.wire.codes import ReplyCode
 from common.wire.transport import CODE, MESSAGE_TYPE, PARCEL, RECORD
 from site_client.courier import courier as courier_module
 from site_client.courier.courier import Courier, run_courier
+from site_client.courier.ear import Ear
 from site_client.courier.fleet import (
     Incoming,
     RunOverError,
@@ -152,6 +154,21 @@ def test_an_order_goes_to_the_inbox_and_the_released_reply_goes_out_byte_for_byt
     assert content.array_records[RECORD][PARCEL].numpy().tobytes() == reply
     assert reply_to.metadata.message_id
     assert spool.read_reply(sha256_hex(order)) is None, "taken out of the outbox once it is sent"
+
+
+@pytest.mark.parametrize("app", [APP, "0" * 64])
+def test_the_superlink_forgets_an_order_once_the_worker_has_it_or_nobody_will(
+    make, fleet, spool, app
+):
+    fleet.app = app
+    waited: list[bool] = []
+
+    def forget() -> None:
+        waited.append(bool(spool.orders()))
+
+    fleet.inbox.append(replace(incoming(ORDER), forget=forget))
+    make().turn()
+    assert waited == [app == APP]
 
 
 def test_what_leaves_stands_in_the_journal_before_it_is_pushed(make, fleet, spool, tmp_path, first):
@@ -308,6 +325,18 @@ class StrangersFleet(MemoryFleet):
         pass
 
 
+class StillEar(Ear):
+    """Hears nothing; time passes as ``wait`` has it."""
+
+    def __init__(self, wait: Callable[[float], None]) -> None:
+        super().__init__()
+        self._wait = wait
+
+    def wait(self, seconds, stopped=lambda: False):
+        self._wait(seconds)
+        return False
+
+
 def refused_with(status: int) -> httpx.HTTPStatusError:
     request = httpx.Request("POST", "https://fed/v1/fleet/activate-node")
     answer = httpx.Response(status, request=request)
@@ -340,7 +369,7 @@ def run(make_site, monkeypatch, caplog):
         caplog.clear()
         with caplog.at_level("INFO", "cairn.courier"):
             try:
-                run_courier(folder, stop)
+                run_courier(folder, stop, StillEar(wait))
             finally:
                 fleet.lasted = now[0] - began
 
