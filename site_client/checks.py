@@ -217,7 +217,7 @@ def _peers(site: SiteFolder) -> Fact:
 
 def _images(site: SiteFolder) -> Fact:
     """Slides where the policy serves pixels and the folder holds some; scans otherwise."""
-    from site_client.worker.pixels import find_slides
+    from site_client.worker.slide_folder import find_slides
 
     try:
         if {"pixels", "embed"} & set(read_policy(site.policy_file).plans.kinds):
@@ -266,7 +266,7 @@ def review_data(
 
 def _slides(site: SiteFolder, plan: FederationPlan | None) -> list[Path]:
     """The slides, where the plan or else the policy is about pixels and there are some."""
-    from site_client.worker.pixels import find_slides
+    from site_client.worker.slide_folder import find_slides
 
     try:
         kinds = [plan.kind] if plan is not None else read_policy(site.policy_file).plans.kinds

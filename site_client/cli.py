@@ -71,6 +71,10 @@ COMMANDS: Final = {
         "site_client.commands.embedding:embed",
         "Map each SLIDE (a file, or a folder of single-band TIFFs) with a codebook.",
     ),
+    "pixels": Lazily(
+        "site_client.commands.pixels:pixels",
+        "Count slides on several machines, and put what they counted together.",
+    ),
     "models": Lazily(
         "site_client.commands.models:models",
         "List the models that federated runs came to at this site, newest first.",

@@ -222,7 +222,7 @@ def count_images(data: Path) -> int:
     """
     try:
         from site_client.imaging.folders import find_cases
-        from site_client.worker.pixels import find_slides
+        from site_client.worker.slide_folder import find_slides
     except ImportError:
         return 0  # installed for the courier alone, where no image can be read
     for find in (find_cases, find_slides):

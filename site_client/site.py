@@ -29,6 +29,9 @@ class SiteSettings(BaseModel):
         data: folder of images, absolute or relative to the site folder.
         app_sha256: the only Flower app that the courier serves.
         witness_policy: text of a policy file; None where nobody but the aggregator witnesses.
+        slide_threads: threads that count a slide's pixels; 1 when omitted. No result depends on it.
+        slides: ``shards`` has the worker wait for ``cairn-site pixels merge``; when omitted it
+            counts by itself.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -41,6 +44,21 @@ class SiteSettings(BaseModel):
     app_sha256: Digest
     enrolment: Annotated[str, Field(pattern=r"^[^\s/]{1,255}:[0-9]{1,5}$")] | None = None
     witness_policy: Annotated[str, Field(max_length=262_144)] | None = None
+    slide_threads: Annotated[int, Field(ge=1, le=64)] | None = None
+    slides: Literal["worker", "shards"] | None = None
+
+
+@dataclass(frozen=True)
+class SlideSettings:
+    """A site's own settings of how its slides are counted; no result depends on them.
+
+    Attributes:
+        threads: that count, 1 to 64.
+        by_shards: wait for ``cairn-site pixels merge`` in place of counting.
+    """
+
+    threads: int = 1
+    by_shards: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,11 @@ class SiteFolder:
     def federation_key(self) -> Path:
         """Secret key shared by the sites and unknown to the aggregator, brought by hand."""
         return self.worker / "federation.key"
+
+    @property
+    def slide_results(self) -> Path:
+        """Results of slides until their pass is over, and what a pass was asked; the worker's."""
+        return self.worker / "pixels"
 
     @property
     def key_ring(self) -> Path:
@@ -233,3 +256,12 @@ class SiteFolder:
     def data(self) -> Path:
         """The folder of images."""
         return (self.root / self.settings().data).resolve()
+
+    def slide_settings(self) -> SlideSettings:
+        """Return how slides are counted here.
+
+        Raises:
+            InputDataError: as ``settings``.
+        """
+        settings = self.settings()
+        return SlideSettings(settings.slide_threads or 1, settings.slides == "shards")

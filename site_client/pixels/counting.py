@@ -1,18 +1,16 @@
 """Counting a site's keys for the federation, in memory that does not grow with the slides.
 
-Keys are counted exactly in a dictionary; when it is full, and at the end, the
-counts move into tables that sites can add up. Only the tables may leave, through
-the door. The dictionary holds keys in the clear and never leaves.
+Keys are counted exactly, in memory and then on disk; at the end the counts move into
+tables that sites can add up. Only the tables may leave, through the door. The counts hold
+keys in the clear and never leave.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import chain
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -23,23 +21,20 @@ from common.keys.pixel_agreement import AnyCodec
 from common.keys.pixel_bands import BandCodec
 from common.keys.pixels import PixelCodec
 from common.sketching import CountSketch, SketchSpec
-from common.sketching.dictionary import KeyDictionary
 from common.sketching.hashing import hash_functions
 from common.sketching.inputs import checked_threads
 from common.sketching.recovery import RecoverySketch
 from site_client.pixels.encode import PixelEncoder
-from site_client.pixels.reading import read_ahead
+from site_client.pixels.lanes import shared_out
 from site_client.pixels.smoothing import smoothed
 from site_client.pixels.source import PixelSource
 from site_client.pixels.statistics import Progress, require_bands
+from site_client.pixels.tallies import Counted, KeyTally
 
 PRESENCE_FLOOR: Final = 10
 DISTINCT: Final = 1 << 20  # keys in the dictionary: at most 48 MiB
-_SEEN_BITS: Final = 28  # 2**28 bits: 32 MiB
-_PROBES: Final = 4
 
 U64 = NDArray[np.uint64]
-I64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +91,7 @@ class PixelTables:
 
 
 class PixelCounter:
-    """Counts keys into `PixelTables`.
+    """Counts keys into `PixelTables`, exactly: presence, too, however many keys there are.
 
     Args:
         codec: of the keys.
@@ -104,14 +99,11 @@ class PixelCounter:
         presence_floor: pixels that a key needs at this site to count as present. Less
             than a few fills the presence sketch with rare keys until it cannot tell one
             site from two, and the release refuses.
-        distinct: keys counted exactly at a time.
+        distinct: keys counted in memory at a time.
+        folder: where the others wait, in files without a name; the system's own when omitted.
 
     Raises:
         SketchError: no federation key, or a limit out of range.
-
-    While fewer than ``distinct`` different keys occur, presence is exact. Beyond, a
-    key's count so far is the sketch's estimate, and one key in many may be taken for
-    one that was counted present before: presence then errs towards too few.
     """
 
     def __init__(
@@ -120,17 +112,15 @@ class PixelCounter:
         spec: SketchSpec,
         presence_floor: int = PRESENCE_FLOOR,
         distinct: int = DISTINCT,
+        folder: Path | None = None,
     ) -> None:
         if type(presence_floor) is not int or presence_floor < 1:
             raise SketchError(
                 "unusable presence floor", field="presence_floor", expected="at least 1", got="less"
             )
         self._codec, self._spec = codec, spec
-        self._tables = PixelTables.empty(codec, spec)
-        functions = hash_functions(self._tables.presence.spec)
-        self._exact = KeyDictionary(distinct, functions.k0)
-        self._seen: _Seen | None = None
-        self._salt = functions.k1
+        presence = PixelTables.empty(codec, spec).presence
+        self._tally = KeyTally(distinct, hash_functions(presence.spec).k0, folder)
         self._floor = presence_floor
         self.pixels = 0
 
@@ -138,76 +128,45 @@ class PixelCounter:
         """Count keys of foreground pixels, uint64[n].
 
         Raises:
-            InputDataError: a key that the codec does not have.
+            InputDataError: a key that the codec does not have, or no room on disk.
         """
         limit = self._codec.digits.size
         if keys.size and int(keys.max()) >= limit:
             raise InputDataError(
                 "not keys of this codec", field="keys", expected=f"below {limit}", got="more"
             )
-        rest = keys
-        while (done := self._exact.count(rest)) < rest.size:
-            rest = rest[done:]
-            self._flush()
-            self._exact.clear()
+        self._tally.add(keys)
         self.pixels += keys.size
+
+    def drain(self) -> Iterator[Counted]:
+        """Yield the different keys, ascending, and their counts; empty when it is done."""
+        yield from self._tally.drain()
+        self.pixels = 0
 
     def tables(self) -> PixelTables:
         """Return the tables of everything counted; the counter is empty afterwards."""
-        self._flush(last=True)
-        self._exact.clear()
-        self._seen = None
-        done = self._tables
-        self._tables = PixelTables.empty(self._codec, self._spec)
-        self.pixels = 0
-        return done
-
-    def _flush(self, *, last: bool = False) -> None:
-        keys, counts = self._exact.items()
-        views = self._tables.views
-        views.update(keys, counts)
-        present = counts >= self._floor
-        if self._seen is None and not last:
-            self._seen = _Seen(self._salt)
-        if self._seen is None:
-            self._tables.presence.update(keys[present])
-            return
-        if self._floor > 1:  # earlier counts of these keys are in the sketch alone
-            present |= views.full.estimate(keys) >= self._floor
-        self._tables.presence.update(self._seen.fresh(keys[present]))
+        return tables_of(self._codec, self._spec, self._floor, self.drain())
 
 
-class _Seen:
-    """The keys that were here before, in fixed memory: a Bloom filter, keyed.
+def tables_of(
+    codec: AnyCodec, spec: SketchSpec, presence_floor: int, counted: Iterable[Counted]
+) -> PixelTables:
+    """Return the tables of a site's keys.
 
-    A key that was here is always known; a new one is mistaken for an old one with a
-    probability that stays below 1 in 1,000 for 10 million keys.
-    Source: Bloom, Commun. ACM 1970.
+    Args:
+        codec: of the keys.
+        spec: dimensions and key of the sketches.
+        presence_floor: pixels that a key needs to count as present.
+        counted: every different key once, with its count of the whole site.
+
+    Raises:
+        SketchError: no federation key, or a key that the codec does not have.
     """
-
-    def __init__(self, salt: np.uint64) -> None:
-        self._bits = np.zeros(1 << (_SEEN_BITS - 3), np.uint8)
-        self._salt = salt
-
-    def fresh(self, keys: U64) -> U64:
-        """Pick those of the different ``keys`` that are new; from now on they are old."""
-        x = keys ^ self._salt  # then the splitmix64 finaliser
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x ^= x >> np.uint64(31)
-        step = (x >> np.uint64(32)) | np.uint64(1)
-        seen = np.ones(keys.size, np.bool_)
-        places = []
-        for _ in range(_PROBES):
-            place = (x & np.uint64((1 << _SEEN_BITS) - 1)).astype(np.int64)
-            seen &= (self._bits[place >> 3] >> (place & 7).astype(np.uint8)) & 1 == 1
-            places.append(place)
-            x = x + step
-        for place in places:
-            new = place[~seen]
-            bits = np.uint8(1) << (new & 7).astype(np.uint8)
-            np.bitwise_or.at(self._bits, new >> 3, bits)
-        return keys[~seen]
+    tables = PixelTables.empty(codec, spec)
+    for keys, counts in counted:
+        tables.views.update(keys, counts)
+        tables.presence.update(keys[counts >= presence_floor])
+    return tables
 
 
 def keys_of(
@@ -233,25 +192,14 @@ def keys_of(
     """
     require_bands(slide, codec.bands)
     whole = smoothed(slide, codec.smoothing, codec.scale)
-    pending: deque[Future[tuple[U64, NDArray[np.bool_]]]] = deque()
     done = 0
-    with ExitStack() as stack:
-        # A pool of one thread per encoder: none works on two chunks at once.
-        lanes = [
-            (stack.enter_context(ThreadPoolExecutor(1)), _encoder(codec))
-            for _ in range(checked_threads(threads))
-        ]
-        chunks = stack.enter_context(closing(read_ahead(whole.chunks())))
-        for number, chunk in enumerate(chain(chunks, [None] * len(lanes))):
-            if chunk is not None:
-                pool, encoder = lanes[number % len(lanes)]
-                pending.append(pool.submit(encoder.encode, chunk))
-            if pending and (chunk is None or len(pending) > len(lanes)):
-                result = pending.popleft().result()
-                yield result
-                done += result[1].size
-                if progress is not None:
-                    progress(done)
+    lanes = [_encoder(codec).encode for _ in range(checked_threads(threads))]
+    with closing(shared_out(whole.chunks(), lanes)) as results:
+        for result in results:
+            yield result
+            done += result[1].size
+            if progress is not None:
+                progress(done)
 
 
 def _encoder(codec: AnyCodec) -> PixelEncoder | BandCodec:

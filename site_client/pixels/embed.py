@@ -6,7 +6,7 @@ slices are the channels that an agent searches.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,19 +22,24 @@ from site_client.pixels.statistics import Progress
 Labels = NDArray[np.uint8]
 
 
-def embed(
-    slide: Slide, codec: AnyCodec, codebook: Codebook, progress: Progress | None = None
-) -> Labels:
-    """Return the group of every pixel.
+def labels_of(
+    slide: Slide,
+    codec: AnyCodec,
+    codebook: Codebook,
+    progress: Progress | None = None,
+    threads: int = 1,
+) -> Iterator[Labels]:
+    """Yield the group of every pixel in reading order, chunk by chunk.
 
     Args:
         slide: with the codec's bands.
         codec: that the codebook was made with.
         codebook: with named groups, at most 255.
         progress: told about every chunk.
+        threads: 1 to 64 that encode; groups do not depend on it.
 
-    Returns:
-        uint8[rows, columns]: 0 for background, else 1 plus the codebook's group id.
+    Yields:
+        uint8[n]: 0 for background, else 1 plus the codebook's group id.
 
     Raises:
         InputDataError: a codebook of another codec or without groups, other bands, or
@@ -48,18 +53,30 @@ def embed(
             expected="1 to 255 named groups",
             got=f"{len(codebook.group_names)}",
         )
-    labels = np.zeros(slide.pixels, np.uint8)
-    done = 0
-    for keys, foreground in keys_of(slide, codec, progress):
-        part = labels[done : done + foreground.size]
-        part[foreground] = codebook.groups(keys) + np.uint8(1)
-        done += foreground.size
-    if done != slide.pixels:
+    for keys, foreground in keys_of(slide, codec, progress, threads):
+        labels = np.zeros(foreground.size, np.uint8)
+        labels[foreground] = codebook.groups(keys) + np.uint8(1)
+        yield labels
+
+
+def embed(
+    slide: Slide, codec: AnyCodec, codebook: Codebook, progress: Progress | None = None
+) -> Labels:
+    """Return the group of every pixel of a slide whose map fits into memory; see ``labels_of``.
+
+    Returns:
+        uint8[rows, columns].
+
+    Raises:
+        InputDataError: as ``labels_of``, or fewer pixels than the slide's header says.
+    """
+    labels = np.concatenate([np.empty(0, np.uint8), *labels_of(slide, codec, codebook, progress)])
+    if labels.size != slide.pixels:
         raise InputDataError(
             "the slide has another size than its header says",
             field="slide",
             expected=f"{slide.pixels} pixels",
-            got=f"{done}",
+            got=f"{labels.size}",
         )
     return labels.reshape(slide.shape[:2])
 
@@ -73,6 +90,40 @@ def write_map(path: Path, labels: Labels, spacing_mm: float = 1.0) -> None:
     from site_client.imaging.multiband import write_labels
 
     write_labels(path, labels, spacing_mm)
+
+
+def write_slide_map(
+    path: Path,
+    slide: Slide,
+    labels: Iterable[Labels],
+    groups: int,
+    spacing_mm: float = 1.0,
+    label: int | None = None,
+) -> NDArray[np.int64]:
+    """Write one slide's map a piece at a time (.mha), however large; pixels of every label.
+
+    Args:
+        path: ends in .mha.
+        slide: that is mapped.
+        labels: of its pixels, as ``labels_of`` yields them.
+        groups: how many there are, background aside.
+        spacing_mm: distance of neighbouring pixels.
+        label: where given, 255 is written where a pixel has this label, and 0 elsewhere.
+
+    Raises:
+        InputDataError: as ``labels_of``, or the file cannot be written.
+    """
+    from site_client.imaging.label_maps import write_in_pieces
+
+    counts = np.zeros(1 + groups, np.int64)
+
+    def counted() -> Iterator[Labels]:
+        for part in labels:
+            counts[:] += np.bincount(part, minlength=counts.size)
+            yield part if label is None else _chosen(part, label)
+
+    write_in_pieces(path, slide.shape[:2], counted(), spacing_mm)
+    return counts
 
 
 def as_channels(maps: Sequence[Labels], label: int | None = None) -> Labels:
@@ -101,4 +152,8 @@ def as_channels(maps: Sequence[Labels], label: int | None = None) -> Labels:
             advice="Embed slides of other sizes each by itself, or register them first",
         )
     stack = np.stack(maps)
-    return stack if label is None else np.where(stack == label, np.uint8(255), np.uint8(0))
+    return stack if label is None else _chosen(stack, label)
+
+
+def _chosen(labels: Labels, label: int) -> Labels:
+    return np.where(labels == label, np.uint8(255), np.uint8(0))

@@ -199,10 +199,64 @@ def exact_key(
     length = math.sqrt(float(squared)) * 1073741824.0
     key: np.uint64 = uint64(0)
     for c in range(weights.shape[0] - 1, -1, -1):
-        total = int64(0)
-        for b in range(row.size):
-            total += weights[c, b] * int64(row[b])
-        place = math.floor((float(total) / length - low[c]) * step[c])
-        digit = min(max(place, 0.0), float(bins - 1))
+        digit = exact_digit(row, length, weights[c], low[c], step[c], bins)
         key = key * uint64(bins) + uint64(digit)
     return key
+
+
+@compiled
+def exact_digit(
+    row: Raw, length: float, weights: NDArray[np.int64], low: float, step: float, bins: int
+) -> int:
+    """Return the definition, for one component of a foreground pixel of this length."""
+    total = int64(0)
+    for b in range(row.size):
+        total += weights[b] * int64(row[b])
+    place = math.floor((float(total) / length - low) * step)
+    digit: int = int64(min(max(place, 0.0), float(bins - 1)))
+    return digit
+
+
+@compiled
+def count_places(
+    places: F32,
+    offset: F32,
+    margin: F32,
+    one: U64,
+    digits: U64,
+    doubt: NDArray[np.uint8],
+    words: U64,
+    pixels: Raw,
+    squared: U64,
+    origin: NDArray[np.int64],
+    weights: NDArray[np.int64],
+    low: F64,
+    step: F64,
+    bins: int,
+    histogram: NDArray[np.int64],
+) -> None:
+    """Count the digit of every component by itself: histogram int64[components, bins].
+
+    Shapes as in ``keys_of``; ``one`` is what a digit weighs. A component is done again by
+    itself where rounding could have moved it.
+    """
+    width = offset.size // STRIDE
+    flat = histogram.reshape(-1)
+    for start in range(0, places.size, STRIDE * width):
+        part = places[start : start + STRIDE * width]
+        weighed_digits(part, offset, margin, one, bins, digits, doubt)
+        for i in range(part.size // width):
+            own = digits[i * width : i * width + weights.shape[0]]
+            any_doubt = uint64(0)
+            for word in range(words.shape[1]):
+                any_doubt |= words[i, word]
+            if any_doubt != 0:
+                at = start // width + i
+                length = math.sqrt(float(squared[at])) * 1073741824.0
+                for c in range(own.size):
+                    if doubt[i * width + c]:
+                        row = pixels[origin[at]]
+                        exact = exact_digit(row, length, weights[c], low[c], step[c], bins)
+                        own[c] = uint64(exact)
+            for c in range(own.size):
+                flat[c * bins + int64(own[c])] += 1

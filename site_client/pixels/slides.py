@@ -1,14 +1,14 @@
 """Multi-band slides, read a few rows at a time: never a whole slide in memory.
 
 Understood are: ``.npy`` with bands last; TIFF with one page per band, or with
-interleaved or separate samples (OME names are used where there are any); a
+interleaved or separate samples (OME names are used where there are any); OME-Zarr; a
 folder of single-band TIFFs; and images that SimpleITK opens. A plan's bands are
 matched by name wherever names exist. Pixels stay in this process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from io import FileIO
 from pathlib import Path
@@ -28,6 +28,7 @@ CHUNK: Final = 1 << 16  # pixels: 4.6 MB of 35 bands of 16 bits
 DTYPES: Final = ("uint8", "uint16", "float32")
 TIFF_SUFFIXES: Final = (".tif", ".tiff")
 SIDECAR: Final = "bands.txt"
+_REST: Final = 1 << 16  # bytes at a time of what lies behind the pixels
 
 
 class SlideFile(Protocol):
@@ -76,6 +77,13 @@ class Slide:
         """Rows times columns."""
         return self.shape[0] * self.shape[1]
 
+    def show_bytes(self, tap: Callable[[bytes | memoryview], None]) -> bool:
+        """Show every byte of the file, in order, while ``chunks`` reads; False if it cannot."""
+        if isinstance(self._source, NpySource):
+            self._source.tap = tap
+            return True
+        return False
+
     def chunks(self, pixels: int = CHUNK) -> Iterator[NDArray[np.generic]]:
         """All pixels in reading order.
 
@@ -109,8 +117,9 @@ def open_slide(path: Path, bands: Sequence[str]) -> Slide:
     """Open a slide; reads headers only.
 
     Args:
-        path: a ``.npy``, TIFF, MetaImage, NRRD or NIfTI file, or a folder of single-band
-            TIFFs. Names come from OME or page names, from the files' stems in a folder,
+        path: a ``.npy``, TIFF, MetaImage, NRRD or NIfTI file, or a folder that is an OME-Zarr
+            image or holds single-band TIFFs. Names come from OME or page names, from the
+            files' stems in a folder,
             and for other files from ``<stem>.bands.txt`` or ``bands.txt`` beside them, one
             name per line.
         bands: names in the order that is wanted. Where the file has no names it must
@@ -150,11 +159,11 @@ def _usable(path: Path) -> SlideFile:
 def _source(path: Path) -> SlideFile:
     from site_client.imaging.folders import IMAGE_SUFFIXES
     from site_client.imaging.multiband import open_bands
-    from site_client.pixels import tiff
+    from site_client.pixels import omezarr, tiff
 
     name = path.name.lower()
     if path.is_dir():
-        return tiff.FolderSource(path)
+        return omezarr.ZarrSource(path) if omezarr.is_zarr(path) else tiff.FolderSource(path)
     if not path.is_file():
         raise InputDataError("cannot read the slide", field=str(path), got="no such file")
     if name.endswith(".npy"):
@@ -166,7 +175,7 @@ def _source(path: Path) -> SlideFile:
     raise InputDataError(
         "cannot read the slide",
         field=str(path),
-        expected="TIFF, .npy, MetaImage, NRRD, NIfTI, or a folder of TIFFs",
+        expected="TIFF, OME-Zarr, .npy, MetaImage, NRRD, NIfTI, or a folder of TIFFs",
         got="another suffix",
     )
 
@@ -206,13 +215,18 @@ def _match(planned: tuple[str, ...], source: SlideFile, path: Path) -> list[int]
     return [names.index(band) for band in planned]
 
 
+def sidecars(path: Path) -> tuple[Path, Path]:
+    """Where names of bands may lie beside a slide, whether or not they do."""
+    return path.with_name(f"{path.name.split('.')[0]}.{SIDECAR}"), path.parent / SIDECAR
+
+
 def sidecar_names(path: Path) -> tuple[str, ...] | None:
     """Names from the text file beside ``path``, if there is one.
 
     Raises:
         InputDataError: it cannot be read.
     """
-    for sidecar in (path.with_name(f"{path.name.split('.')[0]}.{SIDECAR}"), path.parent / SIDECAR):
+    for sidecar in sidecars(path):
         if sidecar.is_file():
             try:
                 lines = sidecar.read_text(encoding="utf-8").splitlines()
@@ -228,10 +242,15 @@ def sidecar_names(path: Path) -> tuple[str, ...] | None:
 
 
 class NpySource:
-    """A ``.npy`` file with bands last, read by plain reads at the offset of its data."""
+    """A ``.npy`` file with bands last, read by plain reads at the offset of its data.
+
+    Attributes:
+        tap: shown every byte of the file, in order, while its pixels are read.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.tap: Callable[[bytes | memoryview], None] | None = None
         try:
             with path.open("rb") as file:
                 version = np.lib.format.read_magic(file)
@@ -260,13 +279,16 @@ class NpySource:
         """See ``SlideFile``."""
         height, width, bands = self.shape
         every = list(pick) == list(range(bands))
+        tap = self.tap or _nobody
         with self._path.open("rb", buffering=0) as file:
-            file.seek(self._offset)
+            tap(file.read(self._offset))
             for start in range(0, height, rows):
                 block = np.empty((min(rows, height - start), width, bands), self._stored)
-                _fill(file, block, self._path)
+                tap(_fill(file, block, self._path))
                 native = block.astype(self.dtype, copy=False)
                 yield native if every else native[..., list(pick)]
+            while rest := file.read(_REST):
+                tap(rest)
 
 
 class _ItkSource:
@@ -285,9 +307,13 @@ class _ItkSource:
             yield block[..., list(pick)]
 
 
-def _fill(file: FileIO, block: NDArray[np.generic], path: Path) -> None:
-    """Read exactly as many bytes as ``block`` has."""
-    view = block.view(np.uint8).reshape(-1).data
+def _nobody(data: bytes | memoryview) -> None:
+    """Show the bytes to nobody."""
+
+
+def _fill(file: FileIO, block: NDArray[np.generic], path: Path) -> memoryview:
+    """Read exactly as many bytes as ``block`` has; returns them."""
+    whole = view = block.view(np.uint8).reshape(-1).data
     while len(view):
         got = file.readinto(view)
         if not got:
@@ -299,6 +325,7 @@ def _fill(file: FileIO, block: NDArray[np.generic], path: Path) -> None:
                 advice="Copy it again from where it came",
             )
         view = view[got:]
+    return whole
 
 
 def _unreadable(path: Path, expected: str) -> InputDataError:

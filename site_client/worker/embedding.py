@@ -24,7 +24,8 @@ from common.sketching import SketchSpec
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.records import GroupCounts, RoundReport
-from site_client.worker.pixels import CODECS, Progress, Slides, find_slides
+from site_client.worker.pixels import CODECS
+from site_client.worker.slide_folder import Progress, Slides, find_slides
 from site_client.worker.study import Assignment, State, StudyRoom, Subject
 
 MAPS: Final = "maps"
@@ -38,6 +39,7 @@ class EmbedStudy:
         data: folder of slides.
         kept: folder of the worker below which maps are written; None in a rehearsal.
         progress: called with (what is done, pixels done, of how many); may raise.
+        threads: that encode; no map depends on it.
     """
 
     def __init__(
@@ -46,8 +48,10 @@ class EmbedStudy:
         data: Path,
         folder: Path | None = None,
         progress: Progress | None = None,
+        threads: int = 1,
     ) -> None:
         self._subject = subject
+        self._threads = threads
         self._data = data
         self._kept = folder
         self._progress = progress
@@ -93,19 +97,22 @@ class EmbedStudy:
 
     def _embed(self, codec: AnyCodec, codebook: Codebook) -> tuple[NDArray[np.int64], int, int]:
         """Write a map of every slide; pixels per label, slides, pixels."""
-        from site_client.pixels.embed import embed, write_map
+        from site_client.pixels.embed import labels_of, write_slide_map
 
         counts = np.zeros(1 + len(codebook.group_names), np.int64)
         slides = pixels = 0
         opened = Slides(self._data, codec.bands, self._progress).open("embedding slides")
         for path, slide, tell in opened:
-            labels = embed(slide, codec, codebook, tell)
-            counts += np.bincount(labels.ravel(), minlength=counts.size)
+            labels = labels_of(slide, codec, codebook, tell, self._threads)
             slides, pixels = slides + 1, pixels + slide.pixels
-            if self._kept is not None:
-                folder = self._kept / MAPS / self._subject.run
-                folder.mkdir(parents=True, exist_ok=True)
-                write_map(folder / f"{path.name}.mha", labels)
+            if self._kept is None:
+                for part in labels:
+                    counts += np.bincount(part, minlength=counts.size)
+                continue
+            folder = self._kept / MAPS / self._subject.run
+            folder.mkdir(parents=True, exist_ok=True)
+            name = f"{path.name}.mha"
+            counts += write_slide_map(folder / name, slide, labels, counts.size - 1)
         return counts, slides, pixels
 
     def _report(self, assignment: Assignment, slides: int) -> Envelope:
@@ -145,6 +152,9 @@ def embed_alone(
 ) -> dict[str, int]:
     """Write the map of one slide, or of consecutive ones as channels; nothing leaves.
 
+    One slide's ``.mha`` is written a piece at a time, however large the slide. Channels and
+    NIfTI are held in memory, a byte a pixel.
+
     Args:
         slides: each a file, or a folder of single-band TIFFs, in the order of the channels.
         codebook_file: labelled.
@@ -160,7 +170,14 @@ def embed_alone(
         InputDataError: a file that cannot be read, slides of several sizes, a codebook
             without groups, without the one asked for or of another codec, or no codec.
     """
-    from site_client.pixels.embed import as_channels, embed, write_map
+    from site_client.imaging.label_maps import SUFFIX
+    from site_client.pixels.embed import (
+        as_channels,
+        embed,
+        labels_of,
+        write_map,
+        write_slide_map,
+    )
     from site_client.pixels.slides import open_slide
 
     codebook = Codebook.from_bytes(_read(codebook_file, MAX_BYTES, "codebook"))
@@ -179,11 +196,17 @@ def embed_alone(
     def from_pixel(before: int) -> Callable[[int], None]:
         return lambda done: progress("embedding", before + done, whole)
 
+    label = None if output.group is None else names.index(output.group)
+    if len(opened) == 1 and output.path.name.lower().endswith(SUFFIX):
+        (slide,) = opened
+        labels, groups = labels_of(slide, codec, codebook, from_pixel(0)), len(names) - 1
+        of_label = write_slide_map(output.path, slide, labels, groups, output.pixel_mm, label)
+        return dict(zip(names, of_label.tolist(), strict=True))
     maps: list[NDArray[np.uint8]] = []
     for slide in opened:
         before = sum(one.size for one in maps)
         maps.append(embed(slide, codec, codebook, from_pixel(before)))
-    stack = as_channels(maps, None if output.group is None else names.index(output.group))
+    stack = as_channels(maps, label)
     write_map(output.path, stack[0] if len(stack) == 1 else stack, output.pixel_mm)
     counts = np.bincount(np.stack(maps).ravel(), minlength=len(names)).tolist()
     return dict(zip(names, counts, strict=True))
@@ -271,5 +294,7 @@ def _spec(plan: FederationPlan, secret: bytes) -> SketchSpec:
 ROOM: Final = StudyRoom(
     _spec,
     lambda order: order.plan.embed.codec,
-    lambda subject, given: EmbedStudy(subject, given.data, given.folder, given.progress),
+    lambda subject, given: EmbedStudy(
+        subject, given.data, given.folder, given.progress, given.slides.threads
+    ),
 )

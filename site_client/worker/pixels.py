@@ -1,7 +1,7 @@
 """A run of pixels at one site: sums, then keyed tables, then what may be named of them all.
 
-Slides are read from disk in every phase, a few rows at a time, and nothing is kept
-between phases but the codec, so an interrupted order is simply worked on again.
+Slides are read from disk in every phase, a few rows at a time. What was found in a slide is
+kept until the phase is over, so an interrupted order loses the slide it was in.
 Recovery happens here because only sites hold the key; only keys that pass the
 release gate of ``site_client.pixels.release`` become a record.
 """
@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import reduce
-from operator import add
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.canonical import sha256_hex
-from common.errors import InputDataError, InternalError
+from common.errors import InternalError
 from common.keys.pixel_agreement import AnyCodec, family, read_codec, read_component_codec
+from common.keys.pixel_statistics import ComponentRanges, PixelSurvey
 from common.keys.pixels import PixelCodec
 from common.model import Weights
 from common.plan import FederationPlan
@@ -33,87 +33,17 @@ from common.wire.envelope import Envelope
 from common.wire.orders import Order
 from common.wire.records import HeavyHitters, PixelSketches, PixelStatistics, RoundReport
 from site_client.files import write_atomically
+from site_client.site import SlideSettings
 from site_client.worker.hidden import hide, show
+from site_client.worker.slide_folder import Progress, Slides
+from site_client.worker.slide_tasks import SlideTask, forget_asked, forget_passes, wait_for_shards
 from site_client.worker.study import Assignment, State, StudyRoom, Subject
 
 if TYPE_CHECKING:
     from site_client.pixels.counting import PixelTables
-    from site_client.pixels.slides import Slide
+    from site_client.pixels.passes import Found
 
-Progress = Callable[[str, int, int], None]
 CODECS: Final = "codecs"
-_SUFFIXES: Final = (".npy", ".tif", ".tiff", ".mha", ".mhd", ".nrrd", ".nhdr", ".nii", ".nii.gz")
-
-
-def find_slides(folder: Path) -> list[Path]:
-    """Find a data folder's slides by name: files, and folders of single-band TIFFs; opens none.
-
-    Raises:
-        InputDataError: no such folder, or no slides.
-    """
-    if not folder.is_dir():
-        raise InputDataError(
-            "no data folder", field=str(folder), expected="a folder", got="nothing there"
-        )
-    slides = [path for path in sorted(folder.iterdir()) if _is_slide(path)]
-    if not slides:
-        raise InputDataError(
-            "no slides",
-            field=str(folder),
-            expected="TIFF or .npy files, or folders of single-band TIFFs",
-            got="none",
-        )
-    return slides
-
-
-def _is_slide(path: Path) -> bool:
-    if path.name.startswith("."):
-        return False
-    if path.is_dir():
-        return any(inside.name.lower().endswith((".tif", ".tiff")) for inside in path.iterdir())
-    return path.name.lower().endswith(_SUFFIXES)
-
-
-@dataclass(frozen=True)
-class Slides:
-    """The slides of a site, opened one after the other.
-
-    Attributes:
-        folder: the site's data.
-        bands: that every slide must have.
-        progress: told about the pixels done, of all slides together; may raise to stop.
-    """
-
-    folder: Path
-    bands: tuple[str, ...]
-    progress: Progress | None = None
-
-    def open(self, what: str) -> Iterator[tuple[Path, Slide, Callable[[int], None]]]:
-        """Every slide with its path, and whom to tell how many of its pixels are done.
-
-        Raises:
-            InputDataError: a slide that cannot be read, or lacks a band.
-        """
-        from site_client.pixels.slides import open_slide
-
-        slides = [(path, open_slide(path, self.bands)) for path in find_slides(self.folder)]
-        total, before = sum(slide.pixels for _, slide in slides), 0
-        for path, slide in slides:
-
-            def tell(done: int, before: int = before) -> None:
-                if self.progress is not None:
-                    self.progress(what, before + done, total)
-
-            yield path, slide, tell
-            before += slide.pixels
-
-    def count(self) -> int:
-        """Count the slides, every header read.
-
-        Raises:
-            InputDataError: as ``open``.
-        """
-        return sum(1 for _ in self.open("looking at slides"))
 
 
 class PixelStudy:
@@ -126,6 +56,7 @@ class PixelStudy:
             None in a rehearsal.
         progress: called with (what is done, pixels done, of how many); may raise
             ``StoppedError`` to leave the order.
+        settings: the site's, of counting.
     """
 
     def __init__(
@@ -134,10 +65,12 @@ class PixelStudy:
         data: Path,
         folder: Path | None = None,
         progress: Progress | None = None,
+        settings: SlideSettings = SlideSettings(),  # noqa: B008  # frozen
     ) -> None:
         self._subject = subject
         self._asked = subject.plan.pixels
         self._slides = Slides(data, self._asked.bands, progress)
+        self._settings = settings
         self._kept = folder
         self.trained = 0
 
@@ -177,52 +110,43 @@ class PixelStudy:
         return {}
 
     def _survey(self, round_: int, records: list[Envelope]) -> tuple[int, str]:
-        from site_client.pixels.statistics import survey
-
-        plan, identity = self._asked, family(self._subject.plan)
-        parts = [
-            survey(slide, plan.value_scale, tell, plan.smoothing_thousandths)
-            for _, slide, tell in self._slides.open("summing up pixels")
-        ]
-        whole = reduce(add, parts)
+        identity = family(self._subject.plan)
+        with self._found("survey", None, "summing up pixels") as (whole, slides):
+            if not isinstance(whole, PixelSurvey):
+                raise _other_result()
         record = PixelStatistics(
             **self._subject.about(round_),
             subject="survey",
             codec=identity,
-            slides=len(parts),
+            slides=slides,
             pixels=whole.pixels,
         )
         records.append(Envelope(record, {"histogram": whole.histogram, "gram": whole.gram}))
-        return len(parts), identity
+        return slides, identity
 
     def _ranges(self, round_: int, codec: PixelCodec, records: list[Envelope]) -> int:
-        from site_client.pixels.statistics import component_ranges
-
-        opened = self._slides.open("finding ranges")
-        parts = [component_ranges(slide, codec.projection, tell) for _, slide, tell in opened]
-        whole = reduce(add, parts)
+        with self._found("range", codec, "finding ranges") as (whole, slides):
+            if not isinstance(whole, ComponentRanges):
+                raise _other_result()
         record = PixelStatistics(
             **self._subject.about(round_),
             subject="ranges",
             codec=codec.identity,
-            slides=len(parts),
+            slides=slides,
             pixels=whole.pixels,
         )
         records.append(Envelope(record, {"histogram": whole.histogram}))
-        return len(parts)
+        return slides
 
     def _sketch(self, round_: int, codec: AnyCodec, records: list[Envelope]) -> int:
-        from site_client.pixels.counting import PixelCounter, keys_of
+        from site_client.pixels.counting import tables_of
+        from site_client.pixels.passes import Counts
 
         spec = self._spec(codec)
-        counter = PixelCounter(codec, spec, self._asked.presence_floor)
-        slides = 0
-        for _, slide, tell in self._slides.open("counting keys"):
-            for keys, _ in keys_of(slide, codec, tell):
-                counter.add(keys)
-            slides += 1
-        pixels = counter.pixels
-        tables = counter.tables()
+        with self._found("sketch", codec, "counting keys") as (whole, slides):
+            if not isinstance(whole, Counts):
+                raise _other_result()
+            tables = tables_of(codec, spec, self._asked.presence_floor, whole.merged())
         record = PixelSketches(
             **self._subject.about(round_),
             rows=spec.rows,
@@ -230,7 +154,7 @@ class PixelStudy:
             key_id=spec.key_id,
             codec=codec.identity,
             slides=slides,
-            pixels=pixels,
+            pixels=whole.pixels,
         )
         arrays = {
             name: np.array(sketch.table)
@@ -239,6 +163,28 @@ class PixelStudy:
         arrays["prefix_counts"] = hide(tables.views.histogram, spec)
         records.append(Envelope(record, arrays))
         return slides
+
+    @contextmanager
+    def _found(self, phase: str, codec: AnyCodec | None, what: str) -> Iterator[tuple[Found, int]]:
+        """What this site's slides hold together, and how many they are.
+
+        Taken from shards where these were merged; otherwise looked through here, each
+        slide's result kept until the next phase begins.
+        """
+        from site_client.pixels.passes import place_for
+
+        task = SlideTask(self._subject.plan, phase, codec)
+        folder = None
+        if self._kept is not None:
+            folder = task.begin(self._kept, self._spec_of(codec))
+        with place_for(folder) as place:
+            whole = task.slide_pass(self._spec_of(codec), place, self._settings.threads)
+            if folder is not None and self._settings.by_shards:
+                yield wait_for_shards(whole, self._slides.listed, self._slides.progress)
+            else:
+                yield self._slides.found(whole, what)
+        if self._kept is not None:
+            forget_asked(self._kept)
 
     def _recover(self, assignment: Assignment, codec: AnyCodec, records: list[Envelope]) -> int:
         """Name the frequent keys of the sum that this site has verified."""
@@ -262,11 +208,15 @@ class PixelStudy:
         }
         records.append(Envelope(record, arrays))
         if self._kept is not None:
+            forget_passes(self._kept)
             folder = self._kept / CODECS
             folder.mkdir(parents=True, exist_ok=True)
             text = assignment.header.codec or ""
             write_atomically(folder / f"{codec.identity}.json", text.encode("utf-8"))
         return self._slides.count()
+
+    def _spec_of(self, codec: AnyCodec | None) -> SketchSpec:
+        return self._subject.spec if codec is None else self._spec(codec)
 
     def _spec(self, codec: AnyCodec) -> SketchSpec:
         return replace(self._subject.spec, domain=codec.identity)
@@ -284,6 +234,10 @@ class PixelStudy:
             train_ms=spent_ms,
         )
         return Envelope(record, {})
+
+
+def _other_result() -> InternalError:
+    return InternalError("a pass found something else", expected="its own", got="another's")
 
 
 def read_tables(
@@ -315,6 +269,12 @@ def _spec(plan: FederationPlan, secret: bytes) -> SketchSpec:
     return SketchSpec(section.rows, section.columns, secret, domain=family(plan))
 
 
+def sketch_spec_of(plan: FederationPlan, secret: bytes, codec: AnyCodec | None) -> SketchSpec:
+    """Return the spec of a plan's sketches, once there is a codec of its keys."""
+    spec = _spec(plan, secret)
+    return spec if codec is None else replace(spec, domain=codec.identity)
+
+
 def _codec(order: Order) -> str:
     text = order.header.codec
     return family(order.plan) if text is None else sha256_hex(text.encode("utf-8"))
@@ -323,5 +283,7 @@ def _codec(order: Order) -> str:
 ROOM: Final = StudyRoom(
     _spec,
     _codec,
-    lambda subject, given: PixelStudy(subject, given.data, given.folder, given.progress),
+    lambda subject, given: PixelStudy(
+        subject, given.data, given.folder, given.progress, given.slides
+    ),
 )

@@ -64,6 +64,7 @@ class Studies:
             self._progress,
             self._site.worker,
             data_file=self._site.data_file,
+            slides=self._site.slide_settings(),
             states=states,
             least_updates=least_updates(order.plan, policy),
         )

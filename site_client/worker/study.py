@@ -28,6 +28,7 @@ from common.wire.expected import Origin
 from common.wire.orders import Order, OrderHeader
 from common.wire.records import SketchTable
 from site_client.heldout.parts import Parts
+from site_client.site import SlideSettings
 from site_client.worker.state import SavedStates
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ class Given:
         folder: of the worker, for what a study leaves at the site; None in a rehearsal.
         watch: shown the transitions of every gradient step; None but in a rehearsal.
         data_file: how what is known of the images is read, if the site says so.
+        slides: how slides are counted.
         states: where the state within a round is kept; None in a rehearsal.
         least_updates: fewest gradient steps of a round that the site's policy lets out.
         clock: seconds, from whenever.
@@ -168,6 +170,7 @@ class Given:
     folder: Path | None = None
     watch: Watch | None = None
     data_file: Path | None = None
+    slides: SlideSettings = SlideSettings()  # noqa: RUF009  # frozen
     states: SavedStates | None = None
     least_updates: int = 1
     clock: Callable[[], float] = time.monotonic

@@ -69,6 +69,10 @@ BREAKS = {
     ),
     "Only site_client.imaging opens images": Plant("site_client/agent/replay.py", "SimpleITK"),
     "Only the pixel reader opens slides": Plant("site_client/pixels/slides.py", "tifffile"),
+    "Only one place reads Zarr": Plant("site_client/pixels/slides.py", "zarr"),
+    "Only the shards' own command speaks to a Dask scheduler": Plant(
+        "site_client/worker/slide_shards.py", "distributed"
+    ),
     "Only the courier and aggregator.rounds speak Flower": Plant("aggregator/desk/desk.py", "flwr"),
     "Only the courier, aggregator.rounds and who asks a witness speak HTTP": Plant(
         "common/witness/policy.py", "h11"

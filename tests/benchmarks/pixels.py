@@ -8,7 +8,8 @@
    read only, and read, encoded and counted into one count sketch of 16 x 200,000 (exact
    first, as sites do), in turns; wall time, one thread reading, one or two encoding.
    The same with all four tables. The file is in a temporary folder and deleted.
-3. ``passes``: survey and ranges, CPU time per pixel.
+3. ``passes``: survey and ranges, CPU time per pixel; beside what they replaced in
+   ``tests.benchmarks.big_slides``.
 
 A page cache is dropped with ``posix_fadvise``; where that has no effect, the figures
 say so by a read rate beyond what the disk can do. Prints what fell short of its

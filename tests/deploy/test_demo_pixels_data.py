@@ -33,7 +33,7 @@ from site_client.egress.policy import default_policy_text
 from site_client.pixels.embed import embed, write_map
 from site_client.pixels.slides import open_slide
 from site_client.pixels.statistics import component_ranges, survey
-from site_client.worker.pixels import find_slides
+from site_client.worker.slide_folder import find_slides
 
 SHAPE = (30, 24)
 BANDS = 6

@@ -28,6 +28,7 @@ python -m tests.benchmarks.pixel_road run recovery gate tumour --seeds 0 1
 # the demonstration, and what stands beside it
 python -m tests.benchmarks.pixel_road run demo --seeds 20240 7
 python -m tests.benchmarks.pixel_road run k-means speed attack
+python -m tests.benchmarks.big_slides --pixels 1e8 -o build/pixel-results
 python -m tests.benchmarks.pixel_road report -o deploy/results
 ```
 
@@ -41,6 +42,7 @@ SECTIONS = (
     ("Tissue: epithelium against other", "tumour", tumour.tumour),
     ("From bands to a place: the founding paper's experiment", "founding", founding.founding),
     ("From disk to keys and tables", "speed", machine.speed),
+    ("The whole road, and slides beyond a machine's memory", "big", machine.big),
     ("What an aggregator without the key can learn", "attack", machine.attack),
 )
 
@@ -66,7 +68,7 @@ def write_report(folder, output):
         plane.draw(output / plane.NAME, layouts)
 
 
-STUDIES = ("attack", "demo", "founding", "gate", "k-means", "recovery", "speed", "tumour")
+STUDIES = ("attack", "big", "demo", "founding", "gate", "k-means", "recovery", "speed", "tumour")
 
 
 def render(results):

@@ -1,5 +1,7 @@
 """Slides as maps of groups, and consecutive ones as the channels that an agent searches."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
@@ -10,8 +12,15 @@ from common.errors import InputDataError
 from common.keys.codebook import Codebook
 from common.keys.pixel_agreement import codec_text, read_codec
 from site_client.cli import cli
+from site_client.imaging.label_maps import write_in_pieces
 from site_client.imaging.landmarks import write_landmarks
-from site_client.pixels.embed import as_channels, embed, write_map
+from site_client.pixels.embed import (
+    as_channels,
+    embed,
+    labels_of,
+    write_map,
+    write_slide_map,
+)
 from site_client.pixels.slides import open_slide
 
 
@@ -144,3 +153,44 @@ def test_an_agent_is_trained_on_four_embedded_slices_as_its_four_channels(consec
     assert done.exit_code == 0, done.output
     weights = load_file(run / "latest" / "model.safetensors")
     assert any(value.ndim == 4 and value.shape[1] == 4 for value in weights.values())
+
+
+def test_a_map_in_pieces_is_the_map_and_needs_no_memory_for_a_larger_slide(
+    fitted, book, tmp_path, bands
+):
+    codec, slides = fitted
+    peaks = []
+    for repeats in (32, 128):
+        whole = np.concatenate([slides[0].image] * repeats)
+        np.save(tmp_path / "slide.npy", whole)
+        (tmp_path / "bands.txt").write_text("\n".join(bands))
+        slide = open_slide(tmp_path / "slide.npy", bands)
+        for _ in range(2):  # the first compiles
+            tracemalloc.start()
+            pieces = labels_of(slide, codec, book)
+            counts = write_slide_map(tmp_path / "map.mha", slide, pieces, len(book.group_names))
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        peaks.append(peak)
+        found = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "map.mha")))
+        expected = embed(slide, codec, book)
+        assert np.array_equal(found, expected)
+        assert np.array_equal(counts, np.bincount(expected.ravel(), minlength=counts.size))
+    assert slide.pixels > 8 * (1 << 16)
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+@pytest.mark.parametrize("pieces", [[5, 6], [40, 9], []])
+def test_a_map_of_another_size_than_its_slide_is_not_left_behind(tmp_path, pieces):
+    parts = [np.zeros(n, np.uint8) for n in pieces]
+    with pytest.raises(InputDataError, match="48 labels"):
+        write_in_pieces(tmp_path / "map.mha", (6, 8), parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_channels_in_pieces_stand_side_by_side(tmp_path):
+    labels = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(48, 3)
+    write_in_pieces(tmp_path / "map.mha", (6, 8), [labels[:10], labels[10:]], 0.25, channels=3)
+    image = sitk.ReadImage(str(tmp_path / "map.mha"))
+    assert image.GetSpacing() == (0.25, 0.25)
+    assert np.array_equal(sitk.GetArrayFromImage(image), labels.reshape(6, 8, 3))

@@ -25,7 +25,7 @@ from site_client.worker import pixels as pixels_module
 from site_client.worker.dry_run import rehearse
 from site_client.worker.hidden import hide, show
 from site_client.worker.loop import Worker
-from site_client.worker.pixels import find_slides
+from site_client.worker.slide_folder import find_slides
 from tests.aggregated import as_if_of
 from tests.site_client.worker.asking import refusals
 from tests.site_client.worker.conftest import (

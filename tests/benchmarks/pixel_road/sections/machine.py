@@ -35,6 +35,73 @@ def speed(results):
     )
 
 
+TARGET_NS = 60.0  # processor time of a pixel, all passes
+TARGET_S = 60.0  # of 1e9 pixels on two cores, disk to merged table
+
+
+def whole_road(results):
+    """Rows of (what, measured, target) of the whole road, as far as it was measured."""
+    for job in results.get("big", {}).values():
+        if "passes" in job:
+            spent = job["passes"]["cpu_ns_per_pixel"]["all passes"]
+            yield f"all passes in memory ({job['job']}), CPU ns per pixel", spent, TARGET_NS
+        if "whole" in job and job["pixels"] >= 9e8:
+            spent = job["whole"]["all"]["wall_s"]
+            yield f"{job['pixels']:,} pixels, disk to table, seconds", spent, TARGET_S
+
+
+def big(results):
+    """The whole road, all passes, and slides beyond a machine's memory."""
+    parts = [
+        "`python -m tests.benchmarks.big_slides --pixels 1e8 -o build/pixel-results`. A plan's "
+        "way from slides to tables takes three passes: survey, ranges, count. One made-up slide "
+        "lies there under many names; every name is read, digested, counted and kept by itself, "
+        "and what of it comes out of the page cache is not held apart. *As before*: the same "
+        "sums by BLAS in float64 and numpy, equal bit for bit, in turns in the same run.\n"
+    ]
+    for name, job in sorted(results["big"].items()):
+        loads = f"load average {job['load_before']} before, {job['load_after']} after"
+        parts.append(f"**{name}**: {loads}, {job['cores']} cores, seed {job['seed']}.\n")
+        if "passes" in job:
+            found = job["passes"]["cpu_ns_per_pixel"]
+            rows = []
+            for step in ("survey", "ranges", "count", "all passes"):
+                before = found.get(f"{step}, as before")
+                same = "the same" if before is None else f"{before:.1f}"
+                rows.append([step, f"{found[step]:.1f}", same])
+            head = ["pass, in memory, one thread", "CPU ns per pixel", "as before"]
+            parts.append(table(head, rows))
+        if "whole" in job:
+            whole = job["whole"]
+            rows = [
+                [step, f"{whole[step]['wall_s']:.1f}", f"{whole[step]['cpu_s']:.1f}"]
+                for step in ("survey", "ranges", "count", "tables")
+            ]
+            head = [f"{job['pixels']:,} pixels, {whole['threads']} threads", "seconds", "CPU s"]
+            parts.append(table(head, rows))
+            parts.append(
+                f"Together {whole['all']['wall_s']:.1f} s and {whole['all']['cpu_ns_per_pixel']} "
+                f"CPU ns a pixel, reading, digest and sealed results of {job['names']} names "
+                f"({job['bytes_read_a_pass'] / 1e9:.1f} GB a pass) included; at most "
+                f"{whole['largest_MB']} MB of memory.\n"
+            )
+        if "shards" in job:
+            shards = job["shards"]
+            same = shards.get("different_keys_equal")
+            parts.append(
+                f"The count in {shards['shards']} shards by commands, {shards['at_once']} at a "
+                f"time: {shards['count_wall_s']:.1f} s, and {shards['merge_wall_s']:.1f} s to "
+                f"merge; {shards['cpu_s']:.0f} CPU s, at most {shards['largest_process_MB']} MB a "
+                "process."
+                + (
+                    f" Equal to one process bit for bit, {same:,} different keys.\n"
+                    if same
+                    else " Not compared with one process in this run.\n"
+                )
+            )
+    return "\n".join(parts)
+
+
 def attack(results):
     rows = []
     for name, found in results["attack"]["all"].items():

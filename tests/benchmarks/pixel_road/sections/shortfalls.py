@@ -1,5 +1,6 @@
 """What is missing and what fell short."""
 
+from tests.benchmarks.pixel_road.sections.machine import whole_road
 from tests.benchmarks.pixel_road.sections.tissue import RECALL_TARGET
 from tests.benchmarks.pixel_road.sections.wording import CODEC, columns_of, each, of
 
@@ -25,6 +26,11 @@ def shortfalls(results, absent):
         for row in job["targets"]:
             if not row["met"]:
                 short.append(f"{row['what']}: {row['measured']:g}, target {row['target']:g}.")
+    short += [
+        f"{what}: {measured:g}, target {target:g}."
+        for what, measured, target in whole_road(results)
+        if measured > target
+    ]
     short += [
         "No pathologist's reference: what agrees with four antibodies is not diagnosed.",
         "One range for all components (as published) leaves the first component of bright, "

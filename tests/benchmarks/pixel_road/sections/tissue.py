@@ -62,7 +62,7 @@ def recovery(results):
         "repository; pictures of it are not published. The federation runs in memory through the "
         f"library's own functions. *Blurred* smooths the bands (σ = {SIGMA:g} pixels, "
         f"{BLURRED_UNIT} steps per count) before anything else, by SciPy in float32: but for a few "
-        "roundings in a million that is a plan's `pixels.smoothing`. Tables of {any_['rows']} × "
+        f"roundings in a million that is a plan's `pixels.smoothing`. Tables of {any_['rows']} × "
         f"{any_['columns']:,}, seeds {each(seeds, 'd')} (of the federation key), a value for each "
         "where they differ. The gate's rule is the next section's.\n\n"
         + table(head, rows)
