@@ -89,13 +89,13 @@ class Bells:
             return self._rung.get(name, 0)
 
     def wait(
-        self, name: str, heard: int, seconds: float, ends: Callable[[], bool] = lambda: False
+        self, name: str, before: int, seconds: float, ends: Callable[[], bool] = lambda: False
     ) -> int:
         """Sleep until a bell was heard again.
 
         Args:
             name: of the bell.
-            heard: how often it was heard before.
+            before: how often it was heard before.
             seconds: at most.
             ends: whether to sleep no longer; asked when somebody calls ``wake``.
 
@@ -104,7 +104,7 @@ class Bells:
         """
         with self._changed:
             self._changed.wait_for(
-                lambda: self.over or ends() or self._rung.get(name, 0) > heard, seconds
+                lambda: self.over or ends() or self._rung.get(name, 0) > before, seconds
             )
             return self._rung.get(name, 0)
 

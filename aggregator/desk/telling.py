@@ -73,17 +73,17 @@ class Telling:
 
     def _words(self, site: str, mine: object, is_wanted: Callable[[], bool]) -> Iterator[bool]:
         # Before the first word: what rings from here on is told after it.
-        heard = self._bells.times(site)
+        before = self._bells.times(site)
         until = self._clock() + LIFE_S
         ask = True
         for _ in range(MOST_WORDS):
             if self._bells.over or self._newest.get(site) is not mine or not is_wanted():
                 return
             yield ask
-            left = until - self._clock()
-            if left <= 0:
+            remaining = until - self._clock()
+            if remaining <= 0:
                 return
             times = self._bells.wait(
-                site, heard, min(ALIVE_S, left), lambda: self._newest.get(site) is not mine
+                site, before, min(ALIVE_S, remaining), lambda: self._newest.get(site) is not mine
             )
-            ask, heard = times > heard, times
+            ask, before = times > before, times

@@ -202,9 +202,9 @@ class Conductor:
             self._wait(seconds)
             return
         self._attend()
-        seconds, heard = LONGEST_POLL_S, False
-        while seconds > 0 and not heard:
-            heard = self.hear(min(seconds, ATTEND_S))
+        seconds, rung = LONGEST_POLL_S, False
+        while seconds > 0 and not rung:
+            rung = self.hear(min(seconds, ATTEND_S))
             self._attend()
             seconds -= ATTEND_S
 

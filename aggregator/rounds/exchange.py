@@ -149,17 +149,17 @@ class SiteExchange:
         self.transport.send(Parcels(online, letters.parcel), deadline)
         answers: dict[str, AcceptedAnswer] = {}
         while online and self.clock() < began + deadline:
-            came = False
+            arrived = False
             for arrival in self.transport.receive():
                 site = online.pop(arrival.node, "")
                 if not site:
                     continue  # not asked, or it answered twice: its first answer counts
-                came = True
+                arrived = True
                 waited = self.clock() - began
                 answer = self.receiving.take(step, site, arrival, terms, waited)
                 if answer is not None:
                     answers[site] = answer
-            if online and not came:
+            if online and not arrived:
                 self.wait_for_replies(pause(self.clock() - began))
         return answers
 

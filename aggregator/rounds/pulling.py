@@ -85,11 +85,11 @@ def _pulled(
         if message.HasField("error"):
             return Pulled(answers, lost=message.error.code)
         names = _names(tree, most)
-        came = pull_several(client, node, run_id, names)
+        pulled = pull_several(client, node, run_id, names)
         fetch = make_pull_object_fn_protobuf(client.PullObject, node, run_id)
         contents = pull_objects(
             names,
-            BoundedFetch(lambda name: came[name] if name in came else fetch(name), bound(most)),
+            BoundedFetch(lambda name: pulled[name] if name in pulled else fetch(name), bound(most)),
             initial_backoff=FIRST_RETRY_S,
         )
         return Pulled(answers, content=read_content(tree.object_id, contents, most))

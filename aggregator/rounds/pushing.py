@@ -61,14 +61,14 @@ def push_messages(grid: Grid, messages: Sequence[Message]) -> list[str]:
             objects = get_all_nested_objects(message)
             contents |= {name: each.deflate() for name, each in objects.items()}
     response = client.PushMessages(request)
-    wanted = {name: contents[name] for name in response.objects_to_push}
-    for batch in _batches(wanted):
+    missing = {name: contents[name] for name in response.objects_to_push}
+    for batch in _batches(missing):
         requests = [
             PushObjectRequest(
                 node=node,
                 run_id=run_id,
                 object_id=name,
-                object_content=wanted[name],
+                object_content=missing[name],
                 session_id=response.session_id,
             )
             for name in batch
@@ -94,8 +94,8 @@ def pull_several(
         return {}
     requests = [PullObjectRequest(node=node, run_id=run_id, object_id=name) for name in names]
     answers = _ask(client, PULL_PIECES, requests, PullObjectResponse) or []
-    came = zip(names, answers, strict=False)
-    return {name: answer.object_content for name, answer in came if answer.object_available}
+    answered = zip(names, answers, strict=False)
+    return {name: answer.object_content for name, answer in answered if answer.object_available}
 
 
 def _ask(

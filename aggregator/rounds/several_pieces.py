@@ -84,8 +84,8 @@ def answer_runtime(pieces: Sequence[Any], handlers: Any, state: Any, task: Any) 
     answers: list[ProtoMessage] = []
     size = 0
     for piece in pieces:
-        came = handlers.pull_object(piece, state, task)
-        answer = _pulled(size, came.object_content if came.object_found else None)
+        pulled = handlers.pull_object(piece, state, task)
+        answer = _pulled(size, pulled.object_content if pulled.object_found else None)
         size += len(answer.object_content)
         answers.append(answer)
     return answers

@@ -229,14 +229,14 @@ async def travel(scope: Scope, receive: Receive, send: Send) -> None:
         check._check_request_media_type(request)
         body = await request.body()
         if path in SEVERAL:
-            asked: Any = read_pieces(path.rpartition("/")[2], body)
-            request.state.protobuf_request, request.state.pieces = asked[0], asked
+            message: Any = read_pieces(path.rpartition("/")[2], body)
+            request.state.protobuf_request, request.state.pieces = message[0], message
             answer = SEVERAL[path]
         else:
-            asked = check._parse_request(body, PROTOBUF_REQUEST_TYPES["POST", path])
-            request.state.protobuf_request = asked
+            message = check._parse_request(body, PROTOBUF_REQUEST_TYPES["POST", path])
+            request.state.protobuf_request = message
             answer = SHORT[path]
-        content = await run_in_threadpool(answer, request, asked)
+        content = await run_in_threadpool(answer, request, message)
         return Response(content, media_type=PROTOBUF_MEDIA_TYPE)
 
     response = await http_error_translator(request, answered)

@@ -77,11 +77,11 @@ class Alarm:
         """
         until = time.monotonic() + seconds
         while not stopped():
-            left = until - time.monotonic()
-            ready = self._poll(max(0.0, min(left, SLICE_S)))
+            remaining = until - time.monotonic()
+            ready = self._poll(max(0.0, min(remaining, SLICE_S)))
             if ready:
                 return True
-            if left <= 0:
+            if remaining <= 0:
                 return False
         return False
 
@@ -129,10 +129,10 @@ def _watch(folders: Sequence[Path]) -> int:
 
 def _is_over(data: bytes) -> bool:
     """Tell whether one of these events says that a watch has ended."""
-    at = 0
-    while at + _HEAD_BYTES <= len(data):
-        mask = int.from_bytes(data[at + 4 : at + 8], sys.byteorder)
+    offset = 0
+    while offset + _HEAD_BYTES <= len(data):
+        mask = int.from_bytes(data[offset + 4 : offset + 8], sys.byteorder)
         if mask & _GONE:
             return True
-        at += _HEAD_BYTES + int.from_bytes(data[at + 12 : at + 16], sys.byteorder)
+        offset += _HEAD_BYTES + int.from_bytes(data[offset + 12 : offset + 16], sys.byteorder)
     return False

@@ -16,15 +16,15 @@ class Lookout:
         told: whether anybody can tell here at all.
     """
 
-    def __init__(self, short_s: float, long_s: float, *, told: bool) -> None:
+    def __init__(self, short_s: float, long_s: float, *, notified: bool) -> None:
         self._short_s, self._long_s = short_s, long_s
-        self._can_be_told = self._trusts = told
+        self._can_be_told = self._trusts = notified
 
     @property
     def seconds(self) -> float:
         """Until the next look, if nobody tells before."""
         return self._long_s if self._trusts else self._short_s
 
-    def found(self, *, told: bool) -> None:
+    def found(self, *, notified: bool) -> None:
         """Something was found: after we were told, or by looking."""
-        self._trusts = told and self._can_be_told
+        self._trusts = notified and self._can_be_told

@@ -32,14 +32,14 @@ def split(data: bytes) -> list[bytes]:
         RefusedError: none, too many, or bytes that belong to none.
     """
     parts: list[bytes] = []
-    at = 0
-    while at < len(data):
-        begin = at + _LENGTH
-        end = begin + int.from_bytes(data[at:begin], "big")
+    offset = 0
+    while offset < len(data):
+        begin = offset + _LENGTH
+        end = begin + int.from_bytes(data[offset:begin], "big")
         if begin > len(data) or end > len(data) or len(parts) == MOST_PIECES:
             raise _refused(len(data))
         parts.append(data[begin:end])
-        at = end
+        offset = end
     if not parts:
         raise _refused(0)
     return parts

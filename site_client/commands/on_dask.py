@@ -14,7 +14,7 @@ from typing import Final
 
 from common.errors import InputDataError, UnreachableError, UsageError
 from common.extras import checkout_folder, install_command
-from site_client.worker.slide_shards import Done, Words, shard_by_words
+from site_client.worker.slide_shards import Done, ShardWords, shard_by_words
 
 EXTRA: Final = "dask"
 _PATIENCE: Final = "20s"  # for the scheduler to answer
@@ -53,7 +53,7 @@ class Cluster:
                 )
 
 
-def count_on(cluster: Cluster, words: Words, shards: int, progress: Told) -> Done:
+def count_on(cluster: Cluster, words: ShardWords, shards: int, progress: Told) -> Done:
     """Have every shard counted by whatever worker is free; how much it was.
 
     Args:

@@ -14,7 +14,7 @@ from site_client.commands.options import FILE, FOLDER, site_option
 from site_client.site import SiteFolder
 
 if TYPE_CHECKING:
-    from site_client.worker.slide_shards import Words
+    from site_client.worker.slide_shards import ShardWords
 
 _PHASES = ("survey", "range", "sketch")
 
@@ -160,12 +160,12 @@ def _words(
     codec: Path | None,
     results: Path | None,
     threads: int | None,
-) -> Words:
-    from site_client.worker.slide_shards import Words
+) -> ShardWords:
+    from site_client.worker.slide_shards import ShardWords
 
     if plan_file is None and (phase is not None or codec is not None):
         raise click.UsageError("--phase and --codec go with --plan.")
     if plan_file is not None and phase is None:
         raise click.UsageError("--plan needs --phase.")
     paths = [None if path is None else str(path.resolve()) for path in (plan_file, codec, results)]
-    return Words(str(root.resolve()), paths[0], phase, paths[1], paths[2], threads)
+    return ShardWords(str(root.resolve()), paths[0], phase, paths[1], paths[2], threads)

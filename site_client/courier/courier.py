@@ -152,8 +152,8 @@ class Courier:
                 self._try_to_answer(delivery)
             elif time.time() >= delivery.expires:
                 self._answer(delivery, ReplyCode.NO_ANSWER)
-        if self._pace.is_due(waiting=bool(self._deliveries), told=self._ear.trusts):
-            self._take_in(told=False)
+        if self._pace.is_due(waiting=bool(self._deliveries), notified=self._ear.trusts):
+            self._take_in(notified=False)
 
     def rest(self, stop: threading.Event) -> None:
         """Sleep until the next turn, and ask meanwhile when we are told that an order waits.
@@ -164,10 +164,10 @@ class Courier:
         while not stop.is_set():
             if self._ear.is_due():
                 self._live()
-                self._take_in(told=True)
-            heard = self._ear.wait(0.0 if self._heard else self.until_next, stop.is_set)
-            self._heard = self._heard or heard
-            if not heard:
+                self._take_in(notified=True)
+            rang = self._ear.wait(0.0 if self._heard else self.until_next, stop.is_set)
+            self._heard = self._heard or rang
+            if not rang:
                 break
         if self._heard and self._deliveries:
             newest = max(delivery.since for delivery in self._deliveries)
@@ -210,11 +210,11 @@ class Courier:
             self._outbox.set_aside(name)
         return True
 
-    def _take_in(self, *, told: bool) -> None:
+    def _take_in(self, *, notified: bool) -> None:
         """Take in the next order, if there is one; one of a run that is over costs nothing else.
 
         Args:
-            told: whether somebody said that there is one.
+            notified: whether somebody said that there is one.
         """
         try:
             with contained("a message", UnreachableError, OSError):
@@ -224,7 +224,7 @@ class Courier:
             return
         if incoming is None:
             return
-        self._ear.found(told=told)
+        self._ear.found(notified=notified)
         self._pace.happened()
         try:
             with contained("a message", OSError):

@@ -74,10 +74,10 @@ class Ear:
             self._was_told = False
             return True
 
-    def found(self, *, told: bool) -> None:
+    def found(self, *, notified: bool) -> None:
         """An order was found: because we were told, or by asking without a word."""
         with self._lock:
-            if told:
+            if notified:
                 self._bucket.give_back()
             elif self._stands and not self._was_told:
                 self._trusted_from = self._clock() + DISTRUST_S

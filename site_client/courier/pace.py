@@ -36,15 +36,17 @@ class Slots:
         self._happened = 0
         self._asked = -1
 
-    def is_due(self, *, waiting: bool = False, told: bool = False) -> bool:
+    def is_due(self, *, waiting: bool = False, notified: bool = False) -> bool:
         """Tell whether to ask in this slot; each is asked in once at most.
 
         Args:
             waiting: an order is with the worker, so that no other is expected.
-            told: whoever has an order tells, so that none is expected otherwise.
+            notified: whoever has an order tells, so that none is expected otherwise.
         """
         now = self._slot()
-        if self._asked >= 0 and now < self._asked + self._every(now, waiting=waiting, told=told):
+        if self._asked >= 0 and now < self._asked + self._every(
+            now, waiting=waiting, notified=notified
+        ):
             return False
         self._asked = now
         return True
@@ -74,8 +76,8 @@ class Slots:
             slot *= 2
         return self._until(slot)
 
-    def _every(self, now: int, *, waiting: bool, told: bool) -> int:
-        if told:
+    def _every(self, now: int, *, waiting: bool, notified: bool) -> int:
+        if notified:
             return TOLD_SLOTS
         quiet = SECOND_SLOT_S if waiting else (now - self._happened) * SLOT_S
         return 1 if quiet < EVERY_SLOT_S else _FEW if quiet < SECOND_SLOT_S else _FEWEST

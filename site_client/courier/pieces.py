@@ -66,13 +66,13 @@ class Pieces:
             names.append(part.object_id)
             if len(names) > most_objects():
                 raise RefusedError("an order is cut into too many pieces", got="more")
-        came = self._pull_several(node, run_id, names)
+        together = self._pull_several(node, run_id, names)
         fetch = make_pull_object_fn_protobuf(self._client.PullObject, node, run_id)
         remaining, lock = MAX_PARCEL_BYTES + 4 * PIECE_BYTES, Lock()
 
         def bounded(name: str) -> bytes:
             nonlocal remaining
-            data = came.get(name)
+            data = together.get(name)
             if data is None:
                 data = fetch(name)
             with lock:
@@ -90,14 +90,14 @@ class Pieces:
         run_id: int,
         session: str,
         objects: Mapping[str, InflatableObject],
-        wanted: Sequence[str],
+        pending: Sequence[str],
     ) -> None:
         """Send those objects of a message that are wanted.
 
         Raises:
             ObjectPushError: the SuperLink did not take one.
         """
-        named = set(wanted)
+        named = set(pending)
         contents = {name: each.deflate() for name, each in objects.items() if name in named}
         if fits([len(content) for content in contents.values()]):
             requests = [

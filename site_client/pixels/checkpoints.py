@@ -85,7 +85,7 @@ class Bond:
 
 
 @dataclass(frozen=True)
-class Sealed:
+class SealedResult:
     """A file whose seal is whole.
 
     Attributes:
@@ -143,7 +143,7 @@ def write_sealed(path: Path, bond: Bond, more: Head, content: Iterable[bytes]) -
         ) from error
 
 
-def open_sealed(path: Path, bond: Bond) -> Sealed:
+def open_sealed(path: Path, bond: Bond) -> SealedResult:
     """Open a file and look at every byte of it.
 
     Raises:
@@ -179,7 +179,7 @@ def open_sealed(path: Path, bond: Bond) -> Sealed:
         ) from error
     except VerificationError as error:
         raise _broken(path) from error
-    return Sealed(path, head, offset, size - offset - _SEAL)
+    return SealedResult(path, head, offset, size - offset - _SEAL)
 
 
 def _broken(path: Path) -> InputDataError:

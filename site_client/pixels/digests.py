@@ -65,8 +65,8 @@ def files_of(path: Path) -> list[Path] | None:
     """Return the files of a slide, the slide's own first; None where others are named inside."""
     if path.name.lower().endswith(_NAMING_OTHERS):
         return None
-    own = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return own + [sidecar for sidecar in sidecars(path) if sidecar.is_file()]
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return files + [sidecar for sidecar in sidecars(path) if sidecar.is_file()]
 
 
 def add_file(digest: SlideDigest, path: Path, root: Path) -> None:

@@ -140,25 +140,25 @@ class PixelEncoder:
         """
         keys = np.empty(len(pixels), np.uint64)
         foreground = np.empty(len(pixels), np.bool_)
-        at, written = self._at, 0
-        for which, block, mask, places in at.blocks(pixels):
-            n = len(places) // at.width
+        locator, written = self._at, 0
+        for which, block, mask, places in locator.blocks(pixels):
+            n = len(places) // locator.width
             self.doubts += kernels.keys_of(
                 places,
-                at.offset,
-                at.margin,
+                locator.offset,
+                locator.margin,
                 self._digit_weight,
-                at.digits,
-                at.doubt,
-                at.words,
+                locator.digits,
+                locator.doubt,
+                locator.words,
                 keys[written : written + n],
                 block,
-                at.squared,
-                at.origin,
-                at.weights,
-                at.low,
-                at.step,
-                at.bins,
+                locator.squared,
+                locator.origin,
+                locator.weights,
+                locator.low,
+                locator.step,
+                locator.bins,
             )
             foreground[which] = mask
             written += n
@@ -193,26 +193,26 @@ class RangeCounter:
         Raises:
             InputDataError: another shape or type, or floats that do not fit.
         """
-        at = self._at
-        for _, block, _, places in at.blocks(pixels):
+        locator = self._at
+        for _, block, _, places in locator.blocks(pixels):
             kernels.count_places(
                 places,
-                at.offset,
-                at.margin,
+                locator.offset,
+                locator.margin,
                 self._one,
-                at.digits,
-                at.doubt,
-                at.words,
+                locator.digits,
+                locator.doubt,
+                locator.words,
                 block,
-                at.squared,
-                at.origin,
-                at.weights,
-                at.low,
-                at.step,
-                at.bins,
+                locator.squared,
+                locator.origin,
+                locator.weights,
+                locator.low,
+                locator.step,
+                locator.bins,
                 self.histogram,
             )
-            self.foreground += len(places) // at.width
+            self.foreground += len(places) // locator.width
         return len(pixels)
 
 

@@ -246,17 +246,17 @@ def count_places(
         part = places[start : start + STRIDE * width]
         weighed_digits(part, offset, margin, one, bins, digits, doubt)
         for i in range(part.size // width):
-            own = digits[i * width : i * width + weights.shape[0]]
+            bin_of = digits[i * width : i * width + weights.shape[0]]
             any_doubt = uint64(0)
             for word in range(words.shape[1]):
                 any_doubt |= words[i, word]
             if any_doubt != 0:
-                at = start // width + i
-                length = math.sqrt(float(squared[at])) * 1073741824.0
-                for c in range(own.size):
+                cell = start // width + i
+                length = math.sqrt(float(squared[cell])) * 1073741824.0
+                for c in range(bin_of.size):
                     if doubt[i * width + c]:
-                        row = pixels[origin[at]]
+                        row = pixels[origin[cell]]
                         exact = exact_digit(row, length, weights[c], low[c], step[c], bins)
-                        own[c] = uint64(exact)
-            for c in range(own.size):
-                flat[c * bins + int64(own[c])] += 1
+                        bin_of[c] = uint64(exact)
+            for c in range(bin_of.size):
+                flat[c * bins + int64(bin_of[c])] += 1

@@ -73,11 +73,11 @@ class ZarrSource:
         step = max(1, min(self._rows, HELD // row_bytes))
         for first in range(0, height, step):
             last = min(first + step, height)
-            held = np.empty((last - first, width, len(pick)), self.dtype)
+            block = np.empty((last - first, width, len(pick)), self.dtype)
             for place, band in enumerate(pick):
-                held[..., place] = self._plane(array, first, last, band)
+                block[..., place] = self._plane(array, first, last, band)
             for start in range(0, last - first, rows):
-                yield held[start : start + rows]
+                yield block[start : start + rows]
 
     def _plane(self, array: Any, first: int, last: int, band: int) -> Array:  # noqa: ANN401
         """Rows of one band, decoded."""

@@ -29,7 +29,7 @@ from common.keys.pixel_statistics import (
 from common.keys.pixels import PixelCodec
 from common.plan import Pixels
 from common.sketching import SketchSpec
-from site_client.pixels.checkpoints import Bond, Head, Sealed, open_sealed, write_sealed
+from site_client.pixels.checkpoints import Bond, Head, SealedResult, open_sealed, write_sealed
 from site_client.pixels.counting import DISTINCT, PixelCounter, keys_of
 from site_client.pixels.digests import (
     SlideDigest,
@@ -71,7 +71,7 @@ Found = PixelSurvey | ComponentRanges | Counts
 
 
 @dataclass(frozen=True)
-class Part:
+class SlidePart:
     """A slide's share of a pass.
 
     Attributes:
@@ -107,7 +107,7 @@ class SlidePass:
     threads: int = 1
     distinct: int = DISTINCT
 
-    def part(self, path: Path, slide: Slide, progress: Progress | None = None) -> Part:
+    def part(self, path: Path, slide: Slide, progress: Progress | None = None) -> SlidePart:
         """Look through a slide, unless its result is kept and still belongs to it.
 
         Args:
@@ -120,15 +120,15 @@ class SlidePass:
         """
         place = self.folder / part_name(path)
         if place.exists():
-            kept = self._kept(path, place)
-            if kept is not None:
+            earlier = self._kept(path, place)
+            if earlier is not None:
                 if progress is not None:
                     progress(slide.pixels)
-                return kept
+                return earlier
         self._look_through(path, slide, place, progress)
         return read_part(open_sealed(place, self.bond), self.section, self.codec)
 
-    def _kept(self, path: Path, place: Path) -> Part | None:
+    def _kept(self, path: Path, place: Path) -> SlidePart | None:
         """Return the result that is kept, if it is whole and of this very slide."""
         try:
             sealed = open_sealed(place, self.bond)
@@ -147,13 +147,13 @@ class SlidePass:
         if files is not None and slide.show_bytes(digest.add):
             add_head(digest, path, path.parent)
             files = files[1:]
-            found, pieces = self._content(slide, progress)
+            sums, pieces = self._content(slide, progress)
             for file in files:
                 add_file(digest, file, path.parent)
         else:
             for file in files or ():
                 add_file(digest, file, path.parent)
-            found, pieces = self._content(slide, progress)
+            sums, pieces = self._content(slide, progress)
         if standing(path) != before:
             raise InputDataError(
                 "a slide was changed while it was counted",
@@ -164,7 +164,7 @@ class SlidePass:
             )
         more: Head = {
             "digest": None if files is None else digest.hex(),
-            "found": found,
+            "found": sums,
             "pixels": slide.pixels,
             "slide": path.name,
         }
@@ -189,40 +189,40 @@ def part_name(path: Path) -> str:
     return f"{sha256(path.name.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}.part"
 
 
-def read_part(sealed: Sealed, section: Pixels, codec: AnyCodec | None) -> Part:
+def read_part(sealed: SealedResult, section: Pixels, codec: AnyCodec | None) -> SlidePart:
     """Read what is kept of a slide, or of a whole site.
 
     Raises:
         InputDataError: another size than such a result has.
     """
     head = sealed.head
-    pixels, found, digest = head.get("pixels"), head.get("found"), head.get("digest")
-    if type(pixels) is not int or type(found) is not int or not isinstance(digest, str | None):
+    pixels, sums, digest = head.get("pixels"), head.get("found"), head.get("digest")
+    if type(pixels) is not int or type(sums) is not int or not isinstance(digest, str | None):
         raise _odd(sealed, "pixels, found and digest", "others")
     if head["phase"] == "sketch":
         if sealed.size % PAIR:
             raise _odd(sealed, f"a multiple of {PAIR} bytes", f"{sealed.size}")
         run = Run(sealed.path, sealed.offset, sealed.size // PAIR)
-        return Part(Counts((run,), found), digest, pixels)
+        return SlidePart(Counts((run,), sums), digest, pixels)
     bands = len(section.bands)
     if codec is None:
         gram, histogram = _arrays(sealed, (bands, bands), (INTENSITY_BINS,))
         smoothing = section.smoothing_thousandths
-        of_bands = (section.bands, section.value_scale, found)
-        return Part(PixelSurvey(*of_bands, histogram, gram, smoothing), digest, pixels)
+        of_bands = (section.bands, section.value_scale, sums)
+        return SlidePart(PixelSurvey(*of_bands, histogram, gram, smoothing), digest, pixels)
     if not isinstance(codec, PixelCodec):
         raise InternalError("ranges of no components", expected="components", got="all bands")
     (histogram,) = _arrays(sealed, (len(codec.low), RANGE_BINS))
-    return Part(ComponentRanges(codec.projection.identity, found, histogram), digest, pixels)
+    return SlidePart(ComponentRanges(codec.projection.identity, sums, histogram), digest, pixels)
 
 
-def content_of(found: Found) -> tuple[int, Iterable[bytes]]:
+def content_of(sums: Found) -> tuple[int, Iterable[bytes]]:
     """Return the pixels that something found stands for, and its bytes, as a part has them."""
-    if isinstance(found, Counts):
-        return found.pixels, (as_bytes(*counted) for counted in found.merged())
-    if isinstance(found, PixelSurvey):
-        return found.pixels, [_int64(found.gram), _int64(found.histogram)]
-    return found.pixels, [_int64(found.histogram)]
+    if isinstance(sums, Counts):
+        return sums.pixels, (as_bytes(*counted) for counted in sums.merged())
+    if isinstance(sums, PixelSurvey):
+        return sums.pixels, [_int64(sums.gram), _int64(sums.histogram)]
+    return sums.pixels, [_int64(sums.histogram)]
 
 
 @contextmanager
@@ -240,7 +240,7 @@ def _int64(array: NDArray[np.int64]) -> bytes:
     return array.astype("<i8", copy=False).tobytes()
 
 
-def _arrays(sealed: Sealed, *shapes: tuple[int, ...]) -> list[NDArray[np.int64]]:
+def _arrays(sealed: SealedResult, *shapes: tuple[int, ...]) -> list[NDArray[np.int64]]:
     sizes = [int(np.prod(shape)) for shape in shapes]
     if sealed.size != 8 * sum(sizes):
         raise _odd(sealed, f"{8 * sum(sizes)} bytes", f"{sealed.size}")
@@ -249,7 +249,7 @@ def _arrays(sealed: Sealed, *shapes: tuple[int, ...]) -> list[NDArray[np.int64]]
     return [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def _odd(sealed: Sealed, expected: str, got: str) -> InputDataError:
+def _odd(sealed: SealedResult, expected: str, got: str) -> InputDataError:
     return InputDataError(
         "not the result of a pass", field=str(sealed.path), expected=expected, got=got
     )

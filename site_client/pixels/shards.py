@@ -21,7 +21,7 @@ from site_client.pixels.checkpoints import Head, open_sealed, write_sealed
 from site_client.pixels.digests import standing
 from site_client.pixels.passes import (
     Found,
-    Part,
+    SlidePart,
     SlidePass,
     content_of,
     part_name,
@@ -99,7 +99,7 @@ def dealt(slides: Sequence[Listed], shard: Shard) -> list[Listed]:
 
 
 def write_seen(
-    whole: SlidePass, shard: Shard, slides: Sequence[Listed], parts: dict[str, Part]
+    whole: SlidePass, shard: Shard, slides: Sequence[Listed], parts: dict[str, SlidePart]
 ) -> Path:
     """Leave a shard's word beside its results.
 
@@ -143,7 +143,7 @@ def merge(whole: SlidePass, folders: Sequence[Path], target: Path) -> tuple[Foun
             the one that the shard wrote.
     """
     seen = _all_seen(whole, folders)
-    parts: dict[str, Part] = {}
+    parts: dict[str, SlidePart] = {}
     for one in seen:
         for name, digest in one.own.items():
             if name in parts:
@@ -157,34 +157,34 @@ def merge(whole: SlidePass, folders: Sequence[Path], target: Path) -> tuple[Foun
     listed = [str(entry[0]) for entry in slides if isinstance(entry, list)]
     if lacking := sorted({*listed} ^ {*parts}):
         raise _wrong("slides", "a result of every slide", f"none, or too many, of {lacking[0]}")
-    found = reduce(add, (parts[name].found for name in listed))
-    taken, content = content_of(found)
+    sums = reduce(add, (parts[name].found for name in listed))
+    pixels, content = content_of(sums)
     more: Head = {
         "digest": None,
-        "found": taken,
+        "found": pixels,
         "pixels": sum(part.pixels for part in parts.values()),
         "slides": slides,
     }
     write_sealed(target, whole.bond, more, content)
-    return found, len(listed)
+    return sums, len(listed)
 
 
 def _all_seen(whole: SlidePass, folders: Sequence[Path]) -> list[_Seen]:
     """Read every shard's word once, and hold them to each other."""
-    found: dict[int, _Seen] = {}
+    seen: dict[int, _Seen] = {}
     for folder in folders:
         for path in sorted(folder.glob("shard-*-of-*.seen")):
             one = _read_seen(whole, path)
             number = one.shard.number
-            if number in found:
-                other = found[number]
+            if number in seen:
+                other = seen[number]
                 where = f"{one.shard} and {other.shard} in {folder.name} and {other.folder.name}"
                 raise _wrong("shards", "every shard once", where)
-            found[number] = one
-    if not found:
+            seen[number] = one
+    if not seen:
         raise _wrong("shards", "at least one", "none in " + ", ".join(map(str, folders)))
-    first = min(found.values(), key=lambda one: one.shard.number)
-    for one in found.values():
+    first = min(seen.values(), key=lambda one: one.shard.number)
+    for one in seen.values():
         if one.shard.of != first.shard.of:
             raise _wrong("shards", f"all of {first.shard.of}", f"{one.shard}")
         if one.slides != first.slides:
@@ -193,19 +193,19 @@ def _all_seen(whole: SlidePass, folders: Sequence[Path]) -> list[_Seen]:
                 f"the list of slides that shard {first.shard} saw",
                 f"another in shard {one.shard}: slides came, went or were written meanwhile",
             )
-    if missing := sorted({*range(1, first.shard.of + 1)} - {*found}):
-        some = ", ".join(f"{number}/{first.shard.of}" for number in missing[:20])
-        raise _wrong("shards", f"all {first.shard.of}", f"none of {some}")
-    return [found[number] for number in sorted(found)]
+    if missing := sorted({*range(1, first.shard.of + 1)} - {*seen}):
+        first_few = ", ".join(f"{number}/{first.shard.of}" for number in missing[:20])
+        raise _wrong("shards", f"all {first.shard.of}", f"none of {first_few}")
+    return [seen[number] for number in sorted(seen)]
 
 
 def _read_seen(whole: SlidePass, path: Path) -> _Seen:
     head = open_sealed(path, whole.bond).head
-    own, slides = head.get("own"), head.get("slides")
-    if not isinstance(own, list) or not isinstance(slides, list):
+    digests, slides = head.get("own"), head.get("slides")
+    if not isinstance(digests, list) or not isinstance(slides, list):
         raise _wrong(path.name, "what a shard saw", "something else")
     shard = Shard.parse(f"{head.get('shard')}/{head.get('of')}")
-    return _Seen(shard, path.parent, {name: digest for name, digest, _ in own}, slides)
+    return _Seen(shard, path.parent, {name: digest for name, digest, _ in digests}, slides)
 
 
 def read_merged(whole: SlidePass, path: Path, slides: Sequence[Listed]) -> Found:

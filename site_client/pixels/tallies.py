@@ -54,15 +54,15 @@ class Run:
         Raises:
             InputDataError: the file ends early.
         """
-        wanted = PAIR * (stop - start)
+        length = PAIR * (stop - start)
         with self._opened() as file:
             file.seek(self.offset + PAIR * start)
-            data = file.read(wanted)
-        if len(data) != wanted:
+            data = file.read(length)
+        if len(data) != length:
             raise InputDataError(
                 "a file of counts is cut short",
                 field=str(self.place) if isinstance(self.place, Path) else "temporary file",
-                expected=f"{wanted} bytes",
+                expected=f"{length} bytes",
                 got=f"{len(data)}",
             )
         pairs = np.frombuffer(data, "<u8").reshape(-1, 2)
@@ -92,28 +92,28 @@ def merged(runs: Sequence[Run]) -> Iterator[Counted]:
     """
     step = max(_FEWEST, _TOGETHER // max(1, len(runs)))
     done = [0] * len(runs)
-    held: list[Counted] = [(np.empty(0, np.uint64), np.empty(0, np.int64)) for _ in runs]
+    counted: list[Counted] = [(np.empty(0, np.uint64), np.empty(0, np.int64)) for _ in runs]
     while True:
         for k, run in enumerate(runs):
-            if not held[k][0].size and done[k] < run.size:
+            if not counted[k][0].size and done[k] < run.size:
                 stop = min(done[k] + step, run.size)
-                held[k] = run.read(done[k], stop)
-                if (held[k][0][1:] <= held[k][0][:-1]).any():
+                counted[k] = run.read(done[k], stop)
+                if (counted[k][0][1:] <= counted[k][0][:-1]).any():
                     raise InputDataError(
                         "not a run of counts", field="keys", expected="ascending", got="another"
                     )
                 done[k] = stop
-        filled = [k for k, (keys, _) in enumerate(held) if keys.size]
+        filled = [k for k, (keys, _) in enumerate(counted) if keys.size]
         if not filled:
             return
         # Up to the smallest last key, nothing can come any more from any run.
-        last = min(held[k][0][-1] for k in filled)
+        last = min(counted[k][0][-1] for k in filled)
         parts = []
         for k in filled:
-            keys, counts = held[k]
+            keys, counts = counted[k]
             cut = int(np.searchsorted(keys, last, side="right"))
             parts.append((keys[:cut], counts[:cut]))
-            held[k] = (keys[cut:], counts[cut:])
+            counted[k] = (keys[cut:], counts[cut:])
         yield _added(parts)
 
 

@@ -145,20 +145,20 @@ class Worker:
         self._site.decisions.mkdir(mode=0o700, exist_ok=True)
         last = time.monotonic()
         with Alarm(self._spool.inbox, self._site.decisions) as alarm:
-            lookout, told = Lookout(POLL_S, TOLD_S, told=alarm.watches), True
+            lookout, notified = Lookout(POLL_S, TOLD_S, notified=alarm.watches), True
             while not self._stop.is_set():
                 if self.turn():
-                    lookout.found(told=told)
+                    lookout.found(notified=notified)
                     last = time.monotonic()
                     continue
                 # An order that waits for a key waits for time, too.
                 seconds = POLL_S if self._peeked else lookout.seconds
                 if idle_s is not None:
-                    left = last + idle_s - time.monotonic()
-                    if left <= 0:
+                    remaining = last + idle_s - time.monotonic()
+                    if remaining <= 0:
                         break
-                    seconds = min(seconds, left)
-                told = alarm.wait(seconds, self._stop.is_set)
+                    seconds = min(seconds, remaining)
+                notified = alarm.wait(seconds, self._stop.is_set)
         LOG.info("worker stopped")
 
     def turn(self) -> bool:

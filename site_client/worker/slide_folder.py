@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from common.errors import InputDataError
 
 if TYPE_CHECKING:
-    from site_client.pixels.passes import Found, Part, SlidePass
+    from site_client.pixels.passes import Found, SlidePart, SlidePass
     from site_client.pixels.shards import Listed
     from site_client.pixels.slides import Slide
 
@@ -93,7 +93,7 @@ class Slides:
 
     def parts(
         self, whole: SlidePass, what: str, only: Container[Path] | None = None
-    ) -> Iterator[tuple[Path, Part]]:
+    ) -> Iterator[tuple[Path, SlidePart]]:
         """Look through every slide, or ``only`` some; each with its path.
 
         Raises:

@@ -29,7 +29,7 @@ class Done:
     pixels: int
 
 
-class Words(NamedTuple):
+class ShardWords(NamedTuple):
     """A pass in words that another machine understands, which sees the same folders.
 
     Attributes:
@@ -49,23 +49,23 @@ class Words(NamedTuple):
     threads: int | None = None
 
 
-def open_pass(words: Words) -> SlidePass:
+def open_pass(words: ShardWords) -> SlidePass:
     """Return the pass that the worker was asked for, or the one that is named.
 
     Raises:
         InputDataError: nothing is asked, no key, or parts that do not fit together.
     """
     site = SiteFolder(Path(words.root))
-    own = site.slide_results
-    task = read_asked(own) if words.plan is None else _named(words)
+    results = site.slide_results
+    task = read_asked(results) if words.plan is None else _named(words)
     spec = sketch_spec_of(task.plan, sketch_secret(task.plan, read_shared_key(site)), task.codec)
-    found = task.slide_pass(spec, own, words.threads or site.slide_settings().threads)
-    folder = Path(words.results or own) / found.bond.name
+    sums = task.slide_pass(spec, results, words.threads or site.slide_settings().threads)
+    folder = Path(words.results or results) / sums.bond.name
     with place_for(folder):
-        return task.slide_pass(spec, folder, found.threads)
+        return task.slide_pass(spec, folder, sums.threads)
 
 
-def _named(words: Words) -> SlideTask:
+def _named(words: ShardWords) -> SlideTask:
     codec = None
     if words.codec is not None:
         codec = read_codec(_text_of(Path(words.codec), "codec"))
@@ -81,13 +81,13 @@ def _text_of(path: Path, what: str) -> str:
         ) from error
 
 
-def shard_by_words(words: Words, shard: str) -> tuple[str, int, int] | tuple[str, str]:
+def shard_by_words(words: ShardWords, shard: str) -> tuple[str, int, int] | tuple[str, str]:
     """Count a shard on whatever machine this is called; what went wrong is said and not raised.
 
     Errors of this project do not survive the way back from another machine.
     """
     try:
-        done = count_shard(SiteFolder(Path(words.root)), open_pass(Words(*words)), shard)
+        done = count_shard(SiteFolder(Path(words.root)), open_pass(ShardWords(*words)), shard)
     except CairnError as error:
         return "failed", str(error)
     return "done", done.slides, done.pixels
@@ -109,8 +109,8 @@ def count_shard(
     """
     shard, slides = Shard.parse(text), Slides(site.data(), whole.section.bands, progress)
     every = slides.listed()
-    own = {one.path for one in dealt(every, shard)}
-    parts = {path.name: part for path, part in slides.parts(whole, "counting a shard", own)}
+    mine = {one.path for one in dealt(every, shard)}
+    parts = {path.name: part for path, part in slides.parts(whole, "counting a shard", mine)}
     write_seen(whole, shard, every, parts)
     return Done(len(parts), sum(part.found.pixels for part in parts.values()))
 
@@ -128,5 +128,5 @@ def merge_shards(whole: SlidePass, folders: Sequence[Path]) -> tuple[Done, Path]
     """
     target = merged_file(whole.folder)
     places = [folder / whole.bond.name for folder in folders] or [whole.folder]
-    found, slides = merge(whole, places, target)
-    return Done(slides, found.pixels), target
+    sums, slides = merge(whole, places, target)
+    return Done(slides, sums.pixels), target

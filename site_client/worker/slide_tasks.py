@@ -83,12 +83,12 @@ class SlideTask:
         forget_passes(worker, but=name)
         results = worker / RESULTS
         results.mkdir(parents=True, exist_ok=True, mode=0o700)
-        asked = {
+        document = {
             "codec": None if self.codec is None else codec_text(self.codec),
             "phase": self.phase,
             "plan": json.loads(self.plan.canonical()),
         }
-        write_atomically(results / ASKED, canonical_json(asked))
+        write_atomically(results / ASKED, canonical_json(document))
         return results / name
 
 
@@ -100,7 +100,7 @@ def read_asked(results: Path) -> SlideTask:
     """
     path = results / ASKED
     try:
-        asked = json_of(read_bounded(path, _MOST, "what is asked"))
+        document = json_of(read_bounded(path, _MOST, "what is asked"))
     except (OSError, ValueError) as error:
         raise InputDataError(
             "nothing is asked of this site's slides",
@@ -109,12 +109,12 @@ def read_asked(results: Path) -> SlideTask:
             got="none",
             advice="Name plan, phase and codec by options, or wait for the order",
         ) from error
-    if not isinstance(asked, dict) or {*asked} != {"codec", "phase", "plan"}:
+    if not isinstance(document, dict) or {*document} != {"codec", "phase", "plan"}:
         raise InputDataError(
             "cannot read what is asked", field=str(path), expected="codec, phase, plan", got="else"
         )
-    codec = None if asked["codec"] is None else read_codec(str(asked["codec"]))
-    return slide_task(parse_plan(asked["plan"]), str(asked["phase"]), codec)
+    codec = None if document["codec"] is None else read_codec(str(document["codec"]))
+    return slide_task(parse_plan(document["plan"]), str(document["phase"]), codec)
 
 
 def slide_task(plan: FederationPlan, phase: str, codec: AnyCodec | None) -> SlideTask:

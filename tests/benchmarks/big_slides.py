@@ -53,7 +53,7 @@ from site_client.pixels.slides import open_slide
 from site_client.pixels.statistics import component_ranges, survey
 from site_client.site import SiteFolder
 from site_client.worker.slide_folder import Slides
-from site_client.worker.slide_shards import Words, open_pass
+from site_client.worker.slide_shards import ShardWords, open_pass
 from site_client.worker.slide_tasks import merged_file, slide_task
 from tests.benchmarks.pixels import BANDS, SPEC, InMemory, fit, tissue, write_slide
 
@@ -169,7 +169,7 @@ def passes_over_all(site, plan_file, results, threads):
     """Survey, ranges, count, tables, as a worker does; the codec, counts and figures."""
     plan = read_plan(plan_file)
     slides = Slides(site.data(), plan.pixels.bands)
-    words = Words(str(site.root), str(plan_file), "survey", None, str(results), threads)
+    words = ShardWords(str(site.root), str(plan_file), "survey", None, str(results), threads)
     first = open_pass(words)
     figures = {}
 
@@ -227,7 +227,7 @@ def by_shards(site, root, codec, shards, at_once):
     counted = time.perf_counter()
     _, of_merging = cairn("merge", *named)
     ended, after = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    words = Words(
+    words = ShardWords(
         str(site.root), str(root / "plan.toml"), "sketch", str(root / "codec.json"), str(results)
     )
     whole = open_pass(words)

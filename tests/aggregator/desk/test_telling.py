@@ -53,7 +53,7 @@ def greeted(ear: Ear) -> None:
     """Until the stream stands; its first word has been heeded."""
     until(lambda: ear.trusts, "the stream")
     until(ear.is_due, "the first word")
-    ear.found(told=True)
+    ear.found(notified=True)
 
 
 def test_a_site_is_told_when_an_order_waits_for_it_and_no_other_site_is(served):
@@ -64,7 +64,7 @@ def test_a_site_is_told_when_an_order_waits_for_it_and_no_other_site_is(served):
         for _ in range(3):
             ring(served.folder.order_bells, ["north"])
             until(hears.is_due, "the word")
-            hears.found(told=True)
+            hears.found(notified=True)
         assert not other.is_due()
 
 
@@ -120,7 +120,7 @@ def test_what_listening_costs_is_in_the_journal_and_within_the_rooms_of_the_desk
         for _ in range(words):
             ring(served.folder.order_bells, ["north"])
             until(ear.is_due, "the word")
-            ear.found(told=True)
+            ear.found(notified=True)
         list_peers(north)  # another conversation beside it is counted once, too
     journal.settle()
     settled = [e for e in read_journal(north.journal).entries[before:] if isinstance(e, Settle)]

@@ -101,17 +101,17 @@ def test_nothing_is_watched_where_everybody_is_to_ask(tmp_path, monkeypatch):
 
 
 def test_who_finds_something_untold_looks_often_until_told_again():
-    lookout = Lookout(0.1, 2.0, told=True)
+    lookout = Lookout(0.1, 2.0, notified=True)
     assert lookout.seconds == 2.0
-    lookout.found(told=False)
+    lookout.found(notified=False)
     assert lookout.seconds == 0.1
-    lookout.found(told=True)
+    lookout.found(notified=True)
     assert lookout.seconds == 2.0
 
 
 def test_who_cannot_be_told_always_looks_often():
-    lookout = Lookout(0.1, 2.0, told=False)
-    lookout.found(told=True)
+    lookout = Lookout(0.1, 2.0, notified=False)
+    lookout.found(notified=True)
     assert lookout.seconds == 0.1
 
 

@@ -74,13 +74,13 @@ def test_words_that_lead_to_orders_are_heeded_without_a_limit(ear):
     for _ in range(1000):
         ear.told()
         assert ear.is_due()
-        ear.found(told=True)
+        ear.found(notified=True)
 
 
 def test_a_desk_that_stands_and_never_tells_is_not_trusted_for_a_while(ear, clock):
     ear.stand(stands=True)
     assert ear.trusts
-    ear.found(told=False)
+    ear.found(notified=False)
     assert not ear.trusts
     clock.now += DISTRUST_S
     assert ear.trusts
@@ -89,7 +89,7 @@ def test_a_desk_that_stands_and_never_tells_is_not_trusted_for_a_while(ear, cloc
 def test_an_order_found_while_its_word_waits_is_no_lie(ear):
     ear.stand(stands=True)
     ear.told()
-    ear.found(told=False)
+    ear.found(notified=False)
     assert ear.trusts
 
 

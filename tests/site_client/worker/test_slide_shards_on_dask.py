@@ -22,7 +22,7 @@ from site_client.cli import cli
 from site_client.pixels.checkpoints import open_sealed
 from site_client.pixels.passes import read_part
 from site_client.pixels.statistics import survey
-from site_client.worker.slide_shards import Words, open_pass
+from site_client.worker.slide_shards import ShardWords, open_pass
 from site_client.worker.slide_tasks import merged_file
 from tests.site_client.worker.test_slide_shards import own_slides, the_plan
 
@@ -119,7 +119,7 @@ def test_shards_on_a_cluster_make_the_whole_of_one_process(slides, tmp_path, clu
     merged = ["pixels", "merge", *the_plan(tmp_path), "--site-dir", str(slides.folder.root)]
     assert CliRunner().invoke(cli, merged).exit_code == 0
     plan = the_plan(tmp_path)
-    whole = open_pass(Words(str(slides.folder.root), plan[1], plan[3]))
+    whole = open_pass(ShardWords(str(slides.folder.root), plan[1], plan[3]))
     found = read_part(open_sealed(merged_file(whole.folder), whole.bond), whole.section, None).found
     one, other = map(survey, own_slides(slides))
     np.testing.assert_array_equal(found.gram, (one + other).gram)
