@@ -31,6 +31,7 @@ ROOMS = {
     "crypto": ("common/crypto/*.py",),
 }  # fmt: skip
 """Name -> the files it stands for, as patterns from the top."""
+SAVED_EVERY = 10
 TESTS = [
     "tests/common", "tests/aggregator", "tests/attacks", "tests/federation", "tests/privacy",
     "tests/site_client/egress", "tests/site_client/courier", "tests/site_client/worker",
@@ -104,20 +105,19 @@ def main() -> int:
     if chosen_by.only:
         chosen = [entry for entry in chosen if chosen_by.only in entry[1]]
     preload()
-    findings = []
+    findings: list[Finding] = []
     waived = accepted()
+    target = REPOSITORY / "deploy" / "results" if chosen_by.write else folder
+    share: dict[str, float] = {}
     for number, finding in enumerate(run(chosen, reach, chosen_by.jobs, chosen_by.most_s), 1):
         findings.append(finding)
         if not finding.noticed and finding.key not in waived:
             print(f"{number}/{len(chosen)} {finding}", flush=True)
-        elif sys.stderr.isatty():
-            print(f"\r{number}/{len(chosen)}", end="", file=sys.stderr, flush=True)
-    share = write(
-        findings,
-        REPOSITORY / "deploy" / "results" if chosen_by.write else folder,
-        seed=chosen_by.seed,
-        sample=chosen_by.sample,
-    )
+        elif number % SAVED_EVERY == 0:
+            print(f"{number}/{len(chosen)}", flush=True)
+        # Of hours that are cut off, what was found stays.
+        if number % SAVED_EVERY == 0 or number == len(chosen):
+            share = write(findings, target, seed=chosen_by.seed, sample=chosen_by.sample)
     print(json.dumps(share, indent=1))
     return int(any(value < chosen_by.wanted for value in share.values()))
 
