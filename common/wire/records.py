@@ -64,7 +64,8 @@ class ModelUpdate(_Common):
     Attributes:
         images: images trained on.
         samples: how much the difference counts in the average: at most the images, and at
-            most what the roster lets this site count as.
+            most what the roster lets this site count as; in rounds by time that times the
+            share of the round's updates, in 64ths (``bounds.samples_of``).
         transitions: new transitions gathered in this round.
         updates: gradient steps taken.
         tag: of ``samples`` times the arrays, and of ``samples``.
