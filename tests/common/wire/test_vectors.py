@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from common.canonical import sha256_hex
+from common.wire.codes import ReplyCode
 from common.wire.envelope import decode, encode
 from common.wire.orders import decode_order, encode_order
 from common.wire.parcel import unwrap, wrap
@@ -34,6 +35,11 @@ KINDS = [
     "HeavyHitters",
     "GroupCounts",
 ]
+
+
+def test_the_numbers_of_replies_are_frozen():
+    """A number stands in ledgers for ever: none may come to mean something else."""
+    assert vector("reply_codes") == {code.name: int(code) for code in ReplyCode}
 
 
 def test_every_type_of_record_has_frozen_bytes():
