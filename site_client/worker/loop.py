@@ -159,7 +159,8 @@ class Worker:
                         break
                     seconds = min(seconds, remaining)
                 notified = alarm.wait(seconds, self._stop.is_set)
-        LOG.info("worker stopped")
+        if self._stop.is_set():
+            LOG.info("worker stopped")
 
     def turn(self) -> bool:
         """Answer one order if one waits; says whether one did.

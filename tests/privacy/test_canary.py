@@ -221,7 +221,7 @@ def test_an_unreadable_image_leaves_as_a_number(planted):
 
 
 def test_running_out_of_memory_leaves_as_a_number(planted, monkeypatch):
-    def run_out(*_):
+    def run_out(*_, **__):
         raise MemoryError(f"cannot hold {MESSAGE}")
 
     monkeypatch.setattr(Learner, "train", run_out)
@@ -244,7 +244,7 @@ def test_an_exception_that_quotes_pixels_leaves_as_a_number(planted, monkeypatch
     _, _, scanner = planted
     pixels = scanner.images[0][0, 0].astype(np.uint8).tobytes()
 
-    def quote(*_):
+    def quote(*_, **__):
         raise RuntimeError(f"{MESSAGE} {pixels.hex()} {pixels!r}")
 
     monkeypatch.setattr(Learner, "train", quote)

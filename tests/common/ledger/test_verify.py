@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -236,15 +237,24 @@ def test_a_clock_that_went_back_dates_no_record_before_the_last(tmp_path, audit,
 
 
 def test_a_ledger_may_be_audited_while_its_worker_writes(tmp_path, audit, world):
-    verdicts = []
+    verdicts, audited = [], threading.Event()
+
+    def write(ledger) -> int:
+        """Until there is an audit to disturb; sixty records at least."""
+        written = 0
+        while written < 60 or not audited.is_set():
+            ledger.append("REFUSE", code=written)
+            written += 1
+        return written
+
     with world.open(tmp_path) as ledger, ThreadPoolExecutor(1) as pool:
-        writing = pool.submit(lambda: [ledger.append("REFUSE", code=n) for n in range(60)])
-        while not writing.done():
+        writing = pool.submit(write, ledger)
+        while not (writing.done() and verdicts):
             verdicts.append(audit(tmp_path))
-        assert len(writing.result()) == 60
-    assert verdicts
+            audited.set()
+        written = writing.result()
     assert [str(verdict.broken) for verdict in verdicts if not verdict.intact] == []
-    assert audit(tmp_path).totals.records == 61
+    assert audit(tmp_path).totals.records == 1 + written
 
 
 def test_another_sites_key_or_name_does_not_verify(grown, audit, world):
