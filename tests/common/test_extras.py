@@ -64,8 +64,6 @@ def test_every_module_of_every_extra_is_its_distributions_own():
         modules = [m for m in extras.extras()[extra] if not m.startswith(("types_", "scipy_stubs"))]
         assert len(extras.extras()[extra]) == len(wanted), extra
         for module in modules:
-            if module == "distributed" and module not in owners:
-                continue  # a hospital's own scheduler; no other extra brings it
             owned = owners[module.partition(".")[0]]
             assert wanted & {canonicalize_name(name) for name in owned}, module
 
