@@ -9,7 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from common.canonical import canonical_json, sha256_hex
 from common.plan.embed import Embed
-from common.plan.experience import Experience
+from common.plan.experience import Experience, Subject
 from common.plan.kinds import RUNS, Kind
 from common.plan.limits import OF_TRAINING, Limits, Rounds
 from common.plan.pixels import Pixels
@@ -81,6 +81,8 @@ class FederationPlan(AgentSettings):
             raise MisfitError(f"task.{named}", "one or more names", "none")
         if self.kind == "training" and self.learner.updates < self.rounds.training:
             raise MisfitError("learner.updates", "one or more for each of rounds.training")
+        if self.experience.kept and self.experience.key != "place":
+            raise MisfitError("experience.kept", 'experience.key = "place": models are asked by it')
         parameters_of(self.network, self.space)
         return self
 
@@ -98,6 +100,26 @@ class FederationPlan(AgentSettings):
     def tells_labels(self) -> bool:
         """True where an update says which labels its site has, and heads are averaged by that."""
         return self.trains and self.task.missing == "allow" and not self.network.private_heads
+
+    @property
+    def counts(self) -> Subject | None:
+        """Say what its tables of experience count; None where nobody reads any, and none leave.
+
+        A run without work sends one all the same: it shows what a round costs.
+        """
+        if self.kind == "no-op":
+            return "experience"
+        if not self.trains:
+            return None
+        if self.learner.replay == "wrong-first":
+            return "errors"
+        return "experience" if self.experience.kept or self.learner.replay == "rare-first" else None
+
+    @property
+    def table_bytes(self) -> int:
+        """Size of the tables of experience that a site sends in a round."""
+        tables = {"experience": 1, "errors": 2}.get(self.counts or "", 0)
+        return 8 * tables * self.experience.rows * self.experience.columns
 
     def updates_in(self, round_: int) -> int:
         """Gradient steps of a training round, 1 to ``rounds.training``: equal shares of all."""

@@ -19,7 +19,7 @@ from common.policy.sections import Policy
 from common.schedule import Phase
 from common.settings import KINDS
 from common.wire.pixel_rules import most_bytes
-from common.wire.rules import ANSWERS
+from common.wire.rules import answers_of
 
 _TRAINS: Final[frozenset[Kind]] = frozenset({"training"})
 _HAS_A_MODEL: Final[frozenset[Kind]] = frozenset({"training", "no-op"})
@@ -259,7 +259,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "learner.target_period": "how often the target network copies the other",
     "learner.replay": "a closed list; bounds.rare_first and bounds.priority_alpha hold for those "
     "that draw unevenly",
-    "learner.importance": "lessens the weight of what rare_first draws often, and adds to none",
+    "learner.importance": "lessens the weight of what is drawn often, and adds to none",
     "learner.priority_beta": "lessens the weight of what priority draws often, and adds to none",
     "learner.learning_rate_end": "falls from what bounds.learning_rate holds",
     "learner.learning_rate_schedule": "falls from what bounds.learning_rate holds",
@@ -273,7 +273,9 @@ HARMLESS: Final[Mapping[str, str]] = {
     "evaluation.native": "counts for evaluations on their own, not for a round's",
     "evaluation.visits": "when a search ends",
     "evaluation.outlier_mads": "which starts count for their consensus",
-    "experience.reward_bins": "at most 16; a reward is no grey value",
+    "experience.key": "a closed list: offsets from what is looked for, or places in the image",
+    "experience.reach_steps": "at most 32 steps of the ladder, whose lengths bounds.steps_mm holds",
+    "experience.kept": "the sum of all sites' tables stays with the model, at the sites",
     "pixels.bands": "at most 256 names, which the slides must have",
     "pixels.codec": _SHAPES_KEYS,
     "pixels.components": _SHAPES_KEYS,
@@ -318,13 +320,13 @@ ORDER_FIELDS: Final[Mapping[str, str]] = {
 """Field of an order to the place where it is verified, before any work on it."""
 
 
-def check_phase(policy: Policy, phase: Phase) -> None:
+def check_phase(policy: Policy, plan: FederationPlan, phase: Phase) -> None:
     """Refuse an order whose answer needs a record that may not leave, before it is worked on.
 
     Raises:
         RefusedError: names the first record type that is not allowed.
     """
-    for kind in ANSWERS[phase]:
+    for kind in answers_of(plan, phase):
         name = kind.__name__
         _require(
             name in policy.records.allowed,
@@ -369,7 +371,7 @@ def _check_bytes(policy: Policy, plan: FederationPlan, weights_bytes: int) -> No
         largest = most_bytes(plan.pixels) if plan.kind == "pixels" else 0
         whole, what, how_often = largest, "pixels", "pixels"
     else:
-        largest = weights_bytes + 8 * plan.experience.rows * plan.experience.columns
+        largest = weights_bytes + plan.table_bytes
         whole, what, how_often = (
             largest * plan.rounds.training,
             "experience and model",

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from common.plan import RUNS, FederationPlan
 from common.schedule import schedule
 from common.settings import KINDS, AgentSettings, sections_of
-from common.wire.rules import ANSWERS
+from common.wire.rules import answers_of
 from common.words.leaving import leavings
 
 Way = Literal["least", "most", "within", "among", "floor"]
@@ -129,7 +129,7 @@ def _bytes_in_a_run(plan: FederationPlan) -> int:
 
 
 def _records(plan: FederationPlan) -> tuple[str, ...]:
-    kinds = (kind.__name__ for phase in schedule(plan) for kind in ANSWERS[phase])
+    kinds = (kind.__name__ for phase in schedule(plan) for kind in answers_of(plan, phase))
     return tuple(dict.fromkeys(kinds))
 
 

@@ -20,7 +20,8 @@ from common.errors import InternalError
 from common.model import Weights
 from common.settings import LearnerSettings
 from site_client.agent import schedules
-from site_client.agent.keys import ExperienceKeys, LocalCounts, codec_of
+from site_client.agent.experience import Keys, Knowledge, Known, NewExperience
+from site_client.agent.keys import ExperienceKeys, codec_of
 from site_client.agent.network import (
     device_of,
     get_weights,
@@ -40,16 +41,14 @@ from site_client.agent.states import (
     set_rng_words,
     under,
 )
-from site_client.agent.task import Outcome, Situations, Task
+from site_client.agent.task import Situations, Task
 
-Frequencies = Callable[[NDArray[np.uint64]], NDArray[np.float64]]
-Keys = Callable[[Situations, Outcome], NDArray[np.uint64]]
 Progress = Callable[[int, int], None]
 Watch = Callable[[Situations], None]
 GoesOn = Callable[["SoFar"], bool]
 
-# Counts of what is held grow old as more is met; they are looked up again this often.
-_UPDATES_PER_RECOUNT = 1000
+# What is known of what is held grows old as more is met; it is looked up again this often.
+_UPDATES_PER_LOOK = 100
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,8 @@ class Learner:
         seed: of exploration and sampling; the sites of a federation differ in it.
         planned_updates: what all schedules run over; the settings' updates unless told.
         progress: called with (updates done, updates of this call); may raise to leave.
-        keys: names transitions for whoever counts them (`new_experience_keys`). A
-            learner without it names them only where its replay asks how rare they are.
+        keys: names transitions for whoever counts them (`new_experience`). A learner
+            without it names them only where its replay asks what is known of them.
         watch: shown a copy of the transitions of every gradient step; it has no say in it.
         threads: of torch; another number gives other weights.
     """
@@ -137,17 +136,17 @@ class Learner:
         self._rng = np.random.Generator(np.random.PCG64(seed))
         self._searches = Searches(task, settings, self._rng)
         self._replay = Replay(task.situation, settings)
-        self._counts_keys = keys is not None
-        self._keys: Keys = keys or ExperienceKeys(task, codec_of(task))
+        self._knowledge = Knowledge(
+            self._replay,
+            keys or ExperienceKeys(task, codec_of(task)),
+            tells=keys is not None,
+        )
         self._online = network
         self._objective = Objective(task, network, settings)
         self._optimizer = torch.optim.Adam(
             network.parameters(), lr=settings.learning_rate, fused=True
         )
         self._updates = 0
-        self._new_keys: list[NDArray[np.uint64]] = []
-        self._local = LocalCounts()
-        self._frequencies: Frequencies | None = None
 
     @property
     def network(self) -> nn.Module:
@@ -191,16 +190,17 @@ class Learner:
         """A copy of the online network's weights."""
         return get_weights(self._online)
 
-    def new_experience_keys(self) -> NDArray[np.uint64]:
-        """uint64[n]: keys of the transitions gathered since the last call."""
-        keys = np.concatenate([np.empty(0, np.uint64), *self._new_keys])
-        self._new_keys = []
-        return keys
+    def new_experience(self) -> NewExperience:
+        """Keys of the transitions gathered since the last call.
+
+        Of ``wrong-first`` replay: of the transitions replayed since then, and their errors.
+        """
+        return self._knowledge.new()
 
     def train(
         self,
         updates: int,
-        frequencies: Frequencies | None = None,
+        known: Known | None = None,
         *,
         sofar: SoFar | None = None,
         goes_on: GoesOn | None = None,
@@ -209,19 +209,19 @@ class Learner:
 
         Args:
             updates: gradient steps.
-            frequencies: for rare-first replay, the estimated count of each key in the
-                whole federation, uint64[n] to float64[n]; asked at once about what is
-                held, then about what is gathered. None counts exactly what was
-                gathered by this learner without such estimates.
+            known: what the whole federation knows of each key, uint64[n] to float64[n]:
+                for rare-first replay its estimated count, for wrong-first its mean error;
+                asked at once about what is held, then about what is gathered. Without
+                it, what this learner met by itself counts, exactly.
             sofar: what of this very call was done before the state was saved that has been
                 loaded since; the steps that are left are made, and the report is of all.
             goes_on: asked after every step; no ends the call with the steps made.
         """
         # Somebody else may have evaluated in between.
         use_deterministic_torch(self._threads)
-        self._frequencies = frequencies
+        self._knowledge.begin(known, looked_up=sofar is not None)
         if sofar is None:
-            sofar = SoFar(transitions=self._begin())
+            sofar = SoFar(transitions=self._warm_up())
         while sofar.updates < updates:
             gathered = self._collect(self.epsilon)
             loss = self._update()
@@ -230,7 +230,7 @@ class Learner:
                 self._progress(sofar.updates, updates)
             if goes_on is not None and not goes_on(sofar):
                 break
-        self._frequencies = None
+        self._knowledge.end()
         return TrainingReport(
             updates=sofar.updates,
             updates_total=self._updates,
@@ -242,19 +242,12 @@ class Learner:
             learning_rate=self.learning_rate,
         )
 
-    def _begin(self) -> int:
-        """Look up again how rare is what is held, and fill the replay; transitions gathered."""
-        if self._frequencies is not None and self._replay.size:
-            self._replay.set_frequencies(self._frequencies(self._keys_held()))
+    def _warm_up(self) -> int:
+        """Fill the replay as far as it has to be; transitions gathered."""
         gathered = 0
         while self._replay.size < min(self._settings.warmup, self._replay.capacity):
             gathered += self._collect(epsilon=1.0)
         return gathered
-
-    def _keys_held(self) -> NDArray[np.uint64]:
-        """uint64[size]: keys of the transitions in the replay."""
-        transitions = self._replay.transitions
-        return self._keys(transitions, self._task.step(transitions))
 
     @torch.no_grad()
     def _collect(self, epsilon: float) -> int:
@@ -267,8 +260,8 @@ class Learner:
             chosen = situations[rows]
             best = self._values_of(chosen).argmax(dim=-1).cpu()
             actions[rows] = np.where(exploits[rows], best.numpy(), actions[rows])
-        transitions, outcome = self._searches.advance(actions)
-        self._replay.add(transitions, self._count(transitions, outcome))
+        transitions = self._searches.advance(actions).taken
+        self._replay.add(transitions, self._knowledge.of_gathered(transitions))
         return len(transitions)
 
     def _values_of(self, situations: Situations) -> Tensor:
@@ -276,25 +269,10 @@ class Learner:
         values: Tensor = self._online(*to_tensors(seen, situations, device_of(self._online)))
         return values
 
-    def _count(self, situations: Situations, outcome: Outcome) -> NDArray[np.float64] | None:
-        """Count how often each of these experiences was met, if anybody wants to know."""
-        rare_first = self._replay.kind == "rare-first"
-        if not (self._counts_keys or rare_first):
-            return None
-        keys = self._keys(situations, outcome)
-        if self._counts_keys:
-            self._new_keys.append(keys)
-        if self._frequencies is not None:
-            return self._frequencies(keys)
-        if not rare_first:
-            return None
-        self._local.add(keys)
-        return self._local.of(keys)
-
     def _update(self) -> float:
         """One gradient step; returns its loss."""
-        if self._updates and self._updates % _UPDATES_PER_RECOUNT == 0:
-            self._recount()
+        if self._updates and self._updates % _UPDATES_PER_LOOK == 0:
+            self._knowledge.look_again()
         drawn = self._replay.sample(self._rng, self._settings.batch, self.progress)
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate
@@ -304,8 +282,7 @@ class Learner:
         loss, errors = self._backward(drawn)
         nn.utils.clip_grad_norm_(self._online.parameters(), self._settings.gradient_clip)
         self._optimizer.step()
-        if self._replay.kind == "prioritised":
-            self._replay.set_errors(drawn.slots, errors)
+        self._knowledge.judge(drawn, errors)
         self._updates += 1
         self._objective.move_target(self._updates)
         return loss
@@ -340,20 +317,14 @@ class Learner:
         settings = self._settings
         return settings.path_supervision_only or self._updates < settings.warm_start * self._planned
 
-    def _recount(self) -> None:
-        """Look up again how often what is held was met, when this learner counts itself."""
-        if self._replay.kind == "rare-first" and self._frequencies is None:
-            self._replay.set_frequencies(self._local.of(self._keys_held()))
-
     def state_dict(self) -> State:
         """Everything needed to go on exactly, as a flat dict of plain numpy arrays."""
         state: State = {f"replay/{k}": v for k, v in self._replay.state_dict().items()}
-        state |= {f"local/{k}": v for k, v in self._local.state_dict().items()}
+        state |= self._knowledge.state_dict()
         state["searches/at"] = np.frombuffer(self._searches.at.tobytes(), np.uint8).copy()
         state["searches/age"] = self._searches.age.copy()
         state["rng"] = rng_words(self._rng)
         state["updates"] = np.asarray(self._updates)
-        state["new_keys"] = np.concatenate([np.empty(0, np.uint64), *self._new_keys])
         for prefix, network in (("online", self._online), ("target", self._objective.target)):
             state.update({f"{prefix}/{k}": v for k, v in get_weights(network).items()})
         state.update(optimizer_state(self._optimizer, self._online))
@@ -369,10 +340,9 @@ class Learner:
         self._searches.at = self._restored_searches(np.asarray(state["searches/at"], np.uint8))
         self._searches.age = np.array(state["searches/age"], dtype=np.int64)
         self._replay.load_state(under("replay/", state))
-        self._local.load_state(state["local/keys"], state["local/counts"])
+        self._knowledge.load_state(state)
         set_rng_words(self._rng, np.asarray(state["rng"], np.uint64))
         self._updates = int(state["updates"])
-        self._new_keys = [np.array(state["new_keys"], dtype=np.uint64)]
         for prefix, network in (("online/", self._online), ("target/", self._objective.target)):
             part = under(prefix, state)
             set_weights(network, {k: np.asarray(v, np.float32) for k, v in part.items()})

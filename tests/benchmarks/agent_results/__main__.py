@@ -10,7 +10,13 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks.agent_results import comparisons, data, search_studies, studies
+from tests.benchmarks.agent_results import (
+    comparisons,
+    data,
+    experience,
+    search_studies,
+    studies,
+)
 from tests.benchmarks.agent_results.report import write_report
 
 STUDIES = {
@@ -21,6 +27,7 @@ STUDIES = {
     "federated-cephalograms": (comparisons.federated_cephalograms, ["ceph"]),
     "federated-brain": (comparisons.federated_brain, ["brain_templates"]),
     "replay": (comparisons.replay, ["ceph"]),
+    "experience": (experience.replays, ["ceph"]),
     "boxes": (search_studies.boxes, ["hc18"]),
     "planes": (search_studies.planes, ["brain_templates"]),
     "registrations": (search_studies.registrations, ["brain_templates"]),

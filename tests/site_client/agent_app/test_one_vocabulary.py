@@ -231,7 +231,7 @@ def test_every_kind_is_trained_and_measured_as_a_plan_says(kind, read):
     for _ in range(2):
         learner = planned_learner(plan, cases.task, seed=3)
         learner.train(plan.updates_in(1))
-        assert len(learner.new_experience_keys()) > 0
+        assert len(learner.new_experience().keys) > 0
         digests.append(weights_digest(learner.weights()))
     assert digests[0] == digests[1] != weights_digest(initial_weights(plan))
     report = evaluate_weights(learner.weights(), plan, cases.task, 1, cases.prior)

@@ -96,7 +96,7 @@ def stopped_at(site, update):
     return made
 
 
-@pytest.mark.parametrize("replay", ["uniform", "rare-first", "prioritised"])
+@pytest.mark.parametrize("replay", ["uniform", "rare-first", "wrong-first", "prioritised"])
 def test_a_round_goes_on_bit_for_bit_from_what_was_saved_within_it(
     make_site, tmp_path, monkeypatch, replay
 ):
@@ -112,7 +112,10 @@ def test_a_round_goes_on_bit_for_bit_from_what_was_saved_within_it(
         rest = stopped_at(cut, None)
         assert (rest[0], rest[-1]) == (32, plan.updates_in(round_))
         got = cut.reply(digest)
-        for kind in (UPDATE, SKETCH):
+        tables = {None: (), "experience": (SKETCH,), "errors": ("ErrorTables",)}[plan.counts]
+        kinds = (UPDATE, *tables)
+        assert set(got) == {*kinds, "RoundReport"}
+        for kind in kinds:
             # Tags hang on the roster, in which each of the two has a key of its own.
             untagged = {"tag": UNTAGGED}
             said = wanted[kind].record.model_copy(update=untagged)
