@@ -18,7 +18,7 @@ _TOLD: Final = frozenset(
         *("learner.searches", "learner.episode_steps", "learner.learning_rate"),
         *("learner.gradient_clip", "evaluation.starts", "evaluation.poses"),
         *("rounds.training", "rounds.server_momentum", "rounds.train_s", "rounds.late_weight"),
-        *("experience.rows", "experience.columns"),
+        *("experience.rows", "experience.columns", "experience.key", "experience.kept"),
         *("limits.update_l2", "limits.min_images", "limits.min_transitions"),
         *("limits.min_sketch_fill", "limits.privacy_tier", "seed"),
         *("task.missing", "network.private_heads"),
@@ -28,7 +28,7 @@ _TOLD: Final = frozenset(
 
 def facts(plan: FederationPlan) -> Facts:
     """Say which agent, for how long, and how large its sketch is."""
-    sketch, momentum = plan.experience, plan.rounds.server_momentum
+    momentum = plan.rounds.server_momentum
     seconds, late = plan.rounds.train_s, plan.rounds.late_weight
     return [
         ("task", f"{plan.task.kind}, {plan.network.architecture}"),
@@ -43,9 +43,16 @@ def facts(plan: FederationPlan) -> Facts:
         *([("a round's training", f"{seconds:g} s at most")] if seconds else []),
         *([("late updates", f"{late:g} of them count in the next round")] if late else []),
         *([("server momentum", f"{momentum:g}")] if momentum else []),
-        ("sketch", f"{sketch.rows} x {sketch.columns} cells, {tier(plan)}"),
+        *([("sketch", _sketch(plan))] if plan.counts else []),
         ("update norm", f"at most {plan.limits.update_l2:g}"),
     ]
+
+
+def _sketch(plan: FederationPlan) -> str:
+    cells = plan.experience
+    tables = "two of" if plan.counts == "errors" else "one of"
+    kept = ", kept with the model" if cells.kept else ""
+    return f"{tables} {cells.rows} x {cells.columns} cells, {tier(plan)}{kept}"
 
 
 def _work(plan: FederationPlan) -> Sentences:
@@ -61,6 +68,7 @@ def _work(plan: FederationPlan) -> Sentences:
         f"{learner.searches} searches at a time of at most {learner.episode_steps} steps gather; "
         f"learning rate {learner.learning_rate:g}, gradients clipped to norm "
         f"{learner.gradient_clip:g}.",
+        *_experience(plan),
         *_elastic(plan),
         *_differing(plan),
         "Before each round, and after the last, the model is measured on the site's own images: "
@@ -69,6 +77,37 @@ def _work(plan: FederationPlan) -> Sentences:
         f"The site computes each round's weights itself, from {_start(plan)} and the sums of all "
         "sites' updates, which it verifies; no order carries weights."
         + (f" The average goes on with {momentum:g} of the last rounds' way." if momentum else ""),
+    )
+
+
+def _experience(plan: FederationPlan) -> Iterator[str]:
+    """Say what is told of experience, and who reads it."""
+    cells = plan.experience
+    named = "how far from its aim" if cells.key == "offset" else "where in the image"
+    form = f"a table of {cells.rows} x {cells.columns} hashed cells, named by {named} a search was"
+    match plan.counts:
+        case "experience":
+            reads = "What few have met is replayed more. " if _is_rare_first(plan) else ""
+            yield f"Each round's experience is counted in {form}. {reads}{_kept(plan)}".strip()
+        case "errors":
+            yield (
+                f"What is replayed, and how wrong the network was there, is summed in {form}: two "
+                "of them. What all sites together still get wrong is replayed more."
+            )
+        case None:
+            pass
+
+
+def _is_rare_first(plan: FederationPlan) -> bool:
+    return plan.kind == "training" and plan.learner.replay == "rare-first"
+
+
+def _kept(plan: FederationPlan) -> str:
+    if not plan.experience.kept:
+        return ""
+    return (
+        "The sum of all tables stays beside the model at every site: it says where few have "
+        "found what is looked for."
     )
 
 
@@ -164,9 +203,9 @@ def _seen(plan: FederationPlan) -> Sentences:
 
 
 LEARNT: Final[Sentences] = (
-    "Every site gets the sum of all sites' updates, and so the model, and the sum of all "
-    "sites' tables, in which holders of the federation key can look up any experience that "
-    "they think of. One site's own share is not sent to another; where two take part, each "
+    "Every site gets the sum of all sites' updates, and so the model; where tables of experience "
+    "leave, their sum, too, in which holders of the federation key can look up any situation "
+    "that they think of. One site's own share is not sent to another; where two take part, each "
     "can subtract its own.",
 )
 

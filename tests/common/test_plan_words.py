@@ -16,7 +16,12 @@ from common.words.leaving import most_in_a_round, most_in_a_run
 from common.words.plan import _TOLD_OF_RUNS, fields_of
 
 SHIPPED = sorted((Path(__file__).parents[2] / "deploy" / "plans").glob("*.toml"))
-TRAINING = {"name": "p", "seed": 1, "task": {"landmarks": ["A", "B"]}}
+TRAINING = {
+    "name": "p",
+    "seed": 1,
+    "task": {"landmarks": ["A", "B"]},
+    "learner": {"replay": "rare-first"},
+}
 NO_OP = TRAINING | {"kind": "no-op"}
 BANDS = {"bands": ["a", "b", "c", "d"]}
 PIXELS = {"name": "p", "kind": "pixels", "seed": 1, "pixels": BANDS | {"components": 3}}
@@ -92,6 +97,7 @@ ELSE = {
     "rounds.late_weight": 0.27,
     "experience.rows": 7,
     "experience.columns": 6700,
+    "experience.key": "place",
     "limits.update_l2": 71.5,
     "limits.min_images": 73,
     "limits.min_transitions": 7900,
@@ -122,7 +128,10 @@ ELSE = {
 }
 
 
-ONE_VALUE = {"task.kind", "task.plane_landmarks", "network.architecture", "pixels.codec"}
+ONE_VALUE = {
+    *("task.kind", "task.plane_landmarks", "network.architecture", "pixels.codec"),
+    "experience.kept",
+}
 """Told, and of one value, or of another one only with other fields beside it."""
 
 
