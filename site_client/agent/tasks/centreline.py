@@ -212,7 +212,7 @@ class Centreline:
         frames, seeds = self._seeds(situations)
         knots = np.stack([resampled(trace, KNOTS) for trace in self.traces(situations)])
         inside = np.einsum("nki,nij->nkj", knots - seeds[:, None], frames)
-        return inside.reshape(len(situations), -1).astype(np.float32)
+        return np.asarray(inside.reshape(len(situations), -1), np.float32)
 
     def move_to(self, situations: Situations, parameters: NDArray[np.float32]) -> None:
         """Give situations another trace, in place; its end is where they are."""
@@ -229,7 +229,7 @@ class Centreline:
         frames, seeds = self._seeds(situations)
         own = np.stack([resampled(self.lines.own(k), KNOTS) for k in situations["line"]])
         knots = Poses.of(situations["pose"]).posed(own) - seeds[:, None]
-        return np.einsum("nki,nij->nkj", knots, frames).reshape(len(situations), -1)
+        return np.asarray(np.einsum("nki,nij->nkj", knots, frames).reshape(len(situations), -1))
 
     def errors(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n]: mean distance of the traces and the lines from each other, posed mm."""
@@ -371,7 +371,7 @@ def frames_along(
 
 def _turned_by(pose: Poses, directions: NDArray[np.float64]) -> NDArray[np.float64]:
     """float64[n, d]: directions as they are after a pose."""
-    return np.einsum("nij,nj->ni", pose.rotation, directions)
+    return np.asarray(np.einsum("nij,nj->ni", pose.rotation, directions))
 
 
 def _turns(d: int, degrees: float) -> NDArray[np.float32]:

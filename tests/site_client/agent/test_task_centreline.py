@@ -7,7 +7,7 @@ from common.errors import InputDataError
 from common.settings import CentrelineSettings, EvaluationSettings, PoseSettings
 from site_client.agent.evaluation import evaluate, mean_parameters
 from site_client.agent.search import greedy_search
-from site_client.agent.tasks.centreline import KNOTS, Centreline, CentrelineCase
+from site_client.agent.tasks.centreline import KNOTS, Centreline, CentrelineCase, frames_along
 from site_client.agent.tasks.polylines import Lines, apart, length_of, resampled
 from site_client.imaging.pyramids import Raster
 from tests.made.vessels import make_vessel
@@ -135,10 +135,7 @@ def test_what_is_seen_turns_with_the_agent(flat):
         raster = Raster(np.ascontiguousarray(pixels)[None], (1.0, 1.0), np.eye(2))
         task = Centreline([CentrelineCase("x", raster, (along,))], settings, roi=13)
         at = task.starts(np.random.default_rng(0), 1, posed=False)
-        at["position"], at["frame"] = along[0], np.array([along[1] - along[0]]) / 20
-        at["frame"][0] = np.stack(
-            [at["frame"][0, 0], [-at["frame"][0, 0, 1], at["frame"][0, 0, 0]]]
-        ).T
+        at["position"], at["frame"] = along[0], frames_along(along[1:] - along[:1])
         seen.append(task.observe(at))
     np.testing.assert_array_equal(*seen)
 
@@ -178,7 +175,8 @@ def test_nothing_to_trace_is_refused():
 
 def test_the_distance_of_lines_is_that_of_their_points():
     straight = np.array([(0.0, 0.0), (10.0, 0.0)])
-    shifted, half = straight + (0, 2.0), np.array([(0.0, 0.0), (5.0, 0.0)])
+    shifted = straight + np.array([0.0, 2.0])
+    half = np.array([(0.0, 0.0), (5.0, 0.0)])
     for measured in apart(straight, shifted):
         np.testing.assert_allclose(measured, 2.0)
     off, missed = apart(half, straight)
