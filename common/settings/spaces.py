@@ -6,7 +6,7 @@ anything is trained.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from common.settings.agent import LadderSettings
@@ -173,6 +173,12 @@ def box(settings: Settings, dim: int) -> Space:
     # Around the smallest box; the widest of its views shows something of the image.
     narrowest = (max(section.contexts) * section.smallest_mm,) * levels
     return Space((views, task.roi, task.roi), 4 * dim + 1, levels, task.landmarks, narrowest)
+
+
+def turned_box(settings: Settings) -> Space:
+    """Boxes in images that also turn: two actions more."""
+    straight = box(settings, 2)
+    return replace(straight, actions=straight.actions + 2)
 
 
 def plane(settings: Settings) -> Space:
