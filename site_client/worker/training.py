@@ -38,7 +38,8 @@ from site_client.worker.study import Assignment, Given, State, Study, StudyRoom,
 
 if TYPE_CHECKING:
     from site_client.agent.evaluation import ErrorSummary, EvaluationReport
-    from site_client.agent.learner import Learner, TrainingReport, Watch
+    from site_client.agent.learner import Learner, TrainingReport
+    from site_client.agent.method import Watch
     from site_client.worker.site_cases import SiteCases
 
 LOG = logging.getLogger("cairn.worker")
