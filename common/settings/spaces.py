@@ -138,12 +138,12 @@ def reach_mm(settings: Settings) -> tuple[float, ...]:
     """Give the unit of a displacement by level; none where a search goes by steps.
 
     A finer level begins within two steps of the coarser one, so that is how far its landmark
-    can be. On the coarsest it may be anywhere: half of the narrowest view is a unit.
+    can be. On the coarsest it may be anywhere: the side of the narrowest view is a unit.
     """
     if settings.learner.method != "displacement":
         return ()
     steps, view = settings.ladder.steps_mm, _views(settings)[0]
-    return (max(view / 2, 2 * steps[0]), *(2 * step for step in steps[:-1]))
+    return (max(view, 2 * steps[0]), *(2 * step for step in steps[:-1]))
 
 
 def team(settings: Settings) -> Space:

@@ -214,9 +214,10 @@ class TrainingStudy:
             transitions=training.transitions,
             updates=training.updates,
         )
+        experience = [subject.table(round_, keys)] if subject.plan.tells_experience else []
         return [
             Envelope(update, delta),
-            subject.table(round_, keys),
+            *experience,
             self._report(assignment, evaluation, training, round(in_hand.seconds * 1000)),
         ]
 

@@ -26,8 +26,8 @@ Job = tuple[str, Callable[[], dict[str, object]]]
 # Planar: two strides at once, so that detail is seen in its surroundings.
 PLANAR_LADDER = Ladder(strides_mm=(3.2, 1.2, 0.5, 0.3), steps_mm=(8.0, 2.5, 0.8, 0.3))
 PLANAR_VIEWS = Views.multiscale(zooms=(1.0, 2.4), roi=33)
-# Units of displacements: half of the narrowest coarsest view, then what a finer level is drawn from.
-PLANAR_REACH = (53.0, 16.0, 5.0, 1.6)
+# Units of displacements: the narrowest view, then what a finer level is drawn from.
+PLANAR_REACH = (105.6, 16.0, 5.0, 1.6)
 PLANAR_POSES = PoseSettings(
     rotation_deg=5.0, scale_fraction=0.05, shift_mm=10.0, gamma_contrast=0.3
 )
@@ -45,7 +45,7 @@ PLANAR = Recipe(
     EvaluationSettings(starts=3, poses=1, native=True, most_steps=120),
 )
 VOLUME_LADDER = LadderSettings()
-VOLUME_REACH = (67.5, 18.0, 6.0)
+VOLUME_REACH = (135.0, 18.0, 6.0)
 VOLUME_POSES = PoseSettings()
 VOLUME = Recipe(
     NetworkSettings(architecture="triplanar", width=16),
@@ -78,9 +78,7 @@ def volume_task(
     cases: list, poses: PoseSettings = VOLUME_POSES, method: str = "dqn"
 ) -> TriplanarLandmark:
     reach = VOLUME_REACH if method == "displacement" else ()
-    return TriplanarLandmark(
-        cases, VOLUME_LADDER, poses, roi=45, spacing_mm=1.0, reach_mm=reach
-    )
+    return TriplanarLandmark(cases, VOLUME_LADDER, poses, roi=45, spacing_mm=1.0, reach_mm=reach)
 
 
 def volume_prior(cases: list) -> np.ndarray:
