@@ -145,10 +145,10 @@ def _cephalogram_jobs(seeds: list[int]) -> set[tuple[str, int, int]]:
 
 
 def _cephalogram_fold(recipe: Recipe, seed: int, fold: int, folds: int) -> dict[str, object]:
-    xrays = _xrays()
-    held = np.arange(len(xrays.cases)) % folds == fold
-    training = xrays.cases.subset(np.flatnonzero(~held))
-    testing = xrays.cases.subset(np.flatnonzero(held))
+    images = xrays()
+    held = np.arange(len(images.cases)) % folds == fold
+    training = images.cases.subset(np.flatnonzero(~held))
+    testing = images.cases.subset(np.flatnonzero(held))
     way = recipe.learner.method
     fitted = fit(planar_task(training, method=way), recipe, seed)
     task = planar_task(testing, method=way)
@@ -318,7 +318,7 @@ def _heads() -> dict:
 
 
 @cache
-def _xrays() -> data.Cephalograms:
+def xrays() -> data.Cephalograms:
     return data.cephalograms()
 
 
