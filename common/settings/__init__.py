@@ -41,7 +41,7 @@ from common.settings.searches import (
     PlaneSettings,
     RegistrationSettings,
 )
-from common.settings.spaces import Space, team_labels
+from common.settings.spaces import Space, reach_mm, team_labels
 from common.settings.task import TaskName, TaskSettings
 from common.settings.whole import FEDERATED, AgentSettings, with_defaults
 
@@ -79,6 +79,7 @@ __all__ = [
     "kinds_with",
     "parameters_of",
     "parse_settings",
+    "reach_mm",
     "render_sections",
     "sections_of",
     "team_labels",

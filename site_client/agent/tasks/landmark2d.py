@@ -124,6 +124,7 @@ class Landmark2D(PointSearch):
         views: what is seen at a position.
         poses: extent of the random pose.
         interchangeable: couples of landmarks whose names are a convention.
+        reach_mm: one per level, where the action is a displacement.
 
     Raises:
         InputDataError: nothing to look for, or couples that are none.
@@ -136,11 +137,13 @@ class Landmark2D(PointSearch):
         views: Views | None = None,
         poses: PoseSettings | None = None,
         interchangeable: Sequence[tuple[int, int]] = (),
+        reach_mm: Sequence[float] = (),
     ) -> None:
         views = views or Views.multiscale()
         poses = poses or PoseSettings()
         images, targets = cases.images, cases.landmarks_mm
-        super().__init__(images, targets, cases.groups, ladder, views, poses, interchangeable)
+        couples = interchangeable
+        super().__init__(images, targets, cases.groups, ladder, views, poses, couples, reach_mm)
         self.cases = cases
         seen = cases.images.channels * len(views.zooms) * views.frames
         self.shape = (seen, views.roi, views.roi)

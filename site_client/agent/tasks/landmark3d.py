@@ -89,6 +89,7 @@ class Landmark3D(PointSearch):
         nearest: take the nearest voxel: three times faster than interpolating, and what
             rl-medical does.
         interchangeable: couples of landmarks whose names are a convention.
+        reach_mm: one per level, where the action is a displacement.
 
     Raises:
         InputDataError: nothing to look for, or couples that are none.
@@ -103,11 +104,13 @@ class Landmark3D(PointSearch):
         *,
         nearest: bool = False,
         interchangeable: Sequence[tuple[int, int]] = (),
+        reach_mm: Sequence[float] = (),
     ) -> None:
         views, poses = views or Views(), poses or PoseSettings()
         groups = [""] * len(cases)
         images, targets = cases.images, cases.landmarks_mm
-        super().__init__(images, targets, groups, ladder, views, poses, interchangeable)
+        couples = interchangeable
+        super().__init__(images, targets, groups, ladder, views, poses, couples, reach_mm)
         self.cases = cases
         self.nearest = nearest
         seen = cases.images.channels * len(views.zooms) * views.frames

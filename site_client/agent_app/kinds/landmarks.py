@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import InputDataError
-from common.settings import KINDS, AgentSettings, team_labels
+from common.settings import KINDS, AgentSettings, reach_mm, team_labels
 from site_client.agent.evaluation import Searched
 from site_client.agent.import_weights import RlMedicalCube
 from site_client.agent.search import Followed
@@ -109,12 +109,12 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
 
     def build(self, cases: Cases, config: AgentSettings, *, known: bool = True) -> Built[Any]:  # noqa: ARG002
         """Build a search for landmarks; stand-ins are landmarks like others."""
-        settings, pose = config.task, config.pose
+        settings, pose, reach = config.task, config.pose, reach_mm(config)
         heads = np.arange(len(cases.landmarks))[:, None]
         if settings.kind == "landmark-3d":
             roi, spacing = settings.roi, settings.spacing_mm
             flat = TriplanarLandmark(
-                cases.volumes, config.ladder, pose, roi=roi, spacing_mm=spacing
+                *(cases.volumes, config.ladder, pose), roi=roi, spacing_mm=spacing, reach_mm=reach
             )
             return Built.of(flat, cases, cases.landmarks)
         strides = tuple(scale * settings.spacing_mm for scale in config.ladder.scales)
@@ -124,13 +124,15 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         couples = number_couples(cases.landmarks, settings.interchangeable)
         if settings.kind == "landmark-2d":
             pictures = build_cases_2d((_case_2d(case) for case in cases.pictures), finest)
-            task = Landmark2D(pictures, ladder, views, pose, couples)
+            task = Landmark2D(pictures, ladder, views, pose, couples, reach)
             return Built.of(task, cases, cases.landmarks)
         volumes = build_cases_3d(cases.volumes, finest)
         if settings.world == "rl-medical":
             cube: Landmark3D = RlMedicalCube(volumes, ladder, views, pose)
         else:
-            cube = Landmark3D(volumes, ladder, views, pose, interchangeable=couples)
+            cube = Landmark3D(
+                *(volumes, ladder, views, pose), interchangeable=couples, reach_mm=reach
+            )
         if settings.kind == "landmark-3d-cube":
             return Built.of(cube, cases, cases.landmarks)
         together = settings.agents_per_landmark
