@@ -45,6 +45,10 @@ class TaskSizes(Protocol):
     def agents_per_landmark(self) -> int:
         """Agents that look for each landmark."""
 
+    @property
+    def crops(self) -> int:
+        """Cropped copies of every training image; with any, landmarks may be absent."""
+
 
 class Settings(Protocol):
     """The part of an agent's settings that decides sizes."""
@@ -81,6 +85,7 @@ class Space:
         labels: a name for every agent of every head, those of a head adjacent.
         views_mm: side of the narrowest view, by level.
         agents: agents that search together.
+        absence: axes of a place, where a landmark may be reported as absent; otherwise 0.
     """
 
     shape: tuple[int, ...]
@@ -89,6 +94,7 @@ class Space:
     labels: tuple[str, ...]
     views_mm: tuple[float, ...]
     agents: int = 1
+    absence: int = 0
 
     @property
     def heads(self) -> int:
@@ -100,7 +106,8 @@ def three_cuts(settings: Settings) -> Space:
     """Landmarks by three orthogonal cuts."""
     task = settings.task
     views = _views(settings, 1.0)
-    return Space((3, task.roi, task.roi), 6, len(views), task.landmarks, views)
+    shape, absence = (3, task.roi, task.roi), 3 if task.crops else 0
+    return Space(shape, 6, len(views), task.landmarks, views, absence=absence)
 
 
 def cube(settings: Settings) -> Space:
@@ -108,7 +115,8 @@ def cube(settings: Settings) -> Space:
     task = settings.task
     shape = (len(task.zooms) * task.frames, *(task.roi,) * 3)
     views = _views(settings, min(task.zooms))
-    return Space(shape, 6, len(views), task.landmarks, views)
+    absence = 3 if task.crops else 0
+    return Space(shape, 6, len(views), task.landmarks, views, absence=absence)
 
 
 def picture(settings: Settings) -> Space:
@@ -116,7 +124,8 @@ def picture(settings: Settings) -> Space:
     task = settings.task
     seen = max(1, task.channels) * len(task.zooms) * task.frames
     views = _views(settings, min(task.zooms))
-    return Space((seen, task.roi, task.roi), 4, len(views), task.landmarks, views)
+    shape, absence = (seen, task.roi, task.roi), 2 if task.crops else 0
+    return Space(shape, 4, len(views), task.landmarks, views, absence=absence)
 
 
 def _views(settings: Settings, zoom: float) -> tuple[float, ...]:

@@ -9,9 +9,9 @@ Format: https://github.com/Slicer/Slicer, Modules/Loadable/Markups/Resources/Sch
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,12 +42,7 @@ def read_landmarks(path: Path) -> dict[str, NDArray[np.float64]]:
     Raises:
         InputDataError: unreadable, unknown frame or unit, a repeated or malformed landmark.
     """
-    try:
-        text = read_bounded(path, MOST_BYTES, "the landmarks").decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputDataError(
-            "cannot read the landmarks", field=str(path), got=type(error).__name__
-        ) from error
+    text = _text_of(path)
     points = _parse_fcsv(text, path) if path.name.endswith(".fcsv") else _parse_markups(text, path)
     landmarks: dict[str, NDArray[np.float64]] = {}
     for name, position in points:
@@ -63,10 +58,48 @@ def read_landmarks(path: Path) -> dict[str, NDArray[np.float64]]:
     return landmarks
 
 
+def read_absent(path: Path) -> frozenset[str]:
+    """Names of the landmarks that a person marked as missing from the image.
+
+    Only Markups can say it (a point's ``positionStatus``); other files have none.
+
+    Raises:
+        InputDataError: as `read_landmarks`.
+    """
+    if path.name.lower().endswith(".fcsv"):
+        return frozenset()
+    points = _control_points(_text_of(path), path)
+    return frozenset(p["label"].strip() for p, _ in points if p.get("positionStatus") == "missing")
+
+
+def _text_of(path: Path) -> str:
+    """Read a file of landmarks.
+
+    Raises:
+        InputDataError: it cannot be read.
+    """
+    try:
+        return read_bounded(path, MOST_BYTES, "the landmarks").decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputDataError(
+            "cannot read the landmarks", field=str(path), got=type(error).__name__
+        ) from error
+
+
 def write_landmarks(
-    path: Path, landmarks: Mapping[str, NDArray[np.float64]], coordinate_system: str = "LPS"
+    path: Path,
+    landmarks: Mapping[str, NDArray[np.float64]],
+    coordinate_system: str = "LPS",
+    *,
+    absent: Collection[str] = (),
 ) -> None:
     """Write landmarks (LPS mm) as Slicer Markups, in the named frame.
+
+    Args:
+        path: to write.
+        landmarks: name to float64[3], LPS mm.
+        coordinate_system: LPS or RAS.
+        absent: names of those that are marked as missing from the image.
 
     Raises:
         InputDataError: unknown frame.
@@ -77,7 +110,7 @@ def write_landmarks(
             "id": str(number),
             "label": name,
             "position": [float(value) for value in np.asarray(position) * sign],
-            "positionStatus": "defined",
+            "positionStatus": "missing" if name in absent else "defined",
         }
         for number, (name, position) in enumerate(landmarks.items(), start=1)
     ]
@@ -196,7 +229,17 @@ def _frame(name: object, path: Path) -> tuple[float, float, float]:
 
 
 def _parse_markups(text: str, path: Path) -> list[tuple[str, NDArray[np.float64]]]:
-    """Control points of all fiducial lists in a Markups file."""
+    """Defined control points of all fiducial lists in a Markups file."""
+    points: list[tuple[str, NDArray[np.float64]]] = []
+    for point, sign in _control_points(text, path):
+        if point.get("positionStatus", "defined") == "defined":
+            name = point["label"].strip()
+            points.append((name, _position(point.get("position"), path, name) * sign))
+    return points
+
+
+def _control_points(text: str, path: Path) -> list[tuple[dict[str, Any], NDArray[np.float64]]]:
+    """Control points of all fiducial lists as they are written, with the signs that make LPS."""
     malformed = InputDataError(
         "not a Markups file",
         field=str(path),
@@ -210,7 +253,7 @@ def _parse_markups(text: str, path: Path) -> list[tuple[str, NDArray[np.float64]
     markups = data.get("markups") if isinstance(data, dict) else None
     if not isinstance(markups, list):
         raise malformed
-    points: list[tuple[str, NDArray[np.float64]]] = []
+    points: list[tuple[dict[str, Any], NDArray[np.float64]]] = []
     for markup in markups:
         if not isinstance(markup, dict) or not isinstance(markup.get("controlPoints"), list):
             raise malformed
@@ -220,9 +263,7 @@ def _parse_markups(text: str, path: Path) -> list[tuple[str, NDArray[np.float64]
         for point in markup["controlPoints"]:
             if not isinstance(point, dict) or not isinstance(point.get("label"), str):
                 raise malformed
-            if point.get("positionStatus", "defined") == "defined":
-                name = point["label"].strip()
-                points.append((name, _position(point.get("position"), path, name) * sign))
+            points.append((point, sign))
     return points
 
 
