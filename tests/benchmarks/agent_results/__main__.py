@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks.agent_results import comparisons, data, search_studies, studies
+from tests.benchmarks.agent_results import absence, comparisons, data, search_studies, studies
 from tests.benchmarks.agent_results.report import write_report
 
 STUDIES = {
@@ -24,6 +24,7 @@ STUDIES = {
     "boxes": (search_studies.boxes, ["hc18"]),
     "planes": (search_studies.planes, ["brain_templates"]),
     "registrations": (search_studies.registrations, ["brain_templates"]),
+    "absent": (absence.absent, ["ceph", "brain_templates"]),
 }
 
 
