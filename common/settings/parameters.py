@@ -133,7 +133,7 @@ def _volume(network: NetworkSettings, space: Space) -> Named:
 
 
 def _absence(space: Space) -> Named:
-    """Name what decides whether a landmark is absent; worked out after the training, not learned."""
+    """Name what decides whether a landmark is absent; no gradient moves it."""
     if not space.absence:
         return
     branches = len(space.labels)

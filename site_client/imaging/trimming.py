@@ -69,7 +69,10 @@ def _cut(case: AnyCase, rng: np.random.Generator) -> AnyCase | None:
         if not 0 < cut < (1 - _LEAST_SHARE) * extent[axis]:
             continue
         begin, end = (0.0, extent[axis] - cut) if from_end else (cut, float(extent[axis]))
-        if made := _between(case, axis, begin, end):
+        made = _between(case, axis, begin, end)
+        # Rounding to pixels may take a landmark back in.
+        stay = len(marks) if made is None else int(are_inside(made).sum())
+        if stay < len(marks) and (stay or len(marks) == 1):
             return made
     return None
 
