@@ -36,7 +36,7 @@ from common.settings.parameters import ABSENCE_SIGNS, Parameter, parameters_of
 from common.settings.reading import check_keys, describe_validation, parse_settings
 from common.settings.rendering import render_sections
 from common.settings.searches import BoxSettings, PlaneSettings, RegistrationSettings
-from common.settings.spaces import Space, team_labels
+from common.settings.spaces import Space, reach_mm, team_labels
 from common.settings.task import TaskName, TaskSettings
 from common.settings.whole import FEDERATED, AgentSettings, with_defaults
 
@@ -74,6 +74,7 @@ __all__ = [
     "kinds_with",
     "parameters_of",
     "parse_settings",
+    "reach_mm",
     "render_sections",
     "sections_of",
     "team_labels",

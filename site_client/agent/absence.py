@@ -22,7 +22,7 @@ from torch import nn
 
 from common.settings import ABSENCE_SIGNS
 from site_client.agent.search import action_values
-from site_client.agent.task import Situations, Task
+from site_client.agent.task import Situations, Task, by_displacement
 
 _RIDGE: Final = 1.0
 _STEPS: Final = 50
@@ -73,7 +73,8 @@ def signs_of(
         steps_mm: of the ladder, coarse to fine.
 
     Returns:
-        float64[groups, signs]: the mean value over actions, over all levels and on the finest;
+        float64[groups, signs] (values are minus the way that is left where the action is a
+        displacement): the mean value over actions, over all levels and on the finest;
         the largest on the finest; the spread of the starts and the distance from where the
         other landmarks point, as logarithms of finest steps; the distance of that place, and of
         where the search ended, from the nearest border in coarsest steps.
@@ -85,6 +86,9 @@ def signs_of(
         here = agreed.copy()
         here["level"] = level
         values = action_values(task, policy, here)
+        if by_displacement(task):
+            # The further the way still seems, the less it looks like the landmark.
+            values = -np.linalg.norm(values, axis=1, keepdims=True)
         means.append(values.mean(axis=1))
         largest = values.max(axis=1)
     starts = task.parameters(ended.reshape(-1)).reshape(*ended.shape, -1)

@@ -38,7 +38,8 @@ from site_client.worker.study import Assignment, Given, State, Study, StudyRoom,
 
 if TYPE_CHECKING:
     from site_client.agent.evaluation import ErrorSummary, EvaluationReport
-    from site_client.agent.learner import Learner, TrainingReport, Watch
+    from site_client.agent.learner import Learner, TrainingReport
+    from site_client.agent.method import Watch
     from site_client.worker.site_cases import SiteCases
 
 LOG = logging.getLogger("cairn.worker")
@@ -218,9 +219,10 @@ class TrainingStudy:
             transitions=training.transitions,
             updates=training.updates,
         )
+        experience = [subject.table(round_, keys)] if subject.plan.tells_experience else []
         return [
             Envelope(update, delta),
-            subject.table(round_, keys),
+            *experience,
             self._report(assignment, evaluation, training, round(in_hand.seconds * 1000)),
         ]
 

@@ -129,6 +129,7 @@ class Landmark2D(PointSearch):
         views: what is seen at a position.
         poses: extent of the random pose.
         interchangeable: couples of landmarks whose names are a convention.
+        reach_mm: one per level, where the action is a displacement.
         may_lack: see `PointSearch`.
 
     Raises:
@@ -142,6 +143,7 @@ class Landmark2D(PointSearch):
         views: Views | None = None,
         poses: PoseSettings | None = None,
         interchangeable: Sequence[tuple[int, int]] = (),
+        reach_mm: Sequence[float] = (),
         *,
         may_lack: bool = False,
     ) -> None:
@@ -153,6 +155,7 @@ class Landmark2D(PointSearch):
             views := views or Views.multiscale(),
             poses or PoseSettings(),
             interchangeable,
+            reach_mm,
             may_lack=may_lack,
         )
         self.cases = cases

@@ -89,6 +89,7 @@ class Landmark3D(PointSearch):
         nearest: take the nearest voxel: three times faster than interpolating, and what
             rl-medical does.
         interchangeable: couples of landmarks whose names are a convention.
+        reach_mm: one per level, where the action is a displacement.
         may_lack: see `PointSearch`.
 
     Raises:
@@ -104,6 +105,7 @@ class Landmark3D(PointSearch):
         *,
         nearest: bool = False,
         interchangeable: Sequence[tuple[int, int]] = (),
+        reach_mm: Sequence[float] = (),
         may_lack: bool = False,
     ) -> None:
         super().__init__(
@@ -114,6 +116,7 @@ class Landmark3D(PointSearch):
             views := views or Views(),
             poses or PoseSettings(),
             interchangeable,
+            reach_mm,
             may_lack=may_lack,
         )
         self.cases = cases

@@ -19,7 +19,7 @@ from common.errors import InputDataError
 from common.settings import PoseSettings
 from site_client.agent.task import MM, Outcome, Situations
 from site_client.agent.tasks.exchange import Exchange
-from site_client.agent.tasks.geometry import Ladder, steps_of_actions
+from site_client.agent.tasks.geometry import Ladder, reaches, steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length
 from site_client.agent.tasks.views import Views
 from site_client.imaging.pyramids import Pyramids
@@ -44,12 +44,14 @@ class PointSearch(ABC):
         poses: extent of the random pose.
         interchangeable: couples of heads whose names are a convention (see `exchange`);
             each of a couple looks for what lies on its side in the posed frame.
+        reach_mm: one per level, where the action is a displacement; none: steps of the ladder.
         may_lack: a landmark may lie outside of its image: it is then trained towards, and no
             search for it is evaluated.
 
     Attributes:
         absence: axes of a place where landmarks may lie outside of their images, otherwise 0.
         exchange: what is to be known of the couples; None without any.
+        reach_mm: see there; None for a search by steps.
 
     Raises:
         InputDataError: nothing to look for, more than a situation can number, or couples
@@ -68,6 +70,7 @@ class PointSearch(ABC):
         views: Views,
         poses: PoseSettings,
         interchangeable: Sequence[tuple[int, int]] = (),
+        reach_mm: Sequence[float] = (),
         *,
         may_lack: bool = False,
     ) -> None:
@@ -81,7 +84,8 @@ class PointSearch(ABC):
         self.poses = poses
         self.heads = targets.shape[1]
         self.levels = len(ladder)
-        self.actions = 2 * self.dim
+        self.reach_mm = reaches(reach_mm, self.levels)
+        self.actions = 2 * self.dim if self.reach_mm is None else self.dim
         self.situation = _situation(self.dim, views.frames)
         present = np.asarray(np.isfinite(targets).all(axis=2))
         if not (0 < len(images) <= 65_535 and 0 < self.heads <= 255 and present.any()):
@@ -122,7 +126,7 @@ class PointSearch(ABC):
         near = self.targets(situations) + rng.uniform(-1, 1, (n, self.dim)) * reach[:, None]
         fine = situations["level"] > 0
         situations["position"][fine] = near[fine]
-        self._pull_inside(situations)
+        self.pull_inside(situations)
 
     def starts(self, rng: np.random.Generator, repeats: int, *, posed: bool) -> Situations:
         """Every landmark that is in its image, `repeats` times from the middle half of it."""
@@ -270,7 +274,7 @@ class PointSearch(ABC):
         native = self.images.at_fractions(fractions, _cases(situations))
         situations["position"] = Poses.of(situations["pose"]).posed(native)
 
-    def _pull_inside(self, situations: Situations) -> None:
+    def pull_inside(self, situations: Situations) -> None:
         """Move situations that lie outside their image onto its border."""
         within = self.images.fractions(self.native(situations), _cases(situations))
         outside = ((within < 0) | (within > 1)).any(axis=1)

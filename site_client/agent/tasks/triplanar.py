@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from common.settings import LadderSettings, PoseSettings
 from site_client.agent.task import MM, Outcome, Situations
-from site_client.agent.tasks.geometry import steps_of_actions
+from site_client.agent.tasks.geometry import reaches, steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length
 from site_client.imaging.crops import triplanar_crops
 from site_client.imaging.dataset import Case
@@ -44,6 +44,7 @@ class TriplanarLandmark:
         pose: extent of the random poses.
         roi: side of each cut, samples.
         spacing_mm: of the isotropic grid that all the volumes are on.
+        reach_mm: one per level, where the action is a displacement.
         may_lack: a landmark may lie outside of its image: it is then trained towards, and no
             search for it is evaluated.
 
@@ -55,7 +56,6 @@ class TriplanarLandmark:
     """
 
     situation = SITUATION
-    actions = ACTIONS
     agents = 1
     unit = MM
 
@@ -67,6 +67,7 @@ class TriplanarLandmark:
         *,
         roi: int,
         spacing_mm: float,
+        reach_mm: Sequence[float] = (),
         may_lack: bool = False,
     ) -> None:
         if not 0 < len(cases) <= 65_535:
@@ -77,6 +78,8 @@ class TriplanarLandmark:
         self.strides = np.array(ladder.scales)
         self.steps_mm = np.array(ladder.steps_mm)
         self.levels = len(self.steps_mm)
+        self.reach_mm = reaches(reach_mm, self.levels)
+        self.actions = ACTIONS if self.reach_mm is None else 3
         self.spacing_mm = spacing_mm
         self._pose = pose
         volumes = [case.volume for case in cases]

@@ -17,7 +17,7 @@ from PIL import Image
 
 from common.errors import InputDataError
 from common.model import Weights
-from common.settings import KINDS, AgentSettings, team_labels
+from common.settings import KINDS, AgentSettings, reach_mm, team_labels
 from site_client.agent.evaluation import Searched
 from site_client.agent.import_weights import RlMedicalCube
 from site_client.agent.search import Followed
@@ -116,16 +116,15 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
 
     def build(self, cases: Cases, config: AgentSettings, *, known: bool = True) -> Built[Any]:  # noqa: ARG002
         """Build a search for landmarks; stand-ins are landmarks like others."""
-        settings, pose = config.task, config.pose
+        settings, pose, reach = config.task, config.pose, reach_mm(config)
         heads = np.arange(len(cases.landmarks))[:, None]
         may_lack = settings.crops > 0
         if settings.kind == "landmark-3d":
             flat = TriplanarLandmark(
-                cases.volumes,
-                config.ladder,
-                pose,
+                *(cases.volumes, config.ladder, pose),
                 roi=settings.roi,
                 spacing_mm=settings.spacing_mm,
+                reach_mm=reach,
                 may_lack=may_lack,
             )
             return Built.of(flat, cases, cases.landmarks)
@@ -137,14 +136,17 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         if settings.kind == "landmark-2d":
             each = (_case_2d(case) for case in cases.pictures)
             pictures = build_cases_2d(each, finest, may_lack=may_lack)
-            task = Landmark2D(pictures, ladder, views, pose, couples, may_lack=may_lack)
+            task = Landmark2D(pictures, ladder, views, pose, couples, reach, may_lack=may_lack)
             return Built.of(task, cases, cases.landmarks)
         volumes = build_cases_3d(cases.volumes, finest)
         if settings.world == "rl-medical":
             cube: Landmark3D = RlMedicalCube(volumes, ladder, views, pose)
         else:
             cube = Landmark3D(
-                volumes, ladder, views, pose, interchangeable=couples, may_lack=may_lack
+                *(volumes, ladder, views, pose),
+                interchangeable=couples,
+                reach_mm=reach,
+                may_lack=may_lack,
             )
         if settings.kind == "landmark-3d-cube":
             return Built.of(cube, cases, cases.landmarks)

@@ -37,7 +37,10 @@ def test_a_copy_loses_a_landmark_and_keeps_one_and_all_stay_where_they_are(seed)
         inside = are_inside(cut)
         assert inside.any()
         assert not inside.all()
-        world, was = cut.picture.to_world(cut.landmarks_mm), case.picture.to_world(case.landmarks_mm)
+        world, was = (
+            cut.picture.to_world(cut.landmarks_mm),
+            case.picture.to_world(case.landmarks_mm),
+        )
         assert np.allclose(world, was)
         x, y = np.rint((cut.picture.origin_mm - case.picture.origin_mm)[:2] / 0.5).astype(int)
         height, width = cut.picture.channels.shape[1:]
