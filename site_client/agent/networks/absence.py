@@ -6,14 +6,20 @@ No gradient moves them. They are worked out from the searches of a trained netwo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from common.settings import ABSENCE_SIGNS
 
-METRE_MM: Final = 1000.0
+# What is kept is divided by this: an update of a federation is judged by its length, and
+# these numbers must not count in it beside what was learned. Its unit, 2^-24, still tells
+# a place to a hundredth of a millimetre.
+_PARTS: Final = {"places": 100_000.0, "shares": 1000.0, "weights": 1000.0}
 
 
 class Absence(nn.Module):
@@ -24,10 +30,11 @@ class Absence(nn.Module):
         axes: of a place.
 
     Attributes:
-        places: float32[branches, axes], metres from the middle of an image: mean positions.
-        shares: float32[branches], how often each was outside of the images it was worked out on.
-        weights: float32[signs + 1] of a logistic regression, the last added; 0 before it is
-            worked out.
+        places: float32[branches, axes], mean positions from the middle of an image, 100 m.
+        shares: float32[branches], how often each was outside of the images it was worked out
+            on, thousands.
+        weights: float32[signs + 1] of a logistic regression, the last added, thousands; 0
+            before it is worked out.
     """
 
     def __init__(self, branches: int, axes: int) -> None:
@@ -40,3 +47,19 @@ class Absence(nn.Module):
         """Nothing is known yet."""
         for parameter in self.parameters():
             nn.init.zeros_(parameter)
+
+    @property
+    def known(self) -> dict[str, NDArray[np.float64]]:
+        """The three arrays by name: places in mm, shares, weights."""
+        return {
+            name: getattr(self, name).detach().cpu().numpy().astype(np.float64) * parts
+            for name, parts in _PARTS.items()
+        }
+
+
+def kept(known: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float32]]:
+    """Turn places in mm, shares and weights into the parameters of a network, by full name."""
+    return {
+        f"absence.{name}": (known[name] / parts).astype(np.float32)
+        for name, parts in _PARTS.items()
+    }

@@ -27,7 +27,7 @@ from site_client.agent.absence import (
 )
 from site_client.agent.evaluation import Searched
 from site_client.agent.networks import QNetwork
-from site_client.agent.networks.absence import METRE_MM
+from site_client.agent.networks.absence import kept
 from site_client.agent_app.kinds.kind import TaskKind
 from site_client.agent_app.kinds.values import Extra, Player
 from site_client.agent_app.tables import Column, Table, TableRow
@@ -67,11 +67,7 @@ def weighed(kind: TaskKind[Any, Any], player: Player[Any], prior: NDArray[np.flo
     signs = _signs(looked, places)
     told = looked.absent >= 0
     weights = weigh(signs[told], looked.absent[told] == 1)
-    return {
-        "absence.places": (places / METRE_MM).astype(np.float32),
-        "absence.shares": _shares(looked, len(places)).astype(np.float32),
-        "absence.weights": weights.astype(np.float32),
-    }
+    return kept({"places": places, "shares": _shares(looked, len(places)), "weights": weights})
 
 
 def scores(player: Player[Any], searched: Searched) -> NDArray[np.float64] | None:
@@ -92,11 +88,8 @@ def known_of(network: QNetwork) -> Known | None:
     """Read what a network knows; None where it takes all landmarks to be there."""
     if network.absence is None:
         return None
-    places, shares, weights = (
-        array.detach().cpu().numpy().astype(np.float64)
-        for array in (network.absence.places, network.absence.shares, network.absence.weights)
-    )
-    return Known(places * METRE_MM, shares, weights)
+    known = network.absence.known
+    return Known(known["places"], known["shares"], known["weights"])
 
 
 def measured_absence(

@@ -33,7 +33,7 @@ def cropped(tmp_path_factory):
 def test_what_decides_goes_with_the_weights(cropped):
     _, checkpoint = open_checkpoint(cropped[0] / "latest")
     assert checkpoint.config.task.crops == 2
-    places = checkpoint.weights["absence.places"] * 1000
+    places = checkpoint.weights["absence.places"] * 100_000
     assert np.allclose(places, checkpoint.prior_mm[:, 0], atol=0.01)
     assert 0 < checkpoint.weights["absence.shares"].mean() < 1
     assert checkpoint.weights["absence.weights"].any()
