@@ -119,8 +119,8 @@ def _differing(plan: FederationPlan) -> Iterator[str]:
         )
     if copies := plan.task.crops:
         yield (
-            f"Every image is trained on beside {counted(copies, 'copy', 'copies')} of it that was "
-            "cropped at random, so that landmarks are cut off and may be reported as absent. The "
+            f"Beside every image stand {copies} of it that were cropped at random, so that "
+            "landmarks are cut off, and may be reported as absent. The "
             "update of the last round also holds where each landmark lies on average in the "
             "site's images, how often it was cut off, and the weights by which that is decided."
         )

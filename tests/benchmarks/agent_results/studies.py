@@ -145,10 +145,10 @@ def _cephalogram_jobs(seeds: list[int]) -> set[tuple[str, int, int]]:
 
 
 def _cephalogram_fold(recipe: Recipe, seed: int, fold: int, folds: int) -> dict[str, object]:
-    xrays = _xrays()
-    held = np.arange(len(xrays.cases)) % folds == fold
-    training = xrays.cases.subset(np.flatnonzero(~held))
-    testing = xrays.cases.subset(np.flatnonzero(held))
+    images = xrays()
+    held = np.arange(len(images.cases)) % folds == fold
+    training = images.cases.subset(np.flatnonzero(~held))
+    testing = images.cases.subset(np.flatnonzero(held))
     way = recipe.learner.method
     fitted = fit(planar_task(training, method=way), recipe, seed)
     task = planar_task(testing, method=way)
@@ -161,7 +161,7 @@ def _cephalogram_fold(recipe: Recipe, seed: int, fold: int, folds: int) -> dict[
     case = np.flatnonzero(held)[agreed["case"].astype(np.int64)]
     head = agreed["head"].astype(np.int64)
     for who in ("senior", "junior"):
-        truth = getattr(xrays, who)[case, head]
+        truth = getattr(images, who)[case, head]
         result[f"native_consensus_against_{who}"] = float(
             np.linalg.norm(found - truth, axis=1).mean()
         )
@@ -169,7 +169,7 @@ def _cephalogram_fold(recipe: Recipe, seed: int, fold: int, folds: int) -> dict[
         "cpu_s": fitted.cpu_s,
         "updates": fitted.updates,
         "inter_observer": dict(
-            zip(data.CEPHALOGRAM_LANDMARKS, xrays.inter_observer_mm.tolist(), strict=True)
+            zip(data.CEPHALOGRAM_LANDMARKS, images.inter_observer_mm.tolist(), strict=True)
         ),
     }
 
@@ -318,7 +318,7 @@ def _heads() -> dict:
 
 
 @cache
-def _xrays() -> data.Cephalograms:
+def xrays() -> data.Cephalograms:
     return data.cephalograms()
 
 
