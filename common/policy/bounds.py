@@ -141,6 +141,8 @@ BOUNDED: Final[Mapping[str, Rule]] = {
     "registration.translations_mm": _within("registration.translations_mm", "steps_mm"),
     "registration.rotations_deg": _within("registration.rotations_deg", "angles_deg"),
     "registration.reach_mm": _within("registration.reach_mm", "reach_mm"),
+    "centreline.step_mm": _within("centreline.step_mm", "steps_mm"),
+    "centreline.turn_deg": _within("centreline.turn_deg", "angles_deg"),
     "learner.searches": _within("learner.searches", "searches"),
     "learner.episode_steps": _within("learner.episode_steps", "episode_steps"),
     "learner.updates": Rule("bounds.updates", _TRAINS, _updates),
@@ -249,6 +251,9 @@ HARMLESS: Final[Mapping[str, str]] = {
     "registration.lever_mm": "weighs angles against distances, in rewards within -1 to 1",
     "registration.contrasts": "at most 255 random curves, each of the whole range of greys",
     "registration.start": "of searches whose truth nobody knows, which no round does",
+    "centreline.strides_mm": "bounds.view_mm holds for the narrowest of the views seen at once",
+    "centreline.tolerance_mm": "what reward stopping earns",
+    "centreline.longest": "at most 128 points, which stay with the search",
     "learner.method": "a closed list; displacements tell as much of an image as values do, and no "
     "experience leaves with them",
     "learner.gamma": "weighs later rewards; rewards are distances, and lie within -1 to 1",

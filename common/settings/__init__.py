@@ -35,7 +35,12 @@ from common.settings.misfit import MisfitError
 from common.settings.parameters import ABSENCE_SIGNS, Parameter, parameters_of
 from common.settings.reading import check_keys, describe_validation, parse_settings
 from common.settings.rendering import render_sections
-from common.settings.searches import BoxSettings, PlaneSettings, RegistrationSettings
+from common.settings.searches import (
+    BoxSettings,
+    CentrelineSettings,
+    PlaneSettings,
+    RegistrationSettings,
+)
 from common.settings.spaces import Space, reach_mm, team_labels
 from common.settings.task import TaskName, TaskSettings
 from common.settings.whole import FEDERATED, AgentSettings, with_defaults
@@ -50,6 +55,7 @@ __all__ = [
     "TEAM",
     "AgentSettings",
     "BoxSettings",
+    "CentrelineSettings",
     "EvaluationSettings",
     "Frozen",
     "KindEntry",

@@ -52,6 +52,12 @@ _SEARCH: Final[Defaults] = {
     "network": {"architecture": "planar"},
     "learner": {"replay_capacity": 100_000},
 }
+_TRACE: Final[Defaults] = {
+    "network": {"architecture": "planar"},
+    # A trace remembers all of its points, so fewer situations are remembered.
+    "learner": {"replay_capacity": 20_000},
+    "evaluation": {"most_steps": 120},
+}
 _ROOMS: Final = "site_client.agent_app.kinds."
 _NAMED: Final = frozenset({"landmarks", "missing"})
 _SEEING: Final = _NAMED | {"zooms", "frames"}
@@ -158,6 +164,26 @@ KINDS: Final[dict[str, KindEntry]] = {
         frozenset({"recontrast"}),
         partial(spaces.registration, dim=3),
         {"task": {"spacing_mm": 2.0, "recontrast": True}, **_SEARCH},
+        named="",
+    ),
+    "centreline-2d": KindEntry(
+        _ROOMS + "centreline",
+        2,
+        ("planar",),
+        "centreline",
+        _FLAT,
+        partial(spaces.centreline, dim=2),
+        {"task": {"spacing_mm": 0.5, "roi": 25}, **_TRACE},
+        named="",
+    ),
+    "centreline-3d": KindEntry(
+        _ROOMS + "centreline",
+        3,
+        ("planar",),
+        "centreline",
+        frozenset(),
+        partial(spaces.centreline, dim=3),
+        {"task": {"roi": 25}, **_TRACE},
         named="",
     ),
 }

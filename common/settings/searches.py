@@ -1,4 +1,4 @@
-"""The sections of the searches that are no points: boxes, view planes, registrations."""
+"""The sections of the searches that are no points: boxes, planes, registrations, centrelines."""
 
 from __future__ import annotations
 
@@ -123,3 +123,22 @@ class RegistrationSettings(Frozen):
                 "that within 80 degrees"
             )
         return self
+
+
+class CentrelineSettings(Frozen):
+    """The tracing of a vessel's centreline; its views have task.roi samples along each side.
+
+    Attributes:
+        step_mm: length of a step.
+        turn_deg: angle that a turning step turns by.
+        strides_mm: distances of neighbouring samples of the views, all of them seen at once.
+        tolerance_mm: within it of the true end stopping is right, and within it of the trace
+            a point of the true centreline counts as traced.
+        longest: points of a trace; the step after them ends it.
+    """
+
+    step_mm: Positive = 2.0
+    turn_deg: Annotated[float, Field(gt=0, le=90)] = 20.0
+    strides_mm: Rungs = (0.8, 2.0)
+    tolerance_mm: Positive = 3.0
+    longest: Annotated[int, Field(ge=32, le=128)] = 96

@@ -11,7 +11,12 @@ from typing import Protocol
 
 from common.settings.agent import LadderSettings, LearnerSettings
 from common.settings.misfit import MisfitError
-from common.settings.searches import BoxSettings, PlaneSettings, RegistrationSettings
+from common.settings.searches import (
+    BoxSettings,
+    CentrelineSettings,
+    PlaneSettings,
+    RegistrationSettings,
+)
 
 
 class TaskSizes(Protocol):
@@ -76,6 +81,10 @@ class Settings(Protocol):
     @property
     def registration(self) -> RegistrationSettings:
         """Of motions."""
+
+    @property
+    def centreline(self) -> CentrelineSettings:
+        """Of traces."""
 
 
 @dataclass(frozen=True)
@@ -206,3 +215,11 @@ def registration(settings: Settings, dim: int) -> Space:
     views, motions = (2 * max(1, task.channels), 3) if dim == 2 else (6, 6)
     sides = tuple(stride * task.roi for stride in settings.registration.strides_mm)
     return Space((views, task.roi, task.roi), 2 * motions, len(sides), ("motion",), sides)
+
+
+def centreline(settings: Settings, dim: int) -> Space:
+    """Traces in images of ``dim`` axes: straight on, a turn to each side, and stop."""
+    task, strides = settings.task, settings.centreline.strides_mm
+    views = len(strides) * (max(1, task.channels) if dim == 2 else 3)
+    shape = (views, task.roi, task.roi)
+    return Space(shape, 2 * dim, 1, ("centreline",), (min(strides) * task.roi,))

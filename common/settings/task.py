@@ -35,7 +35,8 @@ class TaskSettings(Frozen):
             ``landmark-2d`` an image; ``multi-agent-3d`` sends several agents into a cube.
             ``box-2d`` and ``box-3d`` look for boxes around lesions or organs, ``view-plane``
             for a plane in a volume, ``registration-2d`` and ``registration-3d`` for the rigid
-            motion between two images.
+            motion between two images; ``centreline-2d`` and ``centreline-3d`` trace a vessel
+            from a seed to its end.
         landmarks: their names, one head of the network each; none takes all that are found.
             For boxes the labels: values of the label images, or names in the table.
         spacing_mm: every image is resampled to this isotropic grid.

@@ -20,7 +20,12 @@ from common.settings.agent import (
 from common.settings.fields import Frozen
 from common.settings.kinds import DEFAULT_KIND, KINDS, TEAM, kinds_with, sections_of
 from common.settings.misfit import MisfitError
-from common.settings.searches import BoxSettings, PlaneSettings, RegistrationSettings
+from common.settings.searches import (
+    BoxSettings,
+    CentrelineSettings,
+    PlaneSettings,
+    RegistrationSettings,
+)
 from common.settings.spaces import Space
 from common.settings.task import TaskSettings
 
@@ -36,6 +41,7 @@ class AgentSettings(Frozen):
     box: BoxSettings = BoxSettings()
     plane: PlaneSettings = PlaneSettings()
     registration: RegistrationSettings = RegistrationSettings()
+    centreline: CentrelineSettings = CentrelineSettings()
     pose: PoseSettings = PoseSettings()
     network: NetworkSettings = NetworkSettings()
     learner: LearnerSettings = LearnerSettings()

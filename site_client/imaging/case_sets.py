@@ -18,6 +18,7 @@ from common.errors import InputDataError
 from common.settings import KINDS, AgentSettings
 from site_client.imaging.boxes import Boxes
 from site_client.imaging.cases import AnyCase, pixels_of
+from site_client.imaging.curves import Curves
 from site_client.imaging.dataset import Case, read_cases
 from site_client.imaging.datasets2d import PictureCase, load_pictures
 from site_client.imaging.listfiles import CaseFiles
@@ -37,6 +38,7 @@ class Cases:
         pictures: cases of two dimensions; empty otherwise.
         boxes: of each case, for a search for boxes.
         moving: the image that belongs to each case, for a registration of two images.
+        curves: of each case, for tracing; positions as its landmarks are given.
     """
 
     landmarks: tuple[str, ...]
@@ -44,6 +46,7 @@ class Cases:
     pictures: tuple[PictureCase, ...] = ()
     boxes: tuple[Boxes, ...] = ()
     moving: tuple[AnyCase, ...] = ()
+    curves: tuple[Curves, ...] = ()
 
     def __len__(self) -> int:
         return len(self.volumes) + len(self.pictures)
@@ -65,6 +68,7 @@ class Cases:
             some(self.pictures),
             some(self.boxes),
             some(self.moving),
+            some(self.curves),
         )
 
     def digest(self) -> str:
@@ -77,6 +81,10 @@ class Cases:
         for boxes in self.boxes:
             for part in ("\n".join(boxes.labels).encode(), boxes.corners_mm.tobytes()):
                 sha.update(len(part).to_bytes(8, "big") + part)
+        for curves in self.curves:
+            for name, points in curves.items():
+                for part in (name.encode(), points.tobytes()):
+                    sha.update(len(part).to_bytes(8, "big") + part)
         return sha.hexdigest()
 
 

@@ -81,7 +81,7 @@ class Overlay:
         colour: of path, box and lines.
         boxes: float64[2, d] each, lower and upper corner, drawn where they are cut.
         plane: float64[2, 3], a point and the unit normal; drawn where it crosses the slices.
-        true_boxes, true_plane: the same of what is true, in the colour of truths.
+        true_boxes, true_plane, true_path: the same of what is true, in the colour of truths.
     """
 
     middle: NDArray[np.float64]
@@ -94,6 +94,7 @@ class Overlay:
     plane: NDArray[np.float64] | None = None
     true_boxes: Sequence[NDArray[np.float64]] = ()
     true_plane: NDArray[np.float64] | None = None
+    true_path: NDArray[np.float64] | None = None
 
 
 def panels(case: AnyCase, middle: NDArray[np.float64], side: int = _SIDE) -> list[Panel]:
@@ -152,9 +153,10 @@ def beside(pictures: Sequence[Image.Image], *, below: bool = False) -> Image.Ima
 
 
 def _draw_overlay(draw: ImageDraw.ImageDraw, panel: Panel, case: AnyCase, overlay: Overlay) -> None:
-    if overlay.path is not None and len(overlay.path) > 1:
-        places = [panel.at(_index(case, position)) for position in overlay.path]
-        _line(draw, places, overlay.colour)
+    for path, colour in ((overlay.true_path, TRUTH), (overlay.path, overlay.colour)):
+        if path is not None and len(path) > 1:
+            places = [panel.at(_index(case, position)) for position in path]
+            _line(draw, places, colour)
     if overlay.box_mm > 0:
         x, y = panel.at(_index(case, overlay.middle))
         half = overlay.box_mm / panel.spacing_mm * panel.zoom / 2

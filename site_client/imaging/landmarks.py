@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,23 @@ _TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
 _FCSV_NUMBERS = {"0": "RAS", "1": "LPS"}
 
 
+@dataclass(frozen=True, eq=False)
+class Markup:
+    """One markup of a file.
+
+    Attributes:
+        kind: as 3D Slicer calls it: Fiducial, Curve, Line, …; "" where the file does not say.
+        name: "" where the file does not say.
+        points: label and position (float64[3], LPS mm) of its defined control points.
+        missing: labels of those that a person marked as missing from the image.
+    """
+
+    kind: str
+    name: str
+    points: tuple[tuple[str, NDArray[np.float64]], ...]
+    missing: frozenset[str] = frozenset()
+
+
 def read_landmarks(path: Path) -> dict[str, NDArray[np.float64]]:
     """All defined landmarks of a file, by name.
 
@@ -43,7 +61,10 @@ def read_landmarks(path: Path) -> dict[str, NDArray[np.float64]]:
         InputDataError: unreadable, unknown frame or unit, a repeated or malformed landmark.
     """
     text = _text_of(path)
-    points = _parse_fcsv(text, path) if path.name.endswith(".fcsv") else _parse_markups(text, path)
+    if path.name.endswith(".fcsv"):
+        points = _parse_fcsv(text, path)
+    else:
+        points = [point for markup in _parse_markups(text, path) for point in markup.points]
     landmarks: dict[str, NDArray[np.float64]] = {}
     for name, position in points:
         if name in landmarks:
@@ -58,25 +79,33 @@ def read_landmarks(path: Path) -> dict[str, NDArray[np.float64]]:
     return landmarks
 
 
+def read_markups(path: Path) -> list[Markup]:
+    """All markups of a ``.mrk.json``: lists of points, curves, lines, in the order of the file.
+
+    Raises:
+        InputDataError: unreadable, unknown frame or unit, or a malformed point.
+    """
+    return _parse_markups(_text_of(path), path)
+
+
 def read_absent(path: Path) -> frozenset[str]:
     """Names of the landmarks that a person marked as missing from the image.
 
-    Only Markups can say it (a point's ``positionStatus``); other files have none.
+    Only Markups can say it (a point's ``positionStatus``); an ``.fcsv`` has none.
 
     Raises:
-        InputDataError: as `read_landmarks`.
+        InputDataError: as `read_markups`.
     """
-    if path.name.lower().endswith(".fcsv"):
+    if path.name.endswith(".fcsv"):
         return frozenset()
-    points = _control_points(_text_of(path), path)
-    return frozenset(p["label"].strip() for p, _ in points if p.get("positionStatus") == "missing")
+    return frozenset().union(*(markup.missing for markup in read_markups(path)))
 
 
 def _text_of(path: Path) -> str:
-    """Read a file of landmarks.
+    """Read a landmark file.
 
     Raises:
-        InputDataError: it cannot be read.
+        InputDataError: unreadable.
     """
     try:
         return read_bounded(path, MOST_BYTES, "the landmarks").decode("utf-8")
@@ -228,18 +257,8 @@ def _frame(name: object, path: Path) -> tuple[float, float, float]:
     return _TO_LPS[name]
 
 
-def _parse_markups(text: str, path: Path) -> list[tuple[str, NDArray[np.float64]]]:
-    """Defined control points of all fiducial lists in a Markups file."""
-    points: list[tuple[str, NDArray[np.float64]]] = []
-    for point, sign in _control_points(text, path):
-        if point.get("positionStatus", "defined") == "defined":
-            name = point["label"].strip()
-            points.append((name, _position(point.get("position"), path, name) * sign))
-    return points
-
-
-def _control_points(text: str, path: Path) -> list[tuple[dict[str, Any], NDArray[np.float64]]]:
-    """Control points of all fiducial lists as they are written, with the signs that make LPS."""
+def _parse_markups(text: str, path: Path) -> list[Markup]:
+    """Control points of everything in a Markups file."""
     malformed = InputDataError(
         "not a Markups file",
         field=str(path),
@@ -253,18 +272,28 @@ def _control_points(text: str, path: Path) -> list[tuple[dict[str, Any], NDArray
     markups = data.get("markups") if isinstance(data, dict) else None
     if not isinstance(markups, list):
         raise malformed
-    points: list[tuple[dict[str, Any], NDArray[np.float64]]] = []
+    found: list[Markup] = []
     for markup in markups:
         if not isinstance(markup, dict) or not isinstance(markup.get("controlPoints"), list):
             raise malformed
         sign = np.array(_frame(markup.get("coordinateSystem"), path))
         if markup.get("coordinateUnits", "mm") not in ("mm", ["mm", "UCUM", "millimeter"]):
             raise InputDataError("unknown unit of length", field=str(path), expected="mm")
+        points: list[tuple[str, NDArray[np.float64]]] = []
+        missing: set[str] = set()
         for point in markup["controlPoints"]:
             if not isinstance(point, dict) or not isinstance(point.get("label"), str):
                 raise malformed
-            points.append((point, sign))
-    return points
+            name, status = point["label"].strip(), point.get("positionStatus", "defined")
+            if status == "missing":
+                missing.add(name)
+            if status == "defined":
+                points.append((name, _position(point.get("position"), path, name) * sign))
+        kind, name = (
+            value if isinstance(value := markup.get(key), str) else "" for key in ("type", "name")
+        )
+        found.append(Markup(kind, name.strip(), tuple(points), frozenset(missing)))
+    return found
 
 
 def _parse_fcsv(text: str, path: Path) -> list[tuple[str, NDArray[np.float64]]]:

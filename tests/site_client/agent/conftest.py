@@ -8,6 +8,7 @@ from torch import nn
 from common.plan import FederationPlan, parse_plan
 from common.settings import (
     BoxSettings,
+    CentrelineSettings,
     LadderSettings,
     LearnerSettings,
     PlaneSettings,
@@ -18,6 +19,7 @@ from site_client.agent.learner import Learner
 from site_client.agent.task import Outcome
 from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import BoxCase
+from site_client.agent.tasks.centreline import Centreline, CentrelineCase
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
@@ -263,8 +265,14 @@ def registration(side):
     return Registration([pair], RegistrationSettings(), roi=side)
 
 
+def centreline(side):
+    raster = Raster(noise(1, 50, 60), (1.0, 1.0), np.eye(2))
+    line = np.array([(-20.0, -10.0), (0.0, 0.0), (20.0, 5.0)])
+    return Centreline([CentrelineCase("x", raster, (line,))], CentrelineSettings(), roi=side)
+
+
 LADDER = Ladder((3.0, 1.0), (6.0, 1.0))
-FLAT = (landmark2d, triplanar, box, plane, registration)
+FLAT = (landmark2d, triplanar, box, plane, registration, centreline)
 CUBIC = (landmark3d, multi_agent)
 
 

@@ -19,6 +19,7 @@ TASKS = [
     "box",
     "plane",
     "registration",
+    "centreline",
 ]
 
 

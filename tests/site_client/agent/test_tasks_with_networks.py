@@ -24,6 +24,7 @@ FITTING = {
     "box": FLAT,
     "plane": FLAT,
     "registration": FLAT,
+    "centreline": FLAT,
     "landmark3d": CUBIC,
     "multi_agent": CUBIC,
 }
