@@ -32,7 +32,7 @@ from common.settings.kinds import (
     sections_of,
 )
 from common.settings.misfit import MisfitError
-from common.settings.parameters import Parameter, parameters_of
+from common.settings.parameters import ABSENCE_SIGNS, Parameter, parameters_of
 from common.settings.reading import check_keys, describe_validation, parse_settings
 from common.settings.rendering import render_sections
 from common.settings.searches import (
@@ -46,6 +46,7 @@ from common.settings.task import TaskName, TaskSettings
 from common.settings.whole import FEDERATED, AgentSettings, with_defaults
 
 __all__ = [
+    "ABSENCE_SIGNS",
     "CUBE",
     "DEFAULT_KIND",
     "FEDERATED",

@@ -50,6 +50,10 @@ class TaskSizes(Protocol):
     def agents_per_landmark(self) -> int:
         """Agents that look for each landmark."""
 
+    @property
+    def crops(self) -> int:
+        """Cropped copies of every training image; with any, landmarks may be absent."""
+
 
 class Settings(Protocol):
     """The part of an agent's settings that decides sizes."""
@@ -95,6 +99,7 @@ class Space:
         views_mm: side of the narrowest view, by level.
         agents: agents that search together.
         reach_mm: unit of a displacement by level; none where a search goes by steps.
+        absence: axes of a place, where a landmark may be reported as absent; otherwise 0.
     """
 
     shape: tuple[int, ...]
@@ -104,6 +109,7 @@ class Space:
     views_mm: tuple[float, ...]
     agents: int = 1
     reach_mm: tuple[float, ...] = ()
+    absence: int = 0
 
     @property
     def heads(self) -> int:
@@ -134,7 +140,8 @@ def _points(settings: Settings, shape: tuple[int, ...], dim: int) -> Space:
     """Landmarks in images of ``dim`` axes, by steps or by displacements."""
     labels, views, reach = settings.task.landmarks, _views(settings), reach_mm(settings)
     actions = dim if reach else 2 * dim
-    return Space(shape, actions, len(views), labels, views, reach_mm=reach)
+    absence = dim if settings.task.crops else 0
+    return Space(shape, actions, len(views), labels, views, reach_mm=reach, absence=absence)
 
 
 def _views(settings: Settings) -> tuple[float, ...]:
