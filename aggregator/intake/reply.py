@@ -24,7 +24,7 @@ from common.wire.expected import Expected
 from common.wire.labels import check_labels_told
 from common.wire.parcel import MAX_MANIFEST_BYTES, MAX_PARCEL_BYTES, unwrap
 from common.wire.records import Record, RoundReport
-from common.wire.rules import ANSWERS, check_origin, check_record
+from common.wire.rules import ANSWERS, answers_of, check_origin, check_record
 from common.wire.together import check_together
 from common.wire.transport import ENVELOPE_SUFFIX, PROOF_SUFFIX
 
@@ -200,7 +200,7 @@ def _only(envelopes: Mapping[str, Envelope], kind: type[RecordT]) -> RecordT | N
 def _check_completeness(names: set[str], code: ReplyCode, expected: Expected) -> None:
     """All records of the phase, or the number of a failure alone."""
     required = (
-        {kind.__name__ for kind in ANSWERS[expected.phase]}
+        {kind.__name__ for kind in answers_of(expected.plan, expected.phase)}
         if code is ReplyCode.OK
         else {RoundReport.__name__}
     )

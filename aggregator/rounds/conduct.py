@@ -349,7 +349,7 @@ class Conductor:
     def _merge(
         self, step: Step, start: RoundState, answers: dict[str, AcceptedAnswer]
     ) -> RoundState:
-        return merge_round(self.store.name, self._work, step, start, answers)
+        return merge_round(self.store.name, self._plan, self._work, step, start, answers)
 
     def _keep(
         self, step: Step, state: RoundState, answers: dict[str, AcceptedAnswer], began: float

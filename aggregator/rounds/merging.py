@@ -9,18 +9,25 @@ from aggregator.rounds.answers import AcceptedAnswer, records
 from aggregator.rounds.course import Step
 from aggregator.rounds.store import RoundState
 from aggregator.rounds.work import Work
+from common.plan import FederationPlan
 from common.sums.addition import Addition, encode_sum, sum_digest
 from common.sums.chain import next_link
-from common.wire.rules import SUMMED
+from common.wire.rules import summed_of
 
 
 def merge_round(
-    run: str, work: Work, step: Step, start: RoundState, answers: Mapping[str, AcceptedAnswer]
+    run: str,
+    plan: FederationPlan,
+    work: Work,
+    step: Step,
+    start: RoundState,
+    answers: Mapping[str, AcceptedAnswer],
 ) -> RoundState:
     """Merge a step's answers, by their sum where they have one.
 
     Args:
         run: its name.
+        plan: of the run.
         work: of the plan's kind.
         step: that was taken.
         start: the state before it.
@@ -30,7 +37,7 @@ def merge_round(
         CairnError: the records together give nothing to go on with, or the archive no
             longer holds what was accepted.
     """
-    kinds = [kind.__name__ for kind in SUMMED.get(step.phase, ())]
+    kinds = [kind.__name__ for kind in summed_of(plan, step.phase)]
     if not kinds:
         return replace(work.merge(step, start, answers, None), link=start.link)
     addition = Addition(run, step.round)

@@ -190,7 +190,7 @@ class ReleaseOpener:
         check_order(order)
         self._check_signature(record)
         check_plan(policy, plan, weights_bytes=_weights_bytes(plan))
-        check_phase(policy, order.header.phase)
+        check_phase(policy, plan, order.header.phase)
         decided = policy.plans.approval == "bounded" or plan.fingerprint in past.approved
         _require(decided, "plan", "approved by a person before", "nobody's approval")
         _same("plan of the run", past.plans.setdefault(run, plan.fingerprint), plan.fingerprint)

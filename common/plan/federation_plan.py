@@ -99,6 +99,11 @@ class FederationPlan(AgentSettings):
         """True where an update says which labels its site has, and heads are averaged by that."""
         return self.trains and self.task.missing == "allow" and not self.network.private_heads
 
+    @property
+    def tells_experience(self) -> bool:
+        """True where a site's update comes with a sketch of its experience: one of steps."""
+        return self.trains and self.learner.method == "dqn"
+
     def updates_in(self, round_: int) -> int:
         """Gradient steps of a training round, 1 to ``rounds.training``: equal shares of all."""
         whole, rounds = self.learner.updates, self.rounds.training

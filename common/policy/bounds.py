@@ -18,8 +18,9 @@ from common.plan import FederationPlan, Kind
 from common.policy.sections import Policy
 from common.schedule import Phase
 from common.settings import KINDS
+from common.wire.bounds import draws_behind
 from common.wire.pixel_rules import most_bytes
-from common.wire.rules import ANSWERS
+from common.wire.rules import answers_of
 
 _TRAINS: Final[frozenset[Kind]] = frozenset({"training"})
 _HAS_A_MODEL: Final[frozenset[Kind]] = frozenset({"training", "no-op"})
@@ -183,10 +184,8 @@ BOUNDED: Final[Mapping[str, Rule]] = {
 
 
 def _enough_searches(policy: Policy, plan: FederationPlan) -> Ruling:
-    """Of N transitions by S searches at least max(S, N / steps) come from different draws."""
-    learner, least = plan.learner, policy.bounds.episodes
-    transitions = min(learner.warmup, learner.replay_capacity)
-    searches = max(learner.searches, transitions // learner.episode_steps)
+    """Enough different draws, so that no gradient is of one image."""
+    least, searches = policy.bounds.episodes, draws_behind(plan)
     return Ruling(
         searches >= least,
         f"short enough that at least {least} searches stand behind the first gradient",
@@ -225,6 +224,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "task.interchangeable": "couples of the landmarks, which plans.landmarks names",
     "task.missing": "the floors of images hold for every label; beside the update stands which "
     "labels the site trained, as its report says already",
+    "task.crops": "at most 8 cropped copies of an image beside it; [floors] count images as before",
     "task.recontrast": "shows the moving image through one fixed curve",
     "task.world": "how cubes are laid out; the same voxels",
     "network.architecture": "a closed list, whose size [bytes] bounds",
@@ -260,6 +260,8 @@ HARMLESS: Final[Mapping[str, str]] = {
     "centreline.strides_mm": "bounds.view_mm holds for the narrowest of the views seen at once",
     "centreline.tolerance_mm": "what reward stopping earns",
     "centreline.longest": "at most 128 points, which stay with the search",
+    "learner.method": "a closed list; displacements tell as much of an image as values do, and no "
+    "experience leaves with them",
     "learner.gamma": "weighs later rewards; rewards are distances, and lie within -1 to 1",
     "learner.double": "which network chooses the action that is valued",
     "learner.loss": "squared or Huber; gradients are clipped to bounds.gradient_clip",
@@ -329,13 +331,13 @@ ORDER_FIELDS: Final[Mapping[str, str]] = {
 """Field of an order to the place where it is verified, before any work on it."""
 
 
-def check_phase(policy: Policy, phase: Phase) -> None:
+def check_phase(policy: Policy, plan: FederationPlan, phase: Phase) -> None:
     """Refuse an order whose answer needs a record that may not leave, before it is worked on.
 
     Raises:
         RefusedError: names the first record type that is not allowed.
     """
-    for kind in ANSWERS[phase]:
+    for kind in answers_of(plan, phase):
         name = kind.__name__
         _require(
             name in policy.records.allowed,

@@ -32,7 +32,7 @@ from common.settings.kinds import (
     sections_of,
 )
 from common.settings.misfit import MisfitError
-from common.settings.parameters import Parameter, parameters_of
+from common.settings.parameters import ABSENCE_SIGNS, Parameter, parameters_of
 from common.settings.reading import check_keys, describe_validation, parse_settings
 from common.settings.rendering import render_sections
 from common.settings.searches import (
@@ -42,11 +42,12 @@ from common.settings.searches import (
     PlaneSettings,
     RegistrationSettings,
 )
-from common.settings.spaces import Space, team_labels
+from common.settings.spaces import Space, reach_mm, team_labels
 from common.settings.task import TaskName, TaskSettings
 from common.settings.whole import FEDERATED, AgentSettings, with_defaults
 
 __all__ = [
+    "ABSENCE_SIGNS",
     "CUBE",
     "DEFAULT_KIND",
     "FEDERATED",
@@ -81,6 +82,7 @@ __all__ = [
     "kinds_with",
     "parameters_of",
     "parse_settings",
+    "reach_mm",
     "render_sections",
     "sections_of",
     "team_labels",

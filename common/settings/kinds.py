@@ -61,6 +61,7 @@ _TRACE: Final[Defaults] = {
 _ROOMS: Final = "site_client.agent_app.kinds."
 _NAMED: Final = frozenset({"landmarks", "missing"})
 _SEEING: Final = _NAMED | {"zooms", "frames"}
+_CROPPED: Final = frozenset({"crops"})
 _FLAT: Final = frozenset({"channels"})
 _IOU: Final = "1 - IoU"
 _DICE: Final = "1 - Dice"
@@ -75,7 +76,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         3,
         ("triplanar",),
         "ladder",
-        _NAMED,
+        _NAMED | _CROPPED,
         spaces.three_cuts,
     ),
     CUBE: KindEntry(
@@ -83,7 +84,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         3,
         ("volume-light", "network3d"),
         "ladder",
-        _SEEING | {"interchangeable", "world"},
+        _SEEING | _CROPPED | {"interchangeable", "world"},
         spaces.cube,
         {
             "network": {"architecture": "volume-light"},
@@ -95,7 +96,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         2,
         ("planar", "paper2d"),
         "ladder",
-        _SEEING | _FLAT | {"interchangeable"},
+        _SEEING | _FLAT | _CROPPED | {"interchangeable"},
         spaces.picture,
         {
             "task": {"spacing_mm": 0.5, "zooms": [1.0, 3.0, 9.0]},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from common.settings.agent import LadderSettings
+from common.settings.agent import LadderSettings, LearnerSettings
 from common.settings.misfit import MisfitError
 from common.settings.searches import (
     BoxSettings,
@@ -51,6 +51,10 @@ class TaskSizes(Protocol):
     def agents_per_landmark(self) -> int:
         """Agents that look for each landmark."""
 
+    @property
+    def crops(self) -> int:
+        """Cropped copies of every training image; with any, landmarks may be absent."""
+
 
 class Settings(Protocol):
     """The part of an agent's settings that decides sizes."""
@@ -62,6 +66,10 @@ class Settings(Protocol):
     @property
     def ladder(self) -> LadderSettings:
         """Of landmarks."""
+
+    @property
+    def learner(self) -> LearnerSettings:
+        """Says whether a search goes by steps or by displacements."""
 
     @property
     def box(self) -> BoxSettings:
@@ -90,11 +98,13 @@ class Space:
 
     Attributes:
         shape: (channels, *roi) of one agent's observation.
-        actions: size of the action set.
+        actions: size of the action set; the axes where the action is a displacement.
         levels: rungs of the ladder.
         labels: a name for every agent of every head, those of a head adjacent.
         views_mm: side of the narrowest view, by level.
         agents: agents that search together.
+        reach_mm: unit of a displacement by level; none where a search goes by steps.
+        absence: axes of a place, where a landmark may be reported as absent; otherwise 0.
     """
 
     shape: tuple[int, ...]
@@ -103,6 +113,8 @@ class Space:
     labels: tuple[str, ...]
     views_mm: tuple[float, ...]
     agents: int = 1
+    reach_mm: tuple[float, ...] = ()
+    absence: int = 0
 
     @property
     def heads(self) -> int:
@@ -112,31 +124,47 @@ class Space:
 
 def three_cuts(settings: Settings) -> Space:
     """Landmarks by three orthogonal cuts."""
-    task = settings.task
-    views = _views(settings, 1.0)
-    return Space((3, task.roi, task.roi), 6, len(views), task.landmarks, views)
+    return _points(settings, (3, settings.task.roi, settings.task.roi), 3)
 
 
 def cube(settings: Settings) -> Space:
     """Landmarks by a cube, at several zooms and of several frames."""
     task = settings.task
     shape = (len(task.zooms) * task.frames, *(task.roi,) * 3)
-    views = _views(settings, min(task.zooms))
-    return Space(shape, 6, len(views), task.landmarks, views)
+    return _points(settings, shape, 3)
 
 
 def picture(settings: Settings) -> Space:
     """Landmarks in an image of one channel or several."""
     task = settings.task
     seen = max(1, task.channels) * len(task.zooms) * task.frames
-    views = _views(settings, min(task.zooms))
-    return Space((seen, task.roi, task.roi), 4, len(views), task.landmarks, views)
+    return _points(settings, (seen, task.roi, task.roi), 2)
 
 
-def _views(settings: Settings, zoom: float) -> tuple[float, ...]:
-    """Side of what a ladder's levels see, mm, at one zoom."""
-    side = settings.task.roi * settings.task.spacing_mm * zoom
+def _points(settings: Settings, shape: tuple[int, ...], dim: int) -> Space:
+    """Landmarks in images of ``dim`` axes, by steps or by displacements."""
+    labels, views, reach = settings.task.landmarks, _views(settings), reach_mm(settings)
+    actions = dim if reach else 2 * dim
+    absence = dim if settings.task.crops else 0
+    return Space(shape, actions, len(views), labels, views, reach_mm=reach, absence=absence)
+
+
+def _views(settings: Settings) -> tuple[float, ...]:
+    """Side of what a ladder's levels see, mm, at the narrowest zoom."""
+    side = settings.task.roi * settings.task.spacing_mm * min(settings.task.zooms)
     return tuple(scale * side for scale in settings.ladder.scales)
+
+
+def reach_mm(settings: Settings) -> tuple[float, ...]:
+    """Give the unit of a displacement by level; none where a search goes by steps.
+
+    A finer level begins within two steps of the coarser one, so that is how far its landmark
+    can be. On the coarsest it may be anywhere: the side of the narrowest view is a unit.
+    """
+    if settings.learner.method != "displacement":
+        return ()
+    steps, view = settings.ladder.steps_mm, _views(settings)[0]
+    return (max(view, 2 * steps[0]), *(2 * step for step in steps[:-1]))
 
 
 def team(settings: Settings) -> Space:
@@ -154,8 +182,7 @@ def team(settings: Settings) -> Space:
             "one agent",
         )
     agents = max(1, len(names)) if together == 1 else together
-    labels = team_labels(names, together)
-    return Space(alone.shape, alone.actions, alone.levels, labels, alone.views_mm, agents)
+    return replace(alone, labels=team_labels(names, together), agents=agents)
 
 
 def team_labels(names: tuple[str, ...], together: int) -> tuple[str, ...]:

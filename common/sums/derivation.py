@@ -28,7 +28,7 @@ from common.sums.training import ModelState, advance
 from common.wire.codes import NumberedError, ReplyCode
 from common.wire.orders import OrderHeader
 from common.wire.records import PixelSketches, PixelStatistics
-from common.wire.rules import SUMMED
+from common.wire.rules import SUMMED, summed_of
 
 PREFIX_COUNTS: Final = "prefix_counts"
 CheckMembers = Callable[[tuple[str, ...]], None]
@@ -155,7 +155,7 @@ def _take(
     try:
         total = decode_sum(data)
         _require((total.run, total.round) == (header.run, number), "run, round", "this one's")
-        kinds = {kind.__name__ for kind in SUMMED[schedule(plan)[number]]}
+        kinds = {kind.__name__ for kind in summed_of(plan, schedule(plan)[number])}
         _require(set(total.groups) == kinds, "groups", ", ".join(sorted(kinds)))
         sets = {group.members for group in total.groups.values()}
         _require(len(sets) == 1, "members", "the same sites in all records")

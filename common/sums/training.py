@@ -25,7 +25,8 @@ class ModelState:
     Attributes:
         weights: of the model, float32 by name; of a plan that keeps heads private, the rest.
         velocity: of server momentum, float32 by name; empty without, and before round 1.
-        table: merged experience int64[rows, columns]; None before round 1.
+        table: merged experience int64[rows, columns]; None before round 1, and of a plan whose
+            sites tell none.
         total: keys behind it.
     """
 
@@ -52,17 +53,18 @@ def advance(state: ModelState, plan: FederationPlan, total: Sum) -> ModelState:
         RefusedError: another shape than the plan's, or cells that would overflow.
     """
     update = total.group(ModelUpdate.__name__).summand
-    sketch = total.group(SketchTable.__name__).summand
-    shape = (plan.experience.rows, plan.experience.columns)
-    _require_shapes(sketch.arrays, {"table": shape})
     (mean, still), velocity = _mean(update, plan), state.velocity
     if momentum := plan.rounds.server_momentum:
         mean, velocity = with_momentum(mean, velocity, momentum, still)
+    weights = moved(state.weights, mean)
+    if not plan.tells_experience:
+        return ModelState(weights, velocity)
+    sketch = total.group(SketchTable.__name__).summand
+    shape = (plan.experience.rows, plan.experience.columns)
+    _require_shapes(sketch.arrays, {"table": shape})
     added = sketch.arrays["table"]
     table = added if state.table is None else _added(state.table, added)
-    return ModelState(
-        moved(state.weights, mean), velocity, table, state.total + sketch.counts["total"]
-    )
+    return ModelState(weights, velocity, table, state.total + sketch.counts["total"])
 
 
 def _mean(update: Summand, plan: FederationPlan) -> tuple[Deltas, Still]:

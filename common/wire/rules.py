@@ -76,6 +76,20 @@ MAX_TRAIN_MS: Final = 7 * 86_400_000
 _FAILURE_FIELDS: Final = frozenset({"plan_fingerprint", "site", "run", "round", "code"})
 
 
+def answers_of(plan: FederationPlan, phase: Phase) -> tuple[type[Record], ...]:
+    """Give the records that answer an order of a plan: what nobody would use does not leave."""
+    return _used(plan, ANSWERS[phase])
+
+
+def summed_of(plan: FederationPlan, phase: Phase) -> tuple[type[Record], ...]:
+    """Give those of them that are added to the other sites'."""
+    return _used(plan, SUMMED.get(phase, ()))
+
+
+def _used(plan: FederationPlan, kinds: tuple[type[Record], ...]) -> tuple[type[Record], ...]:
+    return tuple(k for k in kinds if k is not SketchTable or plan.tells_experience)
+
+
 def check_record(envelope: Envelope, expected: Expected) -> None:
     """Every rule that holds at any site.
 
@@ -103,7 +117,7 @@ def check_record(envelope: Envelope, expected: Expected) -> None:
 
 def check_origin(record: Record, expected: Expected) -> None:
     """Require the right type of record, about this order and no other."""
-    allowed = [kind.__name__ for kind in ANSWERS[expected.phase]]
+    allowed = [kind.__name__ for kind in answers_of(expected.plan, expected.phase)]
     require(record.record_type in allowed, "record_type", " or ".join(allowed), record.record_type)
     for field, value in expected.origin.items():
         require(getattr(record, field) == value, field, "the order's", "another")

@@ -15,7 +15,8 @@ from typing import Final, Literal
 from common.plan import RUNS, FederationPlan
 from common.schedule import schedule
 from common.settings import KINDS, AgentSettings, sections_of
-from common.wire.rules import ANSWERS
+from common.wire.bounds import draws_behind
+from common.wire.rules import answers_of
 from common.words.leaving import leavings
 
 Way = Literal["least", "most", "within", "among", "floor"]
@@ -132,15 +133,8 @@ def _bytes_in_a_run(plan: FederationPlan) -> int:
 
 
 def _records(plan: FederationPlan) -> tuple[str, ...]:
-    kinds = (kind.__name__ for phase in schedule(plan) for kind in ANSWERS[phase])
+    kinds = (kind.__name__ for phase in schedule(plan) for kind in answers_of(plan, phase))
     return tuple(dict.fromkeys(kinds))
-
-
-def _searches_behind(plan: FederationPlan) -> int:
-    """Count the searches that stand behind the first gradient."""
-    learner = plan.learner
-    transitions = min(learner.warmup, learner.replay_capacity)
-    return max(learner.searches, transitions // learner.episode_steps)
 
 
 def _views(plan: FederationPlan) -> tuple[float, ...]:
@@ -180,7 +174,7 @@ RULES: Final[tuple[_Rule, ...]] = (
     _Rule("bytes.per_run", "bytes a run", "most", _ALL, _bytes_in_a_run),
     *(_in_range(field, line, kinds) for field, line, kinds, _ in _RANGES),
     _Rule("bounds.updates", "updates a round", "within", _TRAINS, _updates),
-    _Rule("bounds.episodes", "searches behind a gradient", "least", _TRAINS, _searches_behind),
+    _Rule("bounds.episodes", "searches behind a gradient", "least", _TRAINS, draws_behind),
     _Rule("bounds.view_mm", "width of a view, mm", "within", _TRAINS, _views),
     _field("floors.images", "limits.min_images", "floor", _MODEL),
     _field("floors.transitions", "limits.min_transitions", "floor", _MODEL),

@@ -17,7 +17,7 @@ from common.model import shared_shapes, weight_shapes
 from common.plan import FederationPlan
 from common.schedule import Phase, schedule
 from common.wire.records import PARTS
-from common.wire.rules import ANSWERS
+from common.wire.rules import answers_of
 from common.words.kind import words_of
 
 WEIGHT_BYTES: Final = 4
@@ -69,7 +69,7 @@ class Leaving:
 def leavings(plan: FederationPlan) -> tuple[Leaving, ...]:
     """Every type of record that a run of ``plan`` asks of a site, first to leave first."""
     rounds = schedule(plan)
-    types = dict.fromkeys(kind.__name__ for phase in rounds for kind in ANSWERS[phase])
+    types = dict.fromkeys(kind.__name__ for phase in rounds for kind in answers_of(plan, phase))
     return tuple(_leaving(plan, name, rounds) for name in types)
 
 
@@ -102,7 +102,7 @@ def weights_bytes(plan: FederationPlan) -> int:
 
 
 def _leaving(plan: FederationPlan, name: str, rounds: tuple[Phase, ...]) -> Leaving:
-    answers = [p for p in rounds if name in (kind.__name__ for kind in ANSWERS[p])]
+    answers = [p for p in rounds if name in (kind.__name__ for kind in answers_of(plan, p))]
     arrays, count = _arrays(plan, name)
     errors = len(plan.space.labels) if plan.trains else 0
     header = _HEADER_BYTES + count * _BYTES_PER_ARRAY

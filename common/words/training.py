@@ -15,13 +15,14 @@ _TOLD: Final = frozenset(
     {
         *("task.kind", "task.landmarks", "task.plane_landmarks", "task.spacing_mm", "task.roi"),
         *("network.architecture", "network.width", "start", "learner.updates", "learner.batch"),
+        "learner.method",
         *("learner.searches", "learner.episode_steps", "learner.learning_rate"),
         *("learner.gradient_clip", "evaluation.starts", "evaluation.poses"),
         *("rounds.training", "rounds.server_momentum", "rounds.train_s", "rounds.late_weight"),
         *("experience.rows", "experience.columns"),
         *("limits.update_l2", "limits.min_images", "limits.min_transitions"),
         *("limits.min_sketch_fill", "limits.privacy_tier", "seed"),
-        *("task.missing", "network.private_heads"),
+        *("task.missing", "task.crops", "network.private_heads"),
     }
 )
 
@@ -43,7 +44,11 @@ def facts(plan: FederationPlan) -> Facts:
         *([("a round's training", f"{seconds:g} s at most")] if seconds else []),
         *([("late updates", f"{late:g} of them count in the next round")] if late else []),
         *([("server momentum", f"{momentum:g}")] if momentum else []),
-        ("sketch", f"{sketch.rows} x {sketch.columns} cells, {tier(plan)}"),
+        *(
+            [("sketch", f"{sketch.rows} x {sketch.columns} cells, {tier(plan)}")]
+            if plan.tells_experience
+            else []
+        ),
         ("update norm", f"at most {plan.limits.update_l2:g}"),
     ]
 
@@ -57,8 +62,7 @@ def _work(plan: FederationPlan) -> Sentences:
         f"Train agents that find {things(plan)} in the site's {images} ({plan.task.kind}). The "
         f"network has {weights_of(plan):,} weights ({network(plan)}).",
         f"{counted(rounds, 'round')} of training, together of "
-        f"{counted(learner.updates, 'update')} on {counted(learner.batch, 'transition')}, which "
-        f"{learner.searches} searches at a time of at most {learner.episode_steps} steps gather; "
+        f"{counted(learner.updates, 'update')} on {_gathered(plan)}; "
         f"learning rate {learner.learning_rate:g}, gradients clipped to norm "
         f"{learner.gradient_clip:g}.",
         *_elastic(plan),
@@ -69,6 +73,19 @@ def _work(plan: FederationPlan) -> Sentences:
         f"The site computes each round's weights itself, from {_start(plan)} and the sums of all "
         "sites' updates, which it verifies; no order carries weights."
         + (f" The average goes on with {momentum:g} of the last rounds' way." if momentum else ""),
+    )
+
+
+def _gathered(plan: FederationPlan) -> str:
+    """Say what an update learns from, and where that comes from."""
+    learner = plan.learner
+    if learner.method == "displacement":
+        return (
+            f"the way to what is looked for, from {counted(learner.batch, 'place')} drawn at random"
+        )
+    return (
+        f"{counted(learner.batch, 'transition')}, which {learner.searches} searches at a time of "
+        f"at most {learner.episode_steps} steps gather"
     )
 
 
@@ -99,6 +116,13 @@ def _differing(plan: FederationPlan) -> Iterator[str]:
                 else "A head is the average over the sites that have its label, and stays as it "
                 "is in a round in which none has."
             )
+        )
+    if copies := plan.task.crops:
+        yield (
+            f"Beside every image stand {copies} of it that were cropped at random, so that "
+            "landmarks are cut off, and may be reported as absent. The "
+            "update of the last round also holds where each landmark lies on average in the "
+            "site's images, how often it was cut off, and the weights by which that is decided."
         )
     if plan.network.private_heads:
         sent, whole = sent_weights_of(plan), weights_of(plan)
@@ -153,7 +177,11 @@ def floors(plan: FederationPlan) -> Sentences:
     limits = plan.limits
     return (
         f"{counted(limits.min_images, 'image')} and {limits.min_transitions:,} new transitions at "
-        f"least; {100 * limits.min_sketch_fill:g} % of a table's cells in use.",
+        + (
+            f"least; {100 * limits.min_sketch_fill:g} % of a table's cells in use."
+            if plan.tells_experience
+            else "least."
+        ),
         f"An update of L2 norm above {limits.update_l2:g} is refused.",
     )
 
@@ -163,16 +191,21 @@ def _seen(plan: FederationPlan) -> Sentences:
         "It sees each site's update by itself, neither masked nor with noise, its counts, and its "
         "mean error per thing looked for. An update is made of the site's images; what it may tell "
         "of them the bounds of the site's policy keep small, and `cairn-site dry-run` shows.",
-        hidden(plan),
+        *([hidden(plan)] if plan.tells_experience else []),
     )
 
 
-LEARNT: Final[Sentences] = (
-    "Every site gets the sum of all sites' updates, and so the model, and the sum of all "
-    "sites' tables, in which holders of the federation key can look up any experience that "
-    "they think of. One site's own share is not sent to another; where two take part, each "
-    "can subtract its own.",
-)
+def learnt(plan: FederationPlan) -> Sentences:
+    """Say what of the others every site comes to know."""
+    experience = (
+        ", and the sum of all sites' tables, in which holders of the federation key can look up "
+        "any experience that they think of"
+    )
+    return (
+        "Every site gets the sum of all sites' updates, and so the model"
+        f"{experience if plan.tells_experience else ''}. One site's own share is not sent to "
+        "another; where two take part, each can subtract its own.",
+    )
 
 
 WORDS: Final = KindWords(
@@ -181,7 +214,7 @@ WORDS: Final = KindWords(
     work=_work,
     floors=floors,
     seen=_seen,
-    learnt=LEARNT,
+    learnt=learnt,
     report="counts, loss and mean error per landmark over the site's own images, held-out "
     "and training ones apart; or the number of a failure",
 )

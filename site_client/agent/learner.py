@@ -1,9 +1,9 @@
-"""The learner of any task: acts, remembers, learns, as often as it is asked to.
+"""The learner of any task: gathers and learns, as often as it is asked to.
 
-One gradient step follows every lockstep of the searches; `Objective` says towards
-what. Given the same task, first weights, settings, seed and calls, the weights are
-equal bit for bit, also when the state was saved and loaded in between, and
-``train(a)`` followed by ``train(b)`` is ``train(a + b)``.
+Its `Method` says what is gathered and which way a gradient goes. Given the same task,
+first weights, settings, seed and calls, the weights are equal bit for bit, also when the
+state was saved and loaded in between, and ``train(a)`` followed by ``train(b)`` is
+``train(a + b)``.
 """
 
 from __future__ import annotations
@@ -14,24 +14,17 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from common.errors import InternalError
 from common.model import Weights
 from common.settings import LearnerSettings
 from site_client.agent import schedules
-from site_client.agent.keys import ExperienceKeys, LocalCounts, codec_of
-from site_client.agent.network import (
-    device_of,
-    get_weights,
-    set_weights,
-    to_tensors,
-    use_deterministic_torch,
-)
+from site_client.agent.displacement import Displacement
+from site_client.agent.method import Frequencies, Keys, Method, Watch
+from site_client.agent.network import get_weights, set_weights, use_deterministic_torch
 from site_client.agent.networks.base import QNetwork
-from site_client.agent.objective import Objective
-from site_client.agent.replay import Drawn, Replay
-from site_client.agent.searches import Searches
+from site_client.agent.q_learning import QLearning
 from site_client.agent.states import (
     State,
     load_optimizer,
@@ -40,16 +33,10 @@ from site_client.agent.states import (
     set_rng_words,
     under,
 )
-from site_client.agent.task import Outcome, Situations, Task
+from site_client.agent.task import Task, by_displacement
 
-Frequencies = Callable[[NDArray[np.uint64]], NDArray[np.float64]]
-Keys = Callable[[Situations, Outcome], NDArray[np.uint64]]
 Progress = Callable[[int, int], None]
-Watch = Callable[[Situations], None]
 GoesOn = Callable[["SoFar"], bool]
-
-# Counts of what is held grow old as more is met; they are looked up again this often.
-_UPDATES_PER_RECOUNT = 1000
 
 
 @dataclass(frozen=True)
@@ -97,7 +84,7 @@ class SoFar:
 
 
 class Learner:
-    """Trains one Q-network on one task.
+    """Trains one network on one task.
 
     Args:
         task: what is searched for, on which cases.
@@ -112,6 +99,9 @@ class Learner:
             learner without it names them only where its replay asks how rare they are.
         watch: shown a copy of the transitions of every gradient step; it has no say in it.
         threads: of torch; another number gives other weights.
+
+    Raises:
+        InternalError: the task is not stepped as the settings' method learns.
     """
 
     def __init__(
@@ -133,21 +123,30 @@ class Learner:
         self._settings = settings
         self._planned = max(1, settings.updates if planned_updates is None else planned_updates)
         self._progress = progress
-        self._watch = watch
         self._rng = np.random.Generator(np.random.PCG64(seed))
-        self._searches = Searches(task, settings, self._rng)
-        self._replay = Replay(task.situation, settings)
-        self._counts_keys = keys is not None
-        self._keys: Keys = keys or ExperienceKeys(task, codec_of(task))
         self._online = network
-        self._objective = Objective(task, network, settings)
+        self._method = self._method_with(keys, watch)
         self._optimizer = torch.optim.Adam(
             network.parameters(), lr=settings.learning_rate, fused=True
         )
         self._updates = 0
-        self._new_keys: list[NDArray[np.uint64]] = []
-        self._local = LocalCounts()
-        self._frequencies: Frequencies | None = None
+
+    def _method_with(self, keys: Keys | None, watch: Watch | None) -> Method:
+        """Make the settings' method; see `Learner` for what may be wrong."""
+        task, network, settings, rng = self._task, self._online, self._settings, self._rng
+        if settings.method == "dqn" and not by_displacement(task):
+            return QLearning(task, network, settings, self._planned, rng, keys, watch)
+        if (
+            settings.method == "displacement"
+            and by_displacement(task)
+            and isinstance(network, QNetwork)
+        ):
+            return Displacement(task, network, settings, rng, watch)
+        raise InternalError(
+            "the task is not stepped as its learner learns",
+            expected=f"a task and a network for {settings.method}",
+            got=type(task).__name__,
+        )
 
     @property
     def network(self) -> nn.Module:
@@ -167,7 +166,7 @@ class Learner:
     @property
     def epsilon(self) -> float:
         """Share of random actions now."""
-        return schedules.epsilon(self._settings, self.progress)
+        return self._method.epsilon(self.progress)
 
     @property
     def learning_rate(self) -> float:
@@ -175,17 +174,13 @@ class Learner:
         return schedules.learning_rate(self._settings, self.progress)
 
     def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """Continue from averaged weights; replay and optimiser stay.
-
-        The target network becomes the average too: it bootstraps at once from what
-        all sites know. Moving it by the same change instead, so that its lag stays,
-        made no measurable difference and would keep a site's own past in its targets.
+        """Continue from averaged weights; what is remembered and the optimiser stay.
 
         Raises:
             InputDataError: the weights are another network's.
         """
         set_weights(self._online, weights)
-        set_weights(self._objective.target, weights)
+        self._method.load(weights)
 
     def weights(self) -> Weights:
         """A copy of the online network's weights."""
@@ -193,9 +188,7 @@ class Learner:
 
     def new_experience_keys(self) -> NDArray[np.uint64]:
         """uint64[n]: keys of the transitions gathered since the last call."""
-        keys = np.concatenate([np.empty(0, np.uint64), *self._new_keys])
-        self._new_keys = []
-        return keys
+        return self._method.new_keys()
 
     def train(
         self,
@@ -205,7 +198,7 @@ class Learner:
         sofar: SoFar | None = None,
         goes_on: GoesOn | None = None,
     ) -> TrainingReport:
-        """Act and learn.
+        """Gather and learn.
 
         Args:
             updates: gradient steps.
@@ -219,145 +212,48 @@ class Learner:
         """
         # Somebody else may have evaluated in between.
         use_deterministic_torch(self._threads)
-        self._frequencies = frequencies
+        self._method.frequencies = frequencies
         if sofar is None:
-            sofar = SoFar(transitions=self._begin())
+            sofar = SoFar(transitions=self._method.begin())
         while sofar.updates < updates:
-            gathered = self._collect(self.epsilon)
+            gathered = self._method.gather(self.progress)
             loss = self._update()
             sofar = SoFar(sofar.updates + 1, sofar.transitions + gathered, sofar.loss + loss)
             if self._progress is not None:
                 self._progress(sofar.updates, updates)
             if goes_on is not None and not goes_on(sofar):
                 break
-        self._frequencies = None
+        self._method.frequencies = None
         return TrainingReport(
             updates=sofar.updates,
             updates_total=self._updates,
             transitions=sofar.transitions,
-            replay_size=self._replay.size,
+            replay_size=self._method.held,
             images=len(self._task),
             loss_mean=sofar.loss / sofar.updates if sofar.updates else float("nan"),
             epsilon=self.epsilon,
             learning_rate=self.learning_rate,
         )
 
-    def _begin(self) -> int:
-        """Look up again how rare is what is held, and fill the replay; transitions gathered."""
-        if self._frequencies is not None and self._replay.size:
-            self._replay.set_frequencies(self._frequencies(self._keys_held()))
-        gathered = 0
-        while self._replay.size < min(self._settings.warmup, self._replay.capacity):
-            gathered += self._collect(epsilon=1.0)
-        return gathered
-
-    def _keys_held(self) -> NDArray[np.uint64]:
-        """uint64[size]: keys of the transitions in the replay."""
-        transitions = self._replay.transitions
-        return self._keys(transitions, self._task.step(transitions))
-
-    @torch.no_grad()
-    def _collect(self, epsilon: float) -> int:
-        """One epsilon-greedy step of every search; returns the transitions gathered."""
-        situations, rng = self._searches.at, self._rng
-        actions = rng.integers(0, self._task.actions, situations["action"].shape)
-        exploits = rng.random(actions.shape) >= epsilon
-        rows = np.flatnonzero(exploits.reshape(len(situations), -1).any(axis=1))
-        if rows.size:
-            chosen = situations[rows]
-            best = self._values_of(chosen).argmax(dim=-1).cpu()
-            actions[rows] = np.where(exploits[rows], best.numpy(), actions[rows])
-        transitions, outcome = self._searches.advance(actions)
-        self._replay.add(transitions, self._count(transitions, outcome))
-        return len(transitions)
-
-    def _values_of(self, situations: Situations) -> Tensor:
-        seen = self._task.observe(situations)
-        values: Tensor = self._online(*to_tensors(seen, situations, device_of(self._online)))
-        return values
-
-    def _count(self, situations: Situations, outcome: Outcome) -> NDArray[np.float64] | None:
-        """Count how often each of these experiences was met, if anybody wants to know."""
-        rare_first = self._replay.kind == "rare-first"
-        if not (self._counts_keys or rare_first):
-            return None
-        keys = self._keys(situations, outcome)
-        if self._counts_keys:
-            self._new_keys.append(keys)
-        if self._frequencies is not None:
-            return self._frequencies(keys)
-        if not rare_first:
-            return None
-        self._local.add(keys)
-        return self._local.of(keys)
-
     def _update(self) -> float:
         """One gradient step; returns its loss."""
-        if self._updates and self._updates % _UPDATES_PER_RECOUNT == 0:
-            self._recount()
-        drawn = self._replay.sample(self._rng, self._settings.batch, self.progress)
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate
-        if self._watch is not None:
-            self._watch(drawn.transitions.copy())
         self._optimizer.zero_grad()
-        loss, errors = self._backward(drawn)
+        loss = self._method.backward(self._updates, self.progress)
         nn.utils.clip_grad_norm_(self._online.parameters(), self._settings.gradient_clip)
         self._optimizer.step()
-        if self._replay.kind == "prioritised":
-            self._replay.set_errors(drawn.slots, errors)
         self._updates += 1
-        self._objective.move_target(self._updates)
+        self._method.step_made(self._updates)
         return loss
-
-    def _backward(self, drawn: Drawn) -> tuple[float, NDArray[np.floating]]:
-        """Add the gradients of the mean loss; returns it and the absolute errors float[n].
-
-        In parts where the network remembers too much of each row for all at once: the
-        gradients of the parts add up to that of the whole.
-        """
-        n = len(drawn.transitions)
-        at_once = n
-        if isinstance(self._online, QNetwork) and self._online.gradient_rows is not None:
-            at_once = max(1, self._online.gradient_rows // self._task.agents)
-        total, errors = 0.0, []
-        for begin in range(0, n, at_once):
-            part = slice(begin, begin + at_once)
-            batch = drawn.transitions[part]
-            if self._path_supervised():
-                losses, gaps = self._objective.of_all_rewards(batch)
-            else:
-                losses, gaps = self._objective.of_returns(batch)
-            weighed = losses * torch.from_numpy(drawn.importance[part]).to(losses.device)
-            loss = weighed.mean() if at_once >= n else weighed.sum() / n
-            loss.backward()  # type: ignore[no-untyped-call]
-            total += float(loss.detach())
-            errors.append(gaps.cpu().numpy())
-        return total, np.concatenate(errors)
-
-    def _path_supervised(self) -> bool:
-        """Tell whether this update regresses the immediate rewards of all actions."""
-        settings = self._settings
-        return settings.path_supervision_only or self._updates < settings.warm_start * self._planned
-
-    def _recount(self) -> None:
-        """Look up again how often what is held was met, when this learner counts itself."""
-        if self._replay.kind == "rare-first" and self._frequencies is None:
-            self._replay.set_frequencies(self._local.of(self._keys_held()))
 
     def state_dict(self) -> State:
         """Everything needed to go on exactly, as a flat dict of plain numpy arrays."""
-        state: State = {f"replay/{k}": v for k, v in self._replay.state_dict().items()}
-        state |= {f"local/{k}": v for k, v in self._local.state_dict().items()}
-        state["searches/at"] = np.frombuffer(self._searches.at.tobytes(), np.uint8).copy()
-        state["searches/age"] = self._searches.age.copy()
+        state = self._method.state_dict()
         state["rng"] = rng_words(self._rng)
         state["updates"] = np.asarray(self._updates)
-        state["new_keys"] = np.concatenate([np.empty(0, np.uint64), *self._new_keys])
-        for prefix, network in (("online", self._online), ("target", self._objective.target)):
-            state.update({f"{prefix}/{k}": v for k, v in get_weights(network).items()})
-        state.update(optimizer_state(self._optimizer, self._online))
-        return state
+        state |= {f"online/{k}": v for k, v in get_weights(self._online).items()}
+        return state | optimizer_state(self._optimizer, self._online)
 
     def load_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """Go on from `state_dict`, with the same task and settings.
@@ -366,33 +262,9 @@ class Learner:
             InternalError: the state belongs to another task or other settings.
             InputDataError: its weights are another network's.
         """
-        self._searches.at = self._restored_searches(np.asarray(state["searches/at"], np.uint8))
-        self._searches.age = np.array(state["searches/age"], dtype=np.int64)
-        self._replay.load_state(under("replay/", state))
-        self._local.load_state(state["local/keys"], state["local/counts"])
+        self._method.load_state(state)
         set_rng_words(self._rng, np.asarray(state["rng"], np.uint64))
         self._updates = int(state["updates"])
-        self._new_keys = [np.array(state["new_keys"], dtype=np.uint64)]
-        for prefix, network in (("online/", self._online), ("target/", self._objective.target)):
-            part = under(prefix, state)
-            set_weights(network, {k: np.asarray(v, np.float32) for k, v in part.items()})
+        online = under("online/", state)
+        set_weights(self._online, {k: np.asarray(v, np.float32) for k, v in online.items()})
         load_optimizer(self._optimizer, self._online, state)
-
-    def _restored_searches(self, raw: NDArray[np.uint8]) -> Situations:
-        """The situations of saved searches.
-
-        Raises:
-            InternalError: other searches, or over other cases.
-        """
-        dtype, searches = self._task.situation, self._settings.searches
-        count, rest = divmod(raw.size, dtype.itemsize)
-        situations: Situations = np.frombuffer(raw.tobytes(), np.uint8)[
-            : count * dtype.itemsize
-        ].view(dtype)
-        if rest or count != searches or int(situations["case"].max()) >= len(self._task):
-            raise InternalError(
-                "the saved state does not fit",
-                expected=f"{searches} searches over {len(self._task)} cases",
-                got=f"{count} searches",
-            )
-        return situations.copy()

@@ -6,23 +6,26 @@ its last places whose best action promises least (nothing is left to gain there)
 continues on the next finer level; on the finest it ends. It also ends where the
 task says so (a trigger was pulled). Agents that search together go down together,
 once each of them has oscillated. Source: Alansary et al., Medical Image Analysis 2019.
+Where the action is a displacement, `descent` says where a search goes and ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from common.settings import EvaluationSettings
+from site_client.agent.descent import along_actions, descend
 from site_client.agent.network import network_values
-from site_client.agent.task import Situations, Task
+from site_client.agent.task import Situations, Task, by_displacement
 
 Values = Callable[[Situations], NDArray[np.float32]]
-"""Situations to float32[n[, agents], actions]: what each action promises."""
+"""Situations to float32[n[, agents], actions]: what each action promises, or displacements."""
 
 _MEMORY = 20
 _CANDIDATES = 4
@@ -60,6 +63,9 @@ def greedy_search(
         the situations in which the searches ended, in the order of ``start``.
     """
     settings = settings or EvaluationSettings()
+    if by_displacement(task):
+        most = settings.most_steps
+        return descend(task, partial(action_values, task, policy), start, most, visited)
     situations = start.copy()
     memory = _Memory.of(task, situations)
     alive = np.arange(len(situations))
@@ -129,7 +135,8 @@ class Followed:
 
     Attributes:
         steps: situations[t], the last is where it ended.
-        values: float32[t[, agents], actions], what each action promised.
+        values: float32[t[, agents], actions], what each action promised; where the action is a
+            displacement, mm of it along and against each axis.
     """
 
     steps: Situations
@@ -143,7 +150,10 @@ def follow(
     visited: list[Situations] = [start.copy()]
     ended = greedy_search(task, policy, start, settings, visited)
     steps: Situations = np.concatenate([*visited, ended])
-    return Followed(steps, action_values(task, policy, steps))
+    values = action_values(task, policy, steps)
+    if by_displacement(task):
+        values = along_actions(task, steps, values)
+    return Followed(steps, values)
 
 
 @dataclass

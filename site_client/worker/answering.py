@@ -234,7 +234,7 @@ class Answering:
             require_witnessed(self._witnesses.standing, policy, self._ledger)
         try:
             check_plan(policy, plan, weights_bytes=weights_bytes(plan))
-            check_phase(policy, expected.phase)
+            check_phase(policy, plan, expected.phase)
         except RefusedError as error:
             raise PolicyError(str(error)) from error
         # Sites that joined by mail hear of the others here; noted before they are refused.

@@ -186,7 +186,7 @@ def rehearse(
     order = next(orders)
     derived = begin_chain(plan, order.header, _start(site, plan, policy))
     while True:
-        check_phase(policy, order.header.phase)
+        check_phase(policy, order.plan, order.header.phase)
         check_order(order)
         answer = study.answer(Assignment(order, derived))
         if key is not None:

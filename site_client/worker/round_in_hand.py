@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from common.plan import FederationPlan
 from common.policy import Policy
+from common.wire.bounds import gathered_per_update
 from site_client.worker.experience import Frequencies
 from site_client.worker.state import SavedStates
 
@@ -32,13 +33,13 @@ def least_updates(plan: FederationPlan, policy: Policy) -> int:
     An update of one gradient step would show what is in it; and too few transitions, or a
     table too large for them, would be refused at the door.
     """
-    cells = plan.experience.rows * plan.experience.columns
+    cells = plan.experience.rows * plan.experience.columns if plan.tells_experience else 0
     transitions = max(
         plan.limits.min_transitions,
         policy.floors.transitions,
         math.ceil(cells / plan.limits.max_cells_per_input),
     )
-    enough = math.ceil(transitions / plan.learner.searches)
+    enough = math.ceil(transitions / gathered_per_update(plan))
     return max(1, int(policy.bounds.updates[0]), enough)
 
 

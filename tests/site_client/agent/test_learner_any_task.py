@@ -26,7 +26,7 @@ REPLAYS = ["uniform", "prioritised", "rare-first"]
 def test_going_on_from_saved_arrays_equals_never_having_stopped(
     line_learner, replay, target, warm_start, monkeypatch
 ):
-    monkeypatch.setattr("site_client.agent.learner._UPDATES_PER_RECOUNT", 10)
+    monkeypatch.setattr("site_client.agent.q_learning._UPDATES_PER_RECOUNT", 10)
     asked = {
         "replay": replay,
         "target": target,
@@ -168,7 +168,7 @@ def test_rare_first_replay_counts_for_itself_when_nobody_tells_it(line, line_lea
     known = dict(zip(state["local/keys"].tolist(), state["local/counts"].tolist(), strict=True))
     names, counts = np.unique(keys, return_counts=True)
     assert known == dict(zip(names.tolist(), counts.tolist(), strict=True))
-    learner._recount()
+    learner._method._recount()
     weights = learner.state_dict()["replay/weights"]
     np.testing.assert_allclose(weights, [1 / known[key] for key in keys.tolist()], rtol=1e-6)
 

@@ -92,13 +92,13 @@ def test_a_plan_that_was_not_approved_is_refused(policy, plan):
     assert refused(bend(policy, "plans", fingerprints=()), plan) == "fingerprint"
 
 
-def test_an_order_whose_answer_may_not_leave_is_refused_before_it_is_worked_on(policy):
+def test_an_order_whose_answer_may_not_leave_is_refused_before_it_is_worked_on(policy, plan):
     for phase in ("begin", "train", "evaluate"):
-        check_phase(policy, phase)
+        check_phase(policy, plan, phase)
     reports = bend(policy, "records", allowed=("RoundReport",))
-    check_phase(reports, "evaluate")
+    check_phase(reports, plan, "evaluate")
     with pytest.raises(RefusedError, match="a need for ModelUpdate"):
-        check_phase(reports, "train")
+        check_phase(reports, plan, "train")
 
 
 def test_a_plan_below_the_sites_privacy_tier_is_refused(policy, plan):
