@@ -83,6 +83,8 @@ class FederationPlan(AgentSettings):
             raise MisfitError("learner.updates", "one or more for each of rounds.training")
         if self.experience.kept and self.experience.key != "place":
             raise MisfitError("experience.kept", 'experience.key = "place": models are asked by it')
+        if self.experience.kept and self.learner.method != "dqn":
+            raise MisfitError("experience.kept", 'learner.method = "dqn": others meet nothing')
         parameters_of(self.network, self.space)
         return self
 
@@ -107,10 +109,10 @@ class FederationPlan(AgentSettings):
 
         A run without work sends one all the same: it shows what a round costs.
         """
+        if not self.trains or self.learner.method != "dqn":
+            return None
         if self.kind == "no-op":
             return "experience"
-        if not self.trains:
-            return None
         if self.learner.replay == "wrong-first":
             return "errors"
         return "experience" if self.experience.kept or self.learner.replay == "rare-first" else None

@@ -18,6 +18,7 @@ from common.plan import FederationPlan, Kind
 from common.policy.sections import Policy
 from common.schedule import Phase
 from common.settings import KINDS
+from common.wire.bounds import draws_behind
 from common.wire.pixel_rules import most_bytes
 from common.wire.rules import answers_of
 
@@ -140,6 +141,9 @@ BOUNDED: Final[Mapping[str, Rule]] = {
     "registration.translations_mm": _within("registration.translations_mm", "steps_mm"),
     "registration.rotations_deg": _within("registration.rotations_deg", "angles_deg"),
     "registration.reach_mm": _within("registration.reach_mm", "reach_mm"),
+    "centreline.step_mm": _within("centreline.step_mm", "steps_mm"),
+    "centreline.turn_deg": _within("centreline.turn_deg", "angles_deg"),
+    "growing.steps_mm": _within("growing.steps_mm", "steps_mm"),
     "learner.searches": _within("learner.searches", "searches"),
     "learner.episode_steps": _within("learner.episode_steps", "episode_steps"),
     "learner.updates": Rule("bounds.updates", _TRAINS, _updates),
@@ -180,10 +184,8 @@ BOUNDED: Final[Mapping[str, Rule]] = {
 
 
 def _enough_searches(policy: Policy, plan: FederationPlan) -> Ruling:
-    """Of N transitions by S searches at least max(S, N / steps) come from different draws."""
-    learner, least = plan.learner, policy.bounds.episodes
-    transitions = min(learner.warmup, learner.replay_capacity)
-    searches = max(learner.searches, transitions // learner.episode_steps)
+    """Enough different draws, so that no gradient is of one image."""
+    least, searches = policy.bounds.episodes, draws_behind(plan)
     return Ruling(
         searches >= least,
         f"short enough that at least {least} searches stand behind the first gradient",
@@ -222,6 +224,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "task.interchangeable": "couples of the landmarks, which plans.landmarks names",
     "task.missing": "the floors of images hold for every label; beside the update stands which "
     "labels the site trained, as its report says already",
+    "task.crops": "at most 8 cropped copies of an image beside it; [floors] count images as before",
     "task.recontrast": "shows the moving image through one fixed curve",
     "task.world": "how cubes are laid out; the same voxels",
     "network.architecture": "a closed list, whose size [bytes] bounds",
@@ -249,6 +252,16 @@ HARMLESS: Final[Mapping[str, str]] = {
     "registration.lever_mm": "weighs angles against distances, in rewards within -1 to 1",
     "registration.contrasts": "at most 255 random curves, each of the whole range of greys",
     "registration.start": "of searches whose truth nobody knows, which no round does",
+    "growing.strides_mm": "bounds.view_mm holds for the narrowest of the views seen at once",
+    "growing.contexts": "bounds.view_mm holds for the narrowest",
+    "growing.tolerance": "which pixels join a region; rewards stay within -1 to 1",
+    "growing.smooth_mm": "which pixels join a region; at most 50 mm",
+    "growing.reward": "one of two rewards, both within -1 to 1",
+    "centreline.strides_mm": "bounds.view_mm holds for the narrowest of the views seen at once",
+    "centreline.tolerance_mm": "what reward stopping earns",
+    "centreline.longest": "at most 128 points, which stay with the search",
+    "learner.method": "a closed list; displacements tell as much of an image as values do, and no "
+    "experience leaves with them",
     "learner.gamma": "weighs later rewards; rewards are distances, and lie within -1 to 1",
     "learner.double": "which network chooses the action that is valued",
     "learner.loss": "squared or Huber; gradients are clipped to bounds.gradient_clip",

@@ -32,15 +32,22 @@ from common.settings.kinds import (
     sections_of,
 )
 from common.settings.misfit import MisfitError
-from common.settings.parameters import Parameter, parameters_of
+from common.settings.parameters import ABSENCE_SIGNS, Parameter, parameters_of
 from common.settings.reading import check_keys, describe_validation, parse_settings
 from common.settings.rendering import render_sections
-from common.settings.searches import BoxSettings, PlaneSettings, RegistrationSettings
-from common.settings.spaces import Space, team_labels
+from common.settings.searches import (
+    BoxSettings,
+    CentrelineSettings,
+    GrowingSettings,
+    PlaneSettings,
+    RegistrationSettings,
+)
+from common.settings.spaces import Space, reach_mm, team_labels
 from common.settings.task import TaskName, TaskSettings
 from common.settings.whole import FEDERATED, AgentSettings, with_defaults
 
 __all__ = [
+    "ABSENCE_SIGNS",
     "CUBE",
     "DEFAULT_KIND",
     "FEDERATED",
@@ -49,8 +56,10 @@ __all__ = [
     "TEAM",
     "AgentSettings",
     "BoxSettings",
+    "CentrelineSettings",
     "EvaluationSettings",
     "Frozen",
+    "GrowingSettings",
     "KindEntry",
     "LadderSettings",
     "LandmarkName",
@@ -73,6 +82,7 @@ __all__ = [
     "kinds_with",
     "parameters_of",
     "parse_settings",
+    "reach_mm",
     "render_sections",
     "sections_of",
     "team_labels",

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from common.settings.fields import Frozen, Positive, Rungs, Share
+from common.settings.misfit import MisfitError
 
 Width = Annotated[int, Field(ge=1, le=8192)]
 Architecture = Literal[
@@ -87,6 +88,10 @@ class LearnerSettings(Frozen):
     """An agent's way of learning.
 
     Attributes:
+        method: ``dqn`` learns what each step of the ladder is worth, and searches by steps.
+            ``displacement`` regresses the way to each landmark, and goes as far as it says: for
+            landmarks alone; it keeps no replay, explores nothing and counts no experience, so
+            that what is said below of these means nothing to it.
         updates: gradient steps that are planned; every schedule runs over them.
         batch: transitions per gradient step.
         searches: searches stepped in lockstep, once per gradient step.
@@ -123,6 +128,7 @@ class LearnerSettings(Frozen):
             linearly over ``epsilon_over``, a share of the planned updates.
     """
 
+    method: Literal["dqn", "displacement"] = "dqn"
     updates: Annotated[int, Field(ge=0, le=100_000_000)] = 2000
     batch: Annotated[int, Field(ge=1, le=4096)] = 64
     searches: Annotated[int, Field(ge=1, le=1024)] = 32
@@ -158,6 +164,24 @@ class LearnerSettings(Frozen):
         if self.path_supervision_only and self.warm_start > 0:
             raise ValueError("path_supervision_only makes a warm_start meaningless: leave it at 0")
         return self
+
+    @model_validator(mode="after")
+    def _method_has_its_own(self) -> Self:
+        if self.method == "displacement":
+            for key in ("path_supervision_only", "warm_start", "replay"):
+                default = type(self).model_fields[key].default
+                if (got := getattr(self, key)) != default:
+                    expected = f"{default} with method displacement, which has none"
+                    raise MisfitError(key, expected, str(got))
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_only_some_plans_say(
+        self, serialize: SerializerFunctionWrapHandler
+    ) -> dict[str, object]:
+        """Without the first of the methods: plans that say nothing keep their fingerprint."""
+        whole: dict[str, object] = serialize(self)
+        return {n: v for n, v in whole.items() if n != "method" or v != "dqn"}
 
 
 class EvaluationSettings(Frozen):

@@ -1,4 +1,4 @@
-"""The sections of the searches that are no points: boxes, view planes, registrations."""
+"""The sections of the searches that are no points: boxes, planes, registrations, centrelines."""
 
 from __future__ import annotations
 
@@ -122,4 +122,51 @@ class RegistrationSettings(Frozen):
                 "one translation, rotation and stride per level, motions within the reach, and "
                 "that within 80 degrees"
             )
+        return self
+
+
+class CentrelineSettings(Frozen):
+    """The tracing of a vessel's centreline; its views have task.roi samples along each side.
+
+    Attributes:
+        step_mm: length of a step.
+        turn_deg: angle that a turning step turns by.
+        strides_mm: distances of neighbouring samples of the views, all of them seen at once.
+        tolerance_mm: within it of the true end stopping is right, and within it of the trace
+            a point of the true centreline counts as traced.
+        longest: points of a trace; the step after them ends it.
+    """
+
+    step_mm: Positive = 2.0
+    turn_deg: Annotated[float, Field(gt=0, le=90)] = 20.0
+    strides_mm: Rungs = (0.8, 2.0)
+    tolerance_mm: Positive = 3.0
+    longest: Annotated[int, Field(ge=32, le=128)] = 96
+
+
+class GrowingSettings(Frozen):
+    """The placing of a seed for a region grower; its views have task.roi samples along each side.
+
+    Attributes:
+        steps_mm: step length per level, coarse to fine.
+        strides_mm: distance of neighbouring samples of the view per level.
+        contexts: views seen at once, as multiples of that distance.
+        tolerance: greys, of 255, around the seed's own that the region grows through.
+        smooth_mm: the image is smoothed so far before it is grown in; 0 leaves it as it is.
+        reward: ``dice`` is what the region gains in overlap with the label; ``approach`` is the
+            way towards the innermost point of the label: the supervision of who takes that for
+            the best seed.
+    """
+
+    steps_mm: Falling = (8.0, 3.0, 1.0)
+    strides_mm: Rungs = (2.0, 1.0, 1.0)
+    contexts: Rungs = (1.0, 3.0)
+    tolerance: Annotated[float, Field(ge=1, le=255)] = 30.0
+    smooth_mm: Annotated[float, Field(ge=0, le=50)] = 1.0
+    reward: Literal["dice", "approach"] = "dice"
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> Self:
+        if len(self.steps_mm) != len(self.strides_mm):
+            raise ValueError("one step and one stride per level")
         return self

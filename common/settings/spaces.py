@@ -6,12 +6,18 @@ anything is trained.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from common.settings.agent import LadderSettings
+from common.settings.agent import LadderSettings, LearnerSettings
 from common.settings.misfit import MisfitError
-from common.settings.searches import BoxSettings, PlaneSettings, RegistrationSettings
+from common.settings.searches import (
+    BoxSettings,
+    CentrelineSettings,
+    GrowingSettings,
+    PlaneSettings,
+    RegistrationSettings,
+)
 
 
 class TaskSizes(Protocol):
@@ -45,6 +51,10 @@ class TaskSizes(Protocol):
     def agents_per_landmark(self) -> int:
         """Agents that look for each landmark."""
 
+    @property
+    def crops(self) -> int:
+        """Cropped copies of every training image; with any, landmarks may be absent."""
+
 
 class Settings(Protocol):
     """The part of an agent's settings that decides sizes."""
@@ -58,6 +68,10 @@ class Settings(Protocol):
         """Of landmarks."""
 
     @property
+    def learner(self) -> LearnerSettings:
+        """Says whether a search goes by steps or by displacements."""
+
+    @property
     def box(self) -> BoxSettings:
         """Of boxes."""
 
@@ -69,6 +83,14 @@ class Settings(Protocol):
     def registration(self) -> RegistrationSettings:
         """Of motions."""
 
+    @property
+    def centreline(self) -> CentrelineSettings:
+        """Of traces."""
+
+    @property
+    def growing(self) -> GrowingSettings:
+        """Of seeds."""
+
 
 @dataclass(frozen=True)
 class Space:
@@ -76,11 +98,13 @@ class Space:
 
     Attributes:
         shape: (channels, *roi) of one agent's observation.
-        actions: size of the action set.
+        actions: size of the action set; the axes where the action is a displacement.
         levels: rungs of the ladder.
         labels: a name for every agent of every head, those of a head adjacent.
         views_mm: side of the narrowest view, by level.
         agents: agents that search together.
+        reach_mm: unit of a displacement by level; none where a search goes by steps.
+        absence: axes of a place, where a landmark may be reported as absent; otherwise 0.
     """
 
     shape: tuple[int, ...]
@@ -89,6 +113,8 @@ class Space:
     labels: tuple[str, ...]
     views_mm: tuple[float, ...]
     agents: int = 1
+    reach_mm: tuple[float, ...] = ()
+    absence: int = 0
 
     @property
     def heads(self) -> int:
@@ -98,31 +124,47 @@ class Space:
 
 def three_cuts(settings: Settings) -> Space:
     """Landmarks by three orthogonal cuts."""
-    task = settings.task
-    views = _views(settings, 1.0)
-    return Space((3, task.roi, task.roi), 6, len(views), task.landmarks, views)
+    return _points(settings, (3, settings.task.roi, settings.task.roi), 3)
 
 
 def cube(settings: Settings) -> Space:
     """Landmarks by a cube, at several zooms and of several frames."""
     task = settings.task
     shape = (len(task.zooms) * task.frames, *(task.roi,) * 3)
-    views = _views(settings, min(task.zooms))
-    return Space(shape, 6, len(views), task.landmarks, views)
+    return _points(settings, shape, 3)
 
 
 def picture(settings: Settings) -> Space:
     """Landmarks in an image of one channel or several."""
     task = settings.task
     seen = max(1, task.channels) * len(task.zooms) * task.frames
-    views = _views(settings, min(task.zooms))
-    return Space((seen, task.roi, task.roi), 4, len(views), task.landmarks, views)
+    return _points(settings, (seen, task.roi, task.roi), 2)
 
 
-def _views(settings: Settings, zoom: float) -> tuple[float, ...]:
-    """Side of what a ladder's levels see, mm, at one zoom."""
-    side = settings.task.roi * settings.task.spacing_mm * zoom
+def _points(settings: Settings, shape: tuple[int, ...], dim: int) -> Space:
+    """Landmarks in images of ``dim`` axes, by steps or by displacements."""
+    labels, views, reach = settings.task.landmarks, _views(settings), reach_mm(settings)
+    actions = dim if reach else 2 * dim
+    absence = dim if settings.task.crops else 0
+    return Space(shape, actions, len(views), labels, views, reach_mm=reach, absence=absence)
+
+
+def _views(settings: Settings) -> tuple[float, ...]:
+    """Side of what a ladder's levels see, mm, at the narrowest zoom."""
+    side = settings.task.roi * settings.task.spacing_mm * min(settings.task.zooms)
     return tuple(scale * side for scale in settings.ladder.scales)
+
+
+def reach_mm(settings: Settings) -> tuple[float, ...]:
+    """Give the unit of a displacement by level; none where a search goes by steps.
+
+    A finer level begins within two steps of the coarser one, so that is how far its landmark
+    can be. On the coarsest it may be anywhere: the side of the narrowest view is a unit.
+    """
+    if settings.learner.method != "displacement":
+        return ()
+    steps, view = settings.ladder.steps_mm, _views(settings)[0]
+    return (max(view, 2 * steps[0]), *(2 * step for step in steps[:-1]))
 
 
 def team(settings: Settings) -> Space:
@@ -140,8 +182,7 @@ def team(settings: Settings) -> Space:
             "one agent",
         )
     agents = max(1, len(names)) if together == 1 else together
-    labels = team_labels(names, together)
-    return Space(alone.shape, alone.actions, alone.levels, labels, alone.views_mm, agents)
+    return replace(alone, labels=team_labels(names, together), agents=agents)
 
 
 def team_labels(names: tuple[str, ...], together: int) -> tuple[str, ...]:
@@ -166,6 +207,12 @@ def box(settings: Settings, dim: int) -> Space:
     return Space((views, task.roi, task.roi), 4 * dim + 1, levels, task.landmarks, narrowest)
 
 
+def turned_box(settings: Settings) -> Space:
+    """Boxes in images that also turn: two actions more."""
+    straight = box(settings, 2)
+    return replace(straight, actions=straight.actions + 2)
+
+
 def plane(settings: Settings) -> Space:
     """View planes: three parallel cuts and two across."""
     task = settings.task
@@ -179,3 +226,20 @@ def registration(settings: Settings, dim: int) -> Space:
     views, motions = (2 * max(1, task.channels), 3) if dim == 2 else (6, 6)
     sides = tuple(stride * task.roi for stride in settings.registration.strides_mm)
     return Space((views, task.roi, task.roi), 2 * motions, len(sides), ("motion",), sides)
+
+
+def centreline(settings: Settings, dim: int) -> Space:
+    """Traces in images of ``dim`` axes: straight on, a turn to each side, and stop."""
+    task, strides = settings.task, settings.centreline.strides_mm
+    views = len(strides) * (max(1, task.channels) if dim == 2 else 3)
+    shape = (views, task.roi, task.roi)
+    return Space(shape, 2 * dim, 1, ("centreline",), (min(strides) * task.roi,))
+
+
+def seed(settings: Settings, dim: int) -> Space:
+    """Seeds in images of ``dim`` axes."""
+    task, section = settings.task, settings.growing
+    views = len(section.contexts) * (max(1, task.channels) if dim == 2 else 3)
+    narrowest = min(section.contexts) * task.roi
+    sides = tuple(stride * narrowest for stride in section.strides_mm)
+    return Space((views, task.roi, task.roi), 2 * dim, len(sides), task.landmarks, sides)

@@ -20,7 +20,13 @@ from common.settings.agent import (
 from common.settings.fields import Frozen
 from common.settings.kinds import DEFAULT_KIND, KINDS, TEAM, kinds_with, sections_of
 from common.settings.misfit import MisfitError
-from common.settings.searches import BoxSettings, PlaneSettings, RegistrationSettings
+from common.settings.searches import (
+    BoxSettings,
+    CentrelineSettings,
+    GrowingSettings,
+    PlaneSettings,
+    RegistrationSettings,
+)
 from common.settings.spaces import Space
 from common.settings.task import TaskSettings
 
@@ -36,6 +42,8 @@ class AgentSettings(Frozen):
     box: BoxSettings = BoxSettings()
     plane: PlaneSettings = PlaneSettings()
     registration: RegistrationSettings = RegistrationSettings()
+    centreline: CentrelineSettings = CentrelineSettings()
+    growing: GrowingSettings = GrowingSettings()
     pose: PoseSettings = PoseSettings()
     network: NetworkSettings = NetworkSettings()
     learner: LearnerSettings = LearnerSettings()
@@ -67,6 +75,8 @@ class AgentSettings(Frozen):
                 f"true with {self.network.architecture}",
             )
         task = self.task
+        if self.learner.method == "displacement":
+            self._require_displaceable()
         if task.missing == "allow" and (kind, task.agents_per_landmark) == (TEAM, 1):
             raise MisfitError(
                 "task.missing",
@@ -74,6 +84,29 @@ class AgentSettings(Frozen):
                 "allow",
             )
         return self
+
+    def _require_displaceable(self) -> None:
+        """Refuse what a search by displacements has no place for."""
+        task = self.task
+        if KINDS[task.kind].section != "ladder":
+            few = ", ".join(kinds_with(section="ladder"))
+            raise MisfitError(
+                "learner.method", f"dqn for {task.kind}; displacement is for {few}", "displacement"
+            )
+        if task.frames != 1:
+            raise MisfitError(
+                "task.frames",
+                "1 with learner.method displacement: steps of any length leave no history",
+                str(task.frames),
+            )
+        if task.world != "cairn":
+            raise MisfitError("task.world", "cairn with learner.method displacement", "rl-medical")
+        if self.network.dueling:
+            raise MisfitError(
+                "network.dueling",
+                "false with learner.method displacement, which has no values",
+                "true",
+            )
 
     @property
     def space(self) -> Space:

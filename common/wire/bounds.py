@@ -27,7 +27,8 @@ def most_transitions(plan: FederationPlan, phase: Phase = "train") -> int:
 
     The first searches fill the replay to its warm-up, a lockstep at a time; one lockstep
     of all searches follows per update. Every round may be a site's first, for a site may
-    come late or begin anew, so the warm-up counts in each. A no-op draws as many random
+    come late or begin anew, so the warm-up counts in each. Of displacements a transition is a
+    place that one update learned from. A no-op draws as many random
     keys as its own floors ask for, and no more.
     """
     if phase != "train":
@@ -38,7 +39,28 @@ def most_transitions(plan: FederationPlan, phase: Phase = "train") -> int:
         return max(plan.limits.min_transitions, per_cell, plan.experience.columns)
     learner = plan.learner
     warmup = math.ceil(min(learner.warmup, learner.replay_capacity) / learner.searches)
-    return learner.searches * (warmup + _most_in_a_round(plan))
+    if learner.method == "displacement":
+        warmup = 0  # nothing is remembered
+    return gathered_per_update(plan) * (warmup + _most_in_a_round(plan))
+
+
+def draws_behind(plan: FederationPlan) -> int:
+    """Fewest different draws of image and place that stand behind the first gradient.
+
+    Of N transitions by S searches at least max(S, N / steps) come from different draws;
+    displacements are of one draw each.
+    """
+    learner = plan.learner
+    if learner.method == "displacement":
+        return learner.batch
+    transitions = min(learner.warmup, learner.replay_capacity)
+    return max(learner.searches, transitions // learner.episode_steps)
+
+
+def gathered_per_update(plan: FederationPlan) -> int:
+    """Transitions that one gradient step gathers."""
+    learner = plan.learner
+    return learner.batch if learner.method == "displacement" else learner.searches
 
 
 def most_replays(plan: FederationPlan, phase: Phase = "train") -> int:

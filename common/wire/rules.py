@@ -75,6 +75,15 @@ SUMMED: Final[Mapping[Phase, tuple[type[Record], ...]]] = {
 }
 """What of an answer is added to the other sites'; the rest is read and kept."""
 
+_COUNTS: Final[Mapping[type[Record], Subject]] = {
+    SketchTable: "experience",
+    ErrorTables: "errors",
+}
+"""What the tables of experience count."""
+MAX_LOSS_MILLI: Final = 10**9
+MAX_TRAIN_MS: Final = 7 * 86_400_000
+_FAILURE_FIELDS: Final = frozenset({"plan_fingerprint", "site", "run", "round", "code"})
+
 
 def answers_of(plan: FederationPlan, phase: Phase) -> tuple[type[Record], ...]:
     """List what must answer an order of a plan, and nothing else may.
@@ -91,16 +100,6 @@ def summed_of(plan: FederationPlan, phase: Phase) -> tuple[type[Record], ...]:
 
 def _read(plan: FederationPlan, kinds: tuple[type[Record], ...]) -> tuple[type[Record], ...]:
     return tuple(kind for kind in kinds if _COUNTS.get(kind, plan.counts) == plan.counts)
-
-
-_COUNTS: Final[Mapping[type[Record], Subject]] = {
-    SketchTable: "experience",
-    ErrorTables: "errors",
-}
-"""What the tables of experience count."""
-MAX_LOSS_MILLI: Final = 10**9
-MAX_TRAIN_MS: Final = 7 * 86_400_000
-_FAILURE_FIELDS: Final = frozenset({"plan_fingerprint", "site", "run", "round", "code"})
 
 
 def check_record(envelope: Envelope, expected: Expected) -> None:

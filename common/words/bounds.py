@@ -15,6 +15,7 @@ from typing import Final, Literal
 from common.plan import RUNS, FederationPlan
 from common.schedule import schedule
 from common.settings import KINDS, AgentSettings, sections_of
+from common.wire.bounds import draws_behind
 from common.wire.rules import answers_of
 from common.words.leaving import leavings
 
@@ -41,6 +42,9 @@ _RANGES: Final[tuple[tuple[str, str, Kinds, tuple[float, float]], ...]] = (
     ("registration.translations_mm", "steps_mm", _TRAINS, (0.5, 30.0)),
     ("registration.rotations_deg", "angles_deg", _TRAINS, (0.5, 30.0)),
     ("registration.reach_mm", "reach_mm", _TRAINS, (1.0, 150.0)),
+    ("centreline.step_mm", "steps_mm", _TRAINS, (0.5, 30.0)),
+    ("centreline.turn_deg", "angles_deg", _TRAINS, (0.5, 30.0)),
+    ("growing.steps_mm", "steps_mm", _TRAINS, (0.5, 30.0)),
     ("learner.searches", "searches", _TRAINS, (4, 256)),
     ("learner.episode_steps", "episode_steps", _TRAINS, (5, 200)),
     ("learner.batch", "batch", _TRAINS, (16, 1024)),
@@ -133,13 +137,6 @@ def _records(plan: FederationPlan) -> tuple[str, ...]:
     return tuple(dict.fromkeys(kinds))
 
 
-def _searches_behind(plan: FederationPlan) -> int:
-    """Count the searches that stand behind the first gradient."""
-    learner = plan.learner
-    transitions = min(learner.warmup, learner.replay_capacity)
-    return max(learner.searches, transitions // learner.episode_steps)
-
-
 def _views(plan: FederationPlan) -> tuple[float, ...]:
     """Width of the narrowest view in mm, by level."""
     return plan.space.views_mm
@@ -177,7 +174,7 @@ RULES: Final[tuple[_Rule, ...]] = (
     _Rule("bytes.per_run", "bytes a run", "most", _ALL, _bytes_in_a_run),
     *(_in_range(field, line, kinds) for field, line, kinds, _ in _RANGES),
     _Rule("bounds.updates", "updates a round", "within", _TRAINS, _updates),
-    _Rule("bounds.episodes", "searches behind a gradient", "least", _TRAINS, _searches_behind),
+    _Rule("bounds.episodes", "searches behind a gradient", "least", _TRAINS, draws_behind),
     _Rule("bounds.view_mm", "width of a view, mm", "within", _TRAINS, _views),
     _field("floors.images", "limits.min_images", "floor", _MODEL),
     _field("floors.transitions", "limits.min_transitions", "floor", _MODEL),

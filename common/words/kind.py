@@ -35,7 +35,7 @@ class KindWords:
     work: Callable[[FederationPlan], Sentences]
     floors: Callable[[FederationPlan], Sentences]
     seen: Callable[[FederationPlan], Sentences]
-    learnt: Sentences
+    learnt: Callable[[FederationPlan], Sentences]
     report: str = "counts, and the digests of what was computed with; or the number of a failure"
 
 

@@ -8,7 +8,7 @@ from common.cli import counted
 from common.plan import FederationPlan
 from common.words.kind import KindWords, Sentences, hidden
 from common.words.leaving import weights_of
-from common.words.training import LEARNT, facts, floors, network, sought
+from common.words.training import facts, floors, learnt, network, sought
 
 _TOLD: Final = frozenset(
     {
@@ -32,9 +32,12 @@ def _work(plan: FederationPlan) -> Sentences:
 
 
 def _seen(plan: FederationPlan) -> Sentences:
-    return ("It sees how many images each site has, and zeros.", hidden(plan))
+    return (
+        "It sees how many images each site has, and zeros.",
+        *([hidden(plan)] if plan.counts else []),
+    )
 
 
 WORDS: Final = KindWords(
-    fields=_TOLD, facts=facts, work=_work, floors=floors, seen=_seen, learnt=LEARNT
+    fields=_TOLD, facts=facts, work=_work, floors=floors, seen=_seen, learnt=learnt
 )

@@ -94,5 +94,5 @@ _LEARNT: Final[Sentences] = (
 
 
 WORDS: Final = KindWords(
-    fields=_TOLD, facts=_facts, work=_work, floors=_floors, seen=_seen, learnt=_LEARNT
+    fields=_TOLD, facts=_facts, work=_work, floors=_floors, seen=_seen, learnt=lambda _: _LEARNT
 )

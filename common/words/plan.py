@@ -40,7 +40,7 @@ def in_words(plan: FederationPlan) -> tuple[Passage, ...]:
         Passage("What leaves it", tuple(_leaves(each) for each in records) + _together(plan)),
         Passage("What must stand behind it", (*words.floors(plan), _STRICTER)),
         Passage("What the aggregator sees, and what not", words.seen(plan)),
-        Passage("What the other sites learn", words.learnt),
+        Passage("What the other sites learn", words.learnt(plan)),
         Passage("The rest of the plan", _rest(plan)),
     )
 

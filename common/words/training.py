@@ -15,13 +15,14 @@ _TOLD: Final = frozenset(
     {
         *("task.kind", "task.landmarks", "task.plane_landmarks", "task.spacing_mm", "task.roi"),
         *("network.architecture", "network.width", "start", "learner.updates", "learner.batch"),
+        "learner.method",
         *("learner.searches", "learner.episode_steps", "learner.learning_rate"),
         *("learner.gradient_clip", "evaluation.starts", "evaluation.poses"),
         *("rounds.training", "rounds.server_momentum", "rounds.train_s", "rounds.late_weight"),
         *("experience.rows", "experience.columns", "experience.key", "experience.kept"),
         *("limits.update_l2", "limits.min_images", "limits.min_transitions"),
         *("limits.min_sketch_fill", "limits.privacy_tier", "seed"),
-        *("task.missing", "network.private_heads"),
+        *("task.missing", "task.crops", "network.private_heads"),
     }
 )
 
@@ -64,8 +65,7 @@ def _work(plan: FederationPlan) -> Sentences:
         f"Train agents that find {things(plan)} in the site's {images} ({plan.task.kind}). The "
         f"network has {weights_of(plan):,} weights ({network(plan)}).",
         f"{counted(rounds, 'round')} of training, together of "
-        f"{counted(learner.updates, 'update')} on {counted(learner.batch, 'transition')}, which "
-        f"{learner.searches} searches at a time of at most {learner.episode_steps} steps gather; "
+        f"{counted(learner.updates, 'update')} on {_gathered(plan)}; "
         f"learning rate {learner.learning_rate:g}, gradients clipped to norm "
         f"{learner.gradient_clip:g}.",
         *_experience(plan),
@@ -111,6 +111,19 @@ def _kept(plan: FederationPlan) -> str:
     )
 
 
+def _gathered(plan: FederationPlan) -> str:
+    """Say what an update learns from, and where that comes from."""
+    learner = plan.learner
+    if learner.method == "displacement":
+        return (
+            f"the way to what is looked for, from {counted(learner.batch, 'place')} drawn at random"
+        )
+    return (
+        f"{counted(learner.batch, 'transition')}, which {learner.searches} searches at a time of "
+        f"at most {learner.episode_steps} steps gather"
+    )
+
+
 def _elastic(plan: FederationPlan) -> Iterator[str]:
     """Say what sites do that need longer than others."""
     if seconds := plan.rounds.train_s:
@@ -139,6 +152,13 @@ def _differing(plan: FederationPlan) -> Iterator[str]:
                 "is in a round in which none has."
             )
         )
+    if copies := plan.task.crops:
+        yield (
+            f"Beside every image stand {copies} of it that were cropped at random, so that "
+            "landmarks are cut off, and may be reported as absent. The "
+            "update of the last round also holds where each landmark lies on average in the "
+            "site's images, how often it was cut off, and the weights by which that is decided."
+        )
     if plan.network.private_heads:
         sent, whole = sent_weights_of(plan), weights_of(plan)
         yield (
@@ -158,6 +178,10 @@ def things(plan: FederationPlan) -> str:
             return f"the plane of {', '.join(task.plane_landmarks)}"
         case "registration":
             return "the rigid motion between two images"
+        case "growing":
+            return f"seeds of regions that grow to {', '.join(task.landmarks)}"
+        case "centreline":
+            return "the course of a vessel from a seed"
         case _:
             return ", ".join(task.landmarks)
 
@@ -188,7 +212,11 @@ def floors(plan: FederationPlan) -> Sentences:
     limits = plan.limits
     return (
         f"{counted(limits.min_images, 'image')} and {limits.min_transitions:,} new transitions at "
-        f"least; {100 * limits.min_sketch_fill:g} % of a table's cells in use.",
+        + (
+            f"least; {100 * limits.min_sketch_fill:g} % of a table's cells in use."
+            if plan.counts
+            else "least."
+        ),
         f"An update of L2 norm above {limits.update_l2:g} is refused.",
     )
 
@@ -198,16 +226,21 @@ def _seen(plan: FederationPlan) -> Sentences:
         "It sees each site's update by itself, neither masked nor with noise, its counts, and its "
         "mean error per thing looked for. An update is made of the site's images; what it may tell "
         "of them the bounds of the site's policy keep small, and `cairn-site dry-run` shows.",
-        hidden(plan),
+        *([hidden(plan)] if plan.counts else []),
     )
 
 
-LEARNT: Final[Sentences] = (
-    "Every site gets the sum of all sites' updates, and so the model; where tables of experience "
-    "leave, their sum, too, in which holders of the federation key can look up any situation "
-    "that they think of. One site's own share is not sent to another; where two take part, each "
-    "can subtract its own.",
-)
+def learnt(plan: FederationPlan) -> Sentences:
+    """Say what of the others every site comes to know."""
+    experience = (
+        ", and the sum of all sites' tables, in which holders of the federation key can look up "
+        "any experience that they think of"
+    )
+    return (
+        "Every site gets the sum of all sites' updates, and so the model"
+        f"{experience if plan.counts else ''}. One site's own share is not sent to "
+        "another; where two take part, each can subtract its own.",
+    )
 
 
 WORDS: Final = KindWords(
@@ -216,7 +249,7 @@ WORDS: Final = KindWords(
     work=_work,
     floors=floors,
     seen=_seen,
-    learnt=LEARNT,
+    learnt=learnt,
     report="counts, loss and mean error per landmark over the site's own images, held-out "
     "and training ones apart; or the number of a failure",
 )

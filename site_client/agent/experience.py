@@ -145,10 +145,6 @@ class Knowledge:
         if federation is not None and self._replay.size and not looked_up:
             self._replay.set_known(federation(self._keys(self._replay.transitions)))
 
-    def end(self) -> None:
-        """Ask the federation no more."""
-        self._federation = None
-
     def of_gathered(self, gathered: Situations) -> NDArray[np.float64] | None:
         """Return what is known of fresh transitions, and count them, if anybody wants to know."""
         kind = self._replay.kind

@@ -19,7 +19,8 @@ from common.plan import FederationPlan
 from site_client.agent.device import worker_device
 from site_client.agent.evaluation import EvaluationReport, evaluate
 from site_client.agent.keys import ExperienceKeys, experience_codec
-from site_client.agent.learner import Learner, Progress, Watch
+from site_client.agent.learner import Learner, Progress
+from site_client.agent.method import Watch
 from site_client.agent.network import set_weights
 from site_client.agent.networks import QNetwork, build_network
 from site_client.agent.task import Task

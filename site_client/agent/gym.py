@@ -18,7 +18,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
-from site_client.agent.task import Situations, Task
+from site_client.agent.task import Situations, Task, by_displacement
 
 Observation = dict[str, Any]
 Info = dict[str, Any]
@@ -37,7 +37,18 @@ def observation_space(task: Task) -> spaces.Dict:
 
 
 def action_space(task: Task) -> spaces.Space[Any]:
-    """One of the task's actions, or one per agent."""
+    """One of the task's actions, or one per agent.
+
+    Raises:
+        InputDataError: the task has no actions to choose from: it goes by displacements.
+    """
+    if by_displacement(task):
+        raise InputDataError(
+            "an environment chooses among steps",
+            field="reach_mm",
+            expected="none: a task whose search goes by steps",
+            got="displacements",
+        )
     if task.agents == 1:
         return spaces.Discrete(task.actions)
     return spaces.MultiDiscrete([task.actions] * task.agents)
@@ -75,7 +86,7 @@ class SearchEnv(gymnasium.Env[Observation, Any]):
         episode_steps: steps after which a search is truncated.
 
     Raises:
-        InputDataError: an episode without steps.
+        InputDataError: an episode without steps, or a search by displacements.
     """
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012  # gymnasium's own declaration
@@ -143,7 +154,7 @@ class SearchVectorEnv(VectorEnv[Observation, Any, NDArray[Any]]):
         episode_steps: steps after which a search is truncated.
 
     Raises:
-        InputDataError: no searches, or an episode without steps.
+        InputDataError: no searches, an episode without steps, or a search by displacements.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012  # gymnasium's own declaration

@@ -6,23 +6,26 @@ its last places whose best action promises least (nothing is left to gain there)
 continues on the next finer level; on the finest it ends. It also ends where the
 task says so (a trigger was pulled). Agents that search together go down together,
 once each of them has oscillated. Source: Alansary et al., Medical Image Analysis 2019.
+Where the action is a displacement, `descent` says where a search goes and ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from common.settings import EvaluationSettings
+from site_client.agent.descent import along_actions, descend
 from site_client.agent.network import network_values
-from site_client.agent.task import Situations, Task
+from site_client.agent.task import Situations, Task, by_displacement
 
 Values = Callable[[Situations], NDArray[np.float32]]
-"""Situations to float32[n[, agents], actions]: what each action promises."""
+"""Situations to float32[n[, agents], actions]: what each action promises, or displacements."""
 
 _MEMORY = 20
 _CANDIDATES = 4
@@ -60,6 +63,9 @@ def greedy_search(
         the situations in which the searches ended, in the order of ``start``.
     """
     settings = settings or EvaluationSettings()
+    if by_displacement(task):
+        most = settings.most_steps
+        return descend(task, partial(action_values, task, policy), start, most, visited)
     situations = start.copy()
     memory = _Memory.of(task, situations)
     alive = np.arange(len(situations))
@@ -107,14 +113,19 @@ def search_in_groups(
 
     Returns:
         situations [groups, repeats] in which the searches ended, and situations [groups], moved
-        to what their searches agree on.
+        to what their searches agree on: their mean, or, of a task that ``picks_one`` because a
+        mean of its answers is no answer, the end nearest to it.
     """
     ended = greedy_search(task, policy, start, settings)
     places = task.parameters(ended)
     # The starts' axis goes next to the last, also when agents stand between.
     stacked = np.moveaxis(places.reshape(-1, repeats, *places.shape[1:]), 1, -2)
     agreed = ended[::repeats].copy()
-    task.move_to(agreed, consensus(stacked, settings.outlier_mads).astype(np.float32))
+    middle: NDArray[np.floating] = consensus(stacked, settings.outlier_mads)
+    if getattr(task, "picks_one", False):
+        nearest = np.linalg.norm(stacked - middle[..., None, :], axis=-1).argmin(axis=-1)
+        middle = np.take_along_axis(stacked, nearest[..., None, None], axis=-2)[..., 0, :]
+    task.move_to(agreed, middle.astype(np.float32))
     return ended.reshape(-1, repeats), agreed
 
 
@@ -124,7 +135,8 @@ class Followed:
 
     Attributes:
         steps: situations[t], the last is where it ended.
-        values: float32[t[, agents], actions], what each action promised.
+        values: float32[t[, agents], actions], what each action promised; where the action is a
+            displacement, mm of it along and against each axis.
     """
 
     steps: Situations
@@ -138,7 +150,10 @@ def follow(
     visited: list[Situations] = [start.copy()]
     ended = greedy_search(task, policy, start, settings, visited)
     steps: Situations = np.concatenate([*visited, ended])
-    return Followed(steps, action_values(task, policy, steps))
+    values = action_values(task, policy, steps)
+    if by_displacement(task):
+        values = along_actions(task, steps, values)
+    return Followed(steps, values)
 
 
 @dataclass

@@ -17,7 +17,7 @@ second axis for them wherever ``[, agents]`` is written; others do not.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +50,8 @@ class Task(Protocol):
     Attributes:
         situation: dtype of one row.
         shape: (channels, *roi) of one agent's observation.
-        actions: size of the action set; action 2i / 2i+1 is a step along / against axis i.
+        actions: size of the action set; action 2i / 2i+1 is a step along / against axis i. Of a
+            `ContinuousTask` the axes.
         heads: how many different things are looked for (landmarks, organs, planes).
         levels: rungs of the ladder, coarse to fine.
         agents: how many agents search together.
@@ -112,3 +113,21 @@ class Task(Protocol):
 
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Further figures of found situations by name with its unit, float64[n]; e.g. iou."""
+
+
+class ContinuousTask(Task, Protocol):
+    """A search for points whose action is a displacement, not one of a few steps.
+
+    Attributes:
+        reach_mm: float64[levels]: the unit of a level's displacements.
+    """
+
+    reach_mm: NDArray[np.float64]
+
+    def pull_inside(self, situations: Situations) -> None:
+        """Move what lies outside its image onto the border, in place."""
+
+
+def by_displacement(task: Task) -> TypeGuard[ContinuousTask]:
+    """Tell whether a task's action is a displacement."""
+    return getattr(task, "reach_mm", None) is not None

@@ -82,6 +82,25 @@ def write_plane_markups(
     )
 
 
+def write_curve_markups(path: Path, curves: Sequence[tuple[str, NDArray[np.float64]]]) -> None:
+    """Write curves, each a name and its points float64[n, 3] in LPS mm, as curve markups."""
+    _write(
+        path,
+        [
+            {
+                "type": "Curve",
+                "name": name,
+                "coordinateSystem": "LPS",
+                "coordinateUnits": "mm",
+                "controlPoints": [
+                    _point(k + 1, f"{name}-{k + 1}", point) for k, point in enumerate(points)
+                ],
+            }
+            for name, points in curves
+        ],
+    )
+
+
 def write_rigid_transform(
     path: Path,
     rotation: NDArray[np.float64],

@@ -30,7 +30,9 @@ class DataSettings(Frozen):
             files, a list of them line by line with the images, or a .csv table of all. For
             boxes, label images: "" looks beside each image for <case>_label (_labels, -label,
             _seg, .seg, _dseg, _mask) in any format; otherwise a folder of label images, a list of
-            them, or a .csv table "case,label,x0,y0[,z0],x1,y1[,z1]". Not for registration.
+            them, or a .csv table "case,label,x0,y0[,z0],x1,y1[,z1]". For centrelines, curves:
+            files as of landmarks, or a .csv table "case,curve,x_mm,y_mm[,z_mm]", a row per
+            point from the seed on. Not for registration.
         moving: for registration: the moving images, already lying on those of ``images``: a list
             line by line with them, or a folder with the same names; "" moves the image itself.
         validation: images held out, as ``images``; "" splits by subject as below.

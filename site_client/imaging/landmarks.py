@@ -9,7 +9,8 @@ Format: https://github.com/Slicer/Slicer, Modules/Loadable/Markups/Resources/Sch
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,23 @@ _TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
 _FCSV_NUMBERS = {"0": "RAS", "1": "LPS"}
 
 
+@dataclass(frozen=True, eq=False)
+class Markup:
+    """One markup of a file.
+
+    Attributes:
+        kind: as 3D Slicer calls it: Fiducial, Curve, Line, …; "" where the file does not say.
+        name: "" where the file does not say.
+        points: label and position (float64[3], LPS mm) of its defined control points.
+        missing: labels of those that a person marked as missing from the image.
+    """
+
+    kind: str
+    name: str
+    points: tuple[tuple[str, NDArray[np.float64]], ...]
+    missing: frozenset[str] = frozenset()
+
+
 def read_landmarks(path: Path) -> dict[str, NDArray[np.float64]]:
     """All defined landmarks of a file, by name.
 
@@ -42,13 +60,11 @@ def read_landmarks(path: Path) -> dict[str, NDArray[np.float64]]:
     Raises:
         InputDataError: unreadable, unknown frame or unit, a repeated or malformed landmark.
     """
-    try:
-        text = read_bounded(path, MOST_BYTES, "the landmarks").decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputDataError(
-            "cannot read the landmarks", field=str(path), got=type(error).__name__
-        ) from error
-    points = _parse_fcsv(text, path) if path.name.endswith(".fcsv") else _parse_markups(text, path)
+    text = _text_of(path)
+    if path.name.endswith(".fcsv"):
+        points = _parse_fcsv(text, path)
+    else:
+        points = [point for markup in _parse_markups(text, path) for point in markup.points]
     landmarks: dict[str, NDArray[np.float64]] = {}
     for name, position in points:
         if name in landmarks:
@@ -63,10 +79,56 @@ def read_landmarks(path: Path) -> dict[str, NDArray[np.float64]]:
     return landmarks
 
 
+def read_markups(path: Path) -> list[Markup]:
+    """All markups of a ``.mrk.json``: lists of points, curves, lines, in the order of the file.
+
+    Raises:
+        InputDataError: unreadable, unknown frame or unit, or a malformed point.
+    """
+    return _parse_markups(_text_of(path), path)
+
+
+def read_absent(path: Path) -> frozenset[str]:
+    """Names of the landmarks that a person marked as missing from the image.
+
+    Only Markups can say it (a point's ``positionStatus``); an ``.fcsv`` has none.
+
+    Raises:
+        InputDataError: as `read_markups`.
+    """
+    if path.name.endswith(".fcsv"):
+        return frozenset()
+    return frozenset().union(*(markup.missing for markup in read_markups(path)))
+
+
+def _text_of(path: Path) -> str:
+    """Read a landmark file.
+
+    Raises:
+        InputDataError: unreadable.
+    """
+    try:
+        return read_bounded(path, MOST_BYTES, "the landmarks").decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputDataError(
+            "cannot read the landmarks", field=str(path), got=type(error).__name__
+        ) from error
+
+
 def write_landmarks(
-    path: Path, landmarks: Mapping[str, NDArray[np.float64]], coordinate_system: str = "LPS"
+    path: Path,
+    landmarks: Mapping[str, NDArray[np.float64]],
+    coordinate_system: str = "LPS",
+    *,
+    absent: Collection[str] = (),
 ) -> None:
     """Write landmarks (LPS mm) as Slicer Markups, in the named frame.
+
+    Args:
+        path: to write.
+        landmarks: name to float64[3], LPS mm.
+        coordinate_system: LPS or RAS.
+        absent: names of those that are marked as missing from the image.
 
     Raises:
         InputDataError: unknown frame.
@@ -77,7 +139,7 @@ def write_landmarks(
             "id": str(number),
             "label": name,
             "position": [float(value) for value in np.asarray(position) * sign],
-            "positionStatus": "defined",
+            "positionStatus": "missing" if name in absent else "defined",
         }
         for number, (name, position) in enumerate(landmarks.items(), start=1)
     ]
@@ -195,8 +257,8 @@ def _frame(name: object, path: Path) -> tuple[float, float, float]:
     return _TO_LPS[name]
 
 
-def _parse_markups(text: str, path: Path) -> list[tuple[str, NDArray[np.float64]]]:
-    """Control points of all fiducial lists in a Markups file."""
+def _parse_markups(text: str, path: Path) -> list[Markup]:
+    """Control points of everything in a Markups file."""
     malformed = InputDataError(
         "not a Markups file",
         field=str(path),
@@ -210,20 +272,28 @@ def _parse_markups(text: str, path: Path) -> list[tuple[str, NDArray[np.float64]
     markups = data.get("markups") if isinstance(data, dict) else None
     if not isinstance(markups, list):
         raise malformed
-    points: list[tuple[str, NDArray[np.float64]]] = []
+    found: list[Markup] = []
     for markup in markups:
         if not isinstance(markup, dict) or not isinstance(markup.get("controlPoints"), list):
             raise malformed
         sign = np.array(_frame(markup.get("coordinateSystem"), path))
         if markup.get("coordinateUnits", "mm") not in ("mm", ["mm", "UCUM", "millimeter"]):
             raise InputDataError("unknown unit of length", field=str(path), expected="mm")
+        points: list[tuple[str, NDArray[np.float64]]] = []
+        missing: set[str] = set()
         for point in markup["controlPoints"]:
             if not isinstance(point, dict) or not isinstance(point.get("label"), str):
                 raise malformed
-            if point.get("positionStatus", "defined") == "defined":
-                name = point["label"].strip()
+            name, status = point["label"].strip(), point.get("positionStatus", "defined")
+            if status == "missing":
+                missing.add(name)
+            if status == "defined":
                 points.append((name, _position(point.get("position"), path, name) * sign))
-    return points
+        kind, name = (
+            value if isinstance(value := markup.get(key), str) else "" for key in ("type", "name")
+        )
+        found.append(Markup(kind, name.strip(), tuple(points), frozenset(missing)))
+    return found
 
 
 def _parse_fcsv(text: str, path: Path) -> list[tuple[str, NDArray[np.float64]]]:

@@ -20,6 +20,7 @@ from site_client.imaging.boxes import (
     read_box_table,
     without_label_images,
 )
+from site_client.imaging.curves import CurveTable, read_curve_table
 from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.landmark_tables import (
     LandmarkTable,
@@ -48,6 +49,7 @@ class Source:
         pixel_mm: of files that do not say it; None when none was given.
         boxes: the boxes of all of them, where one file has them.
         partners: by case name the label image, or for registration the moving image.
+        curves: the curves of all of them, where one file has them.
     """
 
     files: tuple[CaseFiles, ...]
@@ -56,6 +58,7 @@ class Source:
     pixel_mm: float | None
     boxes: BoxTable | None = None
     partners: Mapping[str, Path] = field(default_factory=dict)
+    curves: CurveTable | None = None
 
     def only(self, subjects: set[str]) -> Source:
         """Keep the cases of some subjects."""
@@ -82,6 +85,18 @@ class Source:
                 each
                 for each in self.files
                 if (each.name in self.partners if table is None else table.of(each.name))
+            ),
+        )
+
+    def with_curves(self) -> Source:
+        """Keep the cases that have a file beside the image, or rows in the table of curves."""
+        table = self.curves
+        return replace(
+            self,
+            files=tuple(
+                each
+                for each in self.files
+                if (each.landmarks is not None if table is None else each.name in table.cases)
             ),
         )
 
@@ -134,6 +149,28 @@ def landmark_files(sought: Wanted, data: DataSettings) -> Source:
     return Source(tuple(files), table, data.names, data.pixel_mm or None)
 
 
+def curve_files(sought: Wanted, data: DataSettings) -> Source:
+    """Find images and their curves, beside them, in a folder, a list or a table.
+
+    Raises:
+        InputDataError: nothing there, no curves, or a table that cannot be read.
+    """
+    place, table = sought.place("curves"), None
+    if place is not None and place.name.lower().endswith(TABLE_SUFFIX):
+        table = read_curve_table(
+            place, unit=data.unit or None, frame=data.coordinate_system or None
+        )
+    files = find_files(sought.images, place, subject=data.subject)
+    source = Source(tuple(files), None, (), data.pixel_mm or None, curves=table)
+    if sought.need_truth and table is None:
+        require_landmarks(files)
+    if sought.need_truth and len(source.with_curves().files) < len(files):
+        raise InputDataError(
+            "images without curves", field=str(place), expected="rows of every image's name"
+        )
+    return source
+
+
 def box_files(sought: Wanted, data: DataSettings) -> Source:
     """Find images and their boxes: a label image of each, or one table.
 
@@ -157,6 +194,29 @@ def box_files(sought: Wanted, data: DataSettings) -> Source:
             got=f"none for {', '.join(without)}",
         )
     return replace(source, partners=label_images)
+
+
+def label_image_files(sought: Wanted, data: DataSettings, instead: str) -> Source:
+    """Find images and their label images.
+
+    Args:
+        sought: which images.
+        data: how what is known of them is read.
+        instead: what to do with a table of boxes.
+
+    Raises:
+        InputDataError: as `box_files`, or a table, which has no pixels.
+    """
+    source = box_files(sought, data)
+    if source.boxes is not None:
+        raise InputDataError(
+            "a table of boxes does not say how things lie",
+            field="data.landmarks",
+            expected="label images",
+            got=str(source.boxes.path),
+            advice=instead,
+        )
+    return source
 
 
 def image_pairs(sought: Wanted, data: DataSettings) -> Source:

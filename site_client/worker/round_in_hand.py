@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from common.plan import FederationPlan
 from common.policy import Policy
+from common.wire.bounds import gathered_per_update
 from site_client.worker.experience import Federation
 from site_client.worker.state import SavedStates
 
@@ -34,7 +35,7 @@ def least_updates(plan: FederationPlan, policy: Policy) -> int:
     """
     learner = plan.learner
     transitions = max(plan.limits.min_transitions, policy.floors.transitions)
-    enough = math.ceil(transitions / learner.searches)
+    enough = math.ceil(transitions / gathered_per_update(plan))
     if plan.counts is not None:
         cells = plan.experience.rows * plan.experience.columns
         keys = max(transitions, math.ceil(cells / plan.limits.max_cells_per_input))

@@ -32,7 +32,7 @@ from site_client.site import SlideSettings
 from site_client.worker.state import SavedStates
 
 if TYPE_CHECKING:
-    from site_client.agent.learner import Watch
+    from site_client.agent.method import Watch
 
 State = dict[str, NDArray[np.generic]]
 Progress = Callable[[str, int, int], None]

@@ -16,12 +16,8 @@ from common.words.leaving import most_in_a_round, most_in_a_run
 from common.words.plan import _TOLD_OF_RUNS, fields_of
 
 SHIPPED = sorted((Path(__file__).parents[2] / "deploy" / "plans").glob("*.toml"))
-TRAINING = {
-    "name": "p",
-    "seed": 1,
-    "task": {"landmarks": ["A", "B"]},
-    "learner": {"replay": "rare-first"},
-}
+TRAINING = {"name": "p", "seed": 1, "task": {"landmarks": ["A", "B"]}}
+COUNTED = TRAINING | {"learner": {"replay": "rare-first"}}
 NO_OP = TRAINING | {"kind": "no-op"}
 BANDS = {"bands": ["a", "b", "c", "d"]}
 PIXELS = {"name": "p", "kind": "pixels", "seed": 1, "pixels": BANDS | {"components": 3}}
@@ -74,9 +70,11 @@ def test_every_shipped_plan_is_told_whole_and_alike_for_scripts(path):
 
 
 ELSE = {
+    "learner.method": "displacement",
     "task.landmarks": ["A", "Zed"],
     "task.spacing_mm": 3.25,
     "task.missing": "allow",
+    "task.crops": 3,
     "network.private_heads": True,
     "task.roi": 31,
     "network.width": 23,
@@ -138,8 +136,8 @@ ONE_VALUE = {
 def told_fields():
     bases = {"training": TRAINING, "no-op": NO_OP, "pixels": PIXELS, "embed": EMBED}
     told = [
-        (base, name)
-        for kind, base in bases.items()
+        (COUNTED if base is TRAINING and name != "learner.method" else base, name)
+        for base in bases.values()
         for name in sorted(
             (words_of(parse_plan(base)).fields | _TOLD_OF_RUNS) - ONE_VALUE - {"pixels.levels"}
         )
@@ -189,9 +187,9 @@ def test_no_envelope_is_said_to_be_larger_than_the_plan_lets_one_be():
 
 
 def test_a_plan_without_a_key_says_that_anybody_can_look_up_its_sketches():
-    open_plan = parse_plan(TRAINING | {"limits": {"privacy_tier": 0}})
+    open_plan = parse_plan(COUNTED | {"limits": {"privacy_tier": 0}})
     assert "asks for no key" in text_of(open_plan)
-    assert "asks for no key" not in text_of(parse_plan(TRAINING))
+    assert "asks for no key" not in text_of(parse_plan(COUNTED))
 
 
 def test_what_somebody_wrote_cannot_steer_a_terminal_and_keeps_its_script():
@@ -206,3 +204,14 @@ def test_every_kind_of_run_brings_its_own_words():
         words = import_module(run.words).WORDS
         assert isinstance(words, KindWords), kind
         assert words.fields, kind
+
+
+def test_a_plan_of_displacements_speaks_of_no_experience():
+    task = {"kind": "landmark-2d", "landmarks": ["A"]}
+    plan = {"name": "p", "seed": 1, "task": task, "learner": {"method": "displacement"}}
+    for kind in ("training", "no-op"):
+        told = " ".join(
+            str(passage.as_dict()) for passage in in_words(parse_plan({**plan, "kind": kind}))
+        )
+        for word in ("experience", "sketch", "table"):
+            assert word not in told.split("The rest of the plan")[0], word

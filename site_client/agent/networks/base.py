@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import InputDataError
+from site_client.agent.networks.absence import Absence
 from site_client.agent.networks.execution import PLAIN, Execution
 
 # A published 3D network needs 25 MB for each row it looks at.
@@ -53,6 +54,7 @@ class QNetwork(nn.Module, ABC):
     Every agent under every head has a *branch* of its own, numbered head * agents + agent.
 
     Attributes:
+        absence: what decides whether a landmark is absent; None where all are there.
         gradient_rows: observations (of single agents) that a gradient is taken of at once;
             a larger batch is taken in parts. None for networks that remember little of each.
     """
@@ -65,6 +67,7 @@ class QNetwork(nn.Module, ABC):
         self.actions = space.actions
         self.branches = space.heads * space.agents
         self.dueling = dueling
+        self.absence: Absence | None = None
         self.execution: Execution = PLAIN
 
     def forward(self, observations: Tensor, level: Tensor, head: Tensor) -> Tensor:
@@ -78,15 +81,31 @@ class QNetwork(nn.Module, ABC):
         Returns:
             float32[n[, agents], actions]; the agents' axis is there if there are several.
         """
+        with self._precision(observations.device.type):
+            values = self.values(self._seen(observations), level, head).float()
+        return values[:, 0] if self.agents == 1 else values
+
+    def of_all_heads(self, observations: Tensor, level: Tensor) -> Tensor:
+        """Values of all actions under every head: what is seen is looked at once.
+
+        Args:
+            observations: as of `forward`.
+            level: as of `forward`.
+
+        Returns:
+            float32[n, heads[, agents], actions].
+        """
+        with self._precision(observations.device.type):
+            values = self.values_of_all(self._seen(observations), level).float()
+        return values[:, :, 0] if self.agents == 1 else values
+
+    def _seen(self, observations: Tensor) -> Tensor:
+        """[n, agents, features] of observations."""
         rows = observations if self.agents == 1 else observations.flatten(0, 1)
         if self.execution.channels_last:
             layout = torch.channels_last if rows.ndim == 4 else torch.channels_last_3d
             rows = rows.contiguous(memory_format=layout)
-        with self._precision(rows.device.type):
-            seen = self._looked_at(rows).view(level.shape[0], self.agents, -1)
-            values = self.values(seen, level, head)
-        values = values.float()
-        return values[:, 0] if self.agents == 1 else values
+        return self._looked_at(rows).view(observations.shape[0], self.agents, -1)
 
     def _looked_at(self, rows: Tensor) -> Tensor:
         """`features`, a part at a time where nothing has to be kept for gradients."""
@@ -102,6 +121,13 @@ class QNetwork(nn.Module, ABC):
     @abstractmethod
     def values(self, seen: Tensor, level: Tensor, head: Tensor) -> Tensor:
         """[n, agents, actions] of features [n, agents, features]."""
+
+    def values_of_all(self, seen: Tensor, level: Tensor) -> Tensor:
+        """[n, heads, agents, actions] of features [n, agents, features]."""
+        n, heads = len(seen), self.branches // self.agents
+        every = torch.arange(heads, device=seen.device).repeat(n)
+        rows, rungs = seen.repeat_interleave(heads, 0), level.repeat_interleave(heads)
+        return self.values(rows, rungs, every).view(n, heads, self.agents, -1)
 
     @abstractmethod
     def initialise(self, generator: torch.Generator) -> None:

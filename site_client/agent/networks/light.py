@@ -74,10 +74,10 @@ class LightQ(SharedOutputs):
             rows = functional.relu(self.get_submodule(name)(rows))
         return rows.flatten(1)
 
-    def values(self, seen: Tensor, level: Tensor, head: Tensor) -> Tensor:
-        """[n, agents, actions] of features [n, agents, features]."""
+    def deciding(self, seen: Tensor, level: Tensor) -> Tensor:
+        """[n, agents, size] of features [n, agents, features]: the dense layers."""
         rung = functional.one_hot(level, self.levels).to(seen.dtype)
         x = torch.cat([seen, rung[:, None].expand(-1, self.agents, -1)], dim=2)
         for name in self._dense:
             x = functional.leaky_relu(self.get_submodule(name)(x))
-        return self.decide(x, head)
+        return x

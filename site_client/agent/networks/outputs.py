@@ -6,6 +6,8 @@ cheaper than fetching each row's own weights.
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -31,6 +33,25 @@ class SharedOutputs(QNetwork):
         """
         self.heads = nn.Linear(size, self.branches * self.actions)
         self.state = nn.Linear(size, self.branches) if self.dueling else None
+
+    @abstractmethod
+    def deciding(self, seen: Tensor, level: Tensor) -> Tensor:
+        """[n, agents, size]: what all branches decide by, of features [n, agents, features]."""
+
+    def values(self, seen: Tensor, level: Tensor, head: Tensor) -> Tensor:
+        """[n, agents, actions] of features [n, agents, features]."""
+        return self.decide(self.deciding(seen, level), head)
+
+    def values_of_all(self, seen: Tensor, level: Tensor) -> Tensor:
+        """[n, heads, agents, actions] of features [n, agents, features]: one product for all."""
+        x = self.deciding(seen, level)
+        values = self.heads(x).view(x.shape[0], self.agents, -1, self.agents, self.actions)
+        if self.state is not None:
+            state = self.state(x).view(x.shape[0], self.agents, -1, self.agents, 1)
+            values = duel(values, state)
+        # Each agent decides by what it sees itself.
+        own: Tensor = values.diagonal(dim1=1, dim2=3).permute(0, 1, 3, 2)
+        return own
 
     def decide(self, x: Tensor, head: Tensor) -> Tensor:
         """[n, agents, actions] of the last dense layer's features [n, agents, size]."""

@@ -47,8 +47,8 @@ class Paper2D(SharedOutputs):
             rows = functional.relu(functional.max_pool2d(conv(rows), 2))
         return rows.flatten(1)
 
-    def values(self, seen: Tensor, level: Tensor, head: Tensor) -> Tensor:  # noqa: ARG002
-        """[n, agents, actions] of features [n, agents, features]."""
+    def deciding(self, seen: Tensor, level: Tensor) -> Tensor:  # noqa: ARG002
+        """[n, agents, size] of features [n, agents, features]: the dense layers."""
         for layer in self.dense:
             seen = functional.leaky_relu(layer(seen))
-        return self.decide(seen, head)
+        return seen

@@ -6,6 +6,7 @@ Knows no image and no pose (`poses` does).
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,3 +64,21 @@ def steps_of_actions(dim: int) -> NDArray[np.float32]:
     """float32[2 * dim, dim]: action 2i is a step forward along axis i, 2i + 1 one back."""
     axes = np.eye(dim, dtype=np.float32)
     return np.stack([axes, -axes], axis=1).reshape(2 * dim, dim)
+
+
+def reaches(reach_mm: Sequence[float], levels: int) -> NDArray[np.float64] | None:
+    """Give float64[levels], the unit of each level's displacements; None where there are none.
+
+    Raises:
+        InputDataError: not one positive number per level.
+    """
+    if not len(reach_mm):
+        return None
+    if len(reach_mm) != levels or not all(0 < each < np.inf for each in reach_mm):
+        raise InputDataError(
+            "no such reach",
+            field="reach_mm",
+            expected=f"{levels} positive numbers, one per level",
+            got=f"{len(reach_mm)}",
+        )
+    return np.array(reach_mm, dtype=np.float64)

@@ -89,6 +89,8 @@ class Landmark3D(PointSearch):
         nearest: take the nearest voxel: three times faster than interpolating, and what
             rl-medical does.
         interchangeable: couples of landmarks whose names are a convention.
+        reach_mm: one per level, where the action is a displacement.
+        may_lack: see `PointSearch`.
 
     Raises:
         InputDataError: nothing to look for, or couples that are none.
@@ -103,11 +105,20 @@ class Landmark3D(PointSearch):
         *,
         nearest: bool = False,
         interchangeable: Sequence[tuple[int, int]] = (),
+        reach_mm: Sequence[float] = (),
+        may_lack: bool = False,
     ) -> None:
-        views, poses = views or Views(), poses or PoseSettings()
-        groups = [""] * len(cases)
-        images, targets = cases.images, cases.landmarks_mm
-        super().__init__(images, targets, groups, ladder, views, poses, interchangeable)
+        super().__init__(
+            cases.images,
+            cases.landmarks_mm,
+            [""] * len(cases),
+            ladder,
+            views := views or Views(),
+            poses or PoseSettings(),
+            interchangeable,
+            reach_mm,
+            may_lack=may_lack,
+        )
         self.cases = cases
         self.nearest = nearest
         seen = cases.images.channels * len(views.zooms) * views.frames

@@ -54,7 +54,7 @@ class MultiAgent:
         self.teams = np.array(teams, dtype=np.int64)
         self.heads, self.agents = self.teams.shape
         self.shape, self.actions, self.levels = task.shape, task.actions, task.levels
-        self.unit = task.unit
+        self.unit, self.reach_mm = task.unit, task.reach_mm
         each: list[tuple[str, str, tuple[int, ...]]] = [
             ("action", "u1", (self.agents,)),
             ("position", "<f4", (self.agents, task.dim)),
@@ -122,6 +122,12 @@ class MultiAgent:
         situations["position"] = parameters
         if self.task.views.frames > 1:
             situations["past"] = 0
+
+    def pull_inside(self, situations: Situations) -> None:
+        """Move agents that lie outside their image onto its border, in place."""
+        alone = self._alone(situations)
+        self.task.pull_inside(alone)
+        self._joined(situations, alone)
 
     def targets(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, agents, d]: where each agent's landmark is, posed mm."""

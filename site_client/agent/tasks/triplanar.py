@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from common.settings import LadderSettings, PoseSettings
 from site_client.agent.task import MM, Outcome, Situations
-from site_client.agent.tasks.geometry import steps_of_actions
+from site_client.agent.tasks.geometry import reaches, steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length
 from site_client.imaging.crops import triplanar_crops
 from site_client.imaging.dataset import Case
@@ -44,13 +44,18 @@ class TriplanarLandmark:
         pose: extent of the random poses.
         roi: side of each cut, samples.
         spacing_mm: of the isotropic grid that all the volumes are on.
+        reach_mm: one per level, where the action is a displacement.
+        may_lack: a landmark may lie outside of its image: it is then trained towards, and no
+            search for it is evaluated.
+
+    Attributes:
+        absence: axes of a place where landmarks may lie outside of their images, otherwise 0.
 
     Raises:
         InputDataError: no cases, more than a situation can number, or no landmark at all.
     """
 
     situation = SITUATION
-    actions = ACTIONS
     agents = 1
     unit = MM
 
@@ -62,6 +67,8 @@ class TriplanarLandmark:
         *,
         roi: int,
         spacing_mm: float,
+        reach_mm: Sequence[float] = (),
+        may_lack: bool = False,
     ) -> None:
         if not 0 < len(cases) <= 65_535:
             raise InputDataError(
@@ -71,6 +78,8 @@ class TriplanarLandmark:
         self.strides = np.array(ladder.scales)
         self.steps_mm = np.array(ladder.steps_mm)
         self.levels = len(self.steps_mm)
+        self.reach_mm = reaches(reach_mm, self.levels)
+        self.actions = ACTIONS if self.reach_mm is None else 3
         self.spacing_mm = spacing_mm
         self._pose = pose
         volumes = [case.volume for case in cases]
@@ -81,8 +90,12 @@ class TriplanarLandmark:
         self.directions = np.stack([volume.direction for volume in volumes])
         self.offsets = landmark_offsets(cases)
         self.heads = self.offsets.shape[1]
-        # (case, head) of every landmark that is there.
-        self._present = np.argwhere(np.isfinite(self.offsets).all(axis=2))
+        self.absence = 3 if may_lack else 0
+        marked = np.isfinite(self.offsets).all(axis=2)
+        # (case, head) of every landmark that is marked, and of those that are searched for.
+        self._present = np.argwhere(marked)
+        inside = np.stack([case.volume.contains(case.landmarks_mm) for case in cases])
+        self._inside = np.argwhere(marked & inside) if may_lack else self._present
         if not len(self._present):
             raise InputDataError(
                 "cannot search", field="landmarks", expected="one in some case", got="none"
@@ -120,7 +133,7 @@ class TriplanarLandmark:
         """
         n = len(self)
         poses = draw_poses(rng, self._pose, n, 3) if posed else native_poses(n, 3)
-        pairs = np.repeat(self._present, repeats, axis=0)
+        pairs = np.repeat(self._inside, repeats, axis=0)
         situations = np.zeros(len(pairs), SITUATION)
         situations["case"], situations["head"] = pairs.T
         situations["pose"] = poses[pairs[:, 0]]

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 
 from tests.benchmarks.agent_results import (
+    absence,
     comparisons,
     data,
     experience,
+    heatmap_studies,
     search_studies,
     studies,
 )
 from tests.benchmarks.agent_results.report import write_report
 
+
+def _all(*makers: Callable[[list[int]], Iterator[studies.Job]]):
+    """Jobs of several makers, as one study: their rows stand in one table."""
+    return lambda seeds: itertools.chain.from_iterable(make(seeds) for make in makers)
+
+
 STUDIES = {
-    "brain": (studies.brain, ["brain_templates"]),
-    "cephalograms": (studies.cephalograms, ["ceph"]),
+    "brain": (_all(studies.brain, heatmap_studies.brain), ["brain_templates"]),
+    "cephalograms": (_all(studies.cephalograms, heatmap_studies.cephalograms), ["ceph"]),
     "fetal": (studies.fetal, ["hc18"]),
     "modalities": (studies.modalities, ["brain_templates", "ceph", "hc18"]),
     "federated-cephalograms": (comparisons.federated_cephalograms, ["ceph"]),
@@ -31,6 +41,7 @@ STUDIES = {
     "boxes": (search_studies.boxes, ["hc18"]),
     "planes": (search_studies.planes, ["brain_templates"]),
     "registrations": (search_studies.registrations, ["brain_templates"]),
+    "absent": (absence.absent, ["ceph", "brain_templates"]),
 }
 
 

@@ -150,15 +150,15 @@ def judge(
     began = time.process_time()
     report = evaluate(task, network, recipe.evaluation, 1000 + seed, prior=prior, names=names)
     result: dict[str, object] = {
-        "posed": _figures(report.posed_searches, names),
+        "posed": figures_of(report.posed_searches, names),
         "evaluation_cpu_s": round(time.process_time() - began, 1),
     }
     if report.native_searches is not None:
-        result["native"] = _figures(report.native_searches, names)
+        result["native"] = figures_of(report.native_searches, names)
     return result, report
 
 
-def _figures(searched: Searched, names: Sequence[str]) -> dict[str, object]:
+def figures_of(searched: Searched, names: Sequence[str]) -> dict[str, object]:
     """Mean over landmarks' searches, and per landmark; errors in mm."""
     heads = searched.agreed["head"].astype(np.int64)
     every = _row(searched.errors, searched.agreed_errors, searched.prior_errors)

@@ -19,6 +19,9 @@ TASKS = [
     "box",
     "plane",
     "registration",
+    "centreline",
+    "turned_box",
+    "seeds",
 ]
 
 

@@ -8,7 +8,12 @@ import pytest
 from common.plan.experience import Experience
 from site_client.agent.keys import ExperienceKeys, codec_of
 
-TASKS = ("landmark2d", "triplanar", "landmark3d", "multi_agent", "box", "plane", "registration")
+TASKS = (
+    *("landmark2d", "triplanar", "landmark3d", "multi_agent", "seeds"),
+    *("box", "turned_box", "plane", "registration"),
+)
+BOXES = {"box": 4, "turned_box": 4}
+"""Of these, the actions that move and change nothing else."""
 
 
 def drawn(task, n=400):
@@ -27,7 +32,7 @@ def test_a_step_along_an_axis_is_a_step_of_the_offset(make_task, name):
     action = at["action"] if task.agents == 1 else at["action"][:, 0]
     # Where a box's size changes, its own size is the unit of the way to its centre.
     axes = task.actions // 2
-    steps = action < (axes if name == "box" else 2 * axes)
+    steps = action < BOXES.get(name, 2 * axes)
     moved = (task.parameters(at) != task.parameters(reached)).reshape(len(at), -1).any(axis=1)
     if task.agents > 1:
         moved = (task.parameters(at)[:, 0] != task.parameters(reached)[:, 0]).any(axis=1)
@@ -37,7 +42,7 @@ def test_a_step_along_an_axis_is_a_step_of_the_offset(make_task, name):
     wanted[np.arange(len(rows)), action[rows] // 2] = np.where(action[rows] % 2, -1.0, 1.0)
     exact = (np.abs((after - before)[rows] - wanted) < 2e-3).all(axis=1)
     # Of several boxes, another may be the nearest after a step.
-    assert exact.mean() > (0.9 if name == "box" else 0.999)
+    assert exact.mean() > (0.9 if name in BOXES else 0.999)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -48,7 +53,22 @@ def test_at_its_target_a_search_is_no_step_away(make_task, name):
     np.testing.assert_allclose(task.steps_away(at), 0, atol=2e-3)
 
 
-@pytest.mark.parametrize("name", TASKS)
+def test_a_trace_is_as_far_away_as_its_rewards_say(make_task):
+    """They are the approach to what lies ahead, in steps."""
+    task = make_task("centreline")
+    at = drawn(task)
+    reached, rewards, ended = task.step(at)
+    near = np.linalg.norm(task.steps_away(at), axis=1)
+    # Turned by its new heading, the same way has the same length.
+    gap = np.linalg.norm(reached["position"] - at["position"], axis=1) / task.settings.step_mm
+    going = ~ended & (np.abs(rewards) < 1)
+    assert going.sum() > 50
+    assert np.all(np.abs(rewards[going]) <= gap[going] + 1e-3)
+    assert near.max() < 10
+    assert near.min() > 0.1
+
+
+@pytest.mark.parametrize("name", [*TASKS, "centreline"])
 def test_situations_alike_but_for_the_action_share_their_place_and_not_their_offset(
     make_task, name
 ):

@@ -28,7 +28,7 @@ REPLAYS = ["uniform", "prioritised", "rare-first", "wrong-first"]
 def test_going_on_from_saved_arrays_equals_never_having_stopped(
     line_learner, replay, target, warm_start, monkeypatch
 ):
-    monkeypatch.setattr("site_client.agent.learner._UPDATES_PER_LOOK", 10)
+    monkeypatch.setattr("site_client.agent.q_learning._UPDATES_PER_LOOK", 10)
     asked = {
         "replay": replay,
         "target": target,
@@ -171,7 +171,7 @@ def test_rare_first_replay_counts_for_itself_when_nobody_tells_it(line, line_lea
     known = dict(zip(state["local/keys"].tolist(), state["local/counts"].tolist(), strict=True))
     names, counts = np.unique(keys, return_counts=True)
     assert known == dict(zip(names.tolist(), counts.tolist(), strict=True))
-    learner._knowledge.look_again()
+    learner._method._knowledge.look_again()
     weights = learner.state_dict()["replay/weights"]
     np.testing.assert_allclose(weights, [1 / known[key] for key in keys.tolist()], rtol=1e-6)
 
@@ -182,7 +182,7 @@ def test_wrong_first_replay_learns_by_itself_what_it_gets_wrong(line, line_learn
     state = learner.state_dict()
     assert state["local/counts"].sum() == 20 * 8
     assert 0 < state["local/errors"].sum() <= MOST_ERROR * 20 * 8
-    learner._knowledge.look_again()
+    learner._method._knowledge.look_again()
     held = np.frombuffer(state["replay/transitions"].tobytes(), line.situation)
     keys = ExperienceKeys(line, codec_of(line))(held)
     tally = Tally()

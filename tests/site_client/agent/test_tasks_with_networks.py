@@ -24,6 +24,9 @@ FITTING = {
     "box": FLAT,
     "plane": FLAT,
     "registration": FLAT,
+    "centreline": FLAT,
+    "turned_box": FLAT,
+    "seeds": FLAT,
     "landmark3d": CUBIC,
     "multi_agent": CUBIC,
 }

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from site_client.cli import cli
 from site_client.imaging.landmarks import read_landmarks, write_landmarks
+from tests.made.vessels import write_vessels
 
 PIXEL_MM = 0.5
 LANDMARKS = ("spot", "corner")
@@ -185,6 +186,28 @@ def labelled(volumes):
             labels.CopyInformation(image)
             sitk.WriteImage(labels, str(path.with_name(path.name.replace(".nii", "_label.nii"))))
         return place
+
+    return make
+
+
+@pytest.fixture
+def vessels_2d(tmp_path):
+    """Three made vessels as PNG, with a curve beside each."""
+
+    def make(folder="vessels", count=3, seed=5):
+        write_vessels(tmp_path / folder, count, 2, seed, pixel_mm=PIXEL_MM)
+        return tmp_path / folder
+
+    return make
+
+
+@pytest.fixture
+def vessels_3d(tmp_path):
+    """Three made vessels as NIfTI, with a curve beside each."""
+
+    def make(folder="vessels", count=3, seed=5):
+        write_vessels(tmp_path / folder, count, 3, seed)
+        return tmp_path / folder
 
     return make
 

@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from aggregator.rounds.events import RoundFinished
+from aggregator.rounds.training import TABLE
 from common.model import initial_weights, weights_digest
-from common.settings import KINDS
+from common.settings import KINDS, TEAM
+from common.wire.parcel import unwrap
+from common.words.leaving import leavings
 from tests.federation.conftest import Federation
-from tests.federation.test_sums_in_memory import reports
+from tests.federation.test_sums_in_memory import NODES, reports
 from tests.site_client.agent_app.test_one_vocabulary import LOOKED_FOR, small
 
 # What a default policy serves: nothing here is loosened but who must know whom.
@@ -63,6 +66,41 @@ def test_a_plan_of_any_kind_is_trained_by_a_federation(kind, hospitals):
     assert [event.phase for event in rounds] == ["begin", "train", "train", "evaluate"]
     weights = store.load(2).below("model")
     assert all(np.isfinite(array).all() for array in weights.values())
+
+
+def displaced(kind, *, task, learner, **changes):
+    """A small plan of a kind that learns displacements."""
+    learner = {**learner, "method": "displacement"}
+    return small(kind, task={**task, "frames": 1}, learner=learner, **changes)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=[] if kind in ("landmark-2d", TEAM) else pytest.mark.slow)
+        for kind, entry in KINDS.items()
+        if entry.section == "ladder"
+    ],
+)
+def test_displacements_are_learned_by_a_federation_and_no_experience_leaves(kind, hospitals):
+    plan = displaced(kind, task={"roi": 17}, **WITHIN_BOUNDS)
+    federation = hospitals(kind)
+    transport = federation.transport()
+    store = federation.create_run(plan, min_sites=2)
+    finished = federation.conduct(store, transport)
+    assert (finished.verdict, finished.reason) == ("COMPLETED", "")
+    assert finished.model_sha256 != weights_digest(initial_weights(plan))
+    for name, site in federation.sites.items():
+        assert (site.worker / "models" / finished.model_sha256 / "model.safetensors").is_file()
+        replies = [unwrap(reply) for reply in transport.sent[NODES[name]]]
+        parts = {part for reply in replies for part in reply if part.endswith(".envelope")}
+        assert parts == {"ModelUpdate.envelope", "RoundReport.envelope"}
+        trained = [r for r in reports(transport, name) if r.updates]
+        assert [(r.updates, r.transitions, r.epsilon_milli) for r in trained] == [(10, 160, 0)] * 2
+    assert {each.record for each in leavings(plan)} == {"ModelUpdate", "RoundReport"}
+    state = store.load(2)
+    assert TABLE not in state.arrays
+    assert all(np.isfinite(array).all() for array in state.below("model").values())
 
 
 @pytest.mark.parametrize("kind", ["box-2d", "view-plane", "landmark-2d"])

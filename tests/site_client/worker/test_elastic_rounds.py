@@ -20,6 +20,7 @@ from site_client.worker.round_in_hand import least_updates
 from site_client.worker.state import SavedStates
 from site_client.worker.study import Given
 from tests.aggregated import OTHERS
+from tests.conftest import loosen
 from tests.site_client.worker.asking import SKETCH, UPDATE, ask, report, told
 
 
@@ -102,6 +103,8 @@ def test_a_round_goes_on_bit_for_bit_from_what_was_saved_within_it(
 ):
     monkeypatch.setattr(round_in_hand, "SAVED_EVERY_S", 0.0)
     straight, cut = (make_site(root=tmp_path / name) for name in ("straight", "cut"))
+    for site in (straight, cut):
+        loosen(site.folder, allowed='["ModelUpdate", "SketchTable", "ErrorTables", "RoundReport"]')
     learner = straight.plan.learner.model_dump(mode="json") | {"replay": replay, "updates": 160}
     plan = straight.with_plan(learner=learner)
     for round_ in (1, 2):
