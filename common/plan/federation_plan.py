@@ -81,12 +81,25 @@ class FederationPlan(AgentSettings):
             raise MisfitError(f"task.{named}", "one or more names", "none")
         if self.kind == "training" and self.learner.updates < self.rounds.training:
             raise MisfitError("learner.updates", "one or more for each of rounds.training")
-        if self.experience.kept and self.experience.key != "place":
-            raise MisfitError("experience.kept", 'experience.key = "place": models are asked by it')
-        if self.experience.kept and self.learner.method != "dqn":
-            raise MisfitError("experience.kept", 'learner.method = "dqn": others meet nothing')
+        if self.experience.kept:
+            self._check_kept()
         parameters_of(self.network, self.space)
         return self
+
+    def _check_kept(self) -> None:
+        """Refuse a table that would go with a model and that nobody could ask."""
+        fits = {
+            "experience.key": (self.experience.key == "place", "place with experience.kept"),
+            "learner.method": (self.learner.method == "dqn", "dqn with experience.kept"),
+            "task.kind": (
+                KINDS[self.task.kind].section == "ladder" and self.space.agents == 1,
+                "one of landmarks, each looked for by one agent, with experience.kept",
+            ),
+            "task.world": (self.task.world != "rl-medical", "cairn with experience.kept"),
+        }
+        for field, (holds, expected) in fits.items():
+            if not holds:
+                raise MisfitError(field, expected)
 
     @property
     def trains(self) -> bool:

@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 
 from common.crypto.keyed import FederationKey
 from common.errors import InputDataError
+from common.keys import PlaceCodec
 from common.plan import FederationPlan
 from common.plan.experience import ERROR_UNITS
+from common.settings import KINDS
 from common.sketching import CountSketch, SketchSpec
 from common.sums.training import ModelState
 from common.wire.orders import Order
 from site_client.agent.experience import Tally, mean_errors
 from site_client.agent.keys import experience_codec
+from site_client.agent.novelty import Familiar
 
 PUBLIC_KEY: Final = hashlib.sha256(b"cairn public sketch key v1").digest()[:16]
 """The key of tier 0: everybody knows it, so everybody can query such a table."""
@@ -213,3 +216,45 @@ def federation_knows(
             return MeanErrors(counts, errors, model.total, model.error)
         case _:
             return Nothing()
+
+
+def places_met(
+    sketch: CountSketch, codec: PlaceCodec, sizes: tuple[int, int, int], *, flat: bool
+) -> NDArray[np.int64]:
+    """Look every place up in a merged sketch: int64[heads, z, y, x].
+
+    Of the levels that begin near what is looked for: all but the coarsest, where there are
+    several. What is less than two standard errors of the sketch counts as never met.
+
+    Args:
+        sketch: with the key.
+        codec: of its keys.
+        sizes: things that are looked for, levels, and places along each axis.
+        flat: of pictures, which have one place along z.
+    """
+    heads, levels, bins = sizes
+    fine = range(min(1, levels - 1), levels)
+    depth = 1 if flat else bins
+    centres = [(np.arange(n) + 0.5) / bins for n in (depth, bins, bins)]
+    grid = np.stack(np.meshgrid(*centres, indexing="ij"), axis=-1).reshape(-1, 3)
+    least, places = 2 * usual_error(sketch), np.zeros((heads, len(grid)))
+    one = np.ones(len(grid), np.int64)
+    for head in range(heads):
+        for level in fine:
+            told = sketch.estimate(codec.encode(head * one, level * one, grid))
+            places[head] += np.where(told < least, 0.0, told)
+    return np.rint(places).astype(np.int64).reshape(heads, depth, bins, bins)
+
+
+def familiar_places(plan: FederationPlan, spec: SketchSpec, model: ModelState) -> bytes | None:
+    """Return the map that goes with a model at this site; None where the plan keeps none.
+
+    Whoever has the map needs no key any more: it stays in the worker's folder.
+    """
+    codec = experience_codec(plan)
+    if not plan.experience.kept or model.table is None or not isinstance(codec, PlaceCodec):
+        return None
+    sketch = CountSketch.from_table(spec, model.table)
+    sizes = (plan.space.heads, plan.space.levels, plan.experience.position_bins)
+    flat = KINDS[plan.task.kind].dim == 2
+    return Familiar(places_met(sketch, codec, sizes, flat=flat)).to_bytes()

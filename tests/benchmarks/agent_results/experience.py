@@ -15,14 +15,15 @@ import numpy as np
 
 from common.plan.experience import Experience
 from common.sketching import CountSketch, SketchSpec
-from site_client.agent.evaluation import evaluate
+from site_client.agent.evaluation import Searched, evaluate
 from site_client.agent.experience import Keys, Known, NewExperience
 from site_client.agent.keys import ExperienceKeys, codec_of
 from site_client.agent.network import network_values
 from site_client.agent.networks import QNetwork
-from site_client.agent.task import Situations, Task
+from site_client.agent.novelty import Familiar
+from site_client.agent.task import Task
 from site_client.agent.tasks.landmark2d import Case2D, Cases2D, build_cases_2d
-from site_client.worker.experience import Frequencies, MeanErrors
+from site_client.worker.experience import Frequencies, MeanErrors, places_met
 from tests.benchmarks.agent_results import data
 from tests.benchmarks.agent_results.former_keys import place_and_next
 from tests.benchmarks.agent_results.studies import PLANAR, Job, planar_prior, planar_task
@@ -153,23 +154,21 @@ def _figures(errors: np.ndarray) -> dict[str, float]:
     }
 
 
-def _hints(task: Task, network: QNetwork, shared: Sketches, searched) -> dict[str, list]:
+def _hints(
+    task: Task, network: QNetwork, shared: Sketches, searched: Searched
+) -> dict[str, list[float]]:
     """For each answer: its error, and hints of it that need no truth."""
-    agreed: Situations = searched.agreed
-    ends = searched.found["position"]
+    agreed, ends = searched.agreed, searched.found["position"]
     gap = np.linalg.norm(ends - agreed["position"][:, None], axis=2)
-    values = network_values(task, network, agreed).max(axis=-1)
-    estimates = []
-    for level in range(task.levels):
-        there = agreed.copy()
-        there["level"] = level
-        estimates.append(shared.counts.estimate(shared.keys(task)(there)))
+    codec = codec_of(task, BY_PLACE)
+    sizes = (task.heads, task.levels, BY_PLACE.position_bins)
+    familiar = Familiar(places_met(shared.counts, codec, sizes, flat=True))
     return {
         "error": np.round(searched.agreed_errors, 3).tolist(),
         "head": agreed["head"].tolist(),
-        "spread": np.round(gap.max(axis=1), 3).tolist(),
-        "value": np.round(values, 4).tolist(),
-        "met": np.array(estimates).T.tolist(),
+        "met": np.round(familiar.shares(task, agreed), 5).tolist(),
+        "spread": np.round(gap.mean(axis=1), 3).tolist(),
+        "value": np.round(network_values(task, network, agreed).max(axis=-1), 4).tolist(),
     }
 
 
