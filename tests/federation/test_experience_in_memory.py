@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from aggregator.rounds.events import SiteReplied
+from common.errors import InputDataError
 from common.plan import parse_plan
 from common.sketching import CountSketch
 from common.wire.codes import ReplyCode
 from common.wire.envelope import decode
 from common.wire.parcel import unwrap
+from site_client.agent.novelty import FEW, PLACES_FILE, Familiar
+from site_client.cli import cli
 from site_client.worker import training
 from site_client.worker.experience import MeanErrors
 from site_client.worker.setup import sketch_spec
@@ -103,3 +109,35 @@ def test_a_site_that_allows_no_errors_out_declines_the_plan(two):
     ]
     assert ("site-b", ReplyCode.REFUSED_BY_POLICY) in told
     assert "ErrorTables" not in str(transport.sent[101])
+
+
+def test_the_places_of_all_sites_go_with_the_model_and_play_warns_of_others(two):
+    plan = plan_of("uniform", key="place", kept=True, columns=4096)
+    store, transport = two.create_run(plan, min_sites=2), two.transport()
+    finished = two.conduct(store, transport)
+    assert finished.verdict == "COMPLETED"
+    assert len(sent(transport, 1, "SketchTable")) == 2
+    site = two.sites["site-a"]
+    folder = site.worker / "models" / finished.model_sha256
+    familiar = Familiar.from_bytes((folder / PLACES_FILE).read_bytes(), 2)
+    assert familiar.places.shape == (2, 8, 8, 8)
+    assert familiar.places.sum() > 0
+    # Nobody but the sites has the key, and so the map: not the aggregator, nor its releases.
+    assert not list(two.folder.root.rglob(PLACES_FILE))
+    words = ["play", str(site.data() / "case0.nii.gz"), "--model", "latest"]
+    words += ["--site-dir", str(site.root), "--json"]
+    played = json.loads(CliRunner().invoke(cli, words, catch_exceptions=False).stdout)
+    for found in played["found"]:
+        assert 0 <= found["met_share"] <= 1
+        assert found["novel"] == (found["met_share"] < FEW)
+    assert bool(played["warnings"]) == any(found["novel"] for found in played["found"])
+    nowhere = Familiar(np.zeros_like(familiar.places))
+    nowhere.places[:, 0, 0, 0] = 1
+    (folder / PLACES_FILE).write_bytes(nowhere.to_bytes())
+    told = CliRunner().invoke(cli, words[:-1], catch_exceptions=False)
+    assert "0.0% (few)" in told.output
+    assert "The federation has met few situations like these" in told.output
+    (folder / PLACES_FILE).write_bytes(b"none")
+    damaged = CliRunner().invoke(cli, words).exception
+    assert isinstance(damaged, InputDataError)
+    assert damaged.field == PLACES_FILE

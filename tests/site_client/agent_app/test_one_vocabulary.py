@@ -63,6 +63,7 @@ def small(kind, **changes):
             "searches": 2,
             "warmup": 8,
             "replay_capacity": 200,
+            "replay": "rare-first",
             "episode_steps": 4,
         },
         "evaluation": {"starts": 2, "most_steps": 6},

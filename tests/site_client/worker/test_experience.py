@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from common.errors import InputDataError
+from common.keys import PlaceCodec
 from common.model import initial_weights
 from common.plan import parse_plan
 from common.plan.experience import ERROR_UNITS
@@ -18,6 +20,7 @@ from site_client.worker.experience import (
     MeanErrors,
     Nothing,
     federation_knows,
+    places_met,
     usual_error,
 )
 from tests.conftest import SMALL_PLAN
@@ -122,3 +125,49 @@ def test_errors_of_all_sites_add_up_and_older_rounds_count_half():
     np.testing.assert_array_equal(state.table, wanted["table"])
     np.testing.assert_array_equal(state.errors, wanted["errors"])
     assert 0 < state.total < state.error
+
+
+def test_places_come_back_from_the_merged_sketch_as_they_were_met():
+    rng, codec = np.random.default_rng(6), PlaceCodec(2, 3, 8)
+    heads, levels, where = rng.integers(0, 2, 9000), rng.integers(0, 3, 9000), rng.random((9000, 3))
+    where[:, 0] = 0.05
+    # Thing 1 lies in one corner; the coarsest level is met everywhere.
+    where[(heads == 1) & (levels > 0), 1:] *= 0.25
+    spec = SketchSpec(5, 4096, bytes(range(16)))
+    sketch = sketched(codec.encode(heads, levels, where), spec=spec)
+    places = places_met(sketch, codec, (2, 3, 8), flat=True)
+    wanted = np.zeros((2, 1, 8, 8))
+    bins = (where * 8).astype(int)
+    fine = levels > 0
+    np.add.at(wanted, (heads[fine], 0, bins[fine, 1], bins[fine, 2]), 1)
+    assert places.shape == wanted.shape
+    assert np.abs(places - wanted).max() <= 8 * usual_error(sketch) + 1
+    assert places[1, 0, 4:].sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("sections", "field"),
+    [
+        ({"experience": {"kept": True}}, "experience.key"),
+        (
+            {
+                "experience": {"kept": True, "key": "place"},
+                "task": {"kind": "multi-agent-3d", "landmarks": ["A", "B"]},
+                "network": {"architecture": "commnet"},
+            },
+            "task.kind",
+        ),
+        (
+            {
+                "experience": {"kept": True, "key": "place"},
+                "learner": {"method": "displacement"},
+            },
+            "learner.method",
+        ),
+    ],
+)
+def test_a_table_that_no_model_could_be_asked_by_is_no_plan(sections, field):
+    whole = {"name": "p", "seed": 1, "task": {"landmarks": ["A", "B"]}} | sections
+    with pytest.raises(InputDataError) as refused:
+        parse_plan(whole)
+    assert refused.value.field == field
