@@ -32,12 +32,13 @@ from common.settings.kinds import (
     sections_of,
 )
 from common.settings.misfit import MisfitError
-from common.settings.parameters import Parameter, parameters_of
+from common.settings.parameters import ABSENCE_SIGNS, Parameter, parameters_of
 from common.settings.reading import check_keys, describe_validation, parse_settings
 from common.settings.rendering import render_sections
 from common.settings.searches import (
     BoxSettings,
     CentrelineSettings,
+    GrowingSettings,
     PlaneSettings,
     RegistrationSettings,
 )
@@ -46,6 +47,7 @@ from common.settings.task import TaskName, TaskSettings
 from common.settings.whole import FEDERATED, AgentSettings, with_defaults
 
 __all__ = [
+    "ABSENCE_SIGNS",
     "CUBE",
     "DEFAULT_KIND",
     "FEDERATED",
@@ -57,6 +59,7 @@ __all__ = [
     "CentrelineSettings",
     "EvaluationSettings",
     "Frozen",
+    "GrowingSettings",
     "KindEntry",
     "LadderSettings",
     "LandmarkName",

@@ -61,8 +61,10 @@ _TRACE: Final[Defaults] = {
 _ROOMS: Final = "site_client.agent_app.kinds."
 _NAMED: Final = frozenset({"landmarks", "missing"})
 _SEEING: Final = _NAMED | {"zooms", "frames"}
+_CROPPED: Final = frozenset({"crops"})
 _FLAT: Final = frozenset({"channels"})
 _IOU: Final = "1 - IoU"
+_DICE: Final = "1 - Dice"
 
 # The kinds that foreign weights are for: one agent in a cube, and several.
 CUBE: Final = "landmark-3d-cube"
@@ -74,7 +76,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         3,
         ("triplanar",),
         "ladder",
-        _NAMED,
+        _NAMED | _CROPPED,
         spaces.three_cuts,
     ),
     CUBE: KindEntry(
@@ -82,7 +84,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         3,
         ("volume-light", "network3d"),
         "ladder",
-        _SEEING | {"interchangeable", "world"},
+        _SEEING | _CROPPED | {"interchangeable", "world"},
         spaces.cube,
         {
             "network": {"architecture": "volume-light"},
@@ -94,7 +96,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         2,
         ("planar", "paper2d"),
         "ladder",
-        _SEEING | _FLAT | {"interchangeable"},
+        _SEEING | _FLAT | _CROPPED | {"interchangeable"},
         spaces.picture,
         {
             "task": {"spacing_mm": 0.5, "zooms": [1.0, 3.0, 9.0]},
@@ -135,6 +137,16 @@ KINDS: Final[dict[str, KindEntry]] = {
         {"task": {"spacing_mm": 2.0, "roi": 33}, "pose": {"rotation_deg": 10.0}, **_SEARCH},
         unit=_IOU,
     ),
+    "turned-box-2d": KindEntry(
+        _ROOMS + "turned_boxes",
+        2,
+        ("planar",),
+        "box",
+        _FLAT | _NAMED,
+        spaces.turned_box,
+        {"task": {"roi": 33}, "pose": {"rotation_deg": 180.0}, **_SEARCH},
+        unit=_IOU,
+    ),
     "view-plane": KindEntry(
         _ROOMS + "plane",
         3,
@@ -164,6 +176,26 @@ KINDS: Final[dict[str, KindEntry]] = {
         partial(spaces.registration, dim=3),
         {"task": {"spacing_mm": 2.0, "recontrast": True}, **_SEARCH},
         named="",
+    ),
+    "seed-2d": KindEntry(
+        _ROOMS + "seeds",
+        2,
+        ("planar",),
+        "growing",
+        _FLAT | _NAMED,
+        partial(spaces.seed, dim=2),
+        {"task": {"roi": 25}, **_SEARCH},
+        unit=_DICE,
+    ),
+    "seed-3d": KindEntry(
+        _ROOMS + "seeds",
+        3,
+        ("planar",),
+        "growing",
+        _NAMED,
+        partial(spaces.seed, dim=3),
+        {"task": {"roi": 25, "spacing_mm": 2.0}, **_SEARCH},
+        unit=_DICE,
     ),
     "centreline-2d": KindEntry(
         _ROOMS + "centreline",

@@ -27,6 +27,8 @@ _VOLUME: Final = ((5, 32, 1), (5, 32, 1), (4, 64, 1), (3, 64, 0))
 _FIRST_DENSE: Final = 512
 _LEAST_SIDE: Final = {"paper2d": 20, "network3d": 34, "commnet": 34, "collab": 34}
 _SLOPE: Final = 0.25
+ABSENCE_SIGNS: Final = 7
+"""Signs that a search gives of a landmark's absence; see `site_client.agent.absence`."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,10 @@ def parameters_of(network: NetworkSettings, space: Space) -> dict[str, Parameter
             " x ".join(map(str, space.shape[1:])),
         )
     if name in _LIGHT_DIMS:
-        return dict(_light(network, space, dims))
-    return dict(_paper(network, space) if name == "paper2d" else _volume(network, space))
+        searches = _light(network, space, dims)
+    else:
+        searches = _paper(network, space) if name == "paper2d" else _volume(network, space)
+    return {**dict(searches), **dict(_absence(space))}
 
 
 def light_side(roi: int, convolutions: int = 3) -> int:
@@ -126,6 +130,16 @@ def _volume(network: NetworkSettings, space: Space) -> Named:
     yield from _private("heads", branches, space.actions, hears * sizes[-1])
     if network.dueling:
         yield from _private("state", branches, 1, hears * sizes[-1])
+
+
+def _absence(space: Space) -> Named:
+    """Name what decides whether a landmark is absent; no gradient moves it."""
+    if not space.absence:
+        return
+    branches = len(space.labels)
+    yield "absence.places", Parameter((branches, space.absence), "constant", 0.0, 1)
+    yield "absence.shares", Parameter((branches,), "constant", 0.0, 1)
+    yield "absence.weights", Parameter((ABSENCE_SIGNS + 1,), "constant", 0.0)
 
 
 def _shared_outputs(network: NetworkSettings, space: Space, inputs: int) -> Named:

@@ -14,6 +14,7 @@ from common.settings.misfit import MisfitError
 from common.settings.searches import (
     BoxSettings,
     CentrelineSettings,
+    GrowingSettings,
     PlaneSettings,
     RegistrationSettings,
 )
@@ -50,6 +51,10 @@ class TaskSizes(Protocol):
     def agents_per_landmark(self) -> int:
         """Agents that look for each landmark."""
 
+    @property
+    def crops(self) -> int:
+        """Cropped copies of every training image; with any, landmarks may be absent."""
+
 
 class Settings(Protocol):
     """The part of an agent's settings that decides sizes."""
@@ -82,6 +87,10 @@ class Settings(Protocol):
     def centreline(self) -> CentrelineSettings:
         """Of traces."""
 
+    @property
+    def growing(self) -> GrowingSettings:
+        """Of seeds."""
+
 
 @dataclass(frozen=True)
 class Space:
@@ -95,6 +104,7 @@ class Space:
         views_mm: side of the narrowest view, by level.
         agents: agents that search together.
         reach_mm: unit of a displacement by level; none where a search goes by steps.
+        absence: axes of a place, where a landmark may be reported as absent; otherwise 0.
     """
 
     shape: tuple[int, ...]
@@ -104,6 +114,7 @@ class Space:
     views_mm: tuple[float, ...]
     agents: int = 1
     reach_mm: tuple[float, ...] = ()
+    absence: int = 0
 
     @property
     def heads(self) -> int:
@@ -134,7 +145,8 @@ def _points(settings: Settings, shape: tuple[int, ...], dim: int) -> Space:
     """Landmarks in images of ``dim`` axes, by steps or by displacements."""
     labels, views, reach = settings.task.landmarks, _views(settings), reach_mm(settings)
     actions = dim if reach else 2 * dim
-    return Space(shape, actions, len(views), labels, views, reach_mm=reach)
+    absence = dim if settings.task.crops else 0
+    return Space(shape, actions, len(views), labels, views, reach_mm=reach, absence=absence)
 
 
 def _views(settings: Settings) -> tuple[float, ...]:
@@ -195,6 +207,12 @@ def box(settings: Settings, dim: int) -> Space:
     return Space((views, task.roi, task.roi), 4 * dim + 1, levels, task.landmarks, narrowest)
 
 
+def turned_box(settings: Settings) -> Space:
+    """Boxes in images that also turn: two actions more."""
+    straight = box(settings, 2)
+    return replace(straight, actions=straight.actions + 2)
+
+
 def plane(settings: Settings) -> Space:
     """View planes: three parallel cuts and two across."""
     task = settings.task
@@ -216,3 +234,12 @@ def centreline(settings: Settings, dim: int) -> Space:
     views = len(strides) * (max(1, task.channels) if dim == 2 else 3)
     shape = (views, task.roi, task.roi)
     return Space(shape, 2 * dim, 1, ("centreline",), (min(strides) * task.roi,))
+
+
+def seed(settings: Settings, dim: int) -> Space:
+    """Seeds in images of ``dim`` axes."""
+    task, section = settings.task, settings.growing
+    views = len(section.contexts) * (max(1, task.channels) if dim == 2 else 3)
+    narrowest = min(section.contexts) * task.roi
+    sides = tuple(stride * narrowest for stride in section.strides_mm)
+    return Space((views, task.roi, task.roi), 2 * dim, len(sides), task.landmarks, sides)

@@ -33,12 +33,14 @@ class TaskSettings(Frozen):
     Attributes:
         kind: ``landmark-3d`` sees three orthogonal cuts, ``landmark-3d-cube`` a cube,
             ``landmark-2d`` an image; ``multi-agent-3d`` sends several agents into a cube.
-            ``box-2d`` and ``box-3d`` look for boxes around lesions or organs, ``view-plane``
+            ``box-2d`` and ``box-3d`` look for boxes around lesions or organs, ``turned-box-2d``
+            for boxes that lie any way in an image, ``view-plane``
             for a plane in a volume, ``registration-2d`` and ``registration-3d`` for the rigid
             motion between two images; ``centreline-2d`` and ``centreline-3d`` trace a vessel
-            from a seed to its end.
+            from a seed to its end; ``seed-2d`` and ``seed-3d`` place the seed from which a region
+            grows to a label.
         landmarks: their names, one head of the network each; none takes all that are found.
-            For boxes the labels: values of the label images, or names in the table.
+            For boxes and seeds the labels: values of the label images, or names in the table.
         spacing_mm: every image is resampled to this isotropic grid.
         roi: side of what is seen, samples.
         zooms: strides seen at once, as multiples of the level's; for cubes and landmark-2d.
@@ -59,6 +61,10 @@ class TaskSettings(Frozen):
             ``allow``, and a site even all of it; what belongs to one head alone is then
             averaged over the sites that have it. ``refuse`` takes no labelled image that lacks
             a landmark; an image without a box of some label is always one without.
+        crops: for the kinds of one agent that look for landmarks: cropped copies of every training
+            image, in which some landmarks lie outside. The agent then says of each landmark how
+            sure it is that an image shows it, and reports the others as absent; 0 takes every
+            landmark to be there.
         world: ``rl-medical`` shows cubes as that system's agents saw them, for its weights.
     """
 
@@ -74,15 +80,17 @@ class TaskSettings(Frozen):
     plane_landmarks: Names = ()
     recontrast: bool = False
     missing: Literal["refuse", "allow"] = "refuse"
+    crops: Annotated[int, Field(ge=0, le=8)] = 0
     world: Literal["cairn", "rl-medical"] = "cairn"
 
     @model_serializer(mode="wrap")
     def _without_what_only_some_plans_say(
         self, serialize: SerializerFunctionWrapHandler
     ) -> dict[str, object]:
-        """Without a ``missing`` that refuses: plans that say nothing keep their fingerprint."""
+        """Without what says nothing: plans that leave it out keep their fingerprint."""
         whole: dict[str, object] = serialize(self)
-        return {n: v for n, v in whole.items() if n != "missing" or v != "refuse"}
+        silent = {"missing": "refuse", "crops": 0}
+        return {n: v for n, v in whole.items() if n not in silent or v != silent[n]}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -99,6 +107,8 @@ class TaskSettings(Frozen):
             raise ValueError(
                 "interchangeable is for landmark-3d-cube and landmark-2d in world cairn; leave []"
             )
+        if self.crops and (coupled or self.world != "cairn"):
+            raise ValueError("crops are for landmarks that each have one name, in world cairn")
         if len(set(coupled)) != len(coupled):
             raise ValueError("interchangeable must be couples, each landmark in one at most")
         if self.landmarks and not set(coupled) <= set(self.landmarks):

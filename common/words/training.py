@@ -22,7 +22,7 @@ _TOLD: Final = frozenset(
         *("experience.rows", "experience.columns"),
         *("limits.update_l2", "limits.min_images", "limits.min_transitions"),
         *("limits.min_sketch_fill", "limits.privacy_tier", "seed"),
-        *("task.missing", "network.private_heads"),
+        *("task.missing", "task.crops", "network.private_heads"),
     }
 )
 
@@ -117,6 +117,13 @@ def _differing(plan: FederationPlan) -> Iterator[str]:
                 "is in a round in which none has."
             )
         )
+    if copies := plan.task.crops:
+        yield (
+            f"Beside every image stand {copies} of it that were cropped at random, so that "
+            "landmarks are cut off, and may be reported as absent. The "
+            "update of the last round also holds where each landmark lies on average in the "
+            "site's images, how often it was cut off, and the weights by which that is decided."
+        )
     if plan.network.private_heads:
         sent, whole = sent_weights_of(plan), weights_of(plan)
         yield (
@@ -136,6 +143,8 @@ def things(plan: FederationPlan) -> str:
             return f"the plane of {', '.join(task.plane_landmarks)}"
         case "registration":
             return "the rigid motion between two images"
+        case "growing":
+            return f"seeds of regions that grow to {', '.join(task.landmarks)}"
         case "centreline":
             return "the course of a vessel from a seed"
         case _:

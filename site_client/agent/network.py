@@ -70,3 +70,13 @@ def set_weights(network: nn.Module, weights: Mapping[str, NDArray[np.float32]]) 
     check_shapes(weights, {k: tuple(v.shape) for k, v in state.items()}, "the network")
     for name, parameter in state.items():
         parameter.copy_(torch.from_numpy(np.array(weights[name])))
+
+
+def set_some_weights(network: nn.Module, weights: Mapping[str, NDArray[np.float32]]) -> None:
+    """Overwrite some parameters, by name.
+
+    Raises:
+        InputDataError: as `set_weights`.
+    """
+    if weights:
+        set_weights(network, {**get_weights(network), **weights})

@@ -24,7 +24,7 @@ from common.errors import InputDataError, UsageError
 from common.settings import KINDS, EvaluationSettings
 from site_client.agent.evaluation import as_parameters, evaluate
 from site_client.agent.learner import Learner, TrainingReport
-from site_client.agent.network import use_deterministic_torch
+from site_client.agent.network import set_some_weights, use_deterministic_torch
 from site_client.agent.task import MM
 from site_client.agent_app.checkpoint import (
     BEST,
@@ -37,7 +37,7 @@ from site_client.agent_app.checkpoint import (
 )
 from site_client.agent_app.config import Config, differences, render_config
 from site_client.agent_app.kinds.kind import kind_of
-from site_client.agent_app.kinds.values import Built
+from site_client.agent_app.kinds.values import Built, Player
 from site_client.agent_app.networks import new_network
 from site_client.console import Meter
 from site_client.files import write_atomically
@@ -207,8 +207,9 @@ class _Run:
         self._kind = kind = kind_of(config)
         self._built = kind.build(seen, config)
         self._held_out = None if held_out is None else kind.build(held_out, config)
-        task = self._built.task
-        self._learner = Learner(task, new_network(task, config), config.learner, config.run.seed)
+        task = kind.to_learn_from(self._built, config)
+        self._network = new_network(task, config)
+        self._learner = Learner(task, self._network, config.learner, config.run.seed)
         self._prior = kind.prior(self._built)
         self._digest = seen.digest() + ("" if held_out is None else held_out.digest())
         self._validation: float | None = None
@@ -252,6 +253,8 @@ class _Run:
                     self._validate(board, self._held_out)
                 if done % every.checkpoint_every == 0 and not last:
                     self._save(LATEST)
+        if learner.updates >= planned:
+            self._work_out()
         self._save(LATEST)
         return TrainingOutcome(
             output=self._output,
@@ -298,7 +301,14 @@ class _Run:
         self._log(board, self._learner.updates, figures)
         if self._best is None or report.mean < self._best:
             self._best = report.mean
+            self._work_out()
             self._save(BEST)
+
+    def _work_out(self) -> None:
+        """Add to the network what no gradient moves; it is searched with the training cases."""
+        player: Player[Any] = Player(self._built, self._network, self._config)
+        set_some_weights(self._network, self._kind.work_out(player))
+        torch.set_num_threads(self._config.run.threads)
 
     def _save(self, which: str) -> None:
         state = self._learner.state_dict() if which == LATEST else None

@@ -19,10 +19,16 @@ from common.errors import InputDataError
 from common.settings import TaskSettings
 from site_client.imaging.faults import UnusableCasesError
 from site_client.imaging.folders import list_folder, usable_cases
-from site_client.imaging.landmark_tables import LandmarkTable, Positions, read_voxel_lines
+from site_client.imaging.landmark_tables import (
+    LandmarkTable,
+    Positions,
+    marked_absent,
+    read_voxel_lines,
+)
 from site_client.imaging.landmarks import (
     landmarks_from_frame,
     place_landmarks,
+    read_absent,
     read_landmarks,
 )
 from site_client.imaging.listfiles import LIST_SUFFIX, CaseFiles
@@ -40,11 +46,13 @@ class Case:
         name: file stem, kept out of `repr` and of everything that leaves the site.
         volume: the image.
         landmarks_mm: float64[landmarks, 3], LPS mm, in the order of the task; NaN is missing.
+        absent: names of landmarks that somebody said are outside of the image.
     """
 
     name: str
     volume: Volume
     landmarks_mm: NDArray[np.float64]
+    absent: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return f"Case(size={self.volume.size.tolist()}, landmarks={len(self.landmarks_mm)})"
@@ -102,7 +110,7 @@ def _load(name: str, image: Path, landmark_file: Path, task: TaskSettings) -> Ca
     volume = read_volume(image, task.spacing_mm)
     missing_ok = task.missing == "allow"
     placed = place_landmarks(landmarks, task.landmarks, volume, name, missing_ok=missing_ok)
-    return Case(name, volume, placed)
+    return Case(name, volume, placed, read_absent(landmark_file))
 
 
 def _tell_left_out(folder: Path, unlabelled: Sequence[str], used: int, least: int) -> None:
@@ -156,7 +164,8 @@ def read_cases(
         if names:
             marked = world_landmarks(case, table, line_names)
             placed = place_landmarks(marked, names, volume, case.name, missing_ok=True)
-        cases.append(Case(case.name, volume, placed))
+        absent = marked_absent(case, table) if names else frozenset()
+        cases.append(Case(case.name, volume, placed, absent))
         if progress is not None:
             progress(len(cases), len(files))
     return cases

@@ -15,7 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
-from site_client.imaging.landmark_tables import LandmarkTable, Positions, read_voxel_lines
+from site_client.imaging.landmark_tables import (
+    LandmarkTable,
+    Positions,
+    marked_absent,
+    read_voxel_lines,
+)
 from site_client.imaging.landmarks import read_landmarks
 from site_client.imaging.listfiles import LIST_SUFFIX, CaseFiles
 from site_client.imaging.planar import Picture, read_picture
@@ -32,12 +37,14 @@ class PictureCase:
         subject: whose picture it is.
         picture: the image.
         landmarks_mm: float64[landmarks, 2], mm in the plane; NaN where nobody marked one.
+        absent: names of landmarks that somebody said are outside of the image.
     """
 
     name: str
     subject: str
     picture: Picture
     landmarks_mm: NDArray[np.float64]
+    absent: frozenset[str] = frozenset()
 
     def __repr__(self) -> str:
         return (
@@ -75,7 +82,8 @@ def load_pictures(
         picture = read_picture(case.image, spacing_mm, size)
         marked = _positions(case, picture, table, line_names) if names else {}
         placed = place_in_plane(marked, names, picture, case.name)
-        cases.append(PictureCase(case.name, case.subject, picture, placed))
+        absent = marked_absent(case, table) if names else frozenset()
+        cases.append(PictureCase(case.name, case.subject, picture, placed, absent))
         if progress is not None:
             progress(len(cases), len(files))
     return cases

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
+from site_client.imaging.landmarks import read_absent
+from site_client.imaging.listfiles import LIST_SUFFIX, CaseFiles
 from site_client.imaging.table_rows import (
     CASE_COLUMNS,
     FRAMES,
@@ -37,6 +39,7 @@ Positions = dict[str, NDArray[np.float64]]
 
 _LANDMARK_COLUMNS: Final = ("landmark", "label", "name")
 _PIXEL_COLUMNS: Final = ("pixel_mm", "px_mm", "pixel_size_mm")
+_ABSENT: Final = "absent"
 _AXIS = re.compile(r"^([xyz])(?:_(\w+))?$")
 _WIDE = re.compile(r"^(.+)_([xyz])$")
 
@@ -51,6 +54,7 @@ class LandmarkTable:
         frame: of positions in mm of a volume; None when the file does not say.
         cases: case name to landmark name to float64[2 or 3].
         pixel_mm: case name to the size of its pixels, where the table has such a column.
+        absent: case name to the landmarks that the table says are outside of its image.
     """
 
     path: Path
@@ -58,6 +62,7 @@ class LandmarkTable:
     frame: Frame | None
     cases: dict[str, Positions]
     pixel_mm: dict[str, float] = field(default_factory=dict)
+    absent: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def of(self, case: str) -> Positions:
         """The landmarks of one image.
@@ -74,6 +79,19 @@ class LandmarkTable:
                 got=f"{len(self.cases)} other images",
             )
         return positions
+
+
+def marked_absent(case: CaseFiles, table: LandmarkTable | None) -> frozenset[str]:
+    """Names of the landmarks that a table, or a case's own file, says are outside of its image.
+
+    Raises:
+        InputDataError: the case's own file cannot be read.
+    """
+    if table is not None:
+        return table.absent.get(case.name, frozenset())
+    if case.landmarks is None or case.landmarks.name.lower().endswith(LIST_SUFFIX):
+        return frozenset()
+    return read_absent(case.landmarks)
 
 
 def read_voxel_lines(path: Path, names: Sequence[str] = ()) -> Positions:
@@ -119,7 +137,8 @@ def read_landmark_table(
     Three layouts are understood: a row per landmark (``case,landmark,x_mm,y_mm,z_mm``);
     a row per image with a header (``filename,left_x,left_y,right_x,right_y``, perhaps with
     ``pixel_mm``); and a row per image without one (``001,83.5,99.6,…``, two-dimensional,
-    as cephalograms are annotated).
+    as cephalograms are annotated). A landmark of which all cells say ``absent`` is known
+    to be outside of the image; one whose cells are empty is not known at all.
 
     Args:
         path: the file.
@@ -151,7 +170,15 @@ def read_landmark_table(
             expected="columns such as x_mm, a line '# unit = mm', or the option",
             got="neither",
         )
-    return LandmarkTable(path, unit, frame, cases, pixels)
+    absent = {
+        case: frozenset(name for name, at in points.items() if np.isinf(at).any())
+        for case, points in cases.items()
+    }
+    there = {
+        case: {name: at for name, at in points.items() if name not in absent[case]}
+        for case, points in cases.items()
+    }
+    return LandmarkTable(path, unit, frame, there, pixels, absent)
 
 
 def _long(
@@ -178,7 +205,7 @@ def _long(
         if name in landmarks:
             raise InputDataError("a landmark stands twice in the table", field=where)
         position = _position([row[k] for k in columns], where)
-        if np.isfinite(position).all():
+        if not np.isnan(position).any():
             landmarks[name] = position
     return cases, units.pop()
 
@@ -209,7 +236,7 @@ def _wide(
         for name, axes in columns.items():
             where = f"{path}: case {case}, landmark {name}"
             position = _position([row[axes[axis]] for axis in sorted(axes)], where)
-            if np.isfinite(position).all():
+            if not np.isnan(position).any():
                 cases[case][name] = position
         if pixel_at is not None:
             size = _position([row[pixel_at]] * 2, f"{path}: case {case}, pixel size")[0]
@@ -238,7 +265,7 @@ def _bare(path: Path, rows: Sequence[Sequence[str]], names: Sequence[str]) -> di
         for k, name in enumerate(names):
             where = f"{path}: case {case}, landmark {name}"
             position = _position(row[1 + 2 * k : 3 + 2 * k], where)
-            if np.isfinite(position).all():
+            if not np.isnan(position).any():
                 cases[case][name] = position
     return cases
 
@@ -255,7 +282,12 @@ def _new_case(path: Path, cases: dict[str, Positions], cell: str) -> str:
 
 
 def _position(cells: Sequence[str], where: str) -> NDArray[np.float64]:
-    """Two or three numbers; empty cells and ``nan`` say together that there is no landmark."""
+    """Two or three numbers; empty cells and ``nan`` say together that nobody marked the landmark.
+
+    The word ``absent`` in each of them says that the image does not show it: infinity.
+    """
+    if len(cells) in (2, 3) and all(cell.strip().lower() == _ABSENT for cell in cells):
+        return np.full(len(cells), np.inf)
     try:
         numbers = np.array([float(cell.strip() or "nan") for cell in cells], dtype=np.float64)
     except ValueError:

@@ -9,7 +9,7 @@ Format: https://github.com/Slicer/Slicer, Modules/Loadable/Markups/Resources/Sch
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,11 +42,13 @@ class Markup:
         kind: as 3D Slicer calls it: Fiducial, Curve, Line, …; "" where the file does not say.
         name: "" where the file does not say.
         points: label and position (float64[3], LPS mm) of its defined control points.
+        missing: labels of those that a person marked as missing from the image.
     """
 
     kind: str
     name: str
     points: tuple[tuple[str, NDArray[np.float64]], ...]
+    missing: frozenset[str] = frozenset()
 
 
 def read_landmarks(path: Path) -> dict[str, NDArray[np.float64]]:
@@ -86,6 +88,19 @@ def read_markups(path: Path) -> list[Markup]:
     return _parse_markups(_text_of(path), path)
 
 
+def read_absent(path: Path) -> frozenset[str]:
+    """Names of the landmarks that a person marked as missing from the image.
+
+    Only Markups can say it (a point's ``positionStatus``); an ``.fcsv`` has none.
+
+    Raises:
+        InputDataError: as `read_markups`.
+    """
+    if path.name.endswith(".fcsv"):
+        return frozenset()
+    return frozenset().union(*(markup.missing for markup in read_markups(path)))
+
+
 def _text_of(path: Path) -> str:
     """Read a landmark file.
 
@@ -101,9 +116,19 @@ def _text_of(path: Path) -> str:
 
 
 def write_landmarks(
-    path: Path, landmarks: Mapping[str, NDArray[np.float64]], coordinate_system: str = "LPS"
+    path: Path,
+    landmarks: Mapping[str, NDArray[np.float64]],
+    coordinate_system: str = "LPS",
+    *,
+    absent: Collection[str] = (),
 ) -> None:
     """Write landmarks (LPS mm) as Slicer Markups, in the named frame.
+
+    Args:
+        path: to write.
+        landmarks: name to float64[3], LPS mm.
+        coordinate_system: LPS or RAS.
+        absent: names of those that are marked as missing from the image.
 
     Raises:
         InputDataError: unknown frame.
@@ -114,7 +139,7 @@ def write_landmarks(
             "id": str(number),
             "label": name,
             "position": [float(value) for value in np.asarray(position) * sign],
-            "positionStatus": "defined",
+            "positionStatus": "missing" if name in absent else "defined",
         }
         for number, (name, position) in enumerate(landmarks.items(), start=1)
     ]
@@ -255,16 +280,19 @@ def _parse_markups(text: str, path: Path) -> list[Markup]:
         if markup.get("coordinateUnits", "mm") not in ("mm", ["mm", "UCUM", "millimeter"]):
             raise InputDataError("unknown unit of length", field=str(path), expected="mm")
         points: list[tuple[str, NDArray[np.float64]]] = []
+        missing: set[str] = set()
         for point in markup["controlPoints"]:
             if not isinstance(point, dict) or not isinstance(point.get("label"), str):
                 raise malformed
-            if point.get("positionStatus", "defined") == "defined":
-                name = point["label"].strip()
+            name, status = point["label"].strip(), point.get("positionStatus", "defined")
+            if status == "missing":
+                missing.add(name)
+            if status == "defined":
                 points.append((name, _position(point.get("position"), path, name) * sign))
         kind, name = (
             value if isinstance(value := markup.get(key), str) else "" for key in ("type", "name")
         )
-        found.append(Markup(kind, name.strip(), tuple(points)))
+        found.append(Markup(kind, name.strip(), tuple(points), frozenset(missing)))
     return found
 
 

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.model import Weights
 from common.plan import FederationPlan
 from site_client.agent.evaluation import as_parameters
+from site_client.agent.federated import planned_network
 from site_client.agent.task import Task
 from site_client.agent_app.kinds.kind import kind_of
-from site_client.agent_app.kinds.values import Built
+from site_client.agent_app.kinds.values import Built, Player
 from site_client.imaging.case_sets import Cases, Progress
 from site_client.imaging.data_settings import DataSettings, read_data_settings
 from site_client.worker.lacking import with_enough_of_each
@@ -54,6 +56,17 @@ class SiteCases:
         """The search."""
         task: Task = self.built.task
         return task
+
+    @cached_property
+    def to_learn_from(self) -> Task:
+        """The search that is trained on; that over the cases, unless the kind adds to them."""
+        task: Task = kind_of(self.plan).to_learn_from(self.built, self.plan)
+        return task
+
+    def worked_out(self, weights: Weights) -> Weights:
+        """Give what goes with the trained weights and no gradient moves."""
+        player = Player(self.built, planned_network(self.plan, weights), self.plan)
+        return kind_of(self.plan).work_out(player)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -171,6 +171,8 @@ class TrainingStudy:
         return {**assignment.model.weights, **self.own_weights()}
 
     def _train(self, assignment: Assignment, evaluation: Evaluations) -> list[Envelope]:
+        from site_client.agent.network import set_some_weights
+
         subject, learner, round_ = self._subject, self._ready_learner(), assignment.header.round
         model = assignment.model
         whole = self._whole(assignment)
@@ -194,12 +196,15 @@ class TrainingStudy:
             sofar=in_hand.resume(),
             goes_on=in_hand.goes_on,
         )
+        if round_ == subject.plan.rounds.training:
+            # Once, at the end: before it the weights are not what will be searched with.
+            set_some_weights(learner.network, self._cases.worked_out(learner.weights()))
         after = learner.weights()
         changed = {name: after[name] - array for name, array in model.weights.items()}
         delta = to_fixed_point(self._with_what_came_late(changed, assignment.derived))
         if subject.plan.rounds.late_weight:
             self._sent = Sent(round_, delta)
-        keys = learner.new_experience_keys()
+        keys, images = learner.new_experience_keys(), len(self._cases)
         self.trained = round_
         if self._watch is not None:
             untold = {name: np.zeros_like(array) for name, array in whole.items()}
@@ -209,8 +214,8 @@ class TrainingStudy:
             delta[LABELS] = labels_searched(self._cases.task)
         update = ModelUpdate(
             **subject.about(round_),
-            images=training.images,
-            samples=samples_of(subject.plan, training.images, training.updates, subject.samples),
+            images=images,
+            samples=samples_of(subject.plan, images, training.updates, subject.samples),
             transitions=training.transitions,
             updates=training.updates,
         )
@@ -295,7 +300,7 @@ class TrainingStudy:
 
             self._learner = planned_learner(
                 self._subject.plan,
-                self._cases.task,
+                self._cases.to_learn_from,
                 self._subject.seed,
                 self._progress,
                 self._watch,

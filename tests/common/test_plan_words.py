@@ -73,6 +73,7 @@ ELSE = {
     "task.landmarks": ["A", "Zed"],
     "task.spacing_mm": 3.25,
     "task.missing": "allow",
+    "task.crops": 3,
     "network.private_heads": True,
     "task.roi": 31,
     "network.width": 23,

@@ -11,6 +11,7 @@ import torch
 
 from common.errors import InputDataError
 from common.settings import NetworkSettings
+from site_client.agent.networks.absence import Absence
 from site_client.agent.networks.base import QNetwork, Spaces
 from site_client.agent.networks.collab import CollabQ
 from site_client.agent.networks.commnet import CommNet
@@ -62,11 +63,21 @@ def build_network(
         network = _undrawn(settings, task)
     network.to_empty(device="cpu")
     network.initialise(generator)
+    if network.absence is not None:
+        network.absence.initialise()
     network.execution = execution
     return network if device is None else network.to(device)
 
 
 def _undrawn(settings: NetworkSettings, task: Spaces) -> QNetwork:
+    network = _architecture(settings, task)
+    # Most tasks take everything to be there, and say nothing of it.
+    if axes := getattr(task, "absence", 0):
+        network.absence = Absence(network.branches, axes)
+    return network
+
+
+def _architecture(settings: NetworkSettings, task: Spaces) -> QNetwork:
     name, hidden, dueling = settings.architecture, settings.hidden, settings.dueling
     if settings.attention and name != "commnet":
         raise InputDataError(

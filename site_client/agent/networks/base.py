@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from common.errors import InputDataError
+from site_client.agent.networks.absence import Absence
 from site_client.agent.networks.execution import PLAIN, Execution
 
 # A published 3D network needs 25 MB for each row it looks at.
@@ -53,6 +54,7 @@ class QNetwork(nn.Module, ABC):
     Every agent under every head has a *branch* of its own, numbered head * agents + agent.
 
     Attributes:
+        absence: what decides whether a landmark is absent; None where all are there.
         gradient_rows: observations (of single agents) that a gradient is taken of at once;
             a larger batch is taken in parts. None for networks that remember little of each.
     """
@@ -65,6 +67,7 @@ class QNetwork(nn.Module, ABC):
         self.actions = space.actions
         self.branches = space.heads * space.agents
         self.dueling = dueling
+        self.absence: Absence | None = None
         self.execution: Execution = PLAIN
 
     def forward(self, observations: Tensor, level: Tensor, head: Tensor) -> Tensor:

@@ -83,7 +83,11 @@ class Cases2D:
 
 
 def build_cases_2d(
-    cases: Iterable[Case2D], finest_mm: float = 0.0, limit_mib: int = DEFAULT_LIMIT_MIB
+    cases: Iterable[Case2D],
+    finest_mm: float = 0.0,
+    limit_mib: int = DEFAULT_LIMIT_MIB,
+    *,
+    may_lack: bool = False,
 ) -> Cases2D:
     """Lay images out for searching.
 
@@ -92,10 +96,11 @@ def build_cases_2d(
         finest_mm: the smallest stride they will be seen at (``min`` of the ladder's strides
             times ``min`` of the zooms); finer detail is pooled away and costs no memory.
         limit_mib: ceiling of the pixels in memory.
+        may_lack: landmarks may lie outside of their images, which are cropped copies.
 
     Raises:
         InputDataError: no images, images that do not fit together or into the limit, or
-            a landmark outside its image.
+            a landmark outside its image that may not lie there.
     """
     usable: list[tuple[NDArray[np.float64], NDArray[np.float64], str, str]] = []
 
@@ -103,7 +108,7 @@ def build_cases_2d(
         for case in cases:
             raster = Raster(case.image, case.spacing_mm, np.eye(2))
             last = (np.array(case.image.shape[:0:-1]) - 1.0) * np.array(case.spacing_mm)
-            _check_landmarks(case, last, usable[0][0].shape if usable else None)
+            _check_landmarks(case, last, usable[0][0].shape if usable else None, may_lack)
             usable.append((case.landmarks_mm - last / 2, last / 2, case.group, case.name))
             yield raster
 
@@ -125,6 +130,7 @@ class Landmark2D(PointSearch):
         poses: extent of the random pose.
         interchangeable: couples of landmarks whose names are a convention.
         reach_mm: one per level, where the action is a displacement.
+        may_lack: see `PointSearch`.
 
     Raises:
         InputDataError: nothing to look for, or couples that are none.
@@ -138,12 +144,20 @@ class Landmark2D(PointSearch):
         poses: PoseSettings | None = None,
         interchangeable: Sequence[tuple[int, int]] = (),
         reach_mm: Sequence[float] = (),
+        *,
+        may_lack: bool = False,
     ) -> None:
-        views = views or Views.multiscale()
-        poses = poses or PoseSettings()
-        images, targets = cases.images, cases.landmarks_mm
-        couples = interchangeable
-        super().__init__(images, targets, cases.groups, ladder, views, poses, couples, reach_mm)
+        super().__init__(
+            cases.images,
+            cases.landmarks_mm,
+            cases.groups,
+            ladder,
+            views := views or Views.multiscale(),
+            poses or PoseSettings(),
+            interchangeable,
+            reach_mm,
+            may_lack=may_lack,
+        )
         self.cases = cases
         seen = cases.images.channels * len(views.zooms) * views.frames
         self.shape = (seen, views.roi, views.roi)
@@ -160,7 +174,10 @@ class Landmark2D(PointSearch):
 
 
 def _check_landmarks(
-    case: Case2D, last_mm: NDArray[np.float64], heads: tuple[int, ...] | None
+    case: Case2D,
+    last_mm: NDArray[np.float64],
+    heads: tuple[int, ...] | None,
+    may_lack: bool,
 ) -> None:
     landmarks = case.landmarks_mm
     if landmarks.ndim != 2 or landmarks.shape[1] != 2 or (heads and landmarks.shape != heads):
@@ -170,6 +187,8 @@ def _check_landmarks(
             expected=f"float64{list(heads or ('heads', 2))}, NaN where one is missing",
             got=f"shape {list(landmarks.shape)}",
         )
+    if may_lack:
+        return
     # A clinician may click on the rim of the last pixel.
     slack = np.array(case.spacing_mm)
     outside = ((landmarks < -slack) | (landmarks > last_mm + slack)).any(axis=1)

@@ -90,6 +90,7 @@ class Landmark3D(PointSearch):
             rl-medical does.
         interchangeable: couples of landmarks whose names are a convention.
         reach_mm: one per level, where the action is a displacement.
+        may_lack: see `PointSearch`.
 
     Raises:
         InputDataError: nothing to look for, or couples that are none.
@@ -105,12 +106,19 @@ class Landmark3D(PointSearch):
         nearest: bool = False,
         interchangeable: Sequence[tuple[int, int]] = (),
         reach_mm: Sequence[float] = (),
+        may_lack: bool = False,
     ) -> None:
-        views, poses = views or Views(), poses or PoseSettings()
-        groups = [""] * len(cases)
-        images, targets = cases.images, cases.landmarks_mm
-        couples = interchangeable
-        super().__init__(images, targets, groups, ladder, views, poses, couples, reach_mm)
+        super().__init__(
+            cases.images,
+            cases.landmarks_mm,
+            [""] * len(cases),
+            ladder,
+            views := views or Views(),
+            poses or PoseSettings(),
+            interchangeable,
+            reach_mm,
+            may_lack=may_lack,
+        )
         self.cases = cases
         self.nearest = nearest
         seen = cases.images.channels * len(views.zooms) * views.frames

@@ -27,6 +27,8 @@ from site_client.imaging.pyramids import Pyramids
 # Shares of the image in which searches begin: wide for training, narrower for evaluation.
 _TRAINING_STARTS = (0.1, 0.9)
 _EVALUATION_STARTS = (0.25, 0.75)
+# A clinician may click on the rim of the last pixel: this share of the image counts as inside.
+_RIM = 0.01
 
 
 class PointSearch(ABC):
@@ -43,8 +45,11 @@ class PointSearch(ABC):
         interchangeable: couples of heads whose names are a convention (see `exchange`);
             each of a couple looks for what lies on its side in the posed frame.
         reach_mm: one per level, where the action is a displacement; none: steps of the ladder.
+        may_lack: a landmark may lie outside of its image: it is then trained towards, and no
+            search for it is evaluated.
 
     Attributes:
+        absence: axes of a place where landmarks may lie outside of their images, otherwise 0.
         exchange: what is to be known of the couples; None without any.
         reach_mm: see there; None for a search by steps.
 
@@ -66,9 +71,12 @@ class PointSearch(ABC):
         poses: PoseSettings,
         interchangeable: Sequence[tuple[int, int]] = (),
         reach_mm: Sequence[float] = (),
+        *,
+        may_lack: bool = False,
     ) -> None:
         self.images = images
         self.dim = images.dim
+        self.absence = images.dim if may_lack else 0
         self.targets_mm = targets
         self.groups = tuple(groups)
         self.ladder = ladder
@@ -88,6 +96,7 @@ class PointSearch(ABC):
             )
         self.shape: tuple[int, ...] = ()
         self._pairs = np.argwhere(present)
+        self._inside = self._pairs[self._are_inside(self._pairs)]
         self.exchange = Exchange(interchangeable, targets, self._pairs) if interchangeable else None
         self._shares = np.cumsum(_shares(present, self.groups))
         self._steps = np.array(ladder.steps_mm, dtype=np.float32)
@@ -120,13 +129,13 @@ class PointSearch(ABC):
         self.pull_inside(situations)
 
     def starts(self, rng: np.random.Generator, repeats: int, *, posed: bool) -> Situations:
-        """Every landmark that is present, `repeats` times from the middle half of its image."""
-        n = len(self._pairs)
+        """Every landmark that is in its image, `repeats` times from the middle half of it."""
+        n = len(self._inside)
         poses = draw_poses(rng, self.poses, n, self.dim) if posed else native_poses(n, self.dim)
         if self.exchange is not None:
             poses[self.exchange.rows[:, 1]] = poses[self.exchange.rows[:, 0]]
         situations = np.zeros(n * repeats, self.situation)
-        situations["case"], situations["head"] = np.repeat(self._pairs, repeats, axis=0).T
+        situations["case"], situations["head"] = np.repeat(self._inside, repeats, axis=0).T
         situations["pose"] = np.repeat(poses, repeats, axis=0)
         self.start_positions(rng, situations)
         return situations
@@ -249,6 +258,17 @@ class PointSearch(ABC):
             return self.errors(agreed)
         truth = Poses.of(agreed["pose"]).posed(self.targets_mm[agreed["case"], agreed["head"]])
         return self.exchange.errors(agreed["position"], truth)
+
+    def _are_inside(self, pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """bool[n]: whether the landmarks int64[n, 2] of (case, head) lie in their images.
+
+        All of them where none may be outside: the reader of the files has looked.
+        """
+        if not self.absence:
+            return np.ones(len(pairs), dtype=bool)
+        case, head = pairs.T
+        within = self.images.fractions(self.targets_mm[case, head], case)
+        return np.asarray((np.abs(within - 0.5) <= 0.5 + _RIM).all(axis=1))
 
     def _place(self, situations: Situations, fractions: NDArray[np.float64]) -> None:
         native = self.images.at_fractions(fractions, _cases(situations))

@@ -45,6 +45,11 @@ class TriplanarLandmark:
         roi: side of each cut, samples.
         spacing_mm: of the isotropic grid that all the volumes are on.
         reach_mm: one per level, where the action is a displacement.
+        may_lack: a landmark may lie outside of its image: it is then trained towards, and no
+            search for it is evaluated.
+
+    Attributes:
+        absence: axes of a place where landmarks may lie outside of their images, otherwise 0.
 
     Raises:
         InputDataError: no cases, more than a situation can number, or no landmark at all.
@@ -63,6 +68,7 @@ class TriplanarLandmark:
         roi: int,
         spacing_mm: float,
         reach_mm: Sequence[float] = (),
+        may_lack: bool = False,
     ) -> None:
         if not 0 < len(cases) <= 65_535:
             raise InputDataError(
@@ -84,8 +90,12 @@ class TriplanarLandmark:
         self.directions = np.stack([volume.direction for volume in volumes])
         self.offsets = landmark_offsets(cases)
         self.heads = self.offsets.shape[1]
-        # (case, head) of every landmark that is there.
-        self._present = np.argwhere(np.isfinite(self.offsets).all(axis=2))
+        self.absence = 3 if may_lack else 0
+        marked = np.isfinite(self.offsets).all(axis=2)
+        # (case, head) of every landmark that is marked, and of those that are searched for.
+        self._present = np.argwhere(marked)
+        inside = np.stack([case.volume.contains(case.landmarks_mm) for case in cases])
+        self._inside = np.argwhere(marked & inside) if may_lack else self._present
         if not len(self._present):
             raise InputDataError(
                 "cannot search", field="landmarks", expected="one in some case", got="none"
@@ -123,7 +133,7 @@ class TriplanarLandmark:
         """
         n = len(self)
         poses = draw_poses(rng, self._pose, n, 3) if posed else native_poses(n, 3)
-        pairs = np.repeat(self._present, repeats, axis=0)
+        pairs = np.repeat(self._inside, repeats, axis=0)
         situations = np.zeros(len(pairs), SITUATION)
         situations["case"], situations["head"] = pairs.T
         situations["pose"] = poses[pairs[:, 0]]

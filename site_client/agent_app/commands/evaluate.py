@@ -57,6 +57,10 @@ def evaluate(
     of the mean position.
     "Posed" turns, shifts and scales the images at random; "native" leaves them.
 
+    After a training with task.crops the images are also cropped at random, and a table says how
+    well the landmarks that are cut off are told; a landmark that a Markups file marks as
+    missing, or a table as "absent", counts as such.
+
     The folder gets report.html, metrics.json, predictions/<case>.mrk.json (opens in 3D
     Slicer) and predictions/predictions.csv. They hold names and pictures of cases.
     """  # noqa: D301 - \b is click's, and must not be an escape

@@ -56,6 +56,10 @@ def play(
     column says N/A. "Spread" is how far the searches ended from what they agree on: a
     large one is a warning, a small one no proof. Not a medical device.
 
+    After a training with task.crops every landmark has a score, 0 to 1, of how sure it is that
+    the image does not show it; from one half on it is reported as absent, and marked
+    "missing" in its .mrk.json.
+
     Boxes: predictions.csv, and ROI markups of volumes. A plane: <case>.mrk.json. Two
     images: FIXED_MOVING.tfm (ITK; maps points of FIXED to MOVING, as resampling MOVING
     onto FIXED wants it). All of them also as predictions.json.

@@ -20,6 +20,7 @@ from PIL import Image
 
 from common.cli import counted
 from common.errors import InputDataError
+from common.model import Weights
 from common.settings import KINDS, AgentSettings
 from site_client.agent.evaluation import Searched, mean_parameters
 from site_client.agent.search import Followed, search_in_groups
@@ -209,6 +210,22 @@ class TaskKind(ABC, Generic[T, F]):
         Raises:
             InputDataError: the cases or the settings do not fit each other.
         """
+
+    def to_learn_from(self, built: Built[T], config: AgentSettings) -> T:  # noqa: ARG002
+        """Give the task to train on: that of the training cases, unless a kind adds to them."""
+        return built.task
+
+    def work_out(self, player: Player[T]) -> Weights:
+        """Give what goes with a trained network's weights and no gradient moves.
+
+        Args:
+            player: the trained network over the training cases.
+
+        Returns:
+            arrays by the names of the network's parameters; here none.
+        """
+        _ = player
+        return {}
 
     def prior(self, built: Built[T]) -> NDArray[np.float64]:
         """Give float64[heads, agents, d]: the answer that never looks, of training cases."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from site_client.agent.absence import ABSENT_FROM
 from site_client.agent.evaluation import Searched
 from site_client.agent.import_weights import RlMedicalCube
 from site_client.agent.search import consensus
@@ -33,6 +34,8 @@ class FoundLandmark:
         spread_mm: mean distance of the single searches from what they agree on.
         error_mm: distance to the truth, of interchangeable landmarks in the better of their
             two orders; None where there is none.
+        absent: 0..1, how sure it is that the image does not show it; None where that is not
+            decided.
     """
 
     case: int
@@ -42,16 +45,31 @@ class FoundLandmark:
     world_mm: NDArray[np.float64]
     spread_mm: float
     error_mm: float | None
+    absent: float | None = None
+
+    @property
+    def is_absent(self) -> bool:
+        """Tell whether it is reported as absent."""
+        return self.absent is not None and self.absent > ABSENT_FROM
+
+    @property
+    def says_absent(self) -> str:
+        """Say how sure it is that the image does not show it, and whether that is the answer."""
+        score = f"{self.absent:.2f}" if self.absent is not None else "unknown"
+        return f"absent {score}" if self.is_absent else score
 
     def as_dict(self) -> dict[str, object]:
         """Write it for JSON."""
-        return {
+        whole: dict[str, object] = {
             "case": self.name,
             "landmark": self.landmark,
             "position_lps_mm": [round(float(value), 4) for value in self.world_mm],
             "spread_mm": round(self.spread_mm, 4),
             "error_mm": None if self.error_mm is None else round(self.error_mm, 4),
         }
+        if self.absent is not None:
+            whole |= {"absent": self.is_absent, "absent_score": round(self.absent, 4)}
+        return whole
 
 
 def positions_mm(built: Built[Any], situations: Situations) -> NDArray[np.float64]:
@@ -72,7 +90,12 @@ def positions_mm(built: Built[Any], situations: Situations) -> NDArray[np.float6
 
 
 def found_landmarks(
-    built: Built[Any], searched: Searched, outlier_mads: float, *, known: bool
+    built: Built[Any],
+    searched: Searched,
+    outlier_mads: float,
+    *,
+    known: bool,
+    absent: NDArray[np.float64] | None = None,
 ) -> list[FoundLandmark]:
     """Give what searches of the cases as acquired agree on, by case and landmark.
 
@@ -81,7 +104,9 @@ def found_landmarks(
         searched: its searches, without poses.
         outlier_mads: see `site_client.agent.search.consensus`.
         known: whether the cases' landmarks are true; otherwise errors are None.
+        absent: float64[groups], how sure it is that landmarks are absent; None says nothing.
     """
+    sure = _by_landmark(searched.agreed, absent)
     votes: dict[tuple[int, int], list[NDArray[np.float64]]] = {}
     answers: dict[tuple[int, int], NDArray[np.float64]] = {}
     for group in searched.found:
@@ -112,9 +137,20 @@ def found_landmarks(
                 world_mm=world,
                 spread_mm=float(np.linalg.norm(cloud - position, axis=1).mean()),
                 error_mm=gap if known else None,
+                absent=sure.get((case, landmark)),
             )
         )
     return landmarks
+
+
+def _by_landmark(
+    agreed: Situations, scores: NDArray[np.float64] | None
+) -> dict[tuple[int, int], float]:
+    """Give scores by case and landmark; there are none of teams."""
+    if scores is None:
+        return {}
+    pairs = zip(agreed["case"].tolist(), agreed["head"].tolist(), strict=True)
+    return dict(zip(pairs, scores.tolist(), strict=True))
 
 
 def middles_mm(cases: Cases) -> NDArray[np.float64]:

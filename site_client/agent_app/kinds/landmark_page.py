@@ -14,10 +14,12 @@ import matplotlib as mpl
 import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from PIL import Image
 
 from common.page import colour, in_tokens
 from site_client.agent_app.kinds.landmark_errors import SUCCESS_MM, Errors
+from site_client.agent_app.kinds.values import Answers
 from site_client.agent_app.tables import Section, Table
 from site_client.imaging.drawing import FOUND, TRUTH
 
@@ -92,6 +94,36 @@ def landmark_sections(
         legend = (("annotated", TRUTH), ("found", FOUND))
         sections.append(Section("cases", "Cases", note, pictures=tuple(worst), legend=legend))
     return sections
+
+
+def absence_sections(answers: Answers[Any]) -> list[Section]:
+    """Lay out how well absent landmarks are told, where that is measured."""
+    shown = []
+    for extra in answers.extras:
+        figures: Any = answers.further[extra.name]
+        drawing = _receiver_drawing(np.array(figures["roc"]), figures["auroc"])
+        about = "Every threshold of the score; the dotted line is an answer by chance."
+        shown.append(
+            Section(extra.name, extra.title, extra.note, extra.table, drawing=(drawing, about))
+        )
+    return shown
+
+
+def _receiver_drawing(curve: NDArray[np.float64], area: float) -> Markup:
+    """Draw the share of absent landmarks that are reported, against false alarms."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(5.2, 4.6))
+        axes = figure.add_subplot()
+        axes.plot((0, 100), (0, 100), color=_MUTED, linewidth=0.8, linestyle=":")
+        axes.plot(*(100 * curve.T), color=_AGENT, linewidth=2, label=f"area {area:.3f}")
+        axes.set_xlim(0, 100)
+        axes.set_ylim(0, 101)
+        axes.set_xlabel("present landmarks reported absent (%)")
+        axes.set_ylabel("absent landmarks reported (%)")
+        axes.grid()
+        axes.legend(loc="lower right", frameon=False)
+        figure.tight_layout()
+        return _svg(figure, "Absent landmarks reported, against false alarms.")
 
 
 def _errors_drawing(errors: Sequence[Errors]) -> Markup:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import InputDataError
+from common.model import Weights
 from common.settings import KINDS, AgentSettings, reach_mm, team_labels
 from site_client.agent.evaluation import Searched
 from site_client.agent.import_weights import RlMedicalCube
@@ -29,6 +30,12 @@ from site_client.agent.tasks.multi_agent import MultiAgent
 from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent.tasks.views import Views
 from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.agent_app.kinds.landmark_absence import (
+    measured_absence,
+    scores,
+    to_learn_from,
+    weighed,
+)
 from site_client.agent_app.kinds.landmark_errors import Errors, errors_of, rows_of, table_of
 from site_client.agent_app.kinds.landmark_findings import (
     FoundLandmark,
@@ -111,10 +118,14 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         """Build a search for landmarks; stand-ins are landmarks like others."""
         settings, pose, reach = config.task, config.pose, reach_mm(config)
         heads = np.arange(len(cases.landmarks))[:, None]
+        may_lack = settings.crops > 0
         if settings.kind == "landmark-3d":
-            roi, spacing = settings.roi, settings.spacing_mm
             flat = TriplanarLandmark(
-                *(cases.volumes, config.ladder, pose), roi=roi, spacing_mm=spacing, reach_mm=reach
+                *(cases.volumes, config.ladder, pose),
+                roi=settings.roi,
+                spacing_mm=settings.spacing_mm,
+                reach_mm=reach,
+                may_lack=may_lack,
             )
             return Built.of(flat, cases, cases.landmarks)
         strides = tuple(scale * settings.spacing_mm for scale in config.ladder.scales)
@@ -123,15 +134,19 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         finest = min(strides) * min(settings.zooms)
         couples = number_couples(cases.landmarks, settings.interchangeable)
         if settings.kind == "landmark-2d":
-            pictures = build_cases_2d((_case_2d(case) for case in cases.pictures), finest)
-            task = Landmark2D(pictures, ladder, views, pose, couples, reach)
+            each = (_case_2d(case) for case in cases.pictures)
+            pictures = build_cases_2d(each, finest, may_lack=may_lack)
+            task = Landmark2D(pictures, ladder, views, pose, couples, reach, may_lack=may_lack)
             return Built.of(task, cases, cases.landmarks)
         volumes = build_cases_3d(cases.volumes, finest)
         if settings.world == "rl-medical":
             cube: Landmark3D = RlMedicalCube(volumes, ladder, views, pose)
         else:
             cube = Landmark3D(
-                *(volumes, ladder, views, pose), interchangeable=couples, reach_mm=reach
+                *(volumes, ladder, views, pose),
+                interchangeable=couples,
+                reach_mm=reach,
+                may_lack=may_lack,
             )
         if settings.kind == "landmark-3d-cube":
             return Built.of(cube, cases, cases.landmarks)
@@ -146,6 +161,18 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         teams = heads.T if together == 1 else np.repeat(heads, together, axis=1)
         labels = team_labels(cases.landmarks, together)
         return Built(MultiAgent(cube, teams.tolist()), cases, labels, teams)
+
+    def to_learn_from(self, built: Built[Any], config: AgentSettings) -> Any:  # noqa: ANN401
+        """Give a search that also looks at cropped copies, where landmarks may be absent."""
+        if not config.task.crops:
+            return built.task
+        return self.build(to_learn_from(built.cases, config), config).task
+
+    def work_out(self, player: Player[Any]) -> Weights:
+        """Give what decides whether a landmark is absent, where it may be."""
+        if player.network.absence is None:
+            return {}
+        return weighed(self, player, self.prior(player.built))
 
     def prior(self, built: Built[Any]) -> NDArray[np.float64]:
         """Average the positions in the cases as acquired, from their middles.
@@ -165,7 +192,12 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         """Give what searches agree on, by case and landmark."""
         known, outliers = searched is not None, player.config.evaluation.outlier_mads
         searched = searched or self.search(player)
-        return Answers(tuple(found_landmarks(player.built, searched, outliers, known=known)))
+        sure = scores(player, searched)
+        found = found_landmarks(player.built, searched, outliers, known=known, absent=sure)
+        measured = measured_absence(self, player) if known else None
+        if measured is None:
+            return Answers(tuple(found))
+        return Answers(tuple(found), measured[0], (measured[1],))
 
     def summary(self, measured: Measured[Any, FoundLandmark]) -> dict[str, object]:
         """Write the errors of each landmark for JSON, the mean last."""
@@ -203,11 +235,12 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
 
     def sections(self, measured: Measured[Any, FoundLandmark], *, pictures: bool) -> list[Section]:
         """Lay out the page: errors, success, and the cases with the largest errors."""
-        from site_client.agent_app.kinds.landmark_page import landmark_sections
+        from site_client.agent_app.kinds.landmark_page import absence_sections, landmark_sections
 
         errors = _measured_errors(measured)
         worst = self.worst(measured) if pictures else []
-        return landmark_sections(self.tables(measured), errors["posed"], worst)
+        shown = landmark_sections(self.tables(measured), errors["posed"], worst)
+        return [*shown, *absence_sections(measured.answers)]
 
     def worst(self, measured: Measured[Any, FoundLandmark]) -> list[tuple[Image.Image, str]]:
         """Draw the cases with the largest errors, volumes cut through their worst landmark."""
@@ -233,7 +266,8 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         x, y, z = (f"{value:.2f}" for value in finding.world_mm)
         spread = f"{finding.spread_mm:.2f}"
         names = {"case": finding.name, "landmark": finding.landmark}
-        return {**names, "x": x, "y": y, "z": z, "spread": spread, "error": "N/A"}
+        row = {**names, "x": x, "y": y, "z": z, "spread": spread, "error": "N/A"}
+        return row if finding.absent is None else {**row, "absent": finding.says_absent}
 
     def as_dict(self, names: Sequence[str], findings: Sequence[FoundLandmark]) -> dict[str, object]:
         """Write findings for JSON; every case has all of them."""
@@ -250,14 +284,17 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         written: list[Path] = []
         for name in dict.fromkeys(entry.name for entry in findings):
             written.append(folder / f"{name}.mrk.json")
-            marks = {e.landmark: e.world_mm for e in findings if e.name == name}
-            write_landmarks(written[-1], marks)
+            of_case = [entry for entry in findings if entry.name == name]
+            marks = {e.landmark: e.world_mm for e in of_case}
+            absent = {e.landmark for e in of_case if e.is_absent}
+            write_landmarks(written[-1], marks, absent=absent)
         written.append(folder / "predictions.csv")
-        write_table(
-            written[-1],
-            ["case", "landmark", "x_mm", "y_mm", "z_mm", "spread_mm", "error_mm"],
-            ([e.name, e.landmark, *e.world_mm, e.spread_mm, e.error_mm] for e in findings),
-        )
+        heads = ["case", "landmark", "x_mm", "y_mm", "z_mm", "spread_mm", "error_mm"]
+        rows = [[e.name, e.landmark, *e.world_mm, e.spread_mm, e.error_mm] for e in findings]
+        if any(entry.absent is not None for entry in findings):
+            heads = [*heads, "absent_score"]
+            rows = [[*row, e.absent] for row, e in zip(rows, findings, strict=True)]
+        write_table(written[-1], heads, rows)
         return written
 
     def film_name(self, built: Built[Any], start: Situations) -> str:

@@ -46,6 +46,20 @@ def space_of(name, side=None, *, channels=3, actions=6, levels=2, heads=1, agent
     return Space(shape, actions, levels, labels, (9.0,) * levels, agents)
 
 
+@every_architecture
+@pytest.mark.parametrize("axes", [2, 3])
+def test_what_decides_absence_comes_last_and_belongs_to_landmarks(name, axes):
+    network, space = network_of(name), replace(space_of(name, heads=3), absence=axes)
+    assert ours(network, space) == torchs(network, space)
+    assert ours(network, space)[-3:] == [
+        ("absence.places", (3, axes)),
+        ("absence.shares", (3,)),
+        ("absence.weights", (8,)),
+    ]
+    rows = {n: p.branch_rows for n, p in parameters_of(network, space).items()}
+    assert [rows[f"absence.{part}"] for part in ("places", "shares", "weights")] == [1, 1, 0]
+
+
 def network_of(name, **changes):
     return NetworkSettings(architecture=name, **({"width": 4, "hidden": (6, 5)} | changes))
 

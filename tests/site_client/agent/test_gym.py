@@ -20,6 +20,8 @@ TASKS = [
     "plane",
     "registration",
     "centreline",
+    "turned_box",
+    "seeds",
 ]
 
 

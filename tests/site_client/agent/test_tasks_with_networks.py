@@ -25,6 +25,8 @@ FITTING = {
     "plane": FLAT,
     "registration": FLAT,
     "centreline": FLAT,
+    "turned_box": FLAT,
+    "seeds": FLAT,
     "landmark3d": CUBIC,
     "multi_agent": CUBIC,
 }
