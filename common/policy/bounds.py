@@ -259,6 +259,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "learner.gamma": "weighs later rewards; rewards are distances, and lie within -1 to 1",
     "learner.double": "which network chooses the action that is valued",
     "learner.loss": "squared or Huber; gradients are clipped to bounds.gradient_clip",
+    "learner.entropy": "at most 1; how evenly a policy chooses between the two ways along an axis",
     "learner.warm_start": "whether rewards or returns are regressed; both are of distances",
     "learner.path_supervision_only": "as learner.warm_start, for all updates",
     "learner.target": "which way the target network follows the other",

@@ -10,11 +10,12 @@ of the last places.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.nn import functional
 
 from common.errors import InternalError
@@ -78,24 +79,12 @@ class Displacement:
         del updates, progress
         if self._watch is not None:
             self._watch(self._drawn.copy())
-        crops = len(self._drawn) * self._task.agents
         total = 0.0
         for part in parts_of(len(self._drawn), self._network, self._task):
-            batch = self._drawn[part]
-            wanted, counts = displacements(self._task, batch)
-            pixels, level, _ = to_tensors(
-                self._task.observe(batch), batch, device_of(self._network)
+            losses = regression_losses(
+                self._task, self._network, self._drawn[part], self._settings.loss
             )
-            told = self._network.of_all_heads(pixels, level)
-            chosen = torch.from_numpy(counts).to(told.device)
-            targets = torch.from_numpy(wanted).to(told.device)[chosen]
-            if self._settings.loss == "huber":
-                losses = functional.smooth_l1_loss(
-                    told[chosen], targets, reduction="none", beta=_SQUARED_BELOW
-                )
-            else:
-                losses = functional.mse_loss(told[chosen], targets, reduction="none")
-            loss = losses.mean(dim=1).sum() / crops
+            loss = losses.sum() / len(self._drawn)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         return total
@@ -122,6 +111,26 @@ class Displacement:
                 expected=f"displacements over {len(self._task)} cases",
                 got="another learner's, or other cases",
             )
+
+
+def regression_losses(
+    task: ContinuousTask,
+    network: QNetwork,
+    situations: Situations,
+    loss: Literal["huber", "squared"],
+) -> Tensor:
+    """float32[n] with a gradient: summed over what a crop has within reach, agents averaged."""
+    wanted, counts = displacements(task, situations)
+    pixels, level, _ = to_tensors(task.observe(situations), situations, device_of(network))
+    told = network.of_all_heads(pixels, level)
+    chosen = torch.from_numpy(counts).to(told.device)
+    # What does not count may be no number: it must not come near a gradient.
+    targets = torch.from_numpy(np.where(counts[..., None], wanted, 0)).to(told.device)
+    if loss == "huber":
+        each = functional.smooth_l1_loss(told, targets, reduction="none", beta=_SQUARED_BELOW)
+    else:
+        each = functional.mse_loss(told, targets, reduction="none")
+    return (each.mean(dim=-1) * chosen).flatten(1).sum(dim=1) / task.agents
 
 
 def displacements(

@@ -43,6 +43,7 @@ class Exported:
         bytes: its size.
         observations: shape of one search's, without the rows; in 0..1.
         heads, levels, actions: sizes.
+        reach_mm: unit of the displacements that it gives, by level; none: it gives values.
         difference: the largest from torch's values over all that was compared, as a share of
             the largest value, or of one.
     """
@@ -54,6 +55,7 @@ class Exported:
     levels: int
     actions: int
     difference: float
+    reach_mm: tuple[float, ...] = ()
 
     @property
     def says(self) -> str:
@@ -61,9 +63,16 @@ class Exported:
         shape = ", ".join(map(str, ("n", *self.observations)))
         return (
             f"{megabytes(self.bytes)}; observations float32[{shape}] in 0..1, level int64[n], "
-            f"head int64[n] -> values of {self.actions} actions; at most "
+            f"head int64[n] -> {self._gives}; at most "
             f"{self.difference:.1e} from torch"
         )
+
+    @property
+    def _gives(self) -> str:
+        if not self.reach_mm:
+            return f"values of {self.actions} actions"
+        reach = ", ".join(f"{each:g}" for each in self.reach_mm)
+        return f"displacements along {self.actions} axes, in {reach} mm by level"
 
     def as_dict(self) -> dict[str, object]:
         """For ``--json``."""
@@ -105,7 +114,8 @@ def export_onnx(settings: AgentSettings, weights: Weights, origin: str, file: Pa
             advice="Nothing was written",
         )
     write_atomically(file, data)
-    return Exported(str(file), len(data), one, space.heads, space.levels, space.actions, difference)
+    sizes = (space.heads, space.levels, space.actions)
+    return Exported(str(file), len(data), one, *sizes, difference, space.reach_mm)
 
 
 def _rows(
@@ -144,6 +154,7 @@ def _traced(
         "task": settings.task.kind,
         "looks_for": list(settings.space.labels),
         "levels_mm": list(settings.space.views_mm),
+        "reach_mm": list(settings.space.reach_mm),
         "not_for": "diagnosis or treatment: not a medical device",
     }
     for key, value in about.items():

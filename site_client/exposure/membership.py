@@ -16,17 +16,23 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from common.model import shared_shapes
 from common.plan import FederationPlan
+from common.settings import LearnerSettings
+from site_client.agent.displacement import regression_losses
 from site_client.agent.federated import planned_learner, planned_network
 from site_client.agent.network import set_weights, use_deterministic_torch
+from site_client.agent.networks import QNetwork
 from site_client.agent.objective import Objective
+from site_client.agent.task import Situations, Task, by_displacement
 from site_client.exposure.crops import Trainable
 from site_client.exposure.findings import LEAST_CASES, MembershipFinding
 
 Weights = Mapping[str, NDArray[np.float32]]
 Progress = Callable[[int, int], None]
+Losses = Callable[[Situations], Tensor]
 
 MOST_UPDATES: Final = 500
 """Gradient steps of the round on half of the cases; a longer round is cut off there."""
@@ -138,7 +144,7 @@ def gains_by_case(
         task = cases.part([number]).task
         # The target stays what it was before; only the online network changes below.
         set_weights(network, before)
-        objective = Objective(task, network, settings)
+        losses_of = _losses_of(task, network, settings)
         # Equal draws for every case: what differs is the case.
         situations = task.draw(np.random.default_rng([_PROBE, seed]), _SITUATIONS)
         taken = np.add.outer(np.arange(len(situations)), np.arange(task.agents)) % task.actions
@@ -146,17 +152,25 @@ def gains_by_case(
         losses = []
         for weights in (before, after):
             set_weights(network, weights)
-            losses.append(_loss(objective, situations, rewards=settings.warm_start > 0))
+            losses.append(_loss(losses_of, situations))
         gains[number] = losses[0] - losses[1]
     return gains
 
 
+def _losses_of(task: Task, network: QNetwork, settings: LearnerSettings) -> Losses:
+    """Give the losses that the plan's first updates minimise; a target network stays as it is."""
+    if by_displacement(task):
+        return lambda part: regression_losses(task, network, part, settings.loss)
+    objective = Objective(task, network, settings)
+    of_values = objective.of_all_rewards if settings.warm_start > 0 else objective.of_returns
+    return lambda part: of_values(part)[0]
+
+
 @torch.no_grad()
-def _loss(objective: Objective, situations: NDArray[np.void], *, rewards: bool) -> float:
-    """Mean loss of situations, of the kind that the plan's first updates minimise."""
+def _loss(losses_of: Losses, situations: Situations) -> float:
+    """Mean loss of situations."""
     parts = [situations[begin : begin + _CHUNK] for begin in range(0, len(situations), _CHUNK)]
-    losses = objective.of_all_rewards if rewards else objective.of_returns
-    return float(torch.cat([losses(part)[0] for part in parts]).double().mean())
+    return float(torch.cat([losses_of(part) for part in parts]).double().mean())
 
 
 def area_under_curve(members: NDArray[np.float64], others: NDArray[np.float64]) -> float:

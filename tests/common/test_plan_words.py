@@ -69,6 +69,7 @@ def test_every_shipped_plan_is_told_whole_and_alike_for_scripts(path):
 
 
 ELSE = {
+    "learner.method": "displacement",
     "task.landmarks": ["A", "Zed"],
     "task.spacing_mm": 3.25,
     "task.missing": "allow",
@@ -198,3 +199,14 @@ def test_every_kind_of_run_brings_its_own_words():
         words = import_module(run.words).WORDS
         assert isinstance(words, KindWords), kind
         assert words.fields, kind
+
+
+def test_a_plan_of_displacements_speaks_of_no_experience():
+    task = {"kind": "landmark-2d", "landmarks": ["A"]}
+    plan = {"name": "p", "seed": 1, "task": task, "learner": {"method": "displacement"}}
+    for kind in ("training", "no-op"):
+        told = " ".join(
+            str(passage.as_dict()) for passage in in_words(parse_plan({**plan, "kind": kind}))
+        )
+        for word in ("experience", "sketch", "table"):
+            assert word not in told.split("The rest of the plan")[0], word

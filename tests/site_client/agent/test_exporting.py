@@ -92,6 +92,19 @@ def test_the_file_says_what_it_is_and_holds_no_name_of_a_case(tmp_path):
     assert "not a medical device" in told["cairn.not_for"]
 
 
+def test_displacements_are_named_with_their_unit(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
+    learner = {"learner": {"method": "displacement"}}
+    made = network_of(SMALL["planar"] | learner, "planar", hidden=[16])
+    exported = export(*made, tmp_path)
+    assert exported.actions == 2
+    assert exported.reach_mm == made[1].space.reach_mm
+    assert "displacements along 2 axes, in 30, 16, 4 mm by level" in exported.says
+    model = onnx.load_from_string((tmp_path / "model.onnx").read_bytes())
+    told = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert told["cairn.reach_mm"] == [30, 16, 4]
+
+
 def test_what_computes_something_else_is_not_written(tmp_path, monkeypatch):
     pytest.importorskip("onnx", reason="the extra onnx is not installed")
     made = network_of(SMALL["triplanar"], "triplanar", hidden=[16])

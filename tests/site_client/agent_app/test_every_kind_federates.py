@@ -68,11 +68,10 @@ def test_a_plan_of_any_kind_is_trained_by_a_federation(kind, hospitals):
     assert all(np.isfinite(array).all() for array in weights.values())
 
 
-def displaced(kind, **changes):
+def displaced(kind, *, task, learner, **changes):
     """A small plan of a kind that learns displacements."""
-    whole = {**WITHIN_BOUNDS, **changes}
-    whole["learner"] = {**whole["learner"], "method": "displacement"}
-    return small(kind, task={"roi": 17, "frames": 1}, **whole)
+    learner = {**learner, "method": "displacement"}
+    return small(kind, task={**task, "frames": 1}, learner=learner, **changes)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +83,7 @@ def displaced(kind, **changes):
     ],
 )
 def test_displacements_are_learned_by_a_federation_and_no_experience_leaves(kind, hospitals):
-    plan = displaced(kind)
+    plan = displaced(kind, task={"roi": 17}, **WITHIN_BOUNDS)
     federation = hospitals(kind)
     transport = federation.transport()
     store = federation.create_run(plan, min_sites=2)

@@ -11,7 +11,7 @@ import pytest
 from common.settings import KINDS
 from tests.flower.conftest import real  # noqa: F401 - a fixture
 from tests.programs import SITES
-from tests.site_client.agent_app.test_every_kind_federates import WITHIN_BOUNDS
+from tests.site_client.agent_app.test_every_kind_federates import WITHIN_BOUNDS, displaced
 from tests.site_client.agent_app.test_one_vocabulary import LOOKED_FOR, small
 
 pytestmark = [pytest.mark.flower, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -27,8 +27,11 @@ def toml_of(value: object) -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_run_of_any_kind_completes_at_every_site(kind, real, request):  # noqa: F811
+EVERY = [*((kind, "dqn") for kind in KINDS), ("landmark-2d", "displacement")]
+
+
+@pytest.mark.parametrize(("kind", "method"), EVERY)
+def test_a_run_of_any_kind_completes_at_every_site(kind, method, real, request):  # noqa: F811
     source, _ = LOOKED_FOR[kind]
     for seed, site in enumerate(SITES, start=4):
         folder = real.root / "data" / site
@@ -40,7 +43,8 @@ def test_a_run_of_any_kind_completes_at_every_site(kind, real, request):  # noqa
         policy.write_text(re.sub(r"(?m)^share = 0\.2$", "share = 0.0", policy.read_text()))
         laid_out = real.root / site / "worker" / "data.toml"
         laid_out.write_text("pixel_mm = 0.5\n" if KINDS[kind].dim == 2 else "")
-    plan = small(kind, task={"roi": 17}, **WITHIN_BOUNDS)
+    make = displaced if method == "displacement" else small
+    plan = make(kind, task={"roi": 17}, **WITHIN_BOUNDS)
     path = real.root / f"{kind}.toml"
     path.write_text(toml_of(json.loads(plan.canonical())))
     said = real.run(

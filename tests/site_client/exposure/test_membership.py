@@ -89,3 +89,13 @@ def test_the_area_is_the_chance_that_a_member_scores_higher(members, others):
     wins = [(a > b) + 0.5 * (a == b) for a in members for b in others]
     assert area_under_curve(members, others) == pytest.approx(np.mean(wins))
     assert area_under_curve(members, others) == pytest.approx(1 - area_under_curve(others, members))
+
+
+def test_displacements_that_were_memorised_tell_it_too():
+    learner = SMALL_PLAN["learner"] | {"updates": 600, "batch": 32, "method": "displacement"}
+    task = SMALL_PLAN["task"] | {"spacing_mm": 2.0}
+    plan = parse_plan(SMALL_PLAN | {"task": task, "learner": learner})
+    cases = site_cases(plan, textured_cases(14, side=32, seed=4))
+    half = train_half(initial_weights(plan), plan, cases, seed=2)
+    found = membership(initial_weights(plan), half.delta, plan, half.trained, half.others, 2)
+    assert found.auc > 0.8
