@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Text is UTF-8 whatever the machine's locale.
 export PYTHONUTF8 := 1
 
-.PHONY: help env demo demo-pixels test test-all fuzz lint format proto bench-sketch bench-agent simulate-faults mutants bundle images test-containers clean
+.PHONY: help env demo demo-pixels test test-all fuzz canary lint format proto bench-sketch bench-agent simulate-faults mutants bundle images test-containers clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ test-all: lint  ## every test, the long ones too
 fuzz: $(STAMP)  ## a million bent messages against every reader; deploy/results/fuzz.md
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.fuzz --cases $(or $(CASES),1000000) \
 	  --seed $(or $(SEED),1) -o deploy/results/fuzz.md
+
+canary: $(STAMP)  ## the Flower tests on the newest Flower that can be installed (FLWR=1.42.0)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m tests.canary $(if $(FLWR),--release $(FLWR))
 
 lint: $(STAMP)  ## ruff, mypy strict, import contracts
 	$(BIN)/ruff check .

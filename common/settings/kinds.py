@@ -136,6 +136,16 @@ KINDS: Final[dict[str, KindEntry]] = {
         {"task": {"spacing_mm": 2.0, "roi": 33}, "pose": {"rotation_deg": 10.0}, **_SEARCH},
         unit=_IOU,
     ),
+    "turned-box-2d": KindEntry(
+        _ROOMS + "turned_boxes",
+        2,
+        ("planar",),
+        "box",
+        _FLAT | _NAMED,
+        spaces.turned_box,
+        {"task": {"roi": 33}, "pose": {"rotation_deg": 180.0}, **_SEARCH},
+        unit=_IOU,
+    ),
     "view-plane": KindEntry(
         _ROOMS + "plane",
         3,

@@ -202,6 +202,12 @@ def box(settings: Settings, dim: int) -> Space:
     return Space((views, task.roi, task.roi), 4 * dim + 1, levels, task.landmarks, narrowest)
 
 
+def turned_box(settings: Settings) -> Space:
+    """Boxes in images that also turn: two actions more."""
+    straight = box(settings, 2)
+    return replace(straight, actions=straight.actions + 2)
+
+
 def plane(settings: Settings) -> Space:
     """View planes: three parallel cuts and two across."""
     task = settings.task

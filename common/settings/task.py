@@ -33,7 +33,8 @@ class TaskSettings(Frozen):
     Attributes:
         kind: ``landmark-3d`` sees three orthogonal cuts, ``landmark-3d-cube`` a cube,
             ``landmark-2d`` an image; ``multi-agent-3d`` sends several agents into a cube.
-            ``box-2d`` and ``box-3d`` look for boxes around lesions or organs, ``view-plane``
+            ``box-2d`` and ``box-3d`` look for boxes around lesions or organs, ``turned-box-2d``
+            for boxes that lie any way in an image, ``view-plane``
             for a plane in a volume, ``registration-2d`` and ``registration-3d`` for the rigid
             motion between two images; ``centreline-2d`` and ``centreline-3d`` trace a vessel
             from a seed to its end.

@@ -19,7 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
-from site_client.imaging.label_images import LabelledBox, boxes_in_picture, boxes_in_volume
+from site_client.imaging.label_images import (
+    LabelledBox,
+    boxes_in_picture,
+    boxes_in_volume,
+    turned_boxes_in_picture,
+)
 from site_client.imaging.landmarks import landmarks_from_frame
 from site_client.imaging.listfiles import CaseFiles, is_list, read_list, stem
 from site_client.imaging.planar import Picture
@@ -57,6 +62,23 @@ class Boxes:
 
     def __repr__(self) -> str:
         return f"Boxes({len(self.labels)})"
+
+
+@dataclass(frozen=True, eq=False)
+class TurnedBoxes:
+    """The turned boxes of one picture.
+
+    Attributes:
+        labels: of each.
+        rectangles_mm: float64[boxes, 5], middle x and y (mm from the middle of the first pixel),
+            longer and shorter side (mm), angle of the longer one from x to y (radians).
+    """
+
+    labels: tuple[str, ...]
+    rectangles_mm: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return f"TurnedBoxes({len(self.labels)})"
 
 
 @dataclass(frozen=True)
@@ -248,6 +270,22 @@ def boxes_of_picture(
         if not picture.contains(placed[-1][1].mean(axis=0)):
             raise _outside(case, label, "Check the unit and the size of the pixels")
     return _gathered(placed, 2)
+
+
+def turned_boxes_of_picture(
+    case: CaseFiles, truth: Path, picture: Picture, least_voxels: int
+) -> TurnedBoxes:
+    """The turned boxes of a picture, from its label image.
+
+    Raises:
+        InputDataError: unreadable, or of another size than the picture.
+    """
+    found = turned_boxes_in_picture(truth, case.image, picture.file_spacing_mm, least_voxels)
+    rectangles = [rectangle for _, rectangle in found]
+    return TurnedBoxes(
+        tuple(label for label, _ in found),
+        np.stack(rectangles) if rectangles else np.empty((0, 5)),
+    )
 
 
 def _in_world(case: CaseFiles, table: BoxTable, box: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from common.errors import InputDataError
 from common.settings import KINDS, AgentSettings
-from site_client.imaging.boxes import Boxes
+from site_client.imaging.boxes import Boxes, TurnedBoxes
 from site_client.imaging.cases import AnyCase, pixels_of
 from site_client.imaging.curves import Curves
 from site_client.imaging.dataset import Case, read_cases
@@ -38,6 +38,7 @@ class Cases:
         pictures: cases of two dimensions; empty otherwise.
         boxes: of each case, for a search for boxes.
         moving: the image that belongs to each case, for a registration of two images.
+        turned: turned boxes of each case.
         curves: of each case, for tracing; positions as its landmarks are given.
     """
 
@@ -47,6 +48,7 @@ class Cases:
     boxes: tuple[Boxes, ...] = ()
     moving: tuple[AnyCase, ...] = ()
     curves: tuple[Curves, ...] = ()
+    turned: tuple[TurnedBoxes, ...] = ()
 
     def __len__(self) -> int:
         return len(self.volumes) + len(self.pictures)
@@ -69,6 +71,7 @@ class Cases:
             some(self.boxes),
             some(self.moving),
             some(self.curves),
+            some(self.turned),
         )
 
     def digest(self) -> str:
@@ -78,8 +81,10 @@ class Cases:
             pixels = pixels_of(case).tobytes()
             for part in (case.name.encode(), case.landmarks_mm.tobytes(), pixels):
                 sha.update(len(part).to_bytes(8, "big") + part)
-        for boxes in self.boxes:
-            for part in ("\n".join(boxes.labels).encode(), boxes.corners_mm.tobytes()):
+        numbers = [(boxes.labels, boxes.corners_mm) for boxes in self.boxes]
+        numbers += [(boxes.labels, boxes.rectangles_mm) for boxes in self.turned]
+        for labels, values in numbers:
+            for part in ("\n".join(labels).encode(), values.tobytes()):
                 sha.update(len(part).to_bytes(8, "big") + part)
         for curves in self.curves:
             for name, points in curves.items():

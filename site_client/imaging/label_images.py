@@ -56,6 +56,77 @@ def boxes_in_picture(path: Path, picture: Path, least_voxels: int = 1) -> list[L
         InputDataError: unreadable, not two-dimensional, of another size than the picture, no
             whole numbers, too many labels.
     """
+    image = _of_picture(path, picture)
+    return [
+        (label, np.stack([index.min(axis=0) - 0.5, index.max(axis=0) + 0.5]))
+        for label, index in _components(image, path, least_voxels)
+    ]
+
+
+def turned_boxes_in_picture(
+    path: Path, picture: Path, spacing_mm: NDArray[np.float64], least_voxels: int = 1
+) -> list[tuple[str, NDArray[np.float64]]]:
+    """Smallest rectangles, turned any way, around the pixels of each component.
+
+    Args:
+        path: a label image of two dimensions, or of one slice.
+        picture: the image it belongs to; both have the same size in pixels.
+        spacing_mm: float64[2], of the file's pixels along x and y.
+        least_voxels: smaller components are left out.
+
+    Returns:
+        label and float64[5]: middle x and y (mm from the middle of the first pixel), longer and
+        shorter side (mm), and the angle of the longer one from x to y, radians in 0 to pi.
+
+    Raises:
+        InputDataError: as `boxes_in_picture`.
+    """
+    image = _of_picture(path, picture)
+    return [
+        (label, smallest_rectangle(_outline(index) * spacing_mm))
+        for label, index in _components(image, path, least_voxels)
+    ]
+
+
+def smallest_rectangle(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64[5]: the rectangle of the smallest area around points float64[n, 2].
+
+    Middle, longer and shorter side, and the longer one's angle; to half a degree.
+    """
+    angles = np.deg2rad(np.arange(0, 90, 0.5))
+    axes = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    across = axes[:, ::-1] * (-1.0, 1.0)
+    along_u, along_v = points @ axes.T, points @ across.T
+    low = np.stack([along_u.min(axis=0), along_v.min(axis=0)], axis=1)
+    high = np.stack([along_u.max(axis=0), along_v.max(axis=0)], axis=1)
+    best = int((high - low).prod(axis=1).argmin())
+    middle = (low[best] + high[best]) / 2 @ np.stack([axes[best], across[best]])
+    (wide, tall), angle = high[best] - low[best], angles[best]
+    if tall > wide:
+        wide, tall, angle = tall, wide, angle + np.pi / 2
+    return np.array([*middle, wide, tall, angle])
+
+
+def _outline(index: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Corners of the first and the last pixel of every row: no other decides a rectangle."""
+    rows = index[:, 1] - index[:, 1].min()
+    first = np.full(rows.max() + 1, np.iinfo(np.int64).max)
+    last = np.full(rows.max() + 1, -1)
+    np.minimum.at(first, rows, index[:, 0])
+    np.maximum.at(last, rows, index[:, 0])
+    there = np.flatnonzero(last >= 0)
+    y = there + index[:, 1].min()
+    ends = np.concatenate([np.stack([x[there], y], axis=1) for x in (first, last)])
+    around = np.array([(-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5)])
+    return np.asarray((ends[:, None] + around).reshape(-1, 2))
+
+
+def _of_picture(path: Path, picture: Path) -> sitk.Image:
+    """A label image of the size of its picture.
+
+    Raises:
+        InputDataError: unreadable, not two-dimensional, or of another size.
+    """
     image = _read(path, 2)
     header = sitk.ImageFileReader()
     header.SetFileName(str(picture))
@@ -70,10 +141,7 @@ def boxes_in_picture(path: Path, picture: Path, least_voxels: int = 1) -> list[L
             expected=f"{header.GetSize()[0]} x {header.GetSize()[1]} pixels",
             got=f"{image.GetSize()[0]} x {image.GetSize()[1]}",
         )
-    return [
-        (label, np.stack([index.min(axis=0) - 0.5, index.max(axis=0) + 0.5]))
-        for label, index in _components(image, path, least_voxels)
-    ]
+    return image
 
 
 def _read(path: Path, dimension: int) -> sitk.Image:

@@ -26,14 +26,14 @@ from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_
 from site_client.imaging.pyramids import DEFAULT_LIMIT_MIB, Pyramids, build_pyramids
 from site_client.imaging.sampling import sample_2d, sample_3d
 
-_SAME = 1e-7
+SAME = 1e-7
 # At this distance from every lesion, closeness is half of what it can be.
-_FAR_MM = 100.0
+FAR_MM = 100.0
 # Closeness only breaks ties: a box that just contains a lesion off its middle could
 # neither shrink nor move without it.
-_CLOSENESS = 0.01
+CLOSENESS = 0.01
 # A level's training starts miss the truth by up to this many steps of the level before.
-_REACH = 3.0
+REACH = 3.0
 # Shares of the training starts that are around a box. On finer levels, too, some must
 # not be: a trigger that never met plain background would fire there.
 _AROUND_COARSE, _AROUND_FINE = 0.5, 0.75
@@ -127,7 +127,7 @@ class BoxSearch:
         chosen = lot.argmax(axis=1)
         rows = np.arange(n)
         size = 2 * half[rows, chosen]
-        reach = (_REACH * self._steps[np.maximum(situations["level"], 1) - 1] * rng.random(n))[
+        reach = (REACH * self._steps[np.maximum(situations["level"], 1) - 1] * rng.random(n))[
             :, None
         ]
         miss = rng.uniform(-1, 1, (2, n, self.dim)) * reach
@@ -170,7 +170,8 @@ class BoxSearch:
         d, settings = self.dim, self.settings
         centre = situations["box"][:, None, :d].astype(np.float64)
         strides = np.exp(situations["box"][:, d:].astype(np.float64)) / self.roi
-        axes = strides[:, None, :, None] * np.eye(d) * np.array(settings.contexts)[:, None, None]
+        axes = strides[:, None, :, None] * self._frames(situations)[:, None]
+        axes = axes * np.array(settings.contexts)[:, None, None]
         axes = self.images.index_steps(pose.native_vectors(axes), case)
         if d == 3:
             axes = axes[:, :, ORTHOGONAL_CUTS].reshape(len(situations), -1, 3, 3)
@@ -186,7 +187,7 @@ class BoxSearch:
         """Take each situation's action; what is not possible is not done and earns -1."""
         boxes, rewards = self._after(situations, situations["action"][:, None])
         reached = situations.copy()
-        reached["box"] = boxes[:, 0]
+        self._put(reached, boxes[:, 0])
         pulled = situations["action"] == self.trigger
         ended = pulled & (situations["level"] == self.levels - 1)
         reached["level"][pulled & ~ended] += 1
@@ -249,6 +250,25 @@ class BoxSearch:
         """float64[boxes, 2, d]: corners of a case's boxes of a kind, mm from the middle."""
         return self._truth.corners(case, head)
 
+    def _boxes(self, situations: Situations) -> NDArray[np.float32]:
+        """float32[n, numbers]: where situations are."""
+        return np.asarray(situations["box"])
+
+    def _put(self, situations: Situations, boxes: NDArray[np.floating]) -> None:
+        """Put situations at boxes [n, numbers], in place."""
+        situations["box"] = boxes
+
+    def _moved(self, here: NDArray[np.float32], step: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32[n, m, numbers]: boxes after steps [n, m, numbers], shares of their sizes."""
+        d = self.dim
+        step[:, :, :d] *= np.exp(here[:, :, d:])
+        return here + step
+
+    def _frames(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[1 or n, d, d]: rows are the directions of the sides of boxes, posed."""
+        del situations
+        return np.eye(self.dim)[None]
+
     def _targets(self, situations: Situations) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(centres, half sizes) float64[n, most, d] in the posed frame; NaN where there is none."""
         return self._truth.posed(
@@ -268,7 +288,7 @@ class BoxSearch:
         size = np.exp(boxes[:, :, None, d:].astype(np.float64)) / 2
         overlap = overlaps(mine, size, centre, half)
         gap = np.linalg.norm(mine - centre, axis=3)
-        quality = overlap - _CLOSENESS * gap / (gap + _FAR_MM)
+        quality = overlap - CLOSENESS * gap / (gap + FAR_MM)
         none = np.isnan(quality)
         return (
             np.asarray(np.where(none, 0.0, overlap).max(axis=2)),
@@ -280,21 +300,20 @@ class BoxSearch:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(boxes [n, m, 2d], rewards [n, m]) of actions [n, m]."""
         d, case = self.dim, situations["case"].astype(np.int64)
-        here = situations["box"][:, None]
+        here = self._boxes(situations)[:, None]
         step = self._moves[actions] * self._steps[situations["level"]][:, None, None]
-        step[:, :, :d] *= np.exp(here[:, :, d:])
-        there = here + step
+        there = self._moved(here, step)
         native = Poses.of(situations["pose"]).native(there[:, :, :d])
         within = self.images.fractions(native, case)
         low, high = np.log(self.settings.smallest_mm), self._largest[case][:, None, None]
         refused = ((within < 0) | (within > 1)).any(axis=2)
-        refused |= ((there[:, :, d:] < low) | (there[:, :, d:] > high)).any(axis=2)
+        refused |= ((there[:, :, d : 2 * d] < low) | (there[:, :, d : 2 * d] > high)).any(axis=2)
         # Nobody is kept from triggering, wherever they are.
         refused &= actions != self.trigger
         there = np.where(refused[:, :, None], here, there)
         overlap, before = self._qualities(situations, here)
         gain = self._qualities(situations, there)[1] - before
-        rewards = np.where(np.abs(gain) > _SAME, np.sign(gain), 0.0)
+        rewards = np.where(np.abs(gain) > SAME, np.sign(gain), 0.0)
         verdict = np.where(overlap >= self.settings.overlap, 1.0, -1.0)
         rewards = np.where(actions == self.trigger, verdict, np.where(refused, -1.0, rewards))
         return there, rewards.astype(np.float32)

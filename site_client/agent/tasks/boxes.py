@@ -27,12 +27,15 @@ class BoxCase:
         boxes_mm: float64[boxes, 2, d], lower and upper corner along the patient's axes (2-D:
             the image's), mm from the middle of the image.
         heads: which kind of thing each box holds; all of kind 0 if omitted.
+        turns: float64[boxes], radians by which each is turned about its middle, from x to y;
+            none is if omitted. Only pictures have turned boxes.
     """
 
     name: str
     raster: Raster
     boxes_mm: NDArray[np.float64]
     heads: tuple[int, ...] | None = None
+    turns: NDArray[np.float64] | None = None
 
     def __repr__(self) -> str:
         return f"BoxCase(shape={self.raster.pixels.shape}, boxes={len(self.boxes_mm)})"

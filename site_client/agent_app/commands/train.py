@@ -57,6 +57,7 @@ def train(
 
     It looks for landmarks, or with --task box-2d, box-3d for boxes around lesions or
     organs (label images <case>_label.nii.gz beside the images, or a table of boxes), with
+    turned-box-2d for boxes that lie any way in an image (label images), with
     view-plane for the plane of task.plane_landmarks, with registration-2d, registration-3d
     for the rigid motion between two images; the last needs no annotation. With
     centreline-2d, centreline-3d it traces vessels from a seed: beside each image a curve of

@@ -27,6 +27,7 @@ from site_client.agent.tasks.multi_agent import MultiAgent
 from site_client.agent.tasks.plane import PlaneCase, PlaneSearch
 from site_client.agent.tasks.registration import PairCase, Registration
 from site_client.agent.tasks.triplanar import TriplanarLandmark
+from site_client.agent.tasks.turned_box import TurnedBoxSearch
 from site_client.agent.tasks.views import Views
 from site_client.imaging.dataset import Case
 from site_client.imaging.pyramids import Raster
@@ -265,6 +266,12 @@ def registration(side):
     return Registration([pair], RegistrationSettings(), roi=side)
 
 
+def turned_box(side):
+    raster = Raster(noise(1, 50, 60), (1.0, 1.0), np.eye(2))
+    boxes, turns = np.array([[(-20.0, -10), (-3, 9)], [(4, 4), (20, 15)]]), np.array([0.3, 2.0])
+    return TurnedBoxSearch([BoxCase("x", raster, boxes, None, turns)], BoxSettings(), roi=side)
+
+
 def centreline(side):
     raster = Raster(noise(1, 50, 60), (1.0, 1.0), np.eye(2))
     line = np.array([(-20.0, -10.0), (0.0, 0.0), (20.0, 5.0)])
@@ -272,7 +279,7 @@ def centreline(side):
 
 
 LADDER = Ladder((3.0, 1.0), (6.0, 1.0))
-FLAT = (landmark2d, triplanar, box, plane, registration, centreline)
+FLAT = (landmark2d, triplanar, box, plane, registration, centreline, turned_box)
 CUBIC = (landmark3d, multi_agent)
 
 

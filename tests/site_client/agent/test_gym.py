@@ -20,6 +20,7 @@ TASKS = [
     "plane",
     "registration",
     "centreline",
+    "turned_box",
 ]
 
 

@@ -25,6 +25,7 @@ FITTING = {
     "plane": FLAT,
     "registration": FLAT,
     "centreline": FLAT,
+    "turned_box": FLAT,
     "landmark3d": CUBIC,
     "multi_agent": CUBIC,
 }

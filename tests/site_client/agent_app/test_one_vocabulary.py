@@ -27,6 +27,7 @@ LOOKED_FOR = {
     "multi-agent-3d": ("volumes", ["AC", "PC"]),
     "box-2d": ("lesions", ["1", "2"]),
     "box-3d": ("labelled", ["1"]),
+    "turned-box-2d": ("lesions", ["1", "2"]),
     "view-plane": ("marked", ["AC", "PC", "top"]),
     "registration-2d": ("pictures", None),
     "registration-3d": ("volumes", None),
@@ -204,6 +205,7 @@ def test_the_sizes_that_a_plan_knows_are_those_of_the_task_that_images_make(kind
         ("box-2d", {"box": {"steps": [0.3, 0.2, 0.1], "contexts": [1.0, 2.0, 3.0]}}),
         ("box-3d", {"box": {"steps": [0.1], "contexts": [2.0]}}),
         ("box-2d", {"task": {"landmarks": ["2"]}}),
+        ("turned-box-2d", {"box": {"steps": [0.3], "contexts": [1.0, 2.0, 3.0]}}),
         ("centreline-2d", {"centreline": {"strides_mm": [1.0], "longest": 40}}),
         ("centreline-3d", {"centreline": {"strides_mm": [1.0, 2.0, 3.0]}}),
         (
