@@ -220,6 +220,8 @@ HARMLESS: Final[Mapping[str, str]] = {
     "task.zooms": "bounds.view_mm holds for the narrowest",
     "task.frames": "earlier places of the same search; at most 8",
     "task.agents_per_landmark": "at most 16; they share the image, and [bytes] bounds the network",
+    "task.team": "at most 32, each one of task.landmarks; they share the image, and [bytes] bounds "
+    "the network",
     "task.interchangeable": "couples of the landmarks, which plans.landmarks names",
     "task.missing": "the floors of images hold for every label; beside the update stands which "
     "labels the site trained, as its report says already",
