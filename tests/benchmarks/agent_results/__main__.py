@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks.agent_results import (
-    absence,
     comparisons,
     data,
     heatmap_studies,
@@ -41,7 +40,6 @@ STUDIES = {
     "boxes": (search_studies.boxes, ["hc18"]),
     "planes": (search_studies.planes, ["brain_templates"]),
     "registrations": (search_studies.registrations, ["brain_templates"]),
-    "absent": (absence.absent, ["ceph", "brain_templates"]),
 }
 
 
