@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks.agent_results import (
-    absence,
     comparisons,
     contrast_studies,
     data,
@@ -43,7 +42,6 @@ STUDIES = {
     "boxes": (search_studies.boxes, ["hc18"]),
     "planes": (search_studies.planes, ["brain_templates"]),
     "registrations": (search_studies.registrations, ["brain_templates"]),
-    "absent": (absence.absent, ["ceph", "brain_templates"]),
 }
 
 
