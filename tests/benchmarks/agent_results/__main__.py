@@ -14,6 +14,7 @@ import torch
 
 from tests.benchmarks.agent_results import (
     comparisons,
+    contrast_studies,
     data,
     heatmap_studies,
     outlines,
@@ -31,6 +32,7 @@ def _all(*makers: Callable[[list[int]], Iterator[studies.Job]]):
 STUDIES = {
     "brain": (_all(studies.brain, heatmap_studies.brain), ["brain_templates"]),
     "cephalograms": (_all(studies.cephalograms, heatmap_studies.cephalograms), ["ceph"]),
+    "contrasts": (contrast_studies.contrasts, ["brain_templates"]),
     "fetal": (studies.fetal, ["hc18"]),
     "outlines": (outlines.outlines, ["hc18"]),
     "modalities": (studies.modalities, ["brain_templates", "ceph", "hc18"]),

@@ -260,9 +260,13 @@ def test_pictures_of_more_channels_than_planned_are_refused(read):
     assert "views of 9 x 15 x 15" in refused.value.expected
 
 
-@every_kind
-def test_the_attacks_of_every_kind_are_tried_or_said_not_to_be(kind, read):
+@pytest.mark.parametrize(
+    ("kind", "method"), [*((kind, "dqn") for kind in KINDS), ("landmark-3d", "displacement")]
+)
+def test_the_attacks_of_every_kind_are_tried_or_said_not_to_be(kind, method, read):
     plan, watched = small(kind), []
+    if method != "dqn":
+        plan = small(kind, learner={"method": method})
     cases, before = read(plan, count=LEAST_CASES), initial_weights(plan)
     learner = planned_learner(plan, cases.task, 3, watch=watched.append)
     learner.train(plan.updates_in(1))
