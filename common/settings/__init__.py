@@ -38,6 +38,7 @@ from common.settings.rendering import render_sections
 from common.settings.searches import (
     BoxSettings,
     CentrelineSettings,
+    GrowingSettings,
     PlaneSettings,
     RegistrationSettings,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "CentrelineSettings",
     "EvaluationSettings",
     "Frozen",
+    "GrowingSettings",
     "KindEntry",
     "LadderSettings",
     "LandmarkName",

@@ -64,6 +64,7 @@ _SEEING: Final = _NAMED | {"zooms", "frames"}
 _CROPPED: Final = frozenset({"crops"})
 _FLAT: Final = frozenset({"channels"})
 _IOU: Final = "1 - IoU"
+_DICE: Final = "1 - Dice"
 
 # The kinds that foreign weights are for: one agent in a cube, and several.
 CUBE: Final = "landmark-3d-cube"
@@ -175,6 +176,26 @@ KINDS: Final[dict[str, KindEntry]] = {
         partial(spaces.registration, dim=3),
         {"task": {"spacing_mm": 2.0, "recontrast": True}, **_SEARCH},
         named="",
+    ),
+    "seed-2d": KindEntry(
+        _ROOMS + "seeds",
+        2,
+        ("planar",),
+        "growing",
+        _FLAT | _NAMED,
+        partial(spaces.seed, dim=2),
+        {"task": {"roi": 25}, **_SEARCH},
+        unit=_DICE,
+    ),
+    "seed-3d": KindEntry(
+        _ROOMS + "seeds",
+        3,
+        ("planar",),
+        "growing",
+        _NAMED,
+        partial(spaces.seed, dim=3),
+        {"task": {"roi": 25, "spacing_mm": 2.0}, **_SEARCH},
+        unit=_DICE,
     ),
     "centreline-2d": KindEntry(
         _ROOMS + "centreline",

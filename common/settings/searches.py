@@ -162,3 +162,31 @@ class CentrelineSettings(Frozen):
     strides_mm: Rungs = (0.8, 2.0)
     tolerance_mm: Positive = 3.0
     longest: Annotated[int, Field(ge=32, le=128)] = 96
+
+
+class GrowingSettings(Frozen):
+    """The placing of a seed for a region grower; its views have task.roi samples along each side.
+
+    Attributes:
+        steps_mm: step length per level, coarse to fine.
+        strides_mm: distance of neighbouring samples of the view per level.
+        contexts: views seen at once, as multiples of that distance.
+        tolerance: greys, of 255, around the seed's own that the region grows through.
+        smooth_mm: the image is smoothed so far before it is grown in; 0 leaves it as it is.
+        reward: ``dice`` is what the region gains in overlap with the label; ``approach`` is the
+            way towards the innermost point of the label: the supervision of who takes that for
+            the best seed.
+    """
+
+    steps_mm: Falling = (8.0, 3.0, 1.0)
+    strides_mm: Rungs = (2.0, 1.0, 1.0)
+    contexts: Rungs = (1.0, 3.0)
+    tolerance: Annotated[float, Field(ge=1, le=255)] = 30.0
+    smooth_mm: Annotated[float, Field(ge=0, le=50)] = 1.0
+    reward: Literal["dice", "approach"] = "dice"
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> Self:
+        if len(self.steps_mm) != len(self.strides_mm):
+            raise ValueError("one step and one stride per level")
+        return self

@@ -14,6 +14,7 @@ from common.settings.misfit import MisfitError
 from common.settings.searches import (
     BoxSettings,
     CentrelineSettings,
+    GrowingSettings,
     PlaneSettings,
     RegistrationSettings,
 )
@@ -93,6 +94,10 @@ class Settings(Protocol):
     @property
     def centreline(self) -> CentrelineSettings:
         """Of traces."""
+
+    @property
+    def growing(self) -> GrowingSettings:
+        """Of seeds."""
 
 
 @dataclass(frozen=True)
@@ -257,3 +262,12 @@ def centreline(settings: Settings, dim: int) -> Space:
     views = len(strides) * (max(1, task.channels) if dim == 2 else 3)
     shape = (views, task.roi, task.roi)
     return Space(shape, 2 * dim, 1, ("centreline",), (min(strides) * task.roi,))
+
+
+def seed(settings: Settings, dim: int) -> Space:
+    """Seeds in images of ``dim`` axes."""
+    task, section = settings.task, settings.growing
+    views = len(section.contexts) * (max(1, task.channels) if dim == 2 else 3)
+    narrowest = min(section.contexts) * task.roi
+    sides = tuple(stride * narrowest for stride in section.strides_mm)
+    return Space((views, task.roi, task.roi), 2 * dim, len(sides), task.landmarks, sides)

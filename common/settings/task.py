@@ -37,9 +37,10 @@ class TaskSettings(Frozen):
             for boxes that lie any way in an image, ``view-plane``
             for a plane in a volume, ``registration-2d`` and ``registration-3d`` for the rigid
             motion between two images; ``centreline-2d`` and ``centreline-3d`` trace a vessel
-            from a seed to its end.
+            from a seed to its end; ``seed-2d`` and ``seed-3d`` place the seed from which a region
+            grows to a label.
         landmarks: their names, one head of the network each; none takes all that are found.
-            For boxes the labels: values of the label images, or names in the table.
+            For boxes and seeds the labels: values of the label images, or names in the table.
         spacing_mm: every image is resampled to this isotropic grid.
         roi: side of what is seen, samples.
         zooms: strides seen at once, as multiples of the level's; for cubes and landmark-2d.

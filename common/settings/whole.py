@@ -23,6 +23,7 @@ from common.settings.misfit import MisfitError
 from common.settings.searches import (
     BoxSettings,
     CentrelineSettings,
+    GrowingSettings,
     PlaneSettings,
     RegistrationSettings,
 )
@@ -45,6 +46,7 @@ class AgentSettings(Frozen):
     plane: PlaneSettings = PlaneSettings()
     registration: RegistrationSettings = RegistrationSettings()
     centreline: CentrelineSettings = CentrelineSettings()
+    growing: GrowingSettings = GrowingSettings()
     pose: PoseSettings = PoseSettings()
     network: NetworkSettings = NetworkSettings()
     learner: LearnerSettings = LearnerSettings()

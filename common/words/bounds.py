@@ -44,6 +44,7 @@ _RANGES: Final[tuple[tuple[str, str, Kinds, tuple[float, float]], ...]] = (
     ("registration.reach_mm", "reach_mm", _TRAINS, (1.0, 150.0)),
     ("centreline.step_mm", "steps_mm", _TRAINS, (0.5, 30.0)),
     ("centreline.turn_deg", "angles_deg", _TRAINS, (0.5, 30.0)),
+    ("growing.steps_mm", "steps_mm", _TRAINS, (0.5, 30.0)),
     ("learner.searches", "searches", _TRAINS, (4, 256)),
     ("learner.episode_steps", "episode_steps", _TRAINS, (5, 200)),
     ("learner.batch", "batch", _TRAINS, (16, 1024)),

@@ -124,14 +124,19 @@ def search_in_groups(
 
     Returns:
         situations [groups, repeats] in which the searches ended, and situations [groups], moved
-        to what their searches agree on.
+        to what their searches agree on: their mean, or, of a task that ``picks_one`` because a
+        mean of its answers is no answer, the end nearest to it.
     """
     ended = greedy_search(task, policy, start, settings)
     places = task.parameters(ended)
     # The starts' axis goes next to the last, also when agents stand between.
     stacked = np.moveaxis(places.reshape(-1, repeats, *places.shape[1:]), 1, -2)
     agreed = ended[::repeats].copy()
-    task.move_to(agreed, consensus(stacked, settings.outlier_mads).astype(np.float32))
+    middle: NDArray[np.floating] = consensus(stacked, settings.outlier_mads)
+    if getattr(task, "picks_one", False):
+        nearest = np.linalg.norm(stacked - middle[..., None, :], axis=-1).argmin(axis=-1)
+        middle = np.take_along_axis(stacked, nearest[..., None, None], axis=-2)[..., 0, :]
+    task.move_to(agreed, middle.astype(np.float32))
     return ended.reshape(-1, repeats), agreed
 
 

@@ -7,7 +7,7 @@ the images it began with; it and everything here stays at the site.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -39,6 +39,7 @@ class Cases:
         boxes: of each case, for a search for boxes.
         moving: the image that belongs to each case, for a registration of two images.
         turned: turned boxes of each case.
+        masks: of each case, by label, on the grid of its image.
         curves: of each case, for tracing; positions as its landmarks are given.
     """
 
@@ -49,6 +50,7 @@ class Cases:
     moving: tuple[AnyCase, ...] = ()
     curves: tuple[Curves, ...] = ()
     turned: tuple[TurnedBoxes, ...] = ()
+    masks: tuple[Mapping[str, NDArray[np.bool_]], ...] = ()
 
     def __len__(self) -> int:
         return len(self.volumes) + len(self.pictures)
@@ -72,6 +74,7 @@ class Cases:
             some(self.moving),
             some(self.curves),
             some(self.turned),
+            some(self.masks),
         )
 
     def digest(self) -> str:
@@ -81,8 +84,11 @@ class Cases:
             pixels = pixels_of(case).tobytes()
             for part in (case.name.encode(), case.landmarks_mm.tobytes(), pixels):
                 sha.update(len(part).to_bytes(8, "big") + part)
+        numbers: list[tuple[tuple[str, ...], NDArray[np.generic]]]
         numbers = [(boxes.labels, boxes.corners_mm) for boxes in self.boxes]
         numbers += [(boxes.labels, boxes.rectangles_mm) for boxes in self.turned]
+        each = [list(masks.items()) for masks in self.masks]
+        numbers += [((label,), mask) for of_case in each for label, mask in of_case]
         for labels, values in numbers:
             for part in ("\n".join(labels).encode(), values.tobytes()):
                 sha.update(len(part).to_bytes(8, "big") + part)

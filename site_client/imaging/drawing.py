@@ -11,17 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
 from common.page import rgb
 from site_client.imaging.cases import AnyCase
 from site_client.imaging.dataset import Case
 from site_client.imaging.datasets2d import PictureCase
 
+_Value = TypeVar("_Value", np.uint8, np.bool_)
 TRUTH: Final = rgb("--over-truth")
 FOUND: Final = rgb("--over-found")
 PATH: Final = rgb("--over-path")
@@ -81,6 +82,7 @@ class Overlay:
         colour: of path, box and lines.
         boxes: float64[2, d] each, lower and upper corner, drawn where they are cut.
         plane: float64[2, 3], a point and the unit normal; drawn where it crosses the slices.
+        regions: bool[(z,) y, x] on the grid of the image, each with a colour; outlined.
         true_boxes, true_plane, true_path: the same of what is true, in the colour of truths.
     """
 
@@ -95,6 +97,7 @@ class Overlay:
     true_boxes: Sequence[NDArray[np.float64]] = ()
     true_plane: NDArray[np.float64] | None = None
     true_path: NDArray[np.float64] | None = None
+    regions: Sequence[tuple[NDArray[np.bool_], tuple[int, int, int]]] = ()
 
 
 def panels(case: AnyCase, middle: NDArray[np.float64], side: int = _SIDE) -> list[Panel]:
@@ -104,25 +107,44 @@ def panels(case: AnyCase, middle: NDArray[np.float64], side: int = _SIDE) -> lis
         zoom = 1.6 * side / max(pixels.shape)
         return [Panel("", pixels, 0, 1, False, case.picture.spacing_mm, zoom)]
     volume = case.volume
-    last = volume.size - 1
-    x, y, z = np.clip(np.rint(volume.world_to_index(middle)), 0, last).astype(int)
     zoom = side / float(volume.size.max())
     spacing = volume.spacing_mm
+    axial, coronal, sagittal = _slices(case, volume.voxels, middle)
     return [
-        Panel("axial", volume.voxels[z], 0, 1, False, spacing, zoom),
-        Panel("coronal", volume.voxels[::-1, y], 0, 2, True, spacing, zoom),
-        Panel("sagittal", volume.voxels[::-1, :, x], 1, 2, True, spacing, zoom),
+        Panel("axial", axial, 0, 1, False, spacing, zoom),
+        Panel("coronal", coronal, 0, 2, True, spacing, zoom),
+        Panel("sagittal", sagittal, 1, 2, True, spacing, zoom),
     ]
+
+
+def _slices(
+    case: AnyCase, values: NDArray[_Value], middle: NDArray[np.float64]
+) -> list[NDArray[_Value]]:
+    """Cut what lies on a case's grid as its panels are cut."""
+    if isinstance(case, PictureCase):
+        return [values]
+    index = np.rint(case.volume.world_to_index(middle))
+    x, y, z = np.clip(index, 0, case.volume.size - 1).astype(int)
+    return [values[z], values[::-1, y], values[::-1, :, x]]
 
 
 def draw_case(case: AnyCase, overlay: Overlay, side: int = _SIDE) -> Image.Image:
     """Draw the slices of a case beside each other, with an overlay."""
     shown = []
-    for panel in panels(case, overlay.middle, side):
+    for k, panel in enumerate(panels(case, overlay.middle, side)):
         image = as_picture(panel.pixels).resize(panel.size, Image.Resampling.BILINEAR)
+        for region, colour in overlay.regions:
+            _outline(image, _slices(case, region, overlay.middle)[k], colour)
         _draw_overlay(ImageDraw.Draw(image), panel, case, overlay)
         shown.append(titled(image, panel.name))
     return beside(shown)
+
+
+def _outline(picture: Image.Image, region: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
+    """Draw the rim of a region bool[v, h] over a picture of its pixels, two dots wide."""
+    mask = Image.fromarray(region * np.uint8(255)).resize(picture.size, Image.Resampling.NEAREST)
+    rim = ImageChops.difference(mask, mask.filter(ImageFilter.MinFilter(5)))
+    picture.paste(colour, mask=rim)
 
 
 def as_picture(pixels: NDArray[np.uint8]) -> Image.Image:

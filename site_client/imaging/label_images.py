@@ -8,6 +8,7 @@ continuous indices of pixels. Label images may not leave the site.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ import SimpleITK as sitk  # noqa: N813  # its own documentation calls it so
 from numpy.typing import NDArray
 
 from common.errors import InputDataError
+from site_client.imaging.cases import AnyCase
+from site_client.imaging.datasets2d import PictureCase
 from site_client.imaging.dicom import read_series, without_header
 from site_client.imaging.wholeness import require_whole
 
@@ -209,6 +212,45 @@ def _components(
             if len(rows) >= least_voxels:
                 components.append((str(int(label)), index[rows][:, ::-1].astype(np.int64)))
     return components
+
+
+def masks_on(path: Path, labels: Sequence[str], case: AnyCase) -> dict[str, NDArray[np.bool_]]:
+    """The largest component of each label, on the working grid of its image.
+
+    Args:
+        path: a label image.
+        labels: which; those that have no pixel there are left out.
+        case: the image it belongs to.
+
+    Returns:
+        label to bool[(z,) y, x].
+
+    Raises:
+        InputDataError: unreadable, of another dimension, no whole numbers.
+    """
+    if isinstance(case, PictureCase):
+        picture = case.picture
+        image = _read(path, 2)
+        image.SetSpacing(picture.file_spacing_mm.tolist())
+        image.SetOrigin((0.0, 0.0))
+        image.SetDirection((1.0, 0.0, 0.0, 1.0))
+        size, spacing = picture.channels.shape[:0:-1], picture.spacing_mm
+        origin, direction = [0.0, 0.0], [1.0, 0.0, 0.0, 1.0]
+    else:
+        volume, image = case.volume, _read(path, 3)
+        size, spacing = volume.size.tolist(), volume.spacing_mm
+        origin, direction = list(volume.origin_mm), volume.direction.ravel().tolist()
+    apart = [spacing] * len(origin)
+    grid = (sitk.Transform(len(origin), sitk.sitkIdentity), sitk.sitkNearestNeighbor)
+    even = sitk.Resample(image, size, *grid, origin, apart, direction, 0)
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for label in labels:
+        split = sitk.ConnectedComponent(sitk.Equal(even, float(int(label))), True)
+        where = sitk.GetArrayFromImage(split)
+        counts = np.bincount(where.ravel())[1:]
+        if counts.size:
+            masks[label] = where == counts.argmax() + 1
+    return masks
 
 
 def labels_in(path: Path, dimension: int) -> list[str]:

@@ -196,6 +196,29 @@ def box_files(sought: Wanted, data: DataSettings) -> Source:
     return replace(source, partners=label_images)
 
 
+def label_image_files(sought: Wanted, data: DataSettings, instead: str) -> Source:
+    """Find images and their label images.
+
+    Args:
+        sought: which images.
+        data: how what is known of them is read.
+        instead: what to do with a table of boxes.
+
+    Raises:
+        InputDataError: as `box_files`, or a table, which has no pixels.
+    """
+    source = box_files(sought, data)
+    if source.boxes is not None:
+        raise InputDataError(
+            "a table of boxes does not say how things lie",
+            field="data.landmarks",
+            expected="label images",
+            got=str(source.boxes.path),
+            advice=instead,
+        )
+    return source
+
+
 def image_pairs(sought: Wanted, data: DataSettings) -> Source:
     """Find images and the moving image of each; "" moves each image itself.
 

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.errors import InputDataError
 from common.settings import AgentSettings
 from site_client.agent.evaluation import Searched
 from site_client.agent.search import Followed
@@ -33,7 +32,7 @@ from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.drawing import FOUND, Overlay, draw_case
 from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.label_images import labels_in
-from site_client.imaging.sources import Source, Wanted, box_files, names_in
+from site_client.imaging.sources import Source, Wanted, label_image_files, names_in
 
 _ACTIONS: Final = (
     *("on+", "on-", "over+", "over-", "w+", "w-", "h+", "h-", "turn+", "turn-", "stop"),
@@ -89,21 +88,8 @@ class TurnedBoxKind(TaskKind[TurnedBoxSearch, FoundTurnedBox]):
     texts = 2
 
     def find_files(self, sought: Wanted, data: DataSettings) -> Source:
-        """Find images and their label images.
-
-        Raises:
-            InputDataError: as `box_files`, or a table, which has no angles.
-        """
-        source = box_files(sought, data)
-        if source.boxes is not None:
-            raise InputDataError(
-                "a table of boxes has no angles",
-                field="data.landmarks",
-                expected="label images",
-                got=str(source.boxes.path),
-                advice="box-2d takes tables",
-            )
-        return source
+        """Find images and their label images."""
+        return label_image_files(sought, data, "box-2d takes tables")
 
     def labelled(self, source: Source) -> Source:
         """Keep the images with a label image."""

@@ -16,6 +16,7 @@ from tests.benchmarks.agent_results import (
     comparisons,
     data,
     heatmap_studies,
+    outlines,
     search_studies,
     studies,
 )
@@ -31,6 +32,7 @@ STUDIES = {
     "brain": (_all(studies.brain, heatmap_studies.brain), ["brain_templates"]),
     "cephalograms": (_all(studies.cephalograms, heatmap_studies.cephalograms), ["ceph"]),
     "fetal": (studies.fetal, ["hc18"]),
+    "outlines": (outlines.outlines, ["hc18"]),
     "modalities": (studies.modalities, ["brain_templates", "ceph", "hc18"]),
     "federated-cephalograms": (comparisons.federated_cephalograms, ["ceph"]),
     "federated-brain": (comparisons.federated_brain, ["brain_templates"]),

@@ -13,19 +13,28 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.settings import (
+    BoxSettings,
     CentrelineSettings,
     EvaluationSettings,
+    GrowingSettings,
     LearnerSettings,
     NetworkSettings,
     PoseSettings,
 )
 from site_client.agent.evaluation import ErrorSummary, evaluate, mean_parameters
 from site_client.agent.task import Task
+from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.centreline import Centreline, CentrelineCase
+from site_client.agent.tasks.seeds import SeedCase, SeedSearch
+from site_client.agent.tasks.turned_box import TurnedBoxSearch
+from site_client.imaging.growing import Grower, innermost
 from site_client.imaging.pyramids import Raster
+from tests.benchmarks.agent_results import data
 from tests.benchmarks.agent_results.training import Fitted, Recipe, federate, fit
+from tests.made.lesions import make_lesion
 from tests.made.vessels import make_vessel
 
 Job = Callable[[], dict[str, object]]
@@ -121,4 +130,147 @@ def centrelines(seeds: list[int]) -> Iterator[tuple[str, Job]]:
         yield f"3D/DQN, federated/seed{seed}", together
 
 
-STUDIES = {"centrelines": Study(centrelines)}
+# --- turned boxes ------------------------------------------------------------------------
+
+BOXES = EvaluationSettings(starts=3, poses=1, native=True, most_steps=80)
+BOX: dict[str, object] = {"updates": 800, "gamma": 0.9, "replay_capacity": 20_000}
+ANY_WAY = PoseSettings(rotation_deg=180.0, shift_mm=5.0)
+
+
+def _absent(name: str) -> Callable[[], str]:
+    return lambda: "" if data.present(name) else f"{name} in the folder of development data"
+
+
+@cache
+def turned_heads() -> tuple[tuple[BoxCase, ...], NDArray[np.int64]]:
+    """Fetal heads, each with the rectangle along the axes of its annotated ellipse."""
+    heads = data.fetal_heads()
+    cases, fetus = [], []
+    for case, number in zip(heads.cases, heads.fetus, strict=True):
+        middle = (np.array(case.image.shape[:0:-1]) - 1) / 2 * case.spacing_mm
+        centre, left, right, top, bottom = case.landmarks_mm - middle
+        long, short = right - left, bottom - top
+        if not np.isfinite([centre, long, short]).all():
+            continue  # an end lies outside the picture
+        half = np.array([np.linalg.norm(long), np.linalg.norm(short)]) / 2
+        straight = np.stack([centre - half, centre + half])[None]
+        turns = np.array([np.arctan2(long[1], long[0])])
+        raster = Raster(case.image, case.spacing_mm, np.eye(2))
+        cases.append(BoxCase(case.name, raster, straight, None, turns))
+        fetus.append(number)
+    return tuple(cases), np.array(fetus)
+
+
+def turned_boxes(seeds: list[int]) -> Iterator[tuple[str, Job]]:
+    """Fetal heads on real ultrasound, a third of the fetuses held out, another with each seed."""
+    for seed in seeds:
+        for name, how in LEARNERS.items():
+
+            def job(seed: int = seed, how: dict = how) -> dict[str, object]:
+                cases, fetus = turned_heads()
+                unique = np.unique(fetus)
+                order = np.random.default_rng(seed).permutation(len(unique))
+                held = np.isin(fetus, unique[order[: len(unique) // 3]])
+                training = [cases[k] for k in np.flatnonzero(~held)]
+                testing = [cases[k] for k in np.flatnonzero(held)]
+                return learned(
+                    TurnedBoxSearch(training, BoxSettings(), ANY_WAY),
+                    TurnedBoxSearch(testing, BoxSettings(), ANY_WAY),
+                    *(BOXES, seed),
+                    **BOX | how,
+                )
+
+            yield f"{name}/seed{seed}", job
+
+
+# --- seeds -------------------------------------------------------------------------------
+
+SEEDING = EvaluationSettings(starts=3, poses=1, native=True, most_steps=50)
+SEED: dict[str, object] = {"updates": 800, "replay_capacity": 20_000}
+_LESIONS = 24
+SEED_POSES = PoseSettings(shift_mm=5.0)
+# Who takes a label's innermost point for the best seed can be supervised by the way to it.
+SEED_LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "path supervision": ("dice", {"path_supervision_only": True}),
+    "DQN": ("dice", {"warm_start": 0.25, "gamma": 0.95}),
+    "path supervision towards the innermost point": ("approach", {"path_supervision_only": True}),
+}
+
+
+@cache
+def lesions(seed: int, count: int) -> tuple[SeedCase, ...]:
+    """Made lesions of 64 mm a side."""
+    rng, cases = np.random.default_rng([3, seed]), []
+    settings = GrowingSettings()
+    for k in range(count):
+        lesion = make_lesion(rng, 2)
+        grower = Grower(lesion.pixels, 1.0, settings.tolerance, settings.smooth_mm)
+        raster, inner = Raster(lesion.pixels[None], (1.0, 1.0), np.eye(2)), innermost(lesion.mask)
+        cases.append(SeedCase(str(k), raster, (lesion.mask,), (inner,), grower.region))
+    return tuple(cases)
+
+
+@cache
+def heads_to_grow() -> tuple[tuple[SeedCase, ...], NDArray[np.int64]]:
+    """Fetal heads at about 1 mm, the annotated ellipse as the label."""
+    heads = data.fetal_heads()
+    settings, cases, fetus = GrowingSettings(), [], []
+    for case, number in zip(heads.cases, heads.fetus, strict=True):
+        if not np.isfinite(case.landmarks_mm).all():
+            continue
+        pixels, spacing = case.image[0], case.spacing_mm[0]
+        factor = max(1, round(1.0 / spacing))
+        rows, columns = (n // factor for n in pixels.shape)
+        blocks = pixels[: rows * factor, : columns * factor].reshape(rows, factor, columns, factor)
+        small, apart = blocks.mean(axis=(1, 3)).astype(np.uint8), spacing * factor
+        centre, left, right, top, bottom = case.landmarks_mm - spacing * (factor - 1) / 2
+        along, across = (right - left) / 2, (bottom - top) / 2
+        y, x = np.mgrid[:rows, :columns] * apart
+        away = np.stack([x, y], axis=-1) - centre
+        mask = (away @ along / (along @ along)) ** 2 + (away @ across / (across @ across)) ** 2 <= 1
+        grower = Grower(small, apart, settings.tolerance, settings.smooth_mm)
+        raster = Raster(small[None], (apart, apart), np.eye(2))
+        inner = innermost(mask)
+        cases.append(SeedCase(case.name, raster, (mask,), (inner,), grower.region))
+        fetus.append(number)
+    return tuple(cases), np.array(fetus)
+
+
+def seeds_of_regions(seeds: list[int]) -> Iterator[tuple[str, Job]]:
+    """Made lesions; fetal heads on real ultrasound where there are any."""
+    sources = ["made"] + (["ultrasound"] if data.present("hc18") else [])
+    for source in sources:
+        for seed in seeds:
+            for name, (reward, how) in SEED_LEARNERS.items():
+
+                def job(
+                    source: str = source, seed: int = seed, reward: str = reward, how: dict = how
+                ) -> dict[str, object]:
+                    training, testing = _seed_cases(source, seed)
+                    settings = GrowingSettings(reward=reward)
+                    return learned(
+                        SeedSearch(training, settings, SEED_POSES),
+                        SeedSearch(testing, settings, SEED_POSES),
+                        *(SEEDING, seed),
+                        **SEED | how,
+                    )
+
+                yield f"{source}/{name}/seed{seed}", job
+
+
+def _seed_cases(source: str, seed: int) -> tuple[list[SeedCase], list[SeedCase]]:
+    """Cases of training and of measuring, other ones with each seed."""
+    if source == "made":
+        return list(lesions(10 + seed, _LESIONS)), list(lesions(100 + seed, _HELD_OUT))
+    cases, fetus = heads_to_grow()
+    order = np.random.default_rng(seed).permutation(np.unique(fetus))
+    parts = order[:_LESIONS], order[_LESIONS : _LESIONS + _HELD_OUT]
+    training, testing = ([c for c, f in zip(cases, fetus, strict=True) if f in p] for p in parts)
+    return training, testing
+
+
+STUDIES = {
+    "seeds": Study(seeds_of_regions),
+    "centrelines": Study(centrelines),
+    "turned-boxes": Study(turned_boxes, _absent("hc18")),
+}

@@ -26,6 +26,7 @@ from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
 from site_client.agent.tasks.multi_agent import MultiAgent
 from site_client.agent.tasks.plane import PlaneCase, PlaneSearch
 from site_client.agent.tasks.registration import PairCase, Registration
+from site_client.agent.tasks.seeds import SeedCase, SeedSearch
 from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent.tasks.turned_box import TurnedBoxSearch
 from site_client.agent.tasks.views import Views
@@ -272,6 +273,18 @@ def turned_box(side):
     return TurnedBoxSearch([BoxCase("x", raster, boxes, None, turns)], BoxSettings(), roi=side)
 
 
+def seeds(side):
+    pixels = noise(1, 50, 60)
+    mask = np.zeros((50, 60), bool)
+    mask[10:20, 15:30] = True
+
+    def grow(pixel):
+        return np.abs(pixels[0].astype(int) - int(pixels[0, pixel[1], pixel[0]])) < 40
+
+    raster = Raster(pixels, (1.0, 1.0), np.eye(2))
+    return SeedSearch([SeedCase("x", raster, (mask,), (np.array([22, 15]),), grow)], roi=side)
+
+
 def centreline(side):
     raster = Raster(noise(1, 50, 60), (1.0, 1.0), np.eye(2))
     line = np.array([(-20.0, -10.0), (0.0, 0.0), (20.0, 5.0)])
@@ -279,7 +292,7 @@ def centreline(side):
 
 
 LADDER = Ladder((3.0, 1.0), (6.0, 1.0))
-FLAT = (landmark2d, triplanar, box, plane, registration, centreline, turned_box)
+FLAT = (landmark2d, triplanar, box, plane, registration, centreline, turned_box, seeds)
 CUBIC = (landmark3d, multi_agent)
 
 

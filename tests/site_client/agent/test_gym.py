@@ -21,6 +21,7 @@ TASKS = [
     "registration",
     "centreline",
     "turned_box",
+    "seeds",
 ]
 
 

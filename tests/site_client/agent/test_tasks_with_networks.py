@@ -26,6 +26,7 @@ FITTING = {
     "registration": FLAT,
     "centreline": FLAT,
     "turned_box": FLAT,
+    "seeds": FLAT,
     "landmark3d": CUBIC,
     "multi_agent": CUBIC,
 }

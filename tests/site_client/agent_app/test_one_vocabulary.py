@@ -31,6 +31,8 @@ LOOKED_FOR = {
     "view-plane": ("marked", ["AC", "PC", "top"]),
     "registration-2d": ("pictures", None),
     "registration-3d": ("volumes", None),
+    "seed-2d": ("lesions", ["1", "2"]),
+    "seed-3d": ("labelled", ["1"]),
     "centreline-2d": ("vessels_2d", None),
     "centreline-3d": ("vessels_3d", None),
 }
@@ -213,6 +215,8 @@ def test_the_sizes_that_a_plan_knows_are_those_of_the_task_that_images_make(kind
         ("box-2d", {"box": {"steps": [0.3, 0.2, 0.1], "contexts": [1.0, 2.0, 3.0]}}),
         ("box-3d", {"box": {"steps": [0.1], "contexts": [2.0]}}),
         ("box-2d", {"task": {"landmarks": ["2"]}}),
+        ("seed-2d", {"growing": {"steps_mm": [3.0], "strides_mm": [2.0], "contexts": [1.0]}}),
+        ("seed-3d", {"growing": {"contexts": [1.0, 2.0, 4.0], "reward": "approach"}}),
         ("turned-box-2d", {"box": {"steps": [0.3], "contexts": [1.0, 2.0, 3.0]}}),
         ("centreline-2d", {"centreline": {"strides_mm": [1.0], "longest": 40}}),
         ("centreline-3d", {"centreline": {"strides_mm": [1.0, 2.0, 3.0]}}),

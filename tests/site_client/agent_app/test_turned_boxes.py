@@ -43,7 +43,7 @@ def test_turned_boxes_are_trained_measured_played_and_filmed(tmp_path, cairn, le
 def test_a_table_has_no_angles_and_is_refused(tmp_path, cairn, lesions):
     table = tmp_path / "boxes.csv"
     table.write_text("case,label,x0_mm,y0_mm,x1_mm,y1_mm\ncase0,1,1,1,5,5\n")
-    with pytest.raises(InputDataError, match="a table of boxes has no angles"):
+    with pytest.raises(InputDataError, match="a table of boxes does not say how things lie"):
         cairn(
             *("train", *WORDS, "--data", lesions(), "-o", tmp_path / "run"),
             *("--set", f"data.landmarks={table}"),

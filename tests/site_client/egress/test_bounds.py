@@ -29,6 +29,7 @@ from site_client.egress.policy import default_policy_text
 
 TRAINING = {"name": "p", "seed": 1, "task": {"landmarks": ["AC", "PC"]}}
 PLANE = TRAINING | {"task": {"kind": "view-plane", "plane_landmarks": ["A", "B", "C"]}}
+SEED = TRAINING | {"task": {"kind": "seed-2d", "landmarks": ["1"]}}
 TRACE = TRAINING | {"task": {"kind": "centreline-3d"}}
 MOTION = TRAINING | {"task": {"kind": "registration-3d"}}
 PIXELS = {"name": "p", "seed": 1, "kind": "pixels", "pixels": {"bands": list("abcdefghij")}}
@@ -84,6 +85,10 @@ BEYOND: dict[str, list[tuple[dict, dict]]] = {
     "registration.translations_mm": [(MOTION, {"registration.translations_mm": [8.0, 3.0, 1e-9]})],
     "registration.rotations_deg": [(MOTION, {"registration.rotations_deg": [8.0, 3.0, 1e-9]})],
     "registration.reach_mm": [(MOTION, {"registration.reach_mm": 9e9})],
+    "growing.steps_mm": [
+        (SEED, {"growing.steps_mm": [8.0, 3.0, 1e-9]}),
+        (SEED, {"growing.steps_mm": [9e9, 3.0, 1.0]}),
+    ],
     "centreline.step_mm": [
         (TRACE, {"centreline.step_mm": 1e-9}),
         (TRACE, {"centreline.step_mm": 9e9}),
@@ -330,9 +335,9 @@ def test_a_bound_allows_both_its_ends_and_nothing_beyond(field, beyond, data):
     """By the rule itself, for a plan at the end of one bound may break another one."""
     rule, name = BOUNDED[field], RANGES[field]
     section = field.partition(".")[0]
-    base = {"pixels": PIXELS, "plane": PLANE, "registration": MOTION, "centreline": TRACE}.get(
-        section, TRAINING
-    )
+    special = {"pixels": PIXELS, "plane": PLANE, "registration": MOTION}
+    special |= {"centreline": TRACE, "growing": SEED}
+    base = special.get(section, TRAINING)
     planned = parse_plan(base)
     found = attrgetter(field)(planned)
     if field == "learner.updates":  # of all rounds; bounded is a round's share
