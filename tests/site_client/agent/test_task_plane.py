@@ -70,7 +70,7 @@ def test_a_plane_situation_is_33_bytes(task):
 def test_planes_across_each_other_have_reference_normals_of_their_own(cases):
     """A sagittal and an axial plane: 90 degrees apart, neither in reach of the other's normal."""
     first = sheet("a", np.array([(1.0, 2, 3), (1, 0.2, -0.1)]))
-    flat = np.stack([first.volume.centre_mm + (0, 1, 2), (0.1, -0.2, 1)])
+    flat = np.stack([first.volume.centre_mm + np.array((0, 1, 2)), (0.1, -0.2, 1)])
     planes = np.stack([first.planes_mm[0], flat])
     case = PlaneCase("a", first.volume, planes, np.full((2, 3, 3), np.nan))
     with pytest.raises(InputDataError, match="out of reach"):
