@@ -116,6 +116,12 @@ def _plane_landmarks(policy: Policy, plan: FederationPlan) -> Ruling:
     return _among_names(policy, plan.task.plane_landmarks)
 
 
+def _more_planes(policy: Policy, plan: FederationPlan) -> Ruling:
+    """Return a rule about the landmarks of all further planes, each of which is a head."""
+    planes = plan.task.more_planes
+    return _among_names(policy, tuple(name for plane in planes for name in plane))
+
+
 def _updates(policy: Policy, plan: FederationPlan) -> Ruling:
     """Return the updates of a round; the plan counts those of all."""
     least, most = policy.bounds.updates
@@ -129,6 +135,7 @@ BOUNDED: Final[Mapping[str, Rule]] = {
     "task.kind": Rule("plans.tasks", _HAS_A_MODEL, _task),
     "task.landmarks": Rule("plans.landmarks, bounds.landmarks", _HAS_A_MODEL, _landmarks),
     "task.plane_landmarks": Rule("plans.landmarks", _HAS_A_MODEL, _plane_landmarks),
+    "task.more_planes": Rule("plans.landmarks", _HAS_A_MODEL, _more_planes),
     "task.spacing_mm": _within("task.spacing_mm", "spacing_mm"),
     "task.roi": _within("task.roi", "roi", _HAS_A_MODEL),
     "network.width": _within("network.width", "width", _HAS_A_MODEL),
@@ -221,6 +228,8 @@ HARMLESS: Final[Mapping[str, str]] = {
     "task.zooms": "bounds.view_mm holds for the narrowest",
     "task.frames": "earlier places of the same search; at most 8",
     "task.agents_per_landmark": "at most 16; they share the image, and [bytes] bounds the network",
+    "task.team": "at most 32, each one of task.landmarks; they share the image, and [bytes] bounds "
+    "the network",
     "task.interchangeable": "couples of the landmarks, which plans.landmarks names",
     "task.missing": "the floors of images hold for every label; beside the update stands which "
     "labels the site trained, as its report says already",
@@ -241,6 +250,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "box.suppress_above": "of searches of whole images, which no round does",
     "box.least_score": "of searches of whole images, which no round does",
     "plane.normal": "where the search begins",
+    "plane.more_normals": "where the searches for task.more_planes begin",
     "plane.strides_mm": "bounds.view_mm holds for the cuts",
     "plane.slab": "distance of three parallel cuts, each of which shows the image",
     "plane.reach_deg": "at most 80 degrees",
@@ -265,6 +275,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "learner.gamma": "weighs later rewards; rewards are distances, and lie within -1 to 1",
     "learner.double": "which network chooses the action that is valued",
     "learner.loss": "squared or Huber; gradients are clipped to bounds.gradient_clip",
+    "learner.entropy": "at most 1; how evenly a policy chooses between the two ways along an axis",
     "learner.warm_start": "whether rewards or returns are regressed; both are of distances",
     "learner.path_supervision_only": "as learner.warm_start, for all updates",
     "learner.target": "which way the target network follows the other",
@@ -285,6 +296,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "pose.gamma_contrast": "an exponent between 1/2 and 2",
     "evaluation.native": "counts for evaluations on their own, not for a round's",
     "evaluation.visits": "when a search ends",
+    "evaluation.active_termination": "when a search ends",
     "evaluation.outlier_mads": "which starts count for their consensus",
     "experience.key": "a closed list: offsets from what is looked for, or places in the image",
     "experience.reach_steps": "at most 32 steps of the ladder, whose lengths bounds.steps_mm holds",

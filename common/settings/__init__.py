@@ -42,7 +42,7 @@ from common.settings.searches import (
     PlaneSettings,
     RegistrationSettings,
 )
-from common.settings.spaces import Space, reach_mm, team_labels
+from common.settings.spaces import Space, mixed_labels, plane_labels, reach_mm, team_labels
 from common.settings.task import TaskName, TaskSettings
 from common.settings.whole import FEDERATED, AgentSettings, with_defaults
 
@@ -80,8 +80,10 @@ __all__ = [
     "check_keys",
     "describe_validation",
     "kinds_with",
+    "mixed_labels",
     "parameters_of",
     "parse_settings",
+    "plane_labels",
     "reach_mm",
     "render_sections",
     "sections_of",

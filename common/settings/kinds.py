@@ -109,7 +109,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         3,
         ("commnet", "collab", "volume-light", "network3d"),
         "ladder",
-        _SEEING | {"agents_per_landmark", "world"},
+        _SEEING | {"agents_per_landmark", "team", "world"},
         spaces.team,
         {
             "task": {"frames": 4},
@@ -152,7 +152,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         3,
         ("planar",),
         "plane",
-        frozenset({"plane_landmarks"}),
+        frozenset({"plane_landmarks", "more_planes"}),
         spaces.plane,
         {"task": {"spacing_mm": 2.0}, **_SEARCH},
         named="plane_landmarks",

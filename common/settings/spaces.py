@@ -52,6 +52,14 @@ class TaskSizes(Protocol):
         """Agents that look for each landmark."""
 
     @property
+    def team(self) -> tuple[str, ...]:
+        """The landmark of each agent of a mixed team; none where all teams are alike."""
+
+    @property
+    def more_planes(self) -> tuple[tuple[str, ...], ...]:
+        """Further planes, by the landmarks that lie in each."""
+
+    @property
     def crops(self) -> int:
         """Cropped copies of every training image; with any, landmarks may be absent."""
 
@@ -175,6 +183,8 @@ def team(settings: Settings) -> Space:
     """
     alone, together = cube(settings), settings.task.agents_per_landmark
     names = settings.task.landmarks
+    if mixed := settings.task.team:
+        return replace(alone, labels=mixed_labels(mixed), agents=len(mixed))
     if len(names) * together == 1:
         raise MisfitError(
             "task.agents_per_landmark",
@@ -197,6 +207,18 @@ def team_labels(names: tuple[str, ...], together: int) -> tuple[str, ...]:
     return tuple(f"{name} #{agent + 1}" for name in names for agent in range(together))
 
 
+def mixed_labels(team: tuple[str, ...]) -> tuple[str, ...]:
+    """Name every agent of a mixed team; with numbers where several look for the same.
+
+    Args:
+        team: the landmark of each.
+    """
+    return tuple(
+        name if team.count(name) == 1 else f"{name} #{team[:k].count(name) + 1}"
+        for k, name in enumerate(team)
+    )
+
+
 def box(settings: Settings, dim: int) -> Space:
     """Boxes in images of ``dim`` axes; one action stops."""
     task, section = settings.task, settings.box
@@ -217,7 +239,13 @@ def plane(settings: Settings) -> Space:
     """View planes: three parallel cuts and two across."""
     task = settings.task
     views = tuple(stride * task.roi for stride in settings.plane.strides_mm)
-    return Space((5, task.roi, task.roi), 6, len(views), ("plane",), views)
+    return Space((5, task.roi, task.roi), 6, len(views), plane_labels(settings), views)
+
+
+def plane_labels(settings: Settings) -> tuple[str, ...]:
+    """Name the planes; with numbers where there are several."""
+    count = 1 + len(settings.task.more_planes)
+    return ("plane",) if count == 1 else tuple(f"plane {k + 1}" for k in range(count))
 
 
 def registration(settings: Settings, dim: int) -> Space:

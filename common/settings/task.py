@@ -49,12 +49,17 @@ class TaskSettings(Frozen):
         frames: last positions that are seen, the present one included; for the same.
         agents_per_landmark: for multi-agent-3d: 1 sends one agent after each landmark, all
             together; more make a team of so many for each landmark, which then votes.
+        team: for multi-agent-3d: a mixed team, the landmark of each of its agents in order, such
+            as one agent for the first and two for the second, which then vote. Each of
+            task.landmarks is in it; leave agents_per_landmark at 1.
         interchangeable: for landmark-2d and landmark-3d-cube: couples of landmarks whose names
             are a convention of the image, such as the two ends of an axis; each is looked for on
             its side of the turned image, so that pose.rotation_deg may be large, and errors are
             counted in the better of their two orders.
         plane_landmarks: for view-plane: three or more landmarks that lie in the wanted plane;
             it is fitted to those of each case by least squares.
+        more_planes: for view-plane: further planes, each by three or more landmarks that lie in it;
+            one network looks for all of them. plane.more_normals says where each begins.
         recontrast: for registration without data.moving: show the moving image with another
             contrast, as a second modality might.
         missing: for a plan: whether the cases of a site may lack some of what is looked for,
@@ -76,8 +81,10 @@ class TaskSettings(Frozen):
     channels: Annotated[int, Field(ge=0, le=256)] = 0
     frames: Annotated[int, Field(ge=1, le=8)] = 1
     agents_per_landmark: Annotated[int, Field(ge=1, le=16)] = 1
+    team: Annotated[tuple[LandmarkName, ...], Field(max_length=32, strict=False)] = ()
     interchangeable: Annotated[tuple[Couple, ...], Field(max_length=127, strict=False)] = ()
     plane_landmarks: Names = ()
+    more_planes: Annotated[tuple[Names, ...], Field(max_length=15, strict=False)] = ()
     recontrast: bool = False
     missing: Literal["refuse", "allow"] = "refuse"
     crops: Annotated[int, Field(ge=0, le=8)] = 0
@@ -89,8 +96,8 @@ class TaskSettings(Frozen):
     ) -> dict[str, object]:
         """Without what says nothing: plans that leave it out keep their fingerprint."""
         whole: dict[str, object] = serialize(self)
-        silent = {"missing": "refuse", "crops": 0}
-        return {n: v for n, v in whole.items() if n not in silent or v != silent[n]}
+        silent: dict[str, object] = {"missing": "refuse", "crops": 0, "team": (), "more_planes": ()}
+        return {n: v for n, v in whole.items() if n not in silent or getattr(self, n) != silent[n]}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -102,6 +109,8 @@ class TaskSettings(Frozen):
                 raise ValueError(f"{key} is for {few}; leave it out")
         if len(set(self.landmarks)) != len(self.landmarks):
             raise ValueError("landmarks must differ from each other")
+        if self.team and (set(self.team) != set(self.landmarks) or self.agents_per_landmark > 1):
+            raise ValueError("team must name each of landmarks, with agents_per_landmark at 1")
         coupled = [name for couple in self.interchangeable for name in couple]
         if coupled and self.world != "cairn":
             raise ValueError(
@@ -113,7 +122,11 @@ class TaskSettings(Frozen):
             raise ValueError("interchangeable must be couples, each landmark in one at most")
         if self.landmarks and not set(coupled) <= set(self.landmarks):
             raise ValueError("interchangeable must be landmarks that are looked for")
-        few_marks = len(set(self.plane_landmarks))
-        if few_marks != len(self.plane_landmarks) or 0 < few_marks < 3:
-            raise ValueError("plane_landmarks must be three or more that differ from each other")
+        for key, plane in [
+            ("plane_landmarks", self.plane_landmarks),
+            *(("more_planes", plane) for plane in self.more_planes),
+        ]:
+            few_marks = len(set(plane))
+            if few_marks != len(plane) or 0 < few_marks < 3 or (key == "more_planes" and not plane):
+                raise ValueError(f"{key} must be three or more that differ from each other")
         return self

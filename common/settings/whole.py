@@ -33,6 +33,9 @@ from common.settings.task import TaskSettings
 FEDERATED: Final = frozenset({("task", "missing"), ("network", "private_heads")})
 """Section and key of what only a federation's plan can say: how sites that differ are averaged."""
 
+# Kinds whose actions are steps along axes and nothing else: no action stops their search.
+_ALONG_AXES: Final = ("ladder", "plane", "registration")
+
 
 class AgentSettings(Frozen):
     """The agent's own settings, a section per field."""
@@ -77,6 +80,22 @@ class AgentSettings(Frozen):
         task = self.task
         if self.learner.method == "displacement":
             self._require_displaceable()
+        if self.learner.moves_all_axes and entry.section not in _ALONG_AXES:
+            few = ", ".join(name for name, e in KINDS.items() if e.section in _ALONG_AXES)
+            expected = f"dqn for {kind}; partial-policy is for {few}"
+            raise MisfitError("learner.method", expected, self.learner.method)
+        if self.evaluation.active_termination and self.learner.method != "dqn":
+            raise MisfitError(
+                "evaluation.active_termination",
+                f"false with learner.method {self.learner.method}, which has no values of actions",
+                "true",
+            )
+        if len(self.plane.more_normals) != len(task.more_planes):
+            raise MisfitError(
+                "plane.more_normals",
+                f"one for each of task.more_planes, {len(task.more_planes)}",
+                str(len(self.plane.more_normals)),
+            )
         if task.missing == "allow" and (kind, task.agents_per_landmark) == (TEAM, 1):
             raise MisfitError(
                 "task.missing",

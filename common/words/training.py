@@ -14,6 +14,7 @@ from common.words.leaving import sent_weights_of, weights_of
 _TOLD: Final = frozenset(
     {
         *("task.kind", "task.landmarks", "task.plane_landmarks", "task.spacing_mm", "task.roi"),
+        "task.more_planes",
         *("network.architecture", "network.width", "start", "learner.updates", "learner.batch"),
         "learner.method",
         *("learner.searches", "learner.episode_steps", "learner.learning_rate"),
@@ -121,6 +122,7 @@ def _gathered(plan: FederationPlan) -> str:
     return (
         f"{counted(learner.batch, 'transition')}, which {learner.searches} searches at a time of "
         f"at most {learner.episode_steps} steps gather"
+        + (", with a policy of its own for every axis" if learner.moves_all_axes else "")
     )
 
 
@@ -175,7 +177,8 @@ def things(plan: FederationPlan) -> str:
         case "box":
             return f"boxes around {', '.join(task.landmarks)}"
         case "plane":
-            return f"the plane of {', '.join(task.plane_landmarks)}"
+            planes = (task.plane_landmarks, *task.more_planes)
+            return " and ".join(f"the plane of {', '.join(plane)}" for plane in planes)
         case "registration":
             return "the rigid motion between two images"
         case "growing":

@@ -1,11 +1,14 @@
 """Greedy search: always the action that promises most, down the ladder, until it oscillates.
 
 All searches run in lockstep, whatever the task. A search that comes to a place for
-the third time within the last steps of a level oscillates: it goes to the one of
+the third time within the last steps of a level oscillates (one whose termination is active
+also turns where even the best action promises a loss): it goes to the one of
 its last places whose best action promises least (nothing is left to gain there) and
 continues on the next finer level; on the finest it ends. It also ends where the
 task says so (a trigger was pulled). Agents that search together go down together,
 once each of them has oscillated. Source: Alansary et al., Medical Image Analysis 2019.
+Where a network's values are a policy per axis, every step goes along all axes, and a
+level ends in the middle of the last places.
 Where the action is a displacement, `descent` says where a search goes and ends.
 """
 
@@ -20,8 +23,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from common.settings import EvaluationSettings
+from site_client.agent.axes import move_all_axes
 from site_client.agent.descent import along_actions, descend
 from site_client.agent.network import network_values
+from site_client.agent.networks.base import QNetwork
 from site_client.agent.task import Situations, Task, by_displacement
 
 Values = Callable[[Situations], NDArray[np.float32]]
@@ -66,6 +71,7 @@ def greedy_search(
     if by_displacement(task):
         most = settings.most_steps
         return descend(task, partial(action_values, task, policy), start, most, visited)
+    all_axes = isinstance(policy, QNetwork) and policy.moves_all_axes
     situations = start.copy()
     memory = _Memory.of(task, situations)
     alive = np.arange(len(situations))
@@ -75,14 +81,23 @@ def greedy_search(
         here = situations[alive]
         values = action_values(task, policy, here)
         memory.keep_candidates(step, alive, values.max(axis=-1), task.parameters(here))
-        here["action"] = values.argmax(axis=-1)
-        reached, _, ended = task.step(here)
+        if all_axes:
+            against = values.reshape(*values.shape[:-1], -1, 2).argmax(axis=-1) == 1
+            reached, _, ended = move_all_axes(task, here, against)
+        else:
+            here["action"] = values.argmax(axis=-1)
+            reached, _, ended = task.step(here)
         situations[alive] = reached
         oscillates = memory.visit(step, alive, task.parameters(reached), settings.visits)
+        if settings.active_termination:
+            promise = values.max(axis=-1).reshape(len(here), -1)
+            oscillates |= memory.promises_loss(alive, promise < 0)
         turning = alive[oscillates & ~ended]
         if turning.size:
             back = situations[turning]
-            task.move_to(back, memory.least_promising(turning))
+            task.move_to(
+                back, memory.middle(turning) if all_axes else memory.least_promising(turning)
+            )
             last = back["level"] == task.levels - 1
             back["level"][~last] += 1
             situations[turning] = back
@@ -200,11 +215,27 @@ class _Memory:
         self.turned[rows] |= seen >= visits - 1
         return np.asarray(self.turned[rows].all(axis=1))
 
+    def promises_loss(self, rows: NDArray[np.int64], loss: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """bool[rows]: which searches, all agents of them, have nothing left to gain.
+
+        Args:
+            rows: the searches.
+            loss: bool[rows, agents], whether even the best action promises less than nothing.
+        """
+        self.turned[rows] |= loss
+        return np.asarray(self.turned[rows].all(axis=1))
+
     def least_promising(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """float32[rows[, agents], d]: of each one's last places, where least is left to gain."""
         slot = self.promise[rows].argmin(axis=2)[:, :, None, None]
         places = np.take_along_axis(self.candidates[rows], slot, axis=2)[:, :, 0]
         return np.asarray(places if self.agents > 1 else places[:, 0])
+
+    def middle(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32[rows[, agents], d]: the mean of each one's last places."""
+        known = np.isfinite(self.promise[rows])[..., None]
+        places = np.where(known, self.candidates[rows], 0).sum(axis=2) / known.sum(axis=2)
+        return np.asarray(places if self.agents > 1 else places[:, 0], np.float32)
 
     def forget(self, rows: NDArray[np.int64]) -> None:
         """A new level begins."""

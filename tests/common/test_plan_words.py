@@ -127,8 +127,8 @@ ELSE = {
 
 
 ONE_VALUE = {
-    *("task.kind", "task.plane_landmarks", "network.architecture", "pixels.codec"),
-    "experience.kept",
+    *("task.kind", "task.plane_landmarks", "task.more_planes", "network.architecture"),
+    *("pixels.codec", "experience.kept"),
 }
 """Told, and of one value, or of another one only with other fields beside it."""
 

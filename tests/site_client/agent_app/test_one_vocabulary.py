@@ -205,6 +205,14 @@ def test_the_sizes_that_a_plan_knows_are_those_of_the_task_that_images_make(kind
         ("landmark-2d", {"task": {"zooms": [1.0], "frames": 2}}),
         ("multi-agent-3d", {"task": {"agents_per_landmark": 3, "frames": 1}}),
         ("multi-agent-3d", {"task": {"agents_per_landmark": 2, "landmarks": ["PC"]}}),
+        ("multi-agent-3d", {"task": {"team": ["AC", "PC", "PC"], "frames": 1}}),
+        (
+            "view-plane",
+            {
+                "task": {"more_planes": [["top", "PC", "AC"]]},
+                "plane": {"more_normals": [[1.0, 0.2, 0.0]], "reach_deg": 80.0},
+            },
+        ),
         ("box-2d", {"box": {"steps": [0.3, 0.2, 0.1], "contexts": [1.0, 2.0, 3.0]}}),
         ("box-3d", {"box": {"steps": [0.1], "contexts": [2.0]}}),
         ("box-2d", {"task": {"landmarks": ["2"]}}),
@@ -260,9 +268,13 @@ def test_pictures_of_more_channels_than_planned_are_refused(read):
     assert "views of 9 x 15 x 15" in refused.value.expected
 
 
-@every_kind
-def test_the_attacks_of_every_kind_are_tried_or_said_not_to_be(kind, read):
+@pytest.mark.parametrize(
+    ("kind", "method"), [*((kind, "dqn") for kind in KINDS), ("landmark-3d", "displacement")]
+)
+def test_the_attacks_of_every_kind_are_tried_or_said_not_to_be(kind, method, read):
     plan, watched = small(kind), []
+    if method != "dqn":
+        plan = small(kind, learner={"method": method})
     cases, before = read(plan, count=LEAST_CASES), initial_weights(plan)
     learner = planned_learner(plan, cases.task, 3, watch=watched.append)
     learner.train(plan.updates_in(1))
