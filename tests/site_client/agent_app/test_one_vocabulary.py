@@ -63,7 +63,6 @@ def small(kind, **changes):
             "searches": 2,
             "warmup": 8,
             "replay_capacity": 200,
-            "replay": "rare-first",
             "episode_steps": 4,
         },
         "evaluation": {"starts": 2, "most_steps": 6},
@@ -244,7 +243,7 @@ def test_so_they_are_with_other_views_levels_and_teams(kind, changes, read):
 @every_kind
 def test_every_kind_is_trained_and_measured_as_a_plan_says(kind, read):
     """One round of a site, twice: the same to the last bit, and something was learned."""
-    plan = small(kind)
+    plan = small(kind, learner={"replay": "rare-first"})
     cases = read(plan)
     digests = []
     for _ in range(2):
