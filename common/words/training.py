@@ -143,6 +143,8 @@ def things(plan: FederationPlan) -> str:
             return f"the plane of {', '.join(task.plane_landmarks)}"
         case "registration":
             return "the rigid motion between two images"
+        case "glimpse":
+            return f"{', '.join(task.landmarks)} in large images, by glimpses"
         case "growing":
             return f"seeds of regions that grow to {', '.join(task.landmarks)}"
         case "centreline":
