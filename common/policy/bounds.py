@@ -221,6 +221,8 @@ HARMLESS: Final[Mapping[str, str]] = {
     "task.zooms": "bounds.view_mm holds for the narrowest",
     "task.frames": "earlier places of the same search; at most 8",
     "task.agents_per_landmark": "at most 16; they share the image, and [bytes] bounds the network",
+    "task.team": "at most 32, each one of task.landmarks; they share the image, and [bytes] bounds "
+    "the network",
     "task.interchangeable": "couples of the landmarks, which plans.landmarks names",
     "task.missing": "the floors of images hold for every label; beside the update stands which "
     "labels the site trained, as its report says already",
@@ -269,6 +271,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "learner.gamma": "weighs later rewards; rewards are distances, and lie within -1 to 1",
     "learner.double": "which network chooses the action that is valued",
     "learner.loss": "squared or Huber; gradients are clipped to bounds.gradient_clip",
+    "learner.entropy": "at most 1; how evenly a policy chooses between the two ways along an axis",
     "learner.warm_start": "whether rewards or returns are regressed; both are of distances",
     "learner.path_supervision_only": "as learner.warm_start, for all updates",
     "learner.target": "which way the target network follows the other",

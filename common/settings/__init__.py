@@ -43,7 +43,7 @@ from common.settings.searches import (
     PlaneSettings,
     RegistrationSettings,
 )
-from common.settings.spaces import Space, reach_mm, team_labels
+from common.settings.spaces import Space, mixed_labels, reach_mm, team_labels
 from common.settings.task import TaskName, TaskSettings
 from common.settings.whole import FEDERATED, AgentSettings, with_defaults
 
@@ -82,6 +82,7 @@ __all__ = [
     "check_keys",
     "describe_validation",
     "kinds_with",
+    "mixed_labels",
     "parameters_of",
     "parse_settings",
     "reach_mm",

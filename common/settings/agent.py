@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -13,6 +13,9 @@ Width = Annotated[int, Field(ge=1, le=8192)]
 Architecture = Literal[
     "triplanar", "planar", "volume-light", "paper2d", "network3d", "commnet", "collab"
 ]
+
+
+_ENTROPY: Final = 0.01
 
 
 class NetworkSettings(Frozen):
@@ -91,7 +94,10 @@ class LearnerSettings(Frozen):
         method: ``dqn`` learns what each step of the ladder is worth, and searches by steps.
             ``displacement`` regresses the way to each landmark, and goes as far as it says: for
             landmarks alone; it keeps no replay, explores nothing and counts no experience, so
-            that what is said below of these means nothing to it.
+            that what is said below of these means nothing to it. ``partial-policy`` is an
+            actor-critic with a policy for every axis: searches move along all axes at once, as
+            their policies say, and end at the mean of their last places; what it remembers is
+            drawn uniformly, and no experience is counted.
         updates: gradient steps that are planned; every schedule runs over them.
         batch: transitions per gradient step.
         searches: searches stepped in lockstep, once per gradient step.
@@ -101,8 +107,10 @@ class LearnerSettings(Frozen):
         double: Double DQN: the online network chooses, the target network values.
         loss: ``huber`` (threshold 1) or ``squared``.
         warm_start: share of the planned updates that, before DQN begins, regress the
-            immediate rewards of all actions (path supervision, no bootstrap).
-        path_supervision_only: all updates do so: the baseline without DQN.
+            immediate rewards of all actions (path supervision, no bootstrap). Of partial
+            policies: that teach each axis its better step, before they act by themselves.
+        path_supervision_only: all updates do so: the baseline without reinforcement.
+        entropy: weight of the policies' entropy, for ``partial-policy``.
         target: ``ema`` follows the online network slowly, ``hard`` copies it at times.
         target_decay: share of the online network that moves into an ``ema`` per update.
         target_period: updates between the copies of a ``hard`` target.
@@ -126,7 +134,7 @@ class LearnerSettings(Frozen):
             linearly over ``epsilon_over``, a share of the planned updates.
     """
 
-    method: Literal["dqn", "displacement"] = "dqn"
+    method: Literal["dqn", "displacement", "partial-policy"] = "dqn"
     updates: Annotated[int, Field(ge=0, le=100_000_000)] = 2000
     batch: Annotated[int, Field(ge=1, le=4096)] = 64
     searches: Annotated[int, Field(ge=1, le=1024)] = 32
@@ -137,6 +145,7 @@ class LearnerSettings(Frozen):
     loss: Literal["huber", "squared"] = "huber"
     warm_start: Share = 0.0
     path_supervision_only: bool = False
+    entropy: Annotated[float, Field(ge=0, le=1)] = _ENTROPY
     target: Literal["ema", "hard"] = "ema"
     target_decay: Annotated[float, Field(gt=0, le=1)] = 0.01
     target_period: Annotated[int, Field(ge=1, le=1_000_000)] = 2500
@@ -171,7 +180,18 @@ class LearnerSettings(Frozen):
                 if (got := getattr(self, key)) != default:
                     expected = f"{default} with method displacement, which has none"
                     raise MisfitError(key, expected, str(got))
+        if self.method == "partial-policy" and self.replay != "uniform":
+            expected = "uniform with method partial-policy, which counts nothing"
+            raise MisfitError("replay", expected, self.replay)
+        if self.method != "partial-policy" and self.entropy != _ENTROPY:
+            expected = f"left out with method {self.method}, which has no policy"
+            raise MisfitError("entropy", expected, f"{self.entropy:g}")
         return self
+
+    @property
+    def moves_all_axes(self) -> bool:
+        """True where a search moves along all axes at once."""
+        return self.method == "partial-policy"
 
     @model_serializer(mode="wrap")
     def _without_what_only_some_plans_say(
@@ -179,7 +199,8 @@ class LearnerSettings(Frozen):
     ) -> dict[str, object]:
         """Without the first of the methods: plans that say nothing keep their fingerprint."""
         whole: dict[str, object] = serialize(self)
-        return {n: v for n, v in whole.items() if n != "method" or v != "dqn"}
+        silent = {"method": "dqn", "entropy": _ENTROPY}
+        return {n: v for n, v in whole.items() if n not in silent or v != silent[n]}
 
 
 class EvaluationSettings(Frozen):

@@ -109,7 +109,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         3,
         ("commnet", "collab", "volume-light", "network3d"),
         "ladder",
-        _SEEING | {"agents_per_landmark", "world"},
+        _SEEING | {"agents_per_landmark", "team", "world"},
         spaces.team,
         {
             "task": {"frames": 4},

@@ -53,6 +53,10 @@ class TaskSizes(Protocol):
         """Agents that look for each landmark."""
 
     @property
+    def team(self) -> tuple[str, ...]:
+        """The landmark of each agent of a mixed team; none where all teams are alike."""
+
+    @property
     def crops(self) -> int:
         """Cropped copies of every training image; with any, landmarks may be absent."""
 
@@ -180,6 +184,8 @@ def team(settings: Settings) -> Space:
     """
     alone, together = cube(settings), settings.task.agents_per_landmark
     names = settings.task.landmarks
+    if mixed := settings.task.team:
+        return replace(alone, labels=mixed_labels(mixed), agents=len(mixed))
     if len(names) * together == 1:
         raise MisfitError(
             "task.agents_per_landmark",
@@ -200,6 +206,18 @@ def team_labels(names: tuple[str, ...], together: int) -> tuple[str, ...]:
     if together == 1:
         return names
     return tuple(f"{name} #{agent + 1}" for name in names for agent in range(together))
+
+
+def mixed_labels(team: tuple[str, ...]) -> tuple[str, ...]:
+    """Name every agent of a mixed team; with numbers where several look for the same.
+
+    Args:
+        team: the landmark of each.
+    """
+    return tuple(
+        name if team.count(name) == 1 else f"{name} #{team[:k].count(name) + 1}"
+        for k, name in enumerate(team)
+    )
 
 
 def box(settings: Settings, dim: int) -> Space:

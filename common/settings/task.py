@@ -50,6 +50,9 @@ class TaskSettings(Frozen):
         frames: last positions that are seen, the present one included; for the same.
         agents_per_landmark: for multi-agent-3d: 1 sends one agent after each landmark, all
             together; more make a team of so many for each landmark, which then votes.
+        team: for multi-agent-3d: a mixed team, the landmark of each of its agents in order, such
+            as one agent for the first and two for the second, which then vote. Each of
+            task.landmarks is in it; leave agents_per_landmark at 1.
         interchangeable: for landmark-2d and landmark-3d-cube: couples of landmarks whose names
             are a convention of the image, such as the two ends of an axis; each is looked for on
             its side of the turned image, so that pose.rotation_deg may be large, and errors are
@@ -77,6 +80,7 @@ class TaskSettings(Frozen):
     channels: Annotated[int, Field(ge=0, le=256)] = 0
     frames: Annotated[int, Field(ge=1, le=8)] = 1
     agents_per_landmark: Annotated[int, Field(ge=1, le=16)] = 1
+    team: Annotated[tuple[LandmarkName, ...], Field(max_length=32, strict=False)] = ()
     interchangeable: Annotated[tuple[Couple, ...], Field(max_length=127, strict=False)] = ()
     plane_landmarks: Names = ()
     recontrast: bool = False
@@ -90,8 +94,8 @@ class TaskSettings(Frozen):
     ) -> dict[str, object]:
         """Without what says nothing: plans that leave it out keep their fingerprint."""
         whole: dict[str, object] = serialize(self)
-        silent = {"missing": "refuse", "crops": 0}
-        return {n: v for n, v in whole.items() if n not in silent or v != silent[n]}
+        silent: dict[str, object] = {"missing": "refuse", "crops": 0, "team": ()}
+        return {n: v for n, v in whole.items() if n not in silent or getattr(self, n) != silent[n]}
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -103,6 +107,8 @@ class TaskSettings(Frozen):
                 raise ValueError(f"{key} is for {few}; leave it out")
         if len(set(self.landmarks)) != len(self.landmarks):
             raise ValueError("landmarks must differ from each other")
+        if self.team and (set(self.team) != set(self.landmarks) or self.agents_per_landmark > 1):
+            raise ValueError("team must name each of landmarks, with agents_per_landmark at 1")
         coupled = [name for couple in self.interchangeable for name in couple]
         if coupled and self.world != "cairn":
             raise ValueError(

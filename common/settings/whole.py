@@ -34,6 +34,9 @@ from common.settings.task import TaskSettings
 FEDERATED: Final = frozenset({("task", "missing"), ("network", "private_heads")})
 """Section and key of what only a federation's plan can say: how sites that differ are averaged."""
 
+# Kinds whose actions are steps along axes and nothing else: no action stops their search.
+_ALONG_AXES: Final = ("ladder", "plane", "registration")
+
 
 class AgentSettings(Frozen):
     """The agent's own settings, a section per field."""
@@ -79,6 +82,10 @@ class AgentSettings(Frozen):
         task = self.task
         if self.learner.method == "displacement":
             self._require_displaceable()
+        if self.learner.moves_all_axes and entry.section not in _ALONG_AXES:
+            few = ", ".join(name for name, e in KINDS.items() if e.section in _ALONG_AXES)
+            expected = f"dqn for {kind}; partial-policy is for {few}"
+            raise MisfitError("learner.method", expected, self.learner.method)
         if task.missing == "allow" and (kind, task.agents_per_landmark) == (TEAM, 1):
             raise MisfitError(
                 "task.missing",

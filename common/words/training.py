@@ -86,6 +86,7 @@ def _gathered(plan: FederationPlan) -> str:
     return (
         f"{counted(learner.batch, 'transition')}, which {learner.searches} searches at a time of "
         f"at most {learner.episode_steps} steps gather"
+        + (", with a policy of its own for every axis" if learner.moves_all_axes else "")
     )
 
 

@@ -60,6 +60,7 @@ def planned_network(plan: FederationPlan, weights: Mapping[str, NDArray[np.float
     check_weights(weights, plan)
     # What is drawn here is overwritten at once: a plan's first weights come from numpy.
     network = build_network(plan.network, plan.space, torch.Generator(), device=worker_device())
+    network.moves_all_axes = plan.learner.moves_all_axes
     set_weights(network, weights)
     return network
 

@@ -24,6 +24,7 @@ from site_client.agent.displacement import Displacement
 from site_client.agent.method import Frequencies, Keys, Method, Watch
 from site_client.agent.network import get_weights, set_weights, use_deterministic_torch
 from site_client.agent.networks.base import QNetwork
+from site_client.agent.partial_policy import PartialPolicy
 from site_client.agent.q_learning import QLearning
 from site_client.agent.states import (
     State,
@@ -136,6 +137,12 @@ class Learner:
         task, network, settings, rng = self._task, self._online, self._settings, self._rng
         if settings.method == "dqn" and not by_displacement(task):
             return QLearning(task, network, settings, self._planned, rng, keys, watch)
+        if (
+            settings.method == "partial-policy"
+            and not by_displacement(task)
+            and isinstance(network, QNetwork)
+        ):
+            return PartialPolicy(task, network, settings, self._planned, rng, watch)
         if (
             settings.method == "displacement"
             and by_displacement(task)

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from common.errors import InternalError
 from common.settings import LearnerSettings
 from site_client.agent import schedules
 from site_client.agent.keys import ExperienceKeys, LocalCounts, codec_of
@@ -190,16 +189,14 @@ class QLearning:
         """See `Method`."""
         state: State = {f"replay/{k}": v for k, v in self._replay.state_dict().items()}
         state |= {f"local/{k}": v for k, v in self._local.state_dict().items()}
-        state["searches/at"] = np.frombuffer(self._searches.at.tobytes(), np.uint8).copy()
-        state["searches/age"] = self._searches.age.copy()
+        state |= self._searches.state_dict()
         state["new_keys"] = np.concatenate([np.empty(0, np.uint64), *self._new_keys])
         state |= {f"target/{k}": v for k, v in get_weights(self._objective.target).items()}
         return state
 
     def load_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
         """See `Method`."""
-        self._searches.at = self._restored_searches(np.asarray(state["searches/at"], np.uint8))
-        self._searches.age = np.array(state["searches/age"], dtype=np.int64)
+        self._searches.load_state(state)
         self._replay.load_state(under("replay/", state))
         self._local.load_state(state["local/keys"], state["local/counts"])
         self._new_keys = [np.array(state["new_keys"], dtype=np.uint64)]
@@ -207,22 +204,3 @@ class QLearning:
         set_weights(
             self._objective.target, {k: np.asarray(v, np.float32) for k, v in target.items()}
         )
-
-    def _restored_searches(self, raw: NDArray[np.uint8]) -> Situations:
-        """The situations of saved searches.
-
-        Raises:
-            InternalError: other searches, or over other cases.
-        """
-        dtype, searches = self._task.situation, self._settings.searches
-        count, rest = divmod(raw.size, dtype.itemsize)
-        situations: Situations = np.frombuffer(raw.tobytes(), np.uint8)[
-            : count * dtype.itemsize
-        ].view(dtype)
-        if rest or count != searches or int(situations["case"].max()) >= len(self._task):
-            raise InternalError(
-                "the saved state does not fit",
-                expected=f"{searches} searches over {len(self._task)} cases",
-                got=f"{count} searches",
-            )
-        return situations.copy()

@@ -6,6 +6,8 @@ its last places whose best action promises least (nothing is left to gain there)
 continues on the next finer level; on the finest it ends. It also ends where the
 task says so (a trigger was pulled). Agents that search together go down together,
 once each of them has oscillated. Source: Alansary et al., Medical Image Analysis 2019.
+Where a network's values are a policy per axis, every step goes along all axes, and a
+level ends in the middle of the last places.
 Where the action is a displacement, `descent` says where a search goes and ends.
 """
 
@@ -20,8 +22,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from common.settings import EvaluationSettings
+from site_client.agent.axes import move_all_axes
 from site_client.agent.descent import along_actions, descend
 from site_client.agent.network import network_values
+from site_client.agent.networks.base import QNetwork
 from site_client.agent.task import Situations, Task, by_displacement
 
 Values = Callable[[Situations], NDArray[np.float32]]
@@ -66,6 +70,7 @@ def greedy_search(
     if by_displacement(task):
         most = settings.most_steps
         return descend(task, partial(action_values, task, policy), start, most, visited)
+    all_axes = isinstance(policy, QNetwork) and policy.moves_all_axes
     situations = start.copy()
     memory = _Memory.of(task, situations)
     alive = np.arange(len(situations))
@@ -75,14 +80,20 @@ def greedy_search(
         here = situations[alive]
         values = action_values(task, policy, here)
         memory.keep_candidates(step, alive, values.max(axis=-1), task.parameters(here))
-        here["action"] = values.argmax(axis=-1)
-        reached, _, ended = task.step(here)
+        if all_axes:
+            against = values.reshape(*values.shape[:-1], -1, 2).argmax(axis=-1) == 1
+            reached, _, ended = move_all_axes(task, here, against)
+        else:
+            here["action"] = values.argmax(axis=-1)
+            reached, _, ended = task.step(here)
         situations[alive] = reached
         oscillates = memory.visit(step, alive, task.parameters(reached), settings.visits)
         turning = alive[oscillates & ~ended]
         if turning.size:
             back = situations[turning]
-            task.move_to(back, memory.least_promising(turning))
+            task.move_to(
+                back, memory.middle(turning) if all_axes else memory.least_promising(turning)
+            )
             last = back["level"] == task.levels - 1
             back["level"][~last] += 1
             situations[turning] = back
@@ -205,6 +216,12 @@ class _Memory:
         slot = self.promise[rows].argmin(axis=2)[:, :, None, None]
         places = np.take_along_axis(self.candidates[rows], slot, axis=2)[:, :, 0]
         return np.asarray(places if self.agents > 1 else places[:, 0])
+
+    def middle(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """float32[rows[, agents], d]: the mean of each one's last places."""
+        known = np.isfinite(self.promise[rows])[..., None]
+        places = np.where(known, self.candidates[rows], 0).sum(axis=2) / known.sum(axis=2)
+        return np.asarray(places if self.agents > 1 else places[:, 0], np.float32)
 
     def forget(self, rows: NDArray[np.int64]) -> None:
         """A new level begins."""

@@ -7,12 +7,15 @@ episode into the next.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import InternalError
 from common.settings import LearnerSettings
+from site_client.agent.states import State
 from site_client.agent.task import Outcome, Situations, Task
 
 
@@ -48,10 +51,45 @@ class Searches:
         self.at["action"] = actions
         transitions = self.at
         outcome = self._task.step(transitions)
-        self.at = outcome.reached.copy()
+        self.arrive(outcome.reached, outcome.ended)
+        return Moves(transitions, outcome)
+
+    def arrive(self, reached: Situations, ended: NDArray[np.bool_]) -> None:
+        """Go on from where a move led; what ended or is too old starts anew.
+
+        Args:
+            reached: situations[n].
+            ended: bool[n].
+        """
+        self.at = reached.copy()
         self.age += 1
-        done = outcome.ended | (self.age >= self._episode_steps)
+        done = ended | (self.age >= self._episode_steps)
         if done.any():
             self.at[done] = self._task.draw(self._rng, int(done.sum()))
             self.age[done] = 0
-        return Moves(transitions, outcome)
+
+    def state_dict(self) -> State:
+        """Where the searches are and how old, as plain arrays."""
+        at = np.frombuffer(self.at.tobytes(), np.uint8).copy()
+        return {"searches/at": at, "searches/age": self.age.copy()}
+
+    def load_state(self, state: Mapping[str, NDArray[np.generic]]) -> None:
+        """Go on from `state_dict`.
+
+        Raises:
+            InternalError: other searches, or over other cases.
+        """
+        raw = np.asarray(state["searches/at"], np.uint8)
+        dtype, searches = self._task.situation, len(self.at)
+        count, rest = divmod(raw.size, dtype.itemsize)
+        situations: Situations = np.frombuffer(raw.tobytes(), np.uint8)[
+            : count * dtype.itemsize
+        ].view(dtype)
+        if rest or count != searches or int(situations["case"].max()) >= len(self._task):
+            raise InternalError(
+                "the saved state does not fit",
+                expected=f"{searches} searches over {len(self._task)} cases",
+                got=f"{count} searches",
+            )
+        self.at = situations.copy()
+        self.age = np.array(state["searches/age"], dtype=np.int64)

@@ -30,7 +30,7 @@ def import_checkpoint(file: Path, landmarks: Sequence[str], output: Path) -> Che
     Args:
         file: a ``.pt`` of rl-medical.
         landmarks: what its agents look for, in their order; one name for several agents
-            sends all of them after it.
+            sends all of them after it, and a name given twice sends two.
         output: folder of the checkpoint.
 
     Raises:
@@ -55,7 +55,7 @@ def import_checkpoint(file: Path, landmarks: Sequence[str], output: Path) -> Che
         config=config,
         weights=imported.weights,
         updates=0,
-        landmarks=tuple(landmarks),
+        landmarks=config.task.landmarks,
         origin=f"imported from rl-medical's {file.name}, SHA-256 {sha256_hex(file.read_bytes())}",
     )
     write_checkpoint(output / LATEST, checkpoint)
@@ -68,11 +68,16 @@ def _config(
 ) -> Config:
     """Give the settings under which such a network was trained, and is searched with."""
     together = 1 if len(landmarks) == agents else agents
+    different = list(dict.fromkeys(landmarks))
+    mixed = list(landmarks) if 1 < len(different) < len(landmarks) else []
+    if len(different) == 1 < len(landmarks):
+        together = agents
     return parse_config(
         {
             "task": {
                 "kind": CUBE if agents == 1 else TEAM,
-                "landmarks": list(landmarks),
+                "landmarks": different,
+                "team": mixed,
                 "spacing_mm": _SPACING_MM,
                 "frames": frames,
                 "agents_per_landmark": together,

@@ -17,7 +17,9 @@ def new_network(task: Task, config: Config) -> QNetwork:
     generator = torch.Generator().manual_seed(config.run.seed)
     execution = fastest() if config.run.execution == "fastest" else PLAIN
     device = pick_device(config.run.device)
-    return build_network(config.network, task, generator, execution, device)
+    network = build_network(config.network, task, generator, execution, device)
+    network.moves_all_axes = config.learner.moves_all_axes
+    return network
 
 
 def network_of(task: Task, weights: Weights, config: Config) -> QNetwork:

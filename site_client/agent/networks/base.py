@@ -55,6 +55,8 @@ class QNetwork(nn.Module, ABC):
 
     Attributes:
         absence: what decides whether a landmark is absent; None where all are there.
+        moves_all_axes: its values are read as a policy per axis, and a search moves along all
+            axes at once; else the best action is taken.
         gradient_rows: observations (of single agents) that a gradient is taken of at once;
             a larger batch is taken in parts. None for networks that remember little of each.
     """
@@ -68,6 +70,7 @@ class QNetwork(nn.Module, ABC):
         self.branches = space.heads * space.agents
         self.dueling = dueling
         self.absence: Absence | None = None
+        self.moves_all_axes = False
         self.execution: Execution = PLAIN
 
     def forward(self, observations: Tensor, level: Tensor, head: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from site_client.agent_app.commands.options import FILE, FOLDER
     "landmarks",
     multiple=True,
     required=True,
-    help="What its agents look for, in their order; one name for all, or one each.",
+    help="What its agents look for, in their order; one name for all, or one each; a "
+    "name given twice sends two agents after it.",
 )
 @json_option
 def import_weights(file: Path, output: Path, landmarks: tuple[str, ...], *, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from common.errors import InputDataError
 from common.model import Weights
-from common.settings import KINDS, AgentSettings, reach_mm, team_labels
+from common.settings import KINDS, AgentSettings, mixed_labels, reach_mm, team_labels
 from site_client.agent.evaluation import Searched
 from site_client.agent.import_weights import RlMedicalCube
 from site_client.agent.search import Followed
@@ -151,6 +151,10 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         if settings.kind == "landmark-3d-cube":
             return Built.of(cube, cases, cases.landmarks)
         together = settings.agents_per_landmark
+        if settings.team:
+            teams = np.array([[cases.landmarks.index(name) for name in settings.team]])
+            mixed = mixed_labels(settings.team)
+            return Built(MultiAgent(cube, teams.tolist()), cases, mixed, teams)
         if len(heads) * together == 1:
             raise InputDataError(
                 "one agent is no team",

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks.agent_results import (
-    absence,
     comparisons,
     data,
     heatmap_studies,
+    outlines,
     search_studies,
     studies,
 )
@@ -32,6 +32,7 @@ STUDIES = {
     "brain": (_all(studies.brain, heatmap_studies.brain), ["brain_templates"]),
     "cephalograms": (_all(studies.cephalograms, heatmap_studies.cephalograms), ["ceph"]),
     "fetal": (studies.fetal, ["hc18"]),
+    "outlines": (outlines.outlines, ["hc18"]),
     "modalities": (studies.modalities, ["brain_templates", "ceph", "hc18"]),
     "federated-cephalograms": (comparisons.federated_cephalograms, ["ceph"]),
     "federated-brain": (comparisons.federated_brain, ["brain_templates"]),
@@ -39,7 +40,6 @@ STUDIES = {
     "boxes": (search_studies.boxes, ["hc18"]),
     "planes": (search_studies.planes, ["brain_templates"]),
     "registrations": (search_studies.registrations, ["brain_templates"]),
-    "absent": (absence.absent, ["ceph", "brain_templates"]),
 }
 
 

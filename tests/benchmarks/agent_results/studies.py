@@ -193,7 +193,7 @@ def fetal(seeds: list[int], folds: int = 3) -> Iterator[Job]:
                 def job(
                     seed: int = seed, fold: int = fold, method: str = method
                 ) -> dict[str, object]:
-                    heads, _ = _fetal()
+                    heads, _ = fetal_images()
                     held = heads.fetus % folds == fold
                     return fetal_job(~held, held, *FETAL_METHODS[method], seed)
 
@@ -208,7 +208,7 @@ def fetal_job(
     seed: int,
 ) -> dict[str, object]:
     """Train on some images under wide poses, find points and circumference in others."""
-    heads, cases = _fetal()
+    heads, cases = fetal_images()
     training = cases.subset(np.flatnonzero(trained))
     testing = cases.subset(np.flatnonzero(held))
     recipe = PLANAR.planned(updates=3000)
@@ -254,13 +254,18 @@ def _by_landmark(
 
 
 def circumference(points: np.ndarray) -> np.ndarray:
-    """Of the ellipse with these axis ends; Ramanujan's second approximation.
+    """Of the ellipse with these axis ends.
 
     Args:
         points: float64[n, 5, 2], centre, OFD left and right, BPD top and bottom.
     """
     a = np.linalg.norm(points[:, 1] - points[:, 2], axis=1) / 2
     b = np.linalg.norm(points[:, 3] - points[:, 4], axis=1) / 2
+    return perimeter(a, b)
+
+
+def perimeter(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Of ellipses with these semi-axes; Ramanujan's second approximation."""
     h = ((a - b) / (a + b)) ** 2
     return np.pi * (a + b) * (1 + 3 * h / (10 + np.sqrt(4 - 3 * h)))
 
@@ -323,7 +328,7 @@ def xrays() -> data.Cephalograms:
 
 
 @cache
-def _fetal() -> tuple[data.FetalHeads, Cases2D]:
+def fetal_images() -> tuple[data.FetalHeads, Cases2D]:
     heads = data.fetal_heads()
     return heads, build_cases_2d(heads.cases, 0.3)
 

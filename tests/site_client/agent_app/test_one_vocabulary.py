@@ -211,6 +211,7 @@ def test_the_sizes_that_a_plan_knows_are_those_of_the_task_that_images_make(kind
         ("landmark-2d", {"task": {"zooms": [1.0], "frames": 2}}),
         ("multi-agent-3d", {"task": {"agents_per_landmark": 3, "frames": 1}}),
         ("multi-agent-3d", {"task": {"agents_per_landmark": 2, "landmarks": ["PC"]}}),
+        ("multi-agent-3d", {"task": {"team": ["AC", "PC", "PC"], "frames": 1}}),
         ("box-2d", {"box": {"steps": [0.3, 0.2, 0.1], "contexts": [1.0, 2.0, 3.0]}}),
         ("box-3d", {"box": {"steps": [0.1], "contexts": [2.0]}}),
         ("box-2d", {"task": {"landmarks": ["2"]}}),

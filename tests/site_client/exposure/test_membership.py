@@ -92,7 +92,8 @@ def test_the_area_is_the_chance_that_a_member_scores_higher(members, others):
 
 
 def test_displacements_that_were_memorised_tell_it_too():
-    learner = SMALL_PLAN["learner"] | {"updates": 600, "batch": 32, "method": "displacement"}
+    learner = SMALL_PLAN["learner"] | {"updates": 600, "batch": 32, "replay": "uniform"}
+    learner["method"] = "displacement"
     task = SMALL_PLAN["task"] | {"spacing_mm": 2.0}
     plan = parse_plan(SMALL_PLAN | {"task": task, "learner": learner})
     cases = site_cases(plan, textured_cases(14, side=32, seed=4))

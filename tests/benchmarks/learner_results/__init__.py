@@ -1,0 +1,7 @@
+"""Learners beside DQN, absent landmarks, and the published networks: measured, with a page.
+
+    python -m tests.benchmarks.learner_results run STUDY… --seeds 0 1 2
+    python -m tests.benchmarks.learner_results report
+
+Figures are gathered in ``deploy/results/learners.json``; ``LEARNERS.md`` is written from them.
+"""
