@@ -181,6 +181,8 @@ def things(plan: FederationPlan) -> str:
             return " and ".join(f"the plane of {', '.join(plane)}" for plane in planes)
         case "registration":
             return "the rigid motion between two images"
+        case "glimpse":
+            return f"{', '.join(task.landmarks)} in large images, by glimpses"
         case "growing":
             return f"seeds of regions that grow to {', '.join(task.landmarks)}"
         case "centreline":
