@@ -68,7 +68,7 @@ def test_a_trace_is_as_far_away_as_its_rewards_say(make_task):
     assert near.min() > 0.1
 
 
-@pytest.mark.parametrize("name", [*TASKS, "centreline"])
+@pytest.mark.parametrize("name", [*TASKS, "centreline", "glimpses"])
 def test_situations_alike_but_for_the_action_share_their_place_and_not_their_offset(
     make_task, name
 ):
