@@ -177,7 +177,11 @@ def receiver_curve(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> 
     last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
     true = np.cumsum(positive[order])[last] / max(1, positive.sum())
     false = np.cumsum(~positive[order])[last] / max(1, (~positive).sum())
-    return np.concatenate([[[0.0, 0.0]], np.stack([false, true], axis=1)])
+    curve = np.concatenate([[[0.0, 0.0]], np.stack([false, true], axis=1)])
+    ahead, behind = np.diff(curve, axis=0)[1:], np.diff(curve, axis=0)[:-1]
+    # A point on the line between its neighbours says nothing.
+    turns = ahead[:, 0] * behind[:, 1] != ahead[:, 1] * behind[:, 0]
+    return np.asarray(curve[np.concatenate([[True], turns, [True]])])
 
 
 def area_under(curve: NDArray[np.float64]) -> float:
