@@ -142,12 +142,12 @@ class PartialPolicy:
 
     def _advance(self, against: NDArray[np.bool_]) -> int:
         """Move all searches and remember where they were."""
-        taken = self._searches.at.copy()
-        taken["action"] = 0
-        moved = move_all_axes(self._task, taken, against)
+        states = self._searches.at.copy()
+        states["action"] = 0
+        moved = move_all_axes(self._task, states, against)
         self._searches.arrive(moved.reached, moved.ended)
-        self._replay.add(taken)
-        return len(taken)
+        self._replay.add(states)
+        return len(states)
 
     def _on_device(self, array: NDArray[np.generic]) -> Tensor:
         """Give an array to where the network computes."""
