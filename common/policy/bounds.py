@@ -297,6 +297,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "evaluation.native": "counts for evaluations on their own, not for a round's",
     "evaluation.visits": "when a search ends",
     "evaluation.active_termination": "when a search ends",
+    "evaluation.warm_start": "where a search begins, from what the site itself knows",
     "evaluation.outlier_mads": "which starts count for their consensus",
     "experience.reward_bins": "at most 16; a reward is no grey value",
     "pixels.bands": "at most 256 names, which the slides must have",

@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 
+from site_client.agent.evaluation import as_parameters
 from site_client.agent.search import follow
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
@@ -83,5 +84,9 @@ def play(checkpoint: Checkpoint, config: Config, cases: Cases) -> Played:
     """
     kind = kind_of(config)
     built = kind.build(cases, config, known=False)
-    player = Player(built, network_of(built.task, checkpoint.weights, config), config)
+    prior = None
+    if checkpoint.prior_mm is not None:
+        prior = as_parameters(built.task, checkpoint.prior_mm)
+    network = network_of(built.task, checkpoint.weights, config)
+    player = Player(built, network, config, prior=prior)
     return Played(kind, player, kind.find(player))

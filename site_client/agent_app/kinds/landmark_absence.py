@@ -59,7 +59,7 @@ def weighed(kind: TaskKind[Any, Any], player: Player[Any], prior: NDArray[np.flo
     Returns:
         the arrays that go with the network's weights.
     """
-    cases = player.built.cases
+    cases, player = player.built.cases, replace(player, prior=prior[:, 0])
     few = np.unique(np.linspace(0, len(cases) - 1, min(_MOST_WEIGHED, len(cases))).astype(int))
     looked = _looked(kind, player, cases.part(few.tolist()), _WEIGHED)
     # Of a landmark that no case here has nothing is known.
@@ -179,7 +179,7 @@ def _looked(kind: TaskKind[Any, Any], player: Player[Any], cases: Cases, seed: i
     config = player.config.model_copy(
         update={"evaluation": settings.model_copy(update={"starts": min(_STARTS, settings.starts)})}
     )
-    blindly = Player(built, player.network, config, player.say)
+    blindly = Player(built, player.network, config, player.say, player.prior)
     searched = kind.search(blindly)
     truth = np.stack([_states(case, whole.landmarks) for case in whole.each])
     agreed = searched.agreed

@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 
 from common.settings import EvaluationSettings, LadderSettings, LearnerSettings, NetworkSettings
+from site_client.agent.evaluation import begin_warm
 from site_client.agent.learner import Learner
 from site_client.agent.networks import QNetwork
 from site_client.agent.search import greedy_search
@@ -41,6 +42,12 @@ LEARNERS: dict[str, dict[str, object]] = {
 XRAY_S, HEAD_S, VOLUME_S = 25.0, 20.0, 60.0
 _FEW = EvaluationSettings(starts=3, poses=1, native=True, most_steps=120)
 _TIMED = 12  # updates
+ENDS = (
+    ("as they are", False, False),
+    ("active termination", True, False),
+    ("warm start", False, True),
+    ("both", True, True),
+)
 
 
 def learners(seeds: list[int]) -> Iterator[Job]:
@@ -170,7 +177,7 @@ def _fitted(
     spent = time.process_time() - began
     result, _ = judge(held_out, network.eval(), recipe, seed, prior, names)
     if recipe.learner.method == "dqn":
-        result["termination"] = _terminated(held_out, network, recipe.evaluation, seed)
+        result["termination"] = _terminated(held_out, network, recipe.evaluation, seed, prior)
     weights = sum(value.numel() for value in network.state_dict().values())
     return {
         **result,
@@ -182,12 +189,15 @@ def _fitted(
 
 
 def _terminated(
-    task: Task, network: QNetwork, settings: EvaluationSettings, seed: int
+    task: Task, network: QNetwork, settings: EvaluationSettings, seed: int, prior: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Give steps and error of single searches as acquired, that oscillate or end actively."""
-    start = task.starts(np.random.Generator(np.random.PCG64(seed)), 1, posed=False)
+    """Give steps and error of single searches as acquired: as they are, ended, begun otherwise."""
     found = {}
-    for name, active in (("oscillation", False), ("active", True)):
+    for name, active, warm in ENDS:
+        rng = np.random.Generator(np.random.PCG64(seed))
+        start = task.starts(rng, 1, posed=False)
+        if warm:
+            start = begin_warm(task, start, prior, rng)
         visited: list[Situations] = []
         changed = settings.model_copy(update={"active_termination": active})
         ended = greedy_search(task, network, start, changed, visited)
