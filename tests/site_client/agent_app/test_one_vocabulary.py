@@ -262,13 +262,13 @@ def test_so_they_are_with_other_views_levels_and_teams(kind, changes, read):
 @every_kind
 def test_every_kind_is_trained_and_measured_as_a_plan_says(kind, read):
     """One round of a site, twice: the same to the last bit, and something was learned."""
-    plan = small(kind)
+    plan = small(kind, learner={"replay": "rare-first"})
     cases = read(plan)
     digests = []
     for _ in range(2):
         learner = planned_learner(plan, cases.task, seed=3)
         learner.train(plan.updates_in(1))
-        assert len(learner.new_experience_keys()) > 0
+        assert len(learner.new_experience().keys) > 0
         digests.append(weights_digest(learner.weights()))
     assert digests[0] == digests[1] != weights_digest(initial_weights(plan))
     report = evaluate_weights(learner.weights(), plan, cases.task, 1, cases.prior)
