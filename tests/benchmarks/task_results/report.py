@@ -171,7 +171,7 @@ def _seeds(results: Results) -> str:
     return (
         "The error is 1 - Dice of the region that SimpleITK's ConnectedThreshold grows from the "
         "seed. Rewards are what a step gains in Dice, so that no place is told to be right; *path "
-        "supervision* regresses these gains, *by the way* the way to the innermost point, a place that "
+        "supervision* regresses these gains, *by the way* the way to the innermost point, which "
         "was chosen beforehand. Prior: the mean innermost point of the labels trained on. Searches "
         "agree on one of their ends, not on a mean.\n\n" + "\n".join(parts)
     )
