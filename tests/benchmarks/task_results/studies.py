@@ -157,14 +157,14 @@ def turned_boxes(seeds: list[int]) -> Iterator[tuple[str, Job]]:
 # --- seeds -------------------------------------------------------------------------------
 
 SEEDING = EvaluationSettings(starts=3, poses=1, native=True, most_steps=50)
-SEED: dict[str, object] = {"updates": 800, "replay_capacity": 20_000}
+SEED: dict[str, object] = {"updates": 500, "replay_capacity": 20_000}
 _LESIONS = 24
 SEED_POSES = PoseSettings(shift_mm=5.0)
 # Who takes a label's innermost point for the best seed can be supervised by the way to it.
 SEED_LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
     "path supervision": ("dice", {"path_supervision_only": True}),
     "DQN": ("dice", {"warm_start": 0.25, "gamma": 0.95}),
-    "path supervision towards the innermost point": ("approach", {"path_supervision_only": True}),
+    "path supervision by the way": ("approach", {"path_supervision_only": True}),
 }
 
 
