@@ -262,6 +262,10 @@ HARMLESS: Final[Mapping[str, str]] = {
     "registration.lever_mm": "weighs angles against distances, in rewards within -1 to 1",
     "registration.contrasts": "at most 255 random curves, each of the whole range of greys",
     "registration.start": "of searches whose truth nobody knows, which no round does",
+    "glimpse.scales": "bounds.view_mm holds for the views",
+    "glimpse.within": "what reward a declaration earns",
+    "glimpse.cost": "at most half of what a declaration earns",
+    "glimpse.reward": "one of two rewards, both within -1 to 1",
     "growing.strides_mm": "bounds.view_mm holds for the narrowest of the views seen at once",
     "growing.contexts": "bounds.view_mm holds for the narrowest",
     "growing.tolerance": "which pixels join a region; rewards stay within -1 to 1",
@@ -283,7 +287,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "learner.target_period": "how often the target network copies the other",
     "learner.replay": "a closed list; bounds.rare_first and bounds.priority_alpha hold for those "
     "that draw unevenly",
-    "learner.importance": "lessens the weight of what rare_first draws often, and adds to none",
+    "learner.importance": "lessens the weight of what is drawn often, and adds to none",
     "learner.priority_beta": "lessens the weight of what priority draws often, and adds to none",
     "learner.learning_rate_end": "falls from what bounds.learning_rate holds",
     "learner.learning_rate_schedule": "falls from what bounds.learning_rate holds",
@@ -299,7 +303,9 @@ HARMLESS: Final[Mapping[str, str]] = {
     "evaluation.active_termination": "when a search ends",
     "evaluation.warm_start": "where a search begins, from what the site itself knows",
     "evaluation.outlier_mads": "which starts count for their consensus",
-    "experience.reward_bins": "at most 16; a reward is no grey value",
+    "experience.key": "a closed list: offsets from what is looked for, or places in the image",
+    "experience.reach_steps": "at most 32 steps of the ladder, whose lengths bounds.steps_mm holds",
+    "experience.kept": "the sum of all sites' tables stays with the model, at the sites",
     "pixels.bands": "at most 256 names, which the slides must have",
     "pixels.codec": _SHAPES_KEYS,
     "pixels.components": _SHAPES_KEYS,
@@ -395,7 +401,7 @@ def _check_bytes(policy: Policy, plan: FederationPlan, weights_bytes: int) -> No
         largest = most_bytes(plan.pixels) if plan.kind == "pixels" else 0
         whole, what, how_often = largest, "pixels", "pixels"
     else:
-        largest = weights_bytes + 8 * plan.experience.rows * plan.experience.columns
+        largest = weights_bytes + plan.table_bytes
         whole, what, how_often = (
             largest * plan.rounds.training,
             "experience and model",

@@ -38,6 +38,7 @@ from common.settings.rendering import render_sections
 from common.settings.searches import (
     BoxSettings,
     CentrelineSettings,
+    GlimpseSettings,
     GrowingSettings,
     PlaneSettings,
     RegistrationSettings,
@@ -59,6 +60,7 @@ __all__ = [
     "CentrelineSettings",
     "EvaluationSettings",
     "Frozen",
+    "GlimpseSettings",
     "GrowingSettings",
     "KindEntry",
     "LadderSettings",

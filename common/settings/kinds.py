@@ -197,6 +197,15 @@ KINDS: Final[dict[str, KindEntry]] = {
         {"task": {"roi": 25, "spacing_mm": 2.0}, **_SEARCH},
         unit=_DICE,
     ),
+    "glimpses-2d": KindEntry(
+        _ROOMS + "glimpses",
+        2,
+        ("planar",),
+        "glimpse",
+        _FLAT | _NAMED,
+        spaces.glimpses,
+        {"task": {"roi": 25}, **_SEARCH},
+    ),
     "centreline-2d": KindEntry(
         _ROOMS + "centreline",
         2,

@@ -190,3 +190,21 @@ class GrowingSettings(Frozen):
         if len(self.steps_mm) != len(self.strides_mm):
             raise ValueError("one step and one stride per level")
         return self
+
+
+class GlimpseSettings(Frozen):
+    """The reading of a large image by glimpses of task.roi samples along each side.
+
+    Attributes:
+        scales: distance of neighbouring samples per magnification, in working pixels, coarse to
+            fine; a step moves by half of what is seen.
+        within: a declared place is right if what is looked for lies within so many working pixels.
+        cost: reward that every glimpse takes away.
+        reward: ``found`` pays for a right declaration alone; ``approach`` also rewards every step
+            and every change of magnification that leads to what is looked for.
+    """
+
+    scales: Falling = (16.0, 4.0, 1.0)
+    within: Annotated[float, Field(ge=0, le=1000)] = 4.0
+    cost: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    reward: Literal["found", "approach"] = "found"

@@ -14,6 +14,7 @@ from common.settings.misfit import MisfitError
 from common.settings.searches import (
     BoxSettings,
     CentrelineSettings,
+    GlimpseSettings,
     GrowingSettings,
     PlaneSettings,
     RegistrationSettings,
@@ -94,6 +95,10 @@ class Settings(Protocol):
     @property
     def centreline(self) -> CentrelineSettings:
         """Of traces."""
+
+    @property
+    def glimpse(self) -> GlimpseSettings:
+        """Of glimpses."""
 
     @property
     def growing(self) -> GrowingSettings:
@@ -271,3 +276,12 @@ def seed(settings: Settings, dim: int) -> Space:
     narrowest = min(section.contexts) * task.roi
     sides = tuple(stride * narrowest for stride in section.strides_mm)
     return Space((views, task.roi, task.roi), 2 * dim, len(sides), task.landmarks, sides)
+
+
+def glimpses(settings: Settings) -> Space:
+    """Places in large images: four steps, two changes of magnification, and a declaration."""
+    task = settings.task
+    side = task.roi * task.spacing_mm
+    sides = tuple(scale * side for scale in settings.glimpse.scales)
+    shape = (max(1, task.channels), task.roi, task.roi)
+    return Space(shape, 7, len(sides), task.landmarks, sides)

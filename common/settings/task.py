@@ -38,7 +38,8 @@ class TaskSettings(Frozen):
             for a plane in a volume, ``registration-2d`` and ``registration-3d`` for the rigid
             motion between two images; ``centreline-2d`` and ``centreline-3d`` trace a vessel
             from a seed to its end; ``seed-2d`` and ``seed-3d`` place the seed from which a region
-            grows to a label.
+            grows to a label; ``glimpses-2d`` reads a large image, such as a slide, by choosing
+            where to look at which magnification.
         landmarks: their names, one head of the network each; none takes all that are found.
             For boxes and seeds the labels: values of the label images, or names in the table.
         spacing_mm: every image is resampled to this isotropic grid.

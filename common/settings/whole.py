@@ -23,6 +23,7 @@ from common.settings.misfit import MisfitError
 from common.settings.searches import (
     BoxSettings,
     CentrelineSettings,
+    GlimpseSettings,
     GrowingSettings,
     PlaneSettings,
     RegistrationSettings,
@@ -47,6 +48,7 @@ class AgentSettings(Frozen):
     registration: RegistrationSettings = RegistrationSettings()
     centreline: CentrelineSettings = CentrelineSettings()
     growing: GrowingSettings = GrowingSettings()
+    glimpse: GlimpseSettings = GlimpseSettings()
     pose: PoseSettings = PoseSettings()
     network: NetworkSettings = NetworkSettings()
     learner: LearnerSettings = LearnerSettings()
