@@ -39,8 +39,9 @@ LEARNERS: dict[str, dict[str, object]] = {
     "DQN, cold": {"warm_start": 0.0},
     "partial policies, cold": {"method": "partial-policy", "warm_start": 0.0},
 }
-XRAY_S, HEAD_S, VOLUME_S = 25.0, 20.0, 60.0
+XRAY_S, HEAD_S, VOLUME_S = 25.0, 12.0, 60.0
 _FEW = EvaluationSettings(starts=3, poses=1, native=True, most_steps=120)
+_FIVE = EvaluationSettings(starts=5, poses=2, native=True, most_steps=80)
 _TIMED = 12  # updates
 ENDS = (
     ("as they are", False, False),
@@ -112,7 +113,7 @@ def _heads(recipe: Recipe, seed: int) -> Callable[[], dict]:
         return _fitted(
             studies.volume_task(training),
             studies.volume_task([held_out]),
-            recipe,
+            Recipe(recipe.network, recipe.learner, _FIVE),
             seed,
             HEAD_S,
             studies.volume_prior(training),
