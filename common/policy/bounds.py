@@ -116,6 +116,12 @@ def _plane_landmarks(policy: Policy, plan: FederationPlan) -> Ruling:
     return _among_names(policy, plan.task.plane_landmarks)
 
 
+def _more_planes(policy: Policy, plan: FederationPlan) -> Ruling:
+    """Return a rule about the landmarks of all further planes, each of which is a head."""
+    planes = plan.task.more_planes
+    return _among_names(policy, tuple(name for plane in planes for name in plane))
+
+
 def _updates(policy: Policy, plan: FederationPlan) -> Ruling:
     """Return the updates of a round; the plan counts those of all."""
     least, most = policy.bounds.updates
@@ -129,6 +135,7 @@ BOUNDED: Final[Mapping[str, Rule]] = {
     "task.kind": Rule("plans.tasks", _HAS_A_MODEL, _task),
     "task.landmarks": Rule("plans.landmarks, bounds.landmarks", _HAS_A_MODEL, _landmarks),
     "task.plane_landmarks": Rule("plans.landmarks", _HAS_A_MODEL, _plane_landmarks),
+    "task.more_planes": Rule("plans.landmarks", _HAS_A_MODEL, _more_planes),
     "task.spacing_mm": _within("task.spacing_mm", "spacing_mm"),
     "task.roi": _within("task.roi", "roi", _HAS_A_MODEL),
     "network.width": _within("network.width", "width", _HAS_A_MODEL),
@@ -243,6 +250,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "box.suppress_above": "of searches of whole images, which no round does",
     "box.least_score": "of searches of whole images, which no round does",
     "plane.normal": "where the search begins",
+    "plane.more_normals": "where the searches for task.more_planes begin",
     "plane.strides_mm": "bounds.view_mm holds for the cuts",
     "plane.slab": "distance of three parallel cuts, each of which shows the image",
     "plane.reach_deg": "at most 80 degrees",
@@ -279,7 +287,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "learner.target_period": "how often the target network copies the other",
     "learner.replay": "a closed list; bounds.rare_first and bounds.priority_alpha hold for those "
     "that draw unevenly",
-    "learner.importance": "lessens the weight of what rare_first draws often, and adds to none",
+    "learner.importance": "lessens the weight of what is drawn often, and adds to none",
     "learner.priority_beta": "lessens the weight of what priority draws often, and adds to none",
     "learner.learning_rate_end": "falls from what bounds.learning_rate holds",
     "learner.learning_rate_schedule": "falls from what bounds.learning_rate holds",
@@ -292,8 +300,11 @@ HARMLESS: Final[Mapping[str, str]] = {
     "pose.gamma_contrast": "an exponent between 1/2 and 2",
     "evaluation.native": "counts for evaluations on their own, not for a round's",
     "evaluation.visits": "when a search ends",
+    "evaluation.active_termination": "when a search ends",
     "evaluation.outlier_mads": "which starts count for their consensus",
-    "experience.reward_bins": "at most 16; a reward is no grey value",
+    "experience.key": "a closed list: offsets from what is looked for, or places in the image",
+    "experience.reach_steps": "at most 32 steps of the ladder, whose lengths bounds.steps_mm holds",
+    "experience.kept": "the sum of all sites' tables stays with the model, at the sites",
     "pixels.bands": "at most 256 names, which the slides must have",
     "pixels.codec": _SHAPES_KEYS,
     "pixels.components": _SHAPES_KEYS,
@@ -389,7 +400,7 @@ def _check_bytes(policy: Policy, plan: FederationPlan, weights_bytes: int) -> No
         largest = most_bytes(plan.pixels) if plan.kind == "pixels" else 0
         whole, what, how_often = largest, "pixels", "pixels"
     else:
-        largest = weights_bytes + 8 * plan.experience.rows * plan.experience.columns
+        largest = weights_bytes + plan.table_bytes
         whole, what, how_often = (
             largest * plan.rounds.training,
             "experience and model",

@@ -43,7 +43,7 @@ from common.settings.searches import (
     PlaneSettings,
     RegistrationSettings,
 )
-from common.settings.spaces import Space, mixed_labels, reach_mm, team_labels
+from common.settings.spaces import Space, mixed_labels, plane_labels, reach_mm, team_labels
 from common.settings.task import TaskName, TaskSettings
 from common.settings.whole import FEDERATED, AgentSettings, with_defaults
 
@@ -85,6 +85,7 @@ __all__ = [
     "mixed_labels",
     "parameters_of",
     "parse_settings",
+    "plane_labels",
     "reach_mm",
     "render_sections",
     "sections_of",

@@ -152,7 +152,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         3,
         ("planar",),
         "plane",
-        frozenset({"plane_landmarks"}),
+        frozenset({"plane_landmarks", "more_planes"}),
         spaces.plane,
         {"task": {"spacing_mm": 2.0}, **_SEARCH},
         named="plane_landmarks",

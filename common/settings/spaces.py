@@ -57,6 +57,10 @@ class TaskSizes(Protocol):
         """The landmark of each agent of a mixed team; none where all teams are alike."""
 
     @property
+    def more_planes(self) -> tuple[tuple[str, ...], ...]:
+        """Further planes, by the landmarks that lie in each."""
+
+    @property
     def crops(self) -> int:
         """Cropped copies of every training image; with any, landmarks may be absent."""
 
@@ -240,7 +244,13 @@ def plane(settings: Settings) -> Space:
     """View planes: three parallel cuts and two across."""
     task = settings.task
     views = tuple(stride * task.roi for stride in settings.plane.strides_mm)
-    return Space((5, task.roi, task.roi), 6, len(views), ("plane",), views)
+    return Space((5, task.roi, task.roi), 6, len(views), plane_labels(settings), views)
+
+
+def plane_labels(settings: Settings) -> tuple[str, ...]:
+    """Name the planes; with numbers where there are several."""
+    count = 1 + len(settings.task.more_planes)
+    return ("plane",) if count == 1 else tuple(f"plane {k + 1}" for k in range(count))
 
 
 def registration(settings: Settings, dim: int) -> Space:

@@ -23,7 +23,8 @@ from torch.nn import functional
 
 from common.settings import LearnerSettings
 from site_client.agent.axes import move_all_axes
-from site_client.agent.method import Frequencies, Watch, parts_of
+from site_client.agent.experience import Known, NewExperience
+from site_client.agent.method import Watch, parts_of
 from site_client.agent.network import device_of, get_weights, set_weights, to_tensors
 from site_client.agent.networks.base import QNetwork
 from site_client.agent.objective import Objective
@@ -48,9 +49,6 @@ class PartialPolicy:
         planned: updates that all schedules run over.
         rng: of exploration and sampling.
         watch: shown a copy of the states of every gradient step.
-
-    Attributes:
-        frequencies: told and not used: what is drawn does not depend on how rare it is.
     """
 
     def __init__(
@@ -68,7 +66,6 @@ class PartialPolicy:
         self._searches = Searches(task, settings, rng)
         self._replay = Replay(task.situation, settings)
         self._objective = Objective(task, network, settings)
-        self.frequencies: Frequencies | None = None
 
     @property
     def held(self) -> int:
@@ -177,9 +174,12 @@ class PartialPolicy:
         """See `Method`; what is remembered stays, and the target becomes the average."""
         set_weights(self._objective.target, weights)
 
-    def new_keys(self) -> NDArray[np.uint64]:
+    def ask(self, known: Known | None, *, looked_up: bool) -> None:
+        """See `Method`: what is drawn does not depend on how rare or wrong it is."""
+
+    def new_experience(self) -> NewExperience:
         """See `Method`: no experience is counted."""
-        return np.empty(0, np.uint64)
+        return NewExperience(np.empty(0, np.uint64), np.empty(0, np.int64))
 
     def state_dict(self) -> State:
         """See `Method`."""

@@ -103,7 +103,13 @@ class Task(Protocol):
         """float64[n[, agents]]: how far from the truth, in the task's unit; 0 is perfect."""
 
     def fractions(self, situations: Situations) -> NDArray[np.float64]:
-        """float64[n, 3] in 0..1: coarse place in the image, for the experience sketch's key."""
+        """float64[n, 3] in 0..1: coarse place in the image, for experience by place."""
+
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, actions // 2]: way from the target in steps of the level, for experience.
+
+        Along the axes of the actions. Of a team, its first agent's.
+        """
 
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Further figures of found situations by name with its unit, float64[n]; e.g. iou."""

@@ -19,8 +19,10 @@ version = 1
 [records]
 # The closed set of what may leave. Take one out and it never leaves.
 #   ModelUpdate  difference of the network's weights after a round
-#   SketchTable  count sketch of experience tuples, keyed
+#   SketchTable  count sketch of experience: what a search met, and how far from its aim; keyed
 #   RoundReport  counts, error figures per landmark, or the number of a failure
+# For plans whose replay draws wrong-first, add:
+#   ErrorTables  count sketches of what was replayed, and of how wrong the network was there
 # For plans about slides, add:
 #   PixelStatistics  sums over pixels: brightness, how bands go together, ranges
 #   PixelSketches    count sketches of quantised pixels, keyed

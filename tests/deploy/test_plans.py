@@ -23,7 +23,7 @@ def test_every_plan_is_one_that_can_be_carried_out(path):
         check_feasible(read_plan(path))
 
 
-@pytest.mark.parametrize("name", ["demo", "no-op"])
+@pytest.mark.parametrize("name", ["demo", "landmarks", "no-op"])
 def test_a_site_that_changed_nothing_may_serve_it(name, tmp_path):
     (tmp_path / "policy.toml").write_text(default_policy_text())
     (path,) = [path for path in PLANS if path.stem == name]

@@ -47,7 +47,7 @@ def test_a_plan_of_partial_policies_is_trained_by_a_federation(finished):
 
 def test_no_experience_leaves_a_site_whose_policies_count_none(finished):
     _, plan, store, _, _ = finished
-    assert not plan.tells_experience
+    assert plan.counts is None
     assert not [name for name in store.load(2).arrays if name.startswith("table")]
     assert "SketchTable" in {kind.__name__ for kind in ANSWERS["train"]}, "of other plans"
 

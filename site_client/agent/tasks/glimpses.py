@@ -179,6 +179,17 @@ class GlimpseSearch(PointSearch):
         """float64[n]: mm of the posed frame from what is looked for; 0 in it."""
         return self._away(situations, situations["position"][:, None])[:, 0]
 
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, 3]: way from the innermost place in steps, and magnifications still to go.
+
+        Far away, where nothing that is looked for is known.
+        """
+        place = super().targets(situations)
+        way = (situations["position"] - place) / self._steps[situations["level"]][:, None]
+        left = situations["level"].astype(np.float64) - (self.levels - 1)
+        known = np.where(np.isfinite(way), way, _UNKNOWN_MM)
+        return np.concatenate([known, left[:, None]], axis=1)
+
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Share of right places, glimpses, and pixels read in percent of all."""
         scale = Poses.of(situations["pose"]).scale

@@ -205,6 +205,13 @@ class PointSearch(ABC):
         place[:, : self.dim] = np.clip(within, 0, 1)
         return place
 
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, d]: way from the landmark, posed, in steps of the level."""
+        return np.asarray(
+            (situations["position"] - self.targets(situations))
+            / self._steps[situations["level"]][:, None]
+        )
+
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """The distance in mm of the patient: a pose also enlarges."""
         scale = Poses.of(situations["pose"]).scale

@@ -23,6 +23,7 @@ from common.errors import InputDataError
 from common.model import Weights
 from common.settings import KINDS, AgentSettings
 from site_client.agent.evaluation import Searched, mean_parameters
+from site_client.agent.novelty import Familiar
 from site_client.agent.search import Followed, search_in_groups
 from site_client.agent.task import Situations
 from site_client.agent_app.config import Config
@@ -252,6 +253,15 @@ class TaskKind(ABC, Generic[T, F]):
             player: what searches, and over which cases.
             searched: the searches, where truths are known; None searches, and says no error.
         """
+
+    def with_familiarity(
+        self,
+        player: Player[T],  # noqa: ARG002 - only some kinds have places
+        answers: Answers[F],
+        familiar: Familiar,  # noqa: ARG002
+    ) -> Answers[F]:
+        """Say how familiar a federation is with where things were found, where that means one."""
+        return answers
 
     # --- figures -------------------------------------------------------------------------
 

@@ -99,11 +99,13 @@ class Answers(Generic[F]):
         findings: by case.
         further: what else a measurement says, for JSON.
         extras: the same for people.
+        warnings: to whoever plays.
     """
 
     findings: tuple[F, ...]
     further: Mapping[str, object] = field(default_factory=dict)
     extras: tuple[Extra, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,9 @@ import torch
 
 from tests.benchmarks.agent_results import (
     comparisons,
+    contrast_studies,
     data,
+    experience,
     heatmap_studies,
     outlines,
     search_studies,
@@ -31,12 +33,14 @@ def _all(*makers: Callable[[list[int]], Iterator[studies.Job]]):
 STUDIES = {
     "brain": (_all(studies.brain, heatmap_studies.brain), ["brain_templates"]),
     "cephalograms": (_all(studies.cephalograms, heatmap_studies.cephalograms), ["ceph"]),
+    "contrasts": (contrast_studies.contrasts, ["brain_templates"]),
     "fetal": (studies.fetal, ["hc18"]),
     "outlines": (outlines.outlines, ["hc18"]),
     "modalities": (studies.modalities, ["brain_templates", "ceph", "hc18"]),
     "federated-cephalograms": (comparisons.federated_cephalograms, ["ceph"]),
     "federated-brain": (comparisons.federated_brain, ["brain_templates"]),
     "replay": (comparisons.replay, ["ceph"]),
+    "experience": (experience.replays, ["ceph"]),
     "boxes": (search_studies.boxes, ["hc18"]),
     "planes": (search_studies.planes, ["brain_templates"]),
     "registrations": (search_studies.registrations, ["brain_templates"]),

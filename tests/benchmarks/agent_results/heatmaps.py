@@ -40,10 +40,14 @@ class UNet(nn.Module):
         sizes = [width, 2 * width, 4 * width, 4 * width]
 
         def block(inputs: int, outputs: int) -> nn.Sequential:
-            first = convolution(inputs, outputs, 3, padding=1)
-            return nn.Sequential(
-                first, nn.ReLU(), convolution(outputs, outputs, 3, padding=1), nn.ReLU()
-            )
+            layers: list[nn.Module] = []
+            for size in (inputs, outputs):
+                layers += [
+                    convolution(size, outputs, 3, padding=1, bias=False),
+                    nn.GroupNorm(4, outputs),
+                    nn.ReLU(),
+                ]
+            return nn.Sequential(*layers)
 
         self.down = nn.ModuleList(
             block(i, o) for i, o in zip([channels, *sizes], sizes, strict=False)

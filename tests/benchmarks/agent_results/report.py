@@ -13,8 +13,17 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 
+from common.cli import counted
 from tests.benchmarks.agent_results import data
 from tests.benchmarks.agent_results.comparisons import FEDERATIONS, SHORT_ROUNDS
+from tests.benchmarks.agent_results.method_report import (
+    BESIDE,
+    cephalogram_comparison,
+    contrast_section,
+    one_head_of_its_own,
+    outline_section,
+    seconds_of,
+)
 from tests.benchmarks.agent_results.search_report import (
     box_section,
     fetal_section,
@@ -52,8 +61,10 @@ def write_report(folder: Path, output: Path) -> None:
     parts = [_HEAD.format(cores=os.cpu_count(), torch=_one(results, "torch"))]
     writers = {
         "brain": _brain,
+        "contrasts": _only_results(contrast_section),
         "cephalograms": _cephalograms,
         "fetal": _only_results(fetal_section),
+        "outlines": _only_results(outline_section),
         "boxes": _only_results(box_section),
         "planes": _only_results(plane_section),
         "registrations": _only_results(registration_section),
@@ -95,8 +106,10 @@ not clean; folds 1 to 4 are.
 """
 _TITLES = {
     "brain": "Brain: five landmarks, leave one head out of four",
+    "contrasts": "Brain in a contrast that nobody trained on, leave one head out of four",
     "cephalograms": "Cephalograms: 19 landmarks, five folds by image",
     "fetal": "Fetal head ultrasound: five points, three folds by fetus",
+    "outlines": "Fetal head circumference: five points or the outline, three folds by fetus",
     "boxes": "Fetal head ultrasound: the head's box, every third fetus held out",
     "planes": "Brain: view planes, a head held out",
     "registrations": "Brain: rigid registration, a head held out",
@@ -109,11 +122,12 @@ _TITLES = {
 
 def _brain(study: str, results: Results, pictures: Path) -> str:
     rows = []
-    for method in ("DQN", "path supervision"):
-        for pose in ("posed", "native"):
-            chosen = jobs_of(results, f"{method}/")
-            if chosen:
-                rows.append([method, pose, *columns([r[pose] for r in chosen])])
+    for method in BESIDE:
+        chosen = jobs_of(results, f"{method}/")
+        for pose in ("posed", "native") if chosen else ():
+            seeds = len({r["job"].rsplit("/", 1)[1] for r in chosen})
+            label = f"{method} ({counted(seeds, 'seed')})"
+            rows.append([label, pose, *columns([r[pose] for r in chosen]), seconds_of(chosen)])
     by_head = []
     for head in data.HEADS:
         chosen = [r for r in jobs_of(results, "DQN/") if f"/{head}/" in r["job"]]
@@ -131,8 +145,9 @@ def _brain(study: str, results: Results, pictures: Path) -> str:
     ratio = mean_of(p["mean"] for p in posed) / mean_of(p["prior"] for p in posed)
     return (
         f"## {_TITLES[study]}\n\n"
-        + table(["method", "", *COLUMNS], rows)
+        + table(["method", "", *COLUMNS, "CPU s"], rows)
         + "\n"
+        + one_head_of_its_own(results)
         + table(["held-out head (DQN, posed)", "mean", "consensus", "prior"], by_head)
         + f"\nPosed error over prior: **{ratio:.2f}** (target: below 0.33"
         + (", met" if ratio < 1 / 3 else ", missed")
@@ -145,7 +160,7 @@ def _brain(study: str, results: Results, pictures: Path) -> str:
 
 def _cephalograms(study: str, results: Results, pictures: Path) -> str:
     rows, names = [], data.CEPHALOGRAM_LANDMARKS
-    for method in ("DQN", "path supervision"):
+    for method in BESIDE[:2]:
         chosen = jobs_of(results, f"{method}/")
         for pose in ("posed", "native"):
             if chosen:
@@ -182,6 +197,7 @@ def _cephalograms(study: str, results: Results, pictures: Path) -> str:
     return (
         f"## {_TITLES[study]}\n\n"
         + table(["method", "", *COLUMNS, "< 2 mm", "< 2.5", "< 3", "< 4"], rows)
+        + cephalogram_comparison(results)
         + "\nTruth is the mean of two clinicians, as the benchmark has it; success rates are "
         f"of the consensus. Held against each clinician alone, the native consensus is "
         f"{against['senior']:.2f} mm from the senior's and {against['junior']:.2f} mm from the "

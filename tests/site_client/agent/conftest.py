@@ -168,6 +168,10 @@ class Line:
     def fractions(self, at):
         return np.repeat(at["position"][:, None] / 20.0, 3, axis=1).astype(np.float64)
 
+    def steps_away(self, at):
+        gap = at["position"] - self.targets(at)[:, 0]
+        return (gap / self.steps[at["level"]])[:, None].astype(np.float64)
+
     def report(self, at):
         return {"place": at["position"].astype(np.float64)}
 

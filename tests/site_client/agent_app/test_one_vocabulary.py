@@ -45,6 +45,17 @@ each_once = pytest.mark.parametrize(
     "kind",
     [pytest.param(kind, marks=pytest.mark.slow) if kind in TWINS else kind for kind in KINDS],
 )
+# The same, beside the method that the kind learns by.
+each_method_once = pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        *(
+            pytest.param(kind, "dqn", marks=pytest.mark.slow) if kind in TWINS else (kind, "dqn")
+            for kind in KINDS
+        ),
+        ("landmark-3d", "displacement"),
+    ],
+)
 
 
 def named(kind):
@@ -213,6 +224,13 @@ def test_the_sizes_that_a_plan_knows_are_those_of_the_task_that_images_make(kind
         ("multi-agent-3d", {"task": {"agents_per_landmark": 3, "frames": 1}}),
         ("multi-agent-3d", {"task": {"agents_per_landmark": 2, "landmarks": ["PC"]}}),
         ("multi-agent-3d", {"task": {"team": ["AC", "PC", "PC"], "frames": 1}}),
+        (
+            "view-plane",
+            {
+                "task": {"more_planes": [["top", "PC", "AC"]]},
+                "plane": {"more_normals": [[1.0, 0.2, 0.0]], "reach_deg": 80.0},
+            },
+        ),
         ("box-2d", {"box": {"steps": [0.3, 0.2, 0.1], "contexts": [1.0, 2.0, 3.0]}}),
         ("box-3d", {"box": {"steps": [0.1], "contexts": [2.0]}}),
         ("box-2d", {"task": {"landmarks": ["2"]}}),
@@ -246,13 +264,13 @@ def test_so_they_are_with_other_views_levels_and_teams(kind, changes, read):
 @every_kind
 def test_every_kind_is_trained_and_measured_as_a_plan_says(kind, read):
     """One round of a site, twice: the same to the last bit, and something was learned."""
-    plan = small(kind)
+    plan = small(kind, learner={"replay": "rare-first"})
     cases = read(plan)
     digests = []
     for _ in range(2):
         learner = planned_learner(plan, cases.task, seed=3)
         learner.train(plan.updates_in(1))
-        assert len(learner.new_experience_keys()) > 0
+        assert len(learner.new_experience().keys) > 0
         digests.append(weights_digest(learner.weights()))
     assert digests[0] == digests[1] != weights_digest(initial_weights(plan))
     report = evaluate_weights(learner.weights(), plan, cases.task, 1, cases.prior)
@@ -270,9 +288,11 @@ def test_pictures_of_more_channels_than_planned_are_refused(read):
     assert "views of 9 x 15 x 15" in refused.value.expected
 
 
-@each_once
-def test_the_attacks_of_every_kind_are_tried_or_said_not_to_be(kind, read):
+@each_method_once
+def test_the_attacks_of_every_kind_are_tried_or_said_not_to_be(kind, method, read):
     plan, watched = small(kind), []
+    if method != "dqn":
+        plan = small(kind, learner={"method": method})
     cases, before = read(plan, count=LEAST_CASES), initial_weights(plan)
     learner = planned_learner(plan, cases.task, 3, watch=watched.append)
     learner.train(plan.updates_in(1))
