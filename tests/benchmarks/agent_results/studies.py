@@ -32,8 +32,8 @@ FAR_LADDER = Ladder(strides_mm=(3.2, 1.1, 0.4), steps_mm=(8.0, 2.5, 0.5))
 FAR_VIEWS = Views.multiscale(zooms=(1.0, 3.0), roi=33)
 # Their units: the narrowest view, then what a finer level is drawn from.
 PLANAR_REACH = (105.6, 16.0, 5.0)
-# As many gradient steps as make the processor seconds of DQN's 6000.
-FAR_UPDATES = 9000
+# At most the processor seconds of DQN with 6000.
+FAR_UPDATES = 8000
 PLANAR_POSES = PoseSettings(
     rotation_deg=5.0, scale_fraction=0.05, shift_mm=10.0, gamma_contrast=0.3
 )
