@@ -116,6 +116,12 @@ def _plane_landmarks(policy: Policy, plan: FederationPlan) -> Ruling:
     return _among_names(policy, plan.task.plane_landmarks)
 
 
+def _more_planes(policy: Policy, plan: FederationPlan) -> Ruling:
+    """Return a rule about the landmarks of all further planes, each of which is a head."""
+    planes = plan.task.more_planes
+    return _among_names(policy, tuple(name for plane in planes for name in plane))
+
+
 def _updates(policy: Policy, plan: FederationPlan) -> Ruling:
     """Return the updates of a round; the plan counts those of all."""
     least, most = policy.bounds.updates
@@ -129,6 +135,7 @@ BOUNDED: Final[Mapping[str, Rule]] = {
     "task.kind": Rule("plans.tasks", _HAS_A_MODEL, _task),
     "task.landmarks": Rule("plans.landmarks, bounds.landmarks", _HAS_A_MODEL, _landmarks),
     "task.plane_landmarks": Rule("plans.landmarks", _HAS_A_MODEL, _plane_landmarks),
+    "task.more_planes": Rule("plans.landmarks", _HAS_A_MODEL, _more_planes),
     "task.spacing_mm": _within("task.spacing_mm", "spacing_mm"),
     "task.roi": _within("task.roi", "roi", _HAS_A_MODEL),
     "network.width": _within("network.width", "width", _HAS_A_MODEL),
@@ -243,6 +250,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "box.suppress_above": "of searches of whole images, which no round does",
     "box.least_score": "of searches of whole images, which no round does",
     "plane.normal": "where the search begins",
+    "plane.more_normals": "where the searches for task.more_planes begin",
     "plane.strides_mm": "bounds.view_mm holds for the cuts",
     "plane.slab": "distance of three parallel cuts, each of which shows the image",
     "plane.reach_deg": "at most 80 degrees",
@@ -254,6 +262,10 @@ HARMLESS: Final[Mapping[str, str]] = {
     "registration.lever_mm": "weighs angles against distances, in rewards within -1 to 1",
     "registration.contrasts": "at most 255 random curves, each of the whole range of greys",
     "registration.start": "of searches whose truth nobody knows, which no round does",
+    "glimpse.scales": "bounds.view_mm holds for the views",
+    "glimpse.within": "what reward a declaration earns",
+    "glimpse.cost": "at most half of what a declaration earns",
+    "glimpse.reward": "one of two rewards, both within -1 to 1",
     "growing.strides_mm": "bounds.view_mm holds for the narrowest of the views seen at once",
     "growing.contexts": "bounds.view_mm holds for the narrowest",
     "growing.tolerance": "which pixels join a region; rewards stay within -1 to 1",
@@ -288,6 +300,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "pose.gamma_contrast": "an exponent between 1/2 and 2",
     "evaluation.native": "counts for evaluations on their own, not for a round's",
     "evaluation.visits": "when a search ends",
+    "evaluation.active_termination": "when a search ends",
     "evaluation.outlier_mads": "which starts count for their consensus",
     "experience.reward_bins": "at most 16; a reward is no grey value",
     "pixels.bands": "at most 256 names, which the slides must have",

@@ -38,11 +38,12 @@ from common.settings.rendering import render_sections
 from common.settings.searches import (
     BoxSettings,
     CentrelineSettings,
+    GlimpseSettings,
     GrowingSettings,
     PlaneSettings,
     RegistrationSettings,
 )
-from common.settings.spaces import Space, mixed_labels, reach_mm, team_labels
+from common.settings.spaces import Space, mixed_labels, plane_labels, reach_mm, team_labels
 from common.settings.task import TaskName, TaskSettings
 from common.settings.whole import FEDERATED, AgentSettings, with_defaults
 
@@ -59,6 +60,7 @@ __all__ = [
     "CentrelineSettings",
     "EvaluationSettings",
     "Frozen",
+    "GlimpseSettings",
     "GrowingSettings",
     "KindEntry",
     "LadderSettings",
@@ -83,6 +85,7 @@ __all__ = [
     "mixed_labels",
     "parameters_of",
     "parse_settings",
+    "plane_labels",
     "reach_mm",
     "render_sections",
     "sections_of",

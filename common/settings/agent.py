@@ -212,6 +212,8 @@ class EvaluationSettings(Frozen):
         native: search the cases as acquired, too.
         most_steps: steps after which a search ends wherever it is.
         visits: visits of one place within the last 20 steps that make an oscillation.
+        active_termination: for learner.method dqn: a level also ends where even the best action
+            promises a loss, and not only where a search oscillates; fewer steps.
         outlier_mads: a start that ended further from the starts' median than this many
             median absolute deviations is left out of their consensus.
     """
@@ -221,4 +223,13 @@ class EvaluationSettings(Frozen):
     native: bool = True
     most_steps: Annotated[int, Field(ge=1, le=10_000)] = 80
     visits: Annotated[int, Field(ge=2, le=20)] = 3
+    active_termination: bool = False
     outlier_mads: Positive = 3.0
+
+    @model_serializer(mode="wrap")
+    def _without_what_only_some_plans_say(
+        self, serialize: SerializerFunctionWrapHandler
+    ) -> dict[str, object]:
+        """Without a termination that is not active: such plans keep their fingerprint."""
+        whole: dict[str, object] = serialize(self)
+        return {n: v for n, v in whole.items() if n != "active_termination" or v}

@@ -6,7 +6,13 @@ import itertools
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from common.settings.fields import Frozen, Positive, Rungs
 
@@ -48,11 +54,15 @@ class BoxSettings(Frozen):
     least_score: Annotated[float, Field(ge=-10, le=10)] = 0.5
 
 
+Normal = Annotated[tuple[float, float, float], Field(strict=False)]
+
+
 class PlaneSettings(Frozen):
     """The search for view planes; its cuts have task.roi samples along each side.
 
     Attributes:
         normal: reference normal along LPS axes, e.g. [1, 0, 0] for sagittal planes.
+        more_normals: the reference normal of each of task.more_planes, in their order.
         angles_deg: steps of the two angles per level, coarse to fine.
         offsets_mm: steps of the offset per level.
         strides_mm: distance of neighbouring samples of a cut per level.
@@ -62,7 +72,8 @@ class PlaneSettings(Frozen):
         lever_mm: a degree counts as the movement of a point of the plane at this distance.
     """
 
-    normal: Annotated[tuple[float, float, float], Field(strict=False)] = (1.0, 0.0, 0.0)
+    normal: Normal = (1.0, 0.0, 0.0)
+    more_normals: Annotated[tuple[Normal, ...], Field(max_length=15, strict=False)] = ()
     angles_deg: Falling = (8.0, 3.0, 1.0)
     offsets_mm: Falling = (6.0, 2.0, 1.0)
     strides_mm: Rungs = (4.0, 4.0, 3.0)
@@ -79,9 +90,18 @@ class PlaneSettings(Frozen):
             raise ValueError(
                 "one angle, offset and stride per level, a reach of at most 80 degrees"
             )
-        if not any(self.normal) or not all(map(math.isfinite, self.normal)):
-            raise ValueError("a normal that is not zero")
+        for normal in (self.normal, *self.more_normals):
+            if not any(normal) or not all(map(math.isfinite, normal)):
+                raise ValueError("a normal that is not zero")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_only_some_plans_say(
+        self, serialize: SerializerFunctionWrapHandler
+    ) -> dict[str, object]:
+        """Without further planes where there are none: such plans keep their fingerprint."""
+        whole: dict[str, object] = serialize(self)
+        return {n: v for n, v in whole.items() if n != "more_normals" or self.more_normals}
 
 
 class RegistrationSettings(Frozen):
@@ -170,3 +190,21 @@ class GrowingSettings(Frozen):
         if len(self.steps_mm) != len(self.strides_mm):
             raise ValueError("one step and one stride per level")
         return self
+
+
+class GlimpseSettings(Frozen):
+    """The reading of a large image by glimpses of task.roi samples along each side.
+
+    Attributes:
+        scales: distance of neighbouring samples per magnification, in working pixels, coarse to
+            fine; a step moves by half of what is seen.
+        within: a declared place is right if what is looked for lies within so many working pixels.
+        cost: reward that every glimpse takes away.
+        reward: ``found`` pays for a right declaration alone; ``approach`` also rewards every step
+            and every change of magnification that leads to what is looked for.
+    """
+
+    scales: Falling = (16.0, 4.0, 1.0)
+    within: Annotated[float, Field(ge=0, le=1000)] = 4.0
+    cost: Annotated[float, Field(ge=0, le=0.5)] = 0.05
+    reward: Literal["found", "approach"] = "found"

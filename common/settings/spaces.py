@@ -14,6 +14,7 @@ from common.settings.misfit import MisfitError
 from common.settings.searches import (
     BoxSettings,
     CentrelineSettings,
+    GlimpseSettings,
     GrowingSettings,
     PlaneSettings,
     RegistrationSettings,
@@ -56,6 +57,10 @@ class TaskSizes(Protocol):
         """The landmark of each agent of a mixed team; none where all teams are alike."""
 
     @property
+    def more_planes(self) -> tuple[tuple[str, ...], ...]:
+        """Further planes, by the landmarks that lie in each."""
+
+    @property
     def crops(self) -> int:
         """Cropped copies of every training image; with any, landmarks may be absent."""
 
@@ -90,6 +95,10 @@ class Settings(Protocol):
     @property
     def centreline(self) -> CentrelineSettings:
         """Of traces."""
+
+    @property
+    def glimpse(self) -> GlimpseSettings:
+        """Of glimpses."""
 
     @property
     def growing(self) -> GrowingSettings:
@@ -235,7 +244,13 @@ def plane(settings: Settings) -> Space:
     """View planes: three parallel cuts and two across."""
     task = settings.task
     views = tuple(stride * task.roi for stride in settings.plane.strides_mm)
-    return Space((5, task.roi, task.roi), 6, len(views), ("plane",), views)
+    return Space((5, task.roi, task.roi), 6, len(views), plane_labels(settings), views)
+
+
+def plane_labels(settings: Settings) -> tuple[str, ...]:
+    """Name the planes; with numbers where there are several."""
+    count = 1 + len(settings.task.more_planes)
+    return ("plane",) if count == 1 else tuple(f"plane {k + 1}" for k in range(count))
 
 
 def registration(settings: Settings, dim: int) -> Space:
@@ -261,3 +276,12 @@ def seed(settings: Settings, dim: int) -> Space:
     narrowest = min(section.contexts) * task.roi
     sides = tuple(stride * narrowest for stride in section.strides_mm)
     return Space((views, task.roi, task.roi), 2 * dim, len(sides), task.landmarks, sides)
+
+
+def glimpses(settings: Settings) -> Space:
+    """Places in large images: four steps, two changes of magnification, and a declaration."""
+    task = settings.task
+    side = task.roi * task.spacing_mm
+    sides = tuple(scale * side for scale in settings.glimpse.scales)
+    shape = (max(1, task.channels), task.roi, task.roi)
+    return Space(shape, 7, len(sides), task.landmarks, sides)

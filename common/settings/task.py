@@ -38,7 +38,8 @@ class TaskSettings(Frozen):
             for a plane in a volume, ``registration-2d`` and ``registration-3d`` for the rigid
             motion between two images; ``centreline-2d`` and ``centreline-3d`` trace a vessel
             from a seed to its end; ``seed-2d`` and ``seed-3d`` place the seed from which a region
-            grows to a label.
+            grows to a label; ``glimpses-2d`` reads a large image, such as a slide, by choosing
+            where to look at which magnification.
         landmarks: their names, one head of the network each; none takes all that are found.
             For boxes and seeds the labels: values of the label images, or names in the table.
         spacing_mm: every image is resampled to this isotropic grid.
@@ -58,6 +59,8 @@ class TaskSettings(Frozen):
             counted in the better of their two orders.
         plane_landmarks: for view-plane: three or more landmarks that lie in the wanted plane;
             it is fitted to those of each case by least squares.
+        more_planes: for view-plane: further planes, each by three or more landmarks that lie in it;
+            one network looks for all of them. plane.more_normals says where each begins.
         recontrast: for registration without data.moving: show the moving image with another
             contrast, as a second modality might.
         missing: for a plan: whether the cases of a site may lack some of what is looked for,
@@ -82,6 +85,7 @@ class TaskSettings(Frozen):
     team: Annotated[tuple[LandmarkName, ...], Field(max_length=32, strict=False)] = ()
     interchangeable: Annotated[tuple[Couple, ...], Field(max_length=127, strict=False)] = ()
     plane_landmarks: Names = ()
+    more_planes: Annotated[tuple[Names, ...], Field(max_length=15, strict=False)] = ()
     recontrast: bool = False
     missing: Literal["refuse", "allow"] = "refuse"
     crops: Annotated[int, Field(ge=0, le=8)] = 0
@@ -93,7 +97,7 @@ class TaskSettings(Frozen):
     ) -> dict[str, object]:
         """Without what says nothing: plans that leave it out keep their fingerprint."""
         whole: dict[str, object] = serialize(self)
-        silent: dict[str, object] = {"missing": "refuse", "crops": 0, "team": ()}
+        silent: dict[str, object] = {"missing": "refuse", "crops": 0, "team": (), "more_planes": ()}
         return {n: v for n, v in whole.items() if n not in silent or getattr(self, n) != silent[n]}
 
     @model_validator(mode="after")
@@ -119,7 +123,11 @@ class TaskSettings(Frozen):
             raise ValueError("interchangeable must be couples, each landmark in one at most")
         if self.landmarks and not set(coupled) <= set(self.landmarks):
             raise ValueError("interchangeable must be landmarks that are looked for")
-        few_marks = len(set(self.plane_landmarks))
-        if few_marks != len(self.plane_landmarks) or 0 < few_marks < 3:
-            raise ValueError("plane_landmarks must be three or more that differ from each other")
+        for key, plane in [
+            ("plane_landmarks", self.plane_landmarks),
+            *(("more_planes", plane) for plane in self.more_planes),
+        ]:
+            few_marks = len(set(plane))
+            if few_marks != len(plane) or 0 < few_marks < 3 or (key == "more_planes" and not plane):
+                raise ValueError(f"{key} must be three or more that differ from each other")
         return self

@@ -23,6 +23,7 @@ from common.settings.misfit import MisfitError
 from common.settings.searches import (
     BoxSettings,
     CentrelineSettings,
+    GlimpseSettings,
     GrowingSettings,
     PlaneSettings,
     RegistrationSettings,
@@ -47,6 +48,7 @@ class AgentSettings(Frozen):
     registration: RegistrationSettings = RegistrationSettings()
     centreline: CentrelineSettings = CentrelineSettings()
     growing: GrowingSettings = GrowingSettings()
+    glimpse: GlimpseSettings = GlimpseSettings()
     pose: PoseSettings = PoseSettings()
     network: NetworkSettings = NetworkSettings()
     learner: LearnerSettings = LearnerSettings()
@@ -84,6 +86,18 @@ class AgentSettings(Frozen):
             few = ", ".join(name for name, e in KINDS.items() if e.section in _ALONG_AXES)
             expected = f"dqn for {kind}; partial-policy is for {few}"
             raise MisfitError("learner.method", expected, self.learner.method)
+        if self.evaluation.active_termination and self.learner.method != "dqn":
+            raise MisfitError(
+                "evaluation.active_termination",
+                f"false with learner.method {self.learner.method}, which has no values of actions",
+                "true",
+            )
+        if len(self.plane.more_normals) != len(task.more_planes):
+            raise MisfitError(
+                "plane.more_normals",
+                f"one for each of task.more_planes, {len(task.more_planes)}",
+                str(len(self.plane.more_normals)),
+            )
         if task.missing == "allow" and (kind, task.agents_per_landmark) == (TEAM, 1):
             raise MisfitError(
                 "task.missing",

@@ -14,6 +14,7 @@ from common.words.leaving import sent_weights_of, weights_of
 _TOLD: Final = frozenset(
     {
         *("task.kind", "task.landmarks", "task.plane_landmarks", "task.spacing_mm", "task.roi"),
+        "task.more_planes",
         *("network.architecture", "network.width", "start", "learner.updates", "learner.batch"),
         "learner.method",
         *("learner.searches", "learner.episode_steps", "learner.learning_rate"),
@@ -141,9 +142,12 @@ def things(plan: FederationPlan) -> str:
         case "box":
             return f"boxes around {', '.join(task.landmarks)}"
         case "plane":
-            return f"the plane of {', '.join(task.plane_landmarks)}"
+            planes = (task.plane_landmarks, *task.more_planes)
+            return " and ".join(f"the plane of {', '.join(plane)}" for plane in planes)
         case "registration":
             return "the rigid motion between two images"
+        case "glimpse":
+            return f"{', '.join(task.landmarks)} in large images, by glimpses"
         case "growing":
             return f"seeds of regions that grow to {', '.join(task.landmarks)}"
         case "centreline":

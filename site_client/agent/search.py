@@ -1,7 +1,8 @@
 """Greedy search: always the action that promises most, down the ladder, until it oscillates.
 
 All searches run in lockstep, whatever the task. A search that comes to a place for
-the third time within the last steps of a level oscillates: it goes to the one of
+the third time within the last steps of a level oscillates (one whose termination is active
+also turns where even the best action promises a loss): it goes to the one of
 its last places whose best action promises least (nothing is left to gain there) and
 continues on the next finer level; on the finest it ends. It also ends where the
 task says so (a trigger was pulled). Agents that search together go down together,
@@ -88,6 +89,9 @@ def greedy_search(
             reached, _, ended = task.step(here)
         situations[alive] = reached
         oscillates = memory.visit(step, alive, task.parameters(reached), settings.visits)
+        if settings.active_termination:
+            promise = values.max(axis=-1).reshape(len(here), -1)
+            oscillates |= memory.promises_loss(alive, promise < 0)
         turning = alive[oscillates & ~ended]
         if turning.size:
             back = situations[turning]
@@ -209,6 +213,16 @@ class _Memory:
         seen = (np.abs(self.history[rows] - here) < _SAME_PLACE).all(axis=3).sum(axis=2)
         self.history[rows, :, step % _MEMORY] = here[:, :, 0]
         self.turned[rows] |= seen >= visits - 1
+        return np.asarray(self.turned[rows].all(axis=1))
+
+    def promises_loss(self, rows: NDArray[np.int64], loss: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """bool[rows]: which searches, all agents of them, have nothing left to gain.
+
+        Args:
+            rows: the searches.
+            loss: bool[rows, agents], whether even the best action promises less than nothing.
+        """
+        self.turned[rows] |= loss
         return np.asarray(self.turned[rows].all(axis=1))
 
     def least_promising(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -59,6 +59,14 @@ def innermost(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
     return np.array(deepest[::-1], dtype=np.int64) - 1
 
 
+def distances_from(mask: NDArray[np.bool_], spacing_mm: float) -> NDArray[np.float32]:
+    """float32[(z,) y, x]: distance of every pixel from a mask, mm; 0 in it."""
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    image.SetSpacing((spacing_mm,) * mask.ndim)
+    away = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)
+    return np.asarray(np.maximum(sitk.GetArrayFromImage(away), 0.0), np.float32)
+
+
 def write_region(path: Path, region: NDArray[np.bool_], case: AnyCase) -> None:
     """Write a region as a label image in the place of its image.
 

@@ -214,13 +214,16 @@ def _components(
     return components
 
 
-def masks_on(path: Path, labels: Sequence[str], case: AnyCase) -> dict[str, NDArray[np.bool_]]:
+def masks_on(
+    path: Path, labels: Sequence[str], case: AnyCase, *, whole: bool = False
+) -> dict[str, NDArray[np.bool_]]:
     """The largest component of each label, on the working grid of its image.
 
     Args:
         path: a label image.
         labels: which; those that have no pixel there are left out.
         case: the image it belongs to.
+        whole: all components of a label instead.
 
     Returns:
         label to bool[(z,) y, x].
@@ -249,7 +252,7 @@ def masks_on(path: Path, labels: Sequence[str], case: AnyCase) -> dict[str, NDAr
         where = sitk.GetArrayFromImage(split)
         counts = np.bincount(where.ravel())[1:]
         if counts.size:
-            masks[label] = where == counts.argmax() + 1
+            masks[label] = where > 0 if whole else where == counts.argmax() + 1
     return masks
 
 

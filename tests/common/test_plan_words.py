@@ -124,7 +124,10 @@ ELSE = {
 }
 
 
-ONE_VALUE = {"task.kind", "task.plane_landmarks", "network.architecture", "pixels.codec"}
+ONE_VALUE = {
+    *("task.kind", "task.plane_landmarks", "task.more_planes", "network.architecture"),
+    "pixels.codec",
+}
 """Told, and of one value, or of another one only with other fields beside it."""
 
 

@@ -90,13 +90,14 @@ class PlaneSearch:
 
     Args:
         cases: volumes with their planes.
-        settings: steps and views.
+        settings: steps and views, and one reference normal for all planes or one for each.
         roi: samples along each side of a cut.
         poses: extent of the random pose.
         limit_mib: ceiling of the voxels in memory.
 
     Raises:
-        InputDataError: nothing to look for, or a plane out of the reach of the search.
+        InputDataError: nothing to look for, other planes than normals, or a plane out of the reach
+            of the search.
     """
 
     situation = _SITUATION
@@ -133,7 +134,17 @@ class PlaneSearch:
         s = self.settings
         self.levels = len(s.angles_deg)
         self.shape: tuple[int, ...] = (5, roi, roi)
-        self._base = _frame_of(np.array(s.normal, dtype=np.float64))
+        normals = (s.normal, *s.more_normals)
+        if len(normals) not in (1, self.heads):
+            raise InputDataError(
+                "the planes do not fit their reference normals",
+                field="plane.more_normals",
+                expected=f"{self.heads - 1}",
+                got=f"{len(s.more_normals)}",
+            )
+        frames = np.stack([_frame_of(np.array(normal, dtype=np.float64)) for normal in normals])
+        # One normal may be that of all planes.
+        self._base = np.broadcast_to(frames, (self.heads, 3, 3))
         self._steps = np.stack([s.angles_deg, s.angles_deg, s.offsets_mm], axis=1)
         self._reach = np.array([s.reach_deg, s.reach_deg, s.reach_mm])
         self._strides = np.array(s.strides_mm)
@@ -176,7 +187,7 @@ class PlaneSearch:
     ) -> NDArray[np.uint8]:
         """uint8[n, 5, roi, roi]: the cuts at other strides float64[n], for people to look at."""
         case, pose = situations["case"].astype(np.int64), Poses.of(situations["pose"])
-        normal, right, up = np.moveaxis(self._axes(situations["plane"]), 2, 0)
+        normal, right, up = np.moveaxis(self._axes(situations), 2, 0)
         middle = normal * situations["plane"][:, 2:].astype(np.float64)
         stride = strides_mm[:, None]
         slab = normal * stride * self.settings.slab
@@ -212,7 +223,7 @@ class PlaneSearch:
         """float64[n, 3]: the parameters of the true planes."""
         pose, key = Poses.of(situations["pose"]), (situations["case"], situations["head"])
         normal = np.einsum("nij,nj->ni", pose.rotation, self._normals[key])
-        inside = normal @ self._base
+        inside = np.einsum("ni,nij->nj", normal, self._base[situations["head"].astype(np.int64)])
         sense = np.where(inside[:, :1] < 0, -1.0, 1.0)
         inside, normal = inside * sense, normal * sense
         offset = (normal * pose.posed(self._points[key])).sum(axis=1)
@@ -232,7 +243,8 @@ class PlaneSearch:
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Angle and offset between the planes, and the landmarks' mean distance to the found."""
         pose, truth = Poses.of(situations["pose"]), self.targets(situations)
-        normal, true_normal = self._axes(situations["plane"])[:, :, 0], self._axes(truth)[:, :, 0]
+        normal = self._axes(situations)[:, :, 0]
+        true_normal = self._axes(situations, truth)[:, :, 0]
         # More exact at small angles than the arc cosine.
         half = np.clip(np.linalg.norm(normal - true_normal, axis=1) / 2, 0, 1)
         points = pose.posed(self._landmarks[situations["case"], situations["head"]])
@@ -247,16 +259,25 @@ class PlaneSearch:
 
     def native_planes(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 2, 3], native situations: a point (mm from the middle), the unit normal."""
-        normal = self._axes(situations["plane"])[:, :, 0]
+        normal = self._axes(situations)[:, :, 0]
         return np.stack([normal * situations["plane"][:, 2:].astype(np.float64), normal], axis=1)
 
-    def _axes(self, planes: NDArray[np.floating]) -> NDArray[np.float64]:
-        """float64[n, 3, 3], columns: unit normal, and the plane's two directions."""
-        first, second = np.deg2rad(planes[:, :2].astype(np.float64)).T
+    def _axes(
+        self, situations: Situations, planes: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:
+        """float64[n, 3, 3], columns: unit normal, and the plane's two directions.
+
+        Args:
+            situations: say which plane is looked for.
+            planes: float64[n, 3], others than where the situations are.
+        """
+        angles = situations["plane"] if planes is None else planes
+        first, second = np.deg2rad(angles[:, :2].astype(np.float64)).T
         (ca, sa), (cb, sb) = (np.cos(first), np.sin(first)), (np.cos(second), np.sin(second))
         zero = np.zeros_like(ca)
         turned = np.array([[ca * cb, -sa, -ca * sb], [sa * cb, ca, -sa * sb], [sb, zero, cb]])
-        return np.asarray(np.einsum("ij,jkn->nik", self._base, turned))
+        base = self._base[situations["head"].astype(np.int64)]
+        return np.asarray(np.einsum("nij,jkn->nik", base, turned))
 
     def _after(
         self, situations: Situations, moves: NDArray[np.float32]

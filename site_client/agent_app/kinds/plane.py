@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.errors import InputDataError
-from common.settings import AgentSettings
+from common.settings import AgentSettings, plane_labels
 from site_client.agent.evaluation import Searched
 from site_client.agent.search import Followed
 from site_client.agent.task import Situations
@@ -43,6 +43,7 @@ class FoundPlane:
 
     Attributes:
         name: the case's.
+        plane: which of the planes that are looked for.
         point_mm: float64[3], LPS mm, the point of it nearest to the volume's middle.
         normal: float64[3], of length 1.
         spread_deg: mean angle of the single searches with what they agree on.
@@ -50,6 +51,7 @@ class FoundPlane:
     """
 
     name: str
+    plane: str
     point_mm: NDArray[np.float64]
     normal: NDArray[np.float64]
     spread_deg: float
@@ -59,6 +61,7 @@ class FoundPlane:
         """Write it for JSON."""
         return {
             "case": self.name,
+            "plane": self.plane,
             "point_lps_mm": np.round(self.point_mm, 4).tolist(),
             "normal_lps": np.round(self.normal, 6).tolist(),
             "spread_deg": round(self.spread_deg, 4),
@@ -91,29 +94,34 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
                 field="task.plane_landmarks",
                 expected="three or more landmarks that lie in it",
             )
-        return config.task.plane_landmarks
+        planes = (config.task.plane_landmarks, *config.task.more_planes)
+        return tuple(dict.fromkeys(name for plane in planes for name in plane))
 
     def build(
         self, cases: Cases, config: AgentSettings, *, known: bool = True
     ) -> Built[PlaneSearch]:
-        """Build a search for the plane of each case's landmarks."""
-        settings = config.plane
+        """Build a search for the planes of each case's landmarks."""
+        settings, planes = config.plane, planes_of(config, cases)
+        most = max(map(len, planes))
         each: list[PlaneCase] = []
         for case in cases.volumes:
             if known:
-                plane, marks = _plane_of(case, cases.landmarks), case.landmarks_mm
+                fitted = [_plane_of(case, cases.landmarks, plane) for plane in planes]
+                marks = np.full((len(planes), most, 3), np.nan)
+                for row, plane in zip(marks, planes, strict=True):
+                    row[: len(plane)] = case.landmarks_mm[plane]
             else:
-                plane = np.stack([case.volume.centre_mm, np.array(settings.normal)])
-                marks = np.full((1, 3), np.nan)
-            each.append(PlaneCase(case.name, case.volume, plane[None], marks[None]))
-        return Built.of(
-            PlaneSearch(each, settings, config.pose, roi=config.task.roi), cases, ("plane",)
-        )
+                normals = (settings.normal, *settings.more_normals)
+                fitted = [np.stack([case.volume.centre_mm, np.array(n)]) for n in normals]
+                marks = np.full((len(planes), 1, 3), np.nan)
+            each.append(PlaneCase(case.name, case.volume, np.stack(fitted), marks))
+        task = PlaneSearch(each, settings, config.pose, roi=config.task.roi)
+        return Built.of(task, cases, plane_labels(config))
 
     def find(
         self, player: Player[PlaneSearch], searched: Searched | None = None
     ) -> Answers[FoundPlane]:
-        """Give the plane of each case."""
+        """Give the planes of each case."""
         built, task = player.built, player.built.task
         figures = {} if searched is None else task.report(searched.agreed)
         searched = searched or self.search(player)
@@ -127,6 +135,7 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
             planes.append(
                 FoundPlane(
                     name=case.name,
+                    plane=built.labels[int(agreed["head"])],
                     point_mm=point,
                     normal=normal,
                     spread_deg=float(np.rad2deg(2 * np.arcsin(apart)).mean()),
@@ -138,18 +147,26 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
     def worst(self, measured: Measured[PlaneSearch, FoundPlane]) -> list[tuple[Image.Image, str]]:
         """Draw where the found and the true plane cross slices through the case's landmarks."""
         cases = {case.name: case for case in measured.built.cases.volumes}
+        planes = dict(
+            zip(
+                measured.built.labels,
+                planes_of(measured.config, measured.built.cases),
+                strict=True,
+            )
+        )
         findings = sorted(measured.answers.findings, key=lambda e: -e.figures["angle_deg"])
         shown: list[tuple[Image.Image, str]] = []
         for each in findings[:MOST_PICTURES]:
             case, found = cases[each.name], np.stack([each.point_mm, each.normal])
+            marks = planes[each.plane]
             overlay = Overlay(
-                np.nanmean(case.landmarks_mm, axis=0),
+                np.nanmean(case.landmarks_mm[marks], axis=0),
                 plane=found,
-                true_plane=_plane_of(case, measured.built.cases.landmarks),
+                true_plane=_plane_of(case, measured.built.cases.landmarks, marks),
                 colour=FOUND,
             )
             angle, offset = each.figures["angle_deg"], each.figures["offset_mm"]
-            told = f"{each.name}: {angle:.1f}° and {offset:.1f} mm from the true plane"
+            told = f"{each.name}: {angle:.1f}° and {offset:.1f} mm from the true {each.plane}"
             shown.append((draw_case(case, overlay), told))
         return shown
 
@@ -157,6 +174,7 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
         """Write a plane as a row of a table."""
         return {
             "case": finding.name,
+            "plane": finding.plane,
             "point": ", ".join(f"{value:.1f}" for value in finding.point_mm),
             "normal": ", ".join(f"{value:.3f}" for value in finding.normal),
             "spread (deg)": f"{finding.spread_deg:.2f}",
@@ -165,11 +183,12 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
     def write(
         self, folder: Path, names: Sequence[str], findings: Sequence[FoundPlane]
     ) -> list[Path]:
-        """Write planes as JSON and as plane markups."""
+        """Write planes as JSON and as plane markups, a file for each of several."""
         written = super().write(folder, names, findings)
         for plane in findings:
-            written.append(folder / f"{plane.name}.mrk.json")
-            write_plane_markups(written[-1], "plane", plane.point_mm, plane.normal, _SIDE_MM)
+            several = "" if plane.plane == "plane" else "_" + plane.plane.replace(" ", "")
+            written.append(folder / f"{plane.name}{several}.mrk.json")
+            write_plane_markups(written[-1], plane.plane, plane.point_mm, plane.normal, _SIDE_MM)
         return written
 
     def frames(self, player: Player[PlaneSearch], followed: Followed) -> list[Image.Image]:
@@ -183,7 +202,8 @@ def plane_frames(task: PlaneSearch, case: Case, followed: Followed) -> list[Imag
     strides = np.full(len(followed.steps), extent_of(case) / _VIEW)
     cuts = task.look(followed.steps, strides, _VIEW)[:, 1]
     settings = task.settings
-    if abs(settings.normal[2]) < max(np.abs(settings.normal)):
+    normal = (settings.normal, *settings.more_normals)[int(followed.steps["head"][0])]
+    if abs(normal[2]) < max(np.abs(normal)):
         # The rows of an upright plane run towards the head.
         cuts = cuts[:, ::-1]
 
@@ -205,17 +225,22 @@ def plane_in_world(task: PlaneSearch, situations: Situations, case: Case) -> NDA
     return np.stack([point + case.volume.centre_mm, normal])
 
 
-def _plane_of(case: Case, names: tuple[str, ...]) -> NDArray[np.float64]:
-    """Fit the plane of a case's landmarks.
+def planes_of(config: AgentSettings, cases: Cases) -> list[list[int]]:
+    """Number the landmarks of each plane, as the cases have them."""
+    planes = (config.task.plane_landmarks, *config.task.more_planes)
+    return [[cases.landmarks.index(name) for name in plane] for plane in planes]
+
+
+def _plane_of(case: Case, names: tuple[str, ...], plane: list[int]) -> NDArray[np.float64]:
+    """Fit the plane of some of a case's landmarks.
 
     Raises:
         InputDataError: names the case and the landmarks that it lacks.
     """
     try:
-        return fit_plane(case.landmarks_mm)
+        return fit_plane(case.landmarks_mm[plane])
     except InputDataError as error:
-        marked = [bool(np.isfinite(mark).all()) for mark in case.landmarks_mm]
-        missing = [name for name, there in zip(names, marked, strict=True) if not there]
+        missing = [names[k] for k in plane if not np.isfinite(case.landmarks_mm[k]).all()]
         raise InputDataError(
             "the landmarks of a case do not define a plane",
             field=f"{case.name}: task.plane_landmarks",

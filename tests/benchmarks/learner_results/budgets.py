@@ -14,7 +14,9 @@ import numpy as np
 
 from common.settings import EvaluationSettings, LadderSettings, LearnerSettings, NetworkSettings
 from site_client.agent.learner import Learner
-from site_client.agent.task import Task
+from site_client.agent.networks import QNetwork
+from site_client.agent.search import greedy_search
+from site_client.agent.task import Situations, Task
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Cases2D, Landmark2D
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
@@ -163,6 +165,8 @@ def _fitted(
     Learner(task, network, recipe.learner, seed).train(updates)
     spent = time.process_time() - began
     result, _ = judge(held_out, network.eval(), recipe, seed, prior, names)
+    if recipe.learner.method == "dqn":
+        result["termination"] = _terminated(held_out, network, recipe.evaluation, seed)
     weights = sum(value.numel() for value in network.state_dict().values())
     return {
         **result,
@@ -171,6 +175,21 @@ def _fitted(
         "updates": updates,
         "weights": weights,
     }
+
+
+def _terminated(
+    task: Task, network: QNetwork, settings: EvaluationSettings, seed: int
+) -> dict[str, dict[str, float]]:
+    """Give steps and error of single searches as acquired, that oscillate or end actively."""
+    start = task.starts(np.random.Generator(np.random.PCG64(seed)), 1, posed=False)
+    found = {}
+    for name, active in (("oscillation", False), ("active", True)):
+        visited: list[Situations] = []
+        changed = settings.model_copy(update={"active_termination": active})
+        ended = greedy_search(task, network, start, changed, visited)
+        steps = (len(start) + sum(map(len, visited))) / len(start)
+        found[name] = {"steps": float(steps), "error": float(task.errors(ended).mean())}
+    return found
 
 
 def _seconds_per_update(task: Task, recipe: Recipe, seed: int) -> float:

@@ -79,7 +79,28 @@ def _learners(results: Results) -> str:
             continue
         text.append(f"### {part.capitalize()}\n\n{_errors(results, part)}\n")
         text.append(_ahead(methods, part))
+    text.append(_terminations(results))
     return "\n".join(text)
+
+
+def _terminations(results: Results) -> str:
+    """Say what an active termination saves, and what it costs."""
+    rows = []
+    for part in ("cephalograms", "brain"):
+        for method, seeds in _by_method(results, part).items():
+            of = [r["termination"] for r in seeds.values() if "termination" in r]
+            if of:
+                each = [[t[n][k] for t in of] for k in ("steps", "error") for n in _ENDS]
+                rows.append([f"{part}, {method}", *(spread(values) for values in each)])
+    heads = ["", "steps, oscillation", "steps, active", "error mm, oscillation", "error mm, active"]
+    return (
+        "### Active termination\n\nWhere even the best action promises a loss "
+        "(`evaluation.active_termination`), instead of where a search goes to and fro; single "
+        "searches as acquired.\n\n" + table(heads, rows)
+    )
+
+
+_ENDS = ("oscillation", "active")
 
 
 def _ahead(methods: dict[str, dict[int, dict]], part: str) -> str:

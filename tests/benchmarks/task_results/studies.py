@@ -21,11 +21,8 @@ from common.settings import (
     EvaluationSettings,
     GrowingSettings,
     LearnerSettings,
-    NetworkSettings,
     PoseSettings,
 )
-from site_client.agent.evaluation import ErrorSummary, evaluate, mean_parameters
-from site_client.agent.task import Task
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.centreline import Centreline, CentrelineCase
 from site_client.agent.tasks.seeds import SeedCase, SeedSearch
@@ -33,12 +30,13 @@ from site_client.agent.tasks.turned_box import TurnedBoxSearch
 from site_client.imaging.growing import Grower, innermost
 from site_client.imaging.pyramids import Raster
 from tests.benchmarks.agent_results import data
-from tests.benchmarks.agent_results.training import Fitted, Recipe, federate, fit
+from tests.benchmarks.agent_results.training import Recipe, federate
+from tests.benchmarks.task_results.slides import glimpses
+from tests.benchmarks.task_results.training import NETWORK, learned, measured
 from tests.made.lesions import make_lesion
 from tests.made.vessels import make_vessel
 
 Job = Callable[[], dict[str, object]]
-NETWORK = NetworkSettings(architecture="planar", width=8)
 LEARNERS: dict[str, dict[str, Any]] = {
     "path supervision": {"path_supervision_only": True},
     "DQN": {"warm_start": 0.5},
@@ -51,33 +49,6 @@ class Study:
 
     jobs: Callable[[list[int]], Iterator[tuple[str, Job]]]
     absent: Callable[[], str] = lambda: ""
-
-
-def learned(
-    training: Task, testing: Task, evaluation: EvaluationSettings, seed: int, **learner: object
-) -> dict[str, object]:
-    """Train one agent and measure it beside the answer that never looks."""
-    recipe = Recipe(NETWORK, LearnerSettings(**learner), evaluation)
-    return measured(fit(training, recipe, seed), training, testing, evaluation, seed)
-
-
-def measured(
-    fitted: Fitted, training: Task, testing: Task, evaluation: EvaluationSettings, seed: int
-) -> dict[str, object]:
-    """Give the figures of a trained agent on held-out cases."""
-    prior = mean_parameters(training)
-    report = evaluate(testing, fitted.network, evaluation, 1000 + seed, prior=prior)
-    result: dict[str, object] = {"cpu_s": fitted.cpu_s, "updates": fitted.updates}
-    for pose, heads in (("posed", report.posed), ("native", report.native)):
-        if heads:
-            result[pose] = summary(next(iter(heads.values())))
-    return result
-
-
-def summary(errors: ErrorSummary) -> dict[str, object]:
-    """Write errors without names that depend on a unit."""
-    kept = ("unit", "searches", "mean", "median", "std", "consensus", "prior")
-    return {name: getattr(errors, name) for name in kept} | {"further": dict(errors.further)}
 
 
 # --- centrelines -------------------------------------------------------------------------
@@ -270,6 +241,7 @@ def _seed_cases(source: str, seed: int) -> tuple[list[SeedCase], list[SeedCase]]
 
 
 STUDIES = {
+    "glimpses": Study(glimpses),
     "seeds": Study(seeds_of_regions),
     "centrelines": Study(centrelines),
     "turned-boxes": Study(turned_boxes, _absent("hc18")),

@@ -9,6 +9,7 @@ from common.plan import FederationPlan, parse_plan
 from common.settings import (
     BoxSettings,
     CentrelineSettings,
+    GlimpseSettings,
     LadderSettings,
     LearnerSettings,
     PlaneSettings,
@@ -21,6 +22,7 @@ from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.centreline import Centreline, CentrelineCase
 from site_client.agent.tasks.geometry import Ladder
+from site_client.agent.tasks.glimpses import GlimpseCase, GlimpseSearch
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
 from site_client.agent.tasks.multi_agent import MultiAgent
@@ -285,6 +287,13 @@ def seeds(side):
     return SeedSearch([SeedCase("x", raster, (mask,), (np.array([22, 15]),), grow)], roi=side)
 
 
+def glimpses(side):
+    raster = Raster(noise(1, 50, 60), (1.0, 1.0), np.eye(2))
+    away = np.hypot(*(np.mgrid[:50, :60] - np.array([15, 22])[:, None, None])).astype(np.float32)
+    case = GlimpseCase("x", raster, (np.maximum(away - 4, 0),), (np.array([22, 15]),))
+    return GlimpseSearch([case], GlimpseSettings(scales=(4.0, 1.0), reward="approach"), roi=side)
+
+
 def centreline(side):
     raster = Raster(noise(1, 50, 60), (1.0, 1.0), np.eye(2))
     line = np.array([(-20.0, -10.0), (0.0, 0.0), (20.0, 5.0)])
@@ -292,7 +301,7 @@ def centreline(side):
 
 
 LADDER = Ladder((3.0, 1.0), (6.0, 1.0))
-FLAT = (landmark2d, triplanar, box, plane, registration, centreline, turned_box, seeds)
+FLAT = (landmark2d, triplanar, box, plane, registration, centreline, turned_box, seeds, glimpses)
 CUBIC = (landmark3d, multi_agent)
 
 

@@ -22,6 +22,7 @@ TASKS = [
     "centreline",
     "turned_box",
     "seeds",
+    "glimpses",
 ]
 
 

@@ -5,12 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import InputDataError
 from common.settings import EvaluationSettings, LadderSettings, PoseSettings
 from site_client.agent.evaluation import evaluate, mean_parameters
 from site_client.agent.search import consensus, greedy_search
 from site_client.agent.task import Outcome
 from site_client.agent.tasks.poses import native_poses
 from site_client.agent.tasks.triplanar import SITUATION, TriplanarLandmark
+from site_client.agent_app.config import parse_config
 from tests.tasks import planned_task
 
 
@@ -192,3 +194,35 @@ def test_consensus_rejects_the_search_that_went_astray():
 def test_consensus_of_searches_that_agree_is_their_mean():
     found = np.array([[1.0, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0], [0, 0, 0.5]])
     np.testing.assert_allclose(consensus(found, 3.0), found.mean(axis=0))
+
+
+def test_active_termination_ends_where_even_the_best_action_promises_a_loss(plan, cases):
+    """As near as a search that goes to and fro, in fewer steps."""
+    task = planned_task(plan, cases)
+    start = task.starts(np.random.default_rng(4), 5, posed=True)
+    steps, errors = {}, {}
+    for active in (False, True):
+        visited = []
+        settings = EvaluationSettings(active_termination=active, most_steps=200)
+        ended = greedy_search(task, task.rewards_of_all, start, settings, visited)
+        steps[active] = sum(len(each) for each in visited)
+        errors[active] = task.errors(ended)
+    finest = plan.ladder.steps_mm[-1]
+    assert errors[True].max() <= errors[False].max() + finest
+    assert steps[True] < 0.8 * steps[False]
+
+
+def test_a_team_ends_actively_only_once_each_of_its_agents_would(line):
+    task = Pair(line)
+    start = task.starts(np.random.default_rng(1), 4, posed=False)
+    settings = EvaluationSettings(active_termination=True, most_steps=60)
+    ended = greedy_search(task, task.rewards_of_all, start, settings)
+    assert task.errors(ended).max() <= 1.0
+
+
+@pytest.mark.parametrize("method", ["displacement", "partial-policy"])
+def test_active_termination_needs_values_of_actions(method):
+    sections = {"learner": {"method": method}, "evaluation": {"active_termination": True}}
+    with pytest.raises(InputDataError, match=r"evaluation\.active_termination"):
+        parse_config(sections)
+    assert parse_config({"evaluation": sections["evaluation"]}).evaluation.active_termination

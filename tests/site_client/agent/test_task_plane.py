@@ -67,6 +67,33 @@ def test_a_plane_situation_is_33_bytes(task):
     assert task.situation.itemsize == 33
 
 
+def test_planes_across_each_other_have_reference_normals_of_their_own(cases):
+    """A sagittal and an axial plane: 90 degrees apart, neither in reach of the other's normal."""
+    first = sheet("a", np.array([(1.0, 2, 3), (1, 0.2, -0.1)]))
+    flat = np.stack([first.volume.centre_mm + np.array((0, 1, 2)), (0.1, -0.2, 1)])
+    planes = np.stack([first.planes_mm[0], flat])
+    case = PlaneCase("a", first.volume, planes, np.full((2, 3, 3), np.nan))
+    with pytest.raises(InputDataError, match="out of reach"):
+        PlaneSearch([case], WIDE)
+    both = PlaneSettings(reach_deg=40.0, more_normals=((0.0, 0.0, 1.0),))
+    still = PoseSettings(rotation_deg=0, scale_fraction=0, shift_mm=0, gamma_contrast=0)
+    task = PlaneSearch([case], both, still)
+    at = task.starts(np.random.default_rng(1), 1, posed=False)
+    assert at["head"].tolist() == [0, 1]
+    task.move_to(at, task.targets(at).astype(np.float32))
+    found = task.native_planes(at)[:, 1]
+    for normal, plane in zip(found, planes, strict=True):
+        assert normal @ plane[1] / np.linalg.norm(plane[1]) == pytest.approx(1, abs=1e-5)
+    assert task.report(at)["angle_deg"].max() < 1e-3
+    ended = greedy_search(
+        task, task.rewards_of_all, task.starts(np.random.default_rng(2), 3, posed=False)
+    )
+    assert task.report(ended)["angle_deg"].max() < 3.0
+    three = PlaneSettings(more_normals=((0.0, 0.0, 1.0), (0.0, 1.0, 0.0)))
+    with pytest.raises(InputDataError, match=r"plane\.more_normals"):
+        PlaneSearch([case], three)
+
+
 @given(seed=st.integers(0, 2**32), noise=st.floats(0, 1e-3))
 @FIXTURES
 def test_a_fitted_plane_holds_the_points_it_was_fitted_to(seed, noise):

@@ -27,6 +27,7 @@ FITTING = {
     "centreline": FLAT,
     "turned_box": FLAT,
     "seeds": FLAT,
+    "glimpses": FLAT,
     "landmark3d": CUBIC,
     "multi_agent": CUBIC,
 }

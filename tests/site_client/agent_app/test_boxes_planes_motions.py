@@ -187,6 +187,26 @@ def test_planes_go_all_the_way(tmp_path, cairn, marked):
     assert (tmp_path / "played" / "head0.mrk.json").exists()
 
 
+def test_several_planes_are_looked_for_by_one_network(tmp_path, cairn, marked):
+    data, run, result = marked(), tmp_path / "run", tmp_path / "result"
+    several = ("--set", 'task.more_planes=[["top", "PC", "AC"]]')
+    with pytest.raises(InputDataError, match=r"plane\.more_normals"):
+        cairn("train", *PLANE, *several, "--data", data, "-o", run)
+    several = (*several, "--set", "plane.more_normals=[[1.0, 0.1, 0.0]]")
+    cairn("train", *PLANE, *several, "--data", data, "-o", run)
+    measured = json.loads(
+        cairn("evaluate", "--checkpoint", run, "--data", data, "-o", result, "--json").stdout
+    )
+    assert measured["native"].keys() == {"plane 1", "plane 2"}
+    played = cairn(
+        "play", "--checkpoint", run, data / "head0.nii.gz", "-o", tmp_path / "p", "--gif"
+    )
+    assert "plane 2" in played.stdout
+    names = {path.name for path in (tmp_path / "p").iterdir()}
+    assert {"head0_plane1.mrk.json", "head0_plane2.mrk.json", "predictions.json"} <= names
+    assert len([name for name in names if name.endswith(".gif")]) == 2
+
+
 def test_a_plane_needs_three_landmarks_of_each_case(tmp_path, cairn, marked):
     data = marked()
     marks = read_landmarks(data / "head1.mrk.json")

@@ -27,7 +27,7 @@ def words_of(dim):
     return ("--task", f"centreline-{dim}d", *TINY, *pixels)
 
 
-@pytest.mark.parametrize("dim", [2, 3])
+@pytest.mark.parametrize("dim", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_vessel_is_trained_measured_played_and_filmed(tmp_path, cairn, request, dim):
     data = request.getfixturevalue(f"vessels_{dim}d")(count=2)
     run, result, out = (tmp_path / name for name in ("run", "result", "out"))

@@ -15,7 +15,7 @@ from common.wire.parcel import unwrap
 from common.words.leaving import leavings
 from tests.federation.conftest import Federation
 from tests.federation.test_sums_in_memory import NODES, reports
-from tests.site_client.agent_app.test_one_vocabulary import LOOKED_FOR, small
+from tests.site_client.agent_app.test_one_vocabulary import LOOKED_FOR, each_once, small
 
 # What a default policy serves: nothing here is loosened but who must know whom.
 WITHIN_BOUNDS = {
@@ -51,7 +51,7 @@ def hospitals(request, tmp_path):
     return make
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each_once
 def test_a_plan_of_any_kind_is_trained_by_a_federation(kind, hospitals):
     plan = small(kind, task={"roi": 17}, **WITHIN_BOUNDS)
     federation = hospitals(kind)

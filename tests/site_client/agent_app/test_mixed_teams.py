@@ -73,6 +73,21 @@ def test_a_federation_trains_a_mixed_team(hospitals):
     assert all(np.isfinite(array).all() for array in model.values())
 
 
+def test_a_federation_trains_several_planes(hospitals):
+    plan = small(
+        "view-plane",
+        task={"roi": 17, "more_planes": [["top", "PC", "AC"]]},
+        plane={"reach_deg": 80.0, "more_normals": [[1.0, 0.1, 0.0]]},
+        **WITHIN_BOUNDS,
+    )
+    assert plan.space.labels == ("plane 1", "plane 2")
+    federation: Federation = hospitals("view-plane")
+    store = federation.create_run(plan, min_sites=2)
+    finished = federation.conduct(store, federation.transport())
+    assert (finished.verdict, finished.reason) == ("COMPLETED", "")
+    assert store.load(2).below("model")["heads.weight"].shape == (12, 8)
+
+
 def test_a_plan_that_says_nothing_of_teams_keeps_its_fingerprint():
     sections = config_of()
     said = {"name": "mine", "seed": 1} | {n: sections[n] for n in ("ladder", "learner", "network")}

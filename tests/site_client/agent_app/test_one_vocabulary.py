@@ -33,10 +33,28 @@ LOOKED_FOR = {
     "registration-3d": ("volumes", None),
     "seed-2d": ("lesions", ["1", "2"]),
     "seed-3d": ("labelled", ["1"]),
+    "glimpses-2d": ("lesions", ["1", "2"]),
     "centreline-2d": ("vessels_2d", None),
     "centreline-3d": ("vessels_3d", None),
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
+# What costs seconds a kind is tried by default of one kind of each pair that share a task.
+TWINS = ("turned-box-2d", "centreline-2d", "seed-3d")
+each_once = pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=pytest.mark.slow) if kind in TWINS else kind for kind in KINDS],
+)
+# The same, beside the method that the kind learns by.
+each_method_once = pytest.mark.parametrize(
+    ("kind", "method"),
+    [
+        *(
+            pytest.param(kind, "dqn", marks=pytest.mark.slow) if kind in TWINS else (kind, "dqn")
+            for kind in KINDS
+        ),
+        ("landmark-3d", "displacement"),
+    ],
+)
 
 
 def named(kind):
@@ -205,9 +223,17 @@ def test_the_sizes_that_a_plan_knows_are_those_of_the_task_that_images_make(kind
         ("multi-agent-3d", {"task": {"agents_per_landmark": 3, "frames": 1}}),
         ("multi-agent-3d", {"task": {"agents_per_landmark": 2, "landmarks": ["PC"]}}),
         ("multi-agent-3d", {"task": {"team": ["AC", "PC", "PC"], "frames": 1}}),
+        (
+            "view-plane",
+            {
+                "task": {"more_planes": [["top", "PC", "AC"]]},
+                "plane": {"more_normals": [[1.0, 0.2, 0.0]], "reach_deg": 80.0},
+            },
+        ),
         ("box-2d", {"box": {"steps": [0.3, 0.2, 0.1], "contexts": [1.0, 2.0, 3.0]}}),
         ("box-3d", {"box": {"steps": [0.1], "contexts": [2.0]}}),
         ("box-2d", {"task": {"landmarks": ["2"]}}),
+        ("glimpses-2d", {"glimpse": {"scales": [8.0, 2.0], "reward": "approach"}}),
         ("seed-2d", {"growing": {"steps_mm": [3.0], "strides_mm": [2.0], "contexts": [1.0]}}),
         ("seed-3d", {"growing": {"contexts": [1.0, 2.0, 4.0], "reward": "approach"}}),
         ("turned-box-2d", {"box": {"steps": [0.3], "contexts": [1.0, 2.0, 3.0]}}),
@@ -260,9 +286,7 @@ def test_pictures_of_more_channels_than_planned_are_refused(read):
     assert "views of 9 x 15 x 15" in refused.value.expected
 
 
-@pytest.mark.parametrize(
-    ("kind", "method"), [*((kind, "dqn") for kind in KINDS), ("landmark-3d", "displacement")]
-)
+@each_method_once
 def test_the_attacks_of_every_kind_are_tried_or_said_not_to_be(kind, method, read):
     plan, watched = small(kind), []
     if method != "dqn":

@@ -20,7 +20,10 @@ TINY = (
 )
 
 
-@pytest.mark.parametrize(("kind", "cases"), [("seed-2d", "lesions"), ("seed-3d", "labelled")])
+@pytest.mark.parametrize(
+    ("kind", "cases"),
+    [("seed-2d", "lesions"), pytest.param("seed-3d", "labelled", marks=pytest.mark.slow)],
+)
 def test_seeds_are_trained_measured_played_and_filmed(tmp_path, cairn, request, kind, cases):
     data = request.getfixturevalue(cases)(count=2)
     flat = kind == "seed-2d"

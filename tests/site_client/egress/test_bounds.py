@@ -70,6 +70,7 @@ BEYOND: dict[str, list[tuple[dict, dict]]] = {
         (TRAINING, {"learner.updates": 59}),
         (TRAINING, {"learner.updates": 1_000_000}),
     ],
+    "task.more_planes": [],  # likewise
     "task.plane_landmarks": [],  # any names, unless a policy names its own; asked below
     "network.hidden": [
         (TRAINING, {"network.hidden": [4096, 128]}),
@@ -242,6 +243,11 @@ def test_a_plan_beyond_the_default_bound_is_refused_by_name(field):
         named = policy.plans.model_copy(update={"landmarks": ("A", "B")})
         policy = policy.model_copy(update={"plans": named})
         plans = [parse_plan(PLANE)]
+    if field == "task.more_planes":
+        named = policy.plans.model_copy(update={"landmarks": ("A", "B", "C")})
+        policy = policy.model_copy(update={"plans": named})
+        more = {"task.more_planes": [["A", "B", "D"]], "plane.more_normals": [[0.0, 0.0, 1.0]]}
+        plans = [changed(PLANE, more)]
     if field == "pixels.key_sites":
         pixels = policy.pixels.model_copy(update={"key_sites": 3})
         policy = policy.model_copy(update={"pixels": pixels})
