@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from site_client.agent.search import search_in_groups
 from site_client.agent.tasks.landmark2d import Case2D, build_cases_2d
 from tests.benchmarks.agent_results import data
+from tests.benchmarks.agent_results.studies import METHODS as STUDIED
 from tests.benchmarks.agent_results.studies import (
     PLANAR,
     Job,
@@ -37,9 +38,9 @@ _NARROWEST = 0.6  # of the axes' ratio; annotated heads have 0.66 to 0.96
 
 METHODS = {
     "five points, DQN": (5, {}),
-    "five points, displacement": (5, {"method": "displacement", "warm_start": 0.0}),
+    "five points, displacement": (5, STUDIED["displacement"]),
     "outline, DQN": (DIRECTIONS, {}),
-    "outline, displacement": (DIRECTIONS, {"method": "displacement", "warm_start": 0.0}),
+    "outline, displacement": (DIRECTIONS, STUDIED["displacement"]),
 }
 
 

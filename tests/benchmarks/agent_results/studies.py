@@ -61,7 +61,7 @@ VOLUME = Recipe(
 METHODS: dict[str, dict[str, object]] = {
     "DQN": {},
     "path supervision": {"path_supervision_only": True, "warm_start": 0.0},
-    "displacement": {"method": "displacement", "warm_start": 0.0},
+    "displacement": {"method": "displacement", "warm_start": 0.0, "learning_rate": 2e-3},
 }
 
 
