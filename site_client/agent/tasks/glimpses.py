@@ -184,7 +184,7 @@ class GlimpseSearch(PointSearch):
 
         Far away, where nothing that is looked for is known.
         """
-        place = super().targets(situations)
+        place = self.places(situations)
         way = (situations["position"] - place) / self._steps[situations["level"]][:, None]
         left = situations["level"].astype(np.float64) - (self.levels - 1)
         known = np.where(np.isfinite(way), way, _UNKNOWN_MM)

@@ -208,7 +208,7 @@ class PointSearch(ABC):
     def steps_away(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, d]: way from the landmark, posed, in steps of the level."""
         return np.asarray(
-            (situations["position"] - self.targets(situations))
+            (situations["position"] - self.places(situations))
             / self._steps[situations["level"]][:, None]
         )
 

@@ -101,6 +101,8 @@ def test_the_truth_has_no_error(task):
     at = task.starts(np.random.default_rng(6), 2, posed=True)
     task.move_to(at, task.targets(at).astype(np.float32))
     np.testing.assert_allclose(task.errors(at), 0, atol=1e-3)
+    # What experience is named by knows it, too: parameters are a way, places are not.
+    np.testing.assert_allclose(task.steps_away(at), 0, atol=1e-3)
 
 
 def test_a_frame_alone_follows_itself(task):
