@@ -38,13 +38,15 @@ def alike(answers: Mapping[str, AcceptedAnswer]) -> dict[str, int]:
         return {}
     kind, name = sent[0], _TABLES[sent[0]]
     whole = sum(_table(record.arrays[name]) for _, record in records(answers, kind))
-    told = {}
+    shares: dict[str, int] = {}
     for site, record in records(answers, kind):
-        own = _table(record.arrays[name])
-        others = whole - own
-        length = float(np.linalg.norm(own) * np.linalg.norm(others))
-        told[site] = round(1000 * max(0.0, float((own * others).sum()) / length)) if length else 0
-    return told
+        table = _table(record.arrays[name])
+        others = whole - table
+        length = float(np.linalg.norm(table) * np.linalg.norm(others))
+        shares[site] = (
+            round(1000 * max(0.0, float((table * others).sum()) / length)) if length else 0
+        )
+    return shares
 
 
 def _table(array: NDArray[np.generic]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from common.errors import InternalError
 from common.settings import LearnerSettings
-from site_client.agent.experience import Known, NewExperience
+from site_client.agent.experience import Lookup, NewExperience
 from site_client.agent.method import Watch, parts_of
 from site_client.agent.network import device_of, to_tensors
 from site_client.agent.networks.base import QNetwork
@@ -92,7 +92,7 @@ class Displacement:
     def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """See `Method`: there is nothing beside the network."""
 
-    def ask(self, known: Known | None, *, looked_up: bool) -> None:
+    def ask(self, lookup: Lookup | None, *, looked_up: bool) -> None:
         """See `Method`: nothing is remembered that could be rare."""
 
     def new_experience(self) -> NewExperience:

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from common.settings import LearnerSettings
 from site_client.agent.axes import move_all_axes
-from site_client.agent.experience import Known, NewExperience
+from site_client.agent.experience import Lookup, NewExperience
 from site_client.agent.method import Watch, parts_of
 from site_client.agent.network import device_of, get_weights, set_weights, to_tensors
 from site_client.agent.networks.base import QNetwork
@@ -158,7 +158,7 @@ class PartialPolicy:
         """See `Method`; what is remembered stays, and the target becomes the average."""
         set_weights(self._objective.target, weights)
 
-    def ask(self, known: Known | None, *, looked_up: bool) -> None:
+    def ask(self, lookup: Lookup | None, *, looked_up: bool) -> None:
         """See `Method`: what is drawn does not depend on how rare or wrong it is."""
 
     def new_experience(self) -> NewExperience:

@@ -186,9 +186,9 @@ class GlimpseSearch(PointSearch):
         """
         place = self.places(situations)
         way = (situations["position"] - place) / self._steps[situations["level"]][:, None]
-        left = situations["level"].astype(np.float64) - (self.levels - 1)
-        known = np.where(np.isfinite(way), way, _UNKNOWN_MM)
-        return np.concatenate([known, left[:, None]], axis=1)
+        gap = situations["level"].astype(np.float64) - (self.levels - 1)
+        place = np.where(np.isfinite(way), way, _UNKNOWN_MM)
+        return np.concatenate([place, gap[:, None]], axis=1)
 
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Share of right places, glimpses, and pixels read in percent of all."""

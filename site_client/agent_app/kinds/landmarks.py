@@ -210,9 +210,9 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         self, player: Player[Any], answers: Answers[FoundLandmark], familiar: Familiar
     ) -> Answers[FoundLandmark]:
         """Say how familiar the federation is with where landmarks were found."""
-        told = with_familiarity(player.built, answers.findings, familiar)
-        few = [f"{f.name}: {f.landmark} ({f.met:.1%})" for f in told if f.is_novel]
-        return replace(answers, findings=told, warnings=(*answers.warnings, *_few(few)))
+        findings = with_familiarity(player.built, answers.findings, familiar)
+        few = [f"{f.name}: {f.landmark} ({f.met:.1%})" for f in findings if f.is_novel]
+        return replace(answers, findings=findings, warnings=(*answers.warnings, *_few(few)))
 
     def summary(self, measured: Measured[Any, FoundLandmark]) -> dict[str, object]:
         """Write the errors of each landmark for JSON, the mean last."""
