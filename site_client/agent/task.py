@@ -131,3 +131,18 @@ class ContinuousTask(Task, Protocol):
 def by_displacement(task: Task) -> TypeGuard[ContinuousTask]:
     """Tell whether a task's action is a displacement."""
     return getattr(task, "reach_mm", None) is not None
+
+
+class SequentialTask(Task, Protocol):
+    """A search some of whose cases begin where those before them ended."""
+
+    def waves(self, groups: Situations) -> list[NDArray[np.int64]]:
+        """Which of the groups are searched together, one wave after the other."""
+
+    def hand_over(self, wave: Situations, agreed: Situations) -> Situations:
+        """Put the starts [groups, repeats] of a wave where the waves before it ended."""
+
+
+def in_waves(task: Task) -> TypeGuard[SequentialTask]:
+    """Tell whether some cases of a task begin where others ended."""
+    return hasattr(task, "waves")

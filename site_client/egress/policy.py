@@ -129,8 +129,8 @@ kinds = ["training", "no-op"]
 # Which kinds of task an agent may be trained for.
 tasks = [
   "landmark-3d", "landmark-3d-cube", "landmark-2d", "multi-agent-3d", "box-2d", "box-3d",
-  "turned-box-2d", "view-plane", "registration-2d", "registration-3d", "centreline-2d",
-  "centreline-3d", "seed-2d", "seed-3d", "glimpses-2d",
+  "turned-box-2d", "view-plane", "registration-2d", "registration-3d", "seed-2d",
+  "seed-3d", "glimpses-2d", "tracking-2d", "centreline-2d", "centreline-3d",
 ]
 # "any", or a list of names: landmarks = ["AC", "PC"]
 landmarks = "any"

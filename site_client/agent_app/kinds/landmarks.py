@@ -200,11 +200,11 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         known, outliers = searched is not None, player.config.evaluation.outlier_mads
         searched = searched or self.search(player)
         sure = scores(player, searched)
-        found = found_landmarks(player.built, searched, outliers, known=known, absent=sure)
+        landmarks = found_landmarks(player.built, searched, outliers, known=known, absent=sure)
         measured = measured_absence(self, player) if known else None
         if measured is None:
-            return Answers(tuple(found))
-        return Answers(tuple(found), measured[0], (measured[1],))
+            return Answers(tuple(landmarks))
+        return Answers(tuple(landmarks), measured[0], (measured[1],))
 
     def with_familiarity(
         self, player: Player[Any], answers: Answers[FoundLandmark], familiar: Familiar
