@@ -21,7 +21,7 @@ from common.keys.mixed_radix import MixedRadix
 _AXES: Final = ("z", "y", "x")
 
 
-class Offsets(NamedTuple):
+class DecodedOffsets(NamedTuple):
     """Situations by offset, decoded.
 
     landmark, level, action: int64[n].
@@ -34,7 +34,7 @@ class Offsets(NamedTuple):
     action: NDArray[np.int64]
 
 
-class Places(NamedTuple):
+class DecodedPlaces(NamedTuple):
     """Situations by place, decoded.
 
     landmark, level: int64[n].
@@ -104,11 +104,11 @@ class OffsetCodec:
             InputDataError: lengths differ, a number is out of range or not finite.
         """
         count = _count(landmark)
-        given = _floats("steps", steps, (count, self._sizes["axes"]))
-        if not np.isfinite(given).all():
+        values = _floats("steps", steps, (count, self._sizes["axes"]))
+        if not np.isfinite(values).all():
             raise _refused("steps", "finite numbers", "others")
         # Halves go to the even neighbour, alike on every machine.
-        whole = np.rint(np.clip(given, -self._reach, self._reach)).astype(np.int64) + self._reach
+        whole = np.rint(np.clip(values, -self._reach, self._reach)).astype(np.int64) + self._reach
         columns = [
             _index("action", action, count)[:, None],
             whole,
@@ -117,14 +117,14 @@ class OffsetCodec:
         ]
         return self.digits.encode(np.concatenate(columns, axis=1))
 
-    def decode(self, keys: ArrayLike) -> Offsets:
+    def decode(self, keys: ArrayLike) -> DecodedOffsets:
         """Return the situations behind ``keys`` uint64[n]; encoding them gives the same keys.
 
         Raises:
             InputDataError: not uint64[n], or keys of another codec.
         """
         digits = self.digits.decode(keys).astype(np.int64)
-        return Offsets(
+        return DecodedOffsets(
             landmark=digits[:, -1],
             level=digits[:, -2],
             steps=digits[:, 1:-2] - self._reach,
@@ -177,25 +177,25 @@ class PlaceCodec:
             InputDataError: lengths differ, a number is out of range or not finite.
         """
         count, bins = _count(landmark), self._sizes["position_bins"]
-        given = _floats("position", position, (count, 3))
-        if given.size and not (given.min() >= 0 and given.max() <= 1):  # NaN fails both
+        values = _floats("position", position, (count, 3))
+        if values.size and not (values.min() >= 0 and values.max() <= 1):  # NaN fails both
             raise _refused("position", "0 to 1", "a number out of range or not finite")
         columns = [
             # The last bin holds its upper end, too.
-            np.minimum((given * bins).astype(np.int64), bins - 1),
+            np.minimum((values * bins).astype(np.int64), bins - 1),
             _index("level", level, count)[:, None],
             _index("landmark", landmark, count)[:, None],
         ]
         return self.digits.encode(np.concatenate(columns, axis=1))
 
-    def decode(self, keys: ArrayLike) -> Places:
+    def decode(self, keys: ArrayLike) -> DecodedPlaces:
         """Return the situations behind ``keys`` uint64[n]; encoding them gives the same keys.
 
         Raises:
             InputDataError: not uint64[n], or keys of another codec.
         """
         digits = self.digits.decode(keys).astype(np.int64)
-        return Places(
+        return DecodedPlaces(
             landmark=digits[:, 4],
             level=digits[:, 3],
             position=(digits[:, :3] + 0.5) / self._sizes["position_bins"],
@@ -258,6 +258,6 @@ def _floats(name: str, values: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.
     """Return numbers as float64: a site that stores float32 must find the same bin."""
     array = np.asarray(values)
     if array.shape != shape or array.dtype.kind not in "fui":
-        wanted = f"float{[max(side, 0) for side in shape]}"
-        raise _refused(name, wanted, f"{array.dtype}{list(array.shape)}")
+        form = f"float{[max(side, 0) for side in shape]}"
+        raise _refused(name, form, f"{array.dtype}{list(array.shape)}")
     return array.astype(np.float64)

@@ -301,6 +301,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "evaluation.native": "counts for evaluations on their own, not for a round's",
     "evaluation.visits": "when a search ends",
     "evaluation.active_termination": "when a search ends",
+    "evaluation.warm_start": "where a search begins, from what the site itself knows",
     "evaluation.outlier_mads": "which starts count for their consensus",
     "experience.key": "a closed list: offsets from what is looked for, or places in the image",
     "experience.reach_steps": "at most 32 steps of the ladder, whose lengths bounds.steps_mm holds",

@@ -216,6 +216,8 @@ class EvaluationSettings(Frozen):
         visits: visits of one place within the last 20 steps that make an oscillation.
         active_termination: for learner.method dqn: a level also ends where even the best action
             promises a loss, and not only where a search oscillates; fewer steps.
+        warm_start: searches begin a few coarse steps from the mean training position (of planes:
+            from the mean plane), and not anywhere; for a model that knows it.
         outlier_mads: a start that ended further from the starts' median than this many
             median absolute deviations is left out of their consensus.
     """
@@ -226,12 +228,14 @@ class EvaluationSettings(Frozen):
     most_steps: Annotated[int, Field(ge=1, le=10_000)] = 80
     visits: Annotated[int, Field(ge=2, le=20)] = 3
     active_termination: bool = False
+    warm_start: bool = False
     outlier_mads: Positive = 3.0
 
     @model_serializer(mode="wrap")
     def _without_what_only_some_plans_say(
         self, serialize: SerializerFunctionWrapHandler
     ) -> dict[str, object]:
-        """Without a termination that is not active: such plans keep their fingerprint."""
+        """Without what is not switched on: such plans keep their fingerprint."""
         whole: dict[str, object] = serialize(self)
-        return {n: v for n, v in whole.items() if n != "active_termination" or v}
+        switches = ("active_termination", "warm_start")
+        return {n: v for n, v in whole.items() if n not in switches or v}

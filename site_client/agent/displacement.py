@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from common.errors import InternalError
 from common.settings import LearnerSettings
-from site_client.agent.experience import Known, NewExperience
+from site_client.agent.experience import Lookup, NewExperience
 from site_client.agent.method import Watch, parts_of
 from site_client.agent.network import device_of, to_tensors
 from site_client.agent.networks.base import QNetwork
@@ -72,7 +72,7 @@ class Displacement:
         return len(self._drawn)
 
     def backward(self, updates: int, progress: float) -> float:
-        """See `Method`: the sum over what a crop has within reach, meaned over crops."""
+        """See `Method`: the mean over crops, each of which counts alike."""
         del updates, progress
         if self._watch is not None:
             self._watch(self._drawn.copy())
@@ -92,7 +92,7 @@ class Displacement:
     def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """See `Method`: there is nothing beside the network."""
 
-    def ask(self, known: Known | None, *, looked_up: bool) -> None:
+    def ask(self, lookup: Lookup | None, *, looked_up: bool) -> None:
         """See `Method`: nothing is remembered that could be rare."""
 
     def new_experience(self) -> NewExperience:
@@ -119,7 +119,11 @@ def regression_losses(
     situations: Situations,
     loss: Literal["huber", "squared"],
 ) -> Tensor:
-    """float32[n] with a gradient: summed over what a crop has within reach, agents averaged."""
+    """float32[n] with a gradient: the mean over what a crop has within reach, agents averaged.
+
+    A mean and no sum: on the coarsest level every head of a case has its landmark within reach,
+    on the finest often one, and the coarse would drown the fine.
+    """
     wanted, counts = displacements(task, situations)
     pixels, level, _ = to_tensors(task.observe(situations), situations, device_of(network))
     told = network.of_all_heads(pixels, level)
@@ -130,7 +134,9 @@ def regression_losses(
         each = functional.smooth_l1_loss(told, targets, reduction="none", beta=_SQUARED_BELOW)
     else:
         each = functional.mse_loss(told, targets, reduction="none")
-    return (each.mean(dim=-1) * chosen).flatten(1).sum(dim=1) / task.agents
+    # Heads come before agents: each agent's crop is one by itself.
+    total, number = (each.mean(dim=-1) * chosen).sum(dim=1), chosen.sum(dim=1).clamp(min=1)
+    return (total / number).reshape(len(situations), -1).mean(dim=1)
 
 
 def displacements(

@@ -18,7 +18,7 @@ from site_client.agent.replay import ASKING, Drawn, Replay
 from site_client.agent.states import State, under
 from site_client.agent.task import Situations
 
-Known = Callable[[NDArray[np.uint64]], NDArray[np.float64]]
+Lookup = Callable[[NDArray[np.uint64]], NDArray[np.float64]]
 Keys = Callable[[Situations], NDArray[np.uint64]]
 
 
@@ -57,8 +57,8 @@ def mean_errors(
     Returns:
         float64[n], not in units: errors as the values have them.
     """
-    behind = np.maximum(counts, 0.0) + doubt
-    means = (np.maximum(sums, 0.0) + doubt * mean) / behind
+    replays = np.maximum(counts, 0.0) + doubt
+    means = (np.maximum(sums, 0.0) + doubt * mean) / replays
     return np.asarray(np.clip(means, 0.0, MOST_ERROR) / ERROR_UNITS)
 
 
@@ -129,12 +129,12 @@ class Knowledge:
         self._replay = replay
         self._keys = keys
         self._tells = tells
-        self._federation: Known | None = None
+        self._federation: Lookup | None = None
         self._local = Tally()
         self._new_keys: list[NDArray[np.uint64]] = []
         self._new_errors: list[NDArray[np.int64]] = []
 
-    def begin(self, federation: Known | None, *, looked_up: bool) -> None:
+    def begin(self, federation: Lookup | None, *, looked_up: bool) -> None:
         """Ask the federation from now on, at once about what is held.
 
         Args:
@@ -174,9 +174,9 @@ class Knowledge:
     def look_again(self) -> None:
         """Look up again what is held, where what is met here is all that is known."""
         if self._federation is None and self._replay.kind in ASKING:
-            known = self._known(self._keys(self._replay.transitions))
-            if known is not None:
-                self._replay.set_known(known)
+            values = self._known(self._keys(self._replay.transitions))
+            if values is not None:
+                self._replay.set_known(values)
 
     def new(self) -> NewExperience:
         """Return what was not told yet; from now on it is."""

@@ -21,7 +21,7 @@ from common.model import Weights
 from common.settings import LearnerSettings
 from site_client.agent import schedules
 from site_client.agent.displacement import Displacement
-from site_client.agent.experience import Keys, Known, NewExperience
+from site_client.agent.experience import Keys, Lookup, NewExperience
 from site_client.agent.method import Method, Watch
 from site_client.agent.network import get_weights, set_weights, use_deterministic_torch
 from site_client.agent.networks.base import QNetwork
@@ -204,7 +204,7 @@ class Learner:
     def train(
         self,
         updates: int,
-        known: Known | None = None,
+        lookup: Lookup | None = None,
         *,
         sofar: SoFar | None = None,
         goes_on: GoesOn | None = None,
@@ -213,7 +213,7 @@ class Learner:
 
         Args:
             updates: gradient steps.
-            known: what the whole federation knows of each key, uint64[n] to float64[n]:
+            lookup: what the whole federation knows of each key, uint64[n] to float64[n]:
                 for rare-first replay its estimated count, for wrong-first its mean error;
                 asked at once about what is held, then about what is gathered. Without
                 it, what this learner met by itself counts, exactly.
@@ -223,7 +223,7 @@ class Learner:
         """
         # Somebody else may have evaluated in between.
         use_deterministic_torch(self._threads)
-        self._method.ask(known, looked_up=sofar is not None)
+        self._method.ask(lookup, looked_up=sofar is not None)
         if sofar is None:
             sofar = SoFar(transitions=self._method.begin())
         while sofar.updates < updates:

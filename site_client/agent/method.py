@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from site_client.agent.experience import Known, NewExperience
+from site_client.agent.experience import Lookup, NewExperience
 from site_client.agent.networks.base import QNetwork
 from site_client.agent.states import State
 from site_client.agent.task import Situations, Task
@@ -30,7 +30,7 @@ class Method(Protocol):
     def epsilon(self, progress: float) -> float:
         """Share of random actions after ``progress`` (0..1) of the planned updates."""
 
-    def ask(self, known: Known | None, *, looked_up: bool) -> None:
+    def ask(self, lookup: Lookup | None, *, looked_up: bool) -> None:
         """Ask the federation what it knows of experience from now on; see `Knowledge.begin`."""
 
     def begin(self) -> int:

@@ -51,11 +51,11 @@ class Familiar:
         for corner in itertools.product((0, 1), repeat=3):
             z, y, x = np.clip(low + np.array(corner), 0, sizes - 1).T
             met = np.maximum(met, self.places[head, z, y, x])
-        told = np.full(len(situations), np.nan)
+        shares = np.full(len(situations), np.nan)
         for row, (k, here) in enumerate(zip(head.tolist(), met.tolist(), strict=True)):
             if total := self.places[k].sum():
-                told[row] = self.places[k][self.places[k] <= here].sum() / total
-        return told
+                shares[row] = self.places[k][self.places[k] <= here].sum() / total
+        return shares
 
     def to_bytes(self) -> bytes:
         """Write the map as safetensors."""

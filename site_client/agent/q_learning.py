@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from common.settings import LearnerSettings
 from site_client.agent import schedules
-from site_client.agent.experience import Keys, Knowledge, Known, NewExperience
+from site_client.agent.experience import Keys, Knowledge, Lookup, NewExperience
 from site_client.agent.keys import ExperienceKeys, codec_of
 from site_client.agent.method import Watch, parts_of
 from site_client.agent.network import device_of, get_weights, set_weights, to_tensors
@@ -90,9 +90,9 @@ class QLearning:
         """See `Method`."""
         return self._knowledge.new()
 
-    def ask(self, known: Known | None, *, looked_up: bool) -> None:
+    def ask(self, lookup: Lookup | None, *, looked_up: bool) -> None:
         """See `Method`."""
-        self._knowledge.begin(known, looked_up=looked_up)
+        self._knowledge.begin(lookup, looked_up=looked_up)
 
     def begin(self) -> int:
         """Fill the replay as far as it has to be; transitions gathered."""

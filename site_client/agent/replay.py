@@ -103,12 +103,12 @@ class Replay:
         weights = 0 if self._weights is None else self._weights.values.nbytes
         return (self._ring.nbytes + weights) / self.capacity
 
-    def add(self, situations: Situations, known: NDArray[np.float64] | None = None) -> None:
+    def add(self, situations: Situations, values: NDArray[np.float64] | None = None) -> None:
         """Store transitions, overwriting the oldest.
 
         Args:
             situations: situations with their actions.
-            known: for ``rare-first``, how often each was counted; once unless told. For
+            values: for ``rare-first``, how often each was counted; once unless told. For
                 ``wrong-first``, the mean error of its experience; 1 unless told. A
                 prioritised transition is drawn as if its error were the largest seen.
         """
@@ -118,12 +118,12 @@ class Replay:
             if self.kind == "prioritised":
                 weights = np.full(len(situations), self._largest, np.float32)
             else:
-                weights = self._weighed(np.ones(len(situations)) if known is None else known)
+                weights = self._weighed(np.ones(len(situations)) if values is None else values)
             self._weights.set(slots, weights)
         self._next = int((self._next + len(situations)) % self.capacity)
         self.size = min(self.capacity, self.size + len(situations))
 
-    def set_known(self, known: NDArray[np.float64]) -> None:
+    def set_known(self, values: NDArray[np.float64]) -> None:
         """Set what is known of each held transition, as in `add`: float64[size], ring order.
 
         Replays that do not draw by experience take no notice.
@@ -131,14 +131,14 @@ class Replay:
         Raises:
             InternalError: another length.
         """
-        if len(known) != self.size:
+        if len(values) != self.size:
             raise InternalError(
                 "what is known does not fit the replay",
                 expected=f"{self.size} values",
-                got=str(len(known)),
+                got=str(len(values)),
             )
         if self._weights is not None and self.kind in ASKING:
-            self._weights.set(np.arange(self.size), self._weighed(known))
+            self._weights.set(np.arange(self.size), self._weighed(values))
 
     def set_errors(self, slots: NDArray[np.int64], errors: NDArray[np.floating]) -> None:
         """Tell a prioritised replay the absolute errors float[n] found for drawn slots."""
@@ -181,14 +181,14 @@ class Replay:
         beta = self._settings.priority_beta
         return beta + (1 - beta) * min(1.0, progress)
 
-    def _weighed(self, known: NDArray[np.float64]) -> NDArray[np.float32]:
+    def _weighed(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """count^-rare_first, or the priority of a mean error.
 
         A count below 1 is an estimate's error, for the transition was seen here.
         """
         if self.kind == "wrong-first":
-            return self._priorities(known)
-        rarities = np.maximum(known, 1.0) ** -self._settings.rare_first
+            return self._priorities(values)
+        rarities = np.maximum(values, 1.0) ** -self._settings.rare_first
         return np.asarray(rarities, dtype=np.float32)
 
     def _priorities(self, errors: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from PIL import Image
 
+from site_client.agent.evaluation import as_parameters
 from site_client.agent.novelty import PLACES_FILE, Familiar
 from site_client.agent.search import follow
 from site_client.agent_app.checkpoint import Checkpoint
@@ -102,7 +103,11 @@ def play(
     """
     kind = kind_of(config)
     built = kind.build(cases, config, known=False)
-    player = Player(built, network_of(built.task, checkpoint.weights, config), config)
+    prior = None
+    if checkpoint.prior_mm is not None:
+        prior = as_parameters(built.task, checkpoint.prior_mm)
+    network = network_of(built.task, checkpoint.weights, config)
+    player = Player(built, network, config, prior=prior)
     answers = kind.find(player)
     if familiar is not None and answers.findings:
         answers = kind.with_familiarity(player, answers, familiar)

@@ -241,8 +241,8 @@ def places_met(
     one = np.ones(len(grid), np.int64)
     for head in range(heads):
         for level in fine:
-            told = sketch.estimate(codec.encode(head * one, level * one, grid))
-            places[head] += np.where(told < least, 0.0, told)
+            counts = sketch.estimate(codec.encode(head * one, level * one, grid))
+            places[head] += np.where(counts < least, 0.0, counts)
     return np.rint(places).astype(np.int64).reshape(heads, depth, bins, bins)
 
 

@@ -49,7 +49,7 @@ class RoundInHand:
 
     Args:
         learner: that trains; stands where the round begins.
-        known: what it asks of the federation's experience.
+        lookup: what it asks of the federation's experience.
         place: digest of what the round starts from.
         states: where the state is kept; None: it is not.
         train_s: seconds of training, 0 for no end but the updates.
@@ -60,7 +60,7 @@ class RoundInHand:
     def __init__(
         self,
         learner: Learner,
-        known: Federation,
+        lookup: Federation,
         place: str,
         states: SavedStates | None,
         *,
@@ -68,7 +68,7 @@ class RoundInHand:
         least: int,
         clock: Callable[[], float],
     ) -> None:
-        self._learner, self._known = learner, known
+        self._learner, self._known = learner, lookup
         self._place, self._states = place, states
         self._train_s, self._least, self._clock = train_s, least, clock
         self._spent = 0.0

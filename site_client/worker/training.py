@@ -181,10 +181,10 @@ class TrainingStudy:
         model = assignment.model
         whole = self._whole(assignment)
         learner.load(whole)
-        known = federation_knows(subject.plan, subject.spec, model, first=self.trained == 0)
+        lookup = federation_knows(subject.plan, subject.spec, model, first=self.trained == 0)
         in_hand = RoundInHand(
             learner,
-            known,
+            lookup,
             sha256_hex(f"{assignment.derived.link} {round_}".encode("ascii")),
             self._states,
             train_s=subject.plan.rounds.train_s,
@@ -193,7 +193,7 @@ class TrainingStudy:
         )
         training = learner.train(
             subject.plan.updates_in(round_),
-            known,
+            lookup,
             sofar=in_hand.resume(),
             goes_on=in_hand.goes_on,
         )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from aggregator.rounds.events import SiteReplied
+from aggregator.rounds.events import RoundFinished, SiteReplied
 from common.errors import InputDataError
 from common.plan import parse_plan
 from common.sketching import CountSketch
@@ -72,6 +72,10 @@ def test_errors_of_all_sites_come_back_as_what_each_replay_asks(two, monkeypatch
         first, second = (sum(np.asarray(e.arrays[array]) for e in r.values()) for r in rounds)
         wanted = np.trunc(first / 2).astype(np.int64) + second
         np.testing.assert_array_equal(state.arrays[f"experience/{name}"], wanted)
+    told = {e.round: e.alike for e in two.events(store) if isinstance(e, RoundFinished)}
+    assert set(told[2]) == {"site-a", "site-b"}
+    assert told[0] == told[1] == told[3] == {}
+    assert all(0 <= share <= 1000 for share in told[2].values())
     first, second = asked[:2], asked[2:4]
     assert all(isinstance(known, MeanErrors) for known in asked)
     names = np.arange(64, dtype=np.uint64)

@@ -25,15 +25,15 @@ def with_familiarity(
     """
     task, cases = built.task, built.cases
     rng = np.random.Generator(np.random.PCG64(0))
-    at = task.starts(rng, 1, posed=False)
-    pairs = zip(at["case"].tolist(), at["head"].tolist(), strict=True)
-    place = {pair: row for row, pair in enumerate(pairs)}
-    rows = [place[f.case, cases.landmarks.index(f.landmark)] for f in findings]
-    found = at[rows]
+    situations = task.starts(rng, 1, posed=False)
+    pairs = zip(situations["case"].tolist(), situations["head"].tolist(), strict=True)
+    rows_of = {pair: row for row, pair in enumerate(pairs)}
+    rows = [rows_of[f.case, cases.landmarks.index(f.landmark)] for f in findings]
+    places = situations[rows]
     middles = middles_mm(cases)
     offsets = np.stack([f.position - middles[f.case] for f in findings])
-    task.move_to(found, offsets.astype(np.float32))
-    shares = familiar.shares(task, found)
+    task.move_to(places, offsets.astype(np.float32))
+    shares = familiar.shares(task, places)
     return tuple(
         replace(finding, met=None if np.isnan(share) else float(share))
         for finding, share in zip(findings, shares.tolist(), strict=True)

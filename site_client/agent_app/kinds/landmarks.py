@@ -200,19 +200,19 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         known, outliers = searched is not None, player.config.evaluation.outlier_mads
         searched = searched or self.search(player)
         sure = scores(player, searched)
-        found = found_landmarks(player.built, searched, outliers, known=known, absent=sure)
+        landmarks = found_landmarks(player.built, searched, outliers, known=known, absent=sure)
         measured = measured_absence(self, player) if known else None
         if measured is None:
-            return Answers(tuple(found))
-        return Answers(tuple(found), measured[0], (measured[1],))
+            return Answers(tuple(landmarks))
+        return Answers(tuple(landmarks), measured[0], (measured[1],))
 
     def with_familiarity(
         self, player: Player[Any], answers: Answers[FoundLandmark], familiar: Familiar
     ) -> Answers[FoundLandmark]:
         """Say how familiar the federation is with where landmarks were found."""
-        told = with_familiarity(player.built, answers.findings, familiar)
-        few = [f"{f.name}: {f.landmark} ({f.met:.1%})" for f in told if f.is_novel]
-        return replace(answers, findings=told, warnings=(*answers.warnings, *_few(few)))
+        findings = with_familiarity(player.built, answers.findings, familiar)
+        few = [f"{f.name}: {f.landmark} ({f.met:.1%})" for f in findings if f.is_novel]
+        return replace(answers, findings=findings, warnings=(*answers.warnings, *_few(few)))
 
     def summary(self, measured: Measured[Any, FoundLandmark]) -> dict[str, object]:
         """Write the errors of each landmark for JSON, the mean last."""

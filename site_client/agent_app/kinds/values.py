@@ -65,12 +65,15 @@ class Player(Generic[T]):
         network: what searches.
         config: settings of the search.
         say: is told what is being done.
+        prior: float64[heads[, agents], d], mean parameters of the training cases; None where
+            they are not known.
     """
 
     built: Built[T]
     network: QNetwork
     config: AgentSettings
     say: Callable[[str], None] = lambda _: None
+    prior: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from tests.benchmarks.agent_results import (
     heatmap_studies,
     outlines,
     search_studies,
+    short_studies,
     studies,
 )
 from tests.benchmarks.agent_results.report import write_report
@@ -33,6 +34,7 @@ def _all(*makers: Callable[[list[int]], Iterator[studies.Job]]):
 STUDIES = {
     "brain": (_all(studies.brain, heatmap_studies.brain), ["brain_templates"]),
     "cephalograms": (_all(studies.cephalograms, heatmap_studies.cephalograms), ["ceph"]),
+    "short": (short_studies.short, ["ceph"]),
     "contrasts": (contrast_studies.contrasts, ["brain_templates"]),
     "fetal": (studies.fetal, ["hc18"]),
     "outlines": (outlines.outlines, ["hc18"]),

@@ -16,7 +16,7 @@ import numpy as np
 from common.plan.experience import Experience
 from common.sketching import CountSketch, SketchSpec
 from site_client.agent.evaluation import Searched, evaluate
-from site_client.agent.experience import Keys, Known, NewExperience
+from site_client.agent.experience import Keys, Lookup, NewExperience
 from site_client.agent.keys import ExperienceKeys, codec_of
 from site_client.agent.network import network_values
 from site_client.agent.networks import QNetwork
@@ -54,7 +54,7 @@ class Sketches:
     def keys(self, task: Task) -> Keys:
         return self._name(task)
 
-    def known(self) -> Known | None:
+    def known(self) -> Lookup | None:
         if self._about == "errors":
             if not self._rounds:
                 return MeanErrors()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.keys import MixedRadix
-from site_client.agent.experience import Keys, Known, NewExperience
+from site_client.agent.experience import Keys, Lookup, NewExperience
 from site_client.agent.task import Situations, Task
 
 PLACES, REWARDS = 24, 5
@@ -47,7 +47,7 @@ class MergedCounts:
     def keys(self, task: Task) -> Keys:
         return place_and_next(task)
 
-    def known(self) -> Known | None:
+    def known(self) -> Lookup | None:
         return self._count if len(self._keys) else None
 
     def add(self, told: Sequence[NewExperience]) -> None:

@@ -26,8 +26,14 @@ Job = tuple[str, Callable[[], dict[str, object]]]
 # Planar: two strides at once, so that detail is seen in its surroundings.
 PLANAR_LADDER = Ladder(strides_mm=(3.2, 1.2, 0.5, 0.3), steps_mm=(8.0, 2.5, 0.8, 0.3))
 PLANAR_VIEWS = Views.multiscale(zooms=(1.0, 2.4), roi=33)
-# Units of displacements: the narrowest view, then what a finer level is drawn from.
-PLANAR_REACH = (105.6, 16.0, 5.0, 1.6)
+# Displacements: fewer levels, for a level has to reach whatever the one above it errs by. With
+# the ladder above, fold 1 was no better than DQN (1.44 mm); this one was chosen on fold 0.
+FAR_LADDER = Ladder(strides_mm=(3.2, 1.1, 0.4), steps_mm=(8.0, 2.5, 0.5))
+FAR_VIEWS = Views.multiscale(zooms=(1.0, 3.0), roi=33)
+# Their units: the narrowest view, then what a finer level is drawn from.
+PLANAR_REACH = (105.6, 16.0, 5.0)
+# At most the processor seconds of DQN with 6000.
+FAR_UPDATES = 8000
 PLANAR_POSES = PoseSettings(
     rotation_deg=5.0, scale_fraction=0.05, shift_mm=10.0, gamma_contrast=0.3
 )
@@ -55,7 +61,7 @@ VOLUME = Recipe(
 METHODS: dict[str, dict[str, object]] = {
     "DQN": {},
     "path supervision": {"path_supervision_only": True, "warm_start": 0.0},
-    "displacement": {"method": "displacement", "warm_start": 0.0},
+    "displacement": {"method": "displacement", "warm_start": 0.0, "learning_rate": 2e-3},
 }
 
 
@@ -65,8 +71,9 @@ def planar_task(
     couples: tuple[tuple[int, int], ...] = (),
     method: str = "dqn",
 ) -> Landmark2D:
-    reach = PLANAR_REACH if method == "displacement" else ()
-    return Landmark2D(cases, PLANAR_LADDER, PLANAR_VIEWS, poses, couples, reach)
+    if method == "displacement":
+        return Landmark2D(cases, FAR_LADDER, FAR_VIEWS, poses, couples, PLANAR_REACH)
+    return Landmark2D(cases, PLANAR_LADDER, PLANAR_VIEWS, poses, couples)
 
 
 def planar_prior(cases: Cases2D) -> np.ndarray:
@@ -115,7 +122,7 @@ def brain(seeds: list[int]) -> Iterator[Job]:
                 yield f"{method}/{left_out}/seed{seed}", job
 
 
-CLEAN_FOLDS = (1, 2)
+CLEAN_FOLDS = (2, 3)
 
 
 def cephalograms(seeds: list[int], folds: int = 5) -> Iterator[Job]:
@@ -129,6 +136,8 @@ def cephalograms(seeds: list[int], folds: int = 5) -> Iterator[Job]:
                 def job(
                     seed: int = seed, fold: int = fold, changes: dict = changes
                 ) -> dict[str, object]:
+                    if changes.get("method") == "displacement":
+                        changes = changes | {"updates": FAR_UPDATES}
                     return _cephalogram_fold(PLANAR.planned(**changes), seed, fold, folds)
 
                 yield f"{method}/fold{fold}/seed{seed}", job
@@ -138,9 +147,10 @@ def _cephalogram_jobs(seeds: list[int]) -> set[tuple[str, int, int]]:
     """Method, seed and fold: what is compared, and on what."""
     first, *further = seeds
     jobs = {("DQN", first, fold) for fold in range(5)} | {("DQN", seed, 0) for seed in further}
-    jobs |= {("path supervision", first, fold) for fold in range(3)}
-    # Fold 0 was looked at; on these the methods are compared.
+    jobs |= {("path supervision", first, fold) for fold in range(2)}
+    # Folds 0 and 1 were looked at; on these the methods are compared.
     jobs |= {("DQN", seed, fold) for seed in further[:1] for fold in CLEAN_FOLDS}
+    jobs |= {("path supervision", first, fold) for fold in CLEAN_FOLDS[:1]}
     return jobs | {("displacement", seed, fold) for seed in seeds[:2] for fold in CLEAN_FOLDS}
 
 

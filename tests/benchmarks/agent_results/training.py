@@ -20,7 +20,7 @@ from common.model import Weights
 from common.settings import EvaluationSettings, LearnerSettings, NetworkSettings
 from common.sums.averaging import moved, with_momentum
 from site_client.agent.evaluation import EvaluationReport, Searched, evaluate
-from site_client.agent.experience import Keys, Known, NewExperience
+from site_client.agent.experience import Keys, Lookup, NewExperience
 from site_client.agent.learner import Learner
 from site_client.agent.network import set_weights
 from site_client.agent.networks import QNetwork, build_network
@@ -79,7 +79,7 @@ class Shared(Protocol):
     def keys(self, task: Task) -> Keys:
         """How situations of a task are named."""
 
-    def known(self) -> Known | None:
+    def known(self) -> Lookup | None:
         """What is known of them before a round; one for each site that asks."""
 
     def add(self, told: Sequence[NewExperience]) -> None:
