@@ -76,18 +76,34 @@ def check_feasible(plan: FederationPlan) -> None:
         )
     if plan.kind != "training":
         return
-    gathered = plan.updates_in(1) * plan.learner.searches
+    _check_rounds(plan)
+
+
+def _check_rounds(plan: FederationPlan) -> None:
+    """Refuse rounds of so little training that no door lets its update or its table out."""
+    updates, learner = plan.updates_in(1), plan.learner
     cells = plan.experience.rows * plan.experience.columns
-    least = max(plan.limits.min_transitions, cells / plan.limits.max_cells_per_input)
-    if gathered < least:
-        raise InputDataError(
-            "every site's door would refuse this plan's sketches",
-            field="learner.updates x learner.searches",
-            expected=f"at least {least:.0f} transitions a round "
-            "(limits.min_transitions, experience.rows x columns / limits.max_cells_per_input)",
-            got=f"{gathered}",
-            advice="Ask for more updates, or for a smaller sketch",
-        )
+    gathered, of_searches = updates * learner.searches, "learner.updates x learner.searches"
+    floor = plan.limits.min_transitions
+    rules: list[tuple[int, float, str, str]] = [
+        (gathered, floor, of_searches, "limits.min_transitions")
+    ]
+    if plan.counts is not None:
+        replayed = plan.counts == "errors"
+        counted = updates * learner.batch if replayed else gathered
+        field = "learner.updates x learner.batch" if replayed else of_searches
+        least = max(floor, cells / plan.limits.max_cells_per_input)
+        why = "limits.min_transitions, experience.rows x columns / limits.max_cells_per_input"
+        rules.append((counted, least, field, why))
+    for got, needed, field, why in rules:
+        if got < needed:
+            raise InputDataError(
+                "every site's door would refuse this plan's rounds",
+                field=field,
+                expected=f"at least {needed:.0f} transitions a round ({why})",
+                got=f"{got}",
+                advice="Ask for more updates, or for a smaller sketch",
+            )
 
 
 def start_run(

@@ -141,7 +141,7 @@ def _plan(site: SiteFolder, plan: FederationPlan) -> Fact:
     elif plan.kind == "embed":
         largest = 0
     else:
-        largest = max(weights, 8 * plan.experience.rows * plan.experience.columns)
+        largest = max(weights, plan.table_bytes)
     return Fact(
         "plan",
         "ok",

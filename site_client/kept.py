@@ -137,7 +137,14 @@ class KeptModels:
                 matching.append(kept)
         return sorted(matching, key=lambda kept: kept.at, reverse=True)
 
-    def write(self, weights: Weights, plan: FederationPlan, kept: Kept, most: int) -> None:
+    def write(
+        self,
+        weights: Weights,
+        plan: FederationPlan,
+        kept: Kept,
+        most: int,
+        beside: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Keep a model, whole or not at all, and of the older ones only the newest.
 
         Args:
@@ -145,6 +152,7 @@ class KeptModels:
             plan: that it is of.
             kept: what else is known of it.
             most: models that are kept, at least 1.
+            beside: further files of the folder, by name.
         """
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for stale in self.root.glob(".*"):
@@ -163,6 +171,8 @@ class KeptModels:
         write_atomically(fresh / MODEL_FILE, model)
         write_atomically(fresh / ABOUT_FILE, about)
         write_atomically(fresh / PLAN_FILE, plan.canonical())
+        for name, data in (beside or {}).items():
+            write_atomically(fresh / name, data)
         write_atomically(fresh / KEPT_FILE, kept.model_dump_json(indent=1).encode() + b"\n")
         # Written again, too: what a run came to anew is new, and whole whatever lay there.
         shutil.rmtree(self.place(kept.weights), ignore_errors=True)

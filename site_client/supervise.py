@@ -150,20 +150,26 @@ def _listen(process: subprocess.Popen[bytes], hear: Say) -> None:
                 hear(line.decode("utf-8", errors="replace").rstrip("\r\n"))
 
 
-def commands(root: Path) -> dict[str, list[str]]:
+def commands(root: Path, carrier: str = "courier") -> dict[str, list[str]]:
     """The two command lines of a site.
 
     Each by an interpreter that has what it needs: this one, or of an installed release the one
     of its own environment. With ``-P``, so that a file of the folder one stands in is never
     taken for a module.
 
+    Args:
+        root: the site's folder.
+        carrier: who holds the connection to the aggregator.
+
     Raises:
         MissingExtraError: what one of them needs is not installed.
     """
-    return {
+    lines = {
         role: [python_with(role), "-P", "-m", "site_client.cli", role, "--site-dir", str(root)]
         for role in ("worker", "courier")
     }
+    lines["courier"] += ["--carrier", carrier]
+    return lines
 
 
 def keep_running(children: Sequence[Child], stop: threading.Event, say: Say) -> int:

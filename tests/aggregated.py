@@ -21,8 +21,8 @@ from common.sums.addition import add_records, encode_sum, sum_digest
 from common.sums.chain import first_link, next_link
 from common.wire.envelope import Envelope
 from common.wire.orders import RosterEntry
-from common.wire.records import ModelUpdate, SketchTable
-from common.wire.rules import SUMMED
+from common.wire.records import ErrorTables, ModelUpdate, SketchTable
+from common.wire.rules import SUMMED, summed_of
 from site_client.worker.tagging import tagged
 
 OTHERS = ("east", "west")
@@ -76,7 +76,7 @@ class Past:
     def add(self, answers: Mapping[str, Iterable[Envelope]]) -> bytes:
         """The next round's sum, of these records; tags are made here."""
         round_, link = len(self.links), self.links[-1]
-        kinds = {kind.__name__ for kind in SUMMED[schedule(self.plan)[round_]]}
+        kinds = {kind.__name__ for kind in summed_of(self.plan, schedule(self.plan)[round_])}
         told = {
             site: tagged((e for e in es if e.record.record_type in kinds), self.key, link)
             for site, es in answers.items()
@@ -109,14 +109,17 @@ class Past:
             name: rng.integers(-scale, scale + 1, shape).astype(np.int32)
             for name, shape in weight_shapes(self.plan).items()
         }
-        shape = (self.plan.experience.rows, self.plan.experience.columns)
-        sketch = SketchTable(
-            **common,
-            rows=shape[0],
-            columns=shape[1],
-            key_id=self.key.key_id,
-            codec="0" * 64,
-            total=200,
-        )
+        if self.plan.counts is None:
+            return [Envelope(update, arrays)]
+        cells = self.plan.experience
+        shape = (cells.rows, cells.columns)
+        form = {"rows": shape[0], "columns": shape[1], "key_id": self.key.key_id}
+        about = common | form | {"codec": "0" * 64, "total": 200}
         table = rng.integers(-3, 4, shape).astype(np.int64)
-        return [Envelope(update, arrays), Envelope(sketch, {"table": table})]
+        if self.plan.counts == "experience":
+            return [Envelope(update, arrays), Envelope(SketchTable(**about), {"table": table})]
+        tables = {"replays": table, "errors": rng.integers(-14, 15, shape).astype(np.int64)}
+        return [
+            Envelope(update, arrays),
+            Envelope(ErrorTables(**about, errors=900), tables),
+        ]

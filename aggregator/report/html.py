@@ -127,6 +127,7 @@ def summary_json(state: RunState, extras: ReportExtras | None = None) -> dict[st
             "rows": rows,
             "columns": columns,
             "total": last[-1].sketch_total if last else 0,
+            "alike": {site: share / 1000 for site, share in _alike(state)},
         },
         "ledgers": {
             ledger.site: {"records": ledger.records, "verdict": ledger.verdict}
@@ -161,6 +162,7 @@ def _context(state: RunState, extras: ReportExtras) -> dict[str, object]:
         "landmarks": tables,
         "learning_caption": _learning_caption(state, extras),
         "sketch_caption": _sketch_caption(state, extras),
+        "alike": [(site, f"{share / 1000:.2f}") for site, share in _alike(state)],
         "trains": state.kind in TRAINED,
         "bytes_rows": [_bytes_row(state, r) for r in state.rounds],
         "time_rows": [_time_row(state, r) for r in state.rounds],
@@ -263,6 +265,11 @@ def _learning_caption(state: RunState, extras: ReportExtras) -> str:
             "answering with the mean position over the training cases."
         )
     return " ".join(parts)
+
+
+def _alike(state: RunState) -> tuple[tuple[str, int], ...]:
+    """Each site and how alike its experience is, of the last round that says so."""
+    return next((r.alike for r in reversed(state.rounds) if r.alike), ())
 
 
 def _sketch_caption(state: RunState, extras: ReportExtras) -> str:

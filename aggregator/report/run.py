@@ -70,6 +70,7 @@ class RoundSummary:
         seconds: from the orders to the average; None while it goes on.
         sketch_fill: share of non-zero cells of the merged table, 0 to 1.
         sketch_total: keys behind the merged table since the run began.
+        alike: site and how alike its experience is to all others', in thousandths.
     """
 
     round: int
@@ -84,6 +85,7 @@ class RoundSummary:
     model_sha256: str = ""
     sketch_fill: float = 0.0
     sketch_total: int = 0
+    alike: tuple[tuple[str, int], ...] = ()
 
     def of(self, site: str) -> SiteRound | None:
         """Return a site's part, None when it was not asked."""

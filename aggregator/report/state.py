@@ -202,6 +202,7 @@ def _round_finished(state: RunState, event: RoundFinished) -> RunState:
         model_sha256=event.model_sha256,
         sketch_fill=event.sketch_fill,
         sketch_total=event.sketch_total,
+        alike=tuple(sorted(event.alike.items())),
     )
     return replace(state, rounds=_put(state.rounds, index, done))
 

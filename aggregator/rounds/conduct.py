@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from aggregator.admin import arrival
 from aggregator.admin.folder import FederationFolder
+from aggregator.rounds.alike import alike
 from aggregator.rounds.answers import AcceptedAnswer
 from aggregator.rounds.course import Course, Step, agree, schedule
 from aggregator.rounds.events import (
@@ -365,6 +366,7 @@ class Conductor:
                 model_sha256=self._digest,
                 sketch_fill=fill,
                 sketch_total=total,
+                alike=alike(answers) if step.round == self._plan.rounds.training else {},
                 seconds=self.clock() - began,
             )
         )

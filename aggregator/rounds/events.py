@@ -206,6 +206,8 @@ class RoundFinished(_Event):
             without a model has come to; empty where there is nothing yet.
         sketch_fill: share of cells of the merged table that differ from zero.
         sketch_total: keys behind the merged table since the run began.
+        alike: of the last round of training, how alike each site's experience is to that of
+            all others, in thousandths; empty without tables.
     """
 
     event: Literal["round_finished"] = "round_finished"
@@ -215,6 +217,7 @@ class RoundFinished(_Event):
     model_sha256: str
     sketch_fill: float = 0.0
     sketch_total: int = 0
+    alike: dict[str, int] = {}
     seconds: float = 0.0
 
 

@@ -54,6 +54,7 @@ FOR_SITES: Final = frozenset(
                 "activate-node",
                 "confirm-message-received",
                 "deactivate-node",
+                "get-fab",  # asked by a stock SuperNode: the app, which is constant and no secret
                 "get-run",
                 "pull-messages",
                 "pull-object",
@@ -66,7 +67,7 @@ FOR_SITES: Final = frozenset(
         ),
     }
 )
-"""Every call of ``site_client.courier.fleet``, and whether somebody is there."""
+"""Every call of ``site_client.courier.fleet`` or of a stock SuperNode, and whether we live."""
 _FOR_OURSELVES: Final = re.compile(r"/v1/(control|runtime)/[a-z]+(-[a-z]+)*")
 
 

@@ -26,8 +26,10 @@ from common.wire.records import ModelUpdate
 from common.wire.transport import START
 
 TABLE = "experience/table"
+ERRORS = "experience/errors"
 VELOCITY = "velocity"
 TOTAL = "sketch_total"
+ERROR = "sketch_error"
 USUAL = "usual_norm_"
 START_FILE: Final = "start.safetensors"
 
@@ -147,8 +149,10 @@ class TrainingWork:
         arrays = within(MODEL, dict(model.weights)) | within(VELOCITY, dict(model.velocity))
         if model.table is not None:
             arrays[TABLE] = model.table
+        if model.errors is not None:
+            arrays[ERRORS] = model.errors
         usual = {f"{USUAL}{n}": round(norm) for n, norm in enumerate(history)}
-        facts = {TOTAL: model.total, **usual}
+        facts = {TOTAL: model.total, ERROR: model.error, **usual}
         return RoundState(round_, agreement, arrays, facts, digest=model.digest)
 
 
@@ -165,12 +169,13 @@ def _history(state: RoundState) -> list[float]:
 
 def model_of(state: RoundState) -> ModelState:
     """Return the model of a state that ``TrainingWork`` made."""
-    table = state.arrays.get(TABLE)
+    tables = {"table": state.arrays.get(TABLE), "errors": state.arrays.get(ERRORS)}
     return ModelState(
         {n: np.asarray(a, np.float32) for n, a in state.below(MODEL).items()},
         {n: np.asarray(a, np.float32) for n, a in state.below(VELOCITY).items()},
-        None if table is None else np.asarray(table, np.int64),
-        state.facts[TOTAL],
+        total=state.facts[TOTAL],
+        error=state.facts[ERROR],
+        **{n: None if t is None else np.asarray(t, np.int64) for n, t in tables.items()},
     )
 
 

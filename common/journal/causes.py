@@ -10,6 +10,8 @@ from common.journal.entries import Kind
 
 FRAME_BYTES = 12_288
 """Room that Flower's messages around one answer have, and the desk's around sealed keys."""
+HANDED_BYTES = 12
+"""What stands before a parcel that a SuperNode is handed: a number and a length."""
 HANDSHAKE_BYTES = 4_096
 """Room of the first, unencrypted words of a connection."""
 DESK_CONNECTION_BYTES, DESK_CALL_BYTES = 2_048, 1_024

@@ -22,7 +22,7 @@ CONTEXT = b"cairn/journal/v1\n"
 NOTHING_BEFORE = "0" * 64
 MAX_LINE_BYTES = 1 << 16
 
-Receiver = Literal["flower", "desk", "witness"]
+Receiver = Literal["flower", "desk", "witness", "supernode"]
 Kind = Literal[
     "activate-node",
     "deactivate-node",
@@ -45,8 +45,9 @@ Kind = Literal[
     "AwaitOrders",
     "add-checkpoint",
     "get-checkpoint",
+    "hand-over",
 ]
-"""What is asked: Flower's calls, the desk's, and a witness's."""
+"""What is asked: Flower's calls, the desk's, a witness's, and what a SuperNode is handed."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 CONTROL: dict[Kind, tuple[int, int]] = {
     "pull-messages": (1024, 1024),

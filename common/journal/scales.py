@@ -16,6 +16,7 @@ from common.journal.causes import (
     DESK_KINDS,
     FRAME_BYTES,
     FRAMES,
+    HANDED_BYTES,
     HANDSHAKE_BYTES,
     HEADERS,
     LIMIT,
@@ -68,6 +69,7 @@ class Scales:
     sizes: set[int] = field(default_factory=set)
     refusals: int = 0
     room: int = 0
+    handed: int = 0
     links: Counter[str] = field(default_factory=Counter)
     announced: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
@@ -95,6 +97,9 @@ class Scales:
                 self._settle(entry)
 
     def _request(self, entry: Request) -> None:
+        if entry.receiver == "supernode":
+            self._hand_over(entry)
+            return
         self.announced[entry.receiver] += entry.bytes
         self.calls[entry.receiver] += 1
         if entry.kind in PUSHES:
@@ -112,6 +117,13 @@ class Scales:
             self.causes[WITNESS] += entry.bytes
         else:
             self.causes[DESK if entry.receiver == "desk" else POLLS] += entry.bytes
+
+    def _hand_over(self, entry: Request) -> None:
+        """Hold what went to another program against what was released; no wire of ours has it."""
+        self.handed += entry.bytes
+        released = self._answers[-1].parcel if self._answers else -HANDED_BYTES
+        if entry.bytes > released + HANDED_BYTES:
+            self.findings.append(f"line {entry.seq}: hands over what was not released")
 
     def _release(self, entry: Release) -> None:
         self.sizes.add(entry.size)
@@ -255,6 +267,11 @@ class Scales:
             self.findings.append(
                 f"the aggregator has cosigned {len(missing)} checkpoints that the journal does not "
                 f"show leaving, the first of {missing[0]} records: lines are missing"
+            )
+        if self.handed:
+            self.notes.append(
+                f"{self.handed:,} bytes were handed to a SuperNode, which is not ours: what else "
+                "its connection sent, nobody here measures, unless you give counters"
             )
         if self.links["unmeasured"]:
             self.notes.append(f"{self.links['unmeasured']} connections could not be measured")

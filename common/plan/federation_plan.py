@@ -9,7 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from common.canonical import canonical_json, sha256_hex
 from common.plan.embed import Embed
-from common.plan.experience import Experience
+from common.plan.experience import Experience, Subject
 from common.plan.kinds import RUNS, Kind
 from common.plan.limits import OF_TRAINING, Limits, Rounds
 from common.plan.pixels import Pixels
@@ -81,8 +81,25 @@ class FederationPlan(AgentSettings):
             raise MisfitError(f"task.{named}", "one or more names", "none")
         if self.kind == "training" and self.learner.updates < self.rounds.training:
             raise MisfitError("learner.updates", "one or more for each of rounds.training")
+        if self.experience.kept:
+            self._check_kept()
         parameters_of(self.network, self.space)
         return self
+
+    def _check_kept(self) -> None:
+        """Refuse a table that would go with a model and that nobody could ask."""
+        fits = {
+            "experience.key": (self.experience.key == "place", "place with experience.kept"),
+            "learner.method": (self.learner.method == "dqn", "dqn with experience.kept"),
+            "task.kind": (
+                KINDS[self.task.kind].section == "ladder" and self.space.agents == 1,
+                "one of landmarks, each looked for by one agent, with experience.kept",
+            ),
+            "task.world": (self.task.world != "rl-medical", "cairn with experience.kept"),
+        }
+        for field, (holds, expected) in fits.items():
+            if not holds:
+                raise MisfitError(field, expected)
 
     @property
     def trains(self) -> bool:
@@ -100,9 +117,24 @@ class FederationPlan(AgentSettings):
         return self.trains and self.task.missing == "allow" and not self.network.private_heads
 
     @property
-    def tells_experience(self) -> bool:
-        """True where a site's update comes with a sketch of its experience: one of steps."""
-        return self.trains and self.learner.method == "dqn"
+    def counts(self) -> Subject | None:
+        """Say what its tables of experience count; None where nobody reads any, and none leave.
+
+        A run without work sends one all the same: it shows what a round costs.
+        """
+        if not self.trains or self.learner.method != "dqn":
+            return None
+        if self.kind == "no-op":
+            return "experience"
+        if self.learner.replay == "wrong-first":
+            return "errors"
+        return "experience" if self.experience.kept or self.learner.replay == "rare-first" else None
+
+    @property
+    def table_bytes(self) -> int:
+        """Size of the tables of experience that a site sends in a round."""
+        tables = {"experience": 1, "errors": 2}.get(self.counts or "", 0)
+        return 8 * tables * self.experience.rows * self.experience.columns
 
     def updates_in(self, round_: int) -> int:
         """Gradient steps of a training round, 1 to ``rounds.training``: equal shares of all."""

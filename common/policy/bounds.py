@@ -287,7 +287,7 @@ HARMLESS: Final[Mapping[str, str]] = {
     "learner.target_period": "how often the target network copies the other",
     "learner.replay": "a closed list; bounds.rare_first and bounds.priority_alpha hold for those "
     "that draw unevenly",
-    "learner.importance": "lessens the weight of what rare_first draws often, and adds to none",
+    "learner.importance": "lessens the weight of what is drawn often, and adds to none",
     "learner.priority_beta": "lessens the weight of what priority draws often, and adds to none",
     "learner.learning_rate_end": "falls from what bounds.learning_rate holds",
     "learner.learning_rate_schedule": "falls from what bounds.learning_rate holds",
@@ -301,8 +301,11 @@ HARMLESS: Final[Mapping[str, str]] = {
     "evaluation.native": "counts for evaluations on their own, not for a round's",
     "evaluation.visits": "when a search ends",
     "evaluation.active_termination": "when a search ends",
+    "evaluation.warm_start": "where a search begins, from what the site itself knows",
     "evaluation.outlier_mads": "which starts count for their consensus",
-    "experience.reward_bins": "at most 16; a reward is no grey value",
+    "experience.key": "a closed list: offsets from what is looked for, or places in the image",
+    "experience.reach_steps": "at most 32 steps of the ladder, whose lengths bounds.steps_mm holds",
+    "experience.kept": "the sum of all sites' tables stays with the model, at the sites",
     "pixels.bands": "at most 256 names, which the slides must have",
     "pixels.codec": _SHAPES_KEYS,
     "pixels.components": _SHAPES_KEYS,
@@ -398,7 +401,7 @@ def _check_bytes(policy: Policy, plan: FederationPlan, weights_bytes: int) -> No
         largest = most_bytes(plan.pixels) if plan.kind == "pixels" else 0
         whole, what, how_often = largest, "pixels", "pixels"
     else:
-        largest = weights_bytes + 8 * plan.experience.rows * plan.experience.columns
+        largest = weights_bytes + plan.table_bytes
         whole, what, how_often = (
             largest * plan.rounds.training,
             "experience and model",

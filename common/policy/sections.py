@@ -29,6 +29,7 @@ from common.wire.records import Digest, SiteName
 RecordName = Literal[
     "ModelUpdate",
     "SketchTable",
+    "ErrorTables",
     "RoundReport",
     "PixelStatistics",
     "PixelSketches",

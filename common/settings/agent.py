@@ -116,13 +116,15 @@ class LearnerSettings(Frozen):
         target_period: updates between the copies of a ``hard`` target.
         replay: how transitions are drawn: ``uniform``; ``prioritised`` by their last
             temporal-difference error; ``rare-first`` by how seldom their experience
-            was counted.
+            was counted; ``wrong-first`` by the mean error of their experience, which in a
+            federation is that of all sites.
         replay_capacity: transitions kept, oldest overwritten.
         rare_first: exponent of the inverse frequency of ``rare-first``.
-        importance: exponent of ``rare-first``'s importance-weight correction.
-        priority_alpha: exponent of the priority of ``prioritised``.
-        priority_beta: exponent of its importance-weight correction at first; it grows
-            linearly to 1 over the planned updates.
+        importance: exponent of the importance-weight correction of ``rare-first`` and
+            ``wrong-first``.
+        priority_alpha: exponent of the error in ``prioritised`` and ``wrong-first``.
+        priority_beta: exponent of ``prioritised``'s importance-weight correction at first;
+            it grows linearly to 1 over the planned updates.
         learning_rate: Adam's at first.
         learning_rate_end: the share of it that is left at the end.
         learning_rate_schedule: ``linear`` and ``cosine`` fall over the planned updates,
@@ -149,7 +151,7 @@ class LearnerSettings(Frozen):
     target: Literal["ema", "hard"] = "ema"
     target_decay: Annotated[float, Field(gt=0, le=1)] = 0.01
     target_period: Annotated[int, Field(ge=1, le=1_000_000)] = 2500
-    replay: Literal["uniform", "prioritised", "rare-first"] = "uniform"
+    replay: Literal["uniform", "prioritised", "rare-first", "wrong-first"] = "uniform"
     replay_capacity: Annotated[int, Field(ge=100, le=10_000_000)] = 60_000
     rare_first: Annotated[float, Field(gt=0, le=2)] = 0.5
     importance: Share = 0.5
@@ -214,6 +216,8 @@ class EvaluationSettings(Frozen):
         visits: visits of one place within the last 20 steps that make an oscillation.
         active_termination: for learner.method dqn: a level also ends where even the best action
             promises a loss, and not only where a search oscillates; fewer steps.
+        warm_start: searches begin a few coarse steps from the mean training position (of planes:
+            from the mean plane), and not anywhere; for a model that knows it.
         outlier_mads: a start that ended further from the starts' median than this many
             median absolute deviations is left out of their consensus.
     """
@@ -224,12 +228,14 @@ class EvaluationSettings(Frozen):
     most_steps: Annotated[int, Field(ge=1, le=10_000)] = 80
     visits: Annotated[int, Field(ge=2, le=20)] = 3
     active_termination: bool = False
+    warm_start: bool = False
     outlier_mads: Positive = 3.0
 
     @model_serializer(mode="wrap")
     def _without_what_only_some_plans_say(
         self, serialize: SerializerFunctionWrapHandler
     ) -> dict[str, object]:
-        """Without a termination that is not active: such plans keep their fingerprint."""
+        """Without what is not switched on: such plans keep their fingerprint."""
         whole: dict[str, object] = serialize(self)
-        return {n: v for n, v in whole.items() if n != "active_termination" or v}
+        switches = ("active_termination", "warm_start")
+        return {n: v for n, v in whole.items() if n not in switches or v}

@@ -206,6 +206,19 @@ KINDS: Final[dict[str, KindEntry]] = {
         spaces.glimpses,
         {"task": {"roi": 25}, **_SEARCH},
     ),
+    "tracking-2d": KindEntry(
+        _ROOMS + "tracking",
+        2,
+        ("planar",),
+        "ladder",
+        frozenset({"landmarks", "zooms"}) | _FLAT,
+        spaces.tracking,
+        {
+            "task": {"roi": 25, "zooms": [1.0, 3.0]},
+            "ladder": {"scales": [2.0, 1.0, 1.0], "steps_mm": [6.0, 2.0, 1.0]},
+            **_SEARCH,
+        },
+    ),
     "centreline-2d": KindEntry(
         _ROOMS + "centreline",
         2,

@@ -278,6 +278,12 @@ def seed(settings: Settings, dim: int) -> Space:
     return Space((views, task.roi, task.roi), 2 * dim, len(sides), task.landmarks, sides)
 
 
+def tracking(settings: Settings) -> Space:
+    """Landmarks in sequences: the frame, and the one before where its landmark was."""
+    alone = picture(settings)
+    return replace(alone, shape=(2 * alone.shape[0], *alone.shape[1:]))
+
+
 def glimpses(settings: Settings) -> Space:
     """Places in large images: four steps, two changes of magnification, and a declaration."""
     task = settings.task

@@ -39,7 +39,8 @@ class TaskSettings(Frozen):
             motion between two images; ``centreline-2d`` and ``centreline-3d`` trace a vessel
             from a seed to its end; ``seed-2d`` and ``seed-3d`` place the seed from which a region
             grows to a label; ``glimpses-2d`` reads a large image, such as a slide, by choosing
-            where to look at which magnification.
+            where to look at which magnification; ``tracking-2d`` follows landmarks from frame to
+            frame of a sequence, from where they are in the first.
         landmarks: their names, one head of the network each; none takes all that are found.
             For boxes and seeds the labels: values of the label images, or names in the table.
         spacing_mm: every image is resampled to this isotropic grid.

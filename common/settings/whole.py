@@ -86,6 +86,11 @@ class AgentSettings(Frozen):
             few = ", ".join(name for name, e in KINDS.items() if e.section in _ALONG_AXES)
             expected = f"dqn for {kind}; partial-policy is for {few}"
             raise MisfitError("learner.method", expected, self.learner.method)
+        steps = entry.section in ("ladder", "plane") and self.learner.method != "displacement"
+        if self.evaluation.warm_start and not steps:
+            few = ", ".join([*kinds_with(section="ladder"), *kinds_with(section="plane")])
+            expected = f"false for {kind} and for displacements; it is for steps in {few}"
+            raise MisfitError("evaluation.warm_start", expected, "true")
         if self.evaluation.active_termination and self.learner.method != "dqn":
             raise MisfitError(
                 "evaluation.active_termination",

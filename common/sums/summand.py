@@ -15,14 +15,21 @@ from numpy.typing import NDArray
 
 from common.errors import InternalError, RefusedError
 from common.wire.envelope import Envelope
-from common.wire.records import ModelUpdate, PixelSketches, PixelStatistics, SketchTable
+from common.wire.records import (
+    ErrorTables,
+    ModelUpdate,
+    PixelSketches,
+    PixelStatistics,
+    SketchTable,
+)
 
 I64 = NDArray[np.int64]
-Summable = ModelUpdate | SketchTable | PixelStatistics | PixelSketches
+Summable = ModelUpdate | SketchTable | ErrorTables | PixelStatistics | PixelSketches
 
 COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     ModelUpdate.__name__: ("samples",),
     SketchTable.__name__: ("total",),
+    ErrorTables.__name__: ("total", "errors"),
     PixelStatistics.__name__: ("slides", "pixels"),
     PixelSketches.__name__: ("slides", "pixels"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from common.sums.addition import LARGEST, Sum, magnitude
 from common.sums.averaging import Deltas, Still, mean_by_label, mean_delta, moved, with_momentum
 from common.sums.summand import Summand
 from common.wire.labels import LABELS, branch_rows
-from common.wire.records import ModelUpdate, SketchTable
+from common.wire.records import ErrorTables, ModelUpdate, SketchTable
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,15 +25,19 @@ class ModelState:
     Attributes:
         weights: of the model, float32 by name; of a plan that keeps heads private, the rest.
         velocity: of server momentum, float32 by name; empty without, and before round 1.
-        table: merged experience int64[rows, columns]; None before round 1, and of a plan whose
-            sites tell none.
+        table: merged experience int64[rows, columns]; None before round 1, and where the
+            plan has none.
         total: keys behind it.
+        errors: merged errors int64[rows, columns] of experience replayed; None likewise.
+        error: sum of all of them.
     """
 
     weights: Weights
     velocity: Weights = field(default_factory=dict)
     table: NDArray[np.int64] | None = None
     total: int = 0
+    errors: NDArray[np.int64] | None = None
+    error: int = 0
 
     @property
     def digest(self) -> str:
@@ -56,15 +60,35 @@ def advance(state: ModelState, plan: FederationPlan, total: Sum) -> ModelState:
     (mean, still), velocity = _mean(update, plan), state.velocity
     if momentum := plan.rounds.server_momentum:
         mean, velocity = with_momentum(mean, velocity, momentum, still)
-    weights = moved(state.weights, mean)
-    if not plan.tells_experience:
-        return ModelState(weights, velocity)
-    sketch = total.group(SketchTable.__name__).summand
+    after = replace(state, weights=moved(state.weights, mean), velocity=velocity)
+    return after if plan.counts is None else _with_experience(after, plan, total)
+
+
+def _with_experience(state: ModelState, plan: FederationPlan, total: Sum) -> ModelState:
+    """Add what was met to what is known; of what was replayed, the past counts half.
+
+    What the network was wrong about some rounds ago says little of what it is wrong about.
+    """
     shape = (plan.experience.rows, plan.experience.columns)
-    _require_shapes(sketch.arrays, {"table": shape})
-    added = sketch.arrays["table"]
-    table = added if state.table is None else _added(state.table, added)
-    return ModelState(weights, velocity, table, state.total + sketch.counts["total"])
+    if plan.counts == "experience":
+        met = total.group(SketchTable.__name__).summand
+        _require_shapes(met.arrays, {"table": shape})
+        table = _added(state.table, met.arrays["table"])
+        return replace(state, table=table, total=state.total + met.counts["total"])
+    replayed = total.group(ErrorTables.__name__).summand
+    _require_shapes(replayed.arrays, {"replays": shape, "errors": shape})
+    return replace(
+        state,
+        table=_added(_halved(state.table), replayed.arrays["replays"]),
+        total=state.total // 2 + replayed.counts["total"],
+        errors=_added(_halved(state.errors), replayed.arrays["errors"]),
+        error=state.error // 2 + replayed.counts["errors"],
+    )
+
+
+def _halved(table: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    """Half of every cell, towards 0: the same whole numbers everywhere."""
+    return None if table is None else np.asarray(np.sign(table) * (np.abs(table) // 2))
 
 
 def _mean(update: Summand, plan: FederationPlan) -> tuple[Deltas, Still]:
@@ -79,7 +103,9 @@ def _mean(update: Summand, plan: FederationPlan) -> tuple[Deltas, Still]:
     return mean_by_label(summand, update.arrays[LABELS], branch_rows(plan))
 
 
-def _added(merged: NDArray[np.int64], table: NDArray[np.int64]) -> NDArray[np.int64]:
+def _added(merged: NDArray[np.int64] | None, table: NDArray[np.int64]) -> NDArray[np.int64]:
+    if merged is None:
+        return table
     if magnitude(merged) + magnitude(table) >= LARGEST:
         raise RefusedError("a merged sketch would overflow", expected="sums below 2^62")
     return merged + table

@@ -63,6 +63,11 @@ def gathered_per_update(plan: FederationPlan) -> int:
     return learner.batch if learner.method == "displacement" else learner.searches
 
 
+def most_replays(plan: FederationPlan, phase: Phase = "train") -> int:
+    """Most transitions that the gradient steps of one round draw, however often each."""
+    return plan.learner.batch * most_updates(plan, phase)
+
+
 def most_updates(plan: FederationPlan, phase: Phase = "train") -> int:
     """Most gradient steps of one round."""
     return _most_in_a_round(plan) if phase == "train" and plan.trains else 0

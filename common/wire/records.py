@@ -80,7 +80,7 @@ class ModelUpdate(_Common):
 
 
 class SketchTable(_Common):
-    """Count sketch of the experience tuples gathered in this round.
+    """Count sketch of the experience met in this round.
 
     Arrays: ``table``, int64[rows, columns].
 
@@ -98,6 +98,29 @@ class SketchTable(_Common):
     key_id: KeyId
     codec: Digest
     total: Count
+    tag: Tag = UNTAGGED
+
+
+class ErrorTables(_Common):
+    """Two count sketches of the experience that this round's gradient steps replayed.
+
+    Arrays: ``replays``, int64[rows, columns], counts every replay once; ``errors``,
+    int64[rows, columns], as often as the network was wrong there, in ``ERROR_UNITS``.
+
+    Attributes:
+        key_id, codec: as of a ``SketchTable``.
+        total: replays counted; every row's absolute sum of ``replays`` is at most this.
+        errors: sum of their errors; likewise of ``errors``.
+        tag: of the tables, ``total`` and ``errors``.
+    """
+
+    record_type: Literal["ErrorTables"] = "ErrorTables"
+    rows: Count
+    columns: Count
+    key_id: KeyId
+    codec: Digest
+    total: Count
+    errors: Count
     tag: Tag = UNTAGGED
 
 
@@ -248,6 +271,7 @@ class RoundReport(_Common):
 Record = (
     ModelUpdate
     | SketchTable
+    | ErrorTables
     | RoundReport
     | PixelStatistics
     | PixelSketches

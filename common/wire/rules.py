@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.plan import FederationPlan
+from common.plan.experience import MOST_ERROR, Subject
 from common.schedule import Phase
 from common.settings import KINDS, MM
 from common.wire.bounds import (
     MAX_IMAGES,
+    most_replays,
     most_searches,
     most_transitions,
     most_updates,
@@ -39,6 +41,7 @@ from common.wire.expected import (
 from common.wire.labels import check_labels, without_labels
 from common.wire.pixel_rules import check_groups, check_hitters, check_sketches, check_statistics
 from common.wire.records import (
+    ErrorTables,
     GroupCounts,
     HeavyHitters,
     ModelUpdate,
@@ -52,7 +55,7 @@ from common.wire.records import (
 
 ANSWERS: Final[Mapping[Phase, tuple[type[Record], ...]]] = {
     "begin": (RoundReport,),
-    "train": (ModelUpdate, SketchTable, RoundReport),
+    "train": (ModelUpdate, SketchTable, ErrorTables, RoundReport),
     "evaluate": (RoundReport,),
     "survey": (PixelStatistics, RoundReport),
     "range": (PixelStatistics, RoundReport),
@@ -60,34 +63,43 @@ ANSWERS: Final[Mapping[Phase, tuple[type[Record], ...]]] = {
     "recover": (HeavyHitters, RoundReport),
     "embed": (GroupCounts, RoundReport),
 }
-"""What may answer which order. A type that is not here cannot cross."""
+"""What may answer which order. A type that is not here cannot cross; see ``answers_of``."""
 
 FIXED_POINT: Final = 2.0**24
 """Units of a model update per unit of its weights."""
 SUMMED: Final[Mapping[Phase, tuple[type[Record], ...]]] = {
-    "train": (ModelUpdate, SketchTable),
+    "train": (ModelUpdate, SketchTable, ErrorTables),
     "survey": (PixelStatistics,),
     "range": (PixelStatistics,),
     "sketch": (PixelSketches,),
 }
 """What of an answer is added to the other sites'; the rest is read and kept."""
+
+_COUNTS: Final[Mapping[type[Record], Subject]] = {
+    SketchTable: "experience",
+    ErrorTables: "errors",
+}
+"""What the tables of experience count."""
 MAX_LOSS_MILLI: Final = 10**9
 MAX_TRAIN_MS: Final = 7 * 86_400_000
 _FAILURE_FIELDS: Final = frozenset({"plan_fingerprint", "site", "run", "round", "code"})
 
 
 def answers_of(plan: FederationPlan, phase: Phase) -> tuple[type[Record], ...]:
-    """Give the records that answer an order of a plan: what nobody would use does not leave."""
-    return _used(plan, ANSWERS[phase])
+    """List what must answer an order of a plan, and nothing else may.
+
+    A table of experience that nobody reads stays at the site.
+    """
+    return _read(plan, ANSWERS[phase])
 
 
 def summed_of(plan: FederationPlan, phase: Phase) -> tuple[type[Record], ...]:
-    """Give those of them that are added to the other sites'."""
-    return _used(plan, SUMMED.get(phase, ()))
+    """List what of an answer to an order of a plan is added to the other sites'."""
+    return _read(plan, SUMMED.get(phase, ()))
 
 
-def _used(plan: FederationPlan, kinds: tuple[type[Record], ...]) -> tuple[type[Record], ...]:
-    return tuple(k for k in kinds if k is not SketchTable or plan.tells_experience)
+def _read(plan: FederationPlan, kinds: tuple[type[Record], ...]) -> tuple[type[Record], ...]:
+    return tuple(kind for kind in kinds if _COUNTS.get(kind, plan.counts) == plan.counts)
 
 
 def check_record(envelope: Envelope, expected: Expected) -> None:
@@ -103,6 +115,8 @@ def check_record(envelope: Envelope, expected: Expected) -> None:
             _check_update(record, arrays, expected)
         case SketchTable():
             _check_sketch(record, arrays, expected)
+        case ErrorTables():
+            _check_errors(record, arrays, expected)
         case RoundReport():
             _check_report(record, arrays, expected)
         case PixelStatistics():
@@ -148,18 +162,40 @@ def _check_update(record: ModelUpdate, arrays: Mapping[str, Array], expected: Ex
 
 
 def _check_sketch(record: SketchTable, arrays: Mapping[str, Array], expected: Expected) -> None:
-    plan, floors = expected.plan, expected.floors
-    rows, columns = plan.experience.rows, plan.experience.columns
-    require((record.rows, record.columns) == (rows, columns), "rows, columns", "the plan's", "not")
-    _check_identity(record, expected)
+    most = most_transitions(expected.plan, expected.phase)
     require_names(arrays, "table")
-    table: NDArray[np.int64] = np.asarray(arrays["table"])
-    total, most = record.total, most_transitions(plan, expected.phase)
+    _check_counts_of_keys(record, np.asarray(arrays["table"]), "table", most, expected)
+
+
+def _check_errors(record: ErrorTables, arrays: Mapping[str, Array], expected: Expected) -> None:
+    plan = expected.plan
+    require_names(arrays, "replays", "errors")
+    replays: NDArray[np.int64] = np.asarray(arrays["replays"])
+    _check_counts_of_keys(record, replays, "replays", most_replays(plan, expected.phase), expected)
+    most = MOST_ERROR * record.total
+    require(record.errors <= most, "errors", f"at most {MOST_ERROR} a replay", "more")
+    shape = (plan.experience.rows, plan.experience.columns)
+    require_table(np.asarray(arrays["errors"]), "errors", shape, record.errors)
+
+
+def _check_counts_of_keys(
+    record: SketchTable | ErrorTables,
+    table: NDArray[np.int64],
+    name: str,
+    most: int,
+    expected: Expected,
+) -> None:
+    """Require the plan's form, no more keys than it lets a site count, and enough of them."""
+    plan, floors = expected.plan, expected.floors
+    shape = (plan.experience.rows, plan.experience.columns)
+    require((record.rows, record.columns) == shape, "rows, columns", "the plan's", "not")
+    _check_identity(record, expected)
+    total = record.total
     # Before the cells: their bound is the total, and the total's is the plan.
     require(total <= most, "total", f"at most the plan's {most}", "more")
-    require_table(table, "table", (rows, columns), total)
+    require_table(table, name, shape, total)
     require(total >= floors.transitions, "total", f"at least {floors.transitions}", "fewer")
-    require_filled(table, "table", total, floors.sketch_fill, plan.limits.max_cells_per_input)
+    require_filled(table, name, total, floors.sketch_fill, plan.limits.max_cells_per_input)
 
 
 def _check_report(record: RoundReport, arrays: Mapping[str, Array], expected: Expected) -> None:
@@ -190,7 +226,7 @@ def _check_report(record: RoundReport, arrays: Mapping[str, Array], expected: Ex
         _check_error(error, images[error.part], expected.plan)
 
 
-def _check_identity(record: SketchTable | RoundReport, expected: Expected) -> None:
+def _check_identity(record: SketchTable | ErrorTables | RoundReport, expected: Expected) -> None:
     """Sketches of another key or quantiser cannot be added to the others."""
     if record.key_id is not None and expected.key_id is not None:
         require(record.key_id == expected.key_id, "key_id", "that of the federation", "another")

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from common.errors import RefusedError
 from common.wire.envelope import Envelope
 from common.wire.records import (
+    ErrorTables,
     GroupCounts,
     HeavyHitters,
     ModelUpdate,
@@ -67,10 +68,11 @@ def _said(record: Record) -> Facts:
             # A slide is the image of these plans.
             yield "images", record.slides
             yield "pixels", record.pixels
-        case HeavyHitters():
+        case HeavyHitters() | ErrorTables():
+            # Replays are of some transitions several times and of others never.
             pass
     match record:
-        case SketchTable() | PixelSketches() | HeavyHitters() | RoundReport():
+        case SketchTable() | ErrorTables() | PixelSketches() | HeavyHitters() | RoundReport():
             yield "key_id", record.key_id
             yield "codec", record.codec
         case PixelStatistics() | GroupCounts():

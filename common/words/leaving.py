@@ -29,8 +29,10 @@ _BYTES_PER_ERROR: Final = 380
 _HOLDS: Final[Mapping[str, str]] = {
     "ModelUpdate": "what training changed in {weights} weights, and how many "
     "images, transitions and updates stand behind it{labels}",
-    "SketchTable": "counts of experience tuples in {rows} x {columns} hashed cells, and how many "
-    "were counted",
+    "SketchTable": "counts of the situations met, by their {by}, in {rows} x {columns} hashed "
+    "cells, and how many were counted",
+    "ErrorTables": "counts of the situations replayed, by their {by}, in {rows} x {columns} hashed "
+    "cells, and how wrong the network was there",
     "PixelStatistics": "sums over all pixels: how bright they are, how bands go together, how "
     "far components reach",
     "PixelSketches": "counts of quantised pixels in {tables} sketches of {rows} x {columns} "
@@ -102,7 +104,7 @@ def weights_bytes(plan: FederationPlan) -> int:
 
 
 def _leaving(plan: FederationPlan, name: str, rounds: tuple[Phase, ...]) -> Leaving:
-    answers = [p for p in rounds if name in (kind.__name__ for kind in answers_of(plan, p))]
+    answers = [p for p in rounds if name in (k.__name__ for k in answers_of(plan, p))]
     arrays, count = _arrays(plan, name)
     errors = len(plan.space.labels) if plan.trains else 0
     header = _HEADER_BYTES + count * _BYTES_PER_ARRAY
@@ -127,7 +129,9 @@ def _arrays(plan: FederationPlan, name: str) -> tuple[int, int]:
             arrays = len(shared_shapes(plan)) + bool(labels)
             return WEIGHT_BYTES * (sent_weights_of(plan) + labels), arrays
         case "SketchTable":
-            return 8 * plan.experience.rows * plan.experience.columns, 1
+            return plan.table_bytes, 1
+        case "ErrorTables":
+            return plan.table_bytes, 2
         case "PixelStatistics":
             survey = INTENSITY_BINS + len(section.bands) ** 2
             ranges = 0 if section.codec == "all-bands" else section.components * RANGE_BINS
@@ -157,8 +161,10 @@ def _holds(plan: FederationPlan, name: str) -> str:
             if plan.tells_labels:
                 labels = f"; which of {counted(len(plan.space.labels), 'label')} the site trained"
             return _HOLDS[name].format(weights=_sent(plan), labels=labels)
-        case "SketchTable":
-            return _HOLDS[name].format(rows=plan.experience.rows, columns=plan.experience.columns)
+        case "SketchTable" | "ErrorTables":
+            cells = plan.experience
+            by = "way from the target" if cells.key == "offset" else "place in the image"
+            return _HOLDS[name].format(rows=cells.rows, columns=cells.columns, by=by)
         case "PixelSketches":
             section = plan.pixels
             return _HOLDS[name].format(

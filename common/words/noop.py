@@ -34,7 +34,7 @@ def _work(plan: FederationPlan) -> Sentences:
 def _seen(plan: FederationPlan) -> Sentences:
     return (
         "It sees how many images each site has, and zeros.",
-        *([hidden(plan)] if plan.tells_experience else []),
+        *([hidden(plan)] if plan.counts else []),
     )
 
 

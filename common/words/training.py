@@ -20,7 +20,7 @@ _TOLD: Final = frozenset(
         *("learner.searches", "learner.episode_steps", "learner.learning_rate"),
         *("learner.gradient_clip", "evaluation.starts", "evaluation.poses"),
         *("rounds.training", "rounds.server_momentum", "rounds.train_s", "rounds.late_weight"),
-        *("experience.rows", "experience.columns"),
+        *("experience.rows", "experience.columns", "experience.key", "experience.kept"),
         *("limits.update_l2", "limits.min_images", "limits.min_transitions"),
         *("limits.min_sketch_fill", "limits.privacy_tier", "seed"),
         *("task.missing", "task.crops", "network.private_heads"),
@@ -30,7 +30,7 @@ _TOLD: Final = frozenset(
 
 def facts(plan: FederationPlan) -> Facts:
     """Say which agent, for how long, and how large its sketch is."""
-    sketch, momentum = plan.experience, plan.rounds.server_momentum
+    momentum = plan.rounds.server_momentum
     seconds, late = plan.rounds.train_s, plan.rounds.late_weight
     return [
         ("task", f"{plan.task.kind}, {plan.network.architecture}"),
@@ -45,13 +45,16 @@ def facts(plan: FederationPlan) -> Facts:
         *([("a round's training", f"{seconds:g} s at most")] if seconds else []),
         *([("late updates", f"{late:g} of them count in the next round")] if late else []),
         *([("server momentum", f"{momentum:g}")] if momentum else []),
-        *(
-            [("sketch", f"{sketch.rows} x {sketch.columns} cells, {tier(plan)}")]
-            if plan.tells_experience
-            else []
-        ),
+        *([("sketch", _sketch(plan))] if plan.counts else []),
         ("update norm", f"at most {plan.limits.update_l2:g}"),
     ]
+
+
+def _sketch(plan: FederationPlan) -> str:
+    cells = plan.experience
+    tables = "two of" if plan.counts == "errors" else "one of"
+    kept = ", kept with the model" if cells.kept else ""
+    return f"{tables} {cells.rows} x {cells.columns} cells, {tier(plan)}{kept}"
 
 
 def _work(plan: FederationPlan) -> Sentences:
@@ -66,6 +69,7 @@ def _work(plan: FederationPlan) -> Sentences:
         f"{counted(learner.updates, 'update')} on {_gathered(plan)}; "
         f"learning rate {learner.learning_rate:g}, gradients clipped to norm "
         f"{learner.gradient_clip:g}.",
+        *_experience(plan),
         *_elastic(plan),
         *_differing(plan),
         "Before each round, and after the last, the model is measured on the site's own images: "
@@ -74,6 +78,37 @@ def _work(plan: FederationPlan) -> Sentences:
         f"The site computes each round's weights itself, from {_start(plan)} and the sums of all "
         "sites' updates, which it verifies; no order carries weights."
         + (f" The average goes on with {momentum:g} of the last rounds' way." if momentum else ""),
+    )
+
+
+def _experience(plan: FederationPlan) -> Iterator[str]:
+    """Say what is told of experience, and who reads it."""
+    cells = plan.experience
+    named = "how far from its aim" if cells.key == "offset" else "where in the image"
+    form = f"a table of {cells.rows} x {cells.columns} hashed cells, named by {named} a search was"
+    match plan.counts:
+        case "experience":
+            reads = "What few have met is replayed more. " if _is_rare_first(plan) else ""
+            yield f"Each round's experience is counted in {form}. {reads}{_kept(plan)}".strip()
+        case "errors":
+            yield (
+                f"What is replayed, and how wrong the network was there, is summed in {form}: two "
+                "of them. What all sites together still get wrong is replayed more."
+            )
+        case None:
+            pass
+
+
+def _is_rare_first(plan: FederationPlan) -> bool:
+    return plan.kind == "training" and plan.learner.replay == "rare-first"
+
+
+def _kept(plan: FederationPlan) -> str:
+    if not plan.experience.kept:
+        return ""
+    return (
+        "The sum of all tables stays beside the model at every site: it says where few have "
+        "found what is looked for."
     )
 
 
@@ -184,7 +219,7 @@ def floors(plan: FederationPlan) -> Sentences:
         f"{counted(limits.min_images, 'image')} and {limits.min_transitions:,} new transitions at "
         + (
             f"least; {100 * limits.min_sketch_fill:g} % of a table's cells in use."
-            if plan.tells_experience
+            if plan.counts
             else "least."
         ),
         f"An update of L2 norm above {limits.update_l2:g} is refused.",
@@ -196,7 +231,7 @@ def _seen(plan: FederationPlan) -> Sentences:
         "It sees each site's update by itself, neither masked nor with noise, its counts, and its "
         "mean error per thing looked for. An update is made of the site's images; what it may tell "
         "of them the bounds of the site's policy keep small, and `cairn-site dry-run` shows.",
-        *([hidden(plan)] if plan.tells_experience else []),
+        *([hidden(plan)] if plan.counts else []),
     )
 
 
@@ -208,7 +243,7 @@ def learnt(plan: FederationPlan) -> Sentences:
     )
     return (
         "Every site gets the sum of all sites' updates, and so the model"
-        f"{experience if plan.tells_experience else ''}. One site's own share is not sent to "
+        f"{experience if plan.counts else ''}. One site's own share is not sent to "
         "another; where two take part, each can subtract its own.",
     )
 

@@ -36,8 +36,8 @@ def main(plan_file: Path) -> None:
     task = SiteCases(cases, plan).task
     trained = planned_learner(plan, task, seed=0)
     sketch = CountSketch(SketchSpec(plan.experience.rows, plan.experience.columns, bytes(16)))
-    trained.train(2, frequencies=lambda keys: np.maximum(sketch.estimate(keys), 1.0))
-    sketch.update(trained.new_experience_keys())
+    trained.train(2, lambda keys: np.maximum(sketch.estimate(keys), 1.0))
+    sketch.update(trained.new_experience().keys)
     evaluate_weights(initial_weights(plan), plan, task, seed=0)
 
 

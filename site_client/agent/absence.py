@@ -33,7 +33,7 @@ ABSENT_FROM: Final = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class Decision:
     """What decides whether landmarks are absent.
 
     Attributes:
@@ -80,7 +80,7 @@ def signs_of(
         where the search ended, from the nearest border in coarsest steps.
     """
     case, head = agreed["case"].astype(np.int64), agreed["head"].astype(np.int64)
-    at = task.parameters(agreed).astype(np.float64)
+    position = task.parameters(agreed).astype(np.float64)
     means, largest = [], np.zeros(len(agreed))
     for level in range(task.levels):
         here = agreed.copy()
@@ -92,11 +92,11 @@ def signs_of(
         means.append(values.mean(axis=1))
         largest = values.max(axis=1)
     starts = task.parameters(ended.reshape(-1)).reshape(*ended.shape, -1)
-    spread = np.linalg.norm(starts - at[:, None], axis=2).mean(axis=1)
-    pointed = _pointed(case, head, at, places_mm)
-    gap = np.linalg.norm(pointed - at, axis=1)
+    spread = np.linalg.norm(starts - position[:, None], axis=2).mean(axis=1)
+    pointed = _pointed(case, head, position, places_mm)
+    gap = np.linalg.norm(pointed - position, axis=1)
     margin = (halves_mm[case] - np.abs(pointed)).min(axis=1) / steps_mm[0]
-    own = (halves_mm[case] - np.abs(at)).min(axis=1) / steps_mm[0]
+    margin_here = (halves_mm[case] - np.abs(position)).min(axis=1) / steps_mm[0]
     signs = np.stack(
         [
             np.mean(means, axis=0),
@@ -105,7 +105,7 @@ def signs_of(
             np.log1p(spread / steps_mm[-1]),
             np.log1p(gap / steps_mm[-1]),
             np.clip(margin, -_FURTHEST, _FURTHEST),
-            np.clip(own, 0.0, _FURTHEST),
+            np.clip(margin_here, 0.0, _FURTHEST),
         ],
         axis=1,
     )
@@ -115,16 +115,16 @@ def signs_of(
 def _pointed(
     case: NDArray[np.int64],
     head: NDArray[np.int64],
-    at: NDArray[np.float64],
+    positions: NDArray[np.float64],
     places: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """float64[groups, d]: where the others of each image point; itself where there are none."""
-    pointed = at.copy()
+    pointed = positions.copy()
     for one in np.unique(case):
         rows = np.flatnonzero(case == one)
         if len(rows) < 2:
             continue
-        offsets = at[rows] - places[head[rows]]
+        offsets = positions[rows] - places[head[rows]]
         for k, row in enumerate(rows):
             pointed[row] = np.median(np.delete(offsets, k, axis=0), axis=0) + places[head[row]]
     return pointed
@@ -177,7 +177,11 @@ def receiver_curve(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> 
     last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
     true = np.cumsum(positive[order])[last] / max(1, positive.sum())
     false = np.cumsum(~positive[order])[last] / max(1, (~positive).sum())
-    return np.concatenate([[[0.0, 0.0]], np.stack([false, true], axis=1)])
+    curve = np.concatenate([[[0.0, 0.0]], np.stack([false, true], axis=1)])
+    after, before = np.diff(curve, axis=0)[1:], np.diff(curve, axis=0)[:-1]
+    # A point on the line between its neighbours says nothing.
+    turns = after[:, 0] * before[:, 1] != after[:, 1] * before[:, 0]
+    return np.asarray(curve[np.concatenate([[True], turns, [True]])])
 
 
 def area_under(curve: NDArray[np.float64]) -> float:

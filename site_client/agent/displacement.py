@@ -20,7 +20,8 @@ from torch.nn import functional
 
 from common.errors import InternalError
 from common.settings import LearnerSettings
-from site_client.agent.method import Frequencies, Watch, parts_of
+from site_client.agent.experience import Lookup, NewExperience
+from site_client.agent.method import Watch, parts_of
 from site_client.agent.network import device_of, to_tensors
 from site_client.agent.networks.base import QNetwork
 from site_client.agent.states import State
@@ -39,9 +40,6 @@ class Displacement:
         settings: batch and loss.
         rng: of the places.
         watch: shown a copy of the situations of every gradient step.
-
-    Attributes:
-        frequencies: told and not used: nothing is remembered that could be rare.
     """
 
     held: Final = 0
@@ -57,7 +55,6 @@ class Displacement:
         self._task, self._network, self._settings = task, network, settings
         self._rng, self._watch = rng, watch
         self._drawn: Situations = np.zeros(0, task.situation)
-        self.frequencies: Frequencies | None = None
 
     def epsilon(self, progress: float) -> float:
         """See `Method`: nothing is explored."""
@@ -95,9 +92,12 @@ class Displacement:
     def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """See `Method`: there is nothing beside the network."""
 
-    def new_keys(self) -> NDArray[np.uint64]:
+    def ask(self, lookup: Lookup | None, *, looked_up: bool) -> None:
+        """See `Method`: nothing is remembered that could be rare."""
+
+    def new_experience(self) -> NewExperience:
         """See `Method`: no experience is counted."""
-        return np.empty(0, np.uint64)
+        return NewExperience(np.empty(0, np.uint64), np.empty(0, np.int64))
 
     def state_dict(self) -> State:
         """See `Method`: between two updates nothing is held but how many cases there are."""

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from common.errors import InternalError
+from common.errors import InputDataError, InternalError
 from common.settings import EvaluationSettings
 from site_client.agent.network import use_deterministic_torch
 from site_client.agent.search import Values, search_in_groups
 from site_client.agent.task import MM, Situations, Task
 
 FAR_MM = 10.0
+_WARM_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -146,14 +147,20 @@ def evaluate(
 
     Raises:
         InternalError: names that do not fit the task.
+        InputDataError: searches are to begin at a prior that nobody knows.
     """
     use_deterministic_torch(threads)
     rng = np.random.Generator(np.random.PCG64(seed))
-    draws = [task.starts(rng, settings.starts, posed=True) for _ in range(settings.poses)]
+
+    def begin(*, posed: bool) -> Situations:
+        starts = task.starts(rng, settings.starts, posed=posed)
+        return begin_warm(task, starts, prior, rng) if settings.warm_start else starts
+
+    draws = [begin(posed=True) for _ in range(settings.poses)]
     posed = _search(task, policy, settings, np.concatenate(draws), prior)
     native = None
     if settings.native:
-        starts = task.starts(rng, settings.starts, posed=False)
+        starts = begin(posed=False)
         native = _search(task, policy, settings, starts, prior)
     labels = _labels(task, names)
     return EvaluationReport(
@@ -164,6 +171,40 @@ def evaluate(
         posed_searches=posed,
         native_searches=native,
     )
+
+
+def begin_warm(
+    task: Task,
+    starts: Situations,
+    prior: NDArray[np.floating] | None,
+    rng: np.random.Generator,
+) -> Situations:
+    """Begin searches near the constant predictor, some random steps of the coarsest level away.
+
+    Args:
+        task: whose actions are steps.
+        starts: of the searches; moved in place.
+        prior: see `evaluate`.
+        rng: draws the steps.
+
+    Raises:
+        InputDataError: nobody knows the prior.
+    """
+    if prior is None:
+        raise InputDataError(
+            "searches cannot begin at the mean position",
+            field="evaluation.warm_start",
+            expected="a model that knows the mean position of its training cases",
+            got="one that does not",
+            advice="Leave it at false: searches then begin anywhere",
+        )
+    task.move_to(starts, prior[starts["head"].astype(np.int64)].astype(np.float32))
+    for _ in range(_WARM_STEPS):
+        starts["action"] = rng.integers(0, task.actions, starts["action"].shape)
+        starts[:] = task.step(starts).reached
+    # What led here was no search: its history is forgotten.
+    task.move_to(starts, task.parameters(starts))
+    return starts
 
 
 def mean_parameters(task: Task) -> NDArray[np.float64]:

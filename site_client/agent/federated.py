@@ -92,7 +92,7 @@ def planned_learner(
         seed,
         progress=progress,
         watch=watch,
-        keys=ExperienceKeys(task, experience_codec(plan)),
+        keys=None if plan.counts is None else ExperienceKeys(task, experience_codec(plan)),
     )
 
 

@@ -1,7 +1,7 @@
-"""Names of transitions where experience is counted; needs no torch.
+"""Names of situations where experience is counted; needs no torch.
 
-The name is a key of common's experience codec: what is looked for, on which
-level, roughly where, what was done, what it earned, and roughly where it led.
+The name is a key of common's codecs: what is looked for, on which level, and how far from
+it in steps with the action taken there, or where in the image.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from common.keys import ExperienceCodec
+from common.keys import OffsetCodec, PlaceCodec, SituationCodec
 from common.plan import FederationPlan
-from site_client.agent.task import Outcome, Situations, Task
+from common.plan.experience import Experience
+from site_client.agent.task import Situations, Task
 
 
 class Sizes(Protocol):
@@ -29,83 +30,48 @@ class Sizes(Protocol):
 
     @property
     def actions(self) -> int:
-        """Size of the action set."""
+        """Size of the action set; two for each axis, and perhaps one to stop."""
 
 
-def experience_codec(plan: FederationPlan) -> ExperienceCodec:
-    """Build the quantiser of a plan's transitions; equal at every site of it."""
-    return codec_of(plan.space, plan.experience.position_bins, plan.experience.reward_bins)
+def experience_codec(plan: FederationPlan) -> SituationCodec:
+    """Build the quantiser of a plan's situations; equal at every site of it."""
+    return codec_of(plan.space, plan.experience)
 
 
-def codec_of(task: Sizes, position_bins: int = 24, reward_bins: int = 5) -> ExperienceCodec:
-    """Build the quantiser of any task's transitions."""
-    return ExperienceCodec(
-        landmarks=task.heads,
-        levels=task.levels,
-        actions=task.actions,
-        position_bins=position_bins,
-        reward_bins=reward_bins,
+def codec_of(task: Sizes, experience: Experience | None = None) -> SituationCodec:
+    """Build the quantiser of any task's situations.
+
+    Raises:
+        InputDataError: more situations than 64 bits can name.
+    """
+    cells = experience or Experience()
+    if cells.key == "place":
+        return PlaceCodec(task.heads, task.levels, cells.position_bins)
+    return OffsetCodec(
+        task.heads, task.levels, task.actions, max(1, task.actions // 2), cells.reach_steps
     )
 
 
 class ExperienceKeys:
-    """Names transitions of a task.
+    """Names situations of a task, with the actions taken there.
 
     Args:
-        task: says where in the image a situation is.
+        task: says how far from its target, or where in the image, a situation is.
         codec: of the plan, or `codec_of` the task.
     """
 
-    def __init__(self, task: Task, codec: ExperienceCodec) -> None:
+    def __init__(self, task: Task, codec: SituationCodec) -> None:
         self._task = task
         self._codec = codec
 
-    def __call__(self, situations: Situations, outcome: Outcome) -> NDArray[np.uint64]:
-        """uint64[n]: keys of situations with their actions, and where these led.
-
-        Of several agents that search together, the first one's action and the mean
-        reward stand for all.
-        """
-        action, rewards = situations["action"].astype(np.int64), outcome.rewards.astype(np.float64)
-        if self._task.agents > 1:
-            action, rewards = action[:, 0], rewards.mean(axis=1)
-        keys: NDArray[np.uint64] = self._codec.encode(
-            situations["head"].astype(np.int64),
-            situations["level"].astype(np.int64),
+    def __call__(self, situations: Situations) -> NDArray[np.uint64]:
+        """uint64[n]: of several agents that search together, the first one stands for all."""
+        head = situations["head"].astype(np.int64)
+        level = situations["level"].astype(np.int64)
+        if isinstance(self._codec, PlaceCodec):
             # The codec names its digits z, y, x, as arrays are indexed.
-            self._task.fractions(situations)[:, ::-1],
-            action,
-            rewards,
-            self._task.fractions(outcome.reached)[:, ::-1],
-        )
-        return keys
-
-
-class LocalCounts:
-    """Exact counts of each experience met here; grows with what is met, never shrinks."""
-
-    def __init__(self) -> None:
-        self._counts: dict[int, int] = {}
-
-    def add(self, keys: NDArray[np.uint64]) -> None:
-        """Count keys uint64[n]."""
-        counts = self._counts
-        for key in keys.tolist():
-            counts[key] = counts.get(key, 0) + 1
-
-    def of(self, keys: NDArray[np.uint64]) -> NDArray[np.float64]:
-        """float64[n]: how often each key was counted."""
-        counts = self._counts
-        return np.array([counts.get(key, 0) for key in keys.tolist()], dtype=np.float64)
-
-    def state_dict(self) -> dict[str, NDArray[np.generic]]:
-        """Keys and counts as arrays."""
-        size = len(self._counts)
-        return {
-            "keys": np.fromiter(self._counts.keys(), np.uint64, size),
-            "counts": np.fromiter(self._counts.values(), np.int64, size),
-        }
-
-    def load_state(self, keys: NDArray[np.generic], counts: NDArray[np.generic]) -> None:
-        """Go on from `state_dict`'s arrays."""
-        self._counts = dict(zip(keys.tolist(), counts.tolist(), strict=True))
+            return self._codec.encode(head, level, self._task.fractions(situations)[:, ::-1])
+        action = situations["action"].astype(np.int64)
+        if self._task.agents > 1:
+            action = action[:, 0]
+        return self._codec.encode(head, level, self._task.steps_away(situations), action)

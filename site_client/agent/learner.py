@@ -21,7 +21,8 @@ from common.model import Weights
 from common.settings import LearnerSettings
 from site_client.agent import schedules
 from site_client.agent.displacement import Displacement
-from site_client.agent.method import Frequencies, Keys, Method, Watch
+from site_client.agent.experience import Keys, Lookup, NewExperience
+from site_client.agent.method import Method, Watch
 from site_client.agent.network import get_weights, set_weights, use_deterministic_torch
 from site_client.agent.networks.base import QNetwork
 from site_client.agent.partial_policy import PartialPolicy
@@ -96,8 +97,8 @@ class Learner:
         seed: of exploration and sampling; the sites of a federation differ in it.
         planned_updates: what all schedules run over; the settings' updates unless told.
         progress: called with (updates done, updates of this call); may raise to leave.
-        keys: names transitions for whoever counts them (`new_experience_keys`). A
-            learner without it names them only where its replay asks how rare they are.
+        keys: names transitions for whoever counts them (`new_experience`). A learner
+            without it names them only where its replay asks what is known of them.
         watch: shown a copy of the transitions of every gradient step; it has no say in it.
         threads: of torch; another number gives other weights.
 
@@ -193,14 +194,17 @@ class Learner:
         """A copy of the online network's weights."""
         return get_weights(self._online)
 
-    def new_experience_keys(self) -> NDArray[np.uint64]:
-        """uint64[n]: keys of the transitions gathered since the last call."""
-        return self._method.new_keys()
+    def new_experience(self) -> NewExperience:
+        """Keys of the transitions gathered since the last call.
+
+        Of ``wrong-first`` replay: of the transitions replayed since then, and their errors.
+        """
+        return self._method.new_experience()
 
     def train(
         self,
         updates: int,
-        frequencies: Frequencies | None = None,
+        lookup: Lookup | None = None,
         *,
         sofar: SoFar | None = None,
         goes_on: GoesOn | None = None,
@@ -209,17 +213,17 @@ class Learner:
 
         Args:
             updates: gradient steps.
-            frequencies: for rare-first replay, the estimated count of each key in the
-                whole federation, uint64[n] to float64[n]; asked at once about what is
-                held, then about what is gathered. None counts exactly what was
-                gathered by this learner without such estimates.
+            lookup: what the whole federation knows of each key, uint64[n] to float64[n]:
+                for rare-first replay its estimated count, for wrong-first its mean error;
+                asked at once about what is held, then about what is gathered. Without
+                it, what this learner met by itself counts, exactly.
             sofar: what of this very call was done before the state was saved that has been
                 loaded since; the steps that are left are made, and the report is of all.
             goes_on: asked after every step; no ends the call with the steps made.
         """
         # Somebody else may have evaluated in between.
         use_deterministic_torch(self._threads)
-        self._method.frequencies = frequencies
+        self._method.ask(lookup, looked_up=sofar is not None)
         if sofar is None:
             sofar = SoFar(transitions=self._method.begin())
         while sofar.updates < updates:
@@ -230,7 +234,7 @@ class Learner:
                 self._progress(sofar.updates, updates)
             if goes_on is not None and not goes_on(sofar):
                 break
-        self._method.frequencies = None
+        self._method.ask(None, looked_up=True)
         return TrainingReport(
             updates=sofar.updates,
             updates_total=self._updates,

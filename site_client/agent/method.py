@@ -12,23 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from site_client.agent.experience import Lookup, NewExperience
 from site_client.agent.networks.base import QNetwork
 from site_client.agent.states import State
-from site_client.agent.task import Outcome, Situations, Task
+from site_client.agent.task import Situations, Task
 
-Frequencies = Callable[[NDArray[np.uint64]], NDArray[np.float64]]
-Keys = Callable[[Situations, Outcome], NDArray[np.uint64]]
 Watch = Callable[[Situations], None]
 
 
 class Method(Protocol):
-    """A way of learning; draws from the learner's generator and changes its network's gradients.
-
-    Attributes:
-        frequencies: estimated count of each key in the whole federation; None without.
-    """
-
-    frequencies: Frequencies | None
+    """A way of learning; draws from the learner's generator and changes its network's gradients."""
 
     @property
     def held(self) -> int:
@@ -36,6 +29,9 @@ class Method(Protocol):
 
     def epsilon(self, progress: float) -> float:
         """Share of random actions after ``progress`` (0..1) of the planned updates."""
+
+    def ask(self, lookup: Lookup | None, *, looked_up: bool) -> None:
+        """Ask the federation what it knows of experience from now on; see `Knowledge.begin`."""
 
     def begin(self) -> int:
         """Gather what must be there before the first gradient; how many transitions."""
@@ -52,8 +48,8 @@ class Method(Protocol):
     def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
         """Go on from the weights that the network was given."""
 
-    def new_keys(self) -> NDArray[np.uint64]:
-        """uint64[n]: keys of the transitions gathered since the last call."""
+    def new_experience(self) -> NewExperience:
+        """Return what was met, or replayed, since the last call; see `NewExperience`."""
 
     def state_dict(self) -> State:
         """Everything needed to go on exactly, beside network, optimiser and generator."""

@@ -23,7 +23,8 @@ from torch.nn import functional
 
 from common.settings import LearnerSettings
 from site_client.agent.axes import move_all_axes
-from site_client.agent.method import Frequencies, Watch, parts_of
+from site_client.agent.experience import Lookup, NewExperience
+from site_client.agent.method import Watch, parts_of
 from site_client.agent.network import device_of, get_weights, set_weights, to_tensors
 from site_client.agent.networks.base import QNetwork
 from site_client.agent.objective import Objective
@@ -48,9 +49,6 @@ class PartialPolicy:
         planned: updates that all schedules run over.
         rng: of exploration and sampling.
         watch: shown a copy of the states of every gradient step.
-
-    Attributes:
-        frequencies: told and not used: what is drawn does not depend on how rare it is.
     """
 
     def __init__(
@@ -68,7 +66,6 @@ class PartialPolicy:
         self._searches = Searches(task, settings, rng)
         self._replay = Replay(task.situation, settings)
         self._objective = Objective(task, network, settings)
-        self.frequencies: Frequencies | None = None
 
     @property
     def held(self) -> int:
@@ -92,7 +89,7 @@ class PartialPolicy:
     def gather(self, progress: float) -> int:
         """One step of every search, as the policy acts; returns the transitions gathered."""
         del progress
-        return self._advance(self._act(self._outputs(self._searches.at)))
+        return self._advance(self._act(_outputs(self._task, self._online, self._searches.at)))
 
     def backward(self, updates: int, progress: float) -> float:
         """See `Method`."""
@@ -105,7 +102,10 @@ class PartialPolicy:
         )
         for part in parts_of(n, self._online, self._task):
             s_tm1 = drawn.transitions[part]
-            losses = self._supervised(s_tm1) if supervised else self._acted(s_tm1)
+            if supervised:
+                losses = better_step_losses(self._task, self._online, s_tm1, self._settings.loss)
+            else:
+                losses = self._acted(s_tm1)
             loss = losses.sum() / (n * losses[0].numel())
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
@@ -113,7 +113,7 @@ class PartialPolicy:
 
     def _acted(self, s_tm1: Situations) -> Tensor:
         """[n[, agents], axes]: losses of actor and critic at states where the policy acts now."""
-        outputs = self._outputs(s_tm1)
+        outputs = _outputs(self._task, self._online, s_tm1)
         with torch.no_grad():
             against = self._act(outputs)
             s_t, rewards, ended = move_all_axes(self._task, s_tm1, against)
@@ -128,28 +128,9 @@ class PartialPolicy:
         advantage = returns - critic.detach()
         actor = -logs.gather(-1, chosen)[..., 0] * advantage
         entropy = -(logs.exp() * logs).sum(dim=-1)
-        return self._error(critic, returns) + actor - self._settings.entropy * entropy
-
-    def _supervised(self, s_tm1: Situations) -> Tensor:
-        """[n[, agents], axes]: losses against the better step of each axis, and its reward."""
-        outputs = self._outputs(s_tm1)
-        rewards = by_axis(self._on_device(self._task.rewards_of_all(s_tm1)))
-        best = rewards.max(dim=-1)
-        logs = functional.log_softmax(outputs, dim=-1)
-        actor = -logs.gather(-1, best.indices[..., None])[..., 0]
-        return self._error(outputs.mean(dim=-1), best.values) + actor
-
-    def _error(self, values: Tensor, targets: Tensor) -> Tensor:
-        """Losses of the critic, one each."""
-        if self._settings.loss == "huber":
-            return functional.smooth_l1_loss(values, targets, reduction="none")
-        return functional.mse_loss(values, targets, reduction="none")
-
-    def _outputs(self, situations: Situations) -> Tensor:
-        """[n[, agents], axes, 2] of the online network."""
-        seen = self._task.observe(situations)
-        device = device_of(self._online)
-        return by_axis(self._online(*to_tensors(seen, situations, device)))
+        return (
+            _error(critic, returns, self._settings.loss) + actor - self._settings.entropy * entropy
+        )
 
     def _act(self, outputs: Tensor) -> NDArray[np.bool_]:
         """bool[n[, agents], axes]: whether each policy, asked once, goes against its axis."""
@@ -158,12 +139,12 @@ class PartialPolicy:
 
     def _advance(self, against: NDArray[np.bool_]) -> int:
         """Move all searches and remember where they were."""
-        taken = self._searches.at.copy()
-        taken["action"] = 0
-        moved = move_all_axes(self._task, taken, against)
+        states = self._searches.at.copy()
+        states["action"] = 0
+        moved = move_all_axes(self._task, states, against)
         self._searches.arrive(moved.reached, moved.ended)
-        self._replay.add(taken)
-        return len(taken)
+        self._replay.add(states)
+        return len(states)
 
     def _on_device(self, array: NDArray[np.generic]) -> Tensor:
         """Give an array to where the network computes."""
@@ -177,9 +158,12 @@ class PartialPolicy:
         """See `Method`; what is remembered stays, and the target becomes the average."""
         set_weights(self._objective.target, weights)
 
-    def new_keys(self) -> NDArray[np.uint64]:
+    def ask(self, lookup: Lookup | None, *, looked_up: bool) -> None:
+        """See `Method`: what is drawn does not depend on how rare or wrong it is."""
+
+    def new_experience(self) -> NewExperience:
         """See `Method`: no experience is counted."""
-        return np.empty(0, np.uint64)
+        return NewExperience(np.empty(0, np.uint64), np.empty(0, np.int64))
 
     def state_dict(self) -> State:
         """See `Method`."""
@@ -195,3 +179,33 @@ class PartialPolicy:
         set_weights(
             self._objective.target, {k: np.asarray(v, np.float32) for k, v in target.items()}
         )
+
+
+def better_step_losses(task: Task, network: QNetwork, situations: Situations, loss: str) -> Tensor:
+    """Give [n[, agents], axes]: losses against the better step of each axis, and its reward.
+
+    Args:
+        task: knows the rewards of both.
+        network: whose values are a policy per axis.
+        situations: where.
+        loss: of the critic, ``huber`` or ``squared``.
+    """
+    outputs = _outputs(task, network, situations)
+    rewards = by_axis(torch.from_numpy(task.rewards_of_all(situations)).to(outputs.device))
+    best = rewards.max(dim=-1)
+    logs = functional.log_softmax(outputs, dim=-1)
+    actor = -logs.gather(-1, best.indices[..., None])[..., 0]
+    return _error(outputs.mean(dim=-1), best.values, loss) + actor
+
+
+def _outputs(task: Task, network: QNetwork, situations: Situations) -> Tensor:
+    """Two numbers per axis, [n[, agents], axes, 2], of a network that looks at situations."""
+    seen = task.observe(situations)
+    return by_axis(network(*to_tensors(seen, situations, device_of(network))))
+
+
+def _error(values: Tensor, targets: Tensor, loss: str) -> Tensor:
+    """Losses of a critic, one each."""
+    if loss == "huber":
+        return functional.smooth_l1_loss(values, targets, reduction="none")
+    return functional.mse_loss(values, targets, reduction="none")

@@ -1,7 +1,6 @@
 """Learning what each step is worth: searches act, a replay remembers, values are regressed.
 
-`Objective` says towards what. Experience is counted where somebody wants to know how
-rare it is.
+`Objective` says towards what, and `Knowledge` what is known of what is remembered.
 """
 
 from __future__ import annotations
@@ -15,17 +14,18 @@ from torch import Tensor, nn
 
 from common.settings import LearnerSettings
 from site_client.agent import schedules
-from site_client.agent.keys import ExperienceKeys, LocalCounts, codec_of
-from site_client.agent.method import Frequencies, Keys, Watch, parts_of
+from site_client.agent.experience import Keys, Knowledge, Lookup, NewExperience
+from site_client.agent.keys import ExperienceKeys, codec_of
+from site_client.agent.method import Watch, parts_of
 from site_client.agent.network import device_of, get_weights, set_weights, to_tensors
 from site_client.agent.objective import Objective
 from site_client.agent.replay import Drawn, Replay
 from site_client.agent.searches import Searches
 from site_client.agent.states import State, under
-from site_client.agent.task import Outcome, Situations, Task
+from site_client.agent.task import Situations, Task
 
-# Counts of what is held grow old as more is met; they are looked up again this often.
-_UPDATES_PER_RECOUNT = 1000
+# What is known of what is held grows old as more is met; it is looked up again this often.
+_UPDATES_PER_LOOK = 100
 
 
 class QLearning:
@@ -38,7 +38,7 @@ class QLearning:
         planned: updates that all schedules run over.
         rng: of exploration and sampling.
         keys: names transitions for whoever counts them; None names them only where the
-            replay asks how rare they are.
+            replay asks what is known of them.
         watch: shown a copy of the transitions of every gradient step.
     """
 
@@ -60,13 +60,13 @@ class QLearning:
         self._watch = watch
         self._searches = Searches(task, settings, rng)
         self._replay = Replay(task.situation, settings)
-        self._counts_keys = keys is not None
-        self._keys: Keys = keys or ExperienceKeys(task, codec_of(task))
+        self._knowledge = Knowledge(
+            self._replay,
+            keys or ExperienceKeys(task, codec_of(task)),
+            tells=keys is not None,
+        )
         self._objective = Objective(task, network, settings)
-        self._new_keys: list[NDArray[np.uint64]] = []
-        self._local = LocalCounts()
         self._drawn: tuple[Drawn, NDArray[np.floating]] | None = None
-        self.frequencies: Frequencies | None = None
 
     @property
     def held(self) -> int:
@@ -86,16 +86,16 @@ class QLearning:
         """
         set_weights(self._objective.target, weights)
 
-    def new_keys(self) -> NDArray[np.uint64]:
+    def new_experience(self) -> NewExperience:
         """See `Method`."""
-        keys = np.concatenate([np.empty(0, np.uint64), *self._new_keys])
-        self._new_keys = []
-        return keys
+        return self._knowledge.new()
+
+    def ask(self, lookup: Lookup | None, *, looked_up: bool) -> None:
+        """See `Method`."""
+        self._knowledge.begin(lookup, looked_up=looked_up)
 
     def begin(self) -> int:
-        """Look up again how rare is what is held, and fill the replay; transitions gathered."""
-        if self.frequencies is not None and self._replay.size:
-            self._replay.set_frequencies(self.frequencies(self._keys_held()))
+        """Fill the replay as far as it has to be; transitions gathered."""
         gathered = 0
         while self._replay.size < min(self._settings.warmup, self._replay.capacity):
             gathered += self._collect(epsilon=1.0)
@@ -107,8 +107,8 @@ class QLearning:
 
     def backward(self, updates: int, progress: float) -> float:
         """See `Method`."""
-        if updates and updates % _UPDATES_PER_RECOUNT == 0:
-            self._recount()
+        if updates and updates % _UPDATES_PER_LOOK == 0:
+            self._knowledge.look_again()
         drawn = self._replay.sample(self._rng, self._settings.batch, progress)
         if self._watch is not None:
             self._watch(drawn.transitions.copy())
@@ -130,15 +130,9 @@ class QLearning:
 
     def step_made(self, updates: int) -> None:
         """See `Method`."""
-        if self._drawn is not None and self._replay.kind == "prioritised":
-            drawn, errors = self._drawn
-            self._replay.set_errors(drawn.slots, errors)
+        if self._drawn is not None:
+            self._knowledge.judge(*self._drawn)
         self._objective.move_target(updates)
-
-    def _keys_held(self) -> NDArray[np.uint64]:
-        """uint64[size]: keys of the transitions in the replay."""
-        transitions = self._replay.transitions
-        return self._keys(transitions, self._task.step(transitions))
 
     @torch.no_grad()
     def _collect(self, epsilon: float) -> int:
@@ -151,8 +145,8 @@ class QLearning:
             chosen = situations[rows]
             best = self._values_of(chosen).argmax(dim=-1).cpu()
             actions[rows] = np.where(exploits[rows], best.numpy(), actions[rows])
-        transitions, outcome = self._searches.advance(actions)
-        self._replay.add(transitions, self._count(transitions, outcome))
+        transitions = self._searches.advance(actions).taken
+        self._replay.add(transitions, self._knowledge.of_gathered(transitions))
         return len(transitions)
 
     def _values_of(self, situations: Situations) -> Tensor:
@@ -160,37 +154,16 @@ class QLearning:
         values: Tensor = self._online(*to_tensors(seen, situations, device_of(self._online)))
         return values
 
-    def _count(self, situations: Situations, outcome: Outcome) -> NDArray[np.float64] | None:
-        """Count how often each of these experiences was met, if anybody wants to know."""
-        rare_first = self._replay.kind == "rare-first"
-        if not (self._counts_keys or rare_first):
-            return None
-        keys = self._keys(situations, outcome)
-        if self._counts_keys:
-            self._new_keys.append(keys)
-        if self.frequencies is not None:
-            return self.frequencies(keys)
-        if not rare_first:
-            return None
-        self._local.add(keys)
-        return self._local.of(keys)
-
     def _path_supervised(self, updates: int) -> bool:
         """Tell whether this update regresses the immediate rewards of all actions."""
         settings = self._settings
         return settings.path_supervision_only or updates < settings.warm_start * self._planned
 
-    def _recount(self) -> None:
-        """Look up again how often what is held was met, when this learner counts itself."""
-        if self._replay.kind == "rare-first" and self.frequencies is None:
-            self._replay.set_frequencies(self._local.of(self._keys_held()))
-
     def state_dict(self) -> State:
         """See `Method`."""
         state: State = {f"replay/{k}": v for k, v in self._replay.state_dict().items()}
-        state |= {f"local/{k}": v for k, v in self._local.state_dict().items()}
+        state |= self._knowledge.state_dict()
         state |= self._searches.state_dict()
-        state["new_keys"] = np.concatenate([np.empty(0, np.uint64), *self._new_keys])
         state |= {f"target/{k}": v for k, v in get_weights(self._objective.target).items()}
         return state
 
@@ -198,8 +171,7 @@ class QLearning:
         """See `Method`."""
         self._searches.load_state(state)
         self._replay.load_state(under("replay/", state))
-        self._local.load_state(state["local/keys"], state["local/counts"])
-        self._new_keys = [np.array(state["new_keys"], dtype=np.uint64)]
+        self._knowledge.load_state(state)
         target = under("target/", state)
         set_weights(
             self._objective.target, {k: np.asarray(v, np.float32) for k, v in target.items()}

@@ -2,15 +2,15 @@
 
 Observation, reward and next situation are recomputed from the images when a
 transition is drawn, so there are no frames that could straddle two episodes, and
-none to overwrite. Uniform, prioritised and rare-first replay share one ring;
-the latter two keep a 4-byte weight per transition and draw in proportion to it,
-with replacement. Transitions may not leave the site.
+none to overwrite. All kinds of replay share one ring; all but the uniform one keep
+a 4-byte weight per transition and draw in proportion to it, with replacement.
+Transitions may not leave the site.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,9 @@ from common.settings import LearnerSettings
 from site_client.agent.states import State
 from site_client.agent.task import Situations
 
-Kind = Literal["uniform", "prioritised", "rare-first"]
+Kind = Literal["uniform", "prioritised", "rare-first", "wrong-first"]
+ASKING: Final[frozenset[Kind]] = frozenset({"rare-first", "wrong-first"})
+"""The kinds that weigh a transition by what is known of its experience."""
 
 _BLOCK = 256
 _LEAST_PRIORITY = 1e-3
@@ -101,13 +103,14 @@ class Replay:
         weights = 0 if self._weights is None else self._weights.values.nbytes
         return (self._ring.nbytes + weights) / self.capacity
 
-    def add(self, situations: Situations, frequencies: NDArray[np.float64] | None = None) -> None:
+    def add(self, situations: Situations, values: NDArray[np.float64] | None = None) -> None:
         """Store transitions, overwriting the oldest.
 
         Args:
             situations: situations with their actions.
-            frequencies: for ``rare-first``, how often each was counted; once unless told.
-                A prioritised transition is drawn as if its error were the largest seen.
+            values: for ``rare-first``, how often each was counted; once unless told. For
+                ``wrong-first``, the mean error of its experience; 1 unless told. A
+                prioritised transition is drawn as if its error were the largest seen.
         """
         slots = (self._next + np.arange(len(situations))) % self.capacity
         self._ring[slots] = situations
@@ -115,37 +118,35 @@ class Replay:
             if self.kind == "prioritised":
                 weights = np.full(len(situations), self._largest, np.float32)
             else:
-                weights = self._rarities(
-                    np.ones(len(situations)) if frequencies is None else frequencies
-                )
+                weights = self._weighed(np.ones(len(situations)) if values is None else values)
             self._weights.set(slots, weights)
         self._next = int((self._next + len(situations)) % self.capacity)
         self.size = min(self.capacity, self.size + len(situations))
 
-    def set_frequencies(self, counts: NDArray[np.float64]) -> None:
-        """Set how often each held transition was counted: float64[size], ring order.
+    def set_known(self, values: NDArray[np.float64]) -> None:
+        """Set what is known of each held transition, as in `add`: float64[size], ring order.
 
-        Replays that do not draw by frequency take no notice.
+        Replays that do not draw by experience take no notice.
 
         Raises:
             InternalError: another length.
         """
-        if len(counts) != self.size:
+        if len(values) != self.size:
             raise InternalError(
-                "frequencies do not fit the replay",
+                "what is known does not fit the replay",
                 expected=f"{self.size} values",
-                got=str(len(counts)),
+                got=str(len(values)),
             )
-        if self._weights is not None and self.kind == "rare-first":
-            self._weights.set(np.arange(self.size), self._rarities(counts))
+        if self._weights is not None and self.kind in ASKING:
+            self._weights.set(np.arange(self.size), self._weighed(values))
 
     def set_errors(self, slots: NDArray[np.int64], errors: NDArray[np.floating]) -> None:
         """Tell a prioritised replay the absolute errors float[n] found for drawn slots."""
         if self._weights is None or self.kind != "prioritised":
             return
-        priorities = (np.abs(errors) + _LEAST_PRIORITY) ** self._settings.priority_alpha
+        priorities = self._priorities(errors)
         self._largest = max(self._largest, float(priorities.max(initial=0.0)))
-        self._weights.set(slots, priorities.astype(np.float32))
+        self._weights.set(slots, priorities)
 
     def probabilities(self) -> NDArray[np.float64]:
         """float64[size]: chance of each held transition at the next draw."""
@@ -175,17 +176,24 @@ class Replay:
         return Drawn(slots, self._ring[slots], importance)
 
     def _exponent(self, progress: float) -> float:
-        if self.kind == "rare-first":
+        if self.kind in ASKING:
             return self._settings.importance
         beta = self._settings.priority_beta
         return beta + (1 - beta) * min(1.0, progress)
 
-    def _rarities(self, counts: NDArray[np.float64]) -> NDArray[np.float32]:
-        """count^-rare_first; an estimate below 1 counts as 1, for the transition was seen here."""
-        rarities: NDArray[np.float32] = (
-            np.maximum(counts, 1.0) ** -self._settings.rare_first
-        ).astype(np.float32)
-        return rarities
+    def _weighed(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
+        """count^-rare_first, or the priority of a mean error.
+
+        A count below 1 is an estimate's error, for the transition was seen here.
+        """
+        if self.kind == "wrong-first":
+            return self._priorities(values)
+        rarities = np.maximum(values, 1.0) ** -self._settings.rare_first
+        return np.asarray(rarities, dtype=np.float32)
+
+    def _priorities(self, errors: NDArray[np.floating]) -> NDArray[np.float32]:
+        priorities = (np.abs(errors) + _LEAST_PRIORITY) ** self._settings.priority_alpha
+        return np.asarray(priorities, dtype=np.float32)
 
     def state_dict(self) -> State:
         """Everything needed to go on exactly, as plain arrays."""

@@ -27,7 +27,7 @@ from site_client.agent.axes import move_all_axes
 from site_client.agent.descent import along_actions, descend
 from site_client.agent.network import network_values
 from site_client.agent.networks.base import QNetwork
-from site_client.agent.task import Situations, Task, by_displacement
+from site_client.agent.task import Situations, Task, by_displacement, in_waves
 
 Values = Callable[[Situations], NDArray[np.float32]]
 """Situations to float32[n[, agents], actions]: what each action promises, or displacements."""
@@ -129,8 +129,29 @@ def search_in_groups(
     Returns:
         situations [groups, repeats] in which the searches ended, and situations [groups], moved
         to what their searches agree on: their mean, or, of a task that ``picks_one`` because a
-        mean of its answers is no answer, the end nearest to it.
+        mean of its answers is no answer, the end nearest to it. A task that has ``waves`` is
+        searched wave by wave, and says by ``hand_over`` where each begins.
     """
+    if not in_waves(task):
+        return _search_groups(task, policy, start, repeats, settings)
+    # One after the other: some searches begin where those before them ended.
+    groups = start.reshape(-1, repeats).copy()
+    ended, agreed = groups.copy(), groups[:, 0].copy()
+    for wave in task.waves(agreed):
+        groups[wave] = task.hand_over(groups[wave], agreed)
+        found = _search_groups(task, policy, groups[wave].reshape(-1), repeats, settings)
+        ended[wave], agreed[wave] = found
+    return ended, agreed
+
+
+def _search_groups(
+    task: Task,
+    policy: nn.Module | Values,
+    start: Situations,
+    repeats: int,
+    settings: EvaluationSettings,
+) -> tuple[Situations, Situations]:
+    """Search groups at once; see `search_in_groups`."""
     ended = greedy_search(task, policy, start, settings)
     places = task.parameters(ended)
     # The starts' axis goes next to the last, also when agents stand between.

@@ -103,7 +103,13 @@ class Task(Protocol):
         """float64[n[, agents]]: how far from the truth, in the task's unit; 0 is perfect."""
 
     def fractions(self, situations: Situations) -> NDArray[np.float64]:
-        """float64[n, 3] in 0..1: coarse place in the image, for the experience sketch's key."""
+        """float64[n, 3] in 0..1: coarse place in the image, for experience by place."""
+
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, actions // 2]: way from the target in steps of the level, for experience.
+
+        Along the axes of the actions. Of a team, its first agent's.
+        """
 
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Further figures of found situations by name with its unit, float64[n]; e.g. iou."""
@@ -125,3 +131,18 @@ class ContinuousTask(Task, Protocol):
 def by_displacement(task: Task) -> TypeGuard[ContinuousTask]:
     """Tell whether a task's action is a displacement."""
     return getattr(task, "reach_mm", None) is not None
+
+
+class SequentialTask(Task, Protocol):
+    """A search some of whose cases begin where those before them ended."""
+
+    def waves(self, groups: Situations) -> list[NDArray[np.int64]]:
+        """Which of the groups are searched together, one wave after the other."""
+
+    def hand_over(self, wave: Situations, agreed: Situations) -> Situations:
+        """Put the starts [groups, repeats] of a wave where the waves before it ended."""
+
+
+def in_waves(task: Task) -> TypeGuard[SequentialTask]:
+    """Tell whether some cases of a task begin where others ended."""
+    return hasattr(task, "waves")

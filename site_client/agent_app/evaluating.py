@@ -124,7 +124,7 @@ def measure(
     native = report.native_searches
     if native is None:
         raise InternalError("the cases as acquired were not searched")
-    answers = kind.find(Player(built, network, config, meter.say), native)
+    answers = kind.find(Player(built, network, config, meter.say, prior), native)
     return Evaluation(checkpoint, place, kind, Measured(config, built, report, answers))
 
 

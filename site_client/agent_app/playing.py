@@ -14,6 +14,8 @@ from typing import Any
 
 from PIL import Image
 
+from site_client.agent.evaluation import as_parameters
+from site_client.agent.novelty import PLACES_FILE, Familiar
 from site_client.agent.search import follow
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
@@ -31,11 +33,13 @@ class Played:
         kind: of task.
         player: the network that searched, and the task over the images.
         answers: what was found, without errors.
+        familiar: whether the model knows where its federation has been.
     """
 
     kind: TaskKind[Any, Any]
     player: Player[Any]
     answers: Answers[Any]
+    familiar: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -45,7 +49,8 @@ class Played:
 
     def as_dict(self) -> dict[str, object]:
         """Write it for JSON."""
-        return self.kind.as_dict(self.names, self.answers.findings)
+        told = self.kind.as_dict(self.names, self.answers.findings)
+        return {**told, "warnings": list(self.answers.warnings)} if self.familiar else told
 
     def write(self, folder: Path) -> list[Path]:
         """Write what was found; the files are given back."""
@@ -61,6 +66,18 @@ class Played:
             yield name, self.kind.frames(player, followed)
 
 
+def familiar_places(place: Path, checkpoint: Checkpoint) -> Familiar | None:
+    """Read the map beside a model's weights; None where its run kept none.
+
+    Raises:
+        InputDataError: the map is not the model's.
+    """
+    path = place / PLACES_FILE
+    if not path.is_file():
+        return None
+    return Familiar.from_bytes(path.read_bytes(), len(checkpoint.landmarks))
+
+
 def cases_to_play(
     images: Sequence[Path], checkpoint: Checkpoint, config: Config, progress: Progress
 ) -> Cases:
@@ -73,15 +90,25 @@ def cases_to_play(
     return kind_of(config).unknown_cases(images, checkpoint.landmarks, config, progress)
 
 
-def play(checkpoint: Checkpoint, config: Config, cases: Cases) -> Played:
+def play(
+    checkpoint: Checkpoint, config: Config, cases: Cases, familiar: Familiar | None = None
+) -> Played:
     """Search for everything in every image, from several starts.
 
     Args:
         checkpoint: whose network searches.
         config: its configuration, perhaps with other settings of evaluation.
         cases: from `cases_to_play`.
+        familiar: where the model's federation has been; None where nobody knows.
     """
     kind = kind_of(config)
     built = kind.build(cases, config, known=False)
-    player = Player(built, network_of(built.task, checkpoint.weights, config), config)
-    return Played(kind, player, kind.find(player))
+    prior = None
+    if checkpoint.prior_mm is not None:
+        prior = as_parameters(built.task, checkpoint.prior_mm)
+    network = network_of(built.task, checkpoint.weights, config)
+    player = Player(built, network, config, prior=prior)
+    answers = kind.find(player)
+    if familiar is not None and answers.findings:
+        answers = kind.with_familiarity(player, answers, familiar)
+    return Played(kind, player, answers, familiar is not None)

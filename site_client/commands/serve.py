@@ -23,7 +23,7 @@ from site_client.site import SiteFolder
 from site_client.spool import Spool
 
 if TYPE_CHECKING:
-    from site_client.courier import Ear
+    from site_client.courier import CarrierName, Ear
 
 
 @click.command()
@@ -66,13 +66,29 @@ def worker(root: Path, *, once: bool, wait_s: float) -> None:
             answering.run(wait_s)
 
 
+_carrier_option = click.option(
+    "--carrier",
+    type=click.Choice(["courier", "supernode"]),
+    default="courier",
+    show_default=True,
+    help="Who holds the connection to the aggregator: the courier, or a stock flower-supernode "
+    "that this network runs already. `cairn-site courier --carrier supernode` prints the line "
+    "that starts it.",
+)
+
+
 @click.command()
 @site_option
-def courier(root: Path) -> None:
+@_carrier_option
+def courier(root: Path, carrier: CarrierName) -> None:
     """Carry orders in and released replies out; opens no image.
 
     Beside that: renews the certificate, carries the federation key as the worker sealed
     it, and takes the ledger's checkpoints to third witnesses.
+
+    With --carrier supernode it waits for a flower-supernode, and says how to start one; that
+    program runs whatever app the aggregator sends, so keep it from images and keys: the
+    courier's user, never the worker's (deploy/README.md).
     """
     require_extra("courier")
     from site_client.courier import Ear, run_courier
@@ -91,7 +107,8 @@ def courier(root: Path) -> None:
         say = logging.getLogger("cairn.enrolment").warning
         threading.Thread(target=keep_renewed, args=(site, stop, say), daemon=True).start()
         threading.Thread(target=keep_carrying, args=(site, stop), daemon=True).start()
-        _listen(site, ear, stop)
+        if carrier == "courier":
+            _listen(site, ear, stop)
     if site.settings().witness_policy is not None:
         from site_client.courier.wire import journalled_client
         from site_client.journal import open_journal
@@ -100,7 +117,7 @@ def courier(root: Path) -> None:
         connect = partial(journalled_client, open_journal(site), "witness")
         threading.Thread(target=keep_witnessed, args=(site, stop, connect), daemon=True).start()
     notify(ready=True, status="carrying")
-    run_courier(site, stop, ear)
+    run_courier(site, stop, ear, carrier)
 
 
 def _listen(site: SiteFolder, ear: Ear, stop: threading.Event) -> None:
@@ -120,8 +137,9 @@ def _listen(site: SiteFolder, ear: Ear, stop: threading.Event) -> None:
 
 @click.command()
 @site_option
+@_carrier_option
 @click.pass_context
-def up(ctx: click.Context, root: Path) -> None:
+def up(ctx: click.Context, root: Path, carrier: CarrierName) -> None:
     """Run worker and courier as two processes, and start again the one that dies.
 
     A terminal shows a line for each, and above them what they say; a file or systemd's
@@ -132,7 +150,7 @@ def up(ctx: click.Context, root: Path) -> None:
     from site_client.supervise import Child, commands, keep_running
 
     site = SiteFolder(root)
-    lines = commands(site.root)
+    lines = commands(site.root, carrier)
     settings, stop = site.settings(), stop_on_signals()
     with Screen(list(lines)) as screen:
         say = partial(screen.say, OWN)

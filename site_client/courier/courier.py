@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import shlex
 import threading
 import time
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from common.ledger.records import RefusalDetail
 from common.wire.codes import ReplyCode
 from common.wire.parcel import unwrap
 from common.wire.transport import CODE, ORDER, PARCEL, RECEIPT, RECORD, SIGNATURE
+from site_client.courier.carrier import Carrier, CarrierName
 from site_client.courier.ear import Ear
 from site_client.courier.fleet import (
     HEARTBEAT_S,
@@ -44,6 +46,7 @@ from site_client.courier.fleet import (
     message_from_stub,
     message_stub,
 )
+from site_client.courier.handover import Handover
 from site_client.courier.newcomer import Newcomer
 from site_client.courier.outage import Outage
 from site_client.courier.pace import FINEST_S, Slots
@@ -108,7 +111,7 @@ class Courier:
         folder: Path,
         settings: SiteSettings,
         spool: Spool,
-        fleet: Fleet,
+        fleet: Carrier,
         door: SecondDoor,
         journal: RequestJournal,
         pace: Slots | None = None,
@@ -135,7 +138,8 @@ class Courier:
         memory = node_id_file(self._folder)
         remembered = int(memory.read_text(encoding="ascii")) if memory.exists() else None
         node_id = self._fleet.activate(remembered)
-        write_atomically(memory, f"{node_id}".encode())
+        if node_id is not None:
+            write_atomically(memory, f"{node_id}".encode())
         self._next_heartbeat = time.monotonic() + HEARTBEAT_S / 2
 
     def turn(self) -> None:
@@ -237,7 +241,7 @@ class Courier:
 
     def _accept(self, incoming: Incoming) -> None:
         app = self._fleet.app_digest(incoming.run_id)
-        if app != self._settings.app_sha256:
+        if app is not None and app != self._settings.app_sha256:
             LOG.error("refused a run whose app %s is not the pinned one", app[:12])
             self._say(ReplyCode.UNAPPROVED_APP, incoming.message)
             return
@@ -395,13 +399,32 @@ def read_courier_file(path: Path) -> bytes:
         ) from error
 
 
-def run_courier(site: SiteFolder, stop: threading.Event, ear: Ear | None = None) -> None:
+def supernode_line(site: SiteFolder, address: str) -> str:
+    """Return what starts a SuperNode that carries for this courier."""
+    folder = site.courier.resolve()
+    config = f'courier="{folder}"'
+    words = [
+        *("flower-supernode", "--superlink", address),
+        *("--root-certificates", str(folder / "ca.crt")),
+        *("--auth-supernode-private-key", str(folder / "node.key")),
+        *("--node-config", config),
+    ]
+    return f"FLWR_TELEMETRY_ENABLED=0 {shlex.join(words)}"
+
+
+def run_courier(
+    site: SiteFolder,
+    stop: threading.Event,
+    ear: Ear | None = None,
+    carrier: CarrierName = "courier",
+) -> None:
     """Carry until ``stop`` is set; only an unreachable aggregator is tried again.
 
     Args:
         site: the site's folder.
         stop: ends it.
         ear: what tells that an order waits, or that a reply does; made when omitted.
+        carrier: who holds the connection.
 
     Raises:
         VerificationError: wrong CA, or a revoked key: exits at once. A key that was never
@@ -415,8 +438,13 @@ def run_courier(site: SiteFolder, stop: threading.Event, ear: Ear | None = None)
     spool.prepare()
     journal = open_journal(site)
     door = second_door(site, journal.roots())
-    fleet = Fleet(settings.address, authority, node_key, journal)
     ear = ear or Ear(spool.outbox)
+    fleet: Carrier
+    if carrier == "supernode":
+        fleet = Handover(site.courier, journal, ear.told)
+        LOG.info("waits for a SuperNode; start it: %s", supernode_line(site, settings.address))
+    else:
+        fleet = Fleet(settings.address, authority, node_key, journal)
     courier = Courier(site.courier, settings, spool, fleet, door, journal, ear=ear)
     online, wait, outage = False, 1.0, Outage()
     newcomer = Newcomer(node_id_file(site.courier))
@@ -429,7 +457,8 @@ def run_courier(site: SiteFolder, stop: threading.Event, ear: Ear | None = None)
                         courier.go_online()
                         online, wait = True, 1.0
                         outage.over()
-                        LOG.info("online as %s at %s", settings.site, settings.address)
+                        if carrier == "courier":
+                            LOG.info("online as %s at %s", settings.site, settings.address)
                     courier.turn()
                     courier.rest(stop)
             except UnknownKeyError as error:

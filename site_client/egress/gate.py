@@ -17,7 +17,13 @@ from common.policy import Policy, stricter_floors
 from common.wire.envelope import Envelope, decode
 from common.wire.expected import Expected, RecordFloors
 from common.wire.labels import check_labels_told
-from common.wire.records import HeavyHitters, PixelSketches, RoundReport, SketchTable
+from common.wire.records import (
+    ErrorTables,
+    HeavyHitters,
+    PixelSketches,
+    RoundReport,
+    SketchTable,
+)
 from common.wire.rules import check_record
 from common.wire.together import check_together
 
@@ -107,7 +113,8 @@ def _check_policy(envelope: Envelope, expected: SiteExpected) -> None:
     record, allowed = envelope.record, expected.policy.records.allowed
     _require(record.record_type in allowed, "record_type", " or ".join(allowed), record.record_type)
     tier = max(expected.plan.limits.privacy_tier, expected.policy.privacy.least_tier)
-    if isinstance(record, SketchTable | RoundReport | PixelSketches | HeavyHitters):
+    keyed = SketchTable | ErrorTables | RoundReport | PixelSketches | HeavyHitters
+    if isinstance(record, keyed):
         _require(
             tier == 0 or record.key_id != expected.public_key_id,
             "key_id",

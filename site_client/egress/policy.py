@@ -19,8 +19,10 @@ version = 1
 [records]
 # The closed set of what may leave. Take one out and it never leaves.
 #   ModelUpdate  difference of the network's weights after a round
-#   SketchTable  count sketch of experience tuples, keyed
+#   SketchTable  count sketch of experience: what a search met, and how far from its aim; keyed
 #   RoundReport  counts, error figures per landmark, or the number of a failure
+# For plans whose replay draws wrong-first, add:
+#   ErrorTables  count sketches of what was replayed, and of how wrong the network was there
 # For plans about slides, add:
 #   PixelStatistics  sums over pixels: brightness, how bands go together, ranges
 #   PixelSketches    count sketches of quantised pixels, keyed
@@ -127,8 +129,8 @@ kinds = ["training", "no-op"]
 # Which kinds of task an agent may be trained for.
 tasks = [
   "landmark-3d", "landmark-3d-cube", "landmark-2d", "multi-agent-3d", "box-2d", "box-3d",
-  "turned-box-2d", "view-plane", "registration-2d", "registration-3d", "centreline-2d",
-  "centreline-3d", "seed-2d", "seed-3d", "glimpses-2d",
+  "turned-box-2d", "view-plane", "registration-2d", "registration-3d", "seed-2d",
+  "seed-3d", "glimpses-2d", "tracking-2d", "centreline-2d", "centreline-3d",
 ]
 # "any", or a list of names: landmarks = ["AC", "PC"]
 landmarks = "any"

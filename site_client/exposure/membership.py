@@ -26,6 +26,7 @@ from site_client.agent.federated import planned_learner, planned_network
 from site_client.agent.network import set_weights, use_deterministic_torch
 from site_client.agent.networks import QNetwork
 from site_client.agent.objective import Objective
+from site_client.agent.partial_policy import better_step_losses
 from site_client.agent.task import Situations, Task, by_displacement
 from site_client.exposure.crops import Trainable
 from site_client.exposure.findings import LEAST_CASES, MembershipFinding
@@ -161,6 +162,11 @@ def _losses_of(task: Task, network: QNetwork, settings: LearnerSettings) -> Loss
     """Give the losses that the plan's first updates minimise; a target network stays as it is."""
     if by_displacement(task):
         return lambda part: regression_losses(task, network, part, settings.loss)
+    if settings.moves_all_axes:
+        # Also where policies act from the first update on: it says how well they fit a case.
+        return lambda part: (
+            better_step_losses(task, network, part, settings.loss).flatten(1).mean(dim=1)
+        )
     objective = Objective(task, network, settings)
     of_values = objective.of_all_rewards if settings.warm_start > 0 else objective.of_returns
     return lambda part: of_values(part)[0]

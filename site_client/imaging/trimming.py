@@ -99,9 +99,9 @@ def _between(case: AnyCase, axis: int, begin: float, end: float) -> AnyCase | No
     keep = [slice(None)] * 3
     keep[2 - axis] = slice(first, last + 1)
     x, y, z = volume.index_to_world(moved / volume.spacing_mm)
-    kept = replace(
+    trimmed_volume = replace(
         volume,
         voxels=np.ascontiguousarray(volume.voxels[tuple(keep)]),
         origin_mm=(float(x), float(y), float(z)),
     )
-    return replace(case, volume=kept)
+    return replace(case, volume=trimmed_volume)

@@ -28,6 +28,7 @@ from common.wire.transport import ENVELOPE_SUFFIX, PROOF_SUFFIX
 
 ARRAYS: Final[Mapping[str, Mapping[str, str]]] = {
     "SketchTable": {"table": "int64"},
+    "ErrorTables": {"replays": "int64", "errors": "int64"},
     "RoundReport": {},
     "PixelStatistics": {"histogram": "int64", "gram": "int64"},
     "PixelSketches": {

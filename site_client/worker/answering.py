@@ -39,6 +39,7 @@ from site_client.trouble import clear_trouble
 from site_client.witnesses.asking import WitnessInquiry
 from site_client.witnesses.rule import require_witnessed
 from site_client.worker.chain_file import ChainFile
+from site_client.worker.experience import familiar_places
 from site_client.worker.failures import (
     NoKeyError,
     PolicyError,
@@ -49,7 +50,7 @@ from site_client.worker.failures import (
 from site_client.worker.models import Models
 from site_client.worker.order import Opened
 from site_client.worker.refusals import refuse
-from site_client.worker.setup import Keys, expect
+from site_client.worker.setup import Keys, expect, sketch_spec
 from site_client.worker.studies import Studies, states_of
 from site_client.worker.study import Assignment, Progress, weights_bytes
 from site_client.worker.tagging import tagged
@@ -197,6 +198,7 @@ class Answering:
             # Before the release: a crash between the two must not lose the round's state.
             self._studies.save_round(order, study)
         if order.header.phase == "evaluate" and assignment.derived.model is not None:
+            spec = sketch_spec(order.plan, key)
             self._models.keep(
                 assignment.derived.model.weights,
                 order.plan,
@@ -204,6 +206,7 @@ class Answering:
                 datetime.now(UTC),
                 answer,
                 study.own_weights(),
+                familiar_places(order.plan, spec, assignment.derived.model),
             )
         answer = tagged(answer, key, assignment.derived.link)
         code = self._door.release(opened.question, answer, expected)

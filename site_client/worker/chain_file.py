@@ -28,6 +28,7 @@ from site_client.files import write_atomically
 from site_client.worker.failures import ChangedRunError
 
 FILE = "chain.safetensors"
+_TABLES = ("table", "errors")
 _SUMMANDS = ("survey", "ranges")
 
 
@@ -42,6 +43,7 @@ class _ChainHeader(BaseModel):
     applied: Digest | Literal[""]
     members: Annotated[tuple[SiteName, ...], Field(max_length=MOST_SITES, strict=False)] = ()
     total: Count = 0
+    error: Count = 0
     counts: Annotated[dict[str, dict[str, Count]], Field(max_length=len(_SUMMANDS))] = {}
 
 
@@ -69,6 +71,8 @@ class ChainFile:
             arrays |= {f"velocity/{n}": a for n, a in model.velocity.items()}
             if model.table is not None:
                 arrays["table"] = model.table
+            if model.errors is not None:
+                arrays["errors"] = model.errors
         for name in _SUMMANDS:
             summand: Summand | None = getattr(derived, name)
             if summand is not None:
@@ -82,6 +86,7 @@ class ChainFile:
             applied=derived.applied,
             members=derived.members,
             total=0 if model is None else model.total,
+            error=0 if model is None else model.error,
             counts=counts,
         )
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,8 +124,9 @@ class ChainFile:
         weights = _below("weights", arrays)
         model = None
         if weights:
-            table = np.asarray(arrays["table"], np.int64) if "table" in arrays else None
-            model = ModelState(weights, _below("velocity", arrays), table, header.total)
+            tables = {n: np.asarray(arrays[n], np.int64) for n in _TABLES if n in arrays}
+            velocity = _below("velocity", arrays)
+            model = ModelState(weights, velocity, total=header.total, error=header.error, **tables)
         summands = {
             name: Summand(
                 counts,

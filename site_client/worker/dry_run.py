@@ -186,7 +186,7 @@ def rehearse(
     order = next(orders)
     derived = begin_chain(plan, order.header, _start(site, plan, policy))
     while True:
-        check_phase(policy, order.plan, order.header.phase)
+        check_phase(policy, plan, order.header.phase)
         check_order(order)
         answer = study.answer(Assignment(order, derived))
         if key is not None:
@@ -314,7 +314,9 @@ def _findings(envelopes: list[Envelope], expected: SiteExpected) -> list[Rehears
 def _describe(envelope: Envelope, phase: Phase, size: int, refusal: str) -> Rehearsed:
     record, arrays = envelope.record, envelope.arrays
     table = arrays.get(
-        {"SketchTable": "table", "PixelSketches": "full"}.get(record.record_type, "")
+        {"SketchTable": "table", "ErrorTables": "replays", "PixelSketches": "full"}.get(
+            record.record_type, ""
+        )
     )
     return Rehearsed(
         phase=phase,

@@ -20,6 +20,7 @@ from common.plan import FederationPlan
 from common.policy import Policy
 from common.wire.envelope import Envelope
 from common.wire.records import RoundReport
+from site_client.agent.novelty import PLACES_FILE
 from site_client.kept import KeptModels, what_came
 from site_client.worker.failures import UnknownStartError
 
@@ -44,6 +45,7 @@ class Models:
         at: datetime,
         answer: Iterable[Envelope] = (),
         own: Weights | None = None,
+        places: bytes | None = None,
     ) -> str:
         """Keep what a run ended with, and of the older ones only the newest.
 
@@ -54,6 +56,7 @@ class Models:
             at: when.
             answer: what the site reports of it: its images and errors.
             own: what belongs to this site alone; none in most runs.
+            places: map of where the federation's searches have been; none in most runs.
 
         Returns:
             Digest of ``weights``, as records name them.
@@ -68,7 +71,8 @@ class Models:
             0 if report is None else report.images,
             tuple(error.model_dump(mode="json") for error in errors),
         )
-        self._kept.write({**weights, **(own or {})}, plan, kept, KEPT)
+        beside = {} if places is None else {PLACES_FILE: places}
+        self._kept.write({**weights, **(own or {})}, plan, kept, KEPT, beside)
         return kept.weights
 
     def start_of(self, plan: FederationPlan, policy: Policy, brought: bytes | None) -> Weights:

@@ -73,7 +73,7 @@ class NoOpStudy:
         self.trained = header.round
         return [
             Envelope(update, zeros),
-            *([subject.table(header.round, keys)] if subject.plan.tells_experience else []),
+            *([subject.table(header.round, keys)] if subject.plan.counts else []),
             Envelope(report, {}),
         ]
 

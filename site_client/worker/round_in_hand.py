@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from common.plan import FederationPlan
 from common.policy import Policy
 from common.wire.bounds import gathered_per_update
-from site_client.worker.experience import Frequencies
+from site_client.worker.experience import Federation
 from site_client.worker.state import SavedStates
 
 if TYPE_CHECKING:
@@ -33,13 +33,14 @@ def least_updates(plan: FederationPlan, policy: Policy) -> int:
     An update of one gradient step would show what is in it; and too few transitions, or a
     table too large for them, would be refused at the door.
     """
-    cells = plan.experience.rows * plan.experience.columns if plan.tells_experience else 0
-    transitions = max(
-        plan.limits.min_transitions,
-        policy.floors.transitions,
-        math.ceil(cells / plan.limits.max_cells_per_input),
-    )
+    learner = plan.learner
+    transitions = max(plan.limits.min_transitions, policy.floors.transitions)
     enough = math.ceil(transitions / gathered_per_update(plan))
+    if plan.counts is not None:
+        cells = plan.experience.rows * plan.experience.columns
+        keys = max(transitions, math.ceil(cells / plan.limits.max_cells_per_input))
+        in_an_update = learner.batch if plan.counts == "errors" else learner.searches
+        enough = max(enough, math.ceil(keys / in_an_update))
     return max(1, int(policy.bounds.updates[0]), enough)
 
 
@@ -48,7 +49,7 @@ class RoundInHand:
 
     Args:
         learner: that trains; stands where the round begins.
-        frequencies: that it asks.
+        lookup: what it asks of the federation's experience.
         place: digest of what the round starts from.
         states: where the state is kept; None: it is not.
         train_s: seconds of training, 0 for no end but the updates.
@@ -59,7 +60,7 @@ class RoundInHand:
     def __init__(
         self,
         learner: Learner,
-        frequencies: Frequencies,
+        lookup: Federation,
         place: str,
         states: SavedStates | None,
         *,
@@ -67,7 +68,7 @@ class RoundInHand:
         least: int,
         clock: Callable[[], float],
     ) -> None:
-        self._learner, self._frequencies = learner, frequencies
+        self._learner, self._known = learner, lookup
         self._place, self._states = place, states
         self._train_s, self._least, self._clock = train_s, least, clock
         self._spent = 0.0
@@ -88,7 +89,7 @@ class RoundInHand:
             return None
         updates, transitions, loss, seconds = np.asarray(state[_DONE], np.float64).tolist()
         self._learner.load_state(under(_LEARNER, state))
-        self._frequencies.load_state(under(_MET, state))
+        self._known.load_state(under(_MET, state))
         self._spent = seconds
         return SoFar(int(updates), int(transitions), loss)
 
@@ -105,6 +106,6 @@ class RoundInHand:
     def _save(self, states: SavedStates, sofar: SoFar, seconds: float) -> None:
         state: dict[str, NDArray[np.generic]] = {}
         state |= {f"{_LEARNER}{n}": a for n, a in self._learner.state_dict().items()}
-        state |= {f"{_MET}{n}": a for n, a in self._frequencies.state_dict().items()}
+        state |= {f"{_MET}{n}": a for n, a in self._known.state_dict().items()}
         state[_DONE] = np.array([sofar.updates, sofar.transitions, sofar.loss, seconds])
         states.save_within(self._place, state)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,10 @@ from common.plan import RUNS, FederationPlan
 from common.sketching import CountSketch, SketchSpec
 from common.sums.derivation import Derived
 from common.sums.training import ModelState
-from common.wire.envelope import Envelope
+from common.wire.envelope import Array, Envelope
 from common.wire.expected import Origin
 from common.wire.orders import Order, OrderHeader
-from common.wire.records import SketchTable
+from common.wire.records import ErrorTables, SketchTable
 from site_client.heldout.parts import Parts
 from site_client.site import SlideSettings
 from site_client.worker.state import SavedStates
@@ -37,6 +37,15 @@ if TYPE_CHECKING:
 State = dict[str, NDArray[np.generic]]
 Progress = Callable[[str, int, int], None]
 """Called with (what is being done, done, of how many); may raise ``StoppedError``."""
+
+
+class _Form(TypedDict):
+    """The words of a record that say which sketch its tables are."""
+
+    rows: int
+    columns: int
+    key_id: str
+    codec: str
 
 
 @dataclass(frozen=True)
@@ -70,17 +79,32 @@ class Subject:
 
     def table(self, round_: int, keys: NDArray[np.uint64]) -> Envelope:
         """Return the count sketch of ``keys`` as a record."""
-        sketch = CountSketch(self.spec)
-        sketch.update(keys)
-        record = SketchTable(
-            **self.about(round_),
-            rows=self.spec.rows,
-            columns=self.spec.columns,
-            key_id=self.spec.key_id,
-            codec=self.spec.domain,
-            total=len(keys),
+        record = SketchTable(**self.about(round_), **self._form(), total=len(keys))
+        return Envelope(record, {"table": self._sketched(keys)})
+
+    def error_tables(
+        self, round_: int, keys: NDArray[np.uint64], errors: NDArray[np.int64]
+    ) -> Envelope:
+        """Return the count sketches of replayed ``keys`` and of their errors as a record."""
+        record = ErrorTables(
+            **self.about(round_), **self._form(), total=len(keys), errors=int(errors.sum())
         )
-        return Envelope(record, {"table": np.array(sketch.table)})
+        tables: dict[str, Array] = {
+            "replays": self._sketched(keys),
+            "errors": self._sketched(keys, errors),
+        }
+        return Envelope(record, tables)
+
+    def _form(self) -> _Form:
+        spec = self.spec
+        return _Form(rows=spec.rows, columns=spec.columns, key_id=spec.key_id, codec=spec.domain)
+
+    def _sketched(
+        self, keys: NDArray[np.uint64], weights: NDArray[np.int64] | None = None
+    ) -> NDArray[np.int64]:
+        sketch = CountSketch(self.spec)
+        sketch.update(keys, weights)
+        return np.array(sketch.table)
 
 
 @dataclass(frozen=True, eq=False)

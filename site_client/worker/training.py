@@ -22,7 +22,6 @@ from common.canonical import sha256_hex
 from common.errors import InputDataError
 from common.model import Weights, own_part
 from common.plan import FederationPlan
-from common.sketching import CountSketch
 from common.sums.derivation import Derived
 from common.sums.fixed_point import from_fixed_point, to_fixed_point
 from common.wire.bounds import samples_of
@@ -30,7 +29,11 @@ from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.labels import LABELS
 from common.wire.records import PARTS, ModelUpdate, Part, RoundReport, TaskError
-from site_client.worker.experience import Frequencies, experience_identity, experience_spec
+from site_client.worker.experience import (
+    experience_identity,
+    experience_spec,
+    federation_knows,
+)
 from site_client.worker.lacking import labels_searched
 from site_client.worker.round_in_hand import RoundInHand
 from site_client.worker.state import SavedStates
@@ -38,6 +41,7 @@ from site_client.worker.study import Assignment, Given, State, Study, StudyRoom,
 
 if TYPE_CHECKING:
     from site_client.agent.evaluation import ErrorSummary, EvaluationReport
+    from site_client.agent.experience import NewExperience
     from site_client.agent.learner import Learner, TrainingReport
     from site_client.agent.method import Watch
     from site_client.worker.site_cases import SiteCases
@@ -177,13 +181,10 @@ class TrainingStudy:
         model = assignment.model
         whole = self._whole(assignment)
         learner.load(whole)
-        merged = None
-        if model.table is not None:
-            merged = CountSketch.from_table(subject.spec, model.table)
-        frequencies = Frequencies(merged, replay_first=self.trained > 0)
+        lookup = federation_knows(subject.plan, subject.spec, model, first=self.trained == 0)
         in_hand = RoundInHand(
             learner,
-            frequencies,
+            lookup,
             sha256_hex(f"{assignment.derived.link} {round_}".encode("ascii")),
             self._states,
             train_s=subject.plan.rounds.train_s,
@@ -192,7 +193,7 @@ class TrainingStudy:
         )
         training = learner.train(
             subject.plan.updates_in(round_),
-            frequencies,
+            lookup,
             sofar=in_hand.resume(),
             goes_on=in_hand.goes_on,
         )
@@ -204,7 +205,7 @@ class TrainingStudy:
         delta = to_fixed_point(self._with_what_came_late(changed, assignment.derived))
         if subject.plan.rounds.late_weight:
             self._sent = Sent(round_, delta)
-        keys, images = learner.new_experience_keys(), len(self._cases)
+        experience, images = learner.new_experience(), len(self._cases)
         self.trained = round_
         if self._watch is not None:
             untold = {name: np.zeros_like(array) for name, array in whole.items()}
@@ -219,12 +220,21 @@ class TrainingStudy:
             transitions=training.transitions,
             updates=training.updates,
         )
-        experience = [subject.table(round_, keys)] if subject.plan.tells_experience else []
         return [
             Envelope(update, delta),
-            *experience,
+            *self._table(round_, experience),
             self._report(assignment, evaluation, training, round(in_hand.seconds * 1000)),
         ]
+
+    def _table(self, round_: int, experience: NewExperience) -> list[Envelope]:
+        """Sketch what was met or replayed, where the plan has a reader of it."""
+        match self._subject.plan.counts:
+            case None:
+                return []
+            case "experience":
+                return [self._subject.table(round_, experience.keys)]
+            case "errors":
+                return [self._subject.error_tables(round_, *experience)]
 
     def _with_what_came_late(self, changed: Weights, derived: Derived) -> Weights:
         """Add the plan's share of the last round's update where that round's sum is without it."""

@@ -95,7 +95,7 @@ def test_the_honest_sum_is_taken_after_the_forged_one_was_refused(trusting):
     assert trusting.ask(plan, 2, "train", sums={1: crafted}).code is ReplyCode.FORGED_SUM
     heard = trusting.ask(plan, 2, "train", sums=honest)
     assert heard.code is ReplyCode.OK
-    assert set(heard.released) == {"ModelUpdate", "SketchTable", "RoundReport"}
+    assert set(heard.released) == {"ModelUpdate", "RoundReport"}
 
 
 @pytest.mark.parametrize("batch", [1, 64])
@@ -130,7 +130,8 @@ def test_no_field_of_an_order_and_no_count_of_a_sum_is_a_place_for_pixels():
 
     fields = set(OrderHeader.model_fields) | set(RosterEntry.model_fields)
     assert not fields & {"weights", "arrays", "code", "script", "data"}
-    assert set(COUNTS) == {"ModelUpdate", "SketchTable", "PixelStatistics", "PixelSketches"}
+    summed = {"ModelUpdate", "SketchTable", "ErrorTables", "PixelStatistics", "PixelSketches"}
+    assert set(COUNTS) == summed
     assert canonical_json({}) == b"{}"
 
 

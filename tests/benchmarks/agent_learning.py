@@ -22,6 +22,7 @@ from common.model import Weights
 from common.plan import FederationPlan, parse_plan, read_plan
 from common.sums.averaging import Deltas, moved, with_momentum
 from deploy.demo.data import write_demo_data
+from site_client.agent.experience import NewExperience, Tally
 from site_client.agent.federated import evaluate_weights, planned_learner
 from site_client.imaging.case_sets import Cases
 from site_client.worker.site_cases import SiteCases, read_site_cases
@@ -50,15 +51,22 @@ def of_all(sites: list[SiteCases], plan: FederationPlan) -> SiteCases:
     return SiteCases(Cases(plan.task.landmarks, volumes=volumes), plan)
 
 
-def counted_over(keys: np.ndarray):
-    """The counts of all sites' experience keys, as a merged sketch estimates them."""
-    known, counts = np.unique(keys, return_counts=True)
+class Met:
+    """What all sites met or replayed, as merged sketches without collisions tell it."""
 
-    def frequencies(wanted: np.ndarray) -> np.ndarray:
-        at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-        return np.where(known[at] == wanted, counts[at], 0).astype(np.float64)
+    def __init__(self) -> None:
+        self._tally, self._any = Tally(), False
 
-    return frequencies
+    def known(self, plan: FederationPlan):
+        """What a plan's replay asks; None before anything was told."""
+        if not self._any:
+            return None
+        return self._tally.mean_errors if plan.counts == "errors" else self._tally.of
+
+    def add(self, told: NewExperience) -> None:
+        errors = told.errors if len(told.errors) else None
+        self._tally.add(told.keys, errors)
+        self._any = self._any or len(told.keys) > 0
 
 
 def mean_delta(merged: Weights, sites: list[Weights]) -> Deltas:
@@ -72,27 +80,27 @@ def mean_delta(merged: Weights, sites: list[Weights]) -> Deltas:
 def train_federated(plan: FederationPlan, sites: list[SiteCases], seed: int) -> Weights:
     learners = [planned_learner(plan, site.task, seed * 100 + k) for k, site in enumerate(sites)]
     merged, velocity = learners[0].weights(), {}
-    keys, frequencies = np.empty(0, np.uint64), None
+    met = Met()
     for round_ in range(1, plan.rounds.training + 1):
+        known = met.known(plan)
         for learner in learners:
             learner.load(merged)
-            learner.train(plan.updates_in(round_), frequencies)
+            learner.train(plan.updates_in(round_), known)
         step = mean_delta(merged, [learner.weights() for learner in learners])
         if plan.rounds.server_momentum:
             step, velocity = with_momentum(step, velocity, plan.rounds.server_momentum)
         merged = moved(merged, step)
-        keys = np.concatenate([keys, *(learner.new_experience_keys() for learner in learners)])
-        frequencies = counted_over(keys)
+        for learner in learners:
+            met.add(learner.new_experience())
     return merged
 
 
 def train_alone(plan: FederationPlan, cases: SiteCases, seed: int) -> Weights:
     learner = planned_learner(plan, cases.task, seed)
-    keys, frequencies = np.empty(0, np.uint64), None
+    met = Met()
     for round_ in range(1, plan.rounds.training + 1):
-        learner.train(plan.updates_in(round_), frequencies)
-        keys = np.concatenate([keys, learner.new_experience_keys()])
-        frequencies = counted_over(keys)
+        learner.train(plan.updates_in(round_), met.known(plan))
+        met.add(learner.new_experience())
     return learner.weights()
 
 

@@ -11,7 +11,11 @@ from click.testing import CliRunner
 
 from common.model import initial_weights, weights_digest
 from common.wire.rules import ANSWERS
+from site_client.agent.federated import planned_learner
 from site_client.cli import cli
+from site_client.exposure.examine import RehearsedRound, examine
+from site_client.exposure.findings import LEAST_CASES
+from site_client.worker.site_cases import read_site_cases
 from tests.federation.conftest import Federation
 from tests.federation.test_sums_in_memory import reports
 from tests.site_client.agent_app.conftest import run_line, write_config, write_pictures
@@ -47,7 +51,7 @@ def test_a_plan_of_partial_policies_is_trained_by_a_federation(finished):
 
 def test_no_experience_leaves_a_site_whose_policies_count_none(finished):
     _, plan, store, _, _ = finished
-    assert not plan.tells_experience
+    assert plan.counts is None
     assert not [name for name in store.load(2).arrays if name.startswith("table")]
     assert "SketchTable" in {kind.__name__ for kind in ANSWERS["train"]}, "of other plans"
 
@@ -74,3 +78,19 @@ def test_the_commands_train_measure_and_resume_partial_policies(tmp_path):
     assert 'method = "partial-policy"' in (tmp_path / "run" / "config.toml").read_text()
     resumed = run_line("train", "--resume", "-o", tmp_path / "run", "--json")
     assert json.loads(resumed.stdout)["finished"]
+
+
+def test_the_attacks_of_a_rehearsal_are_tried_on_policies_too(finished, tmp_path):
+    federation, _, _, _, _ = finished
+    images = write_pictures(tmp_path, count=LEAST_CASES)
+    learner = LEARNER | {"updates": 4, "batch": 4}
+    plan = small("landmark-2d", task={"roi": 17, "crops": 1}, learner=learner)
+    settings = federation.sites["site-a"].data_file
+    cases = read_site_cases(images, plan, lambda *_: None, settings=settings)
+    before, watched = initial_weights(plan), []
+    site = planned_learner(plan, cases.to_learn_from, 3, watch=watched.append)
+    site.train(plan.updates_in(1))
+    delta = {name: value - before[name] for name, value in site.weights().items()}
+    exposure = examine(RehearsedRound(plan, before, delta, cases, watched, 3))
+    found = exposure.as_dict()["membership"]
+    assert 0 <= found["low"] <= found["auc"] <= found["high"] <= 1

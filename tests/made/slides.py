@@ -26,7 +26,7 @@ class Slide:
     mask: NDArray[np.bool_]
 
 
-def make_slide(rng: np.random.Generator, side: int = 1024, patches: int = 6) -> Slide:
+def make_slide(rng: np.random.Generator, side: int = 1024, patches: int = 3) -> Slide:
     """Draw one slide; a nest covers about a thousandth of it."""
     y, x = np.mgrid[:side, :side]
     pixels = np.full((side, side), 225.0) + rng.normal(0, 6, (side, side))

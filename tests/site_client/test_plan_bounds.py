@@ -100,7 +100,12 @@ def test_a_plan_within_every_line_is_not_refused(base):
         (TRAINING, {"plans__fingerprints": ["0" * 64]}, {}, "plans.fingerprints"),
         (TRAINING, {}, {"limits": {"privacy_tier": 0}}, "privacy.least_tier"),
         (TRAINING, {"bytes__per_round": 1000}, {}, "bytes.per_round"),
-        (TRAINING, {}, {"rounds": {"training": 2000}}, "bytes.per_run"),
+        (
+            TRAINING,
+            {"bytes__per_round": 900_000, "bytes__per_run": 1_000_000},
+            {},
+            "bytes.per_run",
+        ),
         (PIXELS, {"pixels__key_pixels": 51}, {}, "pixels.key_pixels"),
         (PIXELS, {"pixels__key_sites": 3}, {}, "pixels.key_sites"),
         (EMBED, {"pixels__group_pixels": 101}, {}, "pixels.group_pixels"),

@@ -57,9 +57,9 @@ class Absence(nn.Module):
         }
 
 
-def kept(known: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float32]]:
+def parameters_of(knowledge: Mapping[str, NDArray[np.float64]]) -> dict[str, NDArray[np.float32]]:
     """Turn places in mm, shares and weights into the parameters of a network, by full name."""
     return {
-        f"absence.{name}": (known[name] / parts).astype(np.float32)
+        f"absence.{name}": (knowledge[name] / parts).astype(np.float32)
         for name, parts in _PARTS.items()
     }

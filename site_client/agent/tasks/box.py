@@ -229,6 +229,22 @@ class BoxSearch:
         place[:, : self.dim] = np.clip(within, 0, 1)
         return place
 
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, 2d]: way from the nearest true box of the kind, in steps of the level.
+
+        Of the centre in shares of the box's own size, as its steps are; then of the log size.
+        """
+        centre, half = self._targets(situations)
+        here, size = np.split(situations["box"].astype(np.float64), 2, axis=1)
+        gap = here[:, None] - centre
+        # NaN, where there is no such box, is further away than any.
+        far = np.where(np.isnan(gap[:, :, 0]), np.inf, np.square(gap).sum(axis=2))
+        rows, nearest = np.arange(len(here)), far.argmin(axis=1)
+        way = gap[rows, nearest] / np.exp(size)
+        larger = size - np.log(2 * half[rows, nearest])
+        steps = self._steps[situations["level"]].astype(np.float64)
+        return np.asarray(np.concatenate([way, larger], axis=1) / steps[:, None])
+
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Overlap, whether it suffices, and the distance of the centres."""
         centre, _ = self._targets(situations)

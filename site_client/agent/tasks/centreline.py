@@ -244,6 +244,14 @@ class Centreline:
         place[:, : self.dim] = np.clip(within, 0, 1)
         return place
 
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, d]: way, along the heading and across it, from what rewards pull to."""
+        pose, line = Poses.of(situations["pose"]), situations["line"]
+        here = situations["position"].astype(np.float64)
+        ahead = pose.posed(self._ahead(line, pose.native(here), self.settings.step_mm / pose.scale))
+        way = np.einsum("nij,ni->nj", situations["frame"].astype(np.float64), here - ahead)
+        return np.asarray(way / self.settings.step_mm)
+
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """How far the trace's points are off the line (patient's mm), and how much is traced."""
         scale, reach = Poses.of(situations["pose"]).scale, self.settings.tolerance_mm
@@ -293,6 +301,12 @@ class Centreline:
         situations["position"] = situations["begin"] = there
         situations["points"] = 1
 
+    def _ahead(
+        self, line: NDArray[np.integer], own: NDArray[np.float64], step: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """float64[n, d]: points of lines some steps float64[n] ahead of the nearest; native."""
+        return self.lines.at(line, self.lines.arcs(line, own) + _AHEAD * step)
+
     def _along(
         self, line: NDArray[np.integer], arc: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -334,7 +348,7 @@ class Centreline:
         outside = np.asarray(((within < 0) | (within > 1)).any(axis=2))
         own = pose.native(here)[:, 0]
         step = s.step_mm / pose.scale
-        ahead = self.lines.at(line, self.lines.arcs(line, own) + _AHEAD * step)
+        ahead = self._ahead(line, own, step)
         before = np.linalg.norm(own - ahead, axis=1)[:, None]
         after = np.linalg.norm(native - ahead[:, None], axis=2)
         gain = np.clip((before - after) / step[:, None], -1, 1)

@@ -160,7 +160,7 @@ class GlimpseSearch(PointSearch):
 
     def targets(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 3]: the innermost place, at the highest magnification."""
-        place = super().targets(situations)
+        place = self.places(situations)
         finest = np.full((len(situations), 1), self.levels - 1.0)
         return np.concatenate([place, finest], axis=1)
 
@@ -169,7 +169,7 @@ class GlimpseSearch(PointSearch):
         n = len(situations)
         self._place(situations, rng.uniform(0.05, 0.95, (n, 2)))
         reach = rng.uniform(0, 2, n) * self._steps[situations["level"]]
-        near = self.targets(situations)[:, :2] + rng.uniform(-1, 1, (n, 2)) * reach[:, None]
+        near = self.places(situations) + rng.uniform(-1, 1, (n, 2)) * reach[:, None]
         # Also where there is nothing: who never saw plain ground there would declare it.
         around = (situations["level"] > 0) & (rng.random(n) < 0.75)
         situations["position"][around] = near[around]
@@ -178,6 +178,17 @@ class GlimpseSearch(PointSearch):
     def errors(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n]: mm of the posed frame from what is looked for; 0 in it."""
         return self._away(situations, situations["position"][:, None])[:, 0]
+
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, 3]: way from the innermost place in steps, and magnifications still to go.
+
+        Far away, where nothing that is looked for is known.
+        """
+        place = self.places(situations)
+        way = (situations["position"] - place) / self._steps[situations["level"]][:, None]
+        gap = situations["level"].astype(np.float64) - (self.levels - 1)
+        place = np.where(np.isfinite(way), way, _UNKNOWN_MM)
+        return np.concatenate([place, gap[:, None]], axis=1)
 
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Share of right places, glimpses, and pixels read in percent of all."""

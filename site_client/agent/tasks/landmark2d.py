@@ -166,7 +166,7 @@ class Landmark2D(PointSearch):
         """uint8[n, channels x zooms x frames, roi, roi]."""
         case, middles, axes, gamma = self._requests(situations)
         cut = sample_2d(self.images, case, middles, axes, gamma, self.views.roi)
-        return cut.reshape(len(situations), *self.shape)
+        return cut.reshape(len(situations), -1, *self.shape[1:])
 
     def positions_mm(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 2]: where each situation is, as landmarks of a `Case2D` are given."""

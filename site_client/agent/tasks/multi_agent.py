@@ -141,6 +141,10 @@ class MultiAgent:
         """float64[n, 3]: the middle of the team."""
         return np.asarray(self._split(self.task.fractions(self._alone(situations))).mean(axis=1))
 
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, d]: the way of the first agent from its landmark, in steps of the level."""
+        return self._split(self.task.steps_away(self._alone(situations)))[:, 0]
+
     def consensus(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, agents, d]: what all agents after the same landmark agree on, posed mm."""
         positions = situations["position"].astype(np.float64)

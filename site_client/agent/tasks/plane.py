@@ -240,6 +240,11 @@ class PlaneSearch:
         """float64[n, 3]: the parameters within their reach."""
         return np.asarray(np.clip((situations["plane"] / self._reach + 1) / 2, 0.0, 1.0))
 
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, 3]: way from the true plane's parameters in steps of the level."""
+        gap = situations["plane"] - self.targets(situations)
+        return np.asarray(gap / self._steps[situations["level"]])
+
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Angle and offset between the planes, and the landmarks' mean distance to the found."""
         pose, truth = Poses.of(situations["pose"]), self.targets(situations)

@@ -123,7 +123,7 @@ class PointSearch(ABC):
         n = len(situations)
         self._place(situations, rng.uniform(*_TRAINING_STARTS, (n, self.dim)))
         reach = 2 * self._steps[np.maximum(situations["level"], 1) - 1]
-        near = self.targets(situations) + rng.uniform(-1, 1, (n, self.dim)) * reach[:, None]
+        near = self.places(situations) + rng.uniform(-1, 1, (n, self.dim)) * reach[:, None]
         fine = situations["level"] > 0
         situations["position"][fine] = near[fine]
         self.pull_inside(situations)
@@ -176,6 +176,10 @@ class PointSearch(ABC):
             situations["past"] = 0
 
     def targets(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, d]: the parameters of where the landmark is."""
+        return self.places(situations)
+
+    def places(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, d]: where the landmark each situation looks for is, posed mm.
 
         Of interchangeable ones, the one that lies on this one's side there.
@@ -188,7 +192,7 @@ class PointSearch(ABC):
 
     def errors(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n]: distance to the landmark, mm of the posed frame."""
-        return np.asarray(np.linalg.norm(situations["position"] - self.targets(situations), axis=1))
+        return np.asarray(np.linalg.norm(situations["position"] - self.places(situations), axis=1))
 
     def native(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, d]: where each situation is, mm from the middle of its image as acquired."""
@@ -200,6 +204,13 @@ class PointSearch(ABC):
         within = self.images.fractions(self.native(situations), _cases(situations))
         place[:, : self.dim] = np.clip(within, 0, 1)
         return place
+
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, d]: way from the landmark, posed, in steps of the level."""
+        return np.asarray(
+            (situations["position"] - self.places(situations))
+            / self._steps[situations["level"]][:, None]
+        )
 
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """The distance in mm of the patient: a pose also enlarges."""
@@ -246,7 +257,7 @@ class PointSearch(ABC):
         within = self.images.fractions(pose.native(there), case)
         outside = np.asarray(((within < 0) | (within > 1)).any(axis=2))
         there = np.where(outside[:, :, None], here, there)
-        target = self.targets(situations)[:, None]
+        target = self.places(situations)[:, None]
         before = np.linalg.norm(here - target, axis=2)
         after = np.linalg.norm(there - target, axis=2)
         gain = (before - after) / step[:, None]

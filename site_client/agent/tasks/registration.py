@@ -231,6 +231,11 @@ class Registration:
         within = (situations["motion"] / self._reach + 1) / 2
         return np.asarray(np.clip(within[:, :3], 0.0, 1.0))
 
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, 3 or 6]: way from the true motion in steps of the level."""
+        gap = situations["motion"] - self.targets(situations)
+        return np.asarray(gap / self._steps[situations["level"]])
+
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Target registration error (mean over the points), and the rotation between."""
         pose = Poses.of(situations["pose"])

@@ -179,6 +179,13 @@ class TriplanarLandmark:
         last = self.sizes[situations["case"]] - 1
         return np.asarray(np.clip(self.index(situations) / last, 0.0, 1.0))
 
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, 3]: way from the landmark, posed, in steps of the level."""
+        return np.asarray(
+            (situations["position"] - self.targets(situations))
+            / self.steps_mm[situations["level"]][:, None]
+        )
+
     def step(self, situations: Situations) -> Outcome:
         """Take each situation's action; see ``Task``.
 

@@ -101,6 +101,22 @@ class TurnedBoxSearch(BoxSearch):
         """float64[n]: intersection over union with the best fitting box of the kind."""
         return self._qualities(situations, rectangles_of(situations)[:, None])[0][:, 0]
 
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, 5]: way from the best true box, in steps of the level.
+
+        Of the middle along its own sides, in shares of them; of the log sides; of the angle.
+        """
+        mine, truth = rectangles_of(situations).astype(np.float64), self._best(situations)[1]
+        along = np.einsum("nij,nj->ni", directions(mine[:, 4]), mine[:, :2] - truth[:, :2])
+        turn = (mine[:, 4:] - truth[:, 4:] + np.pi / 2) % np.pi - np.pi / 2
+        # Turned by more than half a right angle, its other side is the like one.
+        across = np.abs(turn) > np.pi / 4
+        sides = np.where(across, truth[:, [3, 2]], truth[:, 2:4])
+        turn = np.where(across, turn - np.sign(turn) * np.pi / 2, turn)
+        way = [along / np.exp(mine[:, 2:4]), mine[:, 2:4] - sides, turn]
+        steps = self._steps[situations["level"]].astype(np.float64)
+        return np.asarray(np.concatenate(way, axis=1) / steps[:, None])
+
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Overlap, whether it suffices, distance of the middles, angle to the best true box."""
         mine, best = canonical(rectangles_of(situations)), self._best(situations)[1]

@@ -54,7 +54,9 @@ def play(
 
     The folder gets <case>.mrk.json (opens in 3D Slicer) and predictions.csv; the error
     column says N/A. "Spread" is how far the searches ended from what they agree on: a
-    large one is a warning, a small one no proof. Not a medical device.
+    large one is a warning, a small one no proof. Where the run kept the federation's
+    experience, "met" says how much of it lies in places no more familiar than this one,
+    and below 2 % play warns. Not a medical device.
 
     After a training with task.crops every landmark has a score, 0 to 1, of how sure it is that
     the image does not show it; from one half on it is reported as absent, and marked
@@ -66,7 +68,7 @@ def play(
     """  # noqa: D301 - \b is click's, and must not be an escape
     from site_client.agent.networks import keep_freed_memory
     from site_client.agent_app.checkpoint import open_checkpoint
-    from site_client.agent_app.playing import cases_to_play
+    from site_client.agent_app.playing import cases_to_play, familiar_places
     from site_client.agent_app.playing import play as search
     from site_client.imaging.films import require_ffmpeg, write_films
 
@@ -74,11 +76,12 @@ def play(
         raise UsageError("films need a folder", expected="-o DIR")
     ffmpeg = require_ffmpeg() if mp4 else None
     named = chosen(checkpoint_path, model, site_dir)
-    _, checkpoint = open_checkpoint(named.place)
+    place, checkpoint = open_checkpoint(named.place)
     config = changed(named.config(checkpoint.config), changes)
     keep_freed_memory()
     with Meter() as meter:
-        played = search(checkpoint, config, cases_to_play(images, checkpoint, config, meter))
+        cases = cases_to_play(images, checkpoint, config, meter)
+        played = search(checkpoint, config, cases, familiar_places(place, checkpoint))
         written = [] if output is None else played.write(output)
         if output is not None and (gif or mp4):
             written += write_films(output, played.films(), gif=gif, ffmpeg=ffmpeg)
@@ -100,3 +103,5 @@ def _tell(played: Played) -> None:
     texts = [list(row.values()) for row in rows]
     title = played.kind.title.format(count=len(findings))
     print_texts(title, list(rows[0]), texts, names=played.kind.texts)
+    for warning in played.answers.warnings:
+        click.echo(f"Warning: {warning}", err=True)

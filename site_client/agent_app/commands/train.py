@@ -64,7 +64,7 @@ def train(
     3D Slicer (.mrk.json), or one table case,curve,x_mm,y_mm,z_mm; to play, two points do.
     With seed-2d, seed-3d it learns where to put the seed of a region that grows to a label
     (label images), with glimpses-2d where to look in a large image, and how closely, to find
-    a label in it.
+    a label in it, with tracking-2d to follow landmarks through the frames of a subject.
 
     Images: NIfTI, MetaImage, NRRD, DICOM series (a folder), PNG, JPEG, TIFF with
     data.pixel_mm. Landmarks: 3D Slicer (.mrk.json, .fcsv), one "x,y,z" voxel line

@@ -22,7 +22,8 @@ from common.cli import counted
 from common.errors import InputDataError
 from common.model import Weights
 from common.settings import KINDS, AgentSettings
-from site_client.agent.evaluation import Searched, mean_parameters
+from site_client.agent.evaluation import Searched, begin_warm, mean_parameters
+from site_client.agent.novelty import Familiar
 from site_client.agent.search import Followed, search_in_groups
 from site_client.agent.task import Situations
 from site_client.agent_app.config import Config
@@ -236,10 +237,22 @@ class TaskKind(ABC, Generic[T, F]):
         rng = np.random.Generator(np.random.PCG64(EVALUATION_SEED))
         return built.task.starts(rng, repeats, posed=False)
 
+    def begin(self, player: Player[T], repeats: int) -> Situations:
+        """Draw where searches of the cases as acquired begin, those of a case and head adjacent.
+
+        Raises:
+            InputDataError: they are to begin at a mean position that nobody knows.
+        """
+        start = self.starts(player.built, repeats)
+        if not player.config.evaluation.warm_start:
+            return start
+        rng = np.random.Generator(np.random.PCG64([EVALUATION_SEED, repeats]))
+        return begin_warm(player.built.task, start, player.prior, rng)
+
     def search(self, player: Player[T]) -> Searched:
         """Search the cases as acquired; of errors nothing is known."""
         task, settings = player.built.task, player.config.evaluation
-        start = self.starts(player.built, settings.starts)
+        start = self.begin(player, settings.starts)
         ended, agreed = search_in_groups(task, player.network, start, settings.starts, settings)
         nothing = np.full(ended.shape, np.nan)
         return Searched(ended, nothing, agreed, nothing[:, 0], None, {})
@@ -252,6 +265,15 @@ class TaskKind(ABC, Generic[T, F]):
             player: what searches, and over which cases.
             searched: the searches, where truths are known; None searches, and says no error.
         """
+
+    def with_familiarity(
+        self,
+        player: Player[T],  # noqa: ARG002 - only some kinds have places
+        answers: Answers[F],
+        familiar: Familiar,  # noqa: ARG002
+    ) -> Answers[F]:
+        """Say how familiar a federation is with where things were found, where that means one."""
+        return answers
 
     # --- figures -------------------------------------------------------------------------
 
@@ -369,7 +391,7 @@ class TaskKind(ABC, Generic[T, F]):
 
     def film_starts(self, player: Player[T]) -> list[Situations]:
         """Choose the searches to film: one for each thing that is looked for in each case."""
-        start = self.starts(player.built, 1)
+        start = self.begin(player, 1)
         return [start[k : k + 1] for k in range(len(start))]
 
     def film_name(self, built: Built[T], start: Situations) -> str:

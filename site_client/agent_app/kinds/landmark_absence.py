@@ -18,7 +18,7 @@ from common.model import Weights
 from common.settings import AgentSettings
 from site_client.agent.absence import (
     ABSENT_FROM,
-    Known,
+    Decision,
     area_under,
     receiver_curve,
     scores_of,
@@ -27,7 +27,7 @@ from site_client.agent.absence import (
 )
 from site_client.agent.evaluation import Searched
 from site_client.agent.networks import QNetwork
-from site_client.agent.networks.absence import kept
+from site_client.agent.networks.absence import parameters_of
 from site_client.agent_app.kinds.kind import TaskKind
 from site_client.agent_app.kinds.values import Extra, Player
 from site_client.agent_app.tables import Column, Table, TableRow
@@ -59,15 +59,17 @@ def weighed(kind: TaskKind[Any, Any], player: Player[Any], prior: NDArray[np.flo
     Returns:
         the arrays that go with the network's weights.
     """
-    cases = player.built.cases
+    cases, player = player.built.cases, replace(player, prior=prior[:, 0])
     few = np.unique(np.linspace(0, len(cases) - 1, min(_MOST_WEIGHED, len(cases))).astype(int))
     looked = _looked(kind, player, cases.part(few.tolist()), _WEIGHED)
     # Of a landmark that no case here has nothing is known.
     places = np.nan_to_num(prior[:, 0])
     signs = _signs(looked, places)
-    told = looked.absent >= 0
-    weights = weigh(signs[told], looked.absent[told] == 1)
-    return kept({"places": places, "shares": _shares(looked, len(places)), "weights": weights})
+    labelled = looked.absent >= 0
+    weights = weigh(signs[labelled], looked.absent[labelled] == 1)
+    return parameters_of(
+        {"places": places, "shares": _shares(looked, len(places)), "weights": weights}
+    )
 
 
 def scores(player: Player[Any], searched: Searched) -> NDArray[np.float64] | None:
@@ -77,19 +79,19 @@ def scores(player: Player[Any], searched: Searched) -> NDArray[np.float64] | Non
         player: what searched; every landmark of each image, as acquired.
         searched: the searches.
     """
-    known = known_of(player.network)
-    if known is None or not known.fitted:
+    decision = decision_of(player.network)
+    if decision is None or not decision.fitted:
         return None
     looked = _Looked(player, searched, np.zeros(len(searched.agreed), np.int64))
-    return scores_of(_signs(looked, known.places_mm), known.weights)
+    return scores_of(_signs(looked, decision.places_mm), decision.weights)
 
 
-def known_of(network: QNetwork) -> Known | None:
+def decision_of(network: QNetwork) -> Decision | None:
     """Read what a network knows; None where it takes all landmarks to be there."""
     if network.absence is None:
         return None
-    known = network.absence.known
-    return Known(known["places"], known["shares"], known["weights"])
+    arrays = network.absence.known
+    return Decision(arrays["places"], arrays["shares"], arrays["weights"])
 
 
 def measured_absence(
@@ -101,17 +103,17 @@ def measured_absence(
         figures for JSON, and a table; None where the network does not decide it, or where
         nothing is absent or nothing there.
     """
-    known = known_of(player.network)
-    if known is None or not known.fitted:
+    decision = decision_of(player.network)
+    if decision is None or not decision.fitted:
         return None
     looked = _looked(kind, player, player.built.cases, _MEASURED)
-    score = scores_of(_signs(looked, known.places_mm), known.weights)
-    told = looked.absent >= 0
-    absent, score, head = looked.absent[told] == 1, score[told], looked.head[told]
+    score = scores_of(_signs(looked, decision.places_mm), decision.weights)
+    labelled = looked.absent >= 0
+    absent, score, head = looked.absent[labelled] == 1, score[labelled], looked.head[labelled]
     if absent.all() or not absent.any():
         return None
     curve = receiver_curve(score, absent)
-    constant = area_under(receiver_curve(known.shares[head], absent))
+    constant = area_under(receiver_curve(decision.shares[head], absent))
     said = score > ABSENT_FROM
     figures: dict[str, object] = {
         "images": len(player.built.cases),
@@ -177,7 +179,7 @@ def _looked(kind: TaskKind[Any, Any], player: Player[Any], cases: Cases, seed: i
     config = player.config.model_copy(
         update={"evaluation": settings.model_copy(update={"starts": min(_STARTS, settings.starts)})}
     )
-    blindly = Player(built, player.network, config, player.say)
+    blindly = Player(built, player.network, config, player.say, player.prior)
     searched = kind.search(blindly)
     truth = np.stack([_states(case, whole.landmarks) for case in whole.each])
     agreed = searched.agreed
@@ -215,8 +217,8 @@ def _shares(looked: _Looked, heads: int) -> NDArray[np.float64]:
     """float64[heads]: how often each was absent; 0 where nobody knows."""
     shares = np.zeros(heads)
     for head in range(heads):
-        told = looked.absent[(looked.head == head) & (looked.absent >= 0)]
-        shares[head] = told.mean() if told.size else 0.0
+        labelled = looked.absent[(looked.head == head) & (looked.absent >= 0)]
+        shares[head] = labelled.mean() if labelled.size else 0.0
     return shares
 
 

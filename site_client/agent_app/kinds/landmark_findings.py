@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from site_client.agent.absence import ABSENT_FROM
 from site_client.agent.evaluation import Searched
 from site_client.agent.import_weights import RlMedicalCube
+from site_client.agent.novelty import FEW
 from site_client.agent.search import consensus
 from site_client.agent.task import Situations, Task
 from site_client.agent.tasks.multi_agent import MultiAgent
@@ -36,6 +37,8 @@ class FoundLandmark:
             two orders; None where there is none.
         absent: 0..1, how sure it is that the image does not show it; None where that is not
             decided.
+        met: share of the federation's experience with this landmark in places no more
+            familiar than this one; None where that is not known.
     """
 
     case: int
@@ -46,6 +49,12 @@ class FoundLandmark:
     spread_mm: float
     error_mm: float | None
     absent: float | None = None
+    met: float | None = None
+
+    @property
+    def is_novel(self) -> bool:
+        """Tell whether the federation has met few situations like this one."""
+        return self.met is not None and self.met < FEW
 
     @property
     def is_absent(self) -> bool:
@@ -69,6 +78,8 @@ class FoundLandmark:
         }
         if self.absent is not None:
             whole |= {"absent": self.is_absent, "absent_score": round(self.absent, 4)}
+        if self.met is not None:
+            whole |= {"novel": self.is_novel, "met_share": round(self.met, 4)}
         return whole
 
 

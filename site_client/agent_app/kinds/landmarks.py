@@ -7,6 +7,7 @@ that is written holds. Files name cases: they stay where they were asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from common.model import Weights
 from common.settings import KINDS, AgentSettings, mixed_labels, reach_mm, team_labels
 from site_client.agent.evaluation import Searched
 from site_client.agent.import_weights import RlMedicalCube
+from site_client.agent.novelty import Familiar
 from site_client.agent.search import Followed
 from site_client.agent.task import Situations
 from site_client.agent.tasks.exchange import number_couples
@@ -29,6 +31,7 @@ from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
 from site_client.agent.tasks.multi_agent import MultiAgent
 from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent.tasks.views import Views
+from site_client.agent_app.kinds.familiarity import with_familiarity
 from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
 from site_client.agent_app.kinds.landmark_absence import (
     measured_absence,
@@ -197,11 +200,19 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         known, outliers = searched is not None, player.config.evaluation.outlier_mads
         searched = searched or self.search(player)
         sure = scores(player, searched)
-        found = found_landmarks(player.built, searched, outliers, known=known, absent=sure)
+        landmarks = found_landmarks(player.built, searched, outliers, known=known, absent=sure)
         measured = measured_absence(self, player) if known else None
         if measured is None:
-            return Answers(tuple(found))
-        return Answers(tuple(found), measured[0], (measured[1],))
+            return Answers(tuple(landmarks))
+        return Answers(tuple(landmarks), measured[0], (measured[1],))
+
+    def with_familiarity(
+        self, player: Player[Any], answers: Answers[FoundLandmark], familiar: Familiar
+    ) -> Answers[FoundLandmark]:
+        """Say how familiar the federation is with where landmarks were found."""
+        findings = with_familiarity(player.built, answers.findings, familiar)
+        few = [f"{f.name}: {f.landmark} ({f.met:.1%})" for f in findings if f.is_novel]
+        return replace(answers, findings=findings, warnings=(*answers.warnings, *_few(few)))
 
     def summary(self, measured: Measured[Any, FoundLandmark]) -> dict[str, object]:
         """Write the errors of each landmark for JSON, the mean last."""
@@ -271,6 +282,8 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         spread = f"{finding.spread_mm:.2f}"
         names = {"case": finding.name, "landmark": finding.landmark}
         row = {**names, "x": x, "y": y, "z": z, "spread": spread, "error": "N/A"}
+        if finding.met is not None:
+            row["met"] = f"{finding.met:.1%}" + (" (few)" if finding.is_novel else "")
         return row if finding.absent is None else {**row, "absent": finding.says_absent}
 
     def as_dict(self, names: Sequence[str], findings: Sequence[FoundLandmark]) -> dict[str, object]:
@@ -298,6 +311,9 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         if any(entry.absent is not None for entry in findings):
             heads = [*heads, "absent_score"]
             rows = [[*row, e.absent] for row, e in zip(rows, findings, strict=True)]
+        if any(entry.met is not None for entry in findings):
+            heads = [*heads, "met_share"]
+            rows = [[*row, e.met] for row, e in zip(rows, findings, strict=True)]
         write_table(written[-1], heads, rows)
         return written
 
@@ -329,6 +345,16 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         return draw_frames(
             followed.steps["level"], followed.values, draw, rungs, actions, label=label, end=None
         )
+
+
+def _few(which: Sequence[str]) -> tuple[str, ...]:
+    """Warn of findings where few searches of the federation have been."""
+    if not which:
+        return ()
+    return (
+        "The federation has met few situations like these; look at them yourself: "
+        + ", ".join(which),
+    )
 
 
 def _measured_errors(measured: Measured[Any, FoundLandmark]) -> dict[str, list[Errors]]:

@@ -166,8 +166,8 @@ class PlaneKind(TaskKind[PlaneSearch, FoundPlane]):
                 colour=FOUND,
             )
             angle, offset = each.figures["angle_deg"], each.figures["offset_mm"]
-            told = f"{each.name}: {angle:.1f}° and {offset:.1f} mm from the true {each.plane}"
-            shown.append((draw_case(case, overlay), told))
+            caption = f"{each.name}: {angle:.1f}° and {offset:.1f} mm from the true {each.plane}"
+            shown.append((draw_case(case, overlay), caption))
         return shown
 
     def row(self, finding: FoundPlane) -> dict[str, str]:

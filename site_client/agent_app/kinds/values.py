@@ -65,12 +65,15 @@ class Player(Generic[T]):
         network: what searches.
         config: settings of the search.
         say: is told what is being done.
+        prior: float64[heads[, agents], d], mean parameters of the training cases; None where
+            they are not known.
     """
 
     built: Built[T]
     network: QNetwork
     config: AgentSettings
     say: Callable[[str], None] = lambda _: None
+    prior: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,13 @@ class Answers(Generic[F]):
         findings: by case.
         further: what else a measurement says, for JSON.
         extras: the same for people.
+        warnings: to whoever plays.
     """
 
     findings: tuple[F, ...]
     further: Mapping[str, object] = field(default_factory=dict)
     extras: tuple[Extra, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,6 +18,7 @@ from aggregator.report.curves import spread
 from aggregator.report.extras import DrawnSearch, HeldOut, LedgerVerdict, ReportExtras
 from aggregator.report.html import render, summary_json, write_report
 from aggregator.report.state import RunState, fold
+from aggregator.rounds.events import RoundFinished
 from common.errors import InputDataError
 
 SECTIONS = {
@@ -286,6 +287,23 @@ def test_without_extras_the_page_says_what_is_missing_and_why(complete):
     assert "held-out subjects" not in words
 
 
+def test_how_alike_the_sites_are_stands_under_the_sketch(complete):
+    told = {"site-a": 912, "site-b": 340}
+    last = max(e.round for e in complete if isinstance(e, RoundFinished) and e.phase == "train")
+    events = [
+        e.model_copy(update={"alike": told})
+        if isinstance(e, RoundFinished) and e.round == last
+        else e
+        for e in complete
+    ]
+    page = render(fold(events), ReportExtras())
+    assert "How alike each site" in page
+    assert "<td>0.91</td>" in page
+    assert "<td>0.34</td>" in page
+    assert summary_json(fold(events))["sketch"]["alike"] == {"site-a": 0.912, "site-b": 0.34}
+    assert "How alike each site" not in render(fold(complete), ReportExtras())
+
+
 def test_the_page_always_says_that_no_pixel_of_a_site_is_in_it(complete, full_page):
     promise = "A real site’s pixels never enter a report that leaves"
     assert promise in Page(full_page).words
@@ -338,7 +356,7 @@ def test_the_summary_has_exactly_these_keys_and_values(complete):
             },
         },
         "bytes_out": {f"site-{x}": [900, 1_000_900, 1_000_900, 1_000_900, 900] for x in "abc"},
-        "sketch": {"rows": 5, "columns": 20_000, "total": 28_800},
+        "sketch": {"rows": 5, "columns": 20_000, "total": 28_800, "alike": {}},
         "ledgers": {f"site-{x}": {"records": 13, "verdict": "intact"} for x in "abc"},
         "model_sha256": "ab" * 32,
     }
@@ -355,7 +373,7 @@ def test_the_summary_without_extras_tells_the_sites_own_errors_and_no_guess(comp
         "federated": 3.992,
         "parts": {"training": {"start": 40.1, "constant_prior": 14.0, "federated": 3.992}},
     }
-    assert value["sketch"] == {"rows": None, "columns": None, "total": 28_800}
+    assert value["sketch"] == {"rows": None, "columns": None, "total": 28_800, "alike": {}}
     assert value["ledgers"] == {}
     nothing = summary_json(RunState())
     assert nothing.keys() == value.keys()

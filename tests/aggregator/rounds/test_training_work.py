@@ -22,7 +22,7 @@ from common.wire.envelope import Envelope
 from common.wire.records import ModelUpdate, SketchTable
 
 LEAST = {"name": "p", "seed": 1, "task": {"landmarks": ["AC"], "roi": 9}, "network": {"width": 4}}
-SKETCH = {"experience": {"rows": 3, "columns": 64}}
+SKETCH = {"experience": {"rows": 3, "columns": 64}, "learner": {"replay": "rare-first"}}
 AGREEMENT = Agreement("0" * 16, "d" * 64)
 ROUNDS = 5
 

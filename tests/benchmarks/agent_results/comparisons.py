@@ -23,6 +23,7 @@ from site_client.imaging.dataset import Case
 from site_client.imaging.synthesis import Deformation, Grid, RawImage, random_bend
 from site_client.imaging.volumes import Volume
 from tests.benchmarks.agent_results import data
+from tests.benchmarks.agent_results.former_keys import MergedCounts
 from tests.benchmarks.agent_results.studies import (
     PLANAR,
     VOLUME,
@@ -249,7 +250,8 @@ def _replay_job(recipe: Recipe, seed: int, counts: str) -> dict[str, object]:
             )
 
     tasks = [planar_task(site) for site in sites]
-    fitted = federate(tasks, recipe, seed, REPLAY_ROUNDS, counts=counts, after_round=look)
+    shared = MergedCounts() if counts == "federation" else None
+    fitted = federate(tasks, recipe, seed, REPLAY_ROUNDS, shared=shared, after_round=look)
     return {"curve": curve, "cpu_s": fitted.cpu_s, "updates": fitted.updates}
 
 

@@ -387,7 +387,9 @@ def _replay(study: str, results: Results, pictures: Path) -> str:
     return (
         f"## {_TITLES[study]}\n\nSeven landmarks of the X-rays at four sites, federated, DQN "
         "without path supervision, equal updates; ± is the half width of a 95 % confidence "
-        "interval over seeds.\n\n"
+        "interval over seeds. *Rare-first* is here by the key that experience once had, an "
+        "absolute place; by offset from what is looked for, by error, and on fresh splits: "
+        "[EXPERIENCE.md](EXPERIENCE.md).\n\n"
         + table(["replay", *(f"after {s}" for s in steps), "> 10 mm", "seeds"], rows)
         + f"\nLowest mean error at the end: {best[0]} ({best[-3]} mm; uniform {uniform[-3]} mm). "
         + _different(best, uniform)

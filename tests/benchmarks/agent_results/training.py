@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from common.model import Weights
 from common.settings import EvaluationSettings, LearnerSettings, NetworkSettings
 from common.sums.averaging import moved, with_momentum
 from site_client.agent.evaluation import EvaluationReport, Searched, evaluate
+from site_client.agent.experience import Keys, Lookup, NewExperience
 from site_client.agent.learner import Learner
 from site_client.agent.network import set_weights
 from site_client.agent.networks import QNetwork, build_network
@@ -71,6 +73,19 @@ def average(weights: Sequence[Weights], shares: Sequence[float] | None = None) -
     }
 
 
+class Shared(Protocol):
+    """What sites tell each other of their experience."""
+
+    def keys(self, task: Task) -> Keys:
+        """How situations of a task are named."""
+
+    def known(self) -> Lookup | None:
+        """What is known of them before a round; one for each site that asks."""
+
+    def add(self, told: Sequence[NewExperience]) -> None:
+        """Merge what all sites tell after a round."""
+
+
 def federate(
     tasks: Sequence[Task],
     recipe: Recipe,
@@ -78,7 +93,7 @@ def federate(
     rounds: int,
     *,
     momentum: float = 0.0,
-    counts: str = "none",
+    shared: Shared | None = None,
     after_round: Callable[[int, QNetwork], None] | None = None,
 ) -> Fitted:
     """FedAvg over sites of equal effort; the recipe's updates are those of one site.
@@ -89,66 +104,38 @@ def federate(
         seed: of the first weights; the sites' exploration differs.
         rounds: of training.
         momentum: the server's, as a plan's ``rounds.server_momentum``.
-        counts: "federation" tells every site's rare-first replay the merged counts of all;
-            "none" leaves it to its own.
+        shared: what the sites tell each other of their experience; None: nothing.
         after_round: sees the averaged network.
     """
     began = time.process_time()
-    shared = recipe.network_for(tasks[0], seed)
+    together = recipe.network_for(tasks[0], seed)
     learners = []
     for k, task in enumerate(tasks):
-        keys = _keys_of(task) if counts == "federation" else None
+        keys = None if shared is None else shared.keys(task)
         network = recipe.network_for(task, seed)
         learners.append(Learner(task, network, recipe.learner, 1000 * seed + k, keys=keys))
-    merged, known = learners[0].weights(), MergedCounts()
+    merged = learners[0].weights()
     velocity: Weights = {}
     for round_ in range(1, rounds + 1):
         for learner in learners:
             learner.load(merged)
-            learner.train(recipe.learner.updates // rounds, known if known else None)
+            known = None if shared is None else shared.known()
+            learner.train(recipe.learner.updates // rounds, known)
         averaged = average([learner.weights() for learner in learners])
         if momentum:
             mean = {n: averaged[n].astype(np.float64) - start for n, start in merged.items()}
             step, velocity = with_momentum(mean, velocity, momentum)
             averaged = moved(merged, step)
         merged = averaged
-        if counts == "federation":
-            for learner in learners:
-                known.add(learner.new_experience_keys())
+        if shared is not None:
+            shared.add([learner.new_experience() for learner in learners])
         if after_round is not None:
             spent = time.process_time()
-            set_weights(shared, merged)
-            after_round(round_, shared)
+            set_weights(together, merged)
+            after_round(round_, together)
             began += time.process_time() - spent
-    set_weights(shared, merged)
-    return Fitted(shared.eval(), time.process_time() - began, recipe.learner.updates)
-
-
-def _keys_of(task: Task):
-    from site_client.agent.keys import ExperienceKeys, codec_of
-
-    return ExperienceKeys(task, codec_of(task))
-
-
-class MergedCounts:
-    """Counts of every site's experiences, as a merged sketch without collisions would say."""
-
-    def __init__(self) -> None:
-        self._keys = np.empty(0, np.uint64)
-        self._counts = np.empty(0, np.int64)
-
-    def __bool__(self) -> bool:
-        return len(self._keys) > 0
-
-    def add(self, keys: NDArray[np.uint64]) -> None:
-        together = np.concatenate([self._keys, keys])
-        weight = np.concatenate([self._counts, np.ones(len(keys), np.int64)])
-        self._keys, place = np.unique(together, return_inverse=True)
-        self._counts = np.bincount(place, weight, len(self._keys)).astype(np.int64)
-
-    def __call__(self, wanted: NDArray[np.uint64]) -> NDArray[np.float64]:
-        at = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        return np.where(self._keys[at] == wanted, self._counts[at], 0).astype(np.float64)
+    set_weights(together, merged)
+    return Fitted(together.eval(), time.process_time() - began, recipe.learner.updates)
 
 
 def judge(

@@ -95,13 +95,15 @@ def _measured(
     searched = KIND.search(player)
     told = measured_absence(KIND, player)
     errors = unseen.task.errors(searched.agreed)
+    figures = {} if told is None else {**told[0]["absent"]}
+    figures.pop("roc", None)
     return {
         "updates": updates,
         "trained_s": round(trained, 1),
         "cpu_s": round(time.process_time() - began, 1),
         "consensus_mm": float(errors.mean()),
         "weights": network.absence.weights.tolist(),
-        **({} if told is None else told[0]),
+        **({"absent": figures} if figures else {}),
     }
 
 

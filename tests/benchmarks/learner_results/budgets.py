@@ -13,6 +13,7 @@ from functools import cache
 import numpy as np
 
 from common.settings import EvaluationSettings, LadderSettings, LearnerSettings, NetworkSettings
+from site_client.agent.evaluation import begin_warm
 from site_client.agent.learner import Learner
 from site_client.agent.networks import QNetwork
 from site_client.agent.search import greedy_search
@@ -38,19 +39,30 @@ LEARNERS: dict[str, dict[str, object]] = {
     "DQN, cold": {"warm_start": 0.0},
     "partial policies, cold": {"method": "partial-policy", "warm_start": 0.0},
 }
-XRAY_S, HEAD_S, VOLUME_S = 25.0, 20.0, 60.0
+XRAY_S, HEAD_S, VOLUME_S = 25.0, 12.0, 60.0
 _FEW = EvaluationSettings(starts=3, poses=1, native=True, most_steps=120)
+_FIVE = EvaluationSettings(starts=5, poses=2, native=True, most_steps=80)
 _TIMED = 12  # updates
+ENDS = (
+    ("as they are", False, False),
+    ("active termination", True, False),
+    ("warm start", False, True),
+    ("both", True, True),
+)
 
 
 def learners(seeds: list[int]) -> Iterator[Job]:
     """DQN, path supervision and partial policies; X-rays, and one head of four left out."""
-    for seed in seeds:
-        for name, changes in LEARNERS.items():
-            recipe = studies.PLANAR.planned(**changes)
-            yield f"cephalograms/{name}/seed{seed}", _xrays(recipe, seed)
-        for name, changes in LEARNERS.items():
-            yield f"brain/{name}/seed{seed}", _heads(studies.VOLUME.planned(**changes), seed)
+    names = list(LEARNERS)
+    # The three that are compared first, for all seeds; then what takes something away.
+    for group in (names[:3], names[3:]):
+        for seed in seeds:
+            for name in group:
+                recipe = studies.PLANAR.planned(**LEARNERS[name])
+                yield f"cephalograms/{name}/seed{seed}", _xrays(recipe, seed)
+            for name in group:
+                recipe = studies.VOLUME.planned(**LEARNERS[name])
+                yield f"brain/{name}/seed{seed}", _heads(recipe, seed)
 
 
 def networks(seeds: list[int]) -> Iterator[Job]:
@@ -101,7 +113,7 @@ def _heads(recipe: Recipe, seed: int) -> Callable[[], dict]:
         return _fitted(
             studies.volume_task(training),
             studies.volume_task([held_out]),
-            recipe,
+            Recipe(recipe.network, recipe.learner, _FIVE),
             seed,
             HEAD_S,
             studies.volume_prior(training),
@@ -166,7 +178,7 @@ def _fitted(
     spent = time.process_time() - began
     result, _ = judge(held_out, network.eval(), recipe, seed, prior, names)
     if recipe.learner.method == "dqn":
-        result["termination"] = _terminated(held_out, network, recipe.evaluation, seed)
+        result["termination"] = _terminated(held_out, network, recipe.evaluation, seed, prior)
     weights = sum(value.numel() for value in network.state_dict().values())
     return {
         **result,
@@ -178,12 +190,15 @@ def _fitted(
 
 
 def _terminated(
-    task: Task, network: QNetwork, settings: EvaluationSettings, seed: int
+    task: Task, network: QNetwork, settings: EvaluationSettings, seed: int, prior: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Give steps and error of single searches as acquired, that oscillate or end actively."""
-    start = task.starts(np.random.Generator(np.random.PCG64(seed)), 1, posed=False)
+    """Give steps and error of single searches as acquired: as they are, ended, begun otherwise."""
     found = {}
-    for name, active in (("oscillation", False), ("active", True)):
+    for name, active, warm in ENDS:
+        rng = np.random.Generator(np.random.PCG64(seed))
+        start = task.starts(rng, 1, posed=False)
+        if warm:
+            start = begin_warm(task, start, prior, rng)
         visited: list[Situations] = []
         changed = settings.model_copy(update={"active_termination": active})
         ended = greedy_search(task, network, start, changed, visited)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tests.benchmarks.agent_results.tables import Results, spread
+from tests.benchmarks.learner_results.budgets import ENDS
 from tests.benchmarks.markdown import table
 
 _HEAD = """# Learners beside DQN, absent landmarks, published networks
@@ -84,23 +85,22 @@ def _learners(results: Results) -> str:
 
 
 def _terminations(results: Results) -> str:
-    """Say what an active termination saves, and what it costs."""
+    """Say what active termination and warm start save, and what they cost."""
     rows = []
     for part in ("cephalograms", "brain"):
         for method, seeds in _by_method(results, part).items():
             of = [r["termination"] for r in seeds.values() if "termination" in r]
             if of:
-                each = [[t[n][k] for t in of] for k in ("steps", "error") for n in _ENDS]
+                each = [[t[n][k] for t in of] for k in ("steps", "error") for n, *_ in ENDS]
                 rows.append([f"{part}, {method}", *(spread(values) for values in each)])
-    heads = ["", "steps, oscillation", "steps, active", "error mm, oscillation", "error mm, active"]
+    names = [name for name, *_ in ENDS]
+    heads = ["", *(f"steps, {name}" for name in names), *(f"mm, {name}" for name in names)]
     return (
-        "### Active termination\n\nWhere even the best action promises a loss "
-        "(`evaluation.active_termination`), instead of where a search goes to and fro; single "
-        "searches as acquired.\n\n" + table(heads, rows)
+        "### Active termination and warm start\n\nA level ends where even the best action "
+        "promises a loss (`evaluation.active_termination`); searches begin near the mean training "
+        "position (`evaluation.warm_start`). Steps and error of single searches as acquired.\n\n"
+        + table(heads, rows)
     )
-
-
-_ENDS = ("oscillation", "active")
 
 
 def _ahead(methods: dict[str, dict[int, dict]], part: str) -> str:

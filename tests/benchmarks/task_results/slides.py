@@ -33,8 +33,9 @@ LEARNING: dict[str, object] = {"updates": 1000, "replay_capacity": 20_000}
 POSES = PoseSettings(shift_mm=5.0)
 LEARNERS: dict[str, tuple[str, dict[str, object]]] = {
     "path supervision": ("found", {"path_supervision_only": True}),
-    "DQN": ("found", {"warm_start": 0.25, "gamma": 0.95}),
+    "DQN": ("found", {"warm_start": 0.1, "gamma": 0.9}),
     "path supervision by the way": ("approach", {"path_supervision_only": True}),
+    "DQN by the way": ("approach", {"warm_start": 0.5, "gamma": 0.9}),
 }
 _SLIDES, _HELD_OUT, _FIELDS_HELD_OUT = 16, 10, 6
 _SHOWN = ("HH3", "VIM", "COLI", "SMA")
@@ -94,7 +95,8 @@ def exhaustive(task: GlimpseSearch, network: QNetwork) -> dict[str, float]:
     away, hits = [], []
     for case in range(len(task)):
         side = task.images.sizes[case, 0]
-        columns, rows = (np.arange(task.views.roi // 2, n, task.views.roi) for n in side)
+        wide = int(task.views.roi * task.settings.scales[-1])
+        columns, rows = (np.arange(wide // 2, n, wide) for n in side)
         places = np.stack(np.meshgrid(columns, rows), axis=-1).reshape(-1, 2)
         at = np.zeros(len(places), task.situation)
         at["case"], at["level"], at["glimpses"] = case, task.levels - 1, len(places)
@@ -127,7 +129,8 @@ def _cases(source: str, seed: int) -> tuple[Sequence[GlimpseCase], Sequence[Glim
 
 
 def _laid_out(cases: Sequence[GlimpseCase], reward: str) -> GlimpseSearch:
-    return GlimpseSearch(cases, GlimpseSettings(reward=reward), POSES)
+    settings = GlimpseSettings(scales=(32.0, 8.0, 2.0), cost=0.02, reward=reward)
+    return GlimpseSearch(cases, settings, POSES)
 
 
 def _case(name: str, pixels: NDArray[np.uint8], mask: NDArray[np.bool_]) -> GlimpseCase:

@@ -25,8 +25,12 @@ from common.settings import (
 )
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.centreline import Centreline, CentrelineCase
+from site_client.agent.tasks.geometry import Ladder
+from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.seeds import SeedCase, SeedSearch
+from site_client.agent.tasks.tracking import Tracking
 from site_client.agent.tasks.turned_box import TurnedBoxSearch
+from site_client.agent.tasks.views import Views
 from site_client.imaging.growing import Grower, innermost
 from site_client.imaging.pyramids import Raster
 from tests.benchmarks.agent_results import data
@@ -34,6 +38,7 @@ from tests.benchmarks.agent_results.training import Recipe, federate
 from tests.benchmarks.task_results.slides import glimpses
 from tests.benchmarks.task_results.training import NETWORK, learned, measured
 from tests.made.lesions import make_lesion
+from tests.made.sequences import make_sequence
 from tests.made.vessels import make_vessel
 
 Job = Callable[[], dict[str, object]]
@@ -157,14 +162,14 @@ def turned_boxes(seeds: list[int]) -> Iterator[tuple[str, Job]]:
 # --- seeds -------------------------------------------------------------------------------
 
 SEEDING = EvaluationSettings(starts=3, poses=1, native=True, most_steps=50)
-SEED: dict[str, object] = {"updates": 800, "replay_capacity": 20_000}
+SEED: dict[str, object] = {"updates": 500, "replay_capacity": 20_000}
 _LESIONS = 24
 SEED_POSES = PoseSettings(shift_mm=5.0)
 # Who takes a label's innermost point for the best seed can be supervised by the way to it.
 SEED_LEARNERS: dict[str, tuple[str, dict[str, Any]]] = {
     "path supervision": ("dice", {"path_supervision_only": True}),
     "DQN": ("dice", {"warm_start": 0.25, "gamma": 0.95}),
-    "path supervision towards the innermost point": ("approach", {"path_supervision_only": True}),
+    "path supervision by the way": ("approach", {"path_supervision_only": True}),
 }
 
 
@@ -240,7 +245,55 @@ def _seed_cases(source: str, seed: int) -> tuple[list[SeedCase], list[SeedCase]]
     return training, testing
 
 
+# --- sequences ---------------------------------------------------------------------------
+
+FOLLOWING = EvaluationSettings(starts=3, poses=1, native=True, most_steps=40)
+FOLLOW: dict[str, object] = {"updates": 600, "replay_capacity": 20_000}
+_SEQUENCES, _FRAMES = 24, 8
+FOLLOW_LADDER = Ladder((2.0, 1.0, 1.0), (6.0, 2.0, 1.0))
+
+
+def following(
+    seed: int, count: int, *, anew: bool = False, far: bool = False
+) -> Tracking | Landmark2D:
+    """Made sequences of eight frames.
+
+    ``anew`` looks for the landmark in each frame by itself; ``far`` goes by displacements.
+    """
+    rng, cases, names = np.random.default_rng([5, seed]), [], []
+    for k in range(count):
+        made = make_sequence(rng, _FRAMES)
+        for t, (frame, at) in enumerate(zip(made.frames, made.places, strict=True)):
+            cases.append(Case2D(f"{k}_{t}", frame[None], (1.0, 1.0), at[None]))
+            names.append(str(k))
+    views, poses = Views(25, (1.0, 3.0)), PoseSettings(shift_mm=5.0)
+    if anew:
+        return Landmark2D(build_cases_2d(cases), FOLLOW_LADDER, views, poses)
+    steps = FOLLOW_LADDER.steps_mm
+    reach = tuple(2 * step for step in (steps[0], *steps[:-1])) if far else ()
+    return Tracking(build_cases_2d(cases), names, FOLLOW_LADDER, views, poses, reach)
+
+
+def sequences(seeds: list[int]) -> Iterator[tuple[str, Job]]:
+    """Made sequences, followed and, to compare, each frame by itself."""
+    for seed in seeds:
+        others = {
+            "displacements": {"method": "displacement"},
+            "DQN, each frame anew": LEARNERS["DQN"],
+        }
+        for name, how in {**LEARNERS, **others}.items():
+
+            def job(seed: int = seed, name: str = name, how: dict = how) -> dict[str, object]:
+                anew, far = name.endswith("anew"), name == "displacements"
+                training = following(10 + seed, _SEQUENCES, anew=anew, far=far)
+                testing = following(100 + seed, _HELD_OUT, anew=anew, far=far)
+                return learned(training, testing, FOLLOWING, seed, **FOLLOW | how)
+
+            yield f"{name}/seed{seed}", job
+
+
 STUDIES = {
+    "sequences": Study(sequences),
     "glimpses": Study(glimpses),
     "seeds": Study(seeds_of_regions),
     "centrelines": Study(centrelines),

@@ -9,11 +9,12 @@ import pytest
 
 from common.canonical import sha256_hex
 from common.errors import InputDataError
-from common.journal.causes import FRAME_BYTES, RECORDS, UNEXPLAINED
+from common.journal.causes import FRAME_BYTES, HANDED_BYTES, RECORDS, UNEXPLAINED
 from common.journal.counters import read_counters
 from common.journal.entries import Network, Part
 from common.journal.meters import network
 from tests.books import Books
+from tests.releases import asked_by
 
 
 def test_an_honest_run_is_explained_to_the_byte(books):
@@ -163,3 +164,33 @@ def test_a_table_of_causes_adds_up_to_the_wire(books):
     value = balance.as_dict()
     assert value["unexplained_percent"] == 0
     assert sum(value["causes"].values()) == value["wire_bytes"]
+
+
+def test_what_a_supernode_is_handed_is_told_and_no_wire_of_ours_has_it(books):
+    books.round_(1)
+    before = books.weigh()
+    passed = released(books, 2)
+    books.journal.announce("supernode", "hand-over", len(passed) + HANDED_BYTES, passed)
+    books.journal.settle()
+    after = books.weigh()
+    assert after.holds, after.findings
+    assert after.wire == before.wire
+    told = [note for note in after.notes if "handed to a SuperNode" in note]
+    assert [f"{len(passed) + HANDED_BYTES:,} bytes" in note for note in told] == [True]
+
+
+def test_more_than_was_released_is_not_handed_over_unseen(books):
+    passed = released(books, 1)
+    books.journal.announce("supernode", "hand-over", len(passed) + HANDED_BYTES + 1, passed)
+    assert any("was not released" in finding for finding in books.weigh().findings)
+
+
+def released(books: Books, number: int) -> bytes:
+    """One reply that passed both doors and stands in the journal; not pushed."""
+    text = b"order %d" % number
+    passed = books.first.second().check_reply(books.first.reply(text, number), asked_by(text))
+    books.journal.release(
+        passed.parts[0].sha256, passed.data, passed.parts, passed.checkpoint.size,
+        passed.checkpoint.root, passed.policy_sha256,
+    )  # fmt: skip
+    return passed.data

@@ -86,7 +86,7 @@ def test_what_stands_behind_an_update_is_counted_in_places():
 
 
 def test_a_table_of_experience_answers_no_order_of_displacements():
-    silent, counted = plan_of(), plan_of(learner={"method": "dqn"})
+    silent, counted = plan_of(), plan_of(learner={"method": "dqn", "replay": "rare-first"})
     assert SketchTable in answers_of(counted, "train")
     assert SketchTable in summed_of(counted, "train")
     assert answers_of(silent, "train") == (ModelUpdate, RoundReport)

@@ -8,6 +8,7 @@ from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.orders import OrderHeader, RosterEntry
 from common.wire.records import (
+    ErrorTables,
     GroupCounts,
     HeavyHitters,
     ModelUpdate,
@@ -70,6 +71,16 @@ def envelopes(wire_plan) -> dict[str, Envelope]:
         total=9,
         tag="1fffffffffffffff",
     )
+    replayed = ErrorTables(
+        **common,
+        rows=2,
+        columns=3,
+        key_id="0123456789abcdef",
+        codec="ef" * 32,
+        total=9,
+        errors=300,
+        tag="1fffffffffffffff",
+    )
     weights = {
         "fc.weight": np.array([[3 << 23, -(2 << 24)], [0, 2**31 - 1]], np.int32),
         "fc.bias": np.array([1 << 23, -1], np.int32),
@@ -94,6 +105,7 @@ def envelopes(wire_plan) -> dict[str, Envelope]:
         "GroupCounts": Envelope(groups, {"counts": np.array([3, 0, 6], np.int64)}),
         "ModelUpdate": Envelope(update, weights),
         "SketchTable": Envelope(sketch, {"table": table}),
+        "ErrorTables": Envelope(replayed, {"replays": table, "errors": 30 * table}),
         "RoundReport": Envelope(report, {}),
         "failure": Envelope(RoundReport(**common, code=ReplyCode.BAD_DATA), {}),
     }

@@ -26,7 +26,14 @@ from common.wire.bounds import (
 from common.wire.codes import ReplyCode
 from common.wire.envelope import Envelope
 from common.wire.expected import Expected, RecordFloors, require_table
-from common.wire.records import ModelUpdate, Record, RoundReport, SketchTable, TaskError
+from common.wire.records import (
+    ErrorTables,
+    ModelUpdate,
+    Record,
+    RoundReport,
+    SketchTable,
+    TaskError,
+)
 from common.wire.rules import check_record
 
 KEY_ID, CODEC = "0123456789abcdef", "c" * 64
@@ -35,7 +42,7 @@ PLAN = parse_plan(
         "name": "p",
         "seed": 1,
         "task": {"landmarks": ["AC", "PC"]},
-        "learner": {"searches": 32, "updates": 60, "warmup": 100},
+        "learner": {"searches": 32, "updates": 60, "warmup": 100, "replay": "rare-first"},
         "experience": {"rows": 3, "columns": 64},
     }
 )
@@ -266,7 +273,8 @@ def test_every_count_of_a_round_that_trains_is_bounded_or_held_against_one_that_
         "held_out": "MAX_IMAGES",
         "samples": "images, and what the site was admitted for",
         "transitions": "most_transitions",
-        "total": "most_transitions",
+        "total": "most_transitions, or most_replays",
+        "errors": "MOST_ERROR a replay",
         "updates": "most_updates",
         "rows": "the plan's",
         "columns": "the plan's",
@@ -274,6 +282,6 @@ def test_every_count_of_a_round_that_trains_is_bounded_or_held_against_one_that_
         "epsilon_milli": "1000",
         "train_ms": "MAX_TRAIN_MS",
     }
-    kinds: tuple[type[Record], ...] = (ModelUpdate, SketchTable, RoundReport)
+    kinds: tuple[type[Record], ...] = (ModelUpdate, SketchTable, ErrorTables, RoundReport)
     counts = {n for kind in kinds for n, f in kind.model_fields.items() if f.annotation is int}
     assert counts == known.keys()

@@ -13,7 +13,7 @@ def header(envelope, **changes):
 
 def test_the_set_of_records_is_this_one():
     names = [kind.__name__ for kind in RECORD_TYPES]
-    training = ["ModelUpdate", "SketchTable", "RoundReport"]
+    training = ["ModelUpdate", "SketchTable", "ErrorTables", "RoundReport"]
     assert names == [
         *training,
         "PixelStatistics",
@@ -26,7 +26,7 @@ def test_the_set_of_records_is_this_one():
 @pytest.mark.parametrize(
     "kind",
     [
-        *("ModelUpdate", "SketchTable", "RoundReport", "failure"),
+        *("ModelUpdate", "SketchTable", "ErrorTables", "RoundReport", "failure"),
         *("PixelStatistics", "PixelSketches", "HeavyHitters", "GroupCounts"),
     ],
 )

@@ -9,7 +9,7 @@ from common.wire.envelope import Envelope
 from common.wire.rules import ANSWERS
 from common.wire.together import check_together
 
-TRAIN = ("ModelUpdate", "SketchTable", "RoundReport")
+TRAIN = ("ModelUpdate", "SketchTable", "ErrorTables", "RoundReport")
 
 
 @pytest.fixture

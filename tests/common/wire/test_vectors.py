@@ -28,6 +28,7 @@ def holds(frozen, data):
 KINDS = [
     "ModelUpdate",
     "SketchTable",
+    "ErrorTables",
     "RoundReport",
     "failure",
     "PixelStatistics",

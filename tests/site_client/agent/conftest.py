@@ -29,6 +29,7 @@ from site_client.agent.tasks.multi_agent import MultiAgent
 from site_client.agent.tasks.plane import PlaneCase, PlaneSearch
 from site_client.agent.tasks.registration import PairCase, Registration
 from site_client.agent.tasks.seeds import SeedCase, SeedSearch
+from site_client.agent.tasks.tracking import Tracking
 from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent.tasks.turned_box import TurnedBoxSearch
 from site_client.agent.tasks.views import Views
@@ -167,6 +168,10 @@ class Line:
     def fractions(self, at):
         return np.repeat(at["position"][:, None] / 20.0, 3, axis=1).astype(np.float64)
 
+    def steps_away(self, at):
+        gap = at["position"] - self.targets(at)[:, 0]
+        return (gap / self.steps[at["level"]])[:, None].astype(np.float64)
+
     def report(self, at):
         return {"place": at["position"].astype(np.float64)}
 
@@ -294,6 +299,15 @@ def glimpses(side):
     return GlimpseSearch([case], GlimpseSettings(scales=(4.0, 1.0), reward="approach"), roi=side)
 
 
+def tracking(side):
+    frames = [
+        Case2D(str(k), noise(1, 50, 60), (1.0, 1.0), np.array([[20.0 + 2 * k, 30.0]]))
+        for k in range(3)
+    ]
+    views = Views.multiscale((1, 3), roi=side)
+    return Tracking(build_cases_2d(frames), ["x"] * 3, Ladder((2.0, 1.0), (4.0, 1.0)), views)
+
+
 def centreline(side):
     raster = Raster(noise(1, 50, 60), (1.0, 1.0), np.eye(2))
     line = np.array([(-20.0, -10.0), (0.0, 0.0), (20.0, 5.0)])
@@ -301,7 +315,18 @@ def centreline(side):
 
 
 LADDER = Ladder((3.0, 1.0), (6.0, 1.0))
-FLAT = (landmark2d, triplanar, box, plane, registration, centreline, turned_box, seeds, glimpses)
+FLAT = (
+    landmark2d,
+    triplanar,
+    box,
+    plane,
+    registration,
+    centreline,
+    turned_box,
+    seeds,
+    glimpses,
+    tracking,
+)
 CUBIC = (landmark3d, multi_agent)
 
 

@@ -256,7 +256,7 @@ def test_nothing_is_remembered_explored_or_counted():
     report = learner.train(3)
     assert (report.replay_size, report.epsilon, report.transitions) == (0, 0.0, 24)
     assert [len(at) for at in watched] == [8, 8, 8]
-    assert learner.new_experience_keys().size == 0
+    assert learner.new_experience().keys.size == 0
     assert not any(key.startswith(("replay", "target", "local")) for key in learner.state_dict())
 
 

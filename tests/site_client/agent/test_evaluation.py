@@ -9,8 +9,10 @@ import pytest
 from common.errors import InputDataError
 from common.model import initial_weights
 from site_client.agent import federated
+from site_client.agent.evaluation import begin_warm, evaluate, mean_parameters
 from site_client.agent.federated import planned_learner
 from site_client.agent.search import follow
+from site_client.agent_app.config import parse_config
 from tests.tasks import planned_task, site_cases
 
 
@@ -115,3 +117,34 @@ def test_weights_of_another_plan_are_refused(plan, make_plan, cases):
     weights = initial_weights(make_plan(ladder={"scales": (1.0,), "steps_mm": (1.0,)}))
     with pytest.raises(InputDataError, match="weights"):
         evaluate_weights(weights, plan, cases, seed=1)
+
+
+def test_a_warm_start_begins_near_the_mean_position_and_takes_fewer_steps(plan, cases):
+    task = planned_task(plan, cases)
+    prior = mean_parameters(task)
+    cold = task.starts(np.random.default_rng(5), 6, posed=False)
+    warm = begin_warm(task, cold.copy(), prior, np.random.default_rng(6))
+    far = np.linalg.norm(task.parameters(warm) - prior[warm["head"].astype(int)], axis=1)
+    coarsest = plan.ladder.steps_mm[0]
+    assert far.max() <= 4 * coarsest + 1e-3
+    assert len(np.unique(task.parameters(warm), axis=0)) > len(warm) / 3, "starts differ"
+    assert (warm["level"] == 0).all()
+    assert task.errors(warm).mean() < task.errors(cold).mean()
+    settings = plan.evaluation.model_copy(update={"warm_start": True, "native": True})
+    report = evaluate(task, task.rewards_of_all, settings, 1, prior)
+    assert report.mean < 1.0
+    with pytest.raises(InputDataError, match=r"evaluation\.warm_start"):
+        evaluate(task, task.rewards_of_all, settings, 1)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"task": {"kind": "box-2d"}},
+        {"task": {"kind": "registration-2d"}},
+        {"learner": {"method": "displacement"}},
+    ],
+)
+def test_a_warm_start_is_for_searches_by_steps_from_a_place(sections):
+    with pytest.raises(InputDataError, match=r"evaluation\.warm_start"):
+        parse_config(sections | {"evaluation": {"warm_start": True}})

@@ -23,6 +23,7 @@ TASKS = [
     "turned_box",
     "seeds",
     "glimpses",
+    "tracking",
 ]
 
 

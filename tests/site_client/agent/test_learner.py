@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from common.errors import InputDataError, InternalError
-from common.keys import ExperienceCodec
 from common.model import initial_weights, weights_digest
 from common.wire.bounds import most_transitions
 from site_client.agent import federated
 from site_client.agent.federated import planned_network
+from site_client.agent.keys import experience_codec
 from site_client.agent.network import network_values
 from site_client.agent.tasks.poses import native_poses
 from site_client.agent.tasks.triplanar import SITUATION
@@ -53,7 +53,8 @@ def test_saving_and_loading_in_between_changes_nothing(plan, cases):
         learner.load(initial_weights(plan))
         learner.train(6, ones)
     assert weights_digest(straight.weights()) == weights_digest(resumed.weights())
-    np.testing.assert_array_equal(straight.new_experience_keys(), resumed.new_experience_keys())
+    for told, again in zip(straight.new_experience(), resumed.new_experience(), strict=True):
+        np.testing.assert_array_equal(told, again)
     for name, value in straight.state_dict().items():
         np.testing.assert_array_equal(value, resumed.state_dict()[name], err_msg=name)
 
@@ -103,35 +104,46 @@ def test_exploration_and_learning_rate_fall_over_the_planned_updates(plan, cases
     assert learner.learning_rate == pytest.approx(1e-4)
 
 
-def test_new_keys_name_the_new_transitions_once(plan, cases):
-    learner = planned_learner(plan, cases, seed=1)
+def test_new_keys_name_the_new_transitions_once(make_plan, cases):
+    learner = planned_learner(make_plan(learner={"replay": "rare-first"}), cases, seed=1)
     report = learner.train(3)
-    keys = learner.new_experience_keys()
+    keys = learner.new_experience().keys
     assert keys.dtype == np.uint64
     assert len(keys) == report.transitions
-    assert learner.new_experience_keys().size == 0
-    assert len(learner.new_experience_keys()) == 0
+    assert learner.new_experience().keys.size == 0
     learner.train(2)
-    assert len(learner.new_experience_keys()) == 12
+    assert len(learner.new_experience().keys) == 12
 
 
-def test_keys_say_where_the_search_was(plan, cases):
+@pytest.mark.parametrize("by", ["offset", "place"])
+def test_keys_say_where_the_search_stood(make_plan, cases, by):
+    plan = make_plan(learner={"replay": "rare-first"}, experience={"key": by})
     learner = planned_learner(plan, cases, seed=1)
     learner.train(0)
-    codec = ExperienceCodec(landmarks=2, levels=2, actions=6, position_bins=8, reward_bins=5)
-    told = codec.decode(learner.new_experience_keys())
-    held = learner.state_dict()["replay/transitions"]
-    assert len(told.action) * 33 == held.size
-    # Moving forward along x (action 0) cannot lower the x digit, which comes last.
-    forward = told.action == 0
-    step = told.next_position[forward] - told.position[forward]
-    assert forward.any()
-    assert (step[:, 2] >= -1 / 8 - 1e-9).all()
-    assert step[:, 2].mean() > np.abs(step[:, :2].mean(axis=0)).max()
+    task = planned_task(plan, cases)
+    codec = experience_codec(plan)
+    told = codec.decode(learner.new_experience().keys)
+    held = np.frombuffer(learner.state_dict()["replay/transitions"].tobytes(), task.situation)
+    np.testing.assert_array_equal(told.landmark, held["head"])
+    np.testing.assert_array_equal(told.level, held["level"])
+    if by == "place":
+        gap = np.abs(told.position[:, ::-1] - task.fractions(held))
+        assert gap.max() <= 0.5 / plan.experience.position_bins + 1e-9
+    else:
+        np.testing.assert_array_equal(told.action, held["action"])
+        mm = (held["position"] - task.targets(held)) / np.array([4.0, 1.0])[held["level"]][:, None]
+        np.testing.assert_array_equal(told.steps, np.clip(np.rint(mm), -6, 6))
 
 
-def test_frequencies_are_asked_for_every_transition_held_and_gathered(plan, cases):
+def test_a_plan_that_reads_no_table_has_its_sites_count_nothing(plan, cases):
+    assert plan.counts is None
     learner = planned_learner(plan, cases, seed=1)
+    learner.train(3)
+    assert learner.new_experience().keys.size == 0
+
+
+def test_experience_is_asked_for_every_transition_held_and_gathered(make_plan, cases):
+    learner = planned_learner(make_plan(learner={"replay": "rare-first"}), cases, seed=1)
     learner.train(2)
     asked = []
 
@@ -147,7 +159,7 @@ def test_rare_transitions_are_drawn_more_often(make_plan, cases):
     plan = make_plan(learner={"replay": "rare-first", "rare_first": 1.0})
     learner = planned_learner(plan, cases, seed=1)
     learner.train(0)
-    rare = learner.new_experience_keys()[0]
+    rare = learner.new_experience().keys[0]
     learner.train(1, lambda keys: np.where(keys == rare, 1.0, 1e9))
     weights = learner.state_dict()["replay/weights"]
     assert weights[0] == 1

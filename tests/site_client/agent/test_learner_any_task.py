@@ -10,14 +10,16 @@ from torch import nn
 
 from common.errors import InternalError
 from common.model import weights_digest
+from common.plan.experience import ERROR_UNITS, MOST_ERROR
 from common.settings import EvaluationSettings
 from site_client.agent.evaluation import evaluate
+from site_client.agent.experience import Tally, mean_errors, whole_errors
 from site_client.agent.keys import ExperienceKeys, codec_of
 from site_client.agent.learner import Learner
 from site_client.agent.network import network_values
 from site_client.agent.objective import Objective
 
-REPLAYS = ["uniform", "prioritised", "rare-first"]
+REPLAYS = ["uniform", "prioritised", "rare-first", "wrong-first"]
 
 
 @pytest.mark.parametrize("replay", REPLAYS)
@@ -26,7 +28,7 @@ REPLAYS = ["uniform", "prioritised", "rare-first"]
 def test_going_on_from_saved_arrays_equals_never_having_stopped(
     line_learner, replay, target, warm_start, monkeypatch
 ):
-    monkeypatch.setattr("site_client.agent.q_learning._UPDATES_PER_RECOUNT", 10)
+    monkeypatch.setattr("site_client.agent.q_learning._UPDATES_PER_LOOK", 10)
     asked = {
         "replay": replay,
         "target": target,
@@ -64,6 +66,7 @@ def test_training_twice_equals_training_once_as_long(line_learner):
         {"target": "hard", "target_period": 50},
         {"replay": "prioritised"},
         {"replay": "rare-first"},
+        {"replay": "wrong-first"},
         {"loss": "squared"},
         {"path_supervision_only": True},
         {"warm_start": 0.3},
@@ -164,21 +167,60 @@ def test_rare_first_replay_counts_for_itself_when_nobody_tells_it(line, line_lea
     learner.train(20)
     state = learner.state_dict()
     held = np.frombuffer(state["replay/transitions"].tobytes(), line.situation)
-    keys = ExperienceKeys(line, codec_of(line))(held, line.step(held))
+    keys = ExperienceKeys(line, codec_of(line))(held)
     known = dict(zip(state["local/keys"].tolist(), state["local/counts"].tolist(), strict=True))
     names, counts = np.unique(keys, return_counts=True)
     assert known == dict(zip(names.tolist(), counts.tolist(), strict=True))
-    learner._method._recount()
+    learner._method._knowledge.look_again()
     weights = learner.state_dict()["replay/weights"]
     np.testing.assert_allclose(weights, [1 / known[key] for key in keys.tolist()], rtol=1e-6)
+
+
+def test_wrong_first_replay_learns_by_itself_what_it_gets_wrong(line, line_learner):
+    learner = line_learner(replay="wrong-first", priority_alpha=1.0, replay_capacity=1000)
+    learner.train(20)
+    state = learner.state_dict()
+    assert state["local/counts"].sum() == 20 * 8
+    assert 0 < state["local/errors"].sum() <= MOST_ERROR * 20 * 8
+    learner._method._knowledge.look_again()
+    held = np.frombuffer(state["replay/transitions"].tobytes(), line.situation)
+    keys = ExperienceKeys(line, codec_of(line))(held)
+    tally = Tally()
+    tally.load_state(*(state[f"local/{name}"] for name in ("keys", "counts", "errors")))
+    weights = learner.state_dict()["replay/weights"]
+    np.testing.assert_allclose(weights, tally.mean_errors(keys) + 1e-3, rtol=1e-5)
+    assert weights.max() > 1.2 * weights.min()
+
+
+def test_wrong_first_replay_tells_what_it_replayed_and_how_wrong_it_was(line, line_learner):
+    told = line_learner(replay="wrong-first", keys=ExperienceKeys(line, codec_of(line)))
+    told.train(3, lambda keys: np.ones(len(keys)))
+    keys, errors = told.new_experience()
+    assert len(keys) == len(errors) == 3 * 8
+    assert errors.dtype == np.int64
+    assert (errors >= 0).all()
+    assert errors.sum() > 0
+    assert told.new_experience().keys.size == told.new_experience().errors.size == 0
+
+
+def test_errors_are_whole_and_none_counts_for_more_than_the_most():
+    units = whole_errors(np.array([0.0, 0.5, -1.0, 100.0, np.nan, np.inf]))
+    most = MOST_ERROR
+    assert units.tolist() == [0, ERROR_UNITS // 2, ERROR_UNITS, most, most, most]
+
+
+def test_what_little_is_known_of_is_drawn_towards_the_mean_of_all():
+    sums, counts = np.array([0.0, 90.0, 9000.0, -50.0]), np.array([0.0, 1.0, 100.0, -3.0])
+    means = mean_errors(sums, counts, 10.0, 2.0) * ERROR_UNITS
+    np.testing.assert_allclose(means, [10, 110 / 3, 9020 / 102, 10])
 
 
 def test_keys_are_gathered_only_for_those_who_gave_them_their_names(line, line_learner):
     silent, counted = line_learner(), line_learner(keys=ExperienceKeys(line, codec_of(line)))
     for learner in (silent, counted):
         learner.train(3)
-    assert silent.new_experience_keys().size == 0
-    assert counted.new_experience_keys().size == counted.state_dict()["replay/transitions"].size / 9
+    assert silent.new_experience().keys.size == 0
+    assert counted.new_experience().keys.size == counted.state_dict()["replay/transitions"].size / 9
     assert weights_digest(silent.weights()) == weights_digest(counted.weights())
 
 

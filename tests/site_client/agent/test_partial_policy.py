@@ -116,7 +116,7 @@ def test_going_on_from_saved_arrays_equals_never_having_stopped(changes):
     "changes",
     [
         {},
-        {"warm_start": 0.4},
+        pytest.param({"warm_start": 0.4}, marks=pytest.mark.slow),
         pytest.param({"path_supervision_only": True}, marks=pytest.mark.slow),
         pytest.param({"loss": "squared", "entropy": 0.05}, marks=pytest.mark.slow),
     ],

@@ -11,7 +11,7 @@ from common.settings import LearnerSettings
 from site_client.agent.replay import BlockSums, Replay
 from site_client.agent.tasks.triplanar import SITUATION
 
-KINDS = ["uniform", "prioritised", "rare-first"]
+KINDS = ["uniform", "prioritised", "rare-first", "wrong-first"]
 QUICK = settings(max_examples=30, deadline=None)
 
 
@@ -93,7 +93,7 @@ def test_changing_weights_leaves_sums_as_if_they_had_always_been(seed):
 def test_the_chance_falls_with_the_count_to_the_power_asked_for(counts, rare_first):
     memory = replay(rare_first=rare_first)
     memory.add(numbered(0, len(counts)))
-    memory.set_frequencies(np.array(counts))
+    memory.set_known(np.array(counts))
     expected = np.maximum(counts, 1.0) ** -rare_first
     np.testing.assert_allclose(memory.probabilities(), expected / expected.sum(), rtol=1e-5)
 
@@ -106,6 +106,19 @@ def test_the_chance_grows_with_the_error_to_the_power_asked_for(errors, alpha):
     memory.set_errors(np.arange(len(errors)), np.array(errors))
     expected = (np.array(errors) + 1e-3) ** alpha
     np.testing.assert_allclose(memory.probabilities(), expected / expected.sum(), rtol=1e-5)
+
+
+@given(errors=st.lists(st.floats(0, 4), min_size=2, max_size=8), alpha=st.floats(0.1, 1.5))
+@QUICK
+def test_the_chance_grows_with_the_mean_error_of_the_experience(errors, alpha):
+    told, later = (replay(kind="wrong-first", priority_alpha=alpha) for _ in range(2))
+    told.add(numbered(0, len(errors)), np.array(errors))
+    later.add(numbered(0, len(errors)))
+    later.set_known(np.array(errors))
+    later.set_errors(np.arange(len(errors)), np.full(len(errors), 9.0))
+    expected = (np.array(errors) + 1e-3) ** alpha
+    for memory in (told, later):
+        np.testing.assert_allclose(memory.probabilities(), expected / expected.sum(), rtol=1e-5)
 
 
 def test_draws_follow_the_probabilities_over_many_blocks():
@@ -148,11 +161,11 @@ def test_new_transitions_are_as_likely_as_the_worst_error_so_far():
     assert chance[3] > 10 * chance[1]
 
 
-def test_uniform_replay_heeds_neither_errors_nor_frequencies():
+def test_uniform_replay_heeds_neither_errors_nor_experience():
     memory = replay(kind="uniform")
     memory.add(numbered(0, 4), np.array([1.0, 1e6, 1e6, 1e6]))
     memory.set_errors(np.arange(4), np.array([9.0, 0, 0, 0]))
-    memory.set_frequencies(np.array([1.0, 1e6, 1e6, 1e6]))
+    memory.set_known(np.array([1.0, 1e6, 1e6, 1e6]))
     assert fits(counts_of(memory), np.full(4, 0.25))
 
 
@@ -172,11 +185,11 @@ def test_overwriting_forgets_the_old_frequency():
     assert memory.probabilities()[0] > 0.99
 
 
-def test_frequencies_of_another_length_are_refused():
+def test_knowledge_of_another_length_are_refused():
     memory = replay()
     memory.add(numbered(0, 3))
     with pytest.raises(InternalError, match="3 values, got 2"):
-        memory.set_frequencies(np.ones(2))
+        memory.set_known(np.ones(2))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -28,6 +28,7 @@ FITTING = {
     "turned_box": FLAT,
     "seeds": FLAT,
     "glimpses": FLAT,
+    "tracking": FLAT,
     "landmark3d": CUBIC,
     "multi_agent": CUBIC,
 }

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from site_client.cli import cli
 from site_client.imaging.landmarks import read_landmarks, write_landmarks
+from tests.made.sequences import write_sequences
 from tests.made.vessels import write_vessels
 
 PIXEL_MM = 0.5
@@ -207,6 +208,17 @@ def vessels_3d(tmp_path):
 
     def make(folder="vessels", count=3, seed=5):
         write_vessels(tmp_path / folder, count, 3, seed)
+        return tmp_path / folder
+
+    return make
+
+
+@pytest.fixture
+def sequences(tmp_path):
+    """Sequences of three frames as PNG, landmarks beside each frame."""
+
+    def make(folder="sequences", count=2, seed=6):
+        write_sequences(tmp_path / folder, count, seed, PIXEL_MM)
         return tmp_path / folder
 
     return make

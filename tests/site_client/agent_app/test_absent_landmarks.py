@@ -17,7 +17,13 @@ from site_client.agent_app.config import parse_config, read_tables
 from site_client.agent_app.training import begin_or_resume, train
 from site_client.imaging.landmark_tables import read_landmark_table
 from site_client.imaging.landmarks import read_absent, read_landmarks, write_landmarks
-from tests.site_client.agent_app.conftest import SMALL, run_line, write_config, write_pictures
+from tests.site_client.agent_app.conftest import (
+    SMALL,
+    run_line,
+    toml_of,
+    write_config,
+    write_pictures,
+)
 
 
 @pytest.fixture(scope="module")
@@ -166,3 +172,37 @@ def test_a_plan_that_says_nothing_of_crops_keeps_its_fingerprint():
     assert plan.fingerprint == silent.fingerprint
     assert plan.fingerprint != loud.fingerprint
     assert "crops" not in json.loads(plan.model_dump_json())["task"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture"),
+    [
+        ("landmark-3d", "triplanar"),
+        pytest.param("landmark-3d-cube", "volume-light", marks=pytest.mark.slow),
+    ],
+)
+def test_volumes_are_cropped_and_searched_too(tmp_path, cairn, volumes, kind, architecture):
+    sections = {name: SMALL[name] for name in ("ladder", "pose", "learner", "run")}
+    config = tmp_path / "train.toml"
+    config.write_text(
+        toml_of(
+            sections
+            | {
+                "data": {"validation_share": 0.34},
+                "task": {"kind": kind, "roi": 9, "crops": 2},
+                "network": {"architecture": architecture, "width": 4, "hidden": [8]},
+                "evaluation": {"starts": 2, "poses": 1, "most_steps": 12},
+            }
+        )
+    )
+    images, run = volumes(count=4), tmp_path / "run"
+    cairn("train", "--config", config, "--data", images, "-o", run)
+    figures = json.loads(cairn("evaluate", "--checkpoint", run, "--data", images, "--json").stdout)
+    told = figures["absent"]
+    assert (told["images"], told["absent"] > 0) == (4, True)
+    _, checkpoint = open_checkpoint(run)
+    assert checkpoint.weights["absence.places"].shape == (2, 3)
+    line = ("play", "--checkpoint", run, images / "head0.nii.gz", "-o", tmp_path / "found")
+    found = json.loads(cairn(*line, "--json").stdout)["found"]
+    assert [entry["landmark"] for entry in found] == ["AC", "PC"]
+    assert all(0 <= entry["absent_score"] <= 1 for entry in found)

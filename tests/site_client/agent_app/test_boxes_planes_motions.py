@@ -202,6 +202,9 @@ def test_several_planes_are_looked_for_by_one_network(tmp_path, cairn, marked):
         "play", "--checkpoint", run, data / "head0.nii.gz", "-o", tmp_path / "p", "--gif"
     )
     assert "plane 2" in played.stdout
+    warm = ("--set", "evaluation.warm_start=true", "--set", "evaluation.active_termination=true")
+    cairn("evaluate", "--checkpoint", run, "--data", data, *warm)
+    cairn("play", "--checkpoint", run, data / "head0.nii.gz", "-o", tmp_path / "w", *warm)
     names = {path.name for path in (tmp_path / "p").iterdir()}
     assert {"head0_plane1.mrk.json", "head0_plane2.mrk.json", "predictions.json"} <= names
     assert len([name for name in names if name.endswith(".gif")]) == 2

@@ -73,6 +73,7 @@ def test_a_federation_trains_a_mixed_team(hospitals):
     assert all(np.isfinite(array).all() for array in model.values())
 
 
+@pytest.mark.slow
 def test_a_federation_trains_several_planes(hospitals):
     plan = small(
         "view-plane",

@@ -21,6 +21,7 @@ def make_plan(**changes) -> FederationPlan:
         "name": "two-landmarks",
         "seed": 7,
         "task": {"landmarks": ["AC", "PC"]},
+        "learner": {"replay": "rare-first"},
         "experience": {"rows": 3, "columns": 64},
         "limits": {"update_l2": 10.0, "min_transitions": 50, "max_cells_per_input": 4.0},
     }

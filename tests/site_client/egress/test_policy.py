@@ -10,7 +10,10 @@ from site_client.egress.policy import default_policy_text
 
 @pytest.fixture
 def plan() -> FederationPlan:
-    return parse_plan({"name": "p", "seed": 1, "task": {"landmarks": ["AC", "PC"]}})
+    learner = {"replay": "rare-first"}
+    return parse_plan(
+        {"name": "p", "seed": 1, "task": {"landmarks": ["AC", "PC"]}, "learner": learner}
+    )
 
 
 @pytest.fixture

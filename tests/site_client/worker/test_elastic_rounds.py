@@ -20,6 +20,7 @@ from site_client.worker.round_in_hand import least_updates
 from site_client.worker.state import SavedStates
 from site_client.worker.study import Given
 from tests.aggregated import OTHERS
+from tests.conftest import loosen
 from tests.site_client.worker.asking import SKETCH, UPDATE, ask, report, told
 
 
@@ -96,12 +97,14 @@ def stopped_at(site, update):
     return made
 
 
-@pytest.mark.parametrize("replay", ["uniform", "rare-first", "prioritised"])
+@pytest.mark.parametrize("replay", ["uniform", "rare-first", "wrong-first", "prioritised"])
 def test_a_round_goes_on_bit_for_bit_from_what_was_saved_within_it(
     make_site, tmp_path, monkeypatch, replay
 ):
     monkeypatch.setattr(round_in_hand, "SAVED_EVERY_S", 0.0)
     straight, cut = (make_site(root=tmp_path / name) for name in ("straight", "cut"))
+    for site in (straight, cut):
+        loosen(site.folder, allowed='["ModelUpdate", "SketchTable", "ErrorTables", "RoundReport"]')
     learner = straight.plan.learner.model_dump(mode="json") | {"replay": replay, "updates": 160}
     plan = straight.with_plan(learner=learner)
     for round_ in (1, 2):
@@ -112,7 +115,10 @@ def test_a_round_goes_on_bit_for_bit_from_what_was_saved_within_it(
         rest = stopped_at(cut, None)
         assert (rest[0], rest[-1]) == (32, plan.updates_in(round_))
         got = cut.reply(digest)
-        for kind in (UPDATE, SKETCH):
+        tables = {None: (), "experience": (SKETCH,), "errors": ("ErrorTables",)}[plan.counts]
+        kinds = (UPDATE, *tables)
+        assert set(got) == {*kinds, "RoundReport"}
+        for kind in kinds:
             # Tags hang on the roster, in which each of the two has a key of its own.
             untagged = {"tag": UNTAGGED}
             said = wanted[kind].record.model_copy(update=untagged)

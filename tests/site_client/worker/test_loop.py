@@ -317,7 +317,7 @@ def test_the_largest_plan_that_can_be_written_is_refused_by_number_too(worker, s
     rungs = {"scales": [6.0, 5.0, 4.0, 3.0, 2.0, 1.0], "steps_mm": [9.0, 7.0, 5.0, 3.0, 2.0, 1.0]}
     plan = site.with_plan(
         task={"landmarks": names, "spacing_mm": 1.0, "roi": 129},
-        experience={"position_bins": 64, "reward_bins": 16, "rows": 64, "columns": 2_000_000},
+        experience={"position_bins": 64, "reach_steps": 32, "rows": 64, "columns": 2_000_000},
         network={"width": 64},
         ladder=rungs,
     )

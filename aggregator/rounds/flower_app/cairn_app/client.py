@@ -1,5 +1,8 @@
-"""A ClientApp that does nothing: Cairn's couriers run their own installed code, never an upload."""
+"""Hands Flower the installed site's ClientApp, where a stock SuperNode carries for a courier.
 
-import flwr.clientapp
+Couriers that hold their connection themselves run their own installed code, never an upload.
+"""
 
-app = flwr.clientapp.ClientApp()
+import site_client.courier.carried
+
+app = site_client.courier.carried.app
