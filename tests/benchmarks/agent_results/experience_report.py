@@ -206,8 +206,8 @@ def _novelty_table(runs: Runs) -> str:
         )
         + f"\nThe warning itself, at {FEW:.0%}:\n\n"
         + table(["", "answers > 10 mm", "warned of", "of the wrong ones", "right to warn"], warns)
-        + "\nThe X-rays are framed alike, which a map of places lives on. Images that are framed in "
-        "many ways were not measured.\n"
+        + "\nThe X-rays are framed alike, which a map of places lives on. Images that are framed "
+        "in many ways were not measured.\n"
     )
 
 
