@@ -139,8 +139,8 @@ def search_in_groups(
     ended, agreed = groups.copy(), groups[:, 0].copy()
     for wave in task.waves(agreed):
         groups[wave] = task.hand_over(groups[wave], agreed)
-        found = _search_groups(task, policy, groups[wave].reshape(-1), repeats, settings)
-        ended[wave], agreed[wave] = found
+        answers = _search_groups(task, policy, groups[wave].reshape(-1), repeats, settings)
+        ended[wave], agreed[wave] = answers
     return ended, agreed
 
 

@@ -137,7 +137,7 @@ class SequentialTask(Task, Protocol):
     """A search some of whose cases begin where those before them ended."""
 
     def waves(self, groups: Situations) -> list[NDArray[np.int64]]:
-        """Which of the groups are searched together, one wave after the other."""
+        """List the groups that are searched together, one wave after the other."""
 
     def hand_over(self, wave: Situations, agreed: Situations) -> Situations:
         """Put the starts [groups, repeats] of a wave where the waves before it ended."""

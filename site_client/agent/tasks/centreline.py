@@ -227,8 +227,8 @@ class Centreline:
     def targets(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, knots * d]: the parameters of the true lines."""
         frames, seeds = self._seeds(situations)
-        own = np.stack([resampled(self.lines.own(k), KNOTS) for k in situations["line"]])
-        knots = Poses.of(situations["pose"]).posed(own) - seeds[:, None]
+        knots_native = np.stack([resampled(self.lines.own(k), KNOTS) for k in situations["line"]])
+        knots = Poses.of(situations["pose"]).posed(knots_native) - seeds[:, None]
         return np.asarray(np.einsum("nki,nij->nkj", knots, frames).reshape(len(situations), -1))
 
     def errors(self, situations: Situations) -> NDArray[np.float64]:
@@ -253,7 +253,7 @@ class Centreline:
         return np.asarray(way / self.settings.step_mm)
 
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
-        """How far the trace's points are off the line (patient's mm), and how much is traced."""
+        """Distance of the trace's points from the line (patient's mm), and the share traced."""
         scale, reach = Poses.of(situations["pose"]).scale, self.settings.tolerance_mm
         pairs = self._apart(situations)
         return {
@@ -302,19 +302,19 @@ class Centreline:
         situations["points"] = 1
 
     def _ahead(
-        self, line: NDArray[np.integer], own: NDArray[np.float64], step: NDArray[np.float64]
+        self, line: NDArray[np.integer], places: NDArray[np.float64], step: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """float64[n, d]: points of lines some steps float64[n] ahead of the nearest; native."""
-        return self.lines.at(line, self.lines.arcs(line, own) + _AHEAD * step)
+        return self.lines.at(line, self.lines.arcs(line, places) + _AHEAD * step)
 
     def _along(
         self, line: NDArray[np.integer], arc: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """float64[n, d] each: the points at arcs of lines, and the unit directions there."""
         reach = self.settings.step_mm
-        behind = self.lines.at(line, np.minimum(arc, self.lengths(line) - reach))
+        back = self.lines.at(line, np.minimum(arc, self.lengths(line) - reach))
         ahead = self.lines.at(line, np.minimum(arc, self.lengths(line) - reach) + reach)
-        along = ahead - behind
+        along = ahead - back
         return self.lines.at(line, arc), along / np.linalg.norm(along, axis=1, keepdims=True)
 
     def _seeds(self, situations: Situations) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -346,14 +346,17 @@ class Centreline:
         native = pose.native(places)
         within = self.images.fractions(native, situations["case"].astype(np.int64))
         outside = np.asarray(((within < 0) | (within > 1)).any(axis=2))
-        own = pose.native(here)[:, 0]
+        native_here = pose.native(here)[:, 0]
         step = s.step_mm / pose.scale
-        ahead = self._ahead(line, own, step)
-        before = np.linalg.norm(own - ahead, axis=1)[:, None]
+        ahead = self._ahead(line, native_here, step)
+        before = np.linalg.norm(native_here - ahead, axis=1)[:, None]
         after = np.linalg.norm(native - ahead[:, None], axis=2)
         gain = np.clip((before - after) / step[:, None], -1, 1)
-        left = np.linalg.norm(own - self.lines.at(line, self.lengths(line)), axis=1) * pose.scale
-        verdict = np.where(left <= s.tolerance_mm, 1.0, -1.0)[:, None]
+        remaining = (
+            np.linalg.norm(native_here - self.lines.at(line, self.lengths(line)), axis=1)
+            * pose.scale
+        )
+        verdict = np.where(remaining <= s.tolerance_mm, 1.0, -1.0)[:, None]
         ends = outside | ~goes[:, :, 0]
         rewards = np.where(ends, verdict, gain).astype(np.float32)
         return frames.astype(np.float32), places.astype(np.float32), outside, rewards

@@ -186,9 +186,9 @@ class GlimpseSearch(PointSearch):
         """
         place = self.places(situations)
         way = (situations["position"] - place) / self._steps[situations["level"]][:, None]
-        gap = situations["level"].astype(np.float64) - (self.levels - 1)
-        place = np.where(np.isfinite(way), way, _UNKNOWN_MM)
-        return np.concatenate([place, gap[:, None]], axis=1)
+        levels_left = situations["level"].astype(np.float64) - (self.levels - 1)
+        finite = np.where(np.isfinite(way), way, _UNKNOWN_MM)
+        return np.concatenate([finite, levels_left[:, None]], axis=1)
 
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """Share of right places, glimpses, and pixels read in percent of all."""
@@ -236,14 +236,14 @@ class GlimpseSearch(PointSearch):
         pose = Poses.of(situations["pose"])
         native = pose.native(positions)
         away = np.full(positions.shape[:2], _UNKNOWN_MM)
-        for k, at in enumerate(situations):
-            case = self._cases[at["case"]]
-            if (known := case.away_mm[at["head"]]) is None:
+        for k, situation in enumerate(situations):
+            case = self._cases[situation["case"]]
+            if (distances := case.away_mm[situation["head"]]) is None:
                 continue
-            last = np.array(known.shape[::-1]) - 1
+            last = np.array(distances.shape[::-1]) - 1
             place = np.rint(native[k] / case.raster.spacing_mm + last / 2).astype(np.int64)
             x, y = np.clip(place, 0, last).T
-            away[k] = known[y, x] * pose.scale[k]
+            away[k] = distances[y, x] * pose.scale[k]
         return away
 
 

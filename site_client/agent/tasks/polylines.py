@@ -69,8 +69,8 @@ def resampled(line: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     """float64[count, d]: points at equal distances along a line float64[points, d]."""
     ends = np.linalg.norm(np.diff(line, axis=0), axis=1)
     arc = np.concatenate([[0.0], np.cumsum(ends)])
-    wanted = np.linspace(0, arc[-1], count)
-    return np.stack([np.interp(wanted, arc, axis) for axis in line.T], axis=1)
+    arcs = np.linspace(0, arc[-1], count)
+    return np.stack([np.interp(arcs, arc, axis) for axis in line.T], axis=1)
 
 
 def distances(points: NDArray[np.float64], line: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -93,5 +93,5 @@ def apart(
         float64[64] distances of the trace's points from the truth, and of the truth's points
         from the trace, mm.
     """
-    own = resampled(trace, _MEASURED) if len(trace) > 1 else np.repeat(trace, _MEASURED, axis=0)
-    return distances(own, truth), distances(resampled(truth, _MEASURED), trace)
+    even = resampled(trace, _MEASURED) if len(trace) > 1 else np.repeat(trace, _MEASURED, axis=0)
+    return distances(even, truth), distances(resampled(truth, _MEASURED), trace)

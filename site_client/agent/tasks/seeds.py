@@ -126,8 +126,8 @@ class SeedSearch(PointSearch):
         """Overlap of the region with the label, and whether the seed lies in it."""
         seeds = self.pixels(situations)
         inside = np.zeros(len(situations))
-        for k, (seed, at) in enumerate(zip(seeds, situations, strict=True)):
-            mask = self._cases[at["case"]].masks[at["head"]]
+        for k, (seed, situation) in enumerate(zip(seeds, situations, strict=True)):
+            mask = self._cases[situation["case"]].masks[situation["head"]]
             inside[k] = mask is not None and mask[tuple(seed[::-1])]
         return {"dice": 1.0 - self.errors(situations), "inside": inside}
 
@@ -157,16 +157,16 @@ class SeedSearch(PointSearch):
         """float64[n, m]: Dice of what grows at positions [n, m, d]; 0 of an unknown label."""
         pixels = self._pixels(situations, positions)
         dice = np.zeros(positions.shape[:2])
-        for k, at in enumerate(situations):
-            pair = int(at["case"]), int(at["head"])
-            if (known := self._dice.get(pair)) is None:
+        for k, situation in enumerate(situations):
+            pair = int(situation["case"]), int(situation["head"])
+            if (dice_map := self._dice.get(pair)) is None:
                 continue
             places = tuple(pixels[k].T[::-1])
-            for m in np.flatnonzero(np.isnan(known[places])):
+            for m in np.flatnonzero(np.isnan(dice_map[places])):
                 place = tuple(axis[m] for axis in places)
-                if np.isnan(known[place]):
-                    known[place] = self._grown(pair, pixels[k, m])
-            dice[k] = known[places]
+                if np.isnan(dice_map[place]):
+                    dice_map[place] = self._grown(pair, pixels[k, m])
+            dice[k] = dice_map[places]
         return dice
 
     def _grown(self, pair: tuple[int, int], pixel: NDArray[np.int64]) -> float:
@@ -181,8 +181,8 @@ class SeedSearch(PointSearch):
         """int64[n, m, d]: the pixels of posed positions [n, m, d]."""
         native = Poses.of(situations["pose"]).native(positions)
         pixels = np.empty(native.shape, np.int64)
-        for k, at in enumerate(situations["case"]):
-            raster = self._cases[at].raster
+        for k, situation in enumerate(situations["case"]):
+            raster = self._cases[situation].raster
             last = np.array(raster.pixels.shape[:0:-1]) - 1
             along = native[k] @ raster.direction / np.array(raster.spacing_mm)
             pixels[k] = np.clip(np.rint(along + last / 2), 0, last)

@@ -63,13 +63,13 @@ class Tracking(Landmark2D):
             self._number[case] = self._number[latest[name]] + 1 if name in latest else 0
             latest[name] = case
         of, head = self._pairs.T
-        known = np.asarray(np.isfinite(self.targets_mm).all(axis=2))
-        given = known[self._first[of], head] & known[self._before[of], head]
-        if not given.any():
+        present = np.asarray(np.isfinite(self.targets_mm).all(axis=2))
+        followed = present[self._first[of], head] & present[self._before[of], head]
+        if not followed.any():
             raise InputDataError(
                 "nothing to follow", expected="landmarks in the first frame of a sequence"
             )
-        self._pairs = self._pairs[given]
+        self._pairs = self._pairs[followed]
         self._shares = np.cumsum(np.full(len(self._pairs), 1 / len(self._pairs)))
         later = self._number[self._pairs[:, 0]] > 0
         # Single frames, as one subject's alone may be, are searched as if each followed itself.
@@ -110,7 +110,7 @@ class Tracking(Landmark2D):
         self.pull_inside(situations)
 
     def waves(self, groups: Situations) -> list[NDArray[np.int64]]:
-        """Which groups are searched together: the second frames, the third ones, and so on."""
+        """List groups that are searched together: the second frames, the third ones, and so on."""
         number = self._number[groups["case"]]
         return [np.flatnonzero(number == k) for k in np.unique(number)]
 
@@ -124,14 +124,17 @@ class Tracking(Landmark2D):
         Returns:
             the same situations elsewhere; those that nothing was searched before stay.
         """
-        place = {(int(at["track"]), int(at["case"])): k for k, at in enumerate(agreed)}
+        place = {
+            (int(situation["track"]), int(situation["case"])): k
+            for k, situation in enumerate(agreed)
+        }
         moved = wave.copy()
         for row in moved:
             key = int(row["track"][0]), int(self._before[row["case"][0]])
             if key in place and key[1] != int(row["case"][0]):
-                found = agreed["position"][place[key]]
-                row["position"] += found - row["before"]
-                row["before"] = found
+                position = agreed["position"][place[key]]
+                row["position"] += position - row["before"]
+                row["before"] = position
         flat = moved.reshape(-1)
         self.pull_inside(flat)
         return flat.reshape(wave.shape)
@@ -155,6 +158,11 @@ class Tracking(Landmark2D):
     def targets(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 2]: the parameters of where the landmark is."""
         return self.places(situations) - self._marks(situations, self._first)
+
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, 2]: way from where the landmark is now, posed, in steps of the level."""
+        gap = situations["position"] - self.places(situations)
+        return np.asarray(gap / self._steps[situations["level"]][:, None])
 
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """The distance in mm of the patient, and how far the landmark has moved, likewise."""

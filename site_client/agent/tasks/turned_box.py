@@ -126,9 +126,9 @@ class TurnedBoxSearch(BoxSearch):
 
     def native_rectangles(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 5]: middle, sides (mm) and angle of boxes as acquired, from the middle."""
-        found = canonical(rectangles_of(situations))
-        found[:, 2:4] = np.exp(found[:, 2:4])
-        return found
+        rectangles = canonical(rectangles_of(situations))
+        rectangles[:, 2:4] = np.exp(rectangles[:, 2:4])
+        return rectangles
 
     def _frames(self, situations: Situations) -> NDArray[np.float64]:
         """float64[n, 2, 2]: rows are the directions of the sides."""

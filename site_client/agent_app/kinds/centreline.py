@@ -160,13 +160,13 @@ class CentrelineKind(TaskKind[Centreline, FoundCentreline]):
         built, task = player.built, player.built.task
         figures = {} if searched is None else task.report(searched.agreed)
         searched = searched or self.search(player)
-        found: list[FoundCentreline] = []
+        findings: list[FoundCentreline] = []
         for k, trace in enumerate(task.native_traces(searched.agreed)):
             case, curve = _place(built, searched.agreed[k : k + 1])
             points = trace + middle_of(case)
             world = case.picture.to_world(points) if isinstance(case, PictureCase) else points
             singles = [apart(one, trace)[0] for one in task.native_traces(searched.found[k])]
-            found.append(
+            findings.append(
                 FoundCentreline(
                     name=case.name,
                     curve=curve,
@@ -176,27 +176,27 @@ class CentrelineKind(TaskKind[Centreline, FoundCentreline]):
                     figures={name: float(value[k]) for name, value in figures.items()},
                 )
             )
-        return Answers(tuple(found))
+        return Answers(tuple(findings))
 
     def worst(
         self, measured: Measured[Centreline, FoundCentreline]
     ) -> list[tuple[Image.Image, str]]:
         """Draw trace and true line over slices through the line's middle."""
         cases = measured.built.cases
-        known = {case.name: k for k, case in enumerate(cases.each)}
+        numbers = {case.name: k for k, case in enumerate(cases.each)}
         findings = sorted(measured.answers.findings, key=lambda each: each.figures["traced"])
         shown: list[tuple[Image.Image, str]] = []
         for each in findings[:MOST_PICTURES]:
-            case = cases.each[known[each.name]]
-            truth = cases.curves[known[each.name]][each.curve]
+            case = cases.each[numbers[each.name]]
+            truth = cases.curves[numbers[each.name]][each.curve]
             overlay = Overlay(
                 truth[len(truth) // 2], path=each.points_mm, true_path=truth, colour=FOUND
             )
-            told = (
+            text = (
                 f"{each.name}, {each.curve}: {each.figures['traced']:.0%} traced, "
                 f"{each.figures['off_mm']:.1f} mm off"
             )
-            shown.append((draw_case(case, overlay), told))
+            shown.append((draw_case(case, overlay), text))
         return shown
 
     def row(self, finding: FoundCentreline) -> dict[str, str]:
@@ -264,10 +264,10 @@ def _curves_of(files: CaseFiles, case: AnyCase, source: Source) -> Curves:
     if not isinstance(case, PictureCase):
         return checked(curves_in(files, source.curves), case.name, case.volume)
     picture = case.picture
-    curves, given = flat_curves_in(files, source.curves)
-    if given == "voxel":
+    curves, unit = flat_curves_in(files, source.curves)
+    if unit == "voxel":
         curves = {name: picture.from_pixels(points) for name, points in curves.items()}
-    elif given == "world":
+    elif unit == "world":
         curves = {
             name: np.array([picture.to_plane(p, f"{case.name}: {name}") for p in points])
             for name, points in curves.items()

@@ -150,16 +150,16 @@ class GlimpseKind(TaskKind[GlimpseSearch, FoundPlace]):
     ) -> Answers[FoundPlace]:
         """Give the place that the searches for each label agree on."""
         built, task = player.built, player.built.task
-        known = searched is not None
+        has_truth = searched is not None
         searched = searched or self.search(player)
         hits = task.report(searched.agreed)["hit"]
         worth = action_values(task, player.network, searched.agreed)[:, task.declare]
-        found: list[FoundPlace] = []
+        findings: list[FoundPlace] = []
         for k, agreed in enumerate(searched.agreed):
             case = built.cases.pictures[int(agreed["case"])]
             place = task.native(searched.agreed[k : k + 1])[0] + middle_of(case)
             singles = task.report(searched.found[k])
-            found.append(
+            findings.append(
                 FoundPlace(
                     name=case.name,
                     label=built.labels[int(agreed["head"])],
@@ -168,26 +168,26 @@ class GlimpseKind(TaskKind[GlimpseSearch, FoundPlace]):
                     score=float(worth[k]),
                     glimpses=float(singles["glimpses"].mean()),
                     read_percent=float(singles["read_percent"].mean()),
-                    figures={"hit": float(hits[k])} if known else {},
+                    figures={"hit": float(hits[k])} if has_truth else {},
                 )
             )
-        return Answers(tuple(found))
+        return Answers(tuple(findings))
 
     def worst(self, measured: Measured[GlimpseSearch, FoundPlace]) -> list[tuple[Image.Image, str]]:
         """Draw the places with the outlines of their labels."""
         cases = measured.built.cases
-        known = {case.name: k for k, case in enumerate(cases.pictures)}
+        numbers = {case.name: k for k, case in enumerate(cases.pictures)}
         findings = sorted(measured.answers.findings, key=lambda each: each.figures["hit"])
         shown: list[tuple[Image.Image, str]] = []
         for each in findings[:MOST_PICTURES]:
-            k = known[each.name]
+            k = numbers[each.name]
             regions = ((cases.masks[k][each.label], TRUTH),)
             overlay = Overlay(each.place_mm, found=[each.place_mm], regions=regions, colour=FOUND)
-            told = (
+            text = (
                 f"{each.name}, {each.label}: {'right' if each.figures['hit'] else 'wrong'}, "
                 f"{each.glimpses:.0f} glimpses, {each.read_percent:.1f} % read"
             )
-            shown.append((draw_case(cases.pictures[k], overlay), told))
+            shown.append((draw_case(cases.pictures[k], overlay), text))
         return shown
 
     def row(self, finding: FoundPlace) -> dict[str, str]:

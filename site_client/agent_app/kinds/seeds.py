@@ -154,15 +154,15 @@ class SeedKind(TaskKind[SeedSearch, FoundSeed]):
         built, task = player.built, player.built.task
         figures = {} if searched is None else task.report(searched.agreed)
         searched = searched or self.search(player)
-        found: list[FoundSeed] = []
+        findings: list[FoundSeed] = []
         for k, agreed in enumerate(searched.agreed):
             one, case = searched.agreed[k : k + 1], built.cases.each[int(agreed["case"])]
-            at = task.native(one)[0]
-            seed, region = at + middle_of(case), task.region(one)
+            place = task.native(one)[0]
+            seed, region = place + middle_of(case), task.region(one)
             size = float(region.sum()) * raster(case).spacing_mm[0] ** region.ndim
             world = case.picture.to_world(seed) if isinstance(case, PictureCase) else seed
-            apart = np.linalg.norm(task.native(searched.found[k]) - at, axis=1)
-            found.append(
+            apart = np.linalg.norm(task.native(searched.found[k]) - place, axis=1)
+            findings.append(
                 FoundSeed(
                     name=case.name,
                     label=built.labels[int(agreed["head"])],
@@ -175,16 +175,16 @@ class SeedKind(TaskKind[SeedSearch, FoundSeed]):
                     case=case,
                 )
             )
-        return Answers(tuple(found))
+        return Answers(tuple(findings))
 
     def worst(self, measured: Measured[SeedSearch, FoundSeed]) -> list[tuple[Image.Image, str]]:
         """Draw the seeds with the outline of what grew, and the label's innermost points."""
         cases = measured.built.cases
-        known = {case.name: k for k, case in enumerate(cases.each)}
+        numbers = {case.name: k for k, case in enumerate(cases.each)}
         findings = sorted(measured.answers.findings, key=lambda each: each.figures["dice"])
         shown: list[tuple[Image.Image, str]] = []
         for each in findings[:MOST_PICTURES]:
-            mask = cases.masks[known[each.name]][each.label]
+            mask = cases.masks[numbers[each.name]][each.label]
             inner = _at(each.case, innermost(mask))
             overlay = Overlay(
                 each.seed_mm,
@@ -192,8 +192,8 @@ class SeedKind(TaskKind[SeedSearch, FoundSeed]):
                 truth=[inner],
                 regions=((mask, TRUTH), (each.region, FOUND)),
             )
-            told = f"{each.name}, {each.label}: Dice {each.figures['dice']:.2f}"
-            shown.append((draw_case(each.case, overlay), told))
+            text = f"{each.name}, {each.label}: Dice {each.figures['dice']:.2f}"
+            shown.append((draw_case(each.case, overlay), text))
         return shown
 
     def row(self, finding: FoundSeed) -> dict[str, str]:

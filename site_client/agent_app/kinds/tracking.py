@@ -138,8 +138,8 @@ class TrackingKind(TaskKind[Tracking, FoundInFrame]):
                 got="none",
                 advice="data.subject says which frames are one sequence; without it each is one",
             )
-        given = read_images(source, list(firsts.values()), names, config, progress)
-        marks = {c.subject: c.landmarks_mm for c in given.pictures}
+        marked = read_images(source, list(firsts.values()), names, config, progress)
+        marks = {c.subject: c.landmarks_mm for c in marked.pictures}
         bare = read_images(source, ordered, (), config, progress)
         # What stands in for a truth in later frames is where it was in the first.
         each = tuple(replace(c, landmarks_mm=marks[c.subject]) for c in bare.pictures)
@@ -175,11 +175,11 @@ class TrackingKind(TaskKind[Tracking, FoundInFrame]):
         figures = {} if searched is None else task.report(searched.agreed)
         searched = searched or self.search(player)
         places, ways = task.positions_mm(searched.agreed), task.parameters(searched.agreed)
-        found: list[FoundInFrame] = []
+        findings: list[FoundInFrame] = []
         for k, agreed in enumerate(searched.agreed):
             case = built.cases.pictures[int(agreed["case"])]
             gaps = task.positions_mm(searched.found[k]) - places[k]
-            found.append(
+            findings.append(
                 FoundInFrame(
                     name=case.name,
                     sequence=case.subject,
@@ -191,23 +191,23 @@ class TrackingKind(TaskKind[Tracking, FoundInFrame]):
                     figures={name: float(value[k]) for name, value in figures.items()},
                 )
             )
-        return Answers(tuple(found))
+        return Answers(tuple(findings))
 
     def worst(self, measured: Measured[Tracking, FoundInFrame]) -> list[tuple[Image.Image, str]]:
         """Draw found and true places."""
         cases = measured.built.cases
-        known = {case.name: case for case in cases.pictures}
+        numbers = {case.name: case for case in cases.pictures}
         findings = sorted(
             measured.answers.findings, key=lambda each: -each.figures["native_error_mm"]
         )
         shown: list[tuple[Image.Image, str]] = []
         for each in findings[:MOST_PICTURES]:
-            case = known[each.name]
+            case = numbers[each.name]
             truth = case.landmarks_mm[cases.landmarks.index(each.landmark)]
             overlay = Overlay(truth, found=[each.place_mm], truth=[truth], colour=FOUND)
             error, moved = (each.figures[name] for name in self.figures)
-            told = f"{each.name}: {error:.1f} mm, moved {moved:.1f} mm, {each.landmark}"
-            shown.append((draw_case(case, overlay), told))
+            text = f"{each.name}: {error:.1f} mm, moved {moved:.1f} mm, {each.landmark}"
+            shown.append((draw_case(case, overlay), text))
         return shown
 
     def row(self, finding: FoundInFrame) -> dict[str, str]:

@@ -154,36 +154,36 @@ class TurnedBoxKind(TaskKind[TurnedBoxSearch, FoundTurnedBox]):
         built, task = player.built, player.built.task
         figures = {} if searched is None else task.report(searched.agreed)
         searched = searched or self.search(player)
-        found: list[FoundTurnedBox] = []
+        findings: list[FoundTurnedBox] = []
         for k, agreed in enumerate(searched.agreed):
             case = built.cases.pictures[int(agreed["case"])]
             whole = task.native_rectangles(searched.agreed[k : k + 1])[0]
             mine = rectangles_of(searched.agreed[k : k + 1])
-            at = corners(mine)[0] + middle_of(case)
-            found.append(
+            four = corners(mine)[0] + middle_of(case)
+            findings.append(
                 FoundTurnedBox(
                     name=case.name,
                     label=built.labels[int(agreed["head"])],
-                    corners_mm=at,
-                    world_mm=case.picture.to_world(at),
+                    corners_mm=four,
+                    world_mm=case.picture.to_world(four),
                     sides_mm=(float(whole[2]), float(whole[3])),
                     angle_deg=float(np.rad2deg(whole[4])),
                     agreement=float(overlaps(rectangles_of(searched.found[k]), mine).mean()),
                     figures={name: float(value[k]) for name, value in figures.items()},
                 )
             )
-        return Answers(tuple(found))
+        return Answers(tuple(findings))
 
     def worst(
         self, measured: Measured[TurnedBoxSearch, FoundTurnedBox]
     ) -> list[tuple[Image.Image, str]]:
         """Draw found and true boxes."""
         cases = measured.built.cases
-        known = {case.name: k for k, case in enumerate(cases.pictures)}
+        numbers = {case.name: k for k, case in enumerate(cases.pictures)}
         findings = sorted(measured.answers.findings, key=lambda each: each.figures["iou"])
         shown: list[tuple[Image.Image, str]] = []
         for each in findings[:MOST_PICTURES]:
-            case, boxes = cases.pictures[known[each.name]], cases.turned[known[each.name]]
+            case, boxes = cases.pictures[numbers[each.name]], cases.turned[numbers[each.name]]
             middle = each.corners_mm.mean(axis=0)
             true = [
                 np.array([*box[:2], *np.log(box[2:4]), box[4]])

@@ -26,6 +26,10 @@ regressing immediate rewards.
 
 def report(known: dict[str, Results]) -> str:
     """Write the page of what is known."""
+    # Two sources of one section are computed apart.
+    both = {**known.get("seeds", {}), **known.get("seeds-ultrasound", {})}
+    known = {study: results for study, results in known.items() if study != "seeds-ultrasound"}
+    known |= {"seeds": both} if both else {}
     parts = [_HEAD, _verdict(known)]
     for study, (title, write) in _SECTIONS.items():
         if known.get(study):
@@ -83,7 +87,8 @@ def _verdict(known: dict[str, Results]) -> str:
                     gap, half, better = difference(methods[ours], methods[theirs])
                     won.append(gap + half < 0)
                     unit = next(iter(methods[ours].values()))["native"]["unit"]
-                    told = f"{gap:+.3f} ± {half:.3f}"
+                    one = len(methods[ours]) == 1
+                    told = f"{gap:+.3f}" + (" (one seed)" if one else f" ± {half:.3f}")
                     count = f"{better} of {len(methods[ours])}"
                     rows.append([part, unit, ours, theirs, told, count])
                 if won and all(won):

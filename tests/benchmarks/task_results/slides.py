@@ -29,7 +29,7 @@ from tests.benchmarks.task_results.training import NETWORK, measured
 from tests.made.slides import make_slide
 
 READING = EvaluationSettings(starts=3, poses=1, native=True, most_steps=60)
-LEARNING: dict[str, object] = {"updates": 1000, "replay_capacity": 20_000}
+LEARNING: dict[str, object] = {"updates": 800, "replay_capacity": 20_000}
 POSES = PoseSettings(shift_mm=5.0)
 LEARNERS: dict[str, tuple[str, dict[str, object]]] = {
     "path supervision": ("found", {"path_supervision_only": True}),
@@ -71,8 +71,8 @@ def fields() -> tuple[GlimpseCase, ...]:
 
 def glimpses(seeds: list[int]) -> Iterator[tuple[str, Job]]:
     """Made slides, and real fields where there are any."""
-    for source in ["made"] + (["tissue"] if data.present("dcis_mibi") else []):
-        for seed in seeds:
+    for seed in seeds:
+        for source in ["made"] + (["tissue"] if data.present("dcis_mibi") else []):
             for name, (reward, how) in LEARNERS.items():
 
                 def job(

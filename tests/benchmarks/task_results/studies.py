@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -212,26 +212,22 @@ def heads_to_grow() -> tuple[tuple[SeedCase, ...], NDArray[np.int64]]:
     return tuple(cases), np.array(fetus)
 
 
-def seeds_of_regions(seeds: list[int]) -> Iterator[tuple[str, Job]]:
-    """Made lesions; fetal heads on real ultrasound where there are any."""
-    sources = ["made"] + (["ultrasound"] if data.present("hc18") else [])
-    for source in sources:
-        for seed in seeds:
-            for name, (reward, how) in SEED_LEARNERS.items():
+def seeds_of_regions(source: str, seeds: list[int]) -> Iterator[tuple[str, Job]]:
+    """Made lesions, or fetal heads on real ultrasound."""
+    for seed in seeds:
+        for name, (reward, how) in SEED_LEARNERS.items():
 
-                def job(
-                    source: str = source, seed: int = seed, reward: str = reward, how: dict = how
-                ) -> dict[str, object]:
-                    training, testing = _seed_cases(source, seed)
-                    settings = GrowingSettings(reward=reward)
-                    return learned(
-                        SeedSearch(training, settings, SEED_POSES),
-                        SeedSearch(testing, settings, SEED_POSES),
-                        *(SEEDING, seed),
-                        **SEED | how,
-                    )
+            def job(seed: int = seed, reward: str = reward, how: dict = how) -> dict[str, object]:
+                training, testing = _seed_cases(source, seed)
+                settings = GrowingSettings(reward=reward)
+                return learned(
+                    SeedSearch(training, settings, SEED_POSES),
+                    SeedSearch(testing, settings, SEED_POSES),
+                    *(SEEDING, seed),
+                    **SEED | how,
+                )
 
-                yield f"{source}/{name}/seed{seed}", job
+            yield f"{source}/{name}/seed{seed}", job
 
 
 def _seed_cases(source: str, seed: int) -> tuple[list[SeedCase], list[SeedCase]]:
@@ -295,7 +291,8 @@ def sequences(seeds: list[int]) -> Iterator[tuple[str, Job]]:
 STUDIES = {
     "sequences": Study(sequences),
     "glimpses": Study(glimpses),
-    "seeds": Study(seeds_of_regions),
+    "seeds": Study(partial(seeds_of_regions, "made")),
+    "seeds-ultrasound": Study(partial(seeds_of_regions, "ultrasound"), _absent("hc18")),
     "centrelines": Study(centrelines),
     "turned-boxes": Study(turned_boxes, _absent("hc18")),
 }

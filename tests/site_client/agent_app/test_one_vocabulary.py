@@ -45,12 +45,14 @@ each_once = pytest.mark.parametrize(
     "kind",
     [pytest.param(kind, marks=pytest.mark.slow) if kind in TWINS else kind for kind in KINDS],
 )
+# What is tried of their networks and losses is what is tried of others'.
+ALIKE = (*TWINS, "seed-2d", "glimpses-2d", "tracking-2d")
 # The same, beside the method that the kind learns by.
 each_method_once = pytest.mark.parametrize(
     ("kind", "method"),
     [
         *(
-            pytest.param(kind, "dqn", marks=pytest.mark.slow) if kind in TWINS else (kind, "dqn")
+            pytest.param(kind, "dqn", marks=pytest.mark.slow) if kind in ALIKE else (kind, "dqn")
             for kind in KINDS
         ),
         ("landmark-3d", "displacement"),
