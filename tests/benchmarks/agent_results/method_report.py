@@ -112,8 +112,8 @@ def short_section(results: Results) -> str:
     return (
         "What is learned in about fifteen processor seconds, by one start a search. The settings "
         "of displacements were chosen on sixty other X-rays; those of the others are the "
-        "cephalogram study's. It is far too little for DQN, path supervision and heatmaps, whose first "
-        "hundreds of gradient steps only find the right part of the image.\n\n"
+        "cephalogram study's. It is far too little for DQN, path supervision and heatmaps: "
+        "their first hundreds of gradient steps only find the right part of the image.\n\n"
         + table(["method", "", *COLUMNS, "< 2 mm", "seeds", "CPU s"], rows)
     )
 
