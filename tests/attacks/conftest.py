@@ -47,6 +47,7 @@ HONEST_PLAN = {
         "batch": 16,
         "warmup": 160,
         "replay_capacity": 1000,
+        "replay": "rare-first",
     },
     "pose": {"shift_mm": 4.0},
     "evaluation": {"starts": 2},

@@ -95,7 +95,7 @@ def test_the_honest_sum_is_taken_after_the_forged_one_was_refused(trusting):
     assert trusting.ask(plan, 2, "train", sums={1: crafted}).code is ReplyCode.FORGED_SUM
     heard = trusting.ask(plan, 2, "train", sums=honest)
     assert heard.code is ReplyCode.OK
-    assert set(heard.released) == {"ModelUpdate", "RoundReport"}
+    assert set(heard.released) == {"ModelUpdate", "SketchTable", "RoundReport"}
 
 
 @pytest.mark.parametrize("batch", [1, 64])
