@@ -33,7 +33,7 @@ ABSENT_FROM: Final = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Decision:
+class AbsenceRule:
     """What decides whether landmarks are absent.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What brings orders to a courier and takes its answers: a connection, whoever holds it."""
+"""A carrier brings orders to a courier and takes its answers, whoever holds the connection."""
 
 from __future__ import annotations
 

@@ -159,6 +159,11 @@ class Tracking(Landmark2D):
         """float64[n, 2]: the parameters of where the landmark is."""
         return self.places(situations) - self._marks(situations, self._first)
 
+    def steps_away(self, situations: Situations) -> NDArray[np.float64]:
+        """float64[n, 2]: way from where the landmark is now, posed, in steps of the level."""
+        gap = situations["position"] - self.places(situations)
+        return np.asarray(gap / self._steps[situations["level"]][:, None])
+
     def report(self, situations: Situations) -> dict[str, NDArray[np.float64]]:
         """The distance in mm of the patient, and how far the landmark has moved, likewise."""
         moved = np.linalg.norm(self.targets(situations), axis=1)

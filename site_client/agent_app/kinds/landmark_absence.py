@@ -18,7 +18,7 @@ from common.model import Weights
 from common.settings import AgentSettings
 from site_client.agent.absence import (
     ABSENT_FROM,
-    Decision,
+    AbsenceRule,
     area_under,
     receiver_curve,
     scores_of,
@@ -86,12 +86,12 @@ def scores(player: Player[Any], searched: Searched) -> NDArray[np.float64] | Non
     return scores_of(_signs(looked, decision.places_mm), decision.weights)
 
 
-def decision_of(network: QNetwork) -> Decision | None:
+def decision_of(network: QNetwork) -> AbsenceRule | None:
     """Read what a network knows; None where it takes all landmarks to be there."""
     if network.absence is None:
         return None
     arrays = network.absence.known
-    return Decision(arrays["places"], arrays["shares"], arrays["weights"])
+    return AbsenceRule(arrays["places"], arrays["shares"], arrays["weights"])
 
 
 def measured_absence(

@@ -47,15 +47,19 @@ _MANNERS = (*_FEDERATED, "local", "pooled", "pooled, all steps")
 
 
 def write_report(folder: Path, output: Path) -> None:
-    """Write ``RESULTS.md``, plots and the figures behind them below `output`."""
-    results = {
-        study.name: {r["job"]: r for r in map(_read, sorted(study.glob("*.json")))}
-        for study in sorted(folder.iterdir())
-        if study.is_dir()
-    }
+    """Write ``RESULTS.md``, plots and the figures behind them below `output`.
+
+    Figures that are there already stay, job by job, unless `folder` has newer ones.
+    """
+    figures = output / "agents.json"
+    results: dict[str, Results] = _read(figures) if figures.exists() else {}
+    for study in sorted(folder.iterdir()):
+        if study.is_dir():
+            newer = {r["job"]: r for r in map(_read, sorted(study.glob("*.json")))}
+            results[study.name] = results.get(study.name, {}) | newer
     pictures = output / "agents"
     pictures.mkdir(parents=True, exist_ok=True)
-    (output / "agents.json").write_text(
+    figures.write_text(
         json.dumps(results, indent=None, sort_keys=True, separators=(",", ":")) + "\n",
         encoding="utf-8",
     )
@@ -101,7 +105,9 @@ agree on after outlier rejection. *Prior*: the constant mean position of the tra
 which never looks; where it is close to the agent, the agent shows little. All figures are of cases
 that were not trained on. ± behind a mean over folds or seeds is their standard deviation. DQN is
 Double DQN after a warm start of path supervision (half the updates); *path supervision* is the
-same agent with all updates regressing immediate rewards, the honest baseline. Settings are in
+same agent with all updates regressing immediate rewards, the honest baseline. *Displacement*
+regresses the way to the landmark (`learner.method = "displacement"`); *heatmap* is two small
+U-Nets, no part of Cairn, trained and measured under the same poses. Settings are in
 `studies.py` and `search_studies.py` of `tests/benchmarks/agent_results`. The X-ray settings were
 chosen by looking at fold 0 (path supervision, three processor minutes, two tries), so fold 0 is
 not clean; folds 1 to 4 are.

@@ -106,11 +106,10 @@ def _terminations(results: Results) -> str:
 def _ahead(methods: dict[str, dict[int, dict]], part: str) -> str:
     """Say which reinforcement learners are ahead of the better supervision, seed by seed."""
     supervised = [m for m in ("path supervision", "axis supervision") if m in methods]
-    lines = []
+    lines, ahead = [], []
     for name in ("DQN", "partial policies", "DQN, cold", "partial policies, cold"):
-        for rival in supervised:
-            if name not in methods:
-                continue
+        always = name in methods
+        for rival in supervised if always else ():
             gaps = [
                 methods[name][seed]["native"]["consensus"]
                 - methods[rival][seed]["native"]["consensus"]
@@ -118,10 +117,16 @@ def _ahead(methods: dict[str, dict[int, dict]], part: str) -> str:
                 if seed in methods[rival]
             ]
             better = sum(gap < 0 for gap in gaps)
+            always = always and better == len(gaps)
             lines.append(
                 f"- {name} less {rival}, consensus as acquired: {np.mean(gaps):+.2f} mm, smaller "
                 f"in {better} of {len(gaps)} seeds."
             )
+        if always:
+            ahead.append(name)
+    lines.append(
+        f"- Ahead of every supervision in every seed: {', '.join(ahead) or 'none of them'}."
+    )
     return f"{part.capitalize()}, plainly:\n\n" + "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,7 @@ from common.plan.experience import Experience
 from site_client.agent.keys import ExperienceKeys, codec_of
 
 TASKS = (
-    *("landmark2d", "triplanar", "landmark3d", "multi_agent", "seeds"),
+    *("landmark2d", "triplanar", "landmark3d", "multi_agent", "seeds", "tracking"),
     *("box", "turned_box", "plane", "registration"),
 )
 BOXES = {"box": 4, "turned_box": 4}
