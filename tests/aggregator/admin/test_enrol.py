@@ -139,7 +139,9 @@ def test_a_plan_for_more_sites_than_are_admitted_is_refused_before_anything_star
 def test_a_plan_whose_sketches_every_door_would_refuse_is_not_started(folder, tmp_path):
     admit(folder, request())
     plan = tmp_path / "plan.toml"
-    plan.write_text('name="p"\nseed=1\n[task]\nlandmarks=["AC"]\n[learner]\nupdates=60\n')
+    plan.write_text(
+        'name="p"\nseed=1\n[task]\nlandmarks=["AC"]\n[learner]\nupdates=60\nreplay="rare-first"\n'
+    )
     result = CliRunner().invoke(cli, ["round", "start", str(plan), "--dir", str(folder.root)])
     assert isinstance(result.exception, InputDataError)
     assert result.exception.field == "learner.updates x learner.searches"
