@@ -225,6 +225,8 @@ def test_an_unreachable_aggregator_is_tried_again_until_told_to_stop(real, stran
     assert process.wait(10) == 0
 
 
+# The worker has read its settings by then: only the courier meets others.
+@pytest.mark.usefixtures("watched")
 def test_a_run_whose_app_is_not_the_pinned_one_gets_a_number_and_nothing_else(real):
     settings = real.root / "site-c" / "site.toml"
     honest = settings.read_text()
