@@ -155,6 +155,17 @@ def write_landmarks(
     path.write_text(text + "\n", encoding="utf-8")
 
 
+def write_marks(folder: Path, places: Sequence[tuple[str, str, NDArray[np.float64]]]) -> list[Path]:
+    """Write one Markups file a case, of places with the case, a label and float64[3] LPS mm."""
+    written = []
+    for case in dict.fromkeys(case for case, _, _ in places):
+        written.append(folder / f"{case}.mrk.json")
+        write_landmarks(
+            written[-1], {label: place for name, label, place in places if name == case}
+        )
+    return written
+
+
 def place_landmarks(
     landmarks: Mapping[str, NDArray[np.float64]],
     names: Sequence[str],

@@ -19,18 +19,18 @@ from common.settings import AgentSettings
 from site_client.agent.evaluation import Searched
 from site_client.agent.search import Followed, action_values
 from site_client.agent.tasks.glimpses import GlimpseCase, GlimpseSearch
-from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.agent_app.kinds.kind import MOST_PICTURES
+from site_client.agent_app.kinds.label_images import LabelImageKind
 from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
 from site_client.imaging.answers import write_table
 from site_client.imaging.case_sets import Cases, Progress, read_images
 from site_client.imaging.cases import middle_of, raster
-from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.drawing import FOUND, TRUTH, Overlay, draw_case
 from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.growing import distances_from, innermost
-from site_client.imaging.label_images import labels_in, masks_on
-from site_client.imaging.landmarks import write_landmarks
-from site_client.imaging.sources import Source, Wanted, label_image_files, names_in
+from site_client.imaging.label_images import masks_on
+from site_client.imaging.landmarks import write_marks
+from site_client.imaging.sources import Source
 
 _ACTIONS: Final = ("right", "left", "down", "up", "closer", "wider", "here")
 
@@ -72,7 +72,7 @@ class FoundPlace:
         }
 
 
-class GlimpseKind(TaskKind[GlimpseSearch, FoundPlace]):
+class GlimpseKind(LabelImageKind[GlimpseSearch, FoundPlace]):
     """Places in large images, one head of the network per label."""
 
     known = "labels"
@@ -86,21 +86,6 @@ class GlimpseKind(TaskKind[GlimpseSearch, FoundPlace]):
     title = "{count} places, mm"
     pictured = "The places furthest from their labels, as acquired."
     texts = 2
-
-    def find_files(self, sought: Wanted, data: DataSettings) -> Source:
-        """Find images and their label images."""
-        return label_image_files(sought, data, "Save the label images themselves")
-
-    def labelled(self, source: Source) -> Source:
-        """Keep the images with a label image."""
-        return source.with_boxes()
-
-    def names(self, source: Source, config: AgentSettings) -> tuple[str, ...]:
-        """List the labels, in the order of their numbers."""
-        if config.task.landmarks:
-            return config.task.landmarks
-        names = names_in(source, lambda f: labels_in(source.partners[f.name], 2), self.known)
-        return tuple(sorted(names, key=int))
 
     def cases(
         self,
@@ -206,10 +191,7 @@ class GlimpseKind(TaskKind[GlimpseSearch, FoundPlace]):
     ) -> list[Path]:
         """Write places as JSON, table and markups."""
         written = super().write(folder, names, findings)
-        for name in dict.fromkeys(each.name for each in findings):
-            written.append(folder / f"{name}.mrk.json")
-            marks = {each.label: each.world_mm for each in findings if each.name == name}
-            write_landmarks(written[-1], marks)
+        written += write_marks(folder, [(e.name, e.label, e.world_mm) for e in findings])
         written.append(folder / "predictions.csv")
         write_table(
             written[-1],

@@ -16,23 +16,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from common.settings import KINDS, AgentSettings
+from common.settings import AgentSettings
 from site_client.agent.evaluation import Searched
 from site_client.agent.search import Followed
 from site_client.agent.tasks.seeds import SeedCase, SeedSearch
-from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.agent_app.kinds.kind import MOST_PICTURES
+from site_client.agent_app.kinds.label_images import LabelImageKind
 from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
 from site_client.imaging.answers import write_table
 from site_client.imaging.case_sets import Cases, Progress, read_images
 from site_client.imaging.cases import AnyCase, middle_of, raster
-from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.datasets2d import PictureCase
 from site_client.imaging.drawing import FOUND, TRUTH, Overlay, draw_case
 from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.growing import Grower, innermost, write_region
-from site_client.imaging.label_images import labels_in, masks_on
-from site_client.imaging.landmarks import write_landmarks
-from site_client.imaging.sources import Source, Wanted, label_image_files, names_in
+from site_client.imaging.label_images import masks_on
+from site_client.imaging.landmarks import write_marks
+from site_client.imaging.sources import Source
 
 _ACTIONS: Final = {
     2: ("right", "left", "down", "up"),
@@ -78,7 +78,7 @@ class FoundSeed:
         }
 
 
-class SeedKind(TaskKind[SeedSearch, FoundSeed]):
+class SeedKind(LabelImageKind[SeedSearch, FoundSeed]):
     """Seeds, one head of the network per label."""
 
     known = "labels"
@@ -91,22 +91,6 @@ class SeedKind(TaskKind[SeedSearch, FoundSeed]):
     title = "{count} seeds, mm"
     pictured = "The seeds with the smallest overlap, as acquired, and the label’s innermost point."
     texts = 2
-
-    def find_files(self, sought: Wanted, data: DataSettings) -> Source:
-        """Find images and their label images."""
-        return label_image_files(sought, data, "Save the label images themselves")
-
-    def labelled(self, source: Source) -> Source:
-        """Keep the images with a label image."""
-        return source.with_boxes()
-
-    def names(self, source: Source, config: AgentSettings) -> tuple[str, ...]:
-        """List the labels, in the order of their numbers."""
-        if config.task.landmarks:
-            return config.task.landmarks
-        dim = KINDS[config.task.kind].dim
-        names = names_in(source, lambda f: labels_in(source.partners[f.name], dim), self.known)
-        return tuple(sorted(names, key=int))
 
     def cases(
         self,
@@ -211,10 +195,7 @@ class SeedKind(TaskKind[SeedSearch, FoundSeed]):
     ) -> list[Path]:
         """Write seeds as JSON, table and markups, and each region as a label image."""
         written = super().write(folder, names, findings)
-        for name in dict.fromkeys(each.name for each in findings):
-            written.append(folder / f"{name}.mrk.json")
-            marks = {each.label: each.world_mm for each in findings if each.name == name}
-            write_landmarks(written[-1], marks)
+        written += write_marks(folder, [(e.name, e.label, e.world_mm) for e in findings])
         for each in findings:
             ending = ".mha" if each.region.ndim == 2 else ".nii.gz"
             written.append(folder / f"{each.name}_{each.label}_region{ending}")

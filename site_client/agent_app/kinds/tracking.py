@@ -35,7 +35,7 @@ from site_client.imaging.case_sets import Cases, Progress, read_images
 from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.drawing import FOUND, Overlay, draw_case
 from site_client.imaging.films import Colour, draw_frames
-from site_client.imaging.landmarks import write_landmarks
+from site_client.imaging.landmarks import write_marks
 from site_client.imaging.listfiles import CaseFiles
 from site_client.imaging.sources import Source, Wanted, landmark_files, landmarks_in, names_in
 
@@ -226,10 +226,7 @@ class TrackingKind(TaskKind[Tracking, FoundInFrame]):
     ) -> list[Path]:
         """Write places as JSON, one ``.mrk.json`` per frame, and a table of all."""
         written = super().write(folder, names, findings)
-        for name in dict.fromkeys(each.name for each in findings):
-            written.append(folder / f"{name}.mrk.json")
-            marks = {each.landmark: each.world_mm for each in findings if each.name == name}
-            write_landmarks(written[-1], marks)
+        written += write_marks(folder, [(e.name, e.landmark, e.world_mm) for e in findings])
         written.append(folder / "predictions.csv")
         write_table(
             written[-1],

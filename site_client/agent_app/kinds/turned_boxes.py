@@ -22,17 +22,16 @@ from site_client.agent.search import Followed
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.rectangles import corners, overlaps
 from site_client.agent.tasks.turned_box import TurnedBoxSearch, rectangles_of
-from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.agent_app.kinds.kind import MOST_PICTURES
+from site_client.agent_app.kinds.label_images import LabelImageKind
 from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
 from site_client.imaging.answers import write_table
 from site_client.imaging.boxes import turned_boxes_of_picture
 from site_client.imaging.case_sets import Cases, Progress, read_images
 from site_client.imaging.cases import half_of, middle_of, raster
-from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.drawing import FOUND, Overlay, draw_case
 from site_client.imaging.films import Colour, draw_frames
-from site_client.imaging.label_images import labels_in
-from site_client.imaging.sources import Source, Wanted, label_image_files, names_in
+from site_client.imaging.sources import Source
 
 _ACTIONS: Final = (
     *("on+", "on-", "over+", "over-", "w+", "w-", "h+", "h-", "turn+", "turn-", "stop"),
@@ -77,7 +76,7 @@ class FoundTurnedBox:
         }
 
 
-class TurnedBoxKind(TaskKind[TurnedBoxSearch, FoundTurnedBox]):
+class TurnedBoxKind(LabelImageKind[TurnedBoxSearch, FoundTurnedBox]):
     """Turned boxes, one head of the network per label."""
 
     known = "boxes"
@@ -86,21 +85,7 @@ class TurnedBoxKind(TaskKind[TurnedBoxSearch, FoundTurnedBox]):
     title = "{count} found"
     pictured = "The boxes with the smallest overlap, as acquired."
     texts = 2
-
-    def find_files(self, sought: Wanted, data: DataSettings) -> Source:
-        """Find images and their label images."""
-        return label_image_files(sought, data, "box-2d takes tables")
-
-    def labelled(self, source: Source) -> Source:
-        """Keep the images with a label image."""
-        return source.with_boxes()
-
-    def names(self, source: Source, config: AgentSettings) -> tuple[str, ...]:
-        """List the labels, in the order of their numbers."""
-        if config.task.landmarks:
-            return config.task.landmarks
-        names = names_in(source, lambda f: labels_in(source.partners[f.name], 2), self.known)
-        return tuple(sorted(names, key=int))
+    no_table = "box-2d takes tables"
 
     def cases(
         self,
