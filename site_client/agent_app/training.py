@@ -36,13 +36,13 @@ from site_client.agent_app.checkpoint import (
     write_checkpoint,
 )
 from site_client.agent_app.config import Config, differences, render_config
-from site_client.agent_app.kinds.kind import kind_of
-from site_client.agent_app.kinds.values import Built, Player
 from site_client.agent_app.networks import new_network
 from site_client.console import Meter
 from site_client.files import write_atomically
 from site_client.imaging.case_sets import Cases
 from site_client.imaging.sources import split_sources
+from site_client.kinds.kind import kind_of
+from site_client.kinds.values import Built, Player
 
 CONFIG_FILE: Final = "config.toml"
 METRICS_FILE: Final = "metrics.jsonl"
