@@ -117,7 +117,7 @@ BREAKS = {
     "What shows patients to the site has no way out: no door, no wire, no ledger, no network": (
         Plant("site_client/facts.py", "site_client.spool")
     ),
-    "The agent's own commands stand on five floors": Plant(
+    "The agent's own commands stand on six floors": Plant(
         "site_client/agent_app/config.py", "site_client.agent_app.training"
     ),
     "Kinds of task stand on the agent and on images, and know no command, no file of a run": (
