@@ -82,3 +82,23 @@ def reaches(reach_mm: Sequence[float], levels: int) -> NDArray[np.float64] | Non
             got=f"{len(reach_mm)}",
         )
     return np.array(reach_mm, dtype=np.float64)
+
+
+def misses(
+    rng: np.random.Generator, reach: NDArray[np.floating], dim: int, *, closer: bool
+) -> NDArray[np.float64]:
+    """Draw by how much training starts miss what they look for.
+
+    Args:
+        rng: of the draw.
+        reach: float[n], the most that each may miss by along an axis.
+        dim: axes.
+        closer: most of them miss by little, as where displacements are regressed: a search takes
+            its last steps there, and no way of its own brings the learner near.
+
+    Returns:
+        float64[n, dim]
+    """
+    n = len(reach)
+    most = reach * rng.random(n) if closer else reach
+    return rng.uniform(-1, 1, (n, dim)) * most[:, None]
