@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tests.benchmarks.agent_results.studies import CLEAN_FOLDS, FAR_UPDATES
+from tests.benchmarks.agent_results.studies import CLEAN_FOLDS, WAY_UPDATES
 from tests.benchmarks.agent_results.tables import (
     COLUMNS,
     Results,
@@ -43,9 +43,9 @@ def cephalogram_comparison(results: Results) -> str:
     met = error <= XRAY_MM and share >= XRAY_SHARE
     return (
         f"\nSide by side on fold {' and '.join(map(str, sorted(shared)))}, as acquired, each fold "
-        'and seed once. *Displacement*: `learner.method = "displacement"`, the same network and '
-        f"size of crops, three levels of its own and {FAR_UPDATES} updates, which cost less than "
-        "the 6,000 of DQN; its heads say a way and not a value. *Heatmap*: two "
+        'and seed once. *Displacement*: `learner.method = "displacement"`, the same network, '
+        f"crops and levels, and {WAY_UPDATES} updates, which cost less than the 6,000 of DQN; its "
+        "heads say a way and not a value. *Heatmap*: two "
         "small U-Nets, the whole image at 2.6 mm and then a crop at 0.6 mm, trained and measured "
         "under the same poses; it has one answer and no starts.\n\n"
         + table(["method", "fold/seed", *COLUMNS, "< 2 mm", "< 4 mm", "CPU s"], rows)

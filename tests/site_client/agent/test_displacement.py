@@ -125,6 +125,7 @@ def test_most_training_starts_of_a_finer_level_are_close_and_all_within_reach(na
     task = tasks[name]
     at = task.draw(np.random.default_rng(5), 600)
     fine = at[at["level"] == 1]
+    assert len(fine) == pytest.approx(400, abs=50), "twice as often as the coarser one"
     away = np.abs(knows(task)(fine)).reshape(len(fine), -1)
     assert away.max() <= 1 + 1e-6
     # Half of what uniform ones would be, 0.5.
