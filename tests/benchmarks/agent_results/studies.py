@@ -118,6 +118,7 @@ def brain(seeds: list[int]) -> Iterator[Job]:
 
 
 CLEAN_FOLDS = (2, 3)
+TUNED_ON = 0  # displacements
 
 
 def cephalograms(seeds: list[int], folds: int = 5) -> Iterator[Job]:
@@ -146,7 +147,8 @@ def _cephalogram_jobs(seeds: list[int]) -> set[tuple[str, int, int]]:
     # Folds 0 and 1 were looked at; on these the methods are compared.
     jobs |= {("DQN", seed, fold) for seed in further[:1] for fold in CLEAN_FOLDS}
     jobs |= {("path supervision", first, fold) for fold in CLEAN_FOLDS[:1]}
-    return jobs | {("displacement", seed, fold) for seed in seeds[:2] for fold in CLEAN_FOLDS}
+    jobs |= {("displacement", seed, fold) for seed in further[:1] for fold in CLEAN_FOLDS}
+    return jobs | {("displacement", first, fold) for fold in range(5)}
 
 
 def _cephalogram_fold(recipe: Recipe, seed: int, fold: int, folds: int) -> dict[str, object]:
