@@ -151,7 +151,7 @@ def outline_section(results: Results) -> str:
         "twelve directions from the middle, with an ellipse through them that minds points gone "
         "astray little. Lengths are in pixels for both, for a scanner zooms until the head fills "
         "its picture; millimetres come back at the end. As acquired, consensus of three starts; "
-        "about fifteen processor seconds of training each.\n\n"
+        "the processor seconds of training stand beside.\n\n"
         + table(
             ["method", "HC mean abs. error, mm", "median", "bias", "> 10 mm", "folds", "CPU s"],
             rows,
