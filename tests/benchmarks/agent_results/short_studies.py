@@ -68,13 +68,14 @@ def _job(method: str, updates: int, seed: int) -> dict[str, object]:
     recipe = PLANAR.planned(updates=updates, warmup=500, **METHODS[method])
     recipe = Recipe(recipe.network, recipe.learner, few)
     way = recipe.learner.method
-    agent = fit(_task(training, way), recipe, seed)
-    task = _task(testing, way)
+    agent = fit(short_task(training, way), recipe, seed)
+    task = short_task(testing, way)
     result, _ = judge(task, agent.network, recipe, seed, prior, names)
     return result | {"cpu_s": agent.cpu_s, "updates": agent.updates}
 
 
-def _task(cases: Cases2D, method: str) -> Landmark2D:
+def short_task(cases: Cases2D, method: str) -> Landmark2D:
+    """The search of a method that is given little."""
     if method == "displacement":
         return Landmark2D(cases, LADDER, VIEWS, PLANAR_POSES, (), REACH)
     return planar_task(cases, method=method)
