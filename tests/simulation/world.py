@@ -201,7 +201,8 @@ class World:
             stack.enter_context(lying_tags(lambda site: (site, self.way.exchange) in lies))
             stack.enter_context(self.disks.watched())
             crashes = sum(fault.party == AGGREGATOR for fault in self.faults)
-            for _ in range(MOST_RESUMES + crashes):
+            # A fault of the aggregator may end it twice: when it comes, and when it is put right.
+            for _ in range(MOST_RESUMES + 2 * crashes):
                 self._conduct()
                 if self.finished is not None and self.finished.verdict != "FAILED":
                     fault = self._put_back_after_the_end()
