@@ -121,6 +121,7 @@ class Conductor:
         )
         self._before: RoundState | None = None
         self._answers: dict[str, AcceptedAnswer] = {}
+        self._suspected: set[str] = set()
         self._started = self.clock()
         self._digest = ""
 
@@ -412,11 +413,9 @@ class Conductor:
     def _leave_out_the_liar(
         self, step: Step, state: RoundState
     ) -> tuple[RoundState, dict[str, AcceptedAnswer]]:
-        """Find the site whose tag spoils the last round's sum, and go on without its summand.
+        """Find who spoils the last round's sum, a site or a relay, and go on without its summand.
 
-        Without the key nobody here can check a tag. But the sites can check a sum: the one
-        without the liar's summand holds. A site that accepted the spoilt one is a suspect
-        before the others. Where this aggregator was put back from a backup, the sites may know
+        See ``spoilt``. Where this aggregator was put back from a backup, the sites may know
         the sum of the first time, in which one was missing: nobody is called a liar for that.
 
         Raises:
@@ -431,7 +430,7 @@ class Conductor:
             def trial(rest: Mapping[str, AcceptedAnswer]) -> _Mended | None:
                 return self._mend(step, last, before, rest)
 
-            found = Search(self._answers, refusing, quorum, trial).find()
+            found = Search(self._answers, refusing, self._suspected, quorum, trial).find()
             if found is not None:
                 mended = found.held
                 for site in mended.answers:
@@ -464,16 +463,24 @@ class Conductor:
         return None if self._is_the_sum_refused(answers) else _Mended(state, behind, answers)
 
     def _leave_out(self, last: Step, liar: Suspect, answers: dict[str, AcceptedAnswer]) -> None:
-        """Leave who spoilt a sum out of the run, and out of what was answered since."""
-        reason = "its tag spoils the sum: without it, it holds"
+        """Leave who spoilt a sum out of the run, and out of what was answered since.
+
+        A relay that was found for the first time stays: one of its sites may have lied, and
+        will be found by itself should it lie again.
+        """
+        again, reason = True, "its tag spoils the sum: without it, it holds"
         if liar.relayed:
-            reason = f"what {liar.name} added spoils the sum, and not by one site's tag"
+            again = liar.name in self._suspected
+            self._suspected.add(liar.name)
+            reason = f"what {liar.name} added of it and others spoils the sum"
         for site in sorted(liar.sites):
             if self._was_put_back():
                 self._exchange.minutes.late(last, site)
-            else:
+            elif again:
                 answers.pop(site, None)  # it made this round's tags, too
                 self._exchange.exclude(last, site, reason)
+            else:
+                self._exchange.minutes.reject(last, site, reason)
 
     def _was_put_back(self) -> bool:
         """Tell whether a site has shown in this run that this aggregator goes on from a backup."""
