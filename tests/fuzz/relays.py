@@ -10,6 +10,7 @@ from aggregator.relays.relay import Relay
 from aggregator.rounds.transport import Arrival
 from common.canonical import sha256_hex
 from common.model import shared_shapes
+from common.sums.addition import add_records, encode_sum
 from common.wire.expected import Expected, RecordFloors
 from common.wire.parcel import unwrap, wrap
 from common.wire.relayed import (
@@ -37,7 +38,7 @@ from tests.fuzz import corpus, mutations
 from tests.fuzz.decoder import Decoder, folder
 
 RELAY = "relay-1"
-OTHERS = ("east", "west")
+KEPT = ("ModelUpdate", "SketchTable")
 
 
 class _Site:
@@ -84,8 +85,7 @@ def _gather() -> GatherNote:
 
 
 def _add() -> AddNote:
-    kinds = ("ModelUpdate", "SketchTable")
-    answers = {corpus.NAME: {kind: corpus.digest_of(kind) for kind in kinds}}
+    answers = {corpus.NAME: {kind: corpus.digest_of(kind) for kind in KEPT}}
     return AddNote(relay=RELAY, run=corpus.RUN, round=1, answers=answers)
 
 
@@ -97,7 +97,7 @@ def _errand() -> bytes:
 def _heads() -> bytes:
     kept = {
         kind: SummedRecord(bytes=len(corpus.encoded()[kind]), sha256=corpus.digest_of(kind))
-        for kind in ("ModelUpdate", "SketchTable")
+        for kind in KEPT
     }
     said = (
         Answered(site=corpus.NAME, ms=1500, norm=1234.5, kept=kept),
@@ -123,8 +123,13 @@ def _expected() -> Expected:
     )
 
 
+def _sum() -> bytes:
+    kept = [corpus.envelopes()[kind] for kind in KEPT]
+    return encode_sum(add_records(corpus.RUN, 1, {corpus.NAME: kept}))
+
+
 def _partial(data: bytes) -> object:
-    caps, lengths = dict.fromkeys(OTHERS, 1000), dict.fromkeys(OTHERS, 1e9)
+    caps, lengths = {corpus.NAME: 1000}, {corpus.NAME: 1e9}
     wanted = Wanted(corpus.RUN, 1, "train", corpus.plan(), caps, lengths)
     return check_partial(read_partial(data), wanted)
 
@@ -178,7 +183,7 @@ def of_relays() -> list[Decoder]:
         ),
         Decoder(
             "relay's sum",
-            (wrap({SUM: corpus.sums()}),),
+            (wrap({SUM: _sum()}),),
             mutations.as_parcel,
             _partial,
             ("common.wire.relayed.read_partial",),
