@@ -31,6 +31,7 @@ from common.wire.expected import Expected, RecordFloors
 from common.wire.orders import Order, decode_order
 from common.wire.parcel import MAX_PARCEL_BYTES, unwrap, wrap
 from common.wire.relayed import (
+    COURIERS_OWN,
     HEAD_PREFIX,
     HEADS,
     MOST_SAID_BYTES,
@@ -153,6 +154,8 @@ class Relay:
             if arrival.fault is not None:
                 raise arrival.fault
             if arrival.parcel is None:
+                if arrival.code not in COURIERS_OWN:
+                    raise RefusedError("no number that a courier says", got=arrival.code.name)
                 return Numbered(site=site, ms=ms, code=arrival.code), None
             # One site's reply, whatever it is, costs that site its share and no other.
             with contained(f"a reply of {site}", OSError):

@@ -34,6 +34,18 @@ MOST_REASON: Final = 1000
 MOST_RECEIPT: Final = 3000
 """Characters of a checkpoint that two have signed; a few hundred are usual."""
 
+COURIERS_OWN: Final = frozenset(
+    {
+        ReplyCode.NO_ANSWER,
+        ReplyCode.BAD_ORDER,
+        ReplyCode.INTERNAL,
+        ReplyCode.UNAPPROVED_APP,
+        ReplyCode.REFUSED_AT_DOOR,
+    }
+)
+"""Numbers that a relay may tell of a site. All others, above all that a sum is refused, are a
+worker's words, and travel in a report that its ledger proves."""
+
 RecordType = Annotated[str, Field(pattern=r"^[A-Za-z]{1,32}$")]
 Reason = Annotated[str, Field(max_length=MOST_REASON, pattern=r"^[^\x00-\x1f\x7f]*$")]
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -129,12 +141,18 @@ class Answered(Frozen):
 
 
 class Numbered(Frozen):
-    """A site's courier sent a number."""
+    """A site's courier sent a number, one of ``COURIERS_OWN``."""
 
     said: Literal["number"] = "number"
     site: SiteName
     ms: Count
     code: Annotated[ReplyCode, Field(strict=False)]
+
+    @model_validator(mode="after")
+    def _a_courier_says_it(self) -> Self:
+        if self.code not in COURIERS_OWN:
+            raise ValueError("a number that a courier says by itself")
+        return self
 
 
 class TurnedAway(Frozen):

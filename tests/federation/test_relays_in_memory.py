@@ -27,6 +27,8 @@ from common.wire.relayed import HEAD_PREFIX, HEADS, SUM, Heads, read_heads, said
 from site_client.worker import answering
 from site_client.worker.noop import NoOpStudy
 from tests.federation.conftest import Federation, MemoryTransport
+from tests.federation.test_pixels_in_memory import PLAN as PIXELS
+from tests.federation.test_pixels_in_memory import add_hospitals
 
 SITES = ("site-a", "site-b", "site-c", "site-d", "site-e")
 Groups = Mapping[str, Sequence[str]]
@@ -596,6 +598,44 @@ def test_a_relay_that_lost_its_archive_says_so_and_costs_that_round(five, no_op_
     assert (round_, relay) == (1, "west")
     assert "can no longer be read from the archive" in reason
     assert counted(five, store)[2] == SITES
+
+
+def test_a_run_that_is_stopped_is_recorded_at_the_sites_behind_relays(five, no_op_plan):
+    store, above = relayed_run(five, no_op_plan)
+    store.ask_to_stop("ada")
+    finished = conduct(five, store, above)
+    assert finished.verdict == "STOPPED"
+    assert f"recorded at {', '.join(SITES)}" in finished.reason
+
+
+def test_a_relays_word_that_its_sites_refuse_a_sum_is_no_word_of_theirs(five, no_op_plan):
+    """A courier may say a number unproved; that a sum does not hold is none of them."""
+    store, above = relayed_run(five, no_op_plan)
+    for way in above.ways.values():
+        honest = way.receive
+
+        def receive(honest=honest) -> list[Arrival]:
+            return [Arrival(a.node, None, ReplyCode.FORGED_SUM) for a in honest()]
+
+        way.receive = receive
+    finished = conduct(five, store, above)
+    assert (finished.verdict, finished.exit_code) == ("FAILED", 5)
+    assert "turned its reply away" in finished.reason
+    assert "no number that a courier says" in finished.reason
+
+
+def test_keys_of_pixels_are_named_from_the_same_sums_behind_relays(federation):
+    """Phases without a sum pass whole replies; all others only their heads."""
+    add_hospitals(federation)
+    plan = parse_plan(PIXELS)
+    plain = federation.create_run(plan, "plain")
+    wanted = federation.conduct(plain, federation.transport())
+    groups = {"east": ("site-a", "site-c"), "west": ("site-b",)}
+    store, above = relayed_run(federation, plan, groups)
+    finished = conduct(federation, store, above)
+    assert (finished.verdict, finished.reason) == ("COMPLETED", "")
+    assert finished.model_sha256 == wanted.model_sha256
+    assert len(wanted.model_sha256) == 64
 
 
 # What a relay does for others than its aggregator: nothing.

@@ -9,6 +9,7 @@ import pytest
 
 from common.crypto.identity import SigningKey
 from common.errors import CairnError, RefusedError, VerificationError
+from common.wire.codes import ReplyCode
 from common.wire.parcel import unwrap, wrap
 from common.wire.relayed import (
     HEADS,
@@ -167,6 +168,7 @@ ANSWER = {"said": "answered", "site": "a", "ms": 1, "kept": {}}
         [{**ANSWER, "kept": {f"A{'b' * n}": {"bytes": 1, "sha256": "0" * 64} for n in range(9)}}],
         [ANSWER, ANSWER],
         [ANSWER, {"said": "number", "site": "b", "ms": 1, "code": 999}],
+        [ANSWER, {"said": "number", "site": "b", "ms": 1, "code": int(ReplyCode.FORGED_SUM)}],
         [ANSWER, {"said": "turned-away", "site": "b", "reason": "r" * 1001, "bytes": 1}],
         [ANSWER, {"said": "turned-away", "site": "b", "reason": "a\nb", "bytes": 1}],
         [ANSWER, {"said": "other", "site": "b"}],
