@@ -58,7 +58,7 @@ _TRACE: Final[Defaults] = {
     "learner": {"replay_capacity": 20_000},
     "evaluation": {"most_steps": 120},
 }
-_ROOMS: Final = "site_client.agent_app.kinds."
+_ROOMS: Final = "site_client.kinds."
 _NAMED: Final = frozenset({"landmarks", "missing"})
 _SEEING: Final = _NAMED | {"zooms", "frames"}
 _CROPPED: Final = frozenset({"crops"})

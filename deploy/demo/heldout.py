@@ -31,8 +31,8 @@ from site_client.agent.evaluation import EvaluationReport
 from site_client.agent.federated import evaluate_weights, planned_network
 from site_client.agent.network import use_deterministic_torch
 from site_client.agent.search import follow
-from site_client.agent_app.kinds.landmark_findings import positions_mm
 from site_client.imaging.case_sets import Cases
+from site_client.kinds.landmark_findings import positions_mm
 from site_client.worker.site_cases import SiteCases, read_site_cases
 
 Weights = dict[str, NDArray[np.float32]]

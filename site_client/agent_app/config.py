@@ -35,6 +35,8 @@ class RunSettings(Frozen):
     Attributes:
         output: folder for checkpoints, metrics and TensorBoard; ``--output`` takes its place.
         seed: of first weights, exploration, sampling and the split.
+        start: SHA-256 of the weights that the run begins with; "" for first weights from the
+            seed. ``--checkpoint`` or ``--model`` fills it in.
         threads: of the network's arithmetic; another number gives other weights.
         device: ``cpu``, ``cuda``, or ``auto``, which takes a graphics card where there is one; a
             card gives slightly other weights.
@@ -49,6 +51,7 @@ class RunSettings(Frozen):
 
     output: Text = ""
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    start: Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")] = ""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     device: Literal["cpu", "cuda", "auto"] = "cpu"
     execution: Literal["plain", "fastest"] = "plain"

@@ -14,17 +14,18 @@ import torch
 
 from common.cli import counted
 from common.errors import InputDataError, InternalError
+from common.settings import AgentSettings
 from site_client.agent.evaluation import as_parameters, evaluate
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
-from site_client.agent_app.kinds.kind import EVALUATION_SEED, TaskKind, kind_of
-from site_client.agent_app.kinds.values import Measured, Player
 from site_client.agent_app.networks import network_of
-from site_client.agent_app.tables import Table
 from site_client.console import Meter
 from site_client.files import write_atomically, write_json
 from site_client.imaging.case_sets import Cases
 from site_client.imaging.sources import Wanted, split_sources
+from site_client.kinds.kind import EVALUATION_SEED, TaskKind, kind_of
+from site_client.kinds.tables import Table
+from site_client.kinds.values import Measured, Player
 
 METRICS_FILE, REPORT_FILE, PREDICTIONS = "metrics.json", "report.html", "predictions"
 
@@ -46,7 +47,7 @@ class Evaluation:
     measured: Measured[Any, Any]
 
     @property
-    def config(self) -> Config:
+    def config(self) -> AgentSettings:
         """Give the settings that it was measured with."""
         return self.measured.config
 

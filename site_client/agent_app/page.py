@@ -16,12 +16,12 @@ from PIL import Image
 
 from common.cli import counted
 from common.page.templates import render
+from common.settings import AgentSettings
 from site_client.agent.evaluation import EvaluationReport
 from site_client.agent_app.checkpoint import Checkpoint
-from site_client.agent_app.config import Config
-from site_client.agent_app.kinds.kind import TaskKind
-from site_client.agent_app.kinds.values import Measured
-from site_client.agent_app.tables import error_digits
+from site_client.kinds.kind import TaskKind
+from site_client.kinds.tables import error_digits
+from site_client.kinds.values import Measured
 
 
 def render_page(
@@ -51,7 +51,7 @@ def render_page(
         "sentence": sentence,
         "numbers": kind.numbers(measured),
         "sections": kind.sections(measured, pictures=pictures),
-        "facts": _facts(kind, measured.config, place),
+        "facts": _facts(kind, measured.config, checkpoint, place),
     }
     return render("site_client.agent_app", "evaluation.html.j2", context, {"png": _png})
 
@@ -69,12 +69,14 @@ def _verdict(kind: TaskKind[Any, Any], report: EvaluationReport) -> tuple[str, s
     return "good", kind.better.format(ratio=ratio, rival=kind.rival), sentence
 
 
-def _facts(kind: TaskKind[Any, Any], config: Config, place: Path) -> list[tuple[str, str]]:
+def _facts(
+    kind: TaskKind[Any, Any], config: AgentSettings, checkpoint: Checkpoint, place: Path
+) -> list[tuple[str, str]]:
     """Say what was measured, and how."""
     settings, pose = config.evaluation, config.pose
     return [
         ("checkpoint", str(place)),
-        ("network", f"{config.network.architecture}, seed {config.run.seed}"),
+        ("network", f"{config.network.architecture}, seed {checkpoint.config.run.seed}"),
         ("working spacing", f"{config.task.spacing_mm:g} mm"),
         *kind.facts(config),
         ("searches", f"{settings.poses} poses per case, {settings.starts} starts each"),

@@ -19,10 +19,10 @@ from site_client.agent.novelty import PLACES_FILE, Familiar
 from site_client.agent.search import follow
 from site_client.agent_app.checkpoint import Checkpoint
 from site_client.agent_app.config import Config
-from site_client.agent_app.kinds.kind import TaskKind, kind_of
-from site_client.agent_app.kinds.values import Answers, Player
 from site_client.agent_app.networks import network_of
 from site_client.imaging.case_sets import Cases, Progress
+from site_client.kinds.kind import TaskKind, kind_of
+from site_client.kinds.values import Answers, Player
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,8 @@ def cases_to_play(
         UsageError: a registration of another number of images than two.
         InputDataError: an image cannot be used.
     """
-    return kind_of(config).unknown_cases(images, checkpoint.landmarks, config, progress)
+    kind = kind_of(config)
+    return kind.unknown_cases(images, checkpoint.landmarks, config, config.data, progress)
 
 
 def play(

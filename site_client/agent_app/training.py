@@ -20,42 +20,32 @@ import numpy as np
 import torch
 from tensorboardX import SummaryWriter
 
-from common.errors import InputDataError, UsageError
+from common.errors import InputDataError
 from common.settings import KINDS, EvaluationSettings
 from site_client.agent.evaluation import as_parameters, evaluate
 from site_client.agent.learner import Learner, TrainingReport
 from site_client.agent.network import set_some_weights, use_deterministic_torch
 from site_client.agent.task import MM
+from site_client.agent_app.beginning import METRICS_FILE, require_names, with_landmarks
 from site_client.agent_app.checkpoint import (
     BEST,
     LATEST,
     Checkpoint,
-    latest_checkpoint,
-    read_checkpoint,
     weights_sha256,
     write_checkpoint,
 )
-from site_client.agent_app.config import Config, differences, render_config
-from site_client.agent_app.kinds.kind import kind_of
-from site_client.agent_app.kinds.values import Built, Player
-from site_client.agent_app.networks import new_network
+from site_client.agent_app.config import Config, render_config
+from site_client.agent_app.networks import network_of, new_network
 from site_client.console import Meter
 from site_client.files import write_atomically
 from site_client.imaging.case_sets import Cases
 from site_client.imaging.sources import split_sources
+from site_client.kinds.kind import kind_of
+from site_client.kinds.values import Built, Player
 
 CONFIG_FILE: Final = "config.toml"
-METRICS_FILE: Final = "metrics.jsonl"
 SPLIT_FILE: Final = "split.json"
 TENSORBOARD: Final = "tensorboard"
-_PATHS: Final = (
-    "images",
-    "landmarks",
-    "moving",
-    "validation",
-    "validation_landmarks",
-    "validation_moving",
-)
 # Poses and starts of every validation of a run are the same, so that their errors compare.
 _VALIDATION_SEED = 1
 
@@ -98,93 +88,38 @@ class TrainingOutcome:
         return {"output": "", "finished": self.finished} | rest | {"output": str(self.output)}
 
 
-def begin_or_resume(
-    config: Config | None, data: Path | None, output: Path | None, *, resume: bool
-) -> tuple[Config, Path, Checkpoint | None]:
-    """Settle what a command line means: the configuration, the folder, where to go on from.
-
-    Raises:
-        UsageError: no folder, a folder that holds a run already, or nothing to go on from.
-        InputDataError: the given configuration is not that of the run.
-    """
-    place = output or (Path(config.run.output) if config and config.run.output else None)
-    if place is None:
-        raise UsageError("no folder for the run", expected="--output, or run.output")
-    latest = latest_checkpoint(place)
-    if not resume:
-        if latest is not None or (place / METRICS_FILE).exists():
-            raise UsageError(
-                "the folder holds a run already",
-                field=str(place),
-                expected="an empty or new folder",
-                advice="Add --resume to go on with it",
-            )
-        if config is None:
-            raise UsageError("no configuration", expected="--config, or --resume")
-        return _settled(config, data, place), place, None
-    if latest is None:
-        raise UsageError(
-            "nothing to go on from", field=str(place / LATEST), expected="a checkpoint"
-        )
-    checkpoint = read_checkpoint(latest, with_state=True)
-    if config is not None:
-        settled = _settled(config, data, place)
-        if not settled.task.landmarks:
-            settled = _with_landmarks(settled, checkpoint.config.task.landmarks)
-        # Where the same cases lie is free; their digest is compared once they are read.
-        free = ("run.output", *(f"data.{key}" for key in _PATHS))
-        differing = [key for key in differences(settled, checkpoint.config) if key not in free]
-        if differing:
-            raise InputDataError(
-                "the configuration is not that of the run",
-                field=", ".join(differing),
-                expected="as in the checkpoint",
-                got="another value",
-                advice="Leave --config out, or start anew in another folder",
-            )
-        return settled, place, checkpoint
-    return _settled(checkpoint.config, data, place), place, checkpoint
-
-
-def _settled(config: Config, data: Path | None, output: Path) -> Config:
-    """The configuration with absolute paths, so that it can be resumed from anywhere."""
-    where = config.data
-    paths = {key: getattr(where, key) for key in _PATHS}
-    if data is not None:
-        paths["images"] = str(data)
-    absolute = {key: str(Path(value).absolute()) if value else "" for key, value in paths.items()}
-    run = config.run.model_copy(update={"output": str(output.absolute())})
-    return config.model_copy(update={"data": where.model_copy(update=absolute), "run": run})
-
-
-def _with_landmarks(config: Config, landmarks: tuple[str, ...]) -> Config:
-    task = config.task.model_copy(update={"landmarks": landmarks})
-    return config.model_copy(update={"task": task})
-
-
 def train(
     config: Config,
     output: Path,
     resumed: Checkpoint | None,
     stop: threading.Event,
     meter: Meter,
+    start: Checkpoint | None = None,
 ) -> TrainingOutcome:
     """Train until all updates are done or someone asks to stop; saves what it leaves.
 
+    Args:
+        config: of the run.
+        output: its folder.
+        resumed: where a run goes on; None for a new one.
+        stop: set by whoever asks.
+        meter: shows how far it is.
+        start: the model whose weights a new run begins with; None for first weights.
+
     Raises:
         InputDataError: images or landmarks cannot be used, or are not those of the
-            checkpoint.
+            checkpoint; the start's network is not the configuration's.
     """
     kind = kind_of(config)
     training, validation = split_sources(config.data, config.run.seed, kind.find_labelled)
     names = kind.names(training, config)
     if "landmarks" in KINDS[config.task.kind].settings:
-        config = _with_landmarks(config, names)
+        config = with_landmarks(config, names)
     seen = kind.cases(training, names, config, meter)
     held_out = None
     if validation is not None:
         held_out = kind.cases(validation, names, config, meter, "reading validation images")
-    run = _Run(config, output, seen, held_out, meter)
+    run = _Run(config, output, seen, held_out, meter, start)
     if resumed is not None:
         run.restore(resumed)
     output.mkdir(parents=True, exist_ok=True)
@@ -200,7 +135,13 @@ class _Run:
     """One run in memory."""
 
     def __init__(
-        self, config: Config, output: Path, seen: Cases, held_out: Cases | None, meter: Meter
+        self,
+        config: Config,
+        output: Path,
+        seen: Cases,
+        held_out: Cases | None,
+        meter: Meter,
+        start: Checkpoint | None,
     ) -> None:
         use_deterministic_torch()
         self._config, self._output, self._meter = config, output, meter
@@ -208,7 +149,11 @@ class _Run:
         self._built = kind.build(seen, config)
         self._held_out = None if held_out is None else kind.build(held_out, config)
         task = kind.to_learn_from(self._built, config)
-        self._network = new_network(task, config)
+        if start is None:
+            self._network = new_network(task, config)
+        else:
+            require_names(start, self._built.cases.landmarks)
+            self._network = network_of(task, start.weights, config)
         self._learner = Learner(task, self._network, config.learner, config.run.seed)
         self._prior = kind.prior(self._built)
         self._digest = seen.digest() + ("" if held_out is None else held_out.digest())

@@ -19,10 +19,10 @@ from common.plan import FederationPlan
 from site_client.agent.evaluation import as_parameters
 from site_client.agent.federated import planned_network
 from site_client.agent.task import Task
-from site_client.agent_app.kinds.kind import kind_of
-from site_client.agent_app.kinds.values import Built, Player
 from site_client.imaging.case_sets import Cases, Progress
 from site_client.imaging.data_settings import DataSettings, read_data_settings
+from site_client.kinds.kind import kind_of
+from site_client.kinds.values import Built, Player
 from site_client.worker.lacking import with_enough_of_each
 
 

@@ -118,7 +118,10 @@ BREAKS = {
         Plant("site_client/facts.py", "site_client.spool")
     ),
     "The agent's own commands stand on six floors": Plant(
-        "site_client/agent_app/config.py", "site_client.agent_app.kinds"
+        "site_client/agent_app/config.py", "site_client.agent_app.training"
+    ),
+    "Kinds of task stand on the agent and on images, and know no command, no file of a run": (
+        Plant("site_client/kinds/kind.py", "site_client.agent_app.config")
     ),
     "Attacks read only in a rehearsal": Plant(
         "site_client/worker/loop.py", "site_client.exposure.examine"

@@ -120,7 +120,7 @@ def test_a_site_that_knows_only_the_proxy_finishes_a_run(proxied):
     assert "verdict=COMPLETED" in said
     log = proxied.root / "proxy-out.log"
     # The first heartbeat is due seconds after the site came online: a short run may end before.
-    for call in ("activate-node", "pull-messages", "push-object", "send-node-heartbeat"):
+    for call in ("activate-node", "pull-messages", "push-objects", "send-node-heartbeat"):
         answered = re.compile(rf'"POST /v1/fleet/{call}" 200 ')
         proxied.wait(lambda line=answered: line.search(log.read_text()), call, 30)
 

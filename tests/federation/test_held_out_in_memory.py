@@ -14,9 +14,9 @@ from aggregator.report.state import fold
 from aggregator.rounds.events import SiteReplied
 from common.plan import parse_plan
 from site_client.agent import federated
-from site_client.agent_app.kinds.landmarks import LandmarkKind
 from site_client.heldout.memory import read_memory
 from site_client.heldout.parts import look_at_parts
+from site_client.kinds.landmarks import LandmarkKind
 from tests.conftest import SMALL_PLAN, write_case
 
 PLAN = parse_plan(SMALL_PLAN | {"rounds": {"training": 1, "quorum": 2, "deadline_s": 60.0}})

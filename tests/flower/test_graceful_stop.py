@@ -99,7 +99,7 @@ def test_a_round_in_hand_is_left_at_the_stop_and_answered_once_after_the_next_st
     assert events[-1]["verdict"] == "COMPLETED", events[-1]
     replies = [e for e in events if e["event"] == "site_replied" and e["round"] == 1]
     assert [(e["site"], e["accepted"]) for e in replies] == [("site-a", True)]
-    assert sent(site, 1) == ["ModelUpdate", "RoundReport", "SketchTable"]
+    assert sent(site, 1) == ["ModelUpdate", "RoundReport"]
     assert "chain intact" in audit(federation)
     assert list((site / "spool/inbox").glob("*.order")) == []
 

@@ -236,6 +236,8 @@ class World:
     def put_back(self, fault: Fault) -> None:
         """Put a machine back as it was; a site's worker is started before the next order comes."""
         party = fault.party
+        # What was to fail on the old disk does not fail while people copy to the new one.
+        self.disks.of[party].disarm()
         if party == AGGREGATOR:
             self._put_back_the_aggregator(fault)
             return

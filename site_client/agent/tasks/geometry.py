@@ -82,3 +82,44 @@ def reaches(reach_mm: Sequence[float], levels: int) -> NDArray[np.float64] | Non
             got=f"{len(reach_mm)}",
         )
     return np.array(reach_mm, dtype=np.float64)
+
+
+def draw_levels(rng: np.random.Generator, n: int, levels: int, *, finer: bool) -> NDArray[np.int64]:
+    """Draw the levels of training starts.
+
+    Args:
+        rng: of the draw.
+        n: how many.
+        levels: of the ladder.
+        finer: each level as often as it counts from the coarsest on: 1, 2, 3, ... For
+            displacements, of which a crop of the coarsest level teaches every head and one of
+            the finest few.
+
+    Returns:
+        int64[n]
+    """
+    if not finer:
+        return rng.integers(0, levels, n)
+    shares = np.cumsum(np.arange(1, levels + 1))
+    drawn: NDArray[np.int64] = np.searchsorted(shares, rng.random(n) * shares[-1], side="right")
+    return drawn
+
+
+def misses(
+    rng: np.random.Generator, reach: NDArray[np.floating], dim: int, *, closer: bool
+) -> NDArray[np.float64]:
+    """Draw by how much training starts miss what they look for.
+
+    Args:
+        rng: of the draw.
+        reach: float[n], the most that each may miss by along an axis.
+        dim: axes.
+        closer: most of them miss by little, as where displacements are regressed: a search takes
+            its last steps there, and no way of its own brings the learner near.
+
+    Returns:
+        float64[n, dim]
+    """
+    n = len(reach)
+    most = reach * rng.random(n) if closer else reach
+    return rng.uniform(-1, 1, (n, dim)) * most[:, None]

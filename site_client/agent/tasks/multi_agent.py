@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from site_client.agent.search import consensus
 from site_client.agent.task import Outcome, Situations
+from site_client.agent.tasks.geometry import draw_levels
 from site_client.agent.tasks.points import PointSearch
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses
 
@@ -79,7 +80,8 @@ class MultiAgent:
         """Training starts, each agent's drawn as if it were alone."""
         situations = np.zeros(n, self.situation)
         situations["case"], situations["head"] = self._pairs[rng.integers(0, len(self._pairs), n)].T
-        situations["level"] = rng.integers(0, self.levels, n)
+        finer = self.reach_mm is not None
+        situations["level"] = draw_levels(rng, n, self.levels, finer=finer)
         situations["pose"] = draw_poses(rng, self.task.poses, n, self.task.dim)
         alone = self._alone(situations)
         self.task.draw_positions(rng, alone)

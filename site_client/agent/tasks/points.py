@@ -19,7 +19,7 @@ from common.errors import InputDataError
 from common.settings import PoseSettings
 from site_client.agent.task import MM, Outcome, Situations
 from site_client.agent.tasks.exchange import Exchange
-from site_client.agent.tasks.geometry import Ladder, reaches, steps_of_actions
+from site_client.agent.tasks.geometry import Ladder, draw_levels, misses, reaches, steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length
 from site_client.agent.tasks.views import Views
 from site_client.imaging.pyramids import Pyramids
@@ -113,7 +113,8 @@ class PointSearch(ABC):
         situations["case"], situations["head"] = self._pairs[
             np.minimum(pick, len(self._pairs) - 1)
         ].T
-        situations["level"] = rng.integers(0, self.levels, n)
+        finer = self.reach_mm is not None
+        situations["level"] = draw_levels(rng, n, self.levels, finer=finer)
         situations["pose"] = draw_poses(rng, self.poses, n, self.dim)
         self.draw_positions(rng, situations)
         return situations
@@ -123,7 +124,8 @@ class PointSearch(ABC):
         n = len(situations)
         self._place(situations, rng.uniform(*_TRAINING_STARTS, (n, self.dim)))
         reach = 2 * self._steps[np.maximum(situations["level"], 1) - 1]
-        near = self.places(situations) + rng.uniform(-1, 1, (n, self.dim)) * reach[:, None]
+        closer = self.reach_mm is not None
+        near = self.places(situations) + misses(rng, reach, self.dim, closer=closer)
         fine = situations["level"] > 0
         situations["position"][fine] = near[fine]
         self.pull_inside(situations)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from common.errors import InputDataError
 from common.settings import LadderSettings, PoseSettings
 from site_client.agent.task import MM, Outcome, Situations
-from site_client.agent.tasks.geometry import reaches, steps_of_actions
+from site_client.agent.tasks.geometry import draw_levels, misses, reaches, steps_of_actions
 from site_client.agent.tasks.poses import Poses, draw_poses, native_poses, pose_length
 from site_client.imaging.crops import triplanar_crops
 from site_client.imaging.dataset import Case
@@ -116,11 +116,11 @@ class TriplanarLandmark:
             fresh["head"] = rng.integers(0, self.heads, n)
         else:
             fresh["case"], fresh["head"] = self._present[rng.integers(0, len(self._present), n)].T
-        fresh["level"] = rng.integers(0, self.levels, n)
+        fresh["level"] = draw_levels(rng, n, self.levels, finer=self.reach_mm is not None)
         fresh["pose"] = draw_poses(rng, self._pose, n, 3)
         self.place(fresh, rng.uniform(0.2, 0.8, (n, 3)))
         reach = 2 * self.steps_mm[np.maximum(fresh["level"], 1) - 1]
-        near = self.targets(fresh) + rng.uniform(-1, 1, (n, 3)) * reach[:, None]
+        near = self.targets(fresh) + misses(rng, reach, 3, closer=self.reach_mm is not None)
         fine = fresh["level"] > 0
         fresh["position"][fine] = near[fine]
         self.pull_inside(fresh)

@@ -9,6 +9,7 @@ from typing import Any
 from common.checkpoint import planned_config
 from common.errors import InputDataError, UsageError
 from common.plan import read_plan
+from site_client.agent_app.beginning import PATHS
 from site_client.agent_app.config import Config, differences, parse_config, read_tables
 
 # What may be changed of a trained network beside data, evaluation and pose.
@@ -26,9 +27,20 @@ _FREE = (
 
 
 def configuration(
-    file: Path | None, plan_file: Path | None, kind: str | None, changes: tuple[str, ...]
+    file: Path | None,
+    plan_file: Path | None,
+    kind: str | None,
+    changes: tuple[str, ...],
+    model: Config | None = None,
 ) -> Config:
     """Say what a file or a plan, a kind and single changes mean together.
+
+    Args:
+        file: a configuration.
+        plan_file: or a federation's plan.
+        kind: of task, for its defaults.
+        changes: ``SECTION.KEY=VALUE``.
+        model: the configuration of the model that training begins with, where no file says more.
 
     Raises:
         UsageError: they contradict each other, or a change is not understood.
@@ -37,6 +49,8 @@ def configuration(
     if file is not None and plan_file is not None:
         raise UsageError("two sources of settings", expected="--config or --plan, not both")
     tables: dict[str, Any] = {} if file is None else read_tables(file)
+    if model is not None and file is None and plan_file is None and kind is None:
+        tables = _anew(model)
     if plan_file is not None:
         tables = _of_plan(plan_file)
     task = tables.setdefault("task", {})
@@ -60,6 +74,14 @@ def _of_plan(path: Path) -> dict[str, Any]:
             "the plan has no agent", field="kind", expected="training", got=plan.kind
         )
     return planned_config(plan) | {"run": {"seed": plan.seed % 2**32}}
+
+
+def _anew(config: Config) -> dict[str, Any]:
+    """Take a model's settings for another run: without its images and its folder."""
+    tables: dict[str, Any] = config.model_dump(mode="json")
+    tables["data"] = {k: v for k, v in tables["data"].items() if k not in PATHS}
+    tables["run"] = {k: v for k, v in tables["run"].items() if k not in ("output", "start")}
+    return tables
 
 
 def changed(config: Config, changes: tuple[str, ...]) -> Config:

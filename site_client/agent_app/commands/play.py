@@ -11,9 +11,9 @@ from common.cli import echo_json, json_option
 from common.errors import UsageError
 from site_client.agent_app.commands.changes import changed
 from site_client.agent_app.commands.options import ANY, FOLDER, chosen, set_option, with_model
-from site_client.agent_app.tables import print_texts
 from site_client.console import Meter
 from site_client.files import plain
+from site_client.kinds.tables import print_texts
 
 if TYPE_CHECKING:
     from site_client.agent_app.playing import Played

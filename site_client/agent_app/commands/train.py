@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING
 import click
 
 from common.cli import INTERRUPTED, counted, echo_json, json_option
+from common.errors import UsageError
 from common.settings import KINDS
+from site_client.agent_app.beginning import begin_or_resume, with_start
+from site_client.agent_app.checkpoint import Checkpoint, open_checkpoint
 from site_client.agent_app.commands.changes import configuration
-from site_client.agent_app.commands.options import ANY, FILE, FOLDER, set_option
-from site_client.agent_app.config import render_config
+from site_client.agent_app.commands.options import (
+    ANY,
+    FILE,
+    FOLDER,
+    chosen,
+    set_option,
+    with_model,
+)
+from site_client.agent_app.config import Config, render_config
 from site_client.console import Meter, stop_politely
 
 if TYPE_CHECKING:
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
     type=click.Choice(list(KINDS)),
     help="Kind of task, for its defaults; a configuration names its own.",
 )
+@with_model
 @click.option("--data", type=ANY, help="Images: a BIDS or flat folder, or a list of files.")
 @click.option("-o", "--output", type=FOLDER, help="Folder of the run; made when missing.")
 @set_option
@@ -39,6 +50,9 @@ def train(
     config_file: Path | None,
     plan_file: Path | None,
     kind: str | None,
+    checkpoint_path: Path | None,
+    model: str | None,
+    site_dir: Path,
     data: Path | None,
     output: Path | None,
     changes: tuple[str, ...],
@@ -78,26 +92,53 @@ def train(
 
     With --plan PLAN the agent of a federation's plan is trained alone, with as many
     updates as all of its rounds have: the baseline beside the federation.
+
+    With --checkpoint or --model it begins with that model's weights instead of first ones, and
+    with its settings where no file, plan or kind says others: a new hospital comes to the same
+    error in a fraction of the updates (deploy/results/LEARNERS.md).
+
+    \b
+      cairn-site train --model latest --site-dir site --data images/ -o run
     """  # noqa: D301 - \b is click's, and must not be an escape
+    if resume and (checkpoint_path or model):
+        raise UsageError(
+            "a run goes on, or begins with a model",
+            field="--resume",
+            expected="--resume alone, or --checkpoint or --model without it",
+            got="both",
+        )
+    start, base = _start(checkpoint_path, model, site_dir)
     if print_config:
-        config = configuration(config_file, plan_file, kind, changes)
-        click.echo(render_config(config), nl=False)
+        config = configuration(config_file, plan_file, kind, changes, base)
+        click.echo(render_config(with_start(config, start)), nl=False)
         return
     from site_client.agent.networks import keep_freed_memory
-    from site_client.agent_app.training import begin_or_resume
     from site_client.agent_app.training import train as run_training
 
     anew = not resume or bool(config_file or plan_file or kind or changes)
-    settings = configuration(config_file, plan_file, kind, changes) if anew else None
+    settings = configuration(config_file, plan_file, kind, changes, base) if anew else None
+    if settings is not None and not resume:
+        settings = with_start(settings, start)
     config, place, checkpoint = begin_or_resume(settings, data, output, resume=resume)
     keep_freed_memory()
     with stop_politely() as stop, Meter() as meter:
-        outcome = run_training(config, place, checkpoint, stop, meter)
+        outcome = run_training(config, place, checkpoint, stop, meter, start)
     if as_json:
         echo_json(outcome.as_dict())
     else:
         _tell(outcome)
     ctx.exit(0 if outcome.finished else INTERRUPTED)
+
+
+def _start(
+    checkpoint: Path | None, model: str | None, site: Path
+) -> tuple[Checkpoint | None, Config | None]:
+    """Read the model that training begins with, and how its settings read this site's images."""
+    if checkpoint is None and model is None:
+        return None, None
+    named = chosen(checkpoint, model, site)
+    start = open_checkpoint(named.place)[1]
+    return start, named.config(start.config)
 
 
 def _tell(outcome: TrainingOutcome) -> None:

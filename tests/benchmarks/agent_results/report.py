@@ -169,7 +169,7 @@ def _brain(study: str, results: Results, pictures: Path) -> str:
 
 def _cephalograms(study: str, results: Results, pictures: Path) -> str:
     rows, names = [], data.CEPHALOGRAM_LANDMARKS
-    for method in BESIDE[:2]:
+    for method in BESIDE[:3]:
         chosen = jobs_of(results, f"{method}/")
         for pose in ("posed", "native"):
             if chosen:
@@ -179,7 +179,8 @@ def _cephalograms(study: str, results: Results, pictures: Path) -> str:
                     f"{mean_of(f['success'][mm] for f in figures):.1%}"
                     for mm in ("2", "2.5", "3", "4")
                 ]
-                rows.append([f"{method} ({folds} folds)", pose, *columns(figures), *success])
+                said = [f"{method} ({folds} folds)", pose, *columns(figures), *success]
+                rows.append([*said, seconds_of(chosen)])
     chosen = jobs_of(results, "DQN/")
     observers = chosen[0]["inter_observer"]
     per = []
@@ -205,7 +206,7 @@ def _cephalograms(study: str, results: Results, pictures: Path) -> str:
     _bars(pictures / "cephalograms.png", results, "DQN/", names, "native")
     return (
         f"## {_TITLES[study]}\n\n"
-        + table(["method", "", *COLUMNS, "< 2 mm", "< 2.5", "< 3", "< 4"], rows)
+        + table(["method", "", *COLUMNS, "< 2 mm", "< 2.5", "< 3", "< 4", "CPU s"], rows)
         + cephalogram_comparison(results)
         + "\nTruth is the mean of two clinicians, as the benchmark has it; success rates are "
         f"of the consensus. Held against each clinician alone, the native consensus is "

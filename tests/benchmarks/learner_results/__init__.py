@@ -1,4 +1,4 @@
-"""Learners beside DQN, absent landmarks, and the published networks: measured, with a page.
+"""Learners beside DQN, absent landmarks, published networks, a later site: measured, with a page.
 
     python -m tests.benchmarks.learner_results run STUDY… --seeds 0 1 2
     python -m tests.benchmarks.learner_results report

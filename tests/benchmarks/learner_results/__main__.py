@@ -13,9 +13,10 @@ import torch
 from tests.benchmarks.agent_results import data
 from tests.benchmarks.learner_results.absence import absent
 from tests.benchmarks.learner_results.budgets import learners, networks
+from tests.benchmarks.learner_results.new_site import new_site
 from tests.benchmarks.learner_results.report import report
 
-STUDIES = {"absent": absent, "learners": learners, "networks": networks}
+STUDIES = {"absent": absent, "learners": learners, "networks": networks, "new-site": new_site}
 _NEEDS = ("ceph", "brain_templates")
 
 

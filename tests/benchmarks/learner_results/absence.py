@@ -16,12 +16,12 @@ from site_client.agent.learner import Learner
 from site_client.agent.network import set_some_weights
 from site_client.agent.networks import build_network
 from site_client.agent_app.config import Config, parse_config
-from site_client.agent_app.kinds.landmark_absence import measured_absence
-from site_client.agent_app.kinds.landmarks import KIND
-from site_client.agent_app.kinds.values import Player
 from site_client.imaging.case_sets import Cases
 from site_client.imaging.datasets2d import PictureCase
 from site_client.imaging.planar import Picture
+from site_client.kinds.landmark_absence import measured_absence
+from site_client.kinds.landmarks import KIND
+from site_client.kinds.values import Player
 from tests.benchmarks.agent_results import data
 from tests.benchmarks.agent_results.studies import Job
 

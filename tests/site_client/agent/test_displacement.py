@@ -120,6 +120,18 @@ def test_ways_are_in_units_of_reach_and_of_every_head(name, tasks):
     np.testing.assert_array_equal(counts, ~far | coarsest.reshape(far.shape))
 
 
+@EVERY
+def test_most_training_starts_of_a_finer_level_are_close_and_all_within_reach(name, tasks):
+    task = tasks[name]
+    at = task.draw(np.random.default_rng(5), 600)
+    fine = at[at["level"] == 1]
+    assert len(fine) == pytest.approx(400, abs=50), "twice as often as the coarser one"
+    away = np.abs(knows(task)(fine)).reshape(len(fine), -1)
+    assert away.max() <= 1 + 1e-6
+    # Half of what uniform ones would be, 0.5.
+    assert 0.2 < away.mean() < 0.3
+
+
 def test_what_a_case_lacks_does_not_count():
     task = planar(missing=(1,))
     at = task.draw(np.random.default_rng(0), 64)

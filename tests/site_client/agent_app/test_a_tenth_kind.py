@@ -22,11 +22,11 @@ from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
 from site_client.agent.tasks.views import Views
 from site_client.agent_app.checkpoint import find_checkpoint, read_checkpoint
-from site_client.agent_app.kinds.kind import TaskKind
-from site_client.agent_app.kinds.values import Answers, Built
 from site_client.imaging.cases import middle_of
 from site_client.imaging.films import draw_frames
 from site_client.imaging.sources import landmark_files
+from site_client.kinds.kind import TaskKind
+from site_client.kinds.values import Answers, Built
 from site_client.worker.site_cases import read_site_cases
 
 TINY = (

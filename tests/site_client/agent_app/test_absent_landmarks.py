@@ -12,9 +12,10 @@ import pytest
 
 from common.errors import InputDataError
 from common.plan import parse_plan
+from site_client.agent_app.beginning import begin_or_resume
 from site_client.agent_app.checkpoint import open_checkpoint
 from site_client.agent_app.config import parse_config, read_tables
-from site_client.agent_app.training import begin_or_resume, train
+from site_client.agent_app.training import train
 from site_client.imaging.landmark_tables import read_landmark_table
 from site_client.imaging.landmarks import read_absent, read_landmarks, write_landmarks
 from tests.site_client.agent_app.conftest import (

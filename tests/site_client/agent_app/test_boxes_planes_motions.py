@@ -13,9 +13,10 @@ from safetensors.numpy import load_file
 
 from common.canonical import sha256_hex
 from common.errors import InputDataError, UsageError
+from site_client.agent_app.beginning import begin_or_resume
 from site_client.agent_app.checkpoint import find_checkpoint, read_checkpoint
 from site_client.agent_app.config import parse_config, read_tables
-from site_client.agent_app.training import begin_or_resume, train
+from site_client.agent_app.training import train
 from site_client.console import Meter
 from site_client.imaging.boxes import read_box_table
 from site_client.imaging.landmarks import read_landmarks, write_landmarks

@@ -11,9 +11,9 @@ import torch
 
 from common.errors import InputDataError, UsageError
 from site_client.agent_app.checkpoint import read_checkpoint, write_checkpoint
-from site_client.agent_app.kinds.landmark_errors import LandmarkRow, mean_row
 from site_client.imaging.landmark_tables import read_landmark_table
 from site_client.imaging.landmarks import read_landmarks, write_landmarks
+from site_client.kinds.landmark_errors import LandmarkRow, mean_row
 
 QUICK = (
     *("--set", "evaluation.poses=1", "--set", "evaluation.starts=2"),

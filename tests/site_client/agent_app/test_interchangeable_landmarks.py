@@ -12,12 +12,12 @@ from common.errors import InputDataError
 from common.settings import EvaluationSettings
 from site_client.agent.evaluation import evaluate
 from site_client.agent_app.config import parse_config, render_config
-from site_client.agent_app.kinds.kind import kind_of
-from site_client.agent_app.kinds.landmark_findings import found_landmarks
 from site_client.imaging.case_sets import Cases
 from site_client.imaging.dataset import Case
 from site_client.imaging.landmarks import read_landmarks, write_landmarks
 from site_client.imaging.volumes import Volume
+from site_client.kinds.kind import kind_of
+from site_client.kinds.landmark_findings import found_landmarks
 
 ENDS = [["one end", "other end"]]
 SMALL = (

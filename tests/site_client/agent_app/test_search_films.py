@@ -16,15 +16,15 @@ from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.plane import PlaneCase, PlaneSearch
 from site_client.agent.tasks.registration import PairCase, Registration
-from site_client.agent_app.kinds.boxes import box_frames
-from site_client.agent_app.kinds.plane import plane_frames
-from site_client.agent_app.kinds.registration import motion_frames
 from site_client.imaging import films
 from site_client.imaging.cases import raster_of
 from site_client.imaging.dataset import Case
 from site_client.imaging.drawing import FOUND, PAPER, TRUTH, Overlay, draw_case, panels
 from site_client.imaging.landmarks import read_landmarks, write_landmarks
 from site_client.imaging.volumes import Volume
+from site_client.kinds.boxes import box_frames
+from site_client.kinds.plane import plane_frames
+from site_client.kinds.registration import motion_frames
 
 TINY = (
     *("--set", "network.width=4", "--set", "network.hidden=[8]"),

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from common.canonical import sha256_hex
 from common.errors import ExitCode, InputDataError, UsageError
-from site_client.agent_app.checkpoint import find_checkpoint, read_checkpoint
+from site_client.agent_app.checkpoint import find_checkpoint, read_checkpoint, weights_sha256
 
 
 def weights_file(run):
@@ -178,3 +178,55 @@ def test_a_death_between_two_renames_loses_nothing(tmp_path, cairn, pictures, ma
     (run / "latest").rename(run / "latest.old")
     cairn("train", "--resume", "-o", run)
     assert weights_file(run) == before
+
+
+# Beginning with a model.
+
+
+def test_a_run_begins_with_the_weights_and_settings_of_a_model(
+    tmp_path, cairn, pictures, make_config
+):
+    data, first = pictures(), tmp_path / "first"
+    cairn("train", "--config", make_config(), "--data", data, "-o", first)
+    model = read_checkpoint(find_checkpoint(first))
+    others = pictures("others", seed=5)
+    none = ("--set", "learner.learning_rate=1e-30", "--set", "learner.updates=1")
+    cairn("train", "--checkpoint", first, "--data", others, "-o", tmp_path / "second", *none)
+    second = read_checkpoint(tmp_path / "second/latest", with_state=True)
+    assert second.weights.keys() == model.weights.keys()
+    for name, weights in second.weights.items():
+        assert weights == pytest.approx(model.weights[name], abs=1e-6), name
+    assert second.config.run.start == weights_sha256(model.weights)
+    assert second.config.network == model.config.network
+    assert second.config.data.images == str(others)
+    assert second.updates == 1
+    # It goes on where it was stopped without being told again where it began.
+    cairn("train", "--resume", "-o", tmp_path / "second")
+
+
+def test_what_a_model_is_not_for_is_refused_before_anything_is_written(
+    tmp_path, cairn, pictures, make_config
+):
+    data, first = pictures(), tmp_path / "first"
+    cairn("train", "--config", make_config(), "--data", data, "-o", first)
+    start = ("--checkpoint", first, "--data", data, "-o", tmp_path / "second")
+    for words, says, code in (
+        (("--set", "network.width=5"), "weights of another network", 6),
+        (("--set", 'task.landmarks=["corner"]'), r"task\.landmarks", 6),
+        (("--task", "landmark-3d"), r"task\.kind must be landmark-2d", 6),
+        (("--set", f"run.start={'0' * 64}"), r"run\.start", 6),
+        (("--resume",), "a run goes on, or begins with a model", 2),
+        (("--model", "latest"), "name one model", 2),
+    ):
+        with pytest.raises((InputDataError, UsageError), match=says) as refused:
+            cairn("train", *start, *words)
+        assert refused.value.exit_code == code
+        assert not (tmp_path / "second").exists()
+
+
+def test_a_configuration_that_names_its_start_is_not_used_without_it(
+    tmp_path, cairn, pictures, make_config
+):
+    config = make_config(run={"start": "0" * 64})
+    with pytest.raises(UsageError, match=r"run\.start must be --checkpoint or --model"):
+        cairn("train", "--config", config, "--data", pictures(), "-o", tmp_path / "run")

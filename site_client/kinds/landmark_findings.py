@@ -16,10 +16,10 @@ from site_client.agent.search import consensus
 from site_client.agent.task import Situations, Task
 from site_client.agent.tasks.multi_agent import MultiAgent
 from site_client.agent.tasks.points import PointSearch
-from site_client.agent_app.kinds.values import Built
 from site_client.imaging.case_sets import Cases
 from site_client.imaging.cases import middle_of
 from site_client.imaging.datasets2d import PictureCase
+from site_client.kinds.values import Built
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,8 +21,6 @@ from site_client.agent.evaluation import Searched
 from site_client.agent.search import Followed
 from site_client.agent.task import Situations
 from site_client.agent.tasks.plane import PlaneCase, PlaneSearch, fit_plane
-from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
-from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
 from site_client.imaging.answers import write_plane_markups
 from site_client.imaging.case_sets import Cases
 from site_client.imaging.cases import extent_of
@@ -31,6 +29,8 @@ from site_client.imaging.dataset import Case
 from site_client.imaging.drawing import FOUND, Overlay, as_picture, beside, draw_case, titled
 from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.sources import Source, Wanted, landmark_files
+from site_client.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.kinds.values import Answers, Built, Measured, Player
 
 _ACTIONS: Final = ("turn+", "turn-", "tilt+", "tilt-", "off+", "off-")
 _SIDE_MM: Final = 150.0

@@ -23,9 +23,6 @@ from site_client.agent.task import Situations
 from site_client.agent.tasks.contrasts import recontrasted
 from site_client.agent.tasks.motions import Motion
 from site_client.agent.tasks.registration import PairCase, Registration
-from site_client.agent_app.config import Config
-from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
-from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
 from site_client.imaging.answers import write_rigid_transform
 from site_client.imaging.case_sets import Cases, Progress, read_images, without_truth
 from site_client.imaging.cases import AnyCase, around_middle, extent_of, middle_of, raster
@@ -34,6 +31,8 @@ from site_client.imaging.drawing import as_picture, beside, titled
 from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.pyramids import Raster
 from site_client.imaging.sources import Source, Wanted, image_pairs
+from site_client.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.kinds.values import Answers, Built, Measured, Player
 
 _ACTIONS: Final = {
     2: ("x+", "x-", "y+", "y-", "r+", "r-"),
@@ -120,7 +119,8 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
         self,
         images: Sequence[Path],
         names: Sequence[str],  # noqa: ARG002 - a motion has none
-        config: Config,
+        config: AgentSettings,
+        data: DataSettings,
         progress: Progress,
     ) -> Cases:
         """Read the fixed and the moving image, each from its own path: both may have one name.
@@ -131,9 +131,7 @@ class RegistrationKind(TaskKind[Registration, FoundMotion]):
         refusal = "a registration is of two images"
         if len(images) != 2:
             raise UsageError(refusal, expected="FIXED MOVING", got=f"{len(images)} paths")
-        sources = [
-            self.find_files(Wanted((path,), need_truth=False), config.data) for path in images
-        ]
+        sources = [self.find_files(Wanted((path,), need_truth=False), data) for path in images]
         each = [without_truth(source, (), config, progress) for source in sources]
         count = sum(len(cases) for cases in each)
         if count != 2:

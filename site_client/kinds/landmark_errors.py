@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from site_client.agent.evaluation import FAR_MM, Searched
 from site_client.agent.task import MM
-from site_client.agent_app.kinds.values import Built
-from site_client.agent_app.tables import Column, Table, errors_table
+from site_client.kinds.tables import Column, Table, errors_table
+from site_client.kinds.values import Built
 
 SUCCESS_MM: Final = (2.0, 2.5, 3.0, 4.0)
 

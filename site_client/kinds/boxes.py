@@ -23,9 +23,6 @@ from site_client.agent.task import Situations
 from site_client.agent.tasks.box import BoxSearch
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.detection import Detections, best_overlaps, best_start, detect, judge
-from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
-from site_client.agent_app.kinds.values import Answers, Built, Extra, Measured, Player
-from site_client.agent_app.tables import Column, Table, TableRow
 from site_client.imaging.answers import write_box_markups, write_table
 from site_client.imaging.boxes import Boxes, boxes_of_picture, boxes_of_volume
 from site_client.imaging.case_sets import Cases, Progress, read_images
@@ -36,6 +33,9 @@ from site_client.imaging.drawing import FOUND, Overlay, draw_case
 from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.label_images import labels_in
 from site_client.imaging.sources import Source, Wanted, box_files, names_in
+from site_client.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.kinds.tables import Column, Table, TableRow
+from site_client.kinds.values import Answers, Built, Extra, Measured, Player
 
 # From this overlap on, a box that was found is right, whatever the agent was trained for.
 ENOUGH_IOU: Final = 0.5

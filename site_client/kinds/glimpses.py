@@ -19,9 +19,6 @@ from common.settings import AgentSettings
 from site_client.agent.evaluation import Searched
 from site_client.agent.search import Followed, action_values
 from site_client.agent.tasks.glimpses import GlimpseCase, GlimpseSearch
-from site_client.agent_app.kinds.kind import MOST_PICTURES
-from site_client.agent_app.kinds.label_images import LabelImageKind
-from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
 from site_client.imaging.answers import write_table
 from site_client.imaging.case_sets import Cases, Progress, read_images
 from site_client.imaging.cases import middle_of, raster
@@ -31,6 +28,9 @@ from site_client.imaging.growing import distances_from, innermost
 from site_client.imaging.label_images import masks_on
 from site_client.imaging.landmarks import write_marks
 from site_client.imaging.sources import Source
+from site_client.kinds.kind import MOST_PICTURES
+from site_client.kinds.label_images import LabelImageKind
+from site_client.kinds.values import Answers, Built, Measured, Player
 
 _ACTIONS: Final = ("right", "left", "down", "up", "closer", "wider", "here")
 

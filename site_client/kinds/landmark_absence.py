@@ -28,12 +28,12 @@ from site_client.agent.absence import (
 from site_client.agent.evaluation import Searched
 from site_client.agent.networks import QNetwork
 from site_client.agent.networks.absence import parameters_of
-from site_client.agent_app.kinds.kind import TaskKind
-from site_client.agent_app.kinds.values import Extra, Player
-from site_client.agent_app.tables import Column, Table, TableRow
 from site_client.imaging.case_sets import Cases
 from site_client.imaging.cases import AnyCase, first_of, middle_of
 from site_client.imaging.trimming import are_inside, joined, trimmed
+from site_client.kinds.kind import TaskKind
+from site_client.kinds.tables import Column, Table, TableRow
+from site_client.kinds.values import Extra, Player
 
 # Cuts to learn from, to weigh signs on and to measure on are drawn apart.
 _LEARNED, _WEIGHED, _MEASURED = 0x63757431, 0x63757432, 0x63757433

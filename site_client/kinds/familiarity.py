@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from site_client.agent.novelty import Familiar
-from site_client.agent_app.kinds.landmark_findings import FoundLandmark, middles_mm
-from site_client.agent_app.kinds.values import Built
+from site_client.kinds.landmark_findings import FoundLandmark, middles_mm
+from site_client.kinds.values import Built
 
 
 def with_familiarity(

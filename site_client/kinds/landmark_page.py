@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from common.page import colour, in_tokens
-from site_client.agent_app.kinds.landmark_errors import SUCCESS_MM, Errors
-from site_client.agent_app.kinds.values import Answers
-from site_client.agent_app.tables import Section, Table
 from site_client.imaging.drawing import FOUND, TRUTH
+from site_client.kinds.landmark_errors import SUCCESS_MM, Errors
+from site_client.kinds.tables import Section, Table
+from site_client.kinds.values import Answers
 
 _INK, _MUTED, _RULE = colour("--ink"), colour("--muted"), colour("--rule")
 _AGENT, _PRIOR = colour("--site-0"), colour("--site-5")

@@ -22,9 +22,6 @@ from site_client.agent.search import Followed
 from site_client.agent.tasks.boxes import BoxCase
 from site_client.agent.tasks.rectangles import corners, overlaps
 from site_client.agent.tasks.turned_box import TurnedBoxSearch, rectangles_of
-from site_client.agent_app.kinds.kind import MOST_PICTURES
-from site_client.agent_app.kinds.label_images import LabelImageKind
-from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
 from site_client.imaging.answers import write_table
 from site_client.imaging.boxes import turned_boxes_of_picture
 from site_client.imaging.case_sets import Cases, Progress, read_images
@@ -32,6 +29,9 @@ from site_client.imaging.cases import half_of, middle_of, raster
 from site_client.imaging.drawing import FOUND, Overlay, draw_case
 from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.sources import Source
+from site_client.kinds.kind import MOST_PICTURES
+from site_client.kinds.label_images import LabelImageKind
+from site_client.kinds.values import Answers, Built, Measured, Player
 
 _ACTIONS: Final = (
     *("on+", "on-", "over+", "over-", "w+", "w-", "h+", "h-", "turn+", "turn-", "stop"),

@@ -31,23 +31,6 @@ from site_client.agent.tasks.landmark3d import Landmark3D, build_cases_3d
 from site_client.agent.tasks.multi_agent import MultiAgent
 from site_client.agent.tasks.triplanar import TriplanarLandmark
 from site_client.agent.tasks.views import Views
-from site_client.agent_app.kinds.familiarity import with_familiarity
-from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
-from site_client.agent_app.kinds.landmark_absence import (
-    measured_absence,
-    scores,
-    to_learn_from,
-    weighed,
-)
-from site_client.agent_app.kinds.landmark_errors import Errors, errors_of, rows_of, table_of
-from site_client.agent_app.kinds.landmark_findings import (
-    FoundLandmark,
-    found_landmarks,
-    middles_mm,
-    positions_mm,
-)
-from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
-from site_client.agent_app.tables import Section, Table, written
 from site_client.imaging.answers import write_table
 from site_client.imaging.case_sets import Cases, Progress, require_all
 from site_client.imaging.data_settings import DataSettings
@@ -58,6 +41,23 @@ from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.labelled import labelled_scans
 from site_client.imaging.landmarks import write_landmarks
 from site_client.imaging.sources import Source, Wanted, landmark_files, landmarks_in, names_in
+from site_client.kinds.familiarity import with_familiarity
+from site_client.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.kinds.landmark_absence import (
+    measured_absence,
+    scores,
+    to_learn_from,
+    weighed,
+)
+from site_client.kinds.landmark_errors import Errors, errors_of, rows_of, table_of
+from site_client.kinds.landmark_findings import (
+    FoundLandmark,
+    found_landmarks,
+    middles_mm,
+    positions_mm,
+)
+from site_client.kinds.tables import Section, Table, written
+from site_client.kinds.values import Answers, Built, Measured, Player
 
 _ACTIONS: Final = {
     2: ("right", "left", "down", "up"),
@@ -250,7 +250,7 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
 
     def sections(self, measured: Measured[Any, FoundLandmark], *, pictures: bool) -> list[Section]:
         """Lay out the page: errors, success, and the cases with the largest errors."""
-        from site_client.agent_app.kinds.landmark_page import absence_sections, landmark_sections
+        from site_client.kinds.landmark_page import absence_sections, landmark_sections
 
         errors = _measured_errors(measured)
         worst = self.worst(measured) if pictures else []

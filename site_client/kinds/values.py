@@ -13,9 +13,8 @@ from common.settings import AgentSettings
 from site_client.agent.evaluation import EvaluationReport
 from site_client.agent.networks import QNetwork
 from site_client.agent.task import Task
-from site_client.agent_app.config import Config
-from site_client.agent_app.tables import Table
 from site_client.imaging.case_sets import Cases
+from site_client.kinds.tables import Table
 
 T = TypeVar("T", bound=Task)
 
@@ -122,7 +121,7 @@ class Measured(Generic[T, F]):
         answers: what was found.
     """
 
-    config: Config
+    config: AgentSettings
     built: Built[T]
     report: EvaluationReport
     answers: Answers[F]

@@ -27,9 +27,6 @@ from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, build_cases_2d
 from site_client.agent.tasks.tracking import Tracking
 from site_client.agent.tasks.views import Views
-from site_client.agent_app.config import Config
-from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
-from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
 from site_client.imaging.answers import write_table
 from site_client.imaging.case_sets import Cases, Progress, read_images
 from site_client.imaging.data_settings import DataSettings
@@ -38,6 +35,8 @@ from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.landmarks import write_marks
 from site_client.imaging.listfiles import CaseFiles
 from site_client.imaging.sources import Source, Wanted, landmark_files, landmarks_in, names_in
+from site_client.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.kinds.values import Answers, Built, Measured, Player
 
 _ACTIONS: Final = ("right", "left", "down", "up")
 
@@ -119,14 +118,19 @@ class TrackingKind(TaskKind[Tracking, FoundInFrame]):
         return super().cases(ordered, names, config, progress, what)
 
     def unknown_cases(
-        self, images: Sequence[Path], names: Sequence[str], config: Config, progress: Progress
+        self,
+        images: Sequence[Path],
+        names: Sequence[str],
+        config: AgentSettings,
+        data: DataSettings,
+        progress: Progress,
     ) -> Cases:
         """Read frames, with the landmarks of the first of each sequence.
 
         Raises:
             InputDataError: a first frame without landmarks.
         """
-        source = self.find_files(Wanted(tuple(images), need_truth=False), config.data)
+        source = self.find_files(Wanted(tuple(images), need_truth=False), data)
         ordered = sorted(source.files, key=_order)
         firsts = {f.subject: f for f in reversed(ordered)}
         without = [f.name for f in firsts.values() if not landmarks_in(f, source)]

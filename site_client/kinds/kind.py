@@ -26,14 +26,13 @@ from site_client.agent.evaluation import Searched, begin_warm, mean_parameters
 from site_client.agent.novelty import Familiar
 from site_client.agent.search import Followed, search_in_groups
 from site_client.agent.task import Situations
-from site_client.agent_app.config import Config
-from site_client.agent_app.kinds.values import Answers, Built, F, Measured, Player, T
-from site_client.agent_app.tables import Column, Section, Table, error_digits, errors_table
 from site_client.files import write_json
 from site_client.imaging.case_sets import Cases, Progress, read_images, without_truth
 from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.drawing import FOUND, TRUTH
 from site_client.imaging.sources import Source, Wanted
+from site_client.kinds.tables import Column, Section, Table, error_digits, errors_table
+from site_client.kinds.values import Answers, Built, F, Measured, Player, T
 
 # Draws poses and starts: equal for every evaluation, so that checkpoints compare.
 EVALUATION_SEED: Final = 1
@@ -121,20 +120,26 @@ class TaskKind(ABC, Generic[T, F]):
         return read_images(source, source.files, names, config, progress, what)
 
     def unknown_cases(
-        self, images: Sequence[Path], names: Sequence[str], config: Config, progress: Progress
+        self,
+        images: Sequence[Path],
+        names: Sequence[str],
+        config: AgentSettings,
+        data: DataSettings,
+        progress: Progress,
     ) -> Cases:
         """Read images of which nothing is known.
 
         Args:
             images: files or folders.
             names: of what the network looks for.
-            config: says spacing and how to read.
+            config: says spacing.
+            data: how to read.
             progress: see `cases`.
 
         Raises:
             InputDataError: an image cannot be used.
         """
-        source = self.find_files(Wanted(tuple(images), need_truth=False), config.data)
+        source = self.find_files(Wanted(tuple(images), need_truth=False), data)
         return without_truth(source, names, config, progress)
 
     def labelled(self, source: Source) -> Source:

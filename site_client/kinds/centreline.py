@@ -23,9 +23,6 @@ from site_client.agent.search import Followed
 from site_client.agent.task import Situations
 from site_client.agent.tasks.centreline import Centreline, CentrelineCase
 from site_client.agent.tasks.polylines import apart, length_of
-from site_client.agent_app.config import Config
-from site_client.agent_app.kinds.kind import MOST_PICTURES, TaskKind
-from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
 from site_client.imaging.answers import write_curve_markups, write_table
 from site_client.imaging.case_sets import Cases, Progress, read_images
 from site_client.imaging.cases import AnyCase, middle_of, raster
@@ -36,6 +33,8 @@ from site_client.imaging.drawing import FOUND, Overlay, draw_case
 from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.listfiles import CaseFiles
 from site_client.imaging.sources import Source, Wanted, curve_files
+from site_client.kinds.kind import MOST_PICTURES, TaskKind
+from site_client.kinds.values import Answers, Built, Measured, Player
 
 _ACTIONS: Final = {
     2: ("on", "right", "left", "stop"),
@@ -117,14 +116,19 @@ class CentrelineKind(TaskKind[Centreline, FoundCentreline]):
         return replace(bare, curves=tuple(_curves_of(f, case, source) for f, case in each))
 
     def unknown_cases(
-        self, images: Sequence[Path], names: Sequence[str], config: Config, progress: Progress
+        self,
+        images: Sequence[Path],
+        names: Sequence[str],
+        config: AgentSettings,
+        data: DataSettings,
+        progress: Progress,
     ) -> Cases:
         """Read images with the seeds to trace from.
 
         Raises:
             InputDataError: an image without a seed.
         """
-        source = self.find_files(Wanted(tuple(images), need_truth=False), config.data)
+        source = self.find_files(Wanted(tuple(images), need_truth=False), data)
         if without := [f.name for f in source.files if f.landmarks is None]:
             raise InputDataError(
                 "nothing says where to trace from",

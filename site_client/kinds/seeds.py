@@ -20,9 +20,6 @@ from common.settings import AgentSettings
 from site_client.agent.evaluation import Searched
 from site_client.agent.search import Followed
 from site_client.agent.tasks.seeds import SeedCase, SeedSearch
-from site_client.agent_app.kinds.kind import MOST_PICTURES
-from site_client.agent_app.kinds.label_images import LabelImageKind
-from site_client.agent_app.kinds.values import Answers, Built, Measured, Player
 from site_client.imaging.answers import write_table
 from site_client.imaging.case_sets import Cases, Progress, read_images
 from site_client.imaging.cases import AnyCase, middle_of, raster
@@ -33,6 +30,9 @@ from site_client.imaging.growing import Grower, innermost, write_region
 from site_client.imaging.label_images import masks_on
 from site_client.imaging.landmarks import write_marks
 from site_client.imaging.sources import Source
+from site_client.kinds.kind import MOST_PICTURES
+from site_client.kinds.label_images import LabelImageKind
+from site_client.kinds.values import Answers, Built, Measured, Player
 
 _ACTIONS: Final = {
     2: ("right", "left", "down", "up"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 from common.settings import KINDS, AgentSettings
-from site_client.agent_app.kinds.kind import TaskKind
-from site_client.agent_app.kinds.values import F, T
 from site_client.imaging.data_settings import DataSettings
 from site_client.imaging.label_images import labels_in
 from site_client.imaging.sources import Source, Wanted, label_image_files, names_in
+from site_client.kinds.kind import TaskKind
+from site_client.kinds.values import F, T
 
 
 class LabelImageKind(TaskKind[T, F]):
