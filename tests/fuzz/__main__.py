@@ -34,6 +34,9 @@ def main(words: Sequence[str] | None = None) -> int:
     jobs = [(options.seed * 1000 + number, share) for number in range(options.processes)]
     with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
         outcomes = pool.starmap(run_all, jobs)
+        # Processes that are ended, and do not end, leave their folders behind.
+        pool.close()
+        pool.join()
     text = page(jobs, outcomes)
     print(text)  # noqa: T201 - a command of its own
     if options.output:

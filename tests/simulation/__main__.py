@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import shutil
+import os
 import sys
 import tempfile
 import time
@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from tests.simulation.faults import AGGREGATOR, Fault, drawn
@@ -44,10 +44,10 @@ class Outcome:
     story: tuple[str, ...]
 
 
-def simulate(seed: int, root: Path | None = None) -> Outcome:
-    """Play one schedule."""
+def simulate(seed: int, scratch: Path) -> Outcome:
+    """Play one schedule in a folder of this process."""
     logging.disable(logging.CRITICAL)  # refusals are what is tested here
-    template = _template(root)
+    template = _template(scratch / str(os.getpid()))
     faults = drawn(seed, template.sites, template.exchanges)
     with tempfile.TemporaryDirectory(dir=template.root.parent) as folder:
         world = World(template, Path(folder) / "world", faults, seed)
@@ -76,8 +76,18 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one line per schedule")
     parser.add_argument("--replay", type=int, help="tell one schedule as a story")
     asked = parser.parse_args()
-    if asked.replay is not None:
-        return _tell(simulate(asked.replay))
+    # In memory, where a sync is cheap: what it would cost is not simulated. Made and removed
+    # here, for the processes of a pool end without clearing up.
+    memory = Path("/dev/shm")
+    place = memory if memory.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="cairn-simulation-", dir=place) as scratch:
+        if asked.replay is not None:
+            return _tell(simulate(asked.replay, Path(scratch)))
+        return _run(asked, Path(scratch))
+
+
+def _run(asked: argparse.Namespace, scratch: Path) -> int:
+    """Play many schedules and say what came of them."""
     first, _, end = asked.seeds.partition(":")
     began = time.monotonic()
     seeds = range(int(first), int(end or int(first) + 1))
@@ -86,7 +96,7 @@ def main() -> int:
     crashes = words = 0
     restored: Counter[str] = Counter()
     failed = []
-    for number, outcome in enumerate(_outcomes(seeds, asked.jobs), 1):
+    for number, outcome in enumerate(_outcomes(seeds, asked.jobs, scratch), 1):
         verdicts[outcome.verdict] += 1
         crashes += outcome.crashes
         words += outcome.words
@@ -116,12 +126,13 @@ def main() -> int:
     return int(bool(failed))
 
 
-def _outcomes(seeds: range, jobs: int) -> Iterator[Outcome]:
+def _outcomes(seeds: range, jobs: int, scratch: Path) -> Iterator[Outcome]:
+    play = partial(simulate, scratch=scratch)
     if jobs == 1:
-        yield from map(simulate, seeds)
+        yield from map(play, seeds)
         return
     with ProcessPoolExecutor(jobs) as pool:
-        yield from pool.map(simulate, seeds, chunksize=4)
+        yield from pool.map(play, seeds, chunksize=4)
 
 
 def _tell(outcome: Outcome) -> int:
@@ -134,14 +145,9 @@ def _tell(outcome: Outcome) -> int:
 
 
 @cache
-def _template(root: Path | None) -> Template:
-    """One template per process, where a sync is cheap: what it would cost is not simulated."""
-    if root is None:
-        memory = Path("/dev/shm")
-        root = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None, prefix="cairn-"))
-        import atexit
-
-        atexit.register(shutil.rmtree, root, ignore_errors=True)
+def _template(root: Path) -> Template:
+    """One template per process."""
+    root.mkdir()
     return Template.make(root)
 
 

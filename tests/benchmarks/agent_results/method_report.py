@@ -42,7 +42,7 @@ def cephalogram_comparison(results: Results) -> str:
     share = mean_of(f["success"]["2"] for f in best)
     met = error <= XRAY_MM and share >= XRAY_SHARE
     return (
-        f"\nSide by side on fold {', '.join(map(str, sorted(shared)))}, as acquired, each fold "
+        f"\nSide by side on folds {', '.join(map(str, sorted(shared)))}, as acquired, each fold "
         'and seed once. *Displacement*: `learner.method = "displacement"`, the same network, '
         f"crops and levels, and {WAY_UPDATES} updates, which cost less than the 6,000 of DQN; its "
         "heads say a way and not a value. *Heatmap*: two "

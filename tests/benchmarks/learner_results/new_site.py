@@ -18,7 +18,8 @@ from site_client.agent.learner import Learner
 from site_client.agent.network import get_weights, set_weights
 from site_client.agent.tasks.landmark2d import Cases2D, build_cases_2d
 from tests.benchmarks.agent_results import data
-from tests.benchmarks.agent_results.studies import METHODS, PLANAR, Job, planar_prior, planar_task
+from tests.benchmarks.agent_results.short_studies import short_task
+from tests.benchmarks.agent_results.studies import METHODS, PLANAR, Job, planar_prior
 from tests.benchmarks.agent_results.training import Recipe, federate
 
 SITES, EACH, HELD_OUT = 3, 24, 24
@@ -47,7 +48,7 @@ def _job(seed: int) -> dict[str, object]:
         built.subset(np.sort(part)) for part in np.split(drawn, EACH * np.arange(1, SITES + 2))
     )
     model = federate(
-        [planar_task(site, method=METHOD) for site in sites],
+        [short_task(site, METHOD) for site in sites],
         _recipe(FEDERATED_UPDATES),
         seed,
         ROUNDS,
@@ -69,7 +70,7 @@ def _course(
     newcomer: Cases2D, testing: Cases2D, begun: Weights | None, seed: int
 ) -> list[tuple[int, float]]:
     """Mean error on the held-out images, posed, mm, by how many updates the newcomer made."""
-    task, recipe = planar_task(newcomer, method=METHOD), _recipe(UPDATES)
+    task, recipe = short_task(newcomer, METHOD), _recipe(UPDATES)
     network = recipe.network_for(task, 1000 + seed)
     if begun is not None:
         set_weights(network, begun)
@@ -84,7 +85,7 @@ def _course(
 def _measured(
     testing: Cases2D, newcomer: Cases2D, network: object, seed: int
 ) -> tuple[float, float | None]:
-    task, prior = planar_task(testing, method=METHOD), planar_prior(newcomer)
+    task, prior = short_task(testing, METHOD), planar_prior(newcomer)
     report = evaluate(task, network, _FEW, 1000 + seed, prior=prior)
     return report.mean, report.prior
 
