@@ -30,6 +30,13 @@ FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
     help="none: answers of the right size, at once; agent: it trains on made-up images.",
 )
 @click.option("--rounds", type=click.IntRange(1), help="Rounds of training, not the plan's.")
+@click.option(
+    "--relays",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Relays that stand between: each collects and adds up its share of the sites.",
+)
 @click.option("--images", type=click.IntRange(1, 1000), default=4, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
 @click.option(
@@ -53,6 +60,7 @@ def simulate(
     sites: int,
     learner: Learner,
     rounds: int | None,
+    relays: int,
     images: int,
     seed: int,
     processes: int,
@@ -68,12 +76,19 @@ def simulate(
     has to approve. Needs the extra "worker" beside this, for the sites; nothing is left
     behind without --keep.
 
+    With --relays the sites are put behind so many relays, as above some hundred sites they
+    should be. A relay passes on who answered and what each site proves, and one sum of the
+    sites that the aggregator chose: the same model, to the last bit. The relays work in this
+    process, one after the other; what went between them and the aggregator is counted.
+
     \b
     --json; fields are added and never renamed:
       sites, seed, processes, learner, plan, fingerprint, verdict, reason, model_sha256
       made_s, aggregator_peak_bytes, sites_peak_bytes, federation_bytes, site_bytes, load
+      relays, relay_bytes (disk of one)
       phases   [{round, phase, sites, seconds, aggregator_s, sites_s, order_bytes,
-                 reply_bytes, peak_bytes}]   seconds of the clock, _s of processors
+                 reply_bytes, peak_bytes, down_bytes, up_bytes}]   seconds of the clock, _s
+                 of processors; order and reply of the sites, down and up of the relays
 
     Exit codes: as the run's; 0 also where not every site was always there.
     """  # noqa: D301 - \b is click's, and must not be an escape
@@ -82,7 +97,7 @@ def simulate(
     from aggregator.simulation.simulate import simulate as carry_out
 
     plan = plan_for(read_plan(plan_file), learner, rounds)
-    simulation = Simulation(plan, sites, learner, images, seed, min(processes, sites))
+    simulation = Simulation(plan, sites, learner, images, seed, min(processes, sites), relays)
     place = Path(tempfile.mkdtemp(prefix="cairn-simulate-", dir=folder))
     try:
         with Reporter() as progress:

@@ -1,13 +1,14 @@
 """One site's reply to an order: opened, verified against its ledger, checked by the rules.
 
-Bounded before it is taken apart, proved by the site's ledger key before it is decoded.
-Pure apart from the clockless cryptography: what was last seen of a site comes in as a
-value, and the caller stores what is to be seen next.
+Whole as the site sent it, or the head of it that a relay passed on. Bounded before it is
+taken apart, proved by the site's ledger key before it is decoded. Pure apart from the
+clockless cryptography: what was last seen of a site comes in as a value, and the caller
+stores what is to be seen next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TypeVar
@@ -20,11 +21,11 @@ from common.ledger.proof import MAX_PROOF_BYTES, Proof, VerifiedRecord, verify_p
 from common.plan import FederationPlan
 from common.wire.codes import ReplyCode
 from common.wire.envelope import ArrayDescription, Envelope, decode, describe_arrays
-from common.wire.expected import Expected
-from common.wire.labels import check_labels_told
+from common.wire.expected import Expected, l2_norm
+from common.wire.labels import check_labels_told, without_labels
 from common.wire.parcel import MAX_MANIFEST_BYTES, MAX_PARCEL_BYTES, unwrap
-from common.wire.records import Record, RoundReport
-from common.wire.rules import ANSWERS, answers_of, check_origin, check_record
+from common.wire.records import ModelUpdate, Record, RoundReport
+from common.wire.rules import ANSWERS, answers_of, check_origin, check_record, summed_of
 from common.wire.together import check_together
 from common.wire.transport import ENVELOPE_SUFFIX, PROOF_SUFFIX
 
@@ -64,6 +65,12 @@ class Reply:
     proven: VerifiedRecord
 
     @property
+    def length(self) -> float | None:
+        """L2 norm of the site's update, in its own fixed-point units; None where there is none."""
+        update = self.envelopes.get(ModelUpdate.__name__)
+        return None if update is None else l2_norm(without_labels(update.arrays))
+
+    @property
     def envelope_bytes(self) -> dict[str, int]:
         """Size of each envelope by record type."""
         return {
@@ -86,6 +93,26 @@ def open_reply(parcel: bytes, sender: Sender, expected: Expected) -> Reply:
             contradict each other.
         VerificationError: a proof, signature or digest does not hold.
     """
+    return _open(parcel, sender, expected, answers_of(expected.plan, expected.phase))
+
+
+def open_head(parcel: bytes, sender: Sender, expected: Expected) -> Reply:
+    """Verify and check what a relay passed on of a site's reply: all that is not added.
+
+    The same proofs and rules, by the same ledger; of the records that the relay keeps nothing
+    is known here.
+
+    Raises:
+        RefusedError, VerificationError: as ``open_reply``.
+    """
+    kept = summed_of(expected.plan, expected.phase)
+    passed = [kind for kind in answers_of(expected.plan, expected.phase) if kind not in kept]
+    return _open(parcel, sender, expected, passed)
+
+
+def _open(
+    parcel: bytes, sender: Sender, expected: Expected, whole: Sequence[type[Record]]
+) -> Reply:
     parts = unwrap(parcel, most_bytes(expected.plan))
     envelopes: dict[str, Envelope] = {}
     proven: list[VerifiedRecord] = []
@@ -99,7 +126,7 @@ def open_reply(parcel: bytes, sender: Sender, expected: Expected) -> Reply:
     report = _only(envelopes, RoundReport)
     if report is None:
         raise RefusedError("a reply without a report", field="RoundReport", got="nothing")
-    _check_completeness(set(envelopes), report.code, expected)
+    _check_completeness(set(envelopes), report.code, whole)
     check_together(envelopes.values())
     check_labels_told(envelopes.values(), expected.plan)
     return Reply(
@@ -197,13 +224,9 @@ def _only(envelopes: Mapping[str, Envelope], kind: type[RecordT]) -> RecordT | N
     return record if isinstance(record, kind) else None
 
 
-def _check_completeness(names: set[str], code: ReplyCode, expected: Expected) -> None:
-    """All records of the phase, or the number of a failure alone."""
-    required = (
-        {kind.__name__ for kind in answers_of(expected.plan, expected.phase)}
-        if code is ReplyCode.OK
-        else {RoundReport.__name__}
-    )
+def _check_completeness(names: set[str], code: ReplyCode, whole: Sequence[type[Record]]) -> None:
+    """All records that a whole answer has, or the number of a failure alone."""
+    required = {kind.__name__ for kind in whole} if code is ReplyCode.OK else {RoundReport.__name__}
     if names != required:
         raise RefusedError(
             "a reply is not complete",

@@ -42,6 +42,7 @@ from aggregator.report.text import (
 from aggregator.rounds.events import (
     AggregatorRestored,
     Event,
+    RelayFailed,
     RoundFinished,
     RoundStarted,
     RunFinished,
@@ -218,6 +219,13 @@ def _fields(event: Event) -> dict[str, object]:
             }
         case SiteLate():
             return {"round": event.round, "site": event.site}
+        case RelayFailed():
+            return {
+                "round": event.round,
+                "relay": event.relay,
+                "sites": ",".join(event.sites),
+                "reason": event.reason,
+            }
         case RoundFinished():
             return {
                 "round": event.round,

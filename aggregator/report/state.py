@@ -15,6 +15,7 @@ from aggregator.report.run import RoundSummary, RunState, SiteRound, Status, Wai
 from aggregator.rounds.events import (
     AggregatorRestored,
     Event,
+    RelayFailed,
     RoundFinished,
     RoundStarted,
     RunFinished,
@@ -54,7 +55,7 @@ def _step(state: RunState, event: Event) -> RunState:
             return replace(state, waiting=None if over else Waiting(event.what, event.sites))
         case RoundStarted():
             return replace(_round_started(state, event), waiting=None)
-        case SiteRestored() | AggregatorRestored():
+        case SiteRestored() | AggregatorRestored() | RelayFailed():
             return state
         case SiteReplied() | SiteRejected() | SiteLate():
             return _site_event(state, event)

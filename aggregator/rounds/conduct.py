@@ -8,8 +8,8 @@ federation in memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from aggregator.admin import arrival
 from aggregator.admin.folder import FederationFolder
@@ -28,12 +28,15 @@ from aggregator.rounds.events import (
     SitesAwaited,
     read_events,
 )
-from aggregator.rounds.exchange import LONGEST_POLL_S, SiteExchange, pause
+from aggregator.rounds.exchange import SiteExchange
+from aggregator.rounds.gathering import LONGEST_POLL_S, pause
 from aggregator.rounds.letters import LetterBook
 from aggregator.rounds.merging import merge_round
 from aggregator.rounds.minutes import Minutes
 from aggregator.rounds.parties import RunSite
 from aggregator.rounds.receiving import Receiving, Terms
+from aggregator.rounds.relayed import RelayedSites, require_apart
+from aggregator.rounds.spoilt import Search, Suspect
 from aggregator.rounds.store import RoundState, RunStore
 from aggregator.rounds.transport import Transport
 from aggregator.rounds.work import Ask, make_work
@@ -60,6 +63,21 @@ PREDECESSOR_S = 60.0
 _REFUSED_SUM = EXPLANATIONS[ReplyCode.FORGED_SUM]
 
 
+@dataclass(frozen=True)
+class _Mended:
+    """A round without some of its answers, which the sites do not refuse.
+
+    Attributes:
+        state: after it.
+        behind: the answers that it is of.
+        answers: to the order that follows from it.
+    """
+
+    state: RoundState
+    behind: dict[str, AcceptedAnswer]
+    answers: dict[str, AcceptedAnswer]
+
+
 class _StopAskedError(CairnError):
     """A coordinator wants the run to end."""
 
@@ -78,6 +96,7 @@ class Conductor:
         clock, sleep: seconds that only go up, and how to wait; passed in for tests.
         hear: how to wait for a reply; True as soon as one is complete. Where nobody tells of
             replies: by ``sleep``.
+        relays: sites behind each relay, by its name.
     """
 
     federation: FederationFolder
@@ -88,6 +107,7 @@ class Conductor:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
     hear: Callable[[float], bool] | None = None
+    relays: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._stopping = False
@@ -101,6 +121,7 @@ class Conductor:
         )
         self._before: RoundState | None = None
         self._answers: dict[str, AcceptedAnswer] = {}
+        self._suspected: set[str] = set()
         self._started = self.clock()
         self._digest = ""
 
@@ -122,11 +143,14 @@ class Conductor:
             Quarantine(self.federation.quarantine),
             letters.answered,
         )
+        require_apart(self.relays, set(admitted))
+        relayed = RelayedSites(self.store, self._plan, self.relays, letters, receiving, minutes)
         return SiteExchange(
             self.store,
             self.transport,
             letters,
             receiving,
+            relayed,
             minutes,
             self._work,
             self.clock,
@@ -294,7 +318,7 @@ class Conductor:
         began = self.clock()
         announced: tuple[str, tuple[str, ...]] | None = None
         while True:
-            online = set(self.transport.nodes().values()) & set(self._exchange.sites)
+            online = self._exchange.online()
             waited = self.clock() - began
             lacking = self._awaited(online, options.min_sites)
             if lacking is None or waited >= options.wait_s:
@@ -350,7 +374,17 @@ class Conductor:
     def _merge(
         self, step: Step, start: RoundState, answers: dict[str, AcceptedAnswer]
     ) -> RoundState:
-        return merge_round(self.store.name, self._plan, self._work, step, start, answers)
+        """Merge a step's answers; those of relays that fail are taken out of them.
+
+        Raises:
+            UnreachableError: too few are left.
+        """
+        sums, lost = self._exchange.partial_sums(step, answers)
+        for site in lost:
+            del answers[site]
+        self._course.require_quorum(step, len(answers))
+        parts = self._exchange.relayed.parts(step, sums)
+        return merge_round(self.store.name, self._plan, self._work, step, start, answers, parts)
 
     def _keep(
         self, step: Step, state: RoundState, answers: dict[str, AcceptedAnswer], began: float
@@ -379,11 +413,9 @@ class Conductor:
     def _leave_out_the_liar(
         self, step: Step, state: RoundState
     ) -> tuple[RoundState, dict[str, AcceptedAnswer]]:
-        """Find the site whose tag spoils the last round's sum, and go on without its summand.
+        """Find who spoils the last round's sum, a site or a relay, and go on without its summand.
 
-        Without the key nobody here can check a tag. But the sites can check a sum: the one
-        without the liar's summand holds. A site that accepted the spoilt one is a suspect
-        before the others. Where this aggregator was put back from a backup, the sites may know
+        See ``spoilt``. Where this aggregator was put back from a backup, the sites may know
         the sum of the first time, in which one was missing: nobody is called a liar for that.
 
         Raises:
@@ -391,25 +423,21 @@ class Conductor:
         """
         earlier = self._course.finished[-1]
         last = Step(earlier, schedule(self._plan)[earlier].phase)
-        refusing, blamed = self._exchange.refusing_the_sum(), self._answers
-        for suspect in sorted(blamed, key=lambda site: (site in refusing, site)):
-            rest = {site: reply for site, reply in blamed.items() if site != suspect}
-            if self._before is None or len(rest) < self._plan.rounds.quorum:
-                break
-            mended = self._merge(last, self._before, rest)
-            self.store.save(mended)
-            answers = self._ask(step, mended, self._work.ask(step, mended))
-            if not self._is_the_sum_refused(answers):
-                for site in answers:
+        refusing, quorum = self._exchange.refusing_the_sum(), self._plan.rounds.quorum
+        before = self._before
+        if before is not None:
+
+            def trial(rest: Mapping[str, AcceptedAnswer]) -> _Mended | None:
+                return self._mend(step, last, before, rest)
+
+            found = Search(self._answers, refusing, self._suspected, quorum, trial).find()
+            if found is not None:
+                mended = found.held
+                for site in mended.answers:
                     self._course.forgive(step.round, site, _REFUSED_SUM)
-                if self._was_put_back():
-                    self._exchange.minutes.late(last, suspect)
-                else:
-                    answers.pop(suspect, None)  # it made this round's tags, too
-                    reason = "its tag spoils the sum: without it, it holds"
-                    self._exchange.exclude(last, suspect, reason)
-                self._keep(last, mended, rest, self.clock())
-                return mended, answers
+                self._leave_out(last, found.liar, mended.answers)
+                self._keep(last, mended.state, mended.behind, self.clock())
+                return mended.state, mended.answers
         self.store.save(state)
         cause = "Compare releases and key ids (`cairn-site check`) at the sites"
         if self._was_put_back():
@@ -421,6 +449,38 @@ class Conductor:
             got="one that does not, and no single site to blame",
             advice=f"{cause}: start a new run",
         )
+
+    def _mend(
+        self, step: Step, last: Step, before: RoundState, rest: Mapping[str, AcceptedAnswer]
+    ) -> _Mended | None:
+        """Ask the sites with the sum of some of the last round's answers; None if they refuse."""
+        behind = dict(rest)
+        if self._exchange.partial_sums(last, behind)[1]:
+            return None  # a relay is gone, so this cannot be tried
+        state = self._merge(last, before, behind)
+        self.store.save(state)
+        answers = self._ask(step, state, self._work.ask(step, state))
+        return None if self._is_the_sum_refused(answers) else _Mended(state, behind, answers)
+
+    def _leave_out(self, last: Step, liar: Suspect, answers: dict[str, AcceptedAnswer]) -> None:
+        """Leave who spoilt a sum out of the run, and out of what was answered since.
+
+        A relay that was found for the first time stays: one of its sites may have lied, and
+        will be found by itself should it lie again.
+        """
+        again, reason = True, "its tag spoils the sum: without it, it holds"
+        if liar.relayed:
+            again = liar.name in self._suspected
+            self._suspected.add(liar.name)
+            reason = f"what {liar.name} added of it and others spoils the sum"
+        for site in sorted(liar.sites):
+            if self._was_put_back():
+                self._exchange.minutes.late(last, site)
+            elif again:
+                answers.pop(site, None)  # it made this round's tags, too
+                self._exchange.exclude(last, site, reason)
+            else:
+                self._exchange.minutes.reject(last, site, reason)
 
     def _was_put_back(self) -> bool:
         """Tell whether a site has shown in this run that this aggregator goes on from a backup."""

@@ -122,6 +122,7 @@ class SiteReplied(_Event):
         records: bytes per record type.
         errors: evaluation of the weights the round started from.
         accepted: whether its update is in the round's average.
+        relay: that the answer came by; empty where the site answered the aggregator itself.
     """
 
     event: Literal["site_replied"] = "site_replied"
@@ -139,6 +140,7 @@ class SiteReplied(_Event):
     seconds: float = 0.0
     ledger_size: int = 0
     errors: tuple[TaskError, ...] = ()
+    relay: str = ""
 
 
 class SiteRejected(_Event):
@@ -198,6 +200,20 @@ class SiteLate(_Event):
     site: str
 
 
+class RelayFailed(_Event):
+    """A relay did not do what it was asked, or what it sent did not hold.
+
+    Attributes:
+        sites: behind it that this costs the round, unless it is asked again.
+    """
+
+    event: Literal["relay_failed"] = "relay_failed"
+    round: int
+    relay: str
+    reason: str
+    sites: tuple[str, ...]
+
+
 class RoundFinished(_Event):
     """A round's outcome is on disk.
 
@@ -244,6 +260,7 @@ Event = (
     | SiteRestored
     | AggregatorRestored
     | SiteLate
+    | RelayFailed
     | RoundFinished
     | RunFinished
 )

@@ -1,7 +1,8 @@
 """One round's conversation with the sites: orders out, replies in, each accepted or not.
 
 Says who is asked, how often and until when. What lies in a parcel is said by ``letters``,
-what comes of a reply by ``receiving``. Merges nothing, and holds one reply at a time.
+what comes of a reply by ``receiving``, of a relay's by ``relayed``. Merges nothing, and
+holds one reply at a time.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 from aggregator.rounds.answers import AcceptedAnswer
 from aggregator.rounds.course import Step
 from aggregator.rounds.events import RoundStarted, SitesAwaited
-from aggregator.rounds.letters import LetterBook, Letters, Parcels
+from aggregator.rounds.gathering import Gathering
+from aggregator.rounds.letters import LetterBook, Letters
 from aggregator.rounds.minutes import Minutes
 from aggregator.rounds.receiving import Receiving, Terms
+from aggregator.rounds.relayed import RELAY_S, RelayedSites
 from aggregator.rounds.store import RunStore
 from aggregator.rounds.transport import Transport
 from aggregator.rounds.work import Work
@@ -23,7 +26,6 @@ from common.arrivals.boundary import contained
 from common.errors import CairnError
 from common.wire.codes import ReplyCode
 
-SHORTEST_POLL_S, LONGEST_POLL_S = 0.1, 1.5
 STOP_S = 20.0
 """How long sites have to record that a run was stopped."""
 SHORTEST_APPROVAL_S, LONGEST_APPROVAL_S = 1.0, 30.0
@@ -37,6 +39,7 @@ class SiteExchange:
         letters: what each site is sent; its sites are those of the run's roster that are
             still admitted.
         receiving: what is made of what comes back.
+        relayed: the sites behind relays, and what comes of those.
         work: of the plan's kind; says what does not go together.
         clock, sleep: seconds that only go up, and how to wait; passed in for tests.
         wait_for_replies: how to wait before asking again; may end as soon as a reply is there.
@@ -46,6 +49,7 @@ class SiteExchange:
     transport: Transport
     letters: LetterBook
     receiving: Receiving
+    relayed: RelayedSites
     minutes: Minutes
     work: Work
     clock: Callable[[], float] = time.monotonic
@@ -56,6 +60,10 @@ class SiteExchange:
     def sites(self) -> tuple[str, ...]:
         """Names of the run's sites, in order."""
         return tuple(self.letters.sites)
+
+    def online(self) -> set[str]:
+        """Return the run's sites that can be asked: here, or by a relay that is here."""
+        return self._reached(self.transport.nodes()) & set(self.sites)
 
     @property
     def answered(self) -> dict[str, int]:
@@ -97,6 +105,20 @@ class SiteExchange:
             del answers[site]
         return answers
 
+    def partial_sums(
+        self, step: Step, answers: Mapping[str, AcceptedAnswer]
+    ) -> tuple[dict[str, str], set[str]]:
+        """Have relays add up what they keep of these answers; see ``RelayedSites.add_up``.
+
+        Returns:
+            Digest of each relay's sum; and the sites whose relay failed, which are late.
+        """
+        deadline = max(self.store.plan().rounds.deadline_s, RELAY_S)
+        sums, lost = self.relayed.add_up(step, answers, self._gathering, deadline)
+        for site in sorted(lost):
+            self.minutes.late(step, site)
+        return sums, lost
+
     def refusing_the_sum(self) -> set[str]:
         """Sites that refused the last order because its sum does not hold."""
         return self.receiving.said(ReplyCode.FORGED_SUM)
@@ -136,32 +158,53 @@ class SiteExchange:
     def _gather_once(
         self, step: Step, letters: Letters, terms: Terms, addressed: set[str], deadline: float
     ) -> dict[str, AcceptedAnswer]:
-        began = self.clock()
         for site in addressed:
             self.receiving.refused.pop(site, None)
-        online = {n: site for n, site in self.transport.nodes().items() if site in addressed}
-        for node, site in list(online.items()):
+        nodes = self.transport.nodes()
+        fitting = self._fitting(step, letters, addressed & self._reached(nodes))
+        names = {node: site for node, site in nodes.items() if site in fitting}
+        routes = self.relayed.routes(nodes, fitting)
+        waiting = {route[0]: route for route in routes.values()}
+        names |= {node: route[0] for node, route in routes.items()}
+
+        def make(who: str) -> bytes:
+            if who not in waiting:
+                return letters.parcel(who)
+            return letters.errand(who, waiting[who][1], deadline, terms)
+
+        answers: dict[str, AcceptedAnswer] = {}
+        longest = deadline + RELAY_S if routes else deadline
+        for who, arrival, waited in self._gathering.gather(names, make, longest):
+            if who in waiting:
+                answers |= self.relayed.take(step, waiting.pop(who), arrival, terms)
+                continue
+            answer = self.receiving.take(step, who, arrival, terms, waited)
+            if answer is not None:
+                answers[who] = answer
+        for route in waiting.values():
+            self.relayed.lost(step, route)
+        return answers
+
+    def _fitting(self, step: Step, letters: Letters, sites: set[str]) -> set[str]:
+        """Return the sites whose parcels are not too long; the others are turned away."""
+        fitting = set()
+        for site in sorted(sites):
             try:
                 with contained(f"the order for {site}"):
                     letters.require_fits(site)
+                fitting.add(site)
             except CairnError as error:
-                self.receiving.turn_away(step, online.pop(node), error)
-        self.transport.send(Parcels(online, letters.parcel), deadline)
-        answers: dict[str, AcceptedAnswer] = {}
-        while online and self.clock() < began + deadline:
-            arrived = False
-            for arrival in self.transport.receive():
-                site = online.pop(arrival.node, "")
-                if not site:
-                    continue  # not asked, or it answered twice: its first answer counts
-                arrived = True
-                waited = self.clock() - began
-                answer = self.receiving.take(step, site, arrival, terms, waited)
-                if answer is not None:
-                    answers[site] = answer
-            if online and not arrived:
-                self.wait_for_replies(pause(self.clock() - began))
-        return answers
+                self.receiving.turn_away(step, site, error)
+        return fitting
+
+    def _reached(self, nodes: Mapping[int, str]) -> set[str]:
+        """Return the sites that are online here, or behind a relay that is."""
+        names = set(nodes.values())
+        return names.union(*(self.relayed.behind.get(name, ()) for name in names))
+
+    @property
+    def _gathering(self) -> Gathering:
+        return Gathering(self.transport, self.clock, self.wait_for_replies)
 
     def _until_approved(self, step: Step, order: bytes, terms: Terms) -> dict[str, AcceptedAnswer]:
         """Ask again, ever less often, where a person has to approve the plan."""
@@ -201,15 +244,6 @@ class SiteExchange:
         }
         rest = {site: answer for site, answer in answers.items() if site not in strayed}
         return strayed | self.work.odd(step, terms.state, rest)
-
-
-def pause(waited: float) -> float:
-    """Choose the wait before asking again: a tenth of the time waited so far, within bounds.
-
-    Every question costs the SuperLink some 20 ms of processor time; asking five times a second
-    through long rounds took more of a small machine than anything else here.
-    """
-    return min(max(waited / 10, SHORTEST_POLL_S), LONGEST_POLL_S)
 
 
 def approval_pause(waited: float) -> float:

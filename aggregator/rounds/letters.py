@@ -1,21 +1,25 @@
 """An order on its way to each site: the same words for all, and beside them what each lacks.
 
-A parcel is made when it is about to be sent and is not kept: a thousand of them, each with
-the sum of the last round, would be the largest thing in the aggregator.
+Sites behind a relay are sent the same, by way of the relay's errand. A parcel is
+made when it is about to be sent and is not kept: a thousand of them, each with the sum of the
+last round, would be the largest thing in the aggregator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from aggregator.rounds.course import Step
 from aggregator.rounds.parties import RunSite
+from aggregator.rounds.receiving import Terms
 from aggregator.rounds.store import RunStore
+from common.canonical import sha256_hex
 from common.crypto.identity import SigningKey
 from common.errors import RefusedError
 from common.wire.orders import SIGNATURE_CONTEXT
 from common.wire.parcel import MAX_PARCEL_BYTES, wrap, wrapped_bytes
+from common.wire.relayed import NOTE, AddNote, GatherNote, RelayedSite, sign_note
 from common.wire.transport import ORDER, RECEIPT, SIGNATURE, TURN, rotation_part, sum_part
 from common.wire.turn import TurnNote, sign_turn
 
@@ -57,8 +61,22 @@ class LetterBook:
             SIGNATURE: self.witness.sign(SIGNATURE_CONTEXT + order),
             TURN: sign_turn(turn, self.witness),
         }
-        shared |= {rotation_part(n): note for n, note in enumerate(self.rotations, start=1)}
-        return Letters(self, step.round, shared, beside)
+        return Letters(self, step.round, shared | self._exchanges(), beside)
+
+    def adding(self, step: Step, relay: str, answers: Mapping[str, Mapping[str, str]]) -> bytes:
+        """Return a relay's errand to add what it keeps of some sites.
+
+        Args:
+            step: that the records answered.
+            relay: its name.
+            answers: digests of the envelopes, by site and record type.
+        """
+        digests = {site: dict(kept) for site, kept in sorted(answers.items())}
+        note = AddNote(relay=relay, run=self.store.name, round=step.round, answers=digests)
+        return wrap({NOTE: sign_note(note, self.witness), **self._exchanges()})
+
+    def _exchanges(self) -> dict[str, bytes]:
+        return {rotation_part(n): note for n, note in enumerate(self.rotations, start=1)}
 
 
 @dataclass(frozen=True)
@@ -98,20 +116,72 @@ class Letters:
 
     def parcel(self, site: str) -> bytes:
         """Return a site's parcel: the order, its newest receipt, and the sums that it lacks."""
-        parts = dict(self.shared)
         receipt = self.book.sites[site].checkpoint_file
-        if receipt.exists():
-            parts[RECEIPT] = receipt.read_bytes()
-        for number in self._lacking(site):
-            total = self.book.store.sum_of(number)
-            if total is not None:
-                parts[sum_part(number)] = total
-        return wrap({**parts, **self.beside})
+        data = receipt.read_bytes() if receipt.exists() else None
+        return site_parcel(self.shared, data, self._sums(self._since(site)), self.beside)
+
+    def errand(self, relay: str, sites: Iterable[str], deadline_s: float, terms: Terms) -> bytes:
+        """Return a relay's errand: the order once, and what each of its sites lacks.
+
+        Args:
+            relay: its name.
+            sites: that it shall put the order to.
+            deadline_s: how long they have.
+            terms: of the order; what their records must name.
+        """
+        rows = tuple(self._row(site) for site in sorted(sites))
+        note = GatherNote(
+            relay=relay,
+            run=self.book.store.name,
+            round=self.round,
+            order=sha256_hex(self.shared[ORDER]),
+            deadline_s=max(1, round(deadline_s)),
+            key_id=terms.key_id,
+            codec=terms.codec,
+            sites=rows,
+        )
+        sums = self._sums(min(row.since for row in rows))
+        note_part = {NOTE: sign_note(note, self.book.witness)}
+        return wrap({**note_part, **self.shared, **sums, **self.beside})
+
+    def _row(self, site: str) -> RelayedSite:
+        asked = self.book.sites[site]
+        receipt = asked.checkpoint_file
+        text = receipt.read_bytes().decode("utf-8") if receipt.exists() else None
+        return RelayedSite(
+            site=site, ledger_key=asked.key_text, receipt=text, since=self._since(site)
+        )
+
+    def _since(self, site: str) -> int:
+        """Return the first round whose sum the site may not have."""
+        return max(1, self.book.answered.get(site, 0))
 
     def _lacking(self, site: str) -> list[int]:
         """Return the rounds whose sums the site may not have."""
-        first = max(1, self.book.answered.get(site, 0))
-        return [n for n in range(first, self.round) if self.book.store.sum_bytes(n)]
+        return [n for n in range(self._since(site), self.round) if self.book.store.sum_bytes(n)]
+
+    def _sums(self, since: int) -> dict[str, bytes]:
+        """Return the sums of a round and of all later ones."""
+        sums = {sum_part(n): self.book.store.sum_of(n) for n in range(since, self.round)}
+        return {name: total for name, total in sums.items() if total is not None}
+
+
+def site_parcel(
+    shared: Mapping[str, bytes],
+    receipt: bytes | None,
+    sums: Mapping[str, bytes],
+    beside: Mapping[str, bytes],
+) -> bytes:
+    """Return one site's parcel; the same bytes whoever makes it.
+
+    Args:
+        shared: the order with what opens every parcel.
+        receipt: the site's newest, if it has one.
+        sums: that the site lacks, by name of their parts, the oldest first.
+        beside: documents that close every parcel.
+    """
+    receipts = {} if receipt is None else {RECEIPT: receipt}
+    return wrap({**shared, **receipts, **sums, **beside})
 
 
 class Parcels(Mapping[int, bytes]):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from aggregator.rounds.answers import AcceptedAnswer, records
@@ -10,7 +10,7 @@ from aggregator.rounds.course import Step
 from aggregator.rounds.store import RoundState
 from aggregator.rounds.work import Work
 from common.plan import FederationPlan
-from common.sums.addition import Addition, encode_sum, sum_digest
+from common.sums.addition import Addition, Sum, encode_sum, sum_digest
 from common.sums.chain import next_link
 from common.wire.rules import summed_of
 
@@ -22,6 +22,7 @@ def merge_round(
     step: Step,
     start: RoundState,
     answers: Mapping[str, AcceptedAnswer],
+    parts: Iterable[Sum] = (),
 ) -> RoundState:
     """Merge a step's answers, by their sum where they have one.
 
@@ -32,6 +33,7 @@ def merge_round(
         step: that was taken.
         start: the state before it.
         answers: that were accepted, and go together; one record of them is held at a time.
+        parts: what relays have added up of them; one of them is held at a time.
 
     Raises:
         CairnError: the records together give nothing to go on with, or the archive no
@@ -41,9 +43,12 @@ def merge_round(
     if not kinds:
         return replace(work.merge(step, start, answers, None), link=start.link)
     addition = Addition(run, step.round)
+    here = {site: answer for site, answer in answers.items() if not answer.relay}
     for kind in kinds:
-        for site, record in records(answers, kind):
+        for site, record in records(here, kind):
             addition.add(site, record)
+    for part in parts:
+        addition.add_sum(part)
     total = addition.total()
     data = encode_sum(total)
     link = next_link(start.link, sum_digest(data))

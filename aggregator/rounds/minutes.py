@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aggregator.intake.reply import Reply
+from aggregator.rounds.answers import Passed
 from aggregator.rounds.course import Course, Step
 from aggregator.rounds.events import (
     AggregatorRestored,
+    RelayFailed,
     SiteLate,
     SiteRejected,
     SiteReplied,
@@ -48,6 +51,11 @@ class Minutes:
         self.store.record(SiteLate(round=step.round, site=site))
         self.course.blemish(step.round, site, "was absent or late")
 
+    def relay_failed(self, step: Step, relay: str, reason: str, sites: Iterable[str]) -> None:
+        """Journal that a relay did not do what it was asked; its sites are noted by themselves."""
+        names = tuple(sorted(sites))
+        self.store.record(RelayFailed(round=step.round, relay=relay, reason=reason, sites=names))
+
     def replied(self, said: SiteReplied) -> None:
         """Journal what a site said."""
         self.store.record(said)
@@ -84,9 +92,11 @@ class Minutes:
         )
 
 
-def words_of(step: Step, reply: Reply, seconds: float) -> SiteReplied:
+def words_of(step: Step, reply: Reply, seconds: float, passed: Passed | None = None) -> SiteReplied:
     """Return the journal's line about a reply that was read whole."""
     report, sizes = reply.report, reply.envelope_bytes
+    if passed is not None:
+        sizes |= passed.sizes
     return SiteReplied(
         round=step.round,
         site=reply.site,
@@ -102,6 +112,7 @@ def words_of(step: Step, reply: Reply, seconds: float) -> SiteReplied:
         seconds=seconds,
         ledger_size=reply.proven.checkpoint.size,
         errors=report.errors,
+        relay="" if passed is None else passed.relay,
     )
 
 

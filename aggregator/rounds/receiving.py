@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from aggregator.intake.reply import Reply, Sender, open_reply
-from aggregator.rounds.answers import AcceptedAnswer
+from aggregator.intake.reply import Reply, Sender, open_head, open_reply
+from aggregator.rounds.answers import AcceptedAnswer, Passed
 from aggregator.rounds.course import Step
 from aggregator.rounds.events import SiteReplied
 from aggregator.rounds.minutes import Minutes, words_of, words_of_number
@@ -25,7 +25,7 @@ from aggregator.rounds.work import Work
 from common.arrivals.boundary import contained
 from common.arrivals.quarantine import Quarantine
 from common.crypto.identity import SigningKey
-from common.errors import CairnError
+from common.errors import CairnError, RefusedError
 from common.ledger.durable import replace_durably
 from common.ledger.notes import parse_note
 from common.ledger.proof import StaleProofError, cosign
@@ -106,7 +106,13 @@ class Receiving:
         return {site for site, refusal in self.refused.items() if refusal.code is code}
 
     def take(
-        self, step: Step, site: str, arrival: Arrival, terms: Terms, seconds: float
+        self,
+        step: Step,
+        site: str,
+        arrival: Arrival,
+        terms: Terms,
+        seconds: float,
+        passed: Passed | None = None,
     ) -> AcceptedAnswer | None:
         """Take what a node sent for its site; None if it is not accepted.
 
@@ -116,6 +122,7 @@ class Receiving:
             arrival: what it sent.
             terms: of the order.
             seconds: since it was asked.
+            passed: how it came by a relay, which keeps the rest of it.
         """
         if arrival.fault is not None:
             self.turn_away(step, site, arrival.fault)
@@ -127,15 +134,17 @@ class Receiving:
         try:
             # One site's reply, whatever it is, costs that site its share and no other.
             with contained(f"a reply of {site}", OSError):
-                reply = self._open(step, site, arrival.parcel, terms)
+                reply = self._open(step, site, arrival.parcel, terms, passed)
                 measure = self.work.measure(step, reply)
         except StaleProofError as error:
-            self._note_stale(step, site, error, len(arrival.parcel))
+            self.note_stale(step, site, error.diagnosis, len(arrival.parcel))
             return None
         except CairnError as error:
-            self.turn_away(step, site, error, arrival.parcel)
+            self.turn_away(step, site, _by_way_of(error, passed), arrival.parcel)
             return None
-        said = words_of(step, reply, seconds)
+        if passed is not None and measure is None:
+            measure = passed.word.norm
+        said = words_of(step, reply, seconds, passed)
         if not said.accepted:
             self.refused[site] = Refusal(said.code, said)
             return None
@@ -143,7 +152,7 @@ class Receiving:
             return None
         self.answered[site] = step.round
         self.minutes.replied(said)
-        return AcceptedAnswer.of(reply, self.store, step.round, measure)
+        return AcceptedAnswer.of(reply, self.store, step.round, measure, passed)
 
     def turn_away(
         self, step: Step, site: str, error: CairnError, parcel: bytes | None = None
@@ -169,7 +178,7 @@ class Receiving:
             return False
         return True
 
-    def _note_stale(self, step: Step, site: str, error: StaleProofError, size: int) -> None:
+    def note_stale(self, step: Step, site: str, diagnosis: str, size: int) -> None:
         """Let a site prove anew, once."""
         if site in self.stale:
             self.minutes.reject(
@@ -177,17 +186,25 @@ class Receiving:
                 site,
                 "asked again, the site does not prove its ledger from our newest receipt: it "
                 "was rolled back, or the site does not take our receipts (compare witness "
-                f"keys by telephone); {error.diagnosis}",
+                f"keys by telephone); {diagnosis}",
                 size,
             )
         self.stale.add(site)
         self.refused[site] = Refusal(None)
 
-    def _open(self, step: Step, site: str, parcel: bytes, terms: Terms) -> Reply:
+    def _open(
+        self, step: Step, site: str, parcel: bytes, terms: Terms, passed: Passed | None
+    ) -> Reply:
         """Return a site's reply, archived and with its receipt made."""
         asked = self.sites[site]
         sender = Sender(asked.ledger_key, asked.last_seen(), self.witness.public)
-        reply = open_reply(parcel, sender, self._expected(step, site, terms))
+        expected = self._expected(step, site, terms)
+        if passed is None:
+            reply = open_reply(parcel, sender, expected)
+        else:
+            reply = open_head(parcel, sender, expected)
+            if reply.report.code is ReplyCode.OK:
+                passed.require_whole(self.plan, step)
         if reply.proven.restored is not None:
             self.minutes.restored(step, asked, reply.proven.restored)
         if reply.proven.forgotten is not None:
@@ -211,3 +228,10 @@ class Receiving:
             codec=terms.codec,
             samples=self.caps[site],
         )
+
+
+def _by_way_of(error: CairnError, passed: Passed | None) -> CairnError:
+    """Say by which relay it came: either may be at fault."""
+    if passed is None:
+        return error
+    return RefusedError(f"what {passed.relay} passed on of it does not hold", got=str(error))

@@ -226,7 +226,7 @@ class RunStore:
         return self.folder / "rounds" / f"{round_:04d}"
 
     def archive(self, round_: int, site: str, parts: Mapping[str, bytes]) -> None:
-        """Keep what a site sent, byte for byte, each file named by its digest.
+        """Keep what a site or a relay sent, byte for byte, each file named by its digest.
 
         Raises:
             OSError: the disk refused.
@@ -242,13 +242,20 @@ class RunStore:
         Raises:
             InputDataError: its file is gone, or does not hold what was archived.
         """
-        path = self.round_folder(round_) / site / f"{digest}{ENVELOPE_SUFFIX}"
+        return self.archived(round_, site, f"{digest}{ENVELOPE_SUFFIX}")
+
+    def archived(self, round_: int, sender: str, name: str) -> bytes:
+        """Return what a site or a relay sent, by its file's name, which begins with the digest.
+
+        Raises:
+            InputDataError: its file is gone, or does not hold what was archived.
+        """
         try:
-            data = path.read_bytes()
+            data = (self.round_folder(round_) / sender / name).read_bytes()
         except OSError as error:
-            raise _lost(site, type(error).__name__) from error
-        if sha256_hex(data) != digest:
-            raise _lost(site, "other bytes")
+            raise _lost(sender, type(error).__name__) from error
+        if sha256_hex(data) != name.partition(".")[0]:
+            raise _lost(sender, "other bytes")
         return data
 
     def attached(self, name: str) -> bytes:

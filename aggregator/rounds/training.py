@@ -20,9 +20,6 @@ from common.model import Weights, check_shared, initial_weights, shared_part, we
 from common.plan import FederationPlan
 from common.sums.addition import Sum
 from common.sums.training import ModelState, advance
-from common.wire.expected import l2_norm
-from common.wire.labels import without_labels
-from common.wire.records import ModelUpdate
 from common.wire.transport import START
 
 TABLE = "experience/table"
@@ -106,10 +103,9 @@ class TrainingWork:
         return state.agreement.codec if state else None
 
     def measure(self, step: Step, reply: Reply) -> float | None:
-        """See ``Work``: the L2 norm of the site's update, in its own fixed-point units."""
+        """See ``Work``: how long the site's update is."""
         del step
-        update = reply.envelopes.get(ModelUpdate.__name__)
-        return None if update is None else l2_norm(without_labels(update.arrays))
+        return reply.length
 
     def odd(
         self, step: Step, state: RoundState | None, answers: Mapping[str, AcceptedAnswer]

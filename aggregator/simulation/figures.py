@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from rich.table import Table
 
 from aggregator.rounds.events import Event, RoundFinished, RunFinished
 from aggregator.rounds.store import RunStore
+from aggregator.simulation.relays import Carried, RelayTransport
 from aggregator.simulation.transport import FolderTransport, Traffic
 from common.cli import megabytes
 from common.schedule import Phase
@@ -31,7 +32,8 @@ class PhaseCost:
         seconds: of the clock.
         aggregator_s, sites_s: processor time.
         order_bytes, reply_bytes: of all sites together.
-        peak_bytes: largest resident size of the aggregator until then.
+        peak_bytes: largest resident size of the aggregator until then, and of its relays.
+        down_bytes, up_bytes: between the aggregator and its relays; 0 without any.
     """
 
     round: int
@@ -43,6 +45,8 @@ class PhaseCost:
     order_bytes: int
     reply_bytes: int
     peak_bytes: int
+    down_bytes: int = 0
+    up_bytes: int = 0
 
 
 @dataclass
@@ -50,10 +54,12 @@ class RoundMeter:
     """Notes what each round costs, as the run's journal tells of it.
 
     Attributes:
-        transport: that counts what is carried.
+        ways: to the sites; they count what is carried.
+        above: the way to relays, if there are any.
     """
 
-    transport: FolderTransport
+    ways: Sequence[FolderTransport]
+    above: RelayTransport | None = None
     phases: list[PhaseCost] = field(default_factory=list)
     finished: RunFinished | None = None
     _began: float = field(default_factory=time.monotonic)
@@ -65,7 +71,9 @@ class RoundMeter:
             self.finished = event
         if not isinstance(event, RoundFinished):
             return
-        now, cpu, carried = time.monotonic(), time.process_time(), self.transport.carried
+        now, cpu = time.monotonic(), time.process_time()
+        carried = [way.carried for way in self.ways]
+        above = Carried() if self.above is None else self.above.carried
         self.phases.append(
             PhaseCost(
                 event.round,
@@ -73,13 +81,19 @@ class RoundMeter:
                 len(event.sites),
                 now - self._began,
                 cpu - self._cpu,
-                carried.cpu_us / 1e6,
-                carried.order_bytes,
-                carried.reply_bytes,
+                sum(each.cpu_us for each in carried) / 1e6,
+                sum(each.order_bytes for each in carried),
+                sum(each.reply_bytes for each in carried),
                 peak_memory(),
+                above.down_bytes,
+                above.up_bytes,
             )
         )
-        self._began, self._cpu, self.transport.carried = now, cpu, Traffic()
+        self._began, self._cpu = now, cpu
+        for way in self.ways:
+            way.carried = Traffic()
+        if self.above is not None:
+            self.above.carried = Carried()
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,8 @@ class SimulationResult:
         made_s: seconds to found the federation and have its sites join.
         sites_peak_bytes: largest resident size of a process of sites.
         federation_bytes, site_bytes: on disk; of one site, the mean.
+        relays: how many stood between the aggregator and its sites, in its own process.
+        relay_bytes: of one relay's archive on disk, the mean.
         load: of the machine, when it began.
     """
 
@@ -122,6 +138,8 @@ class SimulationResult:
     federation_bytes: int
     site_bytes: int
     load: float
+    relays: int = 0
+    relay_bytes: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """Return it for ``--json``; fields are added and never renamed."""
@@ -163,6 +181,7 @@ def phase_table(outcome: SimulationResult) -> Table:
         "order kB",
         "reply kB",
         "peak MB",
+        *(("relays down kB", "up kB") if outcome.relays else ()),
     ):
         table.add_column(heading, justify="left" if heading == "phase" else "right", no_wrap=True)
     for each in outcome.phases:
@@ -177,8 +196,14 @@ def phase_table(outcome: SimulationResult) -> Table:
             f"{each.order_bytes / sites / 1e3:.1f}",
             f"{each.reply_bytes / sites / 1e3:.1f}",
             f"{each.peak_bytes / 1e6:.0f}",
+            *(_above(each) if outcome.relays else ()),
         )
     return table
+
+
+def _above(each: PhaseCost) -> tuple[str, str]:
+    """Return what went between the aggregator and all of its relays together, kB."""
+    return f"{each.down_bytes / 1e3:.1f}", f"{each.up_bytes / 1e3:.1f}"
 
 
 def summary(outcome: SimulationResult) -> list[str]:
@@ -193,6 +218,18 @@ def summary(outcome: SimulationResult) -> list[str]:
         f"a site {megabytes(outcome.site_bytes)}.",
         f"Carried to and from a site in the whole run: "
         f"{megabytes(per_run // max(1, outcome.sites))}.",
+        *(_of_relays(outcome) if outcome.relays else ()),
         *([f"{outcome.verdict}: {outcome.reason}"] if outcome.reason else []),
         f"Model {outcome.model_sha256[:16] or 'none'}, seed {outcome.seed}.",
+    ]
+
+
+def _of_relays(outcome: SimulationResult) -> list[str]:
+    down = sum(each.down_bytes for each in outcome.phases)
+    up = sum(each.up_bytes for each in outcome.phases)
+    without = sum(each.reply_bytes for each in outcome.phases)
+    return [
+        f"By {outcome.relays} relays, in the aggregator's process: {megabytes(down)} down, "
+        f"{megabytes(up)} up, where {megabytes(without)} came from the sites; "
+        f"disk of a relay {megabytes(outcome.relay_bytes)}."
     ]

@@ -6,12 +6,14 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 from aggregator.admin.enrol import admit, create_federation
 from aggregator.admin.folder import FederationFolder, FederationSettings
 from aggregator.admin.invites import invite_toml, make_invite
+from aggregator.relays.relay import Relay
 from aggregator.rounds.conduct import Conductor
 from aggregator.rounds.events import Event, SiteRejected, SiteReplied
 from aggregator.rounds.store import RunOptions, RunStore
@@ -23,6 +25,7 @@ from aggregator.simulation.figures import (
     peak_memory,
 )
 from aggregator.simulation.hubs import Hubs, SitesWanted
+from aggregator.simulation.relays import RelayTransport
 from aggregator.simulation.transport import FolderTransport
 from common.enrolment import read_request
 from common.errors import InputDataError
@@ -46,6 +49,7 @@ class Simulation:
         images: of each site.
         seed: of all that is drawn: images, the federation key.
         processes: that hold the sites.
+        relays: between the aggregator and its sites; 0 for none.
     """
 
     plan: FederationPlan
@@ -54,6 +58,7 @@ class Simulation:
     images: int = 4
     seed: int = 1
     processes: int = 1
+    relays: int = 0
 
 
 def plan_for(plan: FederationPlan, learner: Learner, rounds: int | None) -> FederationPlan:
@@ -99,7 +104,8 @@ def simulate(simulation: Simulation, root: Path, progress: Progress) -> Simulati
         progress: called with what is done, how many of how many.
 
     Raises:
-        InputDataError: fewer sites than the plan's quorum, or more than a run may have.
+        InputDataError: fewer sites than the plan's quorum, or more than a run may have; more
+            relays than sites.
         CairnError: a site could not be made.
     """
     quorum = simulation.plan.rounds.quorum
@@ -109,6 +115,13 @@ def simulate(simulation: Simulation, root: Path, progress: Progress) -> Simulati
             field="--sites",
             expected=f"{quorum} (rounds.quorum) to {MOST_SITES}",
             got=f"{simulation.sites}",
+        )
+    if not 0 <= simulation.relays <= simulation.sites:
+        raise InputDataError(
+            "a relay needs a site behind it",
+            field="--relays",
+            expected=f"0 to {simulation.sites} (--sites)",
+            got=f"{simulation.relays}",
         )
     load, began = os.getloadavg()[0], time.monotonic()
     folder, post, homes = FederationFolder(root / "federation"), Post(root / "post"), root / "sites"
@@ -125,9 +138,7 @@ def simulate(simulation: Simulation, root: Path, progress: Progress) -> Simulati
     with Hubs(made_up, simulation.processes, root / "sites.log") as hubs:
         _join(folder, post, hubs, names, progress)
         made_s = time.monotonic() - began
-        transport = FolderTransport(hubs, post, names)
-        meter = RoundMeter(transport)
-        _conduct(simulation, folder, transport, meter, progress)
+        meter = _conduct(simulation, folder, hubs, post, names, progress)
         sites_peak = hubs.peak_bytes
     end = meter.finished
     return SimulationResult(
@@ -148,6 +159,8 @@ def simulate(simulation: Simulation, root: Path, progress: Progress) -> Simulati
         federation_bytes=disk_bytes(folder.root),
         site_bytes=disk_bytes(homes) // simulation.sites,
         load=load,
+        relays=simulation.relays,
+        relay_bytes=disk_bytes(folder.root.with_name("relays")) // max(1, simulation.relays),
     )
 
 
@@ -172,10 +185,11 @@ def _join(
 def _conduct(
     simulation: Simulation,
     folder: FederationFolder,
-    transport: FolderTransport,
-    meter: RoundMeter,
+    hubs: Hubs,
+    post: Post,
+    names: list[str],
     progress: Progress,
-) -> None:
+) -> RoundMeter:
     """Conduct the run, by a clock that stands still while sites work."""
     waited = 0.0
     done = 0
@@ -183,6 +197,9 @@ def _conduct(
     def sleep(seconds: float) -> None:
         nonlocal waited
         waited += seconds
+
+    def clock() -> float:
+        return waited
 
     def hear(event: Event) -> None:
         nonlocal done
@@ -193,7 +210,33 @@ def _conduct(
         else:
             done = 0
 
+    groups = _groups(names, simulation.relays)
+    ways = [FolderTransport(hubs, post, sites) for sites in groups]
+    key, archives = folder.witness_key().public, folder.root.with_name("relays")
+    relays = [
+        Relay(name, key, archives / name, way, clock, sleep)
+        for name, way in zip(_relay_names(simulation.relays), ways, strict=False)
+    ]
+    above = RelayTransport(relays) if relays else None
+    meter = RoundMeter(ways, above)
     options = RunOptions(min_sites=simulation.plan.rounds.quorum, wait_s=0, approval_s=0)
     made = RunStore.create(folder.runs / _RUN, simulation.plan, options)
     store = WatchedRun(made.folder, hear)
-    Conductor(folder, store, transport, 1, clock=lambda: waited, sleep=sleep).run()
+    behind = {r.name: frozenset(w.sites.values()) for r, w in zip(relays, ways, strict=False)}
+    Conductor(folder, store, above or ways[0], 1, clock=clock, sleep=sleep, relays=behind).run()
+    return meter
+
+
+def _relay_names(count: int) -> list[str]:
+    return [f"relay-{number:04d}" for number in range(1, count + 1)]
+
+
+def _groups(names: list[str], relays: int) -> list[dict[int, str]]:
+    """Return the sites behind each relay by number, as evenly as can be; all where there is none.
+
+    Neighbours by number are behind the same relay: they are held by different processes.
+    """
+    each = len(names) / max(1, relays)
+    cuts = [round(each * n) for n in range(max(1, relays) + 1)]
+    numbered = list(enumerate(names))
+    return [dict(numbered[begin:end]) for begin, end in pairwise(cuts)]

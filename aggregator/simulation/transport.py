@@ -37,23 +37,23 @@ class FolderTransport:
     """See ``Transport``. Node n is site n.
 
     Attributes:
-        sites: their names, in order.
+        sites: their names, by number; the number decides the process of a site.
         carried: counted; whoever reads it begins a new one.
     """
 
     hubs: Hubs
     post: Post
-    sites: Sequence[str]
+    sites: Mapping[int, str]
     carried: Traffic = field(default_factory=Traffic)
     _parcels: Mapping[int, bytes] = field(default_factory=dict)
     _numbers: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._numbers = {name: number for number, name in enumerate(self.sites)}
+        self._numbers = {name: number for number, name in self.sites.items()}
 
     def nodes(self) -> Mapping[int, str]:
         """See ``Transport``: all are always there."""
-        return dict(enumerate(self.sites))
+        return self.sites
 
     def send(self, parcels: Mapping[int, bytes], deadline_s: float) -> None:
         """See ``Transport``; a parcel is asked for when its site can take it."""

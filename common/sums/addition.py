@@ -2,13 +2,13 @@
 
 Added by the aggregator, which cannot make a tag; carried to every site beside its order;
 believed by a site only after ``verify_sum``. A sum may hold several kinds of record, each
-with a set of its own.
+with a set of its own. Sums of different sites add up to the sum of all of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, Self
 
 import numpy as np
@@ -114,7 +114,8 @@ class Addition:
     """A sum in the making: takes one record after the other and holds none of them.
 
     Of every record type there is one vector of int64, whatever the number of sites. Whole
-    numbers are added exactly, so that nothing depends on who looks when.
+    numbers are added exactly, so that nothing depends on who looks when, nor on which of them
+    had been added up before.
 
     Args:
         run: of the records.
@@ -144,6 +145,24 @@ class Addition:
             self._groups[kind] = _Growing.like(summand)
         self._groups[kind].take(site, summand, tag)
 
+    def add_sum(self, part: Sum) -> None:
+        """Add what others have added already.
+
+        Args:
+            part: of the same run and round; its arrays are not kept.
+
+        Raises:
+            RefusedError: a coordinate reaches ``LARGEST``.
+            InternalError: a site that was added before, another run or round, or groups that
+                differ from the others' in names or shapes: intake should have refused.
+        """
+        if (part.run, part.round) != (self._run, self._round):
+            raise InternalError("a part of another sum", field="run, round")
+        for kind, group in part.groups.items():
+            if kind not in self._groups:
+                self._groups[kind] = _Growing.like(group.summand)
+            self._groups[kind].take_group(group)
+
     def total(self) -> Sum:
         """Return the sum of what was added.
 
@@ -162,6 +181,8 @@ class _Growing:
 
     Attributes:
         reach: by array, a bound on every coordinate of the sum: no sum up to it wraps.
+        members: sites that were added one by one.
+        grouped: sites that came added up.
     """
 
     counts: dict[str, int]
@@ -169,6 +190,7 @@ class _Growing:
     reach: dict[str, int]
     members: list[str]
     tag: int = 0
+    grouped: set[str] = field(default_factory=set)
 
     @classmethod
     def like(cls, summand: Summand) -> Self:
@@ -178,11 +200,22 @@ class _Growing:
 
     def take(self, site: str, summand: Summand, tag: int) -> None:
         """Add one site's."""
+        if (self.members and site <= self.members[-1]) or site in self.grouped:
+            raise InternalError("sites in order of name, each once", field=site)
+        self._add(summand, tag, site)
+        self.members.append(site)
+
+    def take_group(self, group: Group) -> None:
+        """Add what several sites' came to."""
+        if twice := self.grouped.union(self.members).intersection(group.members):
+            raise InternalError("sites in a sum, each once", field=min(twice))
+        self._add(group.summand, group.tag, group.members[0])
+        self.grouped.update(group.members)
+
+    def _add(self, summand: Summand, tag: int, site: str) -> None:
         shapes = {name: array.shape for name, array in summand.arrays.items()}
         if shapes != {name: array.shape for name, array in self.arrays.items()}:
             raise InternalError("records of other names or shapes", field=site)
-        if self.members and site <= self.members[-1]:
-            raise InternalError("sites in order of name, each once", field=site)
         for name, count in summand.counts.items():
             self.counts[name] += count
             if self.counts[name] >= MOST_COUNTED:
@@ -192,12 +225,12 @@ class _Growing:
             if self.reach[name] >= LARGEST:
                 raise _too_large(name)
             np.add(self.arrays[name], part, out=self.arrays[name])
-        self.members.append(site)
         self.tag = add_tags((self.tag, tag))
 
     def group(self) -> Group:
         """Return them as a part of a sum."""
-        return Group(tuple(self.members), Summand(self.counts, self.arrays), self.tag)
+        members = tuple(sorted(self.grouped.union(self.members)))
+        return Group(members, Summand(self.counts, self.arrays), self.tag)
 
 
 def encode_sum(total: Sum) -> bytes:

@@ -62,8 +62,8 @@ class KeptUntilTheMerge:
         self.replies.clear()
         self._begin(receiving)
 
-    def open(self, receiving: Receiving, step, site, parcel, terms) -> Reply:
-        reply = self._open(receiving, step, site, parcel, terms)
+    def open(self, receiving: Receiving, step, site, parcel, terms, passed) -> Reply:
+        reply = self._open(receiving, step, site, parcel, terms, passed)
         self.replies[site] = reply
         return reply
 

@@ -81,6 +81,34 @@ def test_a_plan_is_carried_out_and_its_costs_add_up(plan_file, tmp_path, capfd):
     assert said(capfd, *words)[1]["model_sha256"] == told["model_sha256"], "the same seed"
 
 
+def test_relays_in_between_change_what_comes_up_and_not_a_bit_of_the_model(
+    plan_file, tmp_path, capfd
+):
+    words = (str(plan_file), "--sites", "5", "--processes", "2", "--folder", str(tmp_path))
+    code, plain = said(capfd, *words)
+    assert (code, plain["relays"], plain["relay_bytes"]) == (0, 0, 0)
+    assert {each["up_bytes"] + each["down_bytes"] for each in plain["phases"]} == {0}
+    code, told = said(capfd, *words, "--relays", "2")
+    assert (code, told["verdict"], told["reason"], told["relays"]) == (0, "COMPLETED", "", 2)
+    assert told["model_sha256"] == plain["model_sha256"]
+    assert [each["sites"] for each in told["phases"]] == [5, 5, 5]
+    for with_relays, without in zip(told["phases"], plain["phases"], strict=True):
+        for name in ("order_bytes", "reply_bytes"):  # proofs differ by a few hashes
+            assert with_relays[name] == pytest.approx(without[name], rel=0.05)
+    train, evaluate = told["phases"][1:]
+    assert 0 < train["up_bytes"] < train["reply_bytes"]
+    assert 0 < evaluate["down_bytes"] < evaluate["order_bytes"], "the sum goes down once a relay"
+    assert told["relay_bytes"] > train["reply_bytes"] / 2, "the archive lies at the relays"
+    assert told["federation_bytes"] < plain["federation_bytes"]
+
+
+def test_what_a_simulation_with_relays_says_on_a_terminal(plan_file, tmp_path):
+    words = ["simulate", str(plan_file), "--sites", "2", "--relays", "2", "--folder"]
+    told = CliRunner().invoke(cli, [*words, str(tmp_path)])
+    assert told.exit_code == 0, told.output
+    assert "By 2 relays, in the aggregator's process:" in told.output
+
+
 def test_ledgers_and_journal_of_a_simulation_are_real_and_can_be_kept(plan_file, tmp_path):
     wanted = Simulation(plan_for(read_plan(plan_file), "none", 2), 3, processes=2)
     most = 0
@@ -104,6 +132,15 @@ def test_ledgers_and_journal_of_a_simulation_are_real_and_can_be_kept(plan_file,
         words += ["--checkpoint", known / "sites" / site / "checkpoint.note"]
         verified = CliRunner().invoke(audit, ["verify", str(ledger), *map(str, words)])
         assert verified.exit_code == 0, verified.output
+
+
+@pytest.mark.parametrize("relays", [-1, 4])
+def test_more_relays_than_sites_are_refused_before_anything_is_made(plan_file, tmp_path, relays):
+    wanted = Simulation(plan_for(read_plan(plan_file), "none", None), 3, relays=relays)
+    place = tmp_path / "place"
+    with pytest.raises(InputDataError, match=r"--relays must be 0 to 3 \(--sites\)"):
+        simulate(wanted, place, lambda *_: None)
+    assert not place.exists()
 
 
 @pytest.mark.parametrize(

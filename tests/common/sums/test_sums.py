@@ -33,6 +33,57 @@ def test_any_set_of_honest_sites_has_a_sum_that_holds(sites, seed):
     verify_sum(add_records("run-1", 4, answers), KEY, LINK)
 
 
+GROUPED = ("a", "b", "c", "d", "e")
+
+
+@given(st.lists(st.integers(0, 5), min_size=5, max_size=5), st.integers(0, 2**32))
+@settings(max_examples=30, deadline=None)
+def test_any_grouping_of_sites_into_parts_gives_the_same_bytes(places, seed):
+    """Place 0 is the aggregator itself; every other one is a relay, whose sum travels."""
+    answers = {site: records(site, seed) for site in GROUPED}
+    addition = Addition("run-1", 4)
+    for place in sorted(set(places)):
+        mine = {s: answers[s] for s, at in zip(GROUPED, places, strict=True) if at == place}
+        if place:
+            addition.add_sum(decode_sum(encode_sum(add_records("run-1", 4, mine))))
+            continue
+        for site, envelopes in sorted(mine.items()):
+            for envelope in envelopes:
+                addition.add(site, envelope)
+    whole = addition.total()
+    verify_sum(whole, KEY, LINK)
+    assert encode_sum(whole) == encode_sum(add_records("run-1", 4, answers))
+
+
+def test_a_part_that_does_not_belong_is_not_added():
+    mine = {site: records(site, 1) for site in "ab"}
+    part = add_records("run-1", 4, mine)
+    for other in (replace(part, run="run-2"), replace(part, round=5)):
+        with pytest.raises(InternalError, match="another sum"):
+            Addition("run-1", 4).add_sum(other)
+    addition = Addition("run-1", 4)
+    addition.add("b", mine["b"][0])
+    with pytest.raises(InternalError, match="each once: b"):
+        addition.add_sum(part)
+    addition = Addition("run-1", 4)
+    addition.add_sum(part)
+    with pytest.raises(InternalError, match="each once: a"):
+        addition.add_sum(part)
+    with pytest.raises(InternalError, match="each once: b"):
+        addition.add("b", mine["b"][0])
+
+
+def test_parts_that_would_wrap_together_are_refused_and_each_may_hold(total):
+    group = total.groups["SketchTable"]
+    table = np.full_like(group.summand.arrays["table"], 2**61)
+    near = replace(group, summand=Summand(group.summand.counts, {"table": table}))
+    addition = Addition(total.run, total.round)
+    addition.add_sum(replace(total, groups={"SketchTable": near}))
+    other = replace(near, members=("x", "y"))
+    with pytest.raises(RefusedError, match="overflow"):
+        addition.add_sum(replace(total, groups={"SketchTable": other}))
+
+
 @given(st.lists(st.tuples(int64s, int64s), min_size=1, max_size=40))
 @settings(max_examples=50)
 def test_a_tag_is_linear_in_its_vector_over_all_of_int64(pairs):
