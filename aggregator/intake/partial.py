@@ -26,7 +26,7 @@ ROUNDING: Final = 1e-6
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PartialRequest:
     """The partial sum that a relay was asked for.
 
     Attributes:
@@ -42,27 +42,27 @@ class Wanted:
     lengths: Mapping[str, float]
 
 
-def check_partial(data: bytes, wanted: Wanted) -> Sum:
+def check_partial(data: bytes, request: PartialRequest) -> Sum:
     """Read a relay's sum and check everything that can be checked without the federation key.
 
     Args:
         data: as ``encode_sum`` makes it.
-        wanted: what was asked for.
+        request: what was asked for.
 
     Raises:
         RefusedError: another run, round, set of sites or form, or more than they could send.
         VerificationError: not canonical.
     """
     total = decode_sum(data)
-    _require((total.run, total.round) == (wanted.run, wanted.round), "run, round", "the order's")
-    forms = forms_of(wanted.plan, wanted.phase, sum(wanted.caps.values()), len(wanted.caps))
+    _require((total.run, total.round) == (request.run, request.round), "run, round", "the order's")
+    forms = forms_of(request.plan, request.phase, sum(request.caps.values()), len(request.caps))
     _require(set(total.groups) == set(forms), "groups", ", ".join(forms) or "none")
     for kind, group in total.groups.items():
-        members = list(group.members) == sorted(wanted.caps)
-        _require(members, f"{kind}.members", f"the {len(wanted.caps)} sites that were asked for")
+        members = list(group.members) == sorted(request.caps)
+        _require(members, f"{kind}.members", f"the {len(request.caps)} sites that were asked for")
         _check_form(kind, group, forms[kind])
     if ModelUpdate.__name__ in total.groups:
-        _check_length(total.groups[ModelUpdate.__name__], wanted)
+        _check_length(total.groups[ModelUpdate.__name__], request)
     return total
 
 
@@ -77,11 +77,11 @@ def _check_form(kind: str, group: Group, form: Form) -> None:
         _require(within, f"{kind}/{name}", "within what its sites could send")
 
 
-def _check_length(group: Group, wanted: Wanted) -> None:
+def _check_length(group: Group, request: PartialRequest) -> None:
     """Require a weighted mean that is no longer than the longest of what it is a mean of."""
     samples = group.summand.counts["samples"]
     _require(samples >= len(group.members), "ModelUpdate.samples", "one or more of each site")
-    longest = samples * max(wanted.lengths[site] for site in group.members)
+    longest = samples * max(request.lengths[site] for site in group.members)
     length = l2_norm(without_labels(group.summand.arrays))
     _require(
         length <= longest * (1 + ROUNDING),

@@ -105,8 +105,8 @@ def open_head(parcel: bytes, sender: Sender, expected: Expected) -> Reply:
     Raises:
         RefusedError, VerificationError: as ``open_reply``.
     """
-    kept = summed_of(expected.plan, expected.phase)
-    passed = [kind for kind in answers_of(expected.plan, expected.phase) if kind not in kept]
+    summed = summed_of(expected.plan, expected.phase)
+    passed = [kind for kind in answers_of(expected.plan, expected.phase) if kind not in summed]
     return _open(parcel, sender, expected, passed)
 
 

@@ -44,8 +44,8 @@ from common.wire.relayed import (
     Heads,
     Note,
     Numbered,
-    Refusal,
     RelayedSite,
+    RelayRefusal,
     SiteSaid,
     SummedRecord,
     TurnedAway,
@@ -100,7 +100,7 @@ class Relay:
                 return self._add(note)
         except (CairnError, OSError) as error:
             reason = writable(str(error) or type(error).__name__)
-            return wrap({REFUSAL: said_bytes(Refusal(reason=reason))})
+            return wrap({REFUSAL: said_bytes(RelayRefusal(reason=reason))})
 
     def _open(self, errand: bytes) -> tuple[Note, dict[str, bytes]]:
         """Return an errand whose signature holds, and what lies beside it."""
@@ -121,8 +121,8 @@ class Relay:
     def _gather(self, note: GatherNote, parts: dict[str, bytes]) -> bytes:
         """Put an order to the sites and return their heads."""
         round_ = _Round.of(note, parts)
-        asked = {row.site for row in note.sites}
-        nodes = {n: site for n, site in self.transport.nodes().items() if site in asked}
+        names = {row.site for row in note.sites}
+        nodes = {n: site for n, site in self.transport.nodes().items() if site in names}
         said: dict[str, SiteSaid] = {}
         heads: dict[str, bytes] = {}
         size = 0
@@ -172,11 +172,11 @@ class Relay:
     def _add(self, note: AddNote) -> bytes:
         """Return the sum of the records that the errand names, one of them in memory at a time."""
         store, addition = self._store(note.run), Addition(note.run, note.round)
-        for kind in sorted({kind for kept in note.answers.values() for kind in kept}):
-            for site, kept in sorted(note.answers.items()):
-                if kind not in kept:
+        for kind in sorted({kind for records in note.answers.values() for kind in records}):
+            for site, records in sorted(note.answers.items()):
+                if kind not in records:
                     raise _no_errand(f"answers.{site}", f"a digest of its {kind}", "none")
-                envelope = decode_again(store.archived_envelope(note.round, site, kept[kind]))
+                envelope = decode_again(store.archived_envelope(note.round, site, records[kind]))
                 if envelope.record.record_type != kind:
                     raise _no_errand(f"answers.{site}", kind, envelope.record.record_type)
                 addition.add(site, envelope)
@@ -201,7 +201,7 @@ class _Round:
     order: Order
     shared: Mapping[str, bytes]
     sums: Mapping[str, bytes]
-    beside: Mapping[str, bytes]
+    others: Mapping[str, bytes]
     rows: Mapping[str, RelayedSite]
 
     @classmethod
@@ -220,12 +220,12 @@ class _Round:
         opening = (ORDER, SIGNATURE, TURN)
         shared = {n: d for n, d in parts.items() if n in opening or n.startswith(ROTATION_PREFIX)}
         sums = {n: d for n, d in parts.items() if n.startswith(SUM_PREFIX)}
-        beside = {n: d for n, d in parts.items() if n not in shared and n not in sums}
+        others = {n: d for n, d in parts.items() if n not in shared and n not in sums}
         rows = {row.site: row for row in note.sites}
         for site, row in rows.items():
             if order.fingerprints.get(site) != PublicKey.parse(row.ledger_key).fingerprint:
                 raise _no_errand(f"sites.{site}", "in the order's roster, with this key", "not so")
-        return cls(note, order, shared, sums, beside, rows)
+        return cls(note, order, shared, sums, others, rows)
 
     def parcel(self, site: str) -> bytes:
         """Return what a site is sent, byte for byte as the aggregator itself would send it."""
@@ -233,7 +233,7 @@ class _Round:
         receipt = None if row.receipt is None else row.receipt.encode("utf-8")
         first = f"{SUM_PREFIX}{row.since:06d}"
         sums = {name: data for name, data in sorted(self.sums.items()) if name >= first}
-        return site_parcel(self.shared, receipt, sums, self.beside)
+        return site_parcel(self.shared, receipt, sums, self.others)
 
     def sender(self, site: str, aggregator: PublicKey) -> Sender:
         """Return what is known of a site before a word of its reply is read."""
@@ -261,7 +261,7 @@ class _Round:
         """Return the word on what is kept of a reply, and the head of it."""
         added = summed_of(self.order.plan, self.order.header.phase)
         kinds = {kind.__name__ for kind in added} & set(reply.envelopes)
-        kept = {
+        records = {
             kind: SummedRecord(
                 bytes=len(reply.parts[kind + ENVELOPE_SUFFIX]),
                 sha256=sha256_hex(reply.parts[kind + ENVELOPE_SUFFIX]),
@@ -270,7 +270,7 @@ class _Round:
         }
         names = {kind + suffix for kind in kinds for suffix in (ENVELOPE_SUFFIX, PROOF_SUFFIX)}
         head = {name: data for name, data in reply.parts.items() if name not in names}
-        word = Answered(site=reply.site, ms=ms, norm=reply.length, kept=kept)
+        word = Answered(site=reply.site, ms=ms, norm=reply.length, kept=records)
         return word, wrap(head)
 
 

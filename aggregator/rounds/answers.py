@@ -31,8 +31,8 @@ Measure = float | str | None
 
 
 @dataclass(frozen=True)
-class Passed:
-    """How an answer came by a relay.
+class RelayedAnswer:
+    """An answer that came by a relay.
 
     Attributes:
         relay: its name.
@@ -80,7 +80,7 @@ class AcceptedAnswer:
         measure: by the work of the plan's kind.
         digests: SHA-256 of each record's envelope that lies in the archive here, by record type.
         relay: that the answer came by; empty where the site answered here.
-        kept: SHA-256 of each record's envelope that lies in that relay's archive, likewise.
+        relayed: SHA-256 of each record's envelope that lies in that relay's archive, likewise.
     """
 
     store: RunStore
@@ -92,7 +92,7 @@ class AcceptedAnswer:
     measure: Measure
     digests: Mapping[str, str]
     relay: str = ""
-    kept: Mapping[str, str] = field(default_factory=dict)
+    relayed: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -101,7 +101,7 @@ class AcceptedAnswer:
         store: RunStore,
         round_: int,
         measure: Measure,
-        passed: Passed | None = None,
+        passed: RelayedAnswer | None = None,
     ) -> AcceptedAnswer:
         """Keep of an archived reply what is needed after it was let go."""
         report = reply.report

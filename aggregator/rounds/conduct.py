@@ -74,7 +74,7 @@ class _Mended:
     """
 
     state: RoundState
-    behind: dict[str, AcceptedAnswer]
+    answered: dict[str, AcceptedAnswer]
     answers: dict[str, AcceptedAnswer]
 
 
@@ -430,13 +430,13 @@ class Conductor:
             def trial(rest: Mapping[str, AcceptedAnswer]) -> _Mended | None:
                 return self._mend(step, last, before, rest)
 
-            found = Search(self._answers, refusing, self._suspected, quorum, trial).find()
-            if found is not None:
-                mended = found.held
+            culprit = Search(self._answers, refusing, self._suspected, quorum, trial).find()
+            if culprit is not None:
+                mended = culprit.outcome
                 for site in mended.answers:
                     self._course.forgive(step.round, site, _REFUSED_SUM)
-                self._leave_out(last, found.liar, mended.answers)
-                self._keep(last, mended.state, mended.behind, self.clock())
+                self._leave_out(last, culprit.liar, mended.answers)
+                self._keep(last, mended.state, mended.answered, self.clock())
                 return mended.state, mended.answers
         self.store.save(state)
         cause = "Compare releases and key ids (`cairn-site check`) at the sites"
@@ -454,13 +454,13 @@ class Conductor:
         self, step: Step, last: Step, before: RoundState, rest: Mapping[str, AcceptedAnswer]
     ) -> _Mended | None:
         """Ask the sites with the sum of some of the last round's answers; None if they refuse."""
-        behind = dict(rest)
-        if self._exchange.partial_sums(last, behind)[1]:
+        answered = dict(rest)
+        if self._exchange.partial_sums(last, answered)[1]:
             return None  # a relay is gone, so this cannot be tried
-        state = self._merge(last, before, behind)
+        state = self._merge(last, before, answered)
         self.store.save(state)
         answers = self._ask(step, state, self._work.ask(step, state))
-        return None if self._is_the_sum_refused(answers) else _Mended(state, behind, answers)
+        return None if self._is_the_sum_refused(answers) else _Mended(state, answered, answers)
 
     def _leave_out(self, last: Step, liar: Suspect, answers: dict[str, AcceptedAnswer]) -> None:
         """Leave who spoilt a sum out of the run, and out of what was answered since.

@@ -200,7 +200,7 @@ class SiteExchange:
     def _reached(self, nodes: Mapping[int, str]) -> set[str]:
         """Return the sites that are online here, or behind a relay that is."""
         names = set(nodes.values())
-        return names.union(*(self.relayed.behind.get(name, ()) for name in names))
+        return names.union(*(self.relayed.groups.get(name, ()) for name in names))
 
     @property
     def _gathering(self) -> Gathering:

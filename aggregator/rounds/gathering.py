@@ -13,7 +13,7 @@ SHORTEST_POLL_S, LONGEST_POLL_S = 0.1, 1.5
 
 @dataclass(frozen=True)
 class Gathering:
-    """How to send and to wait.
+    """The means to send and to wait.
 
     Attributes:
         clock, wait: seconds that only go up, and how to wait before asking again.

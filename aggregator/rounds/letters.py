@@ -71,7 +71,7 @@ class LetterBook:
             relay: its name.
             answers: digests of the envelopes, by site and record type.
         """
-        digests = {site: dict(kept) for site, kept in sorted(answers.items())}
+        digests = {site: dict(records) for site, records in sorted(answers.items())}
         note = AddNote(relay=relay, run=self.store.name, round=step.round, answers=digests)
         return wrap({NOTE: sign_note(note, self.witness), **self._exchanges()})
 

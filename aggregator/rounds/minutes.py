@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from aggregator.intake.reply import Reply
-from aggregator.rounds.answers import Passed
+from aggregator.rounds.answers import RelayedAnswer
 from aggregator.rounds.course import Course, Step
 from aggregator.rounds.events import (
     AggregatorRestored,
@@ -92,7 +92,9 @@ class Minutes:
         )
 
 
-def words_of(step: Step, reply: Reply, seconds: float, passed: Passed | None = None) -> SiteReplied:
+def words_of(
+    step: Step, reply: Reply, seconds: float, passed: RelayedAnswer | None = None
+) -> SiteReplied:
     """Return the journal's line about a reply that was read whole."""
     report, sizes = reply.report, reply.envelope_bytes
     if passed is not None:

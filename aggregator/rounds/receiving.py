@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from aggregator.intake.reply import Reply, Sender, open_head, open_reply
-from aggregator.rounds.answers import AcceptedAnswer, Passed
+from aggregator.rounds.answers import AcceptedAnswer, RelayedAnswer
 from aggregator.rounds.course import Step
 from aggregator.rounds.events import SiteReplied
 from aggregator.rounds.minutes import Minutes, words_of, words_of_number
@@ -112,7 +112,7 @@ class Receiving:
         arrival: Arrival,
         terms: Terms,
         seconds: float,
-        passed: Passed | None = None,
+        passed: RelayedAnswer | None = None,
     ) -> AcceptedAnswer | None:
         """Take what a node sent for its site; None if it is not accepted.
 
@@ -193,7 +193,7 @@ class Receiving:
         self.refused[site] = Refusal(None)
 
     def _open(
-        self, step: Step, site: str, parcel: bytes, terms: Terms, passed: Passed | None
+        self, step: Step, site: str, parcel: bytes, terms: Terms, passed: RelayedAnswer | None
     ) -> Reply:
         """Return a site's reply, archived and with its receipt made."""
         asked = self.sites[site]
@@ -230,7 +230,7 @@ class Receiving:
         )
 
 
-def _by_way_of(error: CairnError, passed: Passed | None) -> CairnError:
+def _by_way_of(error: CairnError, passed: RelayedAnswer | None) -> CairnError:
     """Say by which relay it came: either may be at fault."""
     if passed is None:
         return error

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from aggregator.intake.partial import Wanted, check_partial
+from aggregator.intake.partial import PartialRequest, check_partial
 from aggregator.intake.reply import most_bytes
-from aggregator.rounds.answers import AcceptedAnswer, Passed
+from aggregator.rounds.answers import AcceptedAnswer, RelayedAnswer
 from aggregator.rounds.course import Step
 from aggregator.rounds.gathering import Gathering
 from aggregator.rounds.letters import LetterBook
@@ -53,13 +53,13 @@ class RelayedSites:
     """The relays of one run.
 
     Attributes:
-        behind: sites of each relay, by its name; no site is behind two.
+        groups: sites of each relay, by its name; no site is behind two.
         receiving: takes each site's head, as it takes the replies of other sites.
     """
 
     store: RunStore
     plan: FederationPlan
-    behind: Mapping[str, frozenset[str]]
+    groups: Mapping[str, frozenset[str]]
     letters: LetterBook
     receiving: Receiving
     minutes: Minutes
@@ -72,9 +72,9 @@ class RelayedSites:
         """
         rest = sites - set(nodes.values())
         routes = {
-            node: (name, self.behind[name] & rest)
+            node: (name, self.groups[name] & rest)
             for node, name in nodes.items()
-            if name in self.behind
+            if name in self.groups
         }
         return {node: route for node, route in routes.items() if route[1]}
 
@@ -89,15 +89,15 @@ class RelayedSites:
             arrival: what it sent.
             terms: of the order.
         """
-        relay, asked = route
+        relay, names = route
         try:
             with contained(f"the heads of {relay}", OSError):
-                words, heads = read_heads(_parcel(arrival), self._most(len(asked)))
+                words, heads = read_heads(_parcel(arrival), self._most(len(names)))
                 self._require_asked(words, step, route)
                 said = {"heads.json": said_bytes(words)}
                 self.store.archive(step.round, relay, said)
         except CairnError as error:
-            self.minutes.relay_failed(step, relay, str(error), asked)
+            self.minutes.relay_failed(step, relay, str(error), names)
             return {}
         answers = {}
         for each in words.sites:
@@ -131,26 +131,26 @@ class RelayedSites:
             Digest of each relay's sum, which lies in the archive; and the sites of relays that
             failed, which cannot be added.
         """
-        wanted: dict[str, dict[str, AcceptedAnswer]] = {}
+        chosen: dict[str, dict[str, AcceptedAnswer]] = {}
         if summed_of(self.plan, step.phase):
             for site, answer in sorted(answers.items()):
                 if answer.relay:
-                    wanted.setdefault(answer.relay, {})[site] = answer
-        errands = {relay: self._adding(step, relay, mine) for relay, mine in wanted.items()}
+                    chosen.setdefault(answer.relay, {})[site] = answer
+        errands = {relay: self._adding(step, relay, mine) for relay, mine in chosen.items()}
         names = {relay: (step.round, relay, sha256_hex(e)) for relay, e in errands.items()}
         open_ = {relay for relay, name in names.items() if name not in self._sums}
         nodes = {n: name for n, name in gathering.transport.nodes().items() if name in open_}
-        came = gathering.gather(nodes, errands.__getitem__, deadline_s) if nodes else iter(())
-        for relay, arrival, _ in came:
+        arrivals = gathering.gather(nodes, errands.__getitem__, deadline_s) if nodes else iter(())
+        for relay, arrival, _ in arrivals:
             open_.discard(relay)
-            digest = self._take_sum(step, relay, wanted[relay], arrival)
+            digest = self._take_sum(step, relay, chosen[relay], arrival)
             if digest:
                 self._sums[names[relay]] = digest
         for relay in sorted(open_):
             reason = "it was gone when its sites' records were to be added"
-            self.minutes.relay_failed(step, relay, reason, wanted[relay])
-        held = {r: self._sums[name] for r, name in names.items() if name in self._sums}
-        return held, {site for relay in wanted.keys() - held.keys() for site in wanted[relay]}
+            self.minutes.relay_failed(step, relay, reason, chosen[relay])
+        digests = {r: self._sums[name] for r, name in names.items() if name in self._sums}
+        return digests, {site for relay in chosen.keys() - digests.keys() for site in chosen[relay]}
 
     def parts(self, step: Step, sums: Mapping[str, str]) -> Iterator[Sum]:
         """Yield relays' sums out of the archive, one at a time, in order of their names.
@@ -162,13 +162,13 @@ class RelayedSites:
             yield decode_sum(self.store.archived(step.round, relay, digest + SUM_SUFFIX))
 
     def _adding(self, step: Step, relay: str, answers: Mapping[str, AcceptedAnswer]) -> bytes:
-        return self.letters.adding(step, relay, {s: a.kept for s, a in answers.items()})
+        return self.letters.adding(step, relay, {s: a.relayed for s, a in answers.items()})
 
     def _take_sum(
         self, step: Step, relay: str, answers: Mapping[str, AcceptedAnswer], arrival: Arrival
     ) -> str:
         """Return the digest of a relay's sum, archived; empty where it does not hold."""
-        wanted = Wanted(
+        chosen = PartialRequest(
             self.store.name,
             step.round,
             step.phase,
@@ -179,7 +179,7 @@ class RelayedSites:
         try:
             with contained(f"the sum of {relay}", OSError):
                 data = read_partial(_parcel(arrival))
-                check_partial(data, wanted)
+                check_partial(data, chosen)
                 self.store.archive(step.round, relay, {f"sum{SUM_SUFFIX}": data})
         except CairnError as error:
             self.minutes.relay_failed(step, relay, str(error), answers)
@@ -197,7 +197,7 @@ class RelayedSites:
         # An arrival at no node: what a relay passed on.
         match said:
             case Answered():
-                arrival, passed = Arrival(0, bytes(heads[said.site])), Passed(relay, said)
+                arrival, passed = Arrival(0, bytes(heads[said.site])), RelayedAnswer(relay, said)
                 return self.receiving.take(step, said.site, arrival, terms, said.ms / 1000, passed)
             case Numbered():
                 arrival = Arrival(0, None, said.code)
@@ -212,11 +212,11 @@ class RelayedSites:
 
     def _require_asked(self, words: Heads, step: Step, route: Route) -> None:
         """Refuse words of another relay, about another order, or about sites it was not asked."""
-        relay, asked = route
+        relay, names = route
         about = (words.relay, words.run, words.round)
         if about != (relay, self.store.name, step.round):
             raise RefusedError("a relay speaks of something else", field="relay, run, round")
-        if strange := {said.site for said in words.sites} - asked:
+        if strange := {said.site for said in words.sites} - names:
             raise RefusedError(
                 "a relay speaks for sites that it was not to ask", got=f"{len(strange)} of them"
             )
@@ -226,28 +226,28 @@ class RelayedSites:
         return min(sites * most_bytes(self.plan) + MOST_SAID_BYTES, MAX_PARCEL_BYTES)
 
 
-def require_apart(behind: Mapping[str, frozenset[str]], sites: set[str]) -> None:
+def require_apart(groups: Mapping[str, frozenset[str]], sites: set[str]) -> None:
     """Refuse relays that share a site, or are called like one.
 
     Args:
-        behind: sites of each relay, by its name.
+        groups: sites of each relay, by its name.
         sites: of the federation.
 
     Raises:
         RefusedError: names the relay.
     """
-    taken: set[str] = set(sites)
-    for relay in sorted(behind):
-        if relay in taken:
+    reserved: set[str] = set(sites)
+    for relay in sorted(groups):
+        if relay in reserved:
             raise RefusedError("a relay is called like a site", field=relay)
-    told: set[str] = set()
-    for relay, its in sorted(behind.items()):
-        if told & its:
-            twice = ", ".join(sorted(told & its))
+    members: set[str] = set()
+    for relay, its in sorted(groups.items()):
+        if members & its:
+            twice = ", ".join(sorted(members & its))
             raise RefusedError(
                 "a site is behind two relays", field=relay, expected="sites of its own", got=twice
             )
-        told |= its
+        members |= its
 
 
 def _parcel(arrival: Arrival) -> bytes:

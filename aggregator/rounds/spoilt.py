@@ -1,4 +1,4 @@
-"""Who spoils a round's sum: found by leaving out one suspect after the other.
+"""The one who spoils a round's sum: found by leaving out one suspect after the other.
 
 Nobody here can check a tag; the sites can check a sum, and the one without the liar's summand
 holds. Once it does, the sites have taken it for the round's: whoever was left out stays so. A
@@ -22,7 +22,7 @@ HeldT = TypeVar("HeldT")
 
 @dataclass(frozen=True)
 class Suspect:
-    """Who may have spoilt a sum.
+    """One who may have spoilt a sum.
 
     Attributes:
         name: of a site, or of a relay.
@@ -36,15 +36,15 @@ class Suspect:
 
 
 @dataclass(frozen=True)
-class Found(Generic[HeldT]):
+class Culprit(Generic[HeldT]):
     """The one without whom the sum holds.
 
     Attributes:
-        held: what the trial without it came to.
+        outcome: what the trial without it came to.
     """
 
     liar: Suspect
-    held: HeldT
+    outcome: HeldT
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Search(Generic[HeldT]):
     Attributes:
         answers: behind it.
         refusing: sites that refused it.
-        known: relays that were found before.
+        earlier: relays that were found before.
         quorum: fewest answers that make a round count.
         trial: adds the answers that it is given and asks the sites; None where that sum
             does not hold either.
@@ -62,27 +62,27 @@ class Search(Generic[HeldT]):
 
     answers: Answers
     refusing: Set[str]
-    known: Set[str]
+    earlier: Set[str]
     quorum: int
     trial: Callable[[Answers], HeldT | None]
 
-    def find(self) -> Found[HeldT] | None:
+    def find(self) -> Culprit[HeldT] | None:
         """Return who is to blame; None where no single one is, or too few would be left."""
         for suspect in self.suspects():
             rest = {s: answer for s, answer in self.answers.items() if s not in suspect.sites}
-            held = self.trial(rest)
-            if held is not None:
-                return Found(suspect, held)
+            outcome = self.trial(rest)
+            if outcome is not None:
+                return Culprit(suspect, outcome)
         return None
 
     def suspects(self) -> Iterator[Suspect]:
         """Yield them in the order in which they are left out; enough answers stay of each."""
-        behind: dict[str, set[str]] = {}
+        by_relay: dict[str, set[str]] = {}
         for site, answer in self.answers.items():
-            behind.setdefault(answer.relay, set()).add(site)
-        alone = behind.pop("", set())
-        relays = {name: Suspect(name, frozenset(its), True) for name, its in behind.items()}
-        for name in sorted(relays.keys() & self.known):
+            by_relay.setdefault(answer.relay, set()).add(site)
+        alone = by_relay.pop("", set())
+        relays = {name: Suspect(name, frozenset(its), True) for name, its in by_relay.items()}
+        for name in sorted(relays.keys() & self.earlier):
             relay = relays.pop(name)
             yield from self._possible((*self._one_by_one(relay.sites), relay))
         first = sorted(

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from aggregator.rounds.events import Event, RoundFinished, RunFinished
 from aggregator.rounds.store import RunStore
-from aggregator.simulation.relays import Carried, RelayTransport
+from aggregator.simulation.relays import RelayTraffic, RelayTransport
 from aggregator.simulation.transport import FolderTransport, Traffic
 from common.cli import megabytes
 from common.schedule import Phase
@@ -73,7 +73,7 @@ class RoundMeter:
             return
         now, cpu = time.monotonic(), time.process_time()
         carried = [way.carried for way in self.ways]
-        above = Carried() if self.above is None else self.above.carried
+        above = RelayTraffic() if self.above is None else self.above.carried
         self.phases.append(
             PhaseCost(
                 event.round,
@@ -93,7 +93,7 @@ class RoundMeter:
         for way in self.ways:
             way.carried = Traffic()
         if self.above is not None:
-            self.above.carried = Carried()
+            self.above.carried = RelayTraffic()
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from aggregator.rounds.transport import Arrival
 
 
 @dataclass
-class Carried:
-    """What went between the aggregator and its relays.
+class RelayTraffic:
+    """Bytes between the aggregator and its relays.
 
     Attributes:
         down_bytes, up_bytes: errands, and what came of them.
@@ -31,7 +31,7 @@ class RelayTransport:
     """
 
     relays: Sequence[Relay]
-    carried: Carried = field(default_factory=Carried)
+    carried: RelayTraffic = field(default_factory=RelayTraffic)
     _errands: Mapping[int, bytes] = field(default_factory=dict)
     _waiting: list[int] = field(default_factory=list)
 

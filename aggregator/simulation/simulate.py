@@ -222,8 +222,8 @@ def _conduct(
     options = RunOptions(min_sites=simulation.plan.rounds.quorum, wait_s=0, approval_s=0)
     made = RunStore.create(folder.runs / _RUN, simulation.plan, options)
     store = WatchedRun(made.folder, hear)
-    behind = {r.name: frozenset(w.sites.values()) for r, w in zip(relays, ways, strict=False)}
-    Conductor(folder, store, above or ways[0], 1, clock=clock, sleep=sleep, relays=behind).run()
+    sites_of = {r.name: frozenset(w.sites.values()) for r, w in zip(relays, ways, strict=False)}
+    Conductor(folder, store, above or ways[0], 1, clock=clock, sleep=sleep, relays=sites_of).run()
     return meter
 
 

@@ -35,7 +35,7 @@ _INT32: Final = 2**31
 
 @dataclass(frozen=True)
 class Form:
-    """What the records of one type may have come to.
+    """The bounds of a sum of records of one type.
 
     Attributes:
         shapes: of the arrays, by name.

@@ -1,4 +1,4 @@
-"""What goes between the aggregator and a relay: errands down, heads and partial sums up.
+"""Errands and answers between the aggregator and a relay: errands down, heads and partial sums up.
 
 An errand is a parcel with a note that the aggregator signed, and beside it, unchanged, what
 the sites are sent. *Gather* has a relay put an order to its sites; its answer is one *head* a
@@ -193,7 +193,7 @@ class Heads(Frozen):
         return self
 
 
-class Refusal(Frozen):
+class RelayRefusal(Frozen):
     """A relay does not do its errand, and why."""
 
     v: Literal[1] = 1
@@ -278,7 +278,7 @@ def writable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)[:MOST_REASON]
 
 
-def _parts(data: bytes, wanted: str, most: int) -> dict[str, memoryview]:
+def _parts(data: bytes, expected: str, most: int) -> dict[str, memoryview]:
     """Return an answer's parts.
 
     Raises:
@@ -286,10 +286,10 @@ def _parts(data: bytes, wanted: str, most: int) -> dict[str, memoryview]:
     """
     parts = views(data, most)
     if set(parts) == {REFUSAL}:
-        refusal = _read(bytes(parts[REFUSAL]), Refusal, "a relay's refusal")
+        refusal = _read(bytes(parts[REFUSAL]), RelayRefusal, "a relay's refusal")
         raise RefusedError("a relay does not do its errand", field="errand", got=refusal.reason)
-    if wanted not in parts:
-        raise RefusedError("not a relay's answer", field=wanted, expected="a part", got="none")
+    if expected not in parts:
+        raise RefusedError("not a relay's answer", field=expected, expected="a part", got="none")
     return parts
 
 

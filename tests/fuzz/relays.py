@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from aggregator.intake.partial import Wanted, check_partial
+from aggregator.intake.partial import PartialRequest, check_partial
 from aggregator.intake.reply import Sender, open_head
 from aggregator.relays.relay import Relay
 from aggregator.rounds.transport import Arrival
@@ -130,7 +130,7 @@ def _sum() -> bytes:
 
 def _partial(data: bytes) -> object:
     caps, lengths = {corpus.NAME: 1000}, {corpus.NAME: 1e9}
-    wanted = Wanted(corpus.RUN, 1, "train", corpus.plan(), caps, lengths)
+    wanted = PartialRequest(corpus.RUN, 1, "train", corpus.plan(), caps, lengths)
     return check_partial(read_partial(data), wanted)
 
 

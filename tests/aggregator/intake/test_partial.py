@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aggregator.intake.partial import Wanted, check_partial
+from aggregator.intake.partial import PartialRequest, check_partial
 from common.errors import RefusedError
 from common.plan import FederationPlan, parse_plan
 from common.schedule import schedule
@@ -55,9 +55,9 @@ def total_of(plan: FederationPlan, phase: str, round_: int) -> Sum:
     return Sum("run-1", round_, groups)
 
 
-def wanted(plan: FederationPlan, phase: str, round_: int, length: float = 10.0) -> Wanted:
+def wanted(plan: FederationPlan, phase: str, round_: int, length: float = 10.0) -> PartialRequest:
     caps, lengths = dict.fromkeys(SITES, 10), dict.fromkeys(SITES, length)
-    return Wanted("run-1", round_, phase, plan, caps, lengths)
+    return PartialRequest("run-1", round_, phase, plan, caps, lengths)
 
 
 def summed_phases(plan: FederationPlan) -> list[tuple[int, str]]:
@@ -141,7 +141,7 @@ def test_what_honest_sites_sent_is_never_too_long_and_ten_times_it_is(seed, samp
         )
         answers[site] = [Envelope(record, arrays)]
         lengths[site] = l2_norm(arrays)
-    asked = Wanted("run-1", 1, "train", plan, dict.fromkeys(SITES, 10), lengths)
+    asked = PartialRequest("run-1", 1, "train", plan, dict.fromkeys(SITES, 10), lengths)
     total = add_records("run-1", 1, answers)
     check_partial(encode_sum(total), asked)
     group = total.groups["ModelUpdate"]

@@ -22,8 +22,8 @@ from common.wire.relayed import (
     GatherNote,
     Heads,
     Numbered,
-    Refusal,
     RelayedSite,
+    RelayRefusal,
     SummedRecord,
     TurnedAway,
     open_note,
@@ -79,7 +79,7 @@ MESSAGES = {
     "gather": lambda: sign_note(gather(), KEY),
     "add": lambda: sign_note(add(), KEY),
     "heads": heads,
-    "refusal": lambda: wrap({REFUSAL: said_bytes(Refusal(reason="no"))}),
+    "refusal": lambda: wrap({REFUSAL: said_bytes(RelayRefusal(reason="no"))}),
 }
 
 
@@ -194,10 +194,10 @@ def test_what_is_too_long_or_something_else_is_refused():
     with pytest.raises(RefusedError, match="one part"):
         read_partial(wrap({SUM: b"", "more": b""}))
     with pytest.raises(RefusedError, match=r"does not do its errand.*no disk"):
-        read_partial(wrap({REFUSAL: said_bytes(Refusal(reason="no disk"))}))
+        read_partial(wrap({REFUSAL: said_bytes(RelayRefusal(reason="no disk"))}))
 
 
 def test_any_words_of_a_failure_can_travel():
     reason = writable("a\tb\u202ec\n" + "d" * 2000)
-    assert Refusal(reason=reason).reason.startswith("a b c ddd")
-    assert unwrap(wrap({REFUSAL: said_bytes(Refusal(reason=reason))}))
+    assert RelayRefusal(reason=reason).reason.startswith("a b c ddd")
+    assert unwrap(wrap({REFUSAL: said_bytes(RelayRefusal(reason=reason))}))
