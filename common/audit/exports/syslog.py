@@ -32,6 +32,8 @@ from common.errors import InputDataError, InternalError, UnreachableError, Verif
 
 PORT: Final = 6514
 TIMEOUT_S: Final = 30.0
+PATIENCE_S: Final = 0.5
+"""A server that does not accept our certificate closes within this time of our last byte."""
 _GLANCE_S: Final = 0.02
 _FACILITY: Final = 10  # security/authorization
 _SEVERITY: Final = {"done": 5, "refused": 4, "alert": 2}  # notice, warning, critical
@@ -130,6 +132,7 @@ def send(server: Server, events: Iterable[AuditEvent], host: str) -> None:
             context.wrap_socket(plain, server_hostname=server.name or server.host) as secured,
         ):
             secured.sendall(data)
+            _require_patience(secured)
             _await_the_end(secured)
     except ssl.SSLCertVerificationError as error:
         raise VerificationError(
@@ -143,6 +146,31 @@ def send(server: Server, events: Iterable[AuditEvent], host: str) -> None:
         raise _unsent(server, f"TLS ended with {error.reason or 'an error'}") from error
     except OSError as error:
         raise _unsent(server, error.strerror or type(error).__name__) from error
+
+
+def _require_patience(secured: ssl.SSLSocket) -> None:
+    """Wait a moment, and refuse a server that closes before we do.
+
+    A server may look at our certificate only after its handshake, and then closes with all of
+    our bytes read and no word of why: for TCP that is an ordinary end. One that accepts us
+    waits for more.
+
+    Raises:
+        OSError: it closed.
+    """
+    until, limit = time.monotonic() + PATIENCE_S, secured.gettimeout()
+    try:
+        while (seconds := until - time.monotonic()) > 0:
+            secured.settimeout(seconds)
+            try:
+                if not secured.recv(1):
+                    raise ConnectionResetError(0, "the server closed first")
+            except ssl.SSLEOFError as error:
+                raise ConnectionResetError(0, "the server closed first") from error
+            except TimeoutError:
+                return
+    finally:
+        secured.settimeout(limit)
 
 
 def _await_the_end(secured: ssl.SSLSocket) -> None:

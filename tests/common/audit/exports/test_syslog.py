@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
+import threading
+from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,6 +70,39 @@ def test_a_server_that_does_not_accept_our_certificate_leaves_the_state_as_it_wa
     arguments = [swapped.get(e, e) for e in to(wary_server, received, tmp_path / "state")]
     code, _, _ = export(capsys, *arguments)
     assert code == ExitCode.UNREACHABLE
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_server_that_reads_everything_and_closes_first_took_nothing(
+    received, authority, tmp_path, capsys
+):
+    # So rsyslog does when it looks at our certificate after its handshake.
+    certificate, key = authority.issue("hasty")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    read = []
+
+    def serve(listener):
+        with context.wrap_socket(listener.accept()[0], server_side=True) as secured:
+            secured.settimeout(0.1)
+            with suppress(TimeoutError):
+                while data := secured.recv(1 << 16):
+                    read.append(data)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        server = SimpleNamespace(
+            authority=authority,
+            certificate=certificate,
+            key=key,
+            address=f"127.0.0.1:{listener.getsockname()[1]}",
+        )
+        code, _, err = export(capsys, *to(server, received, tmp_path / "state"))
+        thread.join(30)
+    assert b"".join(read).count(b"<AuditMessage") == 7, "every byte was read"
+    assert code == ExitCode.UNREACHABLE
+    assert "the server closed first" in err
     assert not (tmp_path / "state").exists()
 
 
