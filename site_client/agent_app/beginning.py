@@ -62,8 +62,10 @@ def begin_or_resume(
         settled = _settled(config, data, place)
         if not settled.task.landmarks:
             settled = with_landmarks(settled, checkpoint.config.task.landmarks)
+        if not settled.run.start:
+            settled = _begun_with(settled, checkpoint.config.run.start)
         # Where the same cases lie is free; their digest is compared once they are read.
-        free = ("run.output", "run.start", *(f"data.{key}" for key in PATHS))
+        free = ("run.output", *(f"data.{key}" for key in PATHS))
         differing = [key for key in differences(settled, checkpoint.config) if key not in free]
         if differing:
             raise InputDataError(
@@ -126,6 +128,10 @@ def with_start(config: Config, start: Checkpoint | None) -> Config:
         if config.task.landmarks:
             require_names(start, config.task.landmarks)
         config = with_landmarks(config, start.landmarks)
+    return _begun_with(config, digest)
+
+
+def _begun_with(config: Config, digest: str) -> Config:
     return config.model_copy(update={"run": config.run.model_copy(update={"start": digest})})
 
 

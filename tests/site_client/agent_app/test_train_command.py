@@ -200,8 +200,15 @@ def test_a_run_begins_with_the_weights_and_settings_of_a_model(
     assert second.config.network == model.config.network
     assert second.config.data.images == str(others)
     assert second.updates == 1
-    # It goes on where it was stopped without being told again where it began.
+    # It goes on where it was stopped without being told again where it began, and keeps that.
     cairn("train", "--resume", "-o", tmp_path / "second")
+    same = make_config("same.toml", learner={"learning_rate": 1e-30, "updates": 1})
+    cairn("train", "--resume", "-o", tmp_path / "second", "--config", same, "--data", others)
+    resumed = read_checkpoint(tmp_path / "second/latest")
+    assert resumed.config.run.start == second.config.run.start
+    other = make_config("other.toml", run={"start": "0" * 64}, learner={"updates": 1})
+    with pytest.raises(InputDataError, match=r"run\.start"):
+        cairn("train", "--resume", "-o", tmp_path / "second", "--config", other)
 
 
 def test_what_a_model_is_not_for_is_refused_before_anything_is_written(
