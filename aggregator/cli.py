@@ -7,7 +7,17 @@ from typing import NoReturn
 
 import click
 
-from aggregator.commands import federation, keys, look, model, plans, rounds, serve, simulate
+from aggregator.commands import (
+    federation,
+    keys,
+    look,
+    model,
+    plans,
+    relays,
+    rounds,
+    serve,
+    simulate,
+)
 from aggregator.commands.options import DESK_KEY, NEW_FILE
 from aggregator.embedding.cli import codebook
 from common.cli import complete, run
@@ -53,6 +63,7 @@ for command in (
     federation.coordinator,
     federation.signing_request,
     keys.keys,
+    relays.relay,
     serve.up,
     plans.plan,
     simulate.simulate,

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from aggregator.admin.folder import FederationFolder, is_loopback
+from aggregator.admin.relays import Member, members
 from aggregator.handshake import insist_on_tls_1_3, listeners, trusting
 from aggregator.rounds.server import FOLDER_VARIABLE
 from aggregator.rounds.superlink import SuperLink
@@ -48,13 +49,21 @@ class Service:
     """The two programs of one federation, as children of this process.
 
     Args:
-        folder: the federation's; what the programs write goes to ``flower/NAME.log`` in it.
+        folder: the federation's, or a relay's; what the programs write goes to
+            ``flower/NAME.log`` in it.
         show: takes a program's name, and how it stands.
+        members: tells who may connect, and who no longer may; of the folder when omitted.
     """
 
-    def __init__(self, folder: FederationFolder, show: Show = lambda *_: None) -> None:
+    def __init__(
+        self,
+        folder: FederationFolder,
+        show: Show = lambda *_: None,
+        members: Callable[[FederationFolder], Sequence[Member]] = members,
+    ) -> None:
         self._folder = folder
         self._show = show
+        self._members = members
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._troubles: dict[str, Troubles] = {}
         self._registered: set[str] = set()
@@ -122,7 +131,7 @@ class Service:
         """
         while not stop.wait(POLL_S):
             for name in self.register_sites():
-                say(OWN, f"site {name} may connect")
+                say(OWN, f"{name} may connect")
             self._tell_troubles(say)
             self._check_children()
             look()
@@ -138,18 +147,18 @@ class Service:
 
         One that was revoked while nothing ran is disconnected before it can connect.
         """
-        sites = self._folder.known()
-        new = [s for n, s in sites.items() if not s.revoked and n not in self._registered]
-        gone = [s for n, s in sites.items() if s.revoked and n not in self._withdrawn]
+        everybody = self._members(self._folder)
+        new = [m for m in everybody if not m.revoked and m.node_key not in self._registered]
+        gone = [m for m in everybody if m.revoked and m.node_key not in self._withdrawn]
         if new or gone:
             with SuperLink(local_address(self._folder), authority(self._folder)) as link:
-                for site in gone:
-                    link.unregister(parse_node_public_key(site.request.node_key))
-                    self._withdrawn.add(site.name)
-                for site in new:
-                    link.register(site.name, parse_node_public_key(site.request.node_key))
-                    self._registered.add(site.name)
-        return [site.name for site in new]
+                for member in gone:
+                    link.unregister(parse_node_public_key(member.node_key))
+                    self._withdrawn.add(member.node_key)
+                for member in new:
+                    link.register(member.name, parse_node_public_key(member.node_key))
+                    self._registered.add(member.node_key)
+        return [member.name for member in new]
 
     def stop(self) -> None:
         """End both programs, by their process ids, the executor first."""

@@ -54,7 +54,8 @@ class Invite(_Document):
     Attributes:
         federation: its name.
         site: the name that the site will go by.
-        address: host:port of the aggregator's Fleet API.
+        address: host:port of the aggregator's Fleet API, or of the relay's.
+        relay: that the site will be behind; absent: none.
         ca_certificate: PEM of the federation's own authority.
         ca_sha256: digest of that certificate (DER), to be compared by telephone.
         witness_key: public key with which the aggregator signs orders and receipts.
@@ -75,6 +76,7 @@ class Invite(_Document):
     enrolment: Address | None = None
     token: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_-]{43}$")] = Field(None, repr=False)
     expires: Annotated[str, Field(max_length=40)] | None = None
+    relay: SiteName | None = None
 
     @model_validator(mode="after")
     def _all_or_nothing(self) -> Self:

@@ -442,16 +442,16 @@ def _server(site: SiteFolder) -> Fact:
     settings = site.settings()
     ahead = probe(settings.address, str(site.authority))
     if ahead is None:
-        return Fact("server", "ok", f"{settings.address} answers; it does not tell the time")
+        return Fact("server", "ok", f"{settings.receiver} answers; it does not tell the time")
     if abs(ahead) > LARGEST_SKEW_S:
         return Fact(
             "server",
             "bad",
-            f"{settings.address} answers, but the clocks differ by {abs(ahead):.0f} s",
+            f"{settings.receiver} answers, but the clocks differ by {abs(ahead):.0f} s",
             "Set this machine's clock (NTP); node authentication signs the time",
             ExitCode.VERIFICATION_FAILED,
         )
-    return Fact("server", "ok", f"{settings.address} answers; clocks agree")
+    return Fact("server", "ok", f"{settings.receiver} answers; clocks agree")
 
 
 def _admission(site: SiteFolder) -> Fact:

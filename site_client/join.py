@@ -312,6 +312,7 @@ def _settings(invite: Invite, site: SiteFolder, data: Path) -> SiteSettings:
         data=place,
         app_sha256=invite.app_sha256,
         enrolment=invite.enrolment,
+        relay=invite.relay,
     )
 
 

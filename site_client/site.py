@@ -24,12 +24,13 @@ class SiteSettings(BaseModel):
     """``site.toml``: what the two processes of a site need to know.
 
     Attributes:
-        address: host:port of the aggregator.
+        address: host:port of the aggregator, or of the relay that the site is behind.
         enrolment: host:port of its enrolment desk; None for a site that joined by mail.
         data: folder of images, absolute or relative to the site folder.
         app_sha256: the only Flower app that the courier serves.
         witness_policy: text of a policy file; None where nobody but the aggregator witnesses.
         slide_threads: threads that count a slide's pixels; 1 when omitted. No result depends on it.
+        relay: that the site is behind; None where it is behind none.
         slides: ``shards`` has the worker wait for ``cairn-site pixels merge``; when omitted it
             counts by itself.
     """
@@ -46,6 +47,12 @@ class SiteSettings(BaseModel):
     witness_policy: Annotated[str, Field(max_length=262_144)] | None = None
     slide_threads: Annotated[int, Field(ge=1, le=64)] | None = None
     slides: Literal["worker", "shards"] | None = None
+    relay: SiteName | None = None
+
+    @property
+    def receiver(self) -> str:
+        """Whom the courier's connection goes to, for a person to read."""
+        return f"{self.address} (relay {self.relay})" if self.relay else self.address
 
 
 @dataclass(frozen=True)

@@ -181,6 +181,9 @@ class Federation(Programs):
     def join(self, site: str, *words: str, data: Path | None = None) -> str:
         """With its invite's token; its scans are empty files unless there are others."""
         self.run("cairn-aggregator", "invite", site, "--dir", "federation")
+        return self.join_invited(site, *words, data=data)
+
+    def join_invited(self, site: str, *words: str, data: Path | None = None) -> str:
         data = touch_scans(self.root / "data" / site) if data is None else data
         return self.run(
             *("cairn-site", "join", f"{site}.invite.toml", "--data", str(data)),

@@ -18,6 +18,7 @@ from aggregator.admin.folder import (
     FederationSettings,
     declared_samples,
 )
+from aggregator.admin.relays import require_no_relay
 from aggregator.admin.toml import as_toml
 from common.crypto.certificates import (
     create_authority,
@@ -119,11 +120,12 @@ def admit_locked(folder: FederationFolder, request: JoinRequest, images: int | N
     """``admit`` for whoever has checked the keys and holds the lock.
 
     Raises:
-        RefusedError: a revoked name, or a name that has other keys.
+        RefusedError: a revoked name, a relay's, or a name that has other keys.
     """
     site = folder.sites / request.site
     request_file = site / "request.json"
     check_not_revoked(folder, request.site)
+    require_no_relay(folder, request.site)
     if request_file.exists() and not _same_site(read_request(request_file), request):
         raise RefusedError(
             "a site of this name was admitted with other keys",

@@ -186,6 +186,11 @@ class FederationFolder:
         return self.root / "sites"
 
     @property
+    def relays(self) -> Path:
+        """One folder per relay that was ever added; see ``aggregator.admin.relays``."""
+        return self.root / "relays"
+
+    @property
     def invites(self) -> Path:
         """Promises and to whom: one file per token, named by the token's digest."""
         return self.root / "invites"

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from aggregator.admin.certificates import certificate_of, issue_to_site
 from aggregator.admin.enrol import admit_locked, check_keys, check_not_revoked, settle
 from aggregator.admin.folder import COUNTS_AS, AdmittedSite, FederationFolder
+from aggregator.admin.relays import DIRECT, forget_relay, put_behind, relay_of, standing_relay
 from aggregator.admin.toml import as_toml
 from common.canonical import sha256_hex
 from common.crypto.certificates import certificate_fingerprint, certificate_to_pem, read_certificate
@@ -74,6 +75,7 @@ def make_invite(
     auto_admit: bool = True,
     by_mail: bool = False,
     images: int | None = None,
+    relay: str = "",
     now: datetime | None = None,
 ) -> Invite:
     """Return the file that tells one site whom to trust, and lets its keys in once.
@@ -87,24 +89,28 @@ def make_invite(
         by_mail: without a token: the request comes by another way, to `admit`.
         images: what the site will count as in an average; None: as it declares. Not by
             mail: then `admit` says it.
+        relay: that the site will be behind; empty: as before; ``DIRECT``: none.
         now: the current time when omitted.
 
     Raises:
         InputDataError: not a federation's folder, or a site name that is not lower case.
-        RefusedError: the name was revoked.
+        RefusedError: the name was revoked, or there is no such relay.
     """
     settings = folder.settings()
+    relay = "" if relay == DIRECT else relay or relay_of(folder, site)
+    address = standing_relay(folder, relay).address if relay else settings.address
     certificate = read_certificate(folder.pki / "ca.crt")
     token = secrets.token_urlsafe(32)
     expires = ((now or datetime.now(UTC)) + timedelta(days=days)).replace(microsecond=0)
     values = {
         "federation": settings.name,
         "site": site,
-        "address": settings.address,
+        "address": address,
         "ca_certificate": (folder.pki / "ca.crt").read_text(encoding="ascii"),
         "ca_sha256": certificate_fingerprint(certificate),
         "witness_key": read_public_key(folder.pki / "witness.pub").text,
         "app_sha256": app_sha256,
+        "relay": relay or None,
     }
     if not by_mail:
         values["enrolment"] = settings.public_enrolment
@@ -119,6 +125,7 @@ def make_invite(
             got=f"{len(site)} characters",
         ) from error
     check_not_revoked(folder, site)
+    put_behind(folder, site, relay)
     if not by_mail:
         folder.invites.mkdir(mode=0o700, exist_ok=True)
         promise = Promise(
@@ -157,6 +164,7 @@ def withdraw_invites(folder: FederationFolder, site: str) -> bool:
             path.unlink()
         if site not in folder.known():
             (folder.sites / site / COUNTS_AS).unlink(missing_ok=True)
+            forget_relay(folder, site)
     return bool(ended)
 
 

@@ -133,12 +133,14 @@ _images_option = click.option(
 )
 @click.option("--by-mail", is_flag=True, help="Without a token: the site's request comes by mail.")
 @_images_option
+@click.option("--relay", default="", help="Relay that the site will be behind; - for none.")
 def invite(
     desk: Desk,
     site: str,
     output: Path | None,
     days: int,
     images: int | None,
+    relay: str,
     *,
     auto_admit: bool,
     by_mail: bool,
@@ -149,7 +151,9 @@ def invite(
     that site only. The keys themselves are made at the site.
     """
     path = output or Path(f"{site}.invite.toml")
-    data = desk.invite(site, days=days, auto_admit=auto_admit, by_mail=by_mail, images=images)
+    data = desk.invite(
+        site, days=days, auto_admit=auto_admit, by_mail=by_mail, images=images, relay=relay
+    )
     path.unlink(missing_ok=True)
     write_secret(path, data)  # whoever reads the token can enrol
     click.echo(f"Wrote {path}. Send it to the site; there: cairn-site join {path.name} --data DIR")
@@ -239,6 +243,7 @@ def sites(desk: Desk, *, as_json: bool) -> None:
     table.add_column("counts as", justify="right")
     table.add_column("certificate", justify="right")
     table.add_column("ledger key")
+    table.add_column("relay")
     total = sum(line.counts_as or 0 for line in lines)
     for line in lines:
         table.add_row(*(Text(cell) for cell in _cells(line, total)))
@@ -253,7 +258,7 @@ def _cells(line: SiteLine, total: int) -> tuple[str, ...]:
     state = f"{line.state} until {line.invite_expires}" if line.state == "invited" else line.state
     shown = online if line.state == "admitted" else ""
     counts = "" if line.counts_as is None else f"{line.counts_as} ({line.counts_as / total:.0%})"
-    return line.name, state, shown, counts, days, line.ledger_sha256[:16]
+    return line.name, state, shown, counts, days, line.ledger_sha256[:16], line.relay
 
 
 @click.command()

@@ -86,6 +86,7 @@ class CoordinatorService(desk_pb2_grpc.CoordinatorServicer):
                     auto_admit=request.auto_admit,
                     by_mail=False,
                     images=request.images if request.HasField("images") else None,
+                    relay=request.relay,
                 )
             )
 

@@ -26,6 +26,7 @@ class SiteLine:
         online: whether its courier is connected; None when the SuperLink does not answer.
         invite_expires: ISO 8601, of an invite that is still open.
         counts_as: most samples that its update counts as; None before it is admitted.
+        relay: that it is behind; empty: none.
     """
 
     name: str
@@ -35,6 +36,7 @@ class SiteLine:
     online: bool | None = None
     invite_expires: str = ""
     counts_as: int | None = None
+    relay: str = ""
 
 
 @dataclass(frozen=True)
@@ -178,9 +180,25 @@ class Desk(Protocol):
         """
 
     def invite(
-        self, site: str, *, days: int, auto_admit: bool, by_mail: bool, images: int | None = None
+        self,
+        site: str,
+        *,
+        days: int,
+        auto_admit: bool,
+        by_mail: bool,
+        images: int | None = None,
+        relay: str = "",
     ) -> bytes:
-        """Make an invite (TOML); ``images``: what the site will count as, None: as it declares."""
+        """Make an invite (TOML).
+
+        Args:
+            site: the name that it is for.
+            days: how long its token is good.
+            auto_admit: admit the first keys that come with the token.
+            by_mail: without a token.
+            images: what the site will count as; None: as it declares.
+            relay: that the site will be behind; empty: as before; "-": none.
+        """
 
     def admit(self, who: JoinRequest | str, images: int | None = None) -> Admitted:
         """Let in a site that waits, by name, or one whose request came by another way.

@@ -1,8 +1,8 @@
 """The ``Enrolment`` service: a token opens it once, afterwards a signature over every request.
 
 Answers only what a site may know: how it stands itself, the public keys of the
-others, and what they sealed for it. Each nonce is taken once, and strangers may knock so
-often and no more (``limits``).
+others, and what they sealed for it; and a relay, which sites are behind it. Each nonce is
+taken once, and strangers may knock so often and no more (``limits``).
 """
 
 # ruff: noqa: N802 - gRPC calls methods by the names of desk.proto
@@ -22,6 +22,8 @@ from aggregator.admin import arrival, sealed
 from aggregator.admin.certificates import renew, valid_certificate
 from aggregator.admin.folder import AdmittedSite, FederationFolder
 from aggregator.admin.invites import Enrolled, admitted_site, enrol, site_that_asks, standing
+from aggregator.admin.relays import members_of, standing_relay
+from aggregator.bells import ring
 from aggregator.desk.answering import Count, answering
 from aggregator.desk.limits import Knocking, address_of
 from aggregator.desk.telling import Telling
@@ -190,6 +192,24 @@ class EnrolmentService(desk_pb2_grpc.EnrolmentServicer):
                 site.name, lambda: context.is_active() and not site.revoked
             ):
                 yield pb.OrderWaits(ask=ask)
+
+    def Relay(self, request: pb.SignedRequest, context: grpc.ServicerContext) -> pb.RelayReply:
+        """Hear which sites are connected to a relay, tell some of them, and name its sites."""
+        with answering("Relay", context, self._count):
+            relay = standing_relay(self._folder, request.site)
+            self._check("Relay", request, relay.desk_key, pb.REQUEST_KEY_LEDGER)
+            body = body_of(pb.RelayBody, request)
+            members = members_of(self._folder, relay.name)
+            behind = {member.name for member in members if not member.revoked}
+            relay.note_here(behind & set(body.online))
+            ring(self._folder.order_bells, sorted(behind & set(body.told)))
+            return pb.RelayReply(
+                members=[
+                    pb.RelayMember(site=m.name, node_key=m.node_key, revoked=m.revoked)
+                    for m in members
+                ],
+                server_unix_ms=now_ms(),
+            )
 
     def _asks(self, method: str, request: pb.SignedRequest) -> JoinRequest:
         """Return the site that signed a request with its ledger key, admitted or waiting."""

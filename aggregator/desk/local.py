@@ -14,6 +14,7 @@ from aggregator.admin.certificates import certificate_of
 from aggregator.admin.enrol import admit, admit_waiting, revoke, set_samples
 from aggregator.admin.folder import AdmittedSite, FederationFolder
 from aggregator.admin.invites import invite_toml, make_invite, open_invites, withdraw_invites
+from aggregator.admin.relays import known_relays, relay_of
 from aggregator.admin.server_certificate import ServerCertificate, server_certificate
 from aggregator.desk.desk import (
     Admitted,
@@ -81,7 +82,8 @@ class LocalDesk:
         for name in sorted({*sites, *waiting, *invited}):
             expires = invited.get(name, "")
             if name in sites:
-                lines.append(_line(sites[name], online, expires))
+                behind = relay_of(self.folder, name)
+                lines.append(_line(sites[name], online, expires, behind))
             elif name in waiting:
                 fingerprint = PublicKey.parse(waiting[name].ledger_key).fingerprint
                 lines.append(SiteLine(name, "waiting", fingerprint, invite_expires=expires))
@@ -90,7 +92,14 @@ class LocalDesk:
         return lines
 
     def invite(
-        self, site: str, *, days: int, auto_admit: bool, by_mail: bool, images: int | None = None
+        self,
+        site: str,
+        *,
+        days: int,
+        auto_admit: bool,
+        by_mail: bool,
+        images: int | None = None,
+        relay: str = "",
     ) -> bytes:
         """Return an invite (TOML)."""
         self.folder.settings()
@@ -110,6 +119,7 @@ class LocalDesk:
                 auto_admit=auto_admit,
                 by_mail=by_mail,
                 images=images,
+                relay=relay,
             )
         )
 
@@ -270,12 +280,15 @@ class LocalDesk:
         return fold(event for _, event in read_events(self.journal_file(run)))
 
     def _online(self, sites: dict[str, AdmittedSite]) -> set[str] | None:
+        """Name the sites whose couriers are connected, here or to their relays."""
         from aggregator.start import connect
+
+        by_relay = [relay.online() or () for relay in known_relays(self.folder).values()]
 
         try:
             with connect(self.folder) as link:
                 keys = {n: parse_node_public_key(s.request.node_key) for n, s in sites.items()}
-                return link.online(keys)
+                return link.online(keys).union(*by_relay)
         except UnreachableError:
             return None
 
@@ -302,7 +315,7 @@ def _iso(moment: datetime | None) -> str:
     return "" if moment is None else moment.isoformat(timespec="seconds")
 
 
-def _line(site: AdmittedSite, online: set[str] | None, expires: str) -> SiteLine:
+def _line(site: AdmittedSite, online: set[str] | None, expires: str, relay: str) -> SiteLine:
     certificate = certificate_of(site)
     return SiteLine(
         name=site.name,
@@ -312,4 +325,5 @@ def _line(site: AdmittedSite, online: set[str] | None, expires: str) -> SiteLine
         online=None if online is None else site.name in online and not site.revoked,
         invite_expires=expires,
         counts_as=None if site.revoked else site.samples_cap,
+        relay=relay,
     )

@@ -28,6 +28,7 @@ def site_message(site: SiteLine) -> pb.Site:
         online=site.online,
         invite_expires=site.invite_expires,
         counts_as=site.counts_as,
+        relay=site.relay,
     )
 
 
@@ -42,6 +43,7 @@ def site_line(message: pb.Site) -> SiteLine:
         online=message.online if has("online") else None,
         invite_expires=message.invite_expires,
         counts_as=message.counts_as if has("counts_as") else None,
+        relay=message.relay,
     )
 
 

@@ -113,7 +113,14 @@ class RemoteDesk:
         return [(fact.name, fact.value) for fact in reply.facts]
 
     def invite(
-        self, site: str, *, days: int, auto_admit: bool, by_mail: bool, images: int | None = None
+        self,
+        site: str,
+        *,
+        days: int,
+        auto_admit: bool,
+        by_mail: bool,
+        images: int | None = None,
+        relay: str = "",
     ) -> bytes:
         """Return an invite (TOML); one without a token is made where the folder is."""
         if by_mail:
@@ -121,7 +128,9 @@ class RemoteDesk:
                 "an invite without a token is made at the aggregator",
                 advice="There: cairn-aggregator invite SITE --by-mail --dir DIR",
             )
-        request = pb.InviteRequest(site=site, days=days, auto_admit=auto_admit, images=images)
+        request = pb.InviteRequest(
+            site=site, days=days, auto_admit=auto_admit, images=images, relay=relay
+        )
         with self._stub() as stub:
             return bytes(stub.Invite(request, timeout=START_S).invite)
 

@@ -19,11 +19,14 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import ssl
 import sys
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 from typing import Any, Final
 
@@ -39,6 +42,8 @@ from aggregator.rounds.server import FOLDER_VARIABLE, REPLY_BELL
 from aggregator.rounds.short_road import is_short, remember_signatures, sweep_seldom, travel
 from common.wire.several import PULL_PIECES, PUSH_PIECES
 
+PARENT_S, GRACE_S = 1.0, 5.0
+"""Between two looks for the process that started this one; for an orderly end after it."""
 HOOK = "flwr.ee.superlink.extensions"
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -180,8 +185,23 @@ def serve(*, host: str, port: int, **options: Any) -> None:  # noqa: ANN401 - uv
         sys.exit(1)
 
 
+def end_with(parent: int, every_s: float = PARENT_S) -> None:
+    """End this process once its parent has: whoever is started next needs the port.
+
+    Args:
+        parent: process id.
+        every_s: between two looks.
+    """
+    while os.getppid() == parent:
+        time.sleep(every_s)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def main() -> None:
-    """``flower-superlink``, guarded; ends if the guard is not in place."""
+    """``flower-superlink``, guarded; ends if the guard is not in place, and with its parent."""
+    Thread(target=end_with, args=(os.getppid(),), name="parent", daemon=True).start()
     install()
     from flwr.superlink import extensions
     from flwr.superlink.cli import flower_superlink as program

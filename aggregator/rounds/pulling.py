@@ -8,7 +8,7 @@ release.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from threading import Lock
 from typing import Final
@@ -52,26 +52,26 @@ class Pulled:
     fault: CairnError | None = None
 
 
-def pull_replies(grid: Grid, names: Sequence[str], most: int) -> Iterator[Pulled]:
+def pull_replies(grid: Grid, most: Mapping[str, int]) -> Iterator[Pulled]:
     """Return what waits for these messages, each read on its own.
 
     Args:
         grid: Flower's.
-        names: identifiers of the messages whose answers are waited for.
-        most: bytes that a parcel may have.
+        most: bytes that a parcel may have that answers a message, by the message's identifier.
 
     Raises:
         HTTPError: the SuperLink does not answer; that concerns nobody's reply.
     """
     client: RuntimeHttpClient = grid._runtime_client  # type: ignore[attr-defined]  # pinned
-    response = client.PullMessages(PullAppMessagesRequest(message_ids=names))
+    response = client.PullMessages(PullAppMessagesRequest(message_ids=list(most)))
     pairs = zip(response.messages_list, response.message_object_trees, strict=False)
     for message, tree in pairs:
+        answers = message.metadata.reply_to_message_id
         try:
             with contained("a reply", httpx.HTTPError):
-                pulled = _pulled(grid, client, message, tree, most)
+                pulled = _pulled(grid, client, message, tree, most.get(answers, 0))
         except CairnError as error:
-            pulled = Pulled(message.metadata.reply_to_message_id, fault=error)
+            pulled = Pulled(answers, fault=error)
         yield pulled
 
 

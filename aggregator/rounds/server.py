@@ -1,25 +1,20 @@
-"""The Flower ServerApp: conducts one run over Flower's Grid.
-
-Started by Flower for a run whose only configuration is the run's name; the
-federation's folder comes from the environment of ``cairn-aggregator up``.
-"""
+"""One run over Flower's Grid, in the process that Flower starts for it."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 import httpx
 import numpy as np
-from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
-from flwr.serverapp import Grid, ServerApp
+from flwr.app import Array, ArrayRecord, Message, RecordDict
+from flwr.serverapp import Grid
 
 from aggregator.admin.folder import FederationFolder
+from aggregator.admin.relays import groups
 from aggregator.bells import make_folder, ring
 from aggregator.intake.reply import most_bytes
 from aggregator.rounds.conduct import Conductor
@@ -28,7 +23,7 @@ from aggregator.rounds.pushing import push_messages
 from aggregator.rounds.queue import RunQueue
 from aggregator.rounds.store import RunStore
 from aggregator.rounds.transport import Arrival
-from common.errors import InternalError, UnreachableError
+from common.errors import UnreachableError
 from common.waking import Alarm
 from common.wire.codes import ReplyCode
 from common.wire.parcel import MAX_PARCEL_BYTES
@@ -39,9 +34,6 @@ RUN_KEY = "run"
 TURN_KEY = "turn"
 REPLY_BELL = "complete"
 
-app = ServerApp()
-
-
 NODE_UNAVAILABLE = 5
 """Flower's number for a message that it dropped because its node was not online."""
 AWAY_S = 120.0
@@ -50,7 +42,7 @@ MOST_TIMES = 20
 """How often one round's parcel is sent to a node: one that says it was away may be lying."""
 HELD_BYTES = 1 << 20
 """How many bytes of parcels are held at a time, unless one parcel alone has more."""
-Pull = Callable[[Grid, Sequence[str], int], Iterable[Pulled]]
+Pull = Callable[[Grid, Mapping[str, int]], Iterable[Pulled]]
 Push = Callable[[Grid, Sequence[Message]], Iterable[str]]
 
 
@@ -66,7 +58,7 @@ class GridTransport:
         clock: seconds that only go up.
         pull: fetches what waits, each reply on its own.
         push: sends messages with all their pieces.
-        most: bytes that a reply may have.
+        most: bytes that a reply may have of the node of this name.
         ring: rings for sites that an order waits for.
     """
 
@@ -76,7 +68,7 @@ class GridTransport:
         clock: Callable[[], float] = time.monotonic,
         pull: Pull = pull_replies,
         push: Push = push_messages,
-        most: int = MAX_PARCEL_BYTES,
+        most: Callable[[str], int] = lambda _: MAX_PARCEL_BYTES,
         ring: Callable[[Iterable[str]], None] = lambda _: None,
     ) -> None:
         self._grid = grid
@@ -118,7 +110,11 @@ class GridTransport:
             return arrivals
         with _reaching():
             if self._coming is None:
-                self._coming = iter(self._pull(self._grid, list(self._waiting), self._most))
+                waiting = {
+                    name: self._most(self._names.get(node, ""))
+                    for name, node in self._waiting.items()
+                }
+                self._coming = iter(self._pull(self._grid, waiting))
             size = 0
             for pulled in self._coming:
                 size += self._take(pulled, arrivals)
@@ -207,31 +203,29 @@ def _arrival(node: int, pulled: Pulled) -> Arrival:
     return Arrival(node, pulled.content)
 
 
-@app.main()
-def main(grid: Grid, context: Context) -> None:
-    """Conduct the run that the configuration names, if it is its turn.
+def conduct(grid: Grid, federation: FederationFolder, run: str, turn: int) -> None:
+    """Conduct a run, if it is its turn.
+
+    Args:
+        grid: Flower's.
+        federation: its folder.
+        run: its name.
+        turn: that it was given.
 
     Raises:
-        InternalError: not started through ``cairn-aggregator``.
         RefusedError: it is another run's turn, or another process conducts this one.
     """
-    folder = os.environ.get(FOLDER_VARIABLE)
-    if not folder:
-        raise InternalError(
-            "the ServerApp does not know its federation",
-            field=FOLDER_VARIABLE,
-            expected="set by `cairn-aggregator up`",
-        )
-    federation = FederationFolder(Path(folder))
-    store = RunStore(federation.run(str(context.run_config[RUN_KEY])))
-    turn, queue = int(str(context.run_config[TURN_KEY])), RunQueue(federation.queue)
+    store, queue = RunStore(federation.run(run)), RunQueue(federation.queue)
 
     def is_current() -> bool:
         current = queue.read().current
         return current is not None and (current.run, current.turn) == (store.name, turn)
 
+    relays, of_a_site = groups(federation), most_bytes(store.plan())
     transport = GridTransport(
-        grid, most=most_bytes(store.plan()), ring=partial(ring, federation.order_bells)
+        grid,
+        most=lambda name: MAX_PARCEL_BYTES if name in relays else of_a_site,
+        ring=partial(ring, federation.order_bells),
     )
     with Alarm(make_folder(federation.reply_bells)) as alarm:
         Conductor(
@@ -241,4 +235,5 @@ def main(grid: Grid, context: Context) -> None:
             turn,
             is_current,
             hear=alarm.wait if alarm.watches else None,
+            relays=relays,
         ).run()

@@ -514,6 +514,87 @@ class OrderWaits(_message.Message):
 Global___OrderWaits: _TypeAlias = OrderWaits  # noqa: Y015
 
 @_typing.final
+class RelayBody(_message.Message):
+    """What a relay says now and then, and when it has put an order to sites."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ONLINE_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def online(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """sites whose couriers are connected to it"""
+
+    @_builtins.property
+    def told(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """sites that an order waits for at it: they are told"""
+
+    def __init__(
+        self,
+        *,
+        online: _abc.Iterable[_builtins.str] | None = ...,
+        told: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["online", b"online", "told", b"told"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelayBody: _TypeAlias = RelayBody  # noqa: Y015
+
+@_typing.final
+class RelayReply(_message.Message):
+    """The public node keys that a relay is to let in, and those that it no longer may."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    SERVER_UNIX_MS_FIELD_NUMBER: _builtins.int
+    server_unix_ms: _builtins.int
+    @_builtins.property
+    def members(self) -> _containers.RepeatedCompositeFieldContainer[Global___RelayMember]: ...
+    def __init__(
+        self,
+        *,
+        members: _abc.Iterable[Global___RelayMember] | None = ...,
+        server_unix_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["members", b"members", "server_unix_ms", b"server_unix_ms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelayReply: _TypeAlias = RelayReply  # noqa: Y015
+
+@_typing.final
+class RelayMember(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SITE_FIELD_NUMBER: _builtins.int
+    NODE_KEY_FIELD_NUMBER: _builtins.int
+    REVOKED_FIELD_NUMBER: _builtins.int
+    site: _builtins.str
+    node_key: _builtins.str
+    """OpenSSH line"""
+    revoked: _builtins.bool
+    def __init__(
+        self,
+        *,
+        site: _builtins.str = ...,
+        node_key: _builtins.str = ...,
+        revoked: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node_key", b"node_key", "revoked", b"revoked", "site", b"site"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RelayMember: _TypeAlias = RelayMember  # noqa: Y015
+
+@_typing.final
 class ListSitesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -572,6 +653,7 @@ class Site(_message.Message):
     ONLINE_FIELD_NUMBER: _builtins.int
     INVITE_EXPIRES_FIELD_NUMBER: _builtins.int
     COUNTS_AS_FIELD_NUMBER: _builtins.int
+    RELAY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     state: Global___SiteState.ValueType
     ledger_sha256: _builtins.str
@@ -584,6 +666,8 @@ class Site(_message.Message):
     """ISO 8601, of an invite that is still open"""
     counts_as: _builtins.int
     """most samples in an average; absent: not admitted"""
+    relay: _builtins.str
+    """that it is behind; empty: none"""
     def __init__(
         self,
         *,
@@ -594,10 +678,11 @@ class Site(_message.Message):
         online: _builtins.bool | None = ...,
         invite_expires: _builtins.str = ...,
         counts_as: _builtins.int | None = ...,
+        relay: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_certificate_days_left", b"_certificate_days_left", "_counts_as", b"_counts_as", "_online", b"_online", "certificate_days_left", b"certificate_days_left", "counts_as", b"counts_as", "online", b"online"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_certificate_days_left", b"_certificate_days_left", "_counts_as", b"_counts_as", "_online", b"_online", "certificate_days_left", b"certificate_days_left", "counts_as", b"counts_as", "invite_expires", b"invite_expires", "ledger_sha256", b"ledger_sha256", "name", b"name", "online", b"online", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_certificate_days_left", b"_certificate_days_left", "_counts_as", b"_counts_as", "_online", b"_online", "certificate_days_left", b"certificate_days_left", "counts_as", b"counts_as", "invite_expires", b"invite_expires", "ledger_sha256", b"ledger_sha256", "name", b"name", "online", b"online", "relay", b"relay", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__certificate_days_left: _TypeAlias = _typing.Literal["certificate_days_left"]  # noqa: Y015
     _WhichOneofArgType__certificate_days_left: _TypeAlias = _typing.Literal["_certificate_days_left", b"_certificate_days_left"]  # noqa: Y015
@@ -622,11 +707,14 @@ class InviteRequest(_message.Message):
     DAYS_FIELD_NUMBER: _builtins.int
     AUTO_ADMIT_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
+    RELAY_FIELD_NUMBER: _builtins.int
     site: _builtins.str
     days: _builtins.int
     auto_admit: _builtins.bool
     images: _builtins.int
     """what the site will count as; absent: as it declares"""
+    relay: _builtins.str
+    """that it will be behind; empty: as before; "-": none"""
     def __init__(
         self,
         *,
@@ -634,10 +722,11 @@ class InviteRequest(_message.Message):
         days: _builtins.int = ...,
         auto_admit: _builtins.bool = ...,
         images: _builtins.int | None = ...,
+        relay: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_images", b"_images", "images", b"images"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_images", b"_images", "auto_admit", b"auto_admit", "days", b"days", "images", b"images", "site", b"site"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_images", b"_images", "auto_admit", b"auto_admit", "days", b"days", "images", b"images", "relay", b"relay", "site", b"site"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__images: _TypeAlias = _typing.Literal["images"]  # noqa: Y015
     _WhichOneofArgType__images: _TypeAlias = _typing.Literal["_images", b"_images"]  # noqa: Y015

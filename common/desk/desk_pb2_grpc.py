@@ -70,6 +70,11 @@ class EnrolmentStub:
                 request_serializer=common_dot_desk_dot_desk__pb2.SignedRequest.SerializeToString,
                 response_deserializer=common_dot_desk_dot_desk__pb2.OrderWaits.FromString,
                 _registered_method=True)
+        self.Relay = channel.unary_unary(
+                '/cairn.desk.v1.Enrolment/Relay',
+                request_serializer=common_dot_desk_dot_desk__pb2.SignedRequest.SerializeToString,
+                response_deserializer=common_dot_desk_dot_desk__pb2.RelayReply.FromString,
+                _registered_method=True)
 
 
 class EnrolmentServicer:
@@ -130,6 +135,14 @@ class EnrolmentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Relay(self, request, context):
+        """For relays, signed with the key in a relay's file: who is behind it, and who is there.
+        RelayBody
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EnrolmentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -167,6 +180,11 @@ def add_EnrolmentServicer_to_server(servicer, server):
                     servicer.AwaitOrders,
                     request_deserializer=common_dot_desk_dot_desk__pb2.SignedRequest.FromString,
                     response_serializer=common_dot_desk_dot_desk__pb2.OrderWaits.SerializeToString,
+            ),
+            'Relay': grpc.unary_unary_rpc_method_handler(
+                    servicer.Relay,
+                    request_deserializer=common_dot_desk_dot_desk__pb2.SignedRequest.FromString,
+                    response_serializer=common_dot_desk_dot_desk__pb2.RelayReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -359,6 +377,33 @@ class Enrolment:
             '/cairn.desk.v1.Enrolment/AwaitOrders',
             common_dot_desk_dot_desk__pb2.SignedRequest.SerializeToString,
             common_dot_desk_dot_desk__pb2.OrderWaits.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Relay(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/cairn.desk.v1.Enrolment/Relay',
+            common_dot_desk_dot_desk__pb2.SignedRequest.SerializeToString,
+            common_dot_desk_dot_desk__pb2.RelayReply.FromString,
             options,
             channel_credentials,
             insecure,

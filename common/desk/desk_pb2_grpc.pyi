@@ -65,6 +65,10 @@ class EnrolmentStub:
     order itself comes by Flower. Ends by itself after minutes; the site then calls again.
     AwaitOrdersBody
     """
+    Relay: _grpc.UnaryUnaryMultiCallable[_desk_pb2.SignedRequest, _desk_pb2.RelayReply]
+    """For relays, signed with the key in a relay's file: who is behind it, and who is there.
+    RelayBody
+    """
 
 @_typing.type_check_only
 class EnrolmentAsyncStub(EnrolmentStub):
@@ -92,6 +96,10 @@ class EnrolmentAsyncStub(EnrolmentStub):
     once at its beginning, then each time, and in between that somebody is still there. The
     order itself comes by Flower. Ends by itself after minutes; the site then calls again.
     AwaitOrdersBody
+    """
+    Relay: _aio.UnaryUnaryMultiCallable[_desk_pb2.SignedRequest, _desk_pb2.RelayReply]  # type: ignore[assignment]
+    """For relays, signed with the key in a relay's file: who is behind it, and who is there.
+    RelayBody
     """
 
 class EnrolmentServicer(metaclass=_abc_1.ABCMeta):
@@ -159,6 +167,16 @@ class EnrolmentServicer(metaclass=_abc_1.ABCMeta):
         once at its beginning, then each time, and in between that somebody is still there. The
         order itself comes by Flower. Ends by itself after minutes; the site then calls again.
         AwaitOrdersBody
+        """
+
+    @_abc_1.abstractmethod
+    def Relay(
+        self,
+        request: _desk_pb2.SignedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_desk_pb2.RelayReply, _abc.Awaitable[_desk_pb2.RelayReply]]:
+        """For relays, signed with the key in a relay's file: who is behind it, and who is there.
+        RelayBody
         """
 
 def add_EnrolmentServicer_to_server(servicer: EnrolmentServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -73,6 +73,11 @@ def join(
     else:
         joined = join_federation(invite, site, data, shared, images)
     steps = [_send(invite, site)] if online else []
+    if invite.relay:
+        steps.append(
+            f"Know that {invite.site} is behind relay {invite.relay}, {invite.address}: what "
+            "leaves here goes to it, and it sees each update by itself, as an aggregator does."
+        )
     click.echo(
         f"{invite.site} {'has joined' if online else 'is ready to join'} {invite.federation}."
     )

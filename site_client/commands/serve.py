@@ -154,7 +154,7 @@ def up(ctx: click.Context, root: Path, carrier: CarrierName) -> None:
     settings, stop = site.settings(), stop_on_signals()
     with Screen(list(lines)) as screen:
         say = partial(screen.say, OWN)
-        say(f"{settings.site} of {settings.federation}; its aggregator is {settings.address}")
+        say(f"{settings.site} of {settings.federation}; its orders come from {settings.receiver}")
         children = [
             Child(kind, line, say, partial(screen.state, kind), partial(screen.take, kind))
             for kind, line in lines.items()

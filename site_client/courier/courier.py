@@ -458,7 +458,7 @@ def run_courier(
                         online, wait = True, 1.0
                         outage.over()
                         if carrier == "courier":
-                            LOG.info("online as %s at %s", settings.site, settings.address)
+                            LOG.info("online as %s at %s", settings.site, settings.receiver)
                     courier.turn()
                     courier.rest(stop)
             except UnknownKeyError as error:

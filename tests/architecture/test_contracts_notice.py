@@ -73,7 +73,9 @@ BREAKS = {
     "Only the shards' own command speaks to a Dask scheduler": Plant(
         "site_client/worker/slide_shards.py", "distributed"
     ),
-    "Only the courier and aggregator.rounds speak Flower": Plant("aggregator/desk/desk.py", "flwr"),
+    "Only the courier, aggregator.rounds and the app that Flower starts speak Flower": Plant(
+        "aggregator/desk/desk.py", "flwr"
+    ),
     "Only the courier, aggregator.rounds and who asks a witness speak HTTP": Plant(
         "common/witness/policy.py", "h11"
     ),

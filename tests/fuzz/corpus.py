@@ -18,6 +18,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from safetensors.numpy import save
 
 from aggregator.admin.credentials import Credential
+from aggregator.admin.relays import RelayFile
 from aggregator.admin.toml import as_toml
 from common.canonical import canonical_json, sha256_hex
 from common.checkpoint import planned_checkpoint
@@ -479,6 +480,26 @@ def courier_note() -> bytes:
             "expires": 1767225600.5,
         }
     ).encode()
+
+
+@cache
+def relay_file() -> bytes:
+    """A relay's one file; its keys are those of others, which its reader does not open."""
+    pem = certificates()["client"].decode()
+    made = RelayFile(
+        federation="fuzz",
+        name="east",
+        address="127.0.0.1:8443",
+        aggregator="127.0.0.1:9443",
+        enrolment="127.0.0.1:9444",
+        ca_certificate=certificates()["authority"].decode(),
+        witness_key=SITE.public.text,
+        server_certificate=pem,
+        server_key=pem,
+        node_key=pem,
+        desk_key=pem,
+    )
+    return as_toml(made.model_dump(), multiline=True)
 
 
 @cache

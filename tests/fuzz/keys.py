@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from aggregator.admin import credentials
+from aggregator.admin import credentials, relays
 from aggregator.admin.enrol import check_keys
 from common.crypto import clients
 from common.crypto.certificates import (
@@ -85,6 +85,11 @@ def _opened(data: bytes) -> object:
 def _credential(path: Path) -> object:
     path.chmod(0o600)
     return credentials.read_credential(path)
+
+
+def _relay_file(path: Path) -> object:
+    path.chmod(0o600)
+    return relays.read_relay_file(path)
 
 
 def random_seeds(count: int, size: int) -> tuple[bytes, ...]:
@@ -214,5 +219,12 @@ def of_keys() -> list[Decoder]:
             mutations.as_toml,
             filed(_credential, "ada.toml"),
             ("aggregator.admin.credentials.read_credential", "common.crypto.files.read_secret"),
+        ),
+        Decoder(
+            "relay-file",
+            (corpus.relay_file(),),
+            mutations.as_toml,
+            filed(_relay_file, "east.toml"),
+            ("aggregator.admin.relays.read_relay_file", "common.crypto.files.read_secret"),
         ),
     ]

@@ -42,9 +42,9 @@ class MemoryGrid:
             self.sent[names[-1]] = message
         return names
 
-    def pull(self, _, names, most):
+    def pull(self, _, most):
         self.asked += 1
-        for name in names:
+        for name in most:
             answer = self.answers.get(name)
             if self.sent[name].metadata.dst_node_id not in self.online:
                 yield Pulled(name, lost=NODE_UNAVAILABLE)

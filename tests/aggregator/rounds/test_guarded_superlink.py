@@ -6,8 +6,10 @@ import ast
 import asyncio
 import inspect
 import re
+import subprocess
 import sys
 
+import psutil
 import pytest
 from flwr.supercore.corestate.sql_corestate import SqlCoreState
 from flwr.superlink import extensions
@@ -135,3 +137,29 @@ def test_flower_finds_the_guard_where_it_looks_for_extensions(monkeypatch):
         assert [entry.cls for entry in extensions.get_middleware()] == [SitesOnly]
     finally:
         sys.modules.pop(HOOK, None)
+
+
+def test_a_superlink_ends_with_the_process_that_started_it():
+    """A child that watches its parent, an orphan soon after: it is gone within seconds."""
+    watching = (
+        "import os, threading, time\n"
+        "from aggregator.rounds.guarded_superlink import end_with\n"
+        "threading.Thread(target=end_with, args=(os.getppid(), 0.05), daemon=True).start()\n"
+        "print(os.getpid(), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    starting = (
+        "import subprocess, sys, time\n"
+        "subprocess.Popen([sys.executable, '-c', sys.argv[1]])\n"
+        "time.sleep(60)\n"
+    )
+    words = [sys.executable, "-c", starting, watching]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        assert child.is_running()
+        parent.kill()
+    try:
+        child.wait(30)
+    finally:
+        if child.is_running():
+            child.kill()

@@ -90,7 +90,7 @@ def pulled(client: MemoryClient):
         _runtime_client=client, run=SimpleNamespace(run_id=9), node=Node(node_id=1)
     )
     names = [message.metadata.reply_to_message_id for message in client.messages]
-    return {one.answers: one for one in pull_replies(grid, names, MOST)}
+    return {one.answers: one for one in pull_replies(grid, dict.fromkeys(names, MOST))}
 
 
 def test_parcels_numbers_and_losses_are_told_apart():

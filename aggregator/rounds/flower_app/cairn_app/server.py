@@ -1,5 +1,5 @@
 """Hands Flower the installed aggregator's ServerApp."""
 
-import aggregator.rounds.server
+import aggregator.server_app
 
-app = aggregator.rounds.server.app
+app = aggregator.server_app.app

@@ -1,0 +1,179 @@
+"""Relays between the aggregator and its sites, every one a real process on loopback."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import suppress
+
+import psutil
+import pytest
+
+from tests.programs import Federation, free_ports
+
+pytestmark = [pytest.mark.flower, pytest.mark.timeout(600)]
+
+BEHIND = {"site-a": "east", "site-b": "east", "site-c": "west", "site-d": ""}
+"""The last one connects to the aggregator itself."""
+
+
+class Relayed(Federation):
+    """A federation two relays of which stand between it and three of its four sites."""
+
+    def add_relay(self, name: str) -> None:
+        self.run(
+            *("cairn-aggregator", "relay", "add", name, "--dir", "federation"),
+            *("--address", f"127.0.0.1:{free_ports(4)}"),
+        )
+
+    def start_relay(self, name: str) -> None:
+        self.start(*(name, "cairn-aggregator", "relay", "up", f"{name}.relay.toml", "--dir", name))
+
+    def relays(self) -> dict[str, dict[str, object]]:
+        told = self.run("cairn-aggregator", "relay", "list", "--dir", "federation", "--json")
+        return {line["name"]: line for line in json.loads(told)["relays"]}
+
+    def sites(self) -> dict[str, dict[str, object]]:
+        told = self.run("cairn-aggregator", "sites", "--dir", "federation", "--json")
+        return {line["name"]: line for line in json.loads(told)["sites"]}
+
+    def wait_for_sites(self, *names: str) -> None:
+        """Until the aggregator holds these sites to be connected, here or to their relays."""
+
+        def are_there() -> bool:
+            lines = self.sites()
+            return all(lines[name]["online"] for name in names)
+
+        self.wait(are_there, "site that is connected", 120)
+
+    def round(self, *words: str, code: int = 0) -> tuple[list[dict[str, object]], dict]:
+        """A run to its end: its journal, and what ``status --json`` says of it."""
+        plan = self.write_plan(rounds=2, deadline=60, quorum=3)
+        self.run(
+            *("cairn-aggregator", "round", "start", plan, "--dir", "federation", "--watch", *words),
+            code=code,
+        )
+        run = self.newest_run()
+        told = self.run("cairn-aggregator", "status", run.name, "--dir", "federation", "--json")
+        return self.events(run), json.loads(told)
+
+
+@pytest.fixture(scope="module")
+def relayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relayed]:
+    federation = Relayed(tmp_path_factory.mktemp("relayed"))
+    try:
+        federation.init()
+        federation.start_aggregator()
+        for relay in ("east", "west"):
+            federation.add_relay(relay)
+            federation.start_relay(relay)
+            federation.wait_for(relay, "ready")
+        for site, relay in BEHIND.items():
+            behind = ("--relay", relay) if relay else ()
+            federation.run("cairn-aggregator", "invite", site, "--dir", "federation", *behind)
+            federation.join_invited(site)
+        federation.acquaint(*BEHIND)
+        for site in BEHIND:
+            federation.allow(site, approval='"bounded"')
+            federation.start_site(site)
+        for site in BEHIND:
+            federation.wait_for(f"{site}-courier", "online")
+        yield federation
+    finally:
+        federation.stop()
+
+
+def replies(events: list[dict[str, object]], round_: int) -> dict[str, str]:
+    """The relay that each site's accepted answer of a round came by."""
+    mine = [e for e in events if e["event"] == "site_replied" and e["round"] == round_]
+    return {str(e["site"]): str(e.get("relay", "")) for e in mine}
+
+
+def test_sites_behind_relays_and_beside_them_carry_a_plan_out_together(relayed):
+    relayed.wait_for_sites(*BEHIND)
+    events, status = relayed.round("--min-sites", "4")
+    assert status["verdict"] == "COMPLETED"
+    for round_ in (1, 2):
+        assert replies(events, round_) == BEHIND
+    assert not [e for e in events if e["event"] == "relay_failed"]
+    archive = relayed.root / "east" / "archive"
+    kept = {path.name for path in archive.glob("*/rounds/*/*/*")}
+    assert any("WeightUpdate" in name for name in kept) or kept, sorted(kept)[:20]
+
+
+@pytest.mark.slow
+def test_a_relay_that_was_killed_costs_a_round_at_most_and_goes_on_when_started_again(relayed):
+    relayed.kill("west")
+    relayed.wait(lambda: not relayed.relays()["west"]["here"], "word of the relay that is gone")
+    assert not relayed.sites()["site-c"]["online"]
+    events, status = relayed.round("--min-sites", "3")
+    assert status["verdict"] == "DEGRADED", "three of four are a quorum"
+    assert set(replies(events, 1)) == {"site-a", "site-b", "site-d"}
+    relayed.start_relay("west")
+    relayed.wait_for_sites("site-c")
+    events, status = relayed.round("--min-sites", "4")
+    assert status["verdict"] == "COMPLETED"
+    assert replies(events, 2) == BEHIND
+
+
+@pytest.mark.slow
+def test_the_errands_are_begun_anew_when_their_process_is_killed(relayed):
+    before = errands(relayed)
+    assert len(before) == 1
+    before[0].send_signal(signal.SIGKILL)
+    relayed.wait(lambda: (now := errands(relayed)) and now != before, "new errands", 120)
+    relayed.wait_for_sites(*BEHIND)
+    events, status = relayed.round("--min-sites", "4")
+    assert (status["verdict"], replies(events, 1)) == ("COMPLETED", BEHIND)
+
+
+def test_a_newer_errand_ends_the_one_that_waits_for_a_silent_site(relayed):
+    """The coordinator stops a run that a site behind a relay holds up; the next one begins."""
+    silent = relayed.processes["site-a-worker"]
+    silent.suspend()
+    try:
+        plan = relayed.write_plan(rounds=2, deadline=300, quorum=3)
+        relayed.run("cairn-aggregator", "round", "start", plan, "--dir", "federation")
+        run = relayed.newest_run()
+        relayed.wait(
+            lambda: any(e["event"] == "site_replied" for e in relayed.events(run)), "a reply"
+        )
+        said = relayed.run("cairn-aggregator", "round", "stop", "--dir", "federation")
+        assert "recorded at site-b, site-c, site-d" in said, said
+    finally:
+        silent.resume()
+    relayed.wait_for_sites(*BEHIND)
+    events, status = relayed.round("--min-sites", "4")
+    assert (status["verdict"], replies(events, 1)) == ("COMPLETED", BEHIND)
+
+
+def test_a_site_that_is_revoked_is_let_in_by_its_relay_no_more(relayed):
+    relayed.run("cairn-aggregator", "revoke", "site-b", "--yes", "--dir", "federation")
+    relayed.wait_for("site-b-courier", "does not accept this site's node key", 60)
+    events, status = relayed.round("--min-sites", "3")
+    assert status["verdict"] == "COMPLETED", "the roster is without it"
+    assert set(replies(events, 1)) == {"site-a", "site-c", "site-d"}
+
+
+def test_a_relay_that_was_withdrawn_is_refused_and_its_site_joins_elsewhere(relayed):
+    said = relayed.run("cairn-aggregator", "relay", "withdraw", "west", "--dir", "federation")
+    assert "site-c is behind it" in said
+    relayed.wait_for("west", "this relay was withdrawn", 60)
+    assert relayed.relays()["west"]["state"] == "withdrawn"
+    words = ("--relay", "east", "--dir", "federation")
+    assert "withdrawn" in relayed.run(
+        "cairn-aggregator", "invite", "site-e", "--relay", "west", "--dir", "federation", code=3
+    )
+    relayed.run("cairn-aggregator", "invite", "site-c", *words)
+
+
+def errands(relayed: Relayed) -> list[psutil.Process]:
+    """The processes that do the errands of the relay called east."""
+    lock = relayed.root / "east" / "errands.lock"
+    found = []
+    for child in relayed.processes["east"].children(recursive=True):
+        with suppress(psutil.Error):
+            if any(file.path == str(lock) for file in child.open_files()):
+                found.append(child)
+    return found
