@@ -8,7 +8,8 @@ of rootless containers every stranger has. So the SuperLink listens on loopback 
 wherever else it listens, and speaks TLS 1.3 only.
 
 It also sees when the last piece of a reply has come, and rings for the ServerApp, which
-then need not ask every second (``completed``).
+then need not ask every second (``completed``); and it holds the SuperExec's question whether
+a run is to begin until one was started (``held``).
 
 Behind a reverse proxy of this machine the proxy says who asks, and its path list decides
 before this one. Uses the extension hook of the pinned flwr release, a module of a fixed
@@ -38,10 +39,13 @@ from aggregator.admin.folder import FederationFolder, is_loopback
 from aggregator.bells import ring
 from aggregator.handshake import listeners
 from aggregator.rounds.completed import FOLLOWED, MOST_BODY, PUSH_MESSAGES, Completed
+from aggregator.rounds.held import ACQUIRE, START, Held, rest
 from aggregator.rounds.server import FOLDER_VARIABLE, REPLY_BELL
 from aggregator.rounds.short_road import is_short, remember_signatures, sweep_seldom, travel
 from common.wire.several import PULL_PIECES, PUSH_PIECES
 
+TICKS: Final = 5
+"""Of uvicorn's tenths of a second between two looks whether to stop; divides ten."""
 PARENT_S, GRACE_S = 1.0, 5.0
 """Between two looks for the process that started this one; for an orderly end after it."""
 HOOK = "flwr.ee.superlink.extensions"
@@ -96,14 +100,17 @@ class SitesOnly:
     Args:
         app: what is guarded.
         completed: follows replies until they are complete; nobody does when omitted.
+        held: holds the SuperExec's questions.
     """
 
     def __init__(
         self,
         app: Callable[[Scope, Receive, Send], Awaitable[None]],
         completed: Completed | None = None,
+        held: Held | None = None,
     ) -> None:
         self._app = app
+        self._held = held or Held()
         self._completed = completed or Completed(lambda: None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,6 +121,11 @@ class SitesOnly:
         ):
             if path in FOLLOWED:
                 await self._follow(path, scope, receive, send)
+            elif path == ACQUIRE:
+                await self._pass_on(scope, await self._held.hold(receive), send)
+            elif path == START:
+                await self._pass_on(scope, receive, send)
+                self._held.started()
             else:
                 await self._pass_on(scope, receive, send)
         elif scope["type"] == "http":
@@ -176,10 +188,21 @@ def tls_1_3(_: uvicorn.Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSL
     return context
 
 
+class Server(uvicorn.Server):
+    """Uvicorn's, whose clock ticks twice a second in place of ten times, day and night."""
+
+    async def main_loop(self) -> None:
+        """Tick until it is to stop; the answers' date is still renewed every second."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            await rest(TICKS / 10)
+            ticks = (ticks + TICKS) % 864_000
+
+
 def serve(*, host: str, port: int, **options: Any) -> None:  # noqa: ANN401 - uvicorn's own
     """Stand in for ``uvicorn.run``: our sockets, and TLS 1.3."""
     config = uvicorn.Config(host=host, port=port, ssl_context_factory=tls_1_3, **options)
-    server = uvicorn.Server(config)
+    server = Server(config)
     server.run(sockets=listeners(host, port))
     if not server.started:
         sys.exit(1)
