@@ -25,16 +25,10 @@ from site_client.agent.experience import Keys, Lookup, NewExperience
 from site_client.agent.method import Method, Watch
 from site_client.agent.network import get_weights, set_weights, use_deterministic_torch
 from site_client.agent.networks.base import QNetwork
+from site_client.agent.optimiser_state import load_optimizer, optimizer_state
 from site_client.agent.partial_policy import PartialPolicy
 from site_client.agent.q_learning import QLearning
-from site_client.agent.states import (
-    State,
-    load_optimizer,
-    optimizer_state,
-    rng_words,
-    set_rng_words,
-    under,
-)
+from site_client.agent.states import State, rng_words, set_rng_words, under
 from site_client.agent.task import Task, by_displacement
 
 Progress = Callable[[int, int], None]

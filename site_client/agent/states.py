@@ -1,6 +1,7 @@
-"""The live state of a training as plain arrays, and back: optimiser and random generator.
+"""The live state of a training as plain arrays, by name; and a random generator's, and back.
 
-Everything is copied; nothing that is saved changes when training goes on.
+Everything is copied; nothing that is saved changes when training goes on. Without torch:
+a worker that has nothing to do keeps an eye on states, too (`optimiser_state` has Adam's).
 """
 
 from __future__ import annotations
@@ -8,40 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 State = dict[str, NDArray[np.generic]]
-
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
-
-
-def optimizer_state(optimizer: torch.optim.Adam, network: nn.Module) -> State:
-    """Adam's moments and step of every parameter, as ``adam/<moment>/<parameter>``."""
-    state: State = {}
-    for name, parameter in network.named_parameters():
-        moments = optimizer.state.get(parameter, {})
-        for moment in _MOMENTS:
-            if moment in moments:
-                state[f"adam/{moment}/{name}"] = moments[moment].cpu().numpy().copy()
-    return state
-
-
-def load_optimizer(
-    optimizer: torch.optim.Adam, network: nn.Module, state: Mapping[str, NDArray[np.generic]]
-) -> None:
-    """Put Adam back to `optimizer_state`."""
-    optimizer.state.clear()
-    for name, parameter in network.named_parameters():
-        moments = {
-            moment: torch.from_numpy(np.array(state[f"adam/{moment}/{name}"])).to(parameter.device)
-            for moment in _MOMENTS
-            if f"adam/{moment}/{name}" in state
-        }
-        if moments:
-            optimizer.state[parameter] = moments
-
 
 def under(prefix: str, state: Mapping[str, NDArray[np.generic]]) -> State:
     """Select from a state what has names under a prefix, without it."""
