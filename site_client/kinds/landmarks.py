@@ -41,6 +41,7 @@ from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.labelled import labelled_scans
 from site_client.imaging.landmarks import write_landmarks
 from site_client.imaging.sources import Source, Wanted, landmark_files, landmarks_in, names_in
+from site_client.imaging.structure import structured
 from site_client.kinds.familiarity import with_familiarity
 from site_client.kinds.kind import MOST_PICTURES, TaskKind
 from site_client.kinds.landmark_absence import (
@@ -118,13 +119,17 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         return super().site_names(config, folder, data)
 
     def build(self, cases: Cases, config: AgentSettings, *, known: bool = True) -> Built[Any]:  # noqa: ARG002
-        """Build a search for landmarks; stand-ins are landmarks like others."""
+        """Build a search for landmarks; stand-ins are landmarks like others.
+
+        What is drawn and kept is the cases as they are, whatever the agents see of them.
+        """
         settings, pose, reach = config.task, config.pose, reach_mm(config)
         heads = np.arange(len(cases.landmarks))[:, None]
+        seen = structured(cases) if settings.shown == "structure" else cases
         may_lack = settings.crops > 0
         if settings.kind == "landmark-3d":
             flat = TriplanarLandmark(
-                *(cases.volumes, config.ladder, pose),
+                *(seen.volumes, config.ladder, pose),
                 roi=settings.roi,
                 spacing_mm=settings.spacing_mm,
                 reach_mm=reach,
@@ -137,11 +142,11 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         finest = min(strides) * min(settings.zooms)
         couples = number_couples(cases.landmarks, settings.interchangeable)
         if settings.kind == "landmark-2d":
-            each = (_case_2d(case) for case in cases.pictures)
+            each = (_case_2d(case) for case in seen.pictures)
             pictures = build_cases_2d(each, finest, may_lack=may_lack)
             task = Landmark2D(pictures, ladder, views, pose, couples, reach, may_lack=may_lack)
             return Built.of(task, cases, cases.landmarks)
-        volumes = build_cases_3d(cases.volumes, finest)
+        volumes = build_cases_3d(seen.volumes, finest)
         if settings.world == "rl-medical":
             cube: Landmark3D = RlMedicalCube(volumes, ladder, views, pose)
         else:

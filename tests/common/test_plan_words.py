@@ -75,6 +75,7 @@ ELSE = {
     "task.spacing_mm": 3.25,
     "task.missing": "allow",
     "task.crops": 3,
+    "task.shown": "structure",
     "network.private_heads": True,
     "task.roi": 31,
     "network.width": 23,
