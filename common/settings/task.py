@@ -75,6 +75,9 @@ class TaskSettings(Frozen):
         shown: what the agent sees of an image. ``greys`` as they are; ``structure`` is how far each
             grey lies from those around it, either way, in units of how much these differ: it is
             much the same in another contrast. For the kinds that look for landmarks.
+        contrasts: copies of every training image whose greys went through random curves, bright to
+            dark and back, for a network that will see other contrasts than it was trained on; for
+            the same kinds. Each takes the memory of the image.
         world: ``rl-medical`` shows cubes as that system's agents saw them, for its weights.
     """
 
@@ -94,6 +97,7 @@ class TaskSettings(Frozen):
     missing: Literal["refuse", "allow"] = "refuse"
     crops: Annotated[int, Field(ge=0, le=8)] = 0
     shown: Literal["greys", "structure"] = "greys"
+    contrasts: Annotated[int, Field(ge=0, le=16)] = 0
     world: Literal["cairn", "rl-medical"] = "cairn"
 
     @model_serializer(mode="wrap")
@@ -104,6 +108,7 @@ class TaskSettings(Frozen):
         whole: dict[str, object] = serialize(self)
         silent: dict[str, object] = {
             "missing": "refuse", "crops": 0, "team": (), "more_planes": (), "shown": "greys",
+            "contrasts": 0,
         }  # fmt: skip
         return {n: v for n, v in whole.items() if n not in silent or getattr(self, n) != silent[n]}
 

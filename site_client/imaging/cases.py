@@ -6,6 +6,9 @@ of the first pixel in pictures.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +18,7 @@ from site_client.imaging.pyramids import Raster
 from site_client.imaging.volumes import Volume
 
 AnyCase = Case | PictureCase
+OneCase = TypeVar("OneCase", Case, PictureCase)
 
 
 def middle_of(case: AnyCase) -> NDArray[np.float64]:
@@ -50,6 +54,13 @@ def extent_of(case: AnyCase) -> float:
 def pixels_of(case: AnyCase) -> NDArray[np.uint8]:
     """Give the pixels of an image, uint8[z, y, x] or uint8[channels, y, x]."""
     return case.volume.voxels if isinstance(case, Case) else case.picture.channels
+
+
+def with_pixels(case: OneCase, pixels: NDArray[np.uint8]) -> OneCase:
+    """Give the same case with other pixels, of the shape of `pixels_of`."""
+    if isinstance(case, PictureCase):
+        return replace(case, picture=replace(case.picture, channels=pixels))
+    return replace(case, volume=replace(case.volume, voxels=pixels))
 
 
 def raster(case: AnyCase) -> Raster:

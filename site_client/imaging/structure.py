@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from site_client.imaging.case_sets import Cases
+from site_client.imaging.cases import with_pixels
 
 _SIDE: Final = 9
 _QUIET: Final = 4.0
@@ -23,16 +24,10 @@ _FARTHEST: Final = 2.5
 
 
 def structured(cases: Cases) -> Cases:
-    """Show every image by its structure; what is known of it stays."""
-    volumes = (
-        replace(c, volume=replace(c.volume, voxels=structure(c.volume.voxels)))
-        for c in cases.volumes
-    )
+    """Show every image by its structure, channels of pictures one by one; the rest stays."""
+    volumes = (with_pixels(c, structure(c.volume.voxels)) for c in cases.volumes)
     pictures = (
-        replace(
-            c,
-            picture=replace(c.picture, channels=np.stack(list(map(structure, c.picture.channels)))),
-        )
+        with_pixels(c, np.stack([structure(channel) for channel in c.picture.channels]))
         for c in cases.pictures
     )
     return replace(cases, volumes=tuple(volumes), pictures=tuple(pictures))

@@ -24,6 +24,7 @@ from site_client.agent.import_weights import RlMedicalCube
 from site_client.agent.novelty import Familiar
 from site_client.agent.search import Followed
 from site_client.agent.task import Situations
+from site_client.agent.tasks.contrasts import in_random_contrasts
 from site_client.agent.tasks.exchange import number_couples
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
@@ -42,6 +43,7 @@ from site_client.imaging.labelled import labelled_scans
 from site_client.imaging.landmarks import write_landmarks
 from site_client.imaging.sources import Source, Wanted, landmark_files, landmarks_in, names_in
 from site_client.imaging.structure import structured
+from site_client.imaging.trimming import joined
 from site_client.kinds.familiarity import with_familiarity
 from site_client.kinds.kind import MOST_PICTURES, TaskKind
 from site_client.kinds.landmark_absence import (
@@ -175,10 +177,13 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         return Built(MultiAgent(cube, teams.tolist()), cases, labels, teams)
 
     def to_learn_from(self, built: Built[Any], config: AgentSettings) -> Any:  # noqa: ANN401
-        """Give a search that also looks at cropped copies, where landmarks may be absent."""
-        if not config.task.crops:
-            return built.task
-        return self.build(to_learn_from(built.cases, config), config).task
+        """Give a search that also looks at copies: cropped, and in random contrasts."""
+        cases, settings = built.cases, config.task
+        if settings.crops:
+            cases = to_learn_from(cases, config)
+        if settings.contrasts:
+            cases = joined(cases, in_random_contrasts(built.cases, settings.contrasts))
+        return built.task if cases is built.cases else self.build(cases, config).task
 
     def work_out(self, player: Player[Any]) -> Weights:
         """Give what decides whether a landmark is absent, where it may be."""

@@ -76,6 +76,7 @@ ELSE = {
     "task.missing": "allow",
     "task.crops": 3,
     "task.shown": "structure",
+    "task.contrasts": 5,
     "network.private_heads": True,
     "task.roi": 31,
     "network.width": 23,
