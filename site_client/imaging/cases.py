@@ -7,7 +7,7 @@ of the first pixel in pictures.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from site_client.imaging.pyramids import Raster
 from site_client.imaging.volumes import Volume
 
 AnyCase = Case | PictureCase
-OneCase = TypeVar("OneCase", Case, PictureCase)
 
 
 def middle_of(case: AnyCase) -> NDArray[np.float64]:
@@ -56,7 +55,11 @@ def pixels_of(case: AnyCase) -> NDArray[np.uint8]:
     return case.volume.voxels if isinstance(case, Case) else case.picture.channels
 
 
-def with_pixels(case: OneCase, pixels: NDArray[np.uint8]) -> OneCase:
+@overload
+def with_pixels(case: Case, pixels: NDArray[np.uint8]) -> Case: ...
+@overload
+def with_pixels(case: PictureCase, pixels: NDArray[np.uint8]) -> PictureCase: ...
+def with_pixels(case: AnyCase, pixels: NDArray[np.uint8]) -> AnyCase:
     """Give the same case with other pixels, of the shape of `pixels_of`."""
     if isinstance(case, PictureCase):
         return replace(case, picture=replace(case.picture, channels=pixels))
