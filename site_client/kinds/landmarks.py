@@ -254,9 +254,12 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         ]
 
     def facts(self, config: AgentSettings) -> list[tuple[str, str]]:
-        """Say how large the steps are."""
+        """Say how large the steps are, and what the agent sees."""
         steps = ", ".join(f"{step:g}" for step in config.ladder.steps_mm)
-        return [("steps", f"{steps} mm, coarse to fine")]
+        said = [("steps", f"{steps} mm, coarse to fine")]
+        if config.task.shown != "greys":
+            said.append(("shown of an image", config.task.shown))
+        return said
 
     def sections(self, measured: Measured[Any, FoundLandmark], *, pictures: bool) -> list[Section]:
         """Lay out the page: errors, success, and the cases with the largest errors."""
