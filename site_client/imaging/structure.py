@@ -2,8 +2,8 @@
 
 Two modalities show the same borders in other greys. Of each pixel is kept how far it lies from
 the mean around it, brighter or darker, in units of the spread around it. Stretched, shifted or
-inverted greys leave that nearly or exactly as it is; curves that are not monotone keep most of
-it, and those that show two tissues alike lose the border between them.
+inverted greys leave that nearly or exactly as it is; curves that are not monotone keep only part
+of it, and those that show two tissues alike lose the border between them.
 """
 
 from __future__ import annotations

@@ -46,6 +46,7 @@ WAYS = {
     "one contrast": Way(1500),
     "random contrasts": Way(1500, contrasts=8),
     "random contrasts, longer": Way(4500, contrasts=8),
+    "structure": Way(4500, structure=True),
     "structure and random contrasts": Way(4500, contrasts=8, structure=True),
 }
 
