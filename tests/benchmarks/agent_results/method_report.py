@@ -117,7 +117,8 @@ def contrast_section(results: Results) -> str:
     return (
         "Displacements, a ladder of 9, 3, 1 and 0.4 mm. *Random contrasts*: beside each head "
         "trained on stand eight copies whose greys went through random curves, bright to dark and "
-        "back (`task.contrasts`); 1,500 updates. *Longer*, and with structure: 4,500. *Structure*: "
+        "back (`task.contrasts`): the same eight for all heads, 1,500 updates. *Longer*, and with "
+        "structure: eight others for each head, 4,500 updates. *Structure*: "
         "how unlike its surroundings each voxel is, in place of its grey, in training and test "
         "(`task.shown`). *Another*: the held-out head through one fixed curve, not monotone and "
         "never trained on. It is made: the four heads are all T1-weighted. Posed. The form of "
