@@ -44,6 +44,7 @@ class Way:
 
 WAYS = {
     "one contrast": Way(1500),
+    # The figures in agents.json are of the same eight curves for every head.
     "random contrasts": Way(1500, contrasts=8),
     "random contrasts, longer": Way(4500, contrasts=8),
     "structure": Way(4500, structure=True),
