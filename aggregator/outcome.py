@@ -203,6 +203,7 @@ def _card(outcome: _Outcome) -> Card:
         looks_for=plan.space.labels,
         unit=entry.unit,
         spacing_mm=task.spacing_mm,
+        shown=task.shown,
         architecture=plan.network.architecture,
         parameters=sum(int(array.size) for array in outcome.weights.values()),
         updates=plan.learner.updates if plan.kind == "training" else 0,

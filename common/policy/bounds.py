@@ -234,6 +234,9 @@ HARMLESS: Final[Mapping[str, str]] = {
     "task.missing": "the floors of images hold for every label; beside the update stands which "
     "labels the site trained, as its report says already",
     "task.crops": "at most 8 cropped copies of an image beside it; [floors] count images as before",
+    "task.shown": "a closed list; structure shows less of an image than its greys do",
+    "task.contrasts": "at most 16 copies of an image beside it in other greys; [floors] count "
+    "images as before",
     "task.recontrast": "shows the moving image through one fixed curve",
     "task.world": "how cubes are laid out; the same voxels",
     "network.architecture": "a closed list, whose size [bytes] bounds",

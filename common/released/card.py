@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from common.arrivals.texts import json_of
 from common.errors import VerificationError
@@ -93,8 +93,17 @@ class Card(Words):
     server_momentum: float
     sites: Annotated[tuple[CardSite, ...], Field(strict=False)]
     errors: Annotated[tuple[CardErrors, ...], Field(strict=False)]
+    shown: str = "greys"
     intended_use: str = INTENDED
     not_for: Annotated[tuple[str, ...], Field(strict=False)] = NOT_FOR
+
+    @model_serializer(mode="wrap")
+    def _without_what_only_some_plans_say(
+        self, serialize: SerializerFunctionWrapHandler
+    ) -> dict[str, object]:
+        """Without what most models show: their cards stay readable to older releases."""
+        whole: dict[str, object] = serialize(self)
+        return {n: v for n, v in whole.items() if n != "shown" or v != "greys"}
 
     def encode(self) -> bytes:
         """Return ``card.json``."""
@@ -210,6 +219,7 @@ def _made(card: Card) -> str:
         ("network", f"{card.architecture}, {card.parameters:,} parameters"),
         ("gradient steps at each site", f"{card.updates:,}"),
         ("working resolution", f"{card.spacing_mm:g} mm"),
+        *([("shown of an image", card.shown)] if card.shown != "greys" else []),
         ("server momentum", f"{card.server_momentum:g}"),
         ("start", f"{start} {card.start}"),
         ("plan", card.plan),

@@ -62,6 +62,7 @@ _ROOMS: Final = "site_client.kinds."
 _NAMED: Final = frozenset({"landmarks", "missing"})
 _SEEING: Final = _NAMED | {"zooms", "frames"}
 _CROPPED: Final = frozenset({"crops"})
+_SHOWN: Final = frozenset({"shown", "contrasts"})
 _FLAT: Final = frozenset({"channels"})
 _IOU: Final = "1 - IoU"
 _DICE: Final = "1 - Dice"
@@ -76,7 +77,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         3,
         ("triplanar",),
         "ladder",
-        _NAMED | _CROPPED,
+        _NAMED | _CROPPED | _SHOWN,
         spaces.three_cuts,
     ),
     CUBE: KindEntry(
@@ -84,7 +85,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         3,
         ("volume-light", "network3d"),
         "ladder",
-        _SEEING | _CROPPED | {"interchangeable", "world"},
+        _SEEING | _CROPPED | _SHOWN | {"interchangeable", "world"},
         spaces.cube,
         {
             "network": {"architecture": "volume-light"},
@@ -96,7 +97,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         2,
         ("planar", "paper2d"),
         "ladder",
-        _SEEING | _FLAT | _CROPPED | {"interchangeable"},
+        _SEEING | _FLAT | _CROPPED | _SHOWN | {"interchangeable"},
         spaces.picture,
         {
             "task": {"spacing_mm": 0.5, "zooms": [1.0, 3.0, 9.0]},
@@ -109,7 +110,7 @@ KINDS: Final[dict[str, KindEntry]] = {
         3,
         ("commnet", "collab", "volume-light", "network3d"),
         "ladder",
-        _SEEING | {"agents_per_landmark", "team", "world"},
+        _SEEING | _SHOWN | {"agents_per_landmark", "team", "world"},
         spaces.team,
         {
             "task": {"frames": 4},

@@ -72,6 +72,12 @@ class TaskSettings(Frozen):
             image, in which some landmarks lie outside. The agent then says of each landmark how
             sure it is that an image shows it, and reports the others as absent; 0 takes every
             landmark to be there.
+        shown: what the agent sees of an image. ``greys`` as they are; ``structure`` is how far each
+            grey lies from those around it, either way, in units of how much these differ: it is
+            much the same in another contrast. For the kinds that look for landmarks.
+        contrasts: copies of every training image whose greys went through random curves, bright to
+            dark and back, for a network that will see other contrasts than it was trained on; for
+            the same kinds. Each takes the memory of the image.
         world: ``rl-medical`` shows cubes as that system's agents saw them, for its weights.
     """
 
@@ -90,6 +96,8 @@ class TaskSettings(Frozen):
     recontrast: bool = False
     missing: Literal["refuse", "allow"] = "refuse"
     crops: Annotated[int, Field(ge=0, le=8)] = 0
+    shown: Literal["greys", "structure"] = "greys"
+    contrasts: Annotated[int, Field(ge=0, le=16)] = 0
     world: Literal["cairn", "rl-medical"] = "cairn"
 
     @model_serializer(mode="wrap")
@@ -98,7 +106,10 @@ class TaskSettings(Frozen):
     ) -> dict[str, object]:
         """Without what says nothing: plans that leave it out keep their fingerprint."""
         whole: dict[str, object] = serialize(self)
-        silent: dict[str, object] = {"missing": "refuse", "crops": 0, "team": (), "more_planes": ()}
+        silent: dict[str, object] = {
+            "missing": "refuse", "crops": 0, "team": (), "more_planes": (), "shown": "greys",
+            "contrasts": 0,
+        }  # fmt: skip
         return {n: v for n, v in whole.items() if n not in silent or getattr(self, n) != silent[n]}
 
     @model_validator(mode="after")

@@ -23,7 +23,7 @@ _TOLD: Final = frozenset(
         *("experience.rows", "experience.columns", "experience.key", "experience.kept"),
         *("limits.update_l2", "limits.min_images", "limits.min_transitions"),
         *("limits.min_sketch_fill", "limits.privacy_tier", "seed"),
-        *("task.missing", "task.crops", "network.private_heads"),
+        *("task.missing", "task.crops", "task.shown", "task.contrasts", "network.private_heads"),
     }
 )
 
@@ -61,6 +61,8 @@ def _work(plan: FederationPlan) -> Sentences:
     learner, measured = plan.learner, plan.evaluation
     dim = KINDS[plan.task.kind].dim
     images = f"{'volumes' if dim == 3 else 'pictures'}, resampled to {plan.task.spacing_mm:g} mm"
+    if plan.task.shown == "structure":
+        images += " and shown by their structure in place of their greys"
     momentum, rounds = plan.rounds.server_momentum, plan.rounds.training
     return (
         f"Train agents that find {things(plan)} in the site's {images} ({plan.task.kind}). The "
@@ -161,6 +163,8 @@ def _differing(plan: FederationPlan) -> Iterator[str]:
             "update of the last round also holds where each landmark lies on average in the "
             "site's images, how often it was cut off, and the weights by which that is decided."
         )
+    if copies := plan.task.contrasts:
+        yield f"Beside every image stand {copies} of it in other greys, drawn at random."
     if plan.network.private_heads:
         sent, whole = sent_weights_of(plan), weights_of(plan)
         yield (

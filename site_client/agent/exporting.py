@@ -152,6 +152,7 @@ def _traced(
     about = {
         "origin": origin,
         "task": settings.task.kind,
+        "shown": settings.task.shown,
         "looks_for": list(settings.space.labels),
         "levels_mm": list(settings.space.views_mm),
         "reach_mm": list(settings.space.reach_mm),

@@ -6,6 +6,9 @@ of the first pixel in pictures.
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import overload
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,6 +53,17 @@ def extent_of(case: AnyCase) -> float:
 def pixels_of(case: AnyCase) -> NDArray[np.uint8]:
     """Give the pixels of an image, uint8[z, y, x] or uint8[channels, y, x]."""
     return case.volume.voxels if isinstance(case, Case) else case.picture.channels
+
+
+@overload
+def with_pixels(case: Case, pixels: NDArray[np.uint8]) -> Case: ...
+@overload
+def with_pixels(case: PictureCase, pixels: NDArray[np.uint8]) -> PictureCase: ...
+def with_pixels(case: AnyCase, pixels: NDArray[np.uint8]) -> AnyCase:
+    """Give the same case with other pixels, of the shape of `pixels_of`."""
+    if isinstance(case, PictureCase):
+        return replace(case, picture=replace(case.picture, channels=pixels))
+    return replace(case, volume=replace(case.volume, voxels=pixels))
 
 
 def raster(case: AnyCase) -> Raster:

@@ -24,6 +24,7 @@ from site_client.agent.import_weights import RlMedicalCube
 from site_client.agent.novelty import Familiar
 from site_client.agent.search import Followed
 from site_client.agent.task import Situations
+from site_client.agent.tasks.contrasts import in_random_contrasts
 from site_client.agent.tasks.exchange import number_couples
 from site_client.agent.tasks.geometry import Ladder
 from site_client.agent.tasks.landmark2d import Case2D, Landmark2D, build_cases_2d
@@ -41,6 +42,8 @@ from site_client.imaging.films import Colour, draw_frames
 from site_client.imaging.labelled import labelled_scans
 from site_client.imaging.landmarks import write_landmarks
 from site_client.imaging.sources import Source, Wanted, landmark_files, landmarks_in, names_in
+from site_client.imaging.structure import structured
+from site_client.imaging.trimming import joined
 from site_client.kinds.familiarity import with_familiarity
 from site_client.kinds.kind import MOST_PICTURES, TaskKind
 from site_client.kinds.landmark_absence import (
@@ -118,13 +121,17 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         return super().site_names(config, folder, data)
 
     def build(self, cases: Cases, config: AgentSettings, *, known: bool = True) -> Built[Any]:  # noqa: ARG002
-        """Build a search for landmarks; stand-ins are landmarks like others."""
+        """Build a search for landmarks; stand-ins are landmarks like others.
+
+        What is drawn and kept is the cases as they are, whatever the agents see of them.
+        """
         settings, pose, reach = config.task, config.pose, reach_mm(config)
         heads = np.arange(len(cases.landmarks))[:, None]
+        seen = structured(cases) if settings.shown == "structure" else cases
         may_lack = settings.crops > 0
         if settings.kind == "landmark-3d":
             flat = TriplanarLandmark(
-                *(cases.volumes, config.ladder, pose),
+                *(seen.volumes, config.ladder, pose),
                 roi=settings.roi,
                 spacing_mm=settings.spacing_mm,
                 reach_mm=reach,
@@ -137,11 +144,11 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         finest = min(strides) * min(settings.zooms)
         couples = number_couples(cases.landmarks, settings.interchangeable)
         if settings.kind == "landmark-2d":
-            each = (_case_2d(case) for case in cases.pictures)
+            each = (_case_2d(case) for case in seen.pictures)
             pictures = build_cases_2d(each, finest, may_lack=may_lack)
             task = Landmark2D(pictures, ladder, views, pose, couples, reach, may_lack=may_lack)
             return Built.of(task, cases, cases.landmarks)
-        volumes = build_cases_3d(cases.volumes, finest)
+        volumes = build_cases_3d(seen.volumes, finest)
         if settings.world == "rl-medical":
             cube: Landmark3D = RlMedicalCube(volumes, ladder, views, pose)
         else:
@@ -170,10 +177,13 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         return Built(MultiAgent(cube, teams.tolist()), cases, labels, teams)
 
     def to_learn_from(self, built: Built[Any], config: AgentSettings) -> Any:  # noqa: ANN401
-        """Give a search that also looks at cropped copies, where landmarks may be absent."""
-        if not config.task.crops:
-            return built.task
-        return self.build(to_learn_from(built.cases, config), config).task
+        """Give a search that also looks at copies: cropped, and in random contrasts."""
+        cases, settings = built.cases, config.task
+        if settings.crops:
+            cases = to_learn_from(cases, config)
+        if settings.contrasts:
+            cases = joined(cases, in_random_contrasts(built.cases, settings.contrasts))
+        return built.task if cases is built.cases else self.build(cases, config).task
 
     def work_out(self, player: Player[Any]) -> Weights:
         """Give what decides whether a landmark is absent, where it may be."""
@@ -244,9 +254,12 @@ class LandmarkKind(TaskKind[Any, FoundLandmark]):
         ]
 
     def facts(self, config: AgentSettings) -> list[tuple[str, str]]:
-        """Say how large the steps are."""
+        """Say how large the steps are, and what the agent sees."""
         steps = ", ".join(f"{step:g}" for step in config.ladder.steps_mm)
-        return [("steps", f"{steps} mm, coarse to fine")]
+        said = [("steps", f"{steps} mm, coarse to fine")]
+        if config.task.shown != "greys":
+            said.append(("shown of an image", config.task.shown))
+        return said
 
     def sections(self, measured: Measured[Any, FoundLandmark], *, pictures: bool) -> list[Section]:
         """Lay out the page: errors, success, and the cases with the largest errors."""

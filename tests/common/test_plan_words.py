@@ -75,6 +75,8 @@ ELSE = {
     "task.spacing_mm": 3.25,
     "task.missing": "allow",
     "task.crops": 3,
+    "task.shown": "structure",
+    "task.contrasts": 5,
     "network.private_heads": True,
     "task.roi": 31,
     "network.width": 23,

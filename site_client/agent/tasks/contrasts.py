@@ -1,13 +1,19 @@
 """An image as other modalities might show it: greys for greys, the anatomy as it is.
 
-For registrations, which compare two images whose greys mean different things. Nothing
+For registrations, which compare two images whose greys mean different things, and for
+landmarks that will be looked for in other contrasts than those of the training. Nothing
 here knows where anything lies.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
+
+from site_client.imaging.case_sets import Cases
+from site_client.imaging.cases import with_pixels
 
 MOST_CURVES = 255
 _KNOTS = 6
@@ -28,6 +34,29 @@ def contrast_curves(count: int) -> NDArray[np.uint8]:
         curves[1 + k] = np.rint(np.interp(np.arange(256), knots, greys))
         curves[1 + k, 0] = 0
     return curves
+
+
+def in_random_contrasts(cases: Cases, copies: int) -> Cases:
+    """Copy every image some times over, each time through another curve; always the same.
+
+    Args:
+        cases: with landmarks.
+        copies: of each image, which is not itself among them.
+    """
+    curves = iter(contrast_curves(copies * len(cases))[1:])
+    return replace(
+        cases,
+        volumes=tuple(
+            with_pixels(case, next(curves)[case.volume.voxels])
+            for case in cases.volumes
+            for _ in range(copies)
+        ),
+        pictures=tuple(
+            with_pixels(case, next(curves)[case.picture.channels])
+            for case in cases.pictures
+            for _ in range(copies)
+        ),
+    )
 
 
 def recontrasted(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -49,6 +49,14 @@ def test_what_was_written_is_read_back():
     assert render_card(decode_card(whole.encode())) == render_card(whole)
 
 
+def test_a_card_says_what_was_shown_of_an_image_unless_it_was_its_greys():
+    greys, structure = card(), card(shown="structure")
+    assert "shown" not in json.loads(greys.encode())
+    assert "shown" not in render_card(greys)
+    assert decode_card(structure.encode()) == structure
+    assert "| shown of an image | structure |" in render_card(structure)
+
+
 def test_the_page_says_what_it_is_not_for_and_never_leaves_it_out():
     page = render_card(card())
     assert all(line in page for line in NOT_FOR)

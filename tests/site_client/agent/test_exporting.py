@@ -89,6 +89,7 @@ def test_the_file_says_what_it_is_and_holds_no_name_of_a_case(tmp_path):
     model = onnx.load_from_string((tmp_path / "model.onnx").read_bytes())
     told = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     assert told["cairn.looks_for"] == ["AC", "PC"]
+    assert told["cairn.shown"] == "greys"
     assert "not a medical device" in told["cairn.not_for"]
 
 
