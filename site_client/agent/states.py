@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 State = dict[str, NDArray[np.generic]]
 
+
 def under(prefix: str, state: Mapping[str, NDArray[np.generic]]) -> State:
     """Select from a state what has names under a prefix, without it."""
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
