@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 import pytest
@@ -19,7 +20,14 @@ BEHIND = {"site-a": "east", "site-b": "east", "site-c": "west", "site-d": ""}
 
 
 class Relayed(Federation):
-    """A federation two relays of which stand between it and three of its four sites."""
+    """A federation between whose aggregator and three of its four sites stand two relays.
+
+    ``told``: what each site's people were told when it joined.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.told: dict[str, str] = {}
 
     def add_relay(self, name: str) -> None:
         self.run(
@@ -72,7 +80,7 @@ def relayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relayed]:
         for site, relay in BEHIND.items():
             behind = ("--relay", relay) if relay else ()
             federation.run("cairn-aggregator", "invite", site, "--dir", "federation", *behind)
-            federation.join_invited(site)
+            federation.told[site] = federation.join_invited(site)
         federation.acquaint(*BEHIND)
         for site in BEHIND:
             federation.allow(site, approval='"bounded"')
@@ -97,9 +105,35 @@ def test_sites_behind_relays_and_beside_them_carry_a_plan_out_together(relayed):
     for round_ in (1, 2):
         assert replies(events, round_) == BEHIND
     assert not [e for e in events if e["event"] == "relay_failed"]
-    archive = relayed.root / "east" / "archive"
-    kept = {path.name for path in archive.glob("*/rounds/*/*/*")}
-    assert any("WeightUpdate" in name for name in kept) or kept, sorted(kept)[:20]
+    for site, relay in BEHIND.items():
+        assert (f"{site} is behind relay {relay}" in relayed.told[site]) is bool(relay)
+        assert ("(relay " in relayed.log(f"{site}-courier")) is bool(relay)
+
+
+def test_what_left_a_site_behind_a_relay_is_audited_as_ever_and_lies_at_the_relay(relayed):
+    run = relayed.newest_run().name
+    said = relayed.run(
+        *("cairn-audit", "verify", "site-a/worker/ledger", "--journal"),
+        *("site-a/courier/journal.jsonl", "--key", "federation/sites/site-a/ledger.pub"),
+        *("--checkpoint", "federation/sites/site-a/checkpoint.note"),
+        *("--witness", "federation/pki/witness.pub"),
+        *("--courier-key", "federation/sites/site-a/request.json"),
+    )
+    assert "chain intact" in said
+    assert "0.0 % of the wire unexplained" in said
+    payloads = relayed.root / "site-a" / "worker" / "ledger" / "payloads"
+    left = {path.name for path in payloads.iterdir()}
+    kept = archived(relayed.root / "east" / "archive" / run, "site-a")
+    assert kept, "the relay archives what it adds"
+    assert kept <= left
+    beside = archived(relayed.root / "federation" / "runs" / run, "site-a")
+    assert beside, "its head is the aggregator's"
+    assert beside < kept
+
+
+def archived(run: Path, site: str) -> set[str]:
+    """Digests of a site's records in an archive of a run, which are their names."""
+    return {path.stem for path in run.glob(f"rounds/*/{site}/*.envelope")}
 
 
 @pytest.mark.slow

@@ -33,7 +33,10 @@ def _all(*makers: Callable[[list[int]], Iterator[studies.Job]]):
 
 STUDIES = {
     "brain": (_all(studies.brain, heatmap_studies.brain), ["brain_templates"]),
-    "cephalograms": (_all(studies.cephalograms, heatmap_studies.cephalograms), ["ceph"]),
+    "cephalograms": (
+        _all(studies.cephalograms, studies.longer_cephalograms, heatmap_studies.cephalograms),
+        ["ceph"],
+    ),
     "short": (short_studies.short, ["ceph"]),
     "contrasts": (contrast_studies.contrasts, ["brain_templates"]),
     "fetal": (studies.fetal, ["hc18"]),
