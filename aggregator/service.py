@@ -87,7 +87,7 @@ class Service:
                 field=f"{settings.bind_host}:{settings.port}",
                 expected="a free port of this machine, and of its loopback",
                 got=error.strerror or "an error",
-                advice="Stop what listens there, or change federation.toml",
+                advice="Stop what listens there, or change federation.toml (a relay: --port)",
             ) from error
         pki, flower = self._folder.pki, self._folder.flower
         self._spawn(

@@ -7,11 +7,13 @@ names the sites: what it named last is good for as long as it cannot be asked.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from functools import partial
-from typing import Final
+from typing import Final, Self
 
 from aggregator.bells import make_folder
 from aggregator.desk.relaying import Stand, standing
@@ -21,12 +23,13 @@ from aggregator.rounds.server import RUN_KEY, TURN_KEY
 from aggregator.rounds.superlink import SuperLink
 from aggregator.service import Service, Show, authority, local_address
 from common.crypto.certificates import days_left, parse_node_public_key, read_certificate
-from common.errors import CairnError, UnreachableError
+from common.errors import CairnError, RefusedError, UnreachableError
 from common.waking import Alarm
 
 STAND_S: Final = 4.0
 """Between two words to the aggregator, unless an order waits for a site."""
-AGAIN_S: Final = 5.0
+AGAIN_S, SOUND_S = 5.0, 300.0
+"""Until what failed is tried again; what went on for so long was no failure."""
 LOOKS: Final = 8
 """How many looks at the programs there are to one at the errands."""
 WARN_BELOW_DAYS: Final = 30
@@ -41,6 +44,9 @@ class Standing:
         say: takes what happens, for a person.
         online: names the sites that are connected.
         opens: opens the way to the desk; passed in for tests.
+
+    Attributes:
+        refused: why the aggregator takes nothing of this relay; None while it does.
     """
 
     def __init__(
@@ -54,10 +60,12 @@ class Standing:
         self._bells = make_folder(folder.federation.order_bells)
         self._stop = threading.Event()
         self._trouble = ""
+        self.refused: CairnError | None = None
         self._thread = threading.Thread(target=self._keep, name="standing", daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> Self:
         self._thread.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
@@ -69,6 +77,9 @@ class Standing:
                 with self._opens() as stand, Alarm(self._bells) as alarm:
                     self._stand(stand, alarm)
             except (CairnError, OSError) as error:
+                if isinstance(error, RefusedError) and error.field == "relay":
+                    self.refused = error
+                    return
                 if str(error) != self._trouble:
                     self._say(f"the aggregator's desk is not to be had: {error}")
                 self._trouble = str(error)
@@ -107,6 +118,7 @@ class RelayService:
         self._run = 0
         self._looks = 0
         self._served = False
+        self._began, self._pause = -math.inf, AGAIN_S
 
     def keep(self, stop: threading.Event, tell: Show) -> None:
         """Serve until ``stop`` is set.
@@ -119,24 +131,32 @@ class RelayService:
             InputDataError: the port is taken.
             InternalError: a program ended by itself.
             UnreachableError: the SuperLink does not start.
+            RefusedError: the relay was withdrawn.
         """
         file, key = self._folder.file(), self._folder.desk_key()
         try:
             self._service.start()
-            with Standing(self._folder, self._say, self._online, partial(standing, file, key)):
+            opens = partial(standing, file, key)
+            with Standing(self._folder, self._say, self._online, opens) as word:
                 self._say(f"Relay {file.name} ready at {file.address}")
                 warning = self._warning()
                 if warning:
                     self._say(warning)
-                self._service.watch(stop, tell, self._look)
+                self._service.watch(stop, tell, partial(self._look, word))
             self._say("stopping")
             with suppress(UnreachableError), self._link() as link:
                 link.stop_run(self._run)
         finally:
             self._service.stop()
 
-    def _look(self) -> None:
-        """Begin the run of the errands, and begin it anew once it has ended."""
+    def _look(self, word: Standing) -> None:
+        """Begin the run of the errands, and begin it anew once it has ended, ever later.
+
+        Raises:
+            RefusedError: the relay was withdrawn.
+        """
+        if word.refused is not None:
+            raise word.refused
         self._looks += 1
         if self._run and self._looks % LOOKS:
             return
@@ -146,6 +166,11 @@ class RelayService:
         with suppress(UnreachableError), self._link() as link:
             if self._run and not killed and not link.has_ended(self._run):
                 return
+            now = time.monotonic()
+            if now < self._began + self._pause:
+                return
+            self._pause = AGAIN_S if now - self._began > SOUND_S else min(2 * self._pause, SOUND_S)
+            self._began = now
             if self._run:
                 self._say("the errands ended by themselves and are begun anew: see superexec.log")
                 link.stop_run(self._run)

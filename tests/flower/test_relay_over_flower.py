@@ -194,6 +194,7 @@ def test_a_relay_that_was_withdrawn_is_refused_and_its_site_joins_elsewhere(rela
     said = relayed.run("cairn-aggregator", "relay", "withdraw", "west", "--dir", "federation")
     assert "site-c is behind it" in said
     relayed.wait_for("west", "this relay was withdrawn", 60)
+    assert relayed.processes["west"].wait(60) == 3, "trying again would not help"
     assert relayed.relays()["west"]["state"] == "withdrawn"
     words = ("--relay", "east", "--dir", "federation")
     assert "withdrawn" in relayed.run(

@@ -75,6 +75,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.away, self.named = False, [Member("north", "key")]
+        self.refusal: RefusedError | None = None
         self.heard: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
 
     @contextmanager
@@ -84,6 +85,8 @@ class Desk:
         yield self.stand
 
     def stand(self, online, told) -> list[Member]:
+        if self.refusal is not None:
+            raise self.refusal
         if self.away:
             raise UnreachableError("nobody answers")
         self.heard.append((tuple(sorted(online)), tuple(sorted(told))))
@@ -104,6 +107,15 @@ def test_who_is_there_is_said_now_and_then_and_an_order_at_once(relay, monkeypat
         until(lambda: (("north",), ("north",)) in desk.heard, "word of the order")
     assert said == []
     assert sum(bool(told) for _, told in desk.heard) == 1, "each order is told once"
+
+
+def test_a_relay_that_was_withdrawn_says_nothing_more_and_why(relay):
+    desk, said = Desk(), []
+    desk.refusal = RefusedError("this relay was withdrawn", field="relay")
+    with Standing(relay, said.append, set, desk.opens) as word:
+        until(lambda: word.refused is not None, "end of its words")
+        assert word.refused is desk.refusal
+    assert (said, desk.heard) == ([], [])
 
 
 def test_a_desk_that_is_away_is_said_once_and_what_it_named_stays(relay, monkeypatch):
