@@ -162,6 +162,7 @@ def _context(state: RunState, extras: ReportExtras) -> dict[str, object]:
         "landmarks": tables,
         "learning_caption": _learning_caption(state, extras),
         "sketch_caption": _sketch_caption(state, extras),
+        "relays": _relays(state),
         "alike": [(site, f"{share / 1000:.2f}") for site, share in _alike(state)],
         "trains": state.kind in TRAINED,
         "bytes_rows": [_bytes_row(state, r) for r in state.rounds],
@@ -179,6 +180,15 @@ def _context(state: RunState, extras: ReportExtras) -> dict[str, object]:
             "trajectory": figures.trajectory(arrow) if arrow else None,
         },
     }
+
+
+def _relays(state: RunState) -> list[tuple[str, list[str]]]:
+    """Return the sites whose answers came by each relay, by its name."""
+    pairs = {(s.relay, s.site) for r in state.rounds for s in r.sites if s.relay and s.bytes}
+    return [
+        (relay, sorted(site for by, site in pairs if by == relay))
+        for relay in sorted({relay for relay, _ in pairs})
+    ]
 
 
 def _banner(state: RunState, extras: ReportExtras) -> _Banner:

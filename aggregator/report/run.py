@@ -40,6 +40,7 @@ class SiteRound:
         records: the same per record type, by name.
         train_s, seconds: training alone; from the order to the answer.
         errors: the site's evaluation of the weights the round started from.
+        relay: that its answer came by; empty where it answered the aggregator itself.
     """
 
     site: str
@@ -56,6 +57,7 @@ class SiteRound:
     seconds: float = 0.0
     ledger_size: int = 0
     errors: tuple[TaskError, ...] = ()
+    relay: str = ""
 
 
 @dataclass(frozen=True)

@@ -55,10 +55,12 @@ def _step(state: RunState, event: Event) -> RunState:
             return replace(state, waiting=None if over else Waiting(event.what, event.sites))
         case RoundStarted():
             return replace(_round_started(state, event), waiting=None)
-        case SiteRestored() | AggregatorRestored() | RelayFailed():
+        case SiteRestored() | AggregatorRestored():
             return state
         case SiteReplied() | SiteRejected() | SiteLate():
             return _site_event(state, event)
+        case RelayFailed():
+            return _relay_failed(state, event)
         case RoundFinished():
             return _round_finished(state, event)
         case RunFinished():
@@ -152,13 +154,39 @@ def _site_event(state: RunState, event: SiteReplied | SiteRejected | SiteLate) -
         case SiteRejected():
             new = replace(old, status="rejected", detail=event.reason, accepted=False, errors=())
         case SiteLate():
-            new = replace(old, status="late", detail="absent, or no answer by the deadline")
-    places = [s.site for s in round_.sites]
-    if event.site in places:
-        sites = tuple(new if s.site == event.site else s for s in round_.sites)
+            new = replace(old, status="late", detail=_why_late(old))
+    return _with_site(state, index, round_, new)
+
+
+def _why_late(old: SiteRound) -> str:
+    """Say why a site misses a round: by its relay, if that failed, and otherwise by itself."""
+    if old.status == "late" and old.relay:
+        return old.detail
+    if old.status == "sent" and old.relay:
+        return f"relay {old.relay} could not add what it sent"
+    return "absent, or no answer by the deadline"
+
+
+def _relay_failed(state: RunState, event: RelayFailed) -> RunState:
+    """Its sites miss the round, and why is the relay's: whoever looks at them is told."""
+    for site in event.sites:
+        index, round_ = _round_of(state, event.round, None, event.ts)
+        old = round_.of(site) or SiteRound(site)
+        if old.status == "sent":
+            continue  # what it sent may count all the same; if not, it is called late
+        detail = f"relay {event.relay}: {event.reason}"
+        new = replace(old, status="late", accepted=False, detail=detail, relay=event.relay)
+        state = _with_site(state, index, round_, new)
+    return state
+
+
+def _with_site(state: RunState, index: int, round_: RoundSummary, new: SiteRound) -> RunState:
+    """Put what became of a site into a round."""
+    if new.site in [s.site for s in round_.sites]:
+        sites = tuple(new if s.site == new.site else s for s in round_.sites)
     else:
         sites = (*round_.sites, new)
-    named = tuple(dict.fromkeys((*state.sites, event.site)))
+    named = tuple(dict.fromkeys((*state.sites, new.site)))
     return replace(
         state, sites=named, rounds=_put(state.rounds, index, replace(round_, sites=sites))
     )
@@ -190,6 +218,7 @@ def _replied(old: SiteRound, event: SiteReplied) -> SiteRound:
         seconds=event.seconds,
         ledger_size=event.ledger_size,
         errors=event.errors,
+        relay=event.relay,
     )
 
 

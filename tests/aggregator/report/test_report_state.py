@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aggregator.report.html import write_report
 from aggregator.report.run import mean_mm, prior_mm
 from aggregator.report.state import RunState, fold
 from aggregator.rounds.events import (
+    RelayFailed,
     RoundFinished,
     RoundStarted,
     RunFinished,
@@ -262,3 +264,36 @@ def test_what_a_rejected_site_told_of_its_errors_counts_for_nothing(complete):
     state = fold([*events, rejected])
     assert state.curve("training") == ((0, pytest.approx(40.1)),)
     assert state.site("site-a").bytes_out == fold(events).site("site-a").bytes_out
+
+
+def test_a_site_that_its_relay_cost_the_round_is_told_by_the_relays_failure(complete):
+    first_train = next(n for n, e in enumerate(complete) if getattr(e, "phase", "") == "train")
+    began, at = complete[: first_train + 1], complete[first_train].ts
+    failed = RelayFailed(ts=at, round=1, relay="east", reason="no sum", sites=("site-a", "site-b"))
+    late = [SiteLate(ts=at, round=1, site=site) for site in ("site-a", "site-b")]
+    state = fold([*began, failed, *late])
+    assert [(i.site, i.why) for i in state.incidents] == [
+        ("site-a", "relay east: no sum"),
+        ("site-b", "relay east: no sum"),
+    ]
+    answer = complete[first_train + 1].model_copy(update={"relay": "east"})
+    assert answer.site == "site-a"
+    assert fold([*began, answer, failed]).site("site-a").status == "sent"
+    told = {i.site: i.why for i in fold([*began, answer, failed, *late]).incidents}
+    assert told == {
+        "site-a": "relay east could not add what it sent",
+        "site-b": "relay east: no sum",
+    }
+
+
+def test_the_page_says_whose_answers_came_by_which_relay(complete, tmp_path):
+    by = {"site-a": "east", "site-b": "west", "site-c": "east"}
+    events = [
+        e.model_copy(update={"relay": by[e.site]}) if isinstance(e, SiteReplied) else e
+        for e in complete
+    ]
+    write_report(tmp_path / "by.html", fold(events))
+    write_report(tmp_path / "plain.html", fold(complete))
+    said = " ".join((tmp_path / "by.html").read_text().split())
+    assert "site-a, site-c answered by relay east; site-b answered by relay west." in said
+    assert "answered by relay" not in (tmp_path / "plain.html").read_text()
