@@ -35,6 +35,11 @@ class Relayed(Federation):
             *("--address", f"127.0.0.1:{free_ports(4)}"),
         )
 
+    def join_behind(self, site: str, relay: str) -> None:
+        behind = ("--relay", relay) if relay else ()
+        self.run("cairn-aggregator", "invite", site, "--dir", "federation", *behind)
+        self.told[site] = self.join_invited(site)
+
     def start_relay(self, name: str) -> None:
         self.start(*(name, "cairn-aggregator", "relay", "up", f"{name}.relay.toml", "--dir", name))
 
@@ -78,9 +83,7 @@ def relayed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Relayed]:
             federation.start_relay(relay)
             federation.wait_for(relay, "ready")
         for site, relay in BEHIND.items():
-            behind = ("--relay", relay) if relay else ()
-            federation.run("cairn-aggregator", "invite", site, "--dir", "federation", *behind)
-            federation.told[site] = federation.join_invited(site)
+            federation.join_behind(site, relay)
         federation.acquaint(*BEHIND)
         for site in BEHIND:
             federation.allow(site, approval='"bounded"')
@@ -98,9 +101,23 @@ def replies(events: list[dict[str, object]], round_: int) -> dict[str, str]:
     return {str(e["site"]): str(e.get("relay", "")) for e in mine}
 
 
-def test_sites_behind_relays_and_beside_them_carry_a_plan_out_together(relayed):
+@pytest.fixture(scope="module")
+def completed(relayed) -> tuple[str, list[dict[str, object]], dict, str]:
+    """A run of all four sites: its name, its journal, its status, and an audit of a site then."""
     relayed.wait_for_sites(*BEHIND)
     events, status = relayed.round("--min-sites", "4")
+    audit = relayed.run(
+        *("cairn-audit", "verify", "site-a/worker/ledger", "--journal"),
+        *("site-a/courier/journal.jsonl", "--key", "federation/sites/site-a/ledger.pub"),
+        *("--checkpoint", "federation/sites/site-a/checkpoint.note"),
+        *("--witness", "federation/pki/witness.pub"),
+        *("--courier-key", "federation/sites/site-a/request.json"),
+    )
+    return relayed.newest_run().name, events, status, audit
+
+
+def test_sites_behind_relays_and_beside_them_carry_a_plan_out_together(relayed, completed):
+    _, events, status, _ = completed
     assert status["verdict"] == "COMPLETED"
     for round_ in (1, 2):
         assert replies(events, round_) == BEHIND
@@ -110,15 +127,10 @@ def test_sites_behind_relays_and_beside_them_carry_a_plan_out_together(relayed):
         assert ("(relay " in relayed.log(f"{site}-courier")) is bool(relay)
 
 
-def test_what_left_a_site_behind_a_relay_is_audited_as_ever_and_lies_at_the_relay(relayed):
-    run = relayed.newest_run().name
-    said = relayed.run(
-        *("cairn-audit", "verify", "site-a/worker/ledger", "--journal"),
-        *("site-a/courier/journal.jsonl", "--key", "federation/sites/site-a/ledger.pub"),
-        *("--checkpoint", "federation/sites/site-a/checkpoint.note"),
-        *("--witness", "federation/pki/witness.pub"),
-        *("--courier-key", "federation/sites/site-a/request.json"),
-    )
+def test_what_left_a_site_behind_a_relay_is_audited_as_ever_and_lies_at_the_relay(
+    relayed, completed
+):
+    run, _, _, said = completed
     assert "chain intact" in said
     assert "0.0 % of the wire unexplained" in said
     payloads = relayed.root / "site-a" / "worker" / "ledger" / "payloads"
@@ -183,24 +195,36 @@ def test_a_newer_errand_ends_the_one_that_waits_for_a_silent_site(relayed):
 
 
 def test_a_site_that_is_revoked_is_let_in_by_its_relay_no_more(relayed):
-    relayed.run("cairn-aggregator", "revoke", "site-b", "--yes", "--dir", "federation")
-    relayed.wait_for("site-b-courier", "does not accept this site's node key", 60)
-    events, status = relayed.round("--min-sites", "3")
-    assert status["verdict"] == "COMPLETED", "the roster is without it"
-    assert set(replies(events, 1)) == {"site-a", "site-c", "site-d"}
+    relayed.join_behind("site-r", "east")
+    relayed.start("site-r-courier", "cairn-site", "courier", "--site-dir", "site-r")
+    relayed.wait_for_sites("site-r")
+    relayed.run("cairn-aggregator", "revoke", "site-r", "--yes", "--dir", "federation")
+    relayed.wait_for("site-r-courier", "does not accept this site's node key", 60)
 
 
 def test_a_relay_that_was_withdrawn_is_refused_and_its_site_joins_elsewhere(relayed):
-    said = relayed.run("cairn-aggregator", "relay", "withdraw", "west", "--dir", "federation")
-    assert "site-c is behind it" in said
-    relayed.wait_for("west", "this relay was withdrawn", 60)
-    assert relayed.processes["west"].wait(60) == 3, "trying again would not help"
-    assert relayed.relays()["west"]["state"] == "withdrawn"
-    words = ("--relay", "east", "--dir", "federation")
-    assert "withdrawn" in relayed.run(
-        "cairn-aggregator", "invite", "site-e", "--relay", "west", "--dir", "federation", code=3
+    relayed.add_relay("north")
+    relayed.join_behind("site-n", "north")
+    relayed.start_relay("north")
+    relayed.wait(lambda: bool(relayed.relays()["north"]["here"]), "word of the relay")
+    said = relayed.run("cairn-aggregator", "relay", "withdraw", "north", "--dir", "federation")
+    assert "site-n is behind it" in said
+    relayed.wait_for("north", "this relay was withdrawn", 60)
+    assert relayed.processes["north"].wait(60) == 3, "trying again would not help"
+    assert relayed.relays()["north"]["state"] == "withdrawn"
+    said = relayed.run(
+        *("cairn-aggregator", "invite", "site-o", "--relay", "north", "--dir", "federation"),
+        code=3,
     )
-    relayed.run("cairn-aggregator", "invite", "site-c", *words)
+    assert "withdrawn" in said
+    relayed.run("cairn-aggregator", "invite", "site-n", "--relay", "east", "--dir", "federation")
+    assert relayed.sites()["site-n"]["relay"] == "east"
+    again = relayed.run(
+        *("cairn-site", "join", "site-n.invite.toml", "--data", "data/site-n"),
+        *("--site-dir", "site-n"),
+    )
+    assert "behind relay east" in again
+    relayed.run("cairn-aggregator", "revoke", "site-n", "--yes", "--dir", "federation")
 
 
 def errands(relayed: Relayed) -> list[psutil.Process]:
