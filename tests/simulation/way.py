@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 
+REMEMBERED = 32
+"""Old orders and replies of a site that may come again; an endurance's would fill a machine."""
+
+
 class Way:
     """A transport that lets the faults of the exchange happen which it carries.
 
@@ -44,8 +49,8 @@ class Way:
         self._world = world
         self._node = dict(enumerate(world.sites, start=100))
         self._pending: dict[int, str] = {}
-        self._orders: dict[str, list[bytes]] = {name: [] for name in world.sites}
-        self._replies: dict[str, list[bytes]] = {name: [] for name in world.sites}
+        self._orders = {name: deque[bytes](maxlen=REMEMBERED) for name in world.sites}
+        self._replies = {name: deque[bytes](maxlen=REMEMBERED) for name in world.sites}
         self._repeated = {f.party for f in world.faults if f.kind.startswith("old ")}
         self._copies = {f.party for f in world.faults if f.kind == "ledger set back"}
 
@@ -145,7 +150,9 @@ class Way:
             return [Arrival(node, None, ReplyCode.NO_ANSWER)]
         for kind, fault in kinds.items():
             reply = self._bent(site, kind, fault.at, reply)
-        self._replies[site] = [*self._replies[site], reply] if site in self._repeated else [reply]
+        if site not in self._repeated:
+            self._replies[site].clear()
+        self._replies[site].append(reply)
         return [Arrival(node, reply)] * (2 if "reply doubled" in kinds else 1)
 
     def _bent(self, site: str, kind: Kind, at: int, reply: bytes) -> bytes:
