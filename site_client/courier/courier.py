@@ -38,7 +38,7 @@ from common.wire.transport import CODE, ORDER, PARCEL, RECEIPT, RECORD, SIGNATUR
 from site_client.courier.carrier import Carrier, CarrierName
 from site_client.courier.ear import Ear
 from site_client.courier.fleet import (
-    HEARTBEAT_S,
+    BEAT_EVERY_S,
     Fleet,
     Incoming,
     RunOverError,
@@ -140,7 +140,7 @@ class Courier:
         node_id = self._fleet.activate(remembered)
         if node_id is not None:
             write_atomically(memory, f"{node_id}".encode())
-        self._next_heartbeat = time.monotonic() + HEARTBEAT_S / 2
+        self._next_heartbeat = time.monotonic() + BEAT_EVERY_S
 
     def turn(self) -> None:
         """One turn of the loop: heartbeat, replies out, orders in.
@@ -192,7 +192,7 @@ class Courier:
         if now >= self._next_heartbeat:
             if not self._fleet.heartbeat():
                 self.go_online()
-            self._next_heartbeat = now + HEARTBEAT_S / 2
+            self._next_heartbeat = now + BEAT_EVERY_S
 
     def _clear_outbox(self) -> bool:
         """Take out of the outbox what does not belong there, unopened; False if it is no folder."""

@@ -35,7 +35,7 @@ from common.errors import CairnError, UnreachableError
 from common.journal import RequestJournal
 from common.journal.identity import CourierIdentity
 from common.journal.writer import Site
-from site_client.courier.fleet import HEARTBEAT_S, Fleet
+from site_client.courier.fleet import BEAT_EVERY_S, Fleet
 from tests.benchmarks.markdown import table
 from tests.programs import Federation, wait_until
 
@@ -156,8 +156,8 @@ def keep_rhythm(fleets: Sequence[Fleet], seconds: float, times: Times) -> None:
 
     def live(number: int, fleet: Fleet) -> None:
         share = number / len(fleets)
-        due = [(began + share * HEARTBEAT_S, "sign of life"), (began + share * ASKS_S, "question")]
-        calls = {"sign of life": (HEARTBEAT_S, fleet.heartbeat), "question": (ASKS_S, fleet.pull)}
+        due = [(began + share * BEAT_EVERY_S, "sign of life"), (began + share * ASKS_S, "question")]
+        calls = {"sign of life": (BEAT_EVERY_S, fleet.heartbeat), "question": (ASKS_S, fleet.pull)}
         while due:
             due.sort()
             when, kind = due.pop(0)

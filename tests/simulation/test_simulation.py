@@ -81,7 +81,7 @@ def test_a_machine_may_fail_at_every_single_operation(template, root, party, how
 @pytest.mark.timeout(3600)
 def test_ten_sites_go_through_two_hundred_rounds_with_faults_all_along(root):
     template = Template.make(root, sites=10, rounds=200)
-    faults = drawn(3, template.sites, template.exchanges, count=450)
+    faults = drawn(3, template.sites, template.exchanges, count=480)
     world = played(template, root / "world", faults)
     assert broken(world) == []
     assert world.crashes > 50

@@ -39,6 +39,7 @@ def main() -> None:
         print(f"skipped, no {', '.join(lacking)} in {data.FOLDER.name}", flush=True)
         return
     torch.set_num_threads(1)
+    arguments.folder.mkdir(parents=True, exist_ok=True)
     for study in arguments.studies:
         for name, job in STUDIES[study](arguments.seeds):
             # Read again: other seeds may be computed beside this.

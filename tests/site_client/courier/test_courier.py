@@ -403,7 +403,7 @@ def test_a_site_that_was_accepted_once_and_is_revoked_ends_at_once(run, caplog):
 
 
 def test_a_site_revoked_while_it_is_online_ends_at_its_next_heartbeat(run, monkeypatch):
-    monkeypatch.setattr(courier_module, "HEARTBEAT_S", 0.0)
+    monkeypatch.setattr(courier_module, "BEAT_EVERY_S", 0.0)
     fleet = StrangersFleet(refusals=0)
     honest = fleet.pull
 
