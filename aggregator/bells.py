@@ -115,7 +115,7 @@ class Bells:
 
     def _hear(self) -> None:
         while not self._over.is_set():
-            self._alarm.wait(LONGEST_S if self._alarm.watches else LOOK_S, self._over.is_set)
+            self._alarm.wait(LONGEST_S if self._alarm.watches else LOOK_S)
             now = self._look()
             rung = [name for name, file in now.items() if self._seen.get(name) != file]
             self._seen = now

@@ -7,7 +7,6 @@ import logging
 import logging.handlers
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +18,11 @@ from rich.progress import TaskID, TextColumn, TimeRemainingColumn
 
 from common.reporter import OnTerminal
 from common.screen import is_shown
+from common.waking import STOP_SIGNALS, Stop
 
 LOG_BYTES = 5_000_000
 LOG_FILES = 3
 _SECONDS_BETWEEN_LINES = 20.0
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Meter(OnTerminal):
@@ -120,26 +119,18 @@ def log_to(path: Path | None) -> None:
         root.addHandler(handler)
 
 
-def stop_on_signals() -> threading.Event:
-    """An event that SIGTERM and SIGINT set."""
-    stop = threading.Event()
-    for number in _SIGNALS:
-        signal.signal(number, lambda *_: stop.set())
-    return stop
-
-
 @contextlib.contextmanager
-def stop_politely() -> Iterator[threading.Event]:
-    """An event that the first SIGTERM or Ctrl-C sets; the second one ends at once."""
-    stop = threading.Event()
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
+def stop_politely() -> Iterator[Stop]:
+    """A stop that the first SIGTERM or Ctrl-C sets; the second one ends at once."""
+    stop = Stop()
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
 
     def ask(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signal's own
         stop.set()
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    for number in _SIGNALS:
+    for number in STOP_SIGNALS:
         signal.signal(number, ask)
     try:
         yield stop

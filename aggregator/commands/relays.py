@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,6 +27,7 @@ from common.cli import echo_json, json_option
 from common.errors import UsageError
 from common.extras import require_extra
 from common.screen import OWN, Screen
+from common.waking import stop_on_signals
 
 
 @dataclass(frozen=True)
@@ -151,8 +150,6 @@ def up(file: Path, root: Path, bind: str, port: int | None) -> None:
 
     made = read_relay_file(file)
     folder = unpack(root, made, bind, port or listening_port(made.address))
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signals()
     with Screen(_PROGRAMS) as screen:
         RelayService(folder, screen.state, partial(screen.say, OWN)).keep(stop, screen.say)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from aggregator.admin.folder import FederationFolder, FederationSettings, is_loo
 from aggregator.commands.options import dir_option
 from common.extras import require_extra
 from common.screen import OWN, Screen
+from common.waking import stop_on_signals
 
 _PROGRAMS = ("superlink", "superexec", "desk")
 
@@ -31,9 +31,7 @@ def up(root: Path) -> None:
     require_extra("aggregator")
     folder = FederationFolder(root)
     settings = folder.settings()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = stop_on_signals()
     with Screen(_PROGRAMS) as screen:
         _serve(folder, settings, stop, screen)
 

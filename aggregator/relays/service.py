@@ -93,7 +93,7 @@ class Standing:
             if self._trouble:
                 self._say("the aggregator's desk answers again")
                 self._trouble = ""
-            alarm.wait(STAND_S, self._stop.is_set)
+            alarm.wait(STAND_S, self._stop)
 
     def _told(self) -> list[str]:
         """Take the bells that were rung, which are sites' names."""

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import grpc
+from grpc.experimental import ChannelOptions
 
 from common.desk.channel import CALL_S, DeskAddress, open_channel, told
 from common.errors import UnreachableError
@@ -21,6 +22,8 @@ _QUIET = (
     ("grpc.use_local_subchannel_pool", 1),  # shared with no other channel
     ("grpc.http2.bdp_probe", 0),  # no pings in answer to what comes
     ("grpc.enable_retries", 0),
+    # Whoever hears also waits: one thread sleeps for months, and not two that wake each other.
+    (ChannelOptions.SingleThreadedUnaryStream, 1),
 )
 _Word = TypeVar("_Word")
 

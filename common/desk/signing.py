@@ -7,9 +7,10 @@ whether they may is for the desk to decide.
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
@@ -69,6 +70,28 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class _Moments:
+    """Moments of one process, no two alike: two equal requests of one would be one to the desk."""
+
+    _AHEAD_MS: Final = 1000
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def next(self) -> int:
+        """Return this millisecond, or the first one after it that was not given yet."""
+        with self._lock:
+            now = now_ms()
+            # Further ahead is a clock that was put back, and not many requests at once.
+            ahead = self._last - now
+            self._last = self._last + 1 if 0 <= ahead < self._AHEAD_MS else now
+            return self._last
+
+
+_MOMENTS = _Moments()
+
+
 def sign_request(
     federation: str,
     method: str,
@@ -86,9 +109,9 @@ def sign_request(
         site: our name.
         body: the serialised message that the method takes.
         signer: one of the site's keys.
-        unix_ms: the moment; the current one when omitted.
+        unix_ms: the moment; when omitted the current one, or one just after it.
     """
-    moment = now_ms() if unix_ms is None else unix_ms
+    moment = _MOMENTS.next() if unix_ms is None else unix_ms
     # Drawn from what is asked and when, so that it is new each time and yet nobody's choice.
     drawn = {"body_sha256": sha256_hex(body), "method": method, "site": site}
     nonce = bytes.fromhex(sha256_hex(canonical_json(drawn | {"unix_ms": str(moment)})))

@@ -8,5 +8,15 @@ is read where it always was, and checked as it always was. Opens no connection.
 from common.waking.alarm import POLL_VARIABLE, Alarm
 from common.waking.lookout import Lookout
 from common.waking.rates import Bucket, Rate
+from common.waking.stopping import STOP_SIGNALS, Stop, stop_on_signals
 
-__all__ = ["POLL_VARIABLE", "Alarm", "Bucket", "Lookout", "Rate"]
+__all__ = [
+    "POLL_VARIABLE",
+    "STOP_SIGNALS",
+    "Alarm",
+    "Bucket",
+    "Lookout",
+    "Rate",
+    "Stop",
+    "stop_on_signals",
+]

@@ -14,11 +14,13 @@ import select
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+
+from common.waking.stopping import LONGEST_S, Stop
 
 POLL_VARIABLE: Final = "CAIRN_POLL"
 """Set to 1, nothing is watched and nothing is told: everybody asks, as often as ever."""
@@ -26,7 +28,7 @@ _MOVED_TO, _GONE, _ONLY_FOLDERS = 0x80, 0x2000 | 0x8000 | 0x400 | 0x800, 0x01000
 """A rename into the folder; the watch is over (unmounted, ignored, deleted, moved away)."""
 _HEAD_BYTES: Final = 16
 SLICE_S: Final = 0.25
-"""How late a sleeper notices that it is to stop: a signal's handler wakes nobody."""
+"""How late a sleeper notices an event that wakes nobody; a `Stop` wakes at once."""
 
 
 class Alarm:
@@ -65,21 +67,23 @@ class Alarm:
             if not self._closed:
                 os.write(self._write, b"\0")
 
-    def wait(self, seconds: float, stopped: Callable[[], bool] = lambda: False) -> bool:
+    def wait(self, seconds: float, stop: threading.Event | None = None) -> bool:
         """Sleep.
 
         Args:
             seconds: at most.
-            stopped: asked four times a second; True ends the sleep.
+            stop: ends the sleep: a `Stop` at once, another event is looked at four times
+                a second.
 
         Returns:
             True if it was rung, by whomever; False if time is up.
         """
         until = time.monotonic() + seconds
-        while not stopped():
+        own = stop.descriptor if isinstance(stop, Stop) else -1
+        longest = SLICE_S if stop is not None and own < 0 else LONGEST_S
+        while stop is None or not stop.is_set():
             remaining = until - time.monotonic()
-            ready = self._poll(max(0.0, min(remaining, SLICE_S)))
-            if ready:
+            if self._poll(max(0.0, min(remaining, longest)), own):
                 return True
             if remaining <= 0:
                 return False
@@ -95,20 +99,21 @@ class Alarm:
                 if descriptor >= 0:
                     os.close(descriptor)
 
-    def _poll(self, seconds: float) -> bool:
+    def _poll(self, seconds: float, stop: int) -> bool:
+        """Sleep until something was rung or ``stop`` can be read; True if it was rung."""
         poll = select.poll()
-        for descriptor in (self._read, self._inotify):
+        for descriptor in (self._read, self._inotify, stop):
             if descriptor >= 0:
                 poll.register(descriptor, select.POLLIN)
-        ready = poll.poll(1000 * seconds)
-        for descriptor, _ in ready:
+        rung = [descriptor for descriptor, _ in poll.poll(1000 * seconds) if descriptor != stop]
+        for descriptor in rung:
             with suppress(BlockingIOError):
                 data = os.read(descriptor, 1 << 16)
                 if descriptor == self._inotify and _is_over(data):
                     # Where it lay is gone: from now on time alone wakes us.
                     os.close(self._inotify)
                     self._inotify, self.watches = -1, False
-        return bool(ready)
+        return bool(rung)
 
 
 def _watch(folders: Sequence[Path]) -> int:

@@ -7,8 +7,6 @@ department, another university, a data protection office.
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -20,6 +18,7 @@ from common.crypto.files import read_public, write_public
 from common.errors import UnreachableError, UsageError, VerificationError
 from common.extras import require_extra
 from common.ledger.notes import parse_note
+from common.waking import stop_on_signals
 from common.witness.judging import LogJudge, check_memory
 from common.witness.keys import WitnessFolder
 from common.witness.policy import algorithm_name, read_policy
@@ -126,7 +125,7 @@ def serve(
             got="neither",
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    folder, stop = WitnessFolder(root), _stop_on_signals()
+    folder, stop = WitnessFolder(root), stop_on_signals()
     name, generations, logs = folder.name, folder.generations(), folder.logs()
     public_keys = [public for generation in generations for public in generation.public(name)]
     signers = [signer for generation in generations for signer in generation.signers]
@@ -282,13 +281,6 @@ def _standing(folder: WitnessFolder, origin: str) -> dict[str, object]:
     note = read_note(folder.state / f"{origin_digest(origin)}.note")
     size = parse_note(note, any_log=True).checkpoint.size if note is not None else 0
     return {"origin": origin, "size": size, "evidence": len(evidence_of(folder.state, origin))}
-
-
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import click
 from common.extras import require_extra
 from common.reporter import Reporter
 from common.screen import OWN, Screen
-from common.waking import POLL_VARIABLE
+from common.waking import POLL_VARIABLE, stop_on_signals
 from site_client.commands.options import site_option
-from site_client.console import log_to, stop_on_signals
+from site_client.console import log_to
 from site_client.notify import notify
 from site_client.own_process import is_own
 from site_client.site import SiteFolder

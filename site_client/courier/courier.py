@@ -169,7 +169,7 @@ class Courier:
             if self._ear.is_due():
                 self._live()
                 self._take_in(notified=True)
-            rang = self._ear.wait(0.0 if self._heard else self.until_next, stop.is_set)
+            rang = self._ear.wait(0.0 if self._heard else self.until_next, stop)
             self._heard = self._heard or rang
             if not rang:
                 break

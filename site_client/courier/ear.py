@@ -82,16 +82,16 @@ class Ear:
             elif self._stands and not self._was_told:
                 self._trusted_from = self._clock() + DISTRUST_S
 
-    def wait(self, seconds: float, stopped: Callable[[], bool] = lambda: False) -> bool:
+    def wait(self, seconds: float, stop: threading.Event | None = None) -> bool:
         """Sleep until something is heard or time is up; True if something was heard.
 
         Args:
             seconds: at most; less where a word waits to be heeded.
-            stopped: ends the sleep.
+            stop: ends the sleep.
         """
         with self._lock:
             owed = self._bucket.wait(self._clock()) if self._was_told else math.inf
-        return self._alarm.wait(min(seconds, owed), stopped)
+        return self._alarm.wait(min(seconds, owed), stop)
 
     def close(self) -> None:
         """Hear no longer."""

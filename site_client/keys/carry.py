@@ -18,6 +18,7 @@ from common.arrivals.boundary import contained
 from common.desk import desk_pb2 as pb
 from common.errors import CairnError, RefusedError, UnreachableError, VerificationError
 from common.ledger.records import RefusalDetail
+from common.waking import Alarm, Lookout
 from site_client.enrol import get_sealed_key, list_peers, put_sealed_keys
 from site_client.journal import open_journal
 from site_client.keys.news import KeyNews, Newest, PeerNews, SealedNews
@@ -29,6 +30,7 @@ SHORTEST_S, LACKING_S, SETTLED_S = 1.0, 5.0, 30.0
 """Between two looks: after something changed, at most while we lack the key, at most at all."""
 LONGEST_WAIT_S = 300.0
 LOOK_S = 0.5
+"""Between two looks for released keys where nobody tells of them."""
 PATIENCE = 5
 """Failures to reach the desk, some eight minutes, after which that is said once."""
 LOG = logging.getLogger("cairn.keys")
@@ -202,24 +204,33 @@ def keep_carrying(site: SiteFolder, stop: Event) -> None:
     After a failure ever less often.
     """
     carrier, pace, pause, silent = KeyCarrier(site), Pace(), SHORTEST_S, 0
-    while not stop.is_set():
-        failed = False
-        try:
-            with contained("news of the federation key", OSError):
-                pause = pace.after(carrier.turn())
-            silent = 0
-        except CairnError as error:
-            failed = True
-            pause = min(max(2 * pause, SETTLED_S), LONGEST_WAIT_S)
-            silent = silent + 1 if isinstance(error, UnreachableError) else 0
-            # The courier says so when nobody answers; here only a desk that stays silent is news.
-            if silent in (0, PATIENCE):
-                LOG.warning("federation key: %s; next try in %.0f s", error.problem, pause)
-        except OSError as error:
-            failed, pause = True, LONGEST_WAIT_S
-            LOG.warning("federation key: %s; next try in %.0f s", error.strerror, pause)
-        waited = 0.0
-        while waited < pause and not stop.wait(LOOK_S):
-            waited += LOOK_S
-            if carrier.has_work and not failed:
-                break
+    with Alarm(Spool(site.spool).outbox) as alarm:
+        lookout = Lookout(LOOK_S, SETTLED_S, notified=alarm.watches)
+        while not stop.is_set():
+            try:
+                with contained("news of the federation key", OSError):
+                    pause = pace.after(carrier.turn())
+                silent = 0
+                _rest(carrier, alarm, lookout, pause, stop)
+                continue
+            except CairnError as error:
+                pause = min(max(2 * pause, SETTLED_S), LONGEST_WAIT_S)
+                silent = silent + 1 if isinstance(error, UnreachableError) else 0
+                # The courier says so when nobody answers; here only a desk that stays silent
+                # is news.
+                if silent in (0, PATIENCE):
+                    LOG.warning("federation key: %s; next try in %.0f s", error.problem, pause)
+            except OSError as error:
+                pause = LONGEST_WAIT_S
+                LOG.warning("federation key: %s; next try in %.0f s", error.strerror, pause)
+            stop.wait(pause)
+
+
+def _rest(carrier: KeyCarrier, alarm: Alarm, lookout: Lookout, seconds: float, stop: Event) -> None:
+    """Sleep until released keys wait, or time is up."""
+    until = time.monotonic() + seconds
+    while (remaining := until - time.monotonic()) > 0 and not stop.is_set():
+        rung = alarm.wait(min(remaining, lookout.seconds), stop)
+        if carrier.has_work:
+            lookout.found(notified=rung)
+            return

@@ -158,7 +158,7 @@ class Worker:
                     if remaining <= 0:
                         break
                     seconds = min(seconds, remaining)
-                notified = alarm.wait(seconds, self._stop.is_set)
+                notified = alarm.wait(seconds, self._stop)
         if self._stop.is_set():
             LOG.info("worker stopped")
 

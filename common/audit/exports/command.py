@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import platform
-import signal
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +23,7 @@ from common.audit.period import Period, in_period
 from common.cli import counted, echo_json, json_option
 from common.errors import ExitCode, InputDataError, UnreachableError, UsageError
 from common.ledger.layout import Layout
+from common.waking import stop_on_signals
 
 Form = Literal["fhir", "dicom", "jsonl"]
 _PATH: Final = click.Path(path_type=Path)
@@ -216,12 +215,10 @@ class _Follower:
 
     def __init__(self, ask: _Asked) -> None:
         self._ask = ask
-        self._stop = threading.Event()
+        self._stop = stop_on_signals()
 
     def run(self) -> ExportResult:
         """Export until stopped, or until the ledger cannot be believed."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: self._stop.set())
         done, seen, wait = ExportResult(0), b"", self._ask.every
         while not self._stop.is_set():
             now = _checkpoint(self._ask.ledger)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from common.crypto.clients import generate_client_key
 from common.crypto.identity import SigningKey
 from common.desk import desk_pb2 as pb
+from common.desk import signing
 from common.desk.signing import (
     LARGEST_SKEW_MS,
     LedgerSigner,
@@ -101,3 +102,21 @@ def test_two_requests_never_have_the_same_nonce():
         for moment in (NOW, NOW + 1)
     }
     assert len(nonces) == 16
+
+
+def test_equal_requests_of_one_millisecond_are_new_each_time(monkeypatch):
+    monkeypatch.setattr(signing, "now_ms", lambda: NOW)
+    signer = LedgerSigner(KEY)
+    signed = [sign_request("brains", "ListPeers", "north", b"", signer) for _ in range(50)]
+    assert len({one.nonce for one in signed}) == 50
+    for one in signed:
+        check_signature("brains", "ListPeers", one, KEY.public, at_ms=NOW)
+
+
+def test_a_clock_that_is_put_back_is_followed(monkeypatch):
+    clock = iter([NOW, NOW - 10 * LARGEST_SKEW_MS])
+    monkeypatch.setattr(signing, "now_ms", lambda: next(clock))
+    signer = LedgerSigner(KEY)
+    sign_request("brains", "ListPeers", "north", b"", signer)
+    later = sign_request("brains", "ListPeers", "north", b"", signer)
+    assert later.unix_ms == NOW - 10 * LARGEST_SKEW_MS

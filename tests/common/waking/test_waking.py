@@ -72,7 +72,7 @@ def test_a_sleeper_that_is_to_stop_stops():
     stop = threading.Event()
     with Alarm() as alarm:
         threading.Timer(0.05, stop.set).start()
-        assert not alarm.wait(LONG_S, stop.is_set)
+        assert not alarm.wait(LONG_S, stop)
 
 
 def test_a_folder_that_goes_away_is_watched_no_longer(tmp_path):

@@ -332,7 +332,7 @@ class StillEar(Ear):
         super().__init__()
         self._wait = wait
 
-    def wait(self, seconds, stopped=lambda: False):
+    def wait(self, seconds, stop=None):
         self._wait(seconds)
         return False
 
