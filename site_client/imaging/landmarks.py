@@ -32,6 +32,8 @@ MARKUPS_SCHEMA = (
 _TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
 # What Slicer wrote before it wrote names.
 _FCSV_NUMBERS = {"0": "RAS", "1": "LPS"}
+_NAMED = 6
+"""Names that an error lists of a file that has others than were wanted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +198,7 @@ def place_landmarks(
             "a landmark is missing" if not missing_ok else "none of the landmarks is there",
             field=f"{case}: {', '.join(missing)}",
             expected="in the landmark file",
-            got=f"{len(landmarks)} other landmarks" if landmarks else "an empty file",
+            got=_others(sorted(set(landmarks) - set(names))) if landmarks else "an empty file",
             advice="Names must be spelt as in the plan"
             if not missing_ok
             else "Names must be spelt as in task.landmarks",
@@ -215,6 +217,15 @@ def place_landmarks(
         )
     _check_scale(placed[there], volume, case)
     return placed
+
+
+def _others(names: Sequence[str]) -> str:
+    """Name what a file has instead, a few of it."""
+    if not names:
+        return "no other name"
+    more = len(names) - _NAMED
+    said = ", ".join(f"'{name}'" for name in names[:_NAMED])
+    return f"{said} and {more} more" if more > 0 else said
 
 
 def _advice(outside: NDArray[np.float64], volume: Volume) -> str:

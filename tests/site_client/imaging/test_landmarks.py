@@ -119,6 +119,20 @@ def test_a_missing_landmark_is_named_with_its_case():
     assert refusal.value.exit_code == ExitCode.BAD_INPUT
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ((), "got an empty file"),
+        (("ac", "pc"), "got 'ac', 'pc'"),
+        ("abcdefgh", "got 'a', 'b', 'c', 'd', 'e', 'f' and 2 more"),
+    ],
+)
+def test_a_file_with_other_names_says_which(names, said):
+    points = dict.fromkeys(names, POINTS["AC"])
+    with pytest.raises(InputDataError, match=said):
+        place_landmarks(points, ("AC",), VOLUME, "sub-1")
+
+
 def test_a_landmark_outside_the_image_is_named_without_its_position():
     outside = POINTS | {"PC": np.array([0.0, 31.0, 0.0])}
     with pytest.raises(InputDataError, match="sub-1: PC must be within") as refusal:
