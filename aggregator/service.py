@@ -31,6 +31,8 @@ START_S = 180.0
 """For the SuperLink to start: a busy machine once took more than one minute."""
 STOP_S = 10.0
 POLL_S = 0.5
+LOOK_S = 30.0
+"""Between two looks at who may connect where nothing is said to have changed."""
 
 
 def local_address(folder: FederationFolder) -> str:
@@ -68,6 +70,7 @@ class Service:
         self._troubles: dict[str, Troubles] = {}
         self._registered: set[str] = set()
         self._withdrawn: set[str] = set()
+        self._seen, self._look_again = -1, 0.0
 
     def start(self) -> None:
         """Start both programs and wait until the SuperLink answers.
@@ -147,6 +150,9 @@ class Service:
 
         One that was revoked while nothing ran is disconnected before it can connect.
         """
+        changed, now = self._folder.changed, time.monotonic()
+        if changed == self._seen and now < self._look_again:
+            return []
         everybody = self._members(self._folder)
         new = [m for m in everybody if not m.revoked and m.node_key not in self._registered]
         gone = [m for m in everybody if m.revoked and m.node_key not in self._withdrawn]
@@ -158,6 +164,7 @@ class Service:
                 for member in new:
                     link.register(member.name, parse_node_public_key(member.node_key))
                     self._registered.add(member.node_key)
+        self._seen, self._look_again = changed, now + LOOK_S
         return [member.name for member in new]
 
     def stop(self) -> None:

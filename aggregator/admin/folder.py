@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import ipaddress
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -302,9 +304,25 @@ class FederationFolder:
     def locked(self) -> Iterator[None]:
         """Alone among all processes that change who is invited, admitted or revoked."""
         self.settings()
-        with (self.root / ".lock").open("ab") as file:
+        with self._lock_file.open("ab") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+            try:
+                yield
+            finally:
+                # No two changes look alike, however coarse the file system's own clock is.
+                os.utime(file.fileno(), ns=(now := time.time_ns(), now))
+
+    @property
+    def changed(self) -> int:
+        """Another number after each change of who is invited, admitted or revoked."""
+        try:
+            return self._lock_file.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.root / ".lock"
 
     def run(self, name: str) -> Path:
         """Return the folder of a run.

@@ -102,7 +102,8 @@ class RelayFolder:
     def keep_members(self, members: list[Member]) -> None:
         """Keep the sites that the aggregator names."""
         named = [_Member(name=m.name, node_key=m.node_key, revoked=m.revoked) for m in members]
-        replace_durably(self.root / "members.json", _MEMBERS.dump_json(named))
+        with self.federation.locked():
+            replace_durably(self.root / "members.json", _MEMBERS.dump_json(named))
 
 
 def unpack(root: Path, file: RelayFile, bind: str, port: int) -> RelayFolder:
