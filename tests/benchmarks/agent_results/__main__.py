@@ -34,12 +34,7 @@ def _all(*makers: Callable[[list[int]], Iterator[studies.Job]]):
 STUDIES = {
     "brain": (_all(studies.brain, heatmap_studies.brain), ["brain_templates"]),
     "cephalograms": (
-        _all(
-            studies.cephalograms,
-            studies.longer_cephalograms,
-            studies.harsher_cephalograms,
-            heatmap_studies.cephalograms,
-        ),
+        _all(studies.cephalograms, studies.longer_cephalograms, heatmap_studies.cephalograms),
         ["ceph"],
     ),
     "short": (short_studies.short, ["ceph"]),

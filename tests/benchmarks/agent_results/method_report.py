@@ -5,16 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tests.benchmarks.agent_results.contrast_studies import WAYS
-from tests.benchmarks.agent_results.studies import (
-    HARSHER,
-    HARSHER_CONTRAST,
-    LONGER,
-    PLANAR,
-    PLANAR_POSES,
-    TUNED_ON,
-    WAY_UPDATES,
-    WIDER,
-)
+from tests.benchmarks.agent_results.studies import LONGER, TUNED_ON, WAY_UPDATES
 from tests.benchmarks.agent_results.tables import (
     COLUMNS,
     Results,
@@ -37,14 +28,14 @@ def cephalogram_comparison(results: Results) -> str:
     """All methods on the folds that displacements ran on and were not tuned on; the targets."""
     rows, reached = [], {}
     shared = {_fold(r) for r in jobs_of(results, "displacement/")} - {TUNED_ON}
-    for method in (*BESIDE, LONGER, HARSHER):
+    for method in (*BESIDE, LONGER):
         chosen = [r for r in jobs_of(results, f"{method}/") if _fold(r) in shared]
         if not chosen:
             continue
         native = [r["native"] for r in chosen]
         success = [f"{mean_of(f['success'][mm] for f in native):.1%}" for mm in ("2", "4")]
         rows.append([method, _said(chosen), *columns(native), *success, seconds_of(chosen)])
-        if method in ("displacement", LONGER, HARSHER):
+        if method in ("displacement", LONGER):
             reached[method] = native
     if not reached:
         return ""
@@ -58,11 +49,7 @@ def cephalogram_comparison(results: Results) -> str:
         "displacements are drawn from near and on which level was chosen there, one seed, 4,000 "
         "updates; earlier designs of them were looked at on folds 0, 1 and 2. *Twice as long*: "
         f"{2 * WAY_UPDATES} updates and nothing else changed, no fold was looked at before; run on "
-        "another day and a faster machine, so that its seconds are not those of the others. "
-        f"*Wider, harsher contrasts*: {WIDER} channels in place of {PLANAR.network.width}, and "
-        f"exponents of the contrast up to {1 + HARSHER_CONTRAST:g} in place of "
-        f"{1 + PLANAR_POSES.gamma_contrast:g} in training (`pose.gamma_contrast`); both were "
-        "chosen on fold 0, one seed, out of nine changes tried there.\n\n"
+        "another day and a faster machine, so that its seconds are not those of the others.\n\n"
         + table(["method", "fold/seed", *COLUMNS, "< 2 mm", "< 4 mm", "CPU s"], rows)
         + f"\nTarget: {XRAY_MM:g} mm and {XRAY_SHARE:.0%} within 2 mm. "
         + ". ".join(_against_the_target(method, native) for method, native in reached.items())

@@ -31,7 +31,7 @@ from tests.benchmarks.agent_results.search_report import (
     plane_section,
     registration_section,
 )
-from tests.benchmarks.agent_results.studies import HARSHER, LONGER
+from tests.benchmarks.agent_results.studies import LONGER
 from tests.benchmarks.agent_results.tables import (
     COLUMNS,
     Results,
@@ -170,7 +170,7 @@ def _brain(study: str, results: Results, pictures: Path) -> str:
 
 def _cephalograms(study: str, results: Results, pictures: Path) -> str:
     rows, names = [], data.CEPHALOGRAM_LANDMARKS
-    for method in (*BESIDE[:3], LONGER, HARSHER):
+    for method in (*BESIDE[:3], LONGER):
         chosen = jobs_of(results, f"{method}/")
         for pose in ("posed", "native"):
             if chosen:

@@ -43,6 +43,8 @@ XRAY_S, HEAD_S, VOLUME_S = 25.0, 12.0, 60.0
 _FEW = EvaluationSettings(starts=3, poses=1, native=True, most_steps=120)
 _FIVE = EvaluationSettings(starts=5, poses=2, native=True, most_steps=80)
 _TIMED = 12  # updates
+FEWEST = 20
+"""Updates of a network that is too dear for its budget."""
 ENDS = (
     ("as they are", False, False),
     ("active termination", True, False),
@@ -170,7 +172,7 @@ def _fitted(
     names: tuple[str, ...],
 ) -> dict[str, object]:
     """Measure how many updates fit into a budget, train them, and judge what came of it."""
-    updates = max(20, round(budget_s / _seconds_per_update(task, recipe, seed)))
+    updates = max(FEWEST, round(budget_s / _seconds_per_update(task, recipe, seed)))
     recipe = recipe.planned(updates=updates)
     network = recipe.network_for(task, seed)
     began = time.process_time()

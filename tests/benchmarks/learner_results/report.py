@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tests.benchmarks.agent_results.tables import Results, spread
-from tests.benchmarks.learner_results.budgets import ENDS
+from tests.benchmarks.learner_results.budgets import ENDS, FEWEST
 from tests.benchmarks.learner_results.new_site import (
     EACH,
     EVERY,
@@ -147,7 +147,9 @@ def _networks(results: Results) -> str:
     """Lay out the published networks with stated budgets."""
     text = [
         "DQN with a warm start, equal processor time within a table, however few updates that "
-        "leaves a large network. *Fixed scale*: one rung, 1.2 mm a sample, 0.8 mm a step.\n"
+        f"leaves a large network, but {FEWEST}: where a row says {FEWEST}, the network was not "
+        "trained in any sense, and its row says what it costs on one core and nothing of what "
+        "it can learn. *Fixed scale*: one rung, 1.2 mm a sample, 0.8 mm a step.\n"
     ]
     for part in ("cephalograms", "brain"):
         if _by_method(results, part):
