@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from common.arrivals.files import read_bounded
 from common.arrivals.texts import json_of
 from common.errors import InputDataError
-from site_client.imaging.table_rows import MOST_BYTES, cells_of
+from site_client.imaging.table_rows import cells_of
 
 if TYPE_CHECKING:  # whoever only reads landmarks needs no reader of images
     from site_client.imaging.volumes import Volume
@@ -32,6 +32,8 @@ MARKUPS_SCHEMA = (
 _TO_LPS = {"LPS": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)}
 # What Slicer wrote before it wrote names.
 _FCSV_NUMBERS = {"0": "RAS", "1": "LPS"}
+_MOST_BYTES = 16 << 20
+"""Of one scan's file: tens of thousands of points. Its JSON, read, takes twenty times as much."""
 _NAMED = 6
 """Names that an error lists of a file that has others than were wanted."""
 
@@ -110,7 +112,7 @@ def _text_of(path: Path) -> str:
         InputDataError: unreadable.
     """
     try:
-        return read_bounded(path, MOST_BYTES, "the landmarks").decode("utf-8")
+        return read_bounded(path, _MOST_BYTES, "the landmarks").decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputDataError(
             "cannot read the landmarks", field=str(path), got=type(error).__name__
@@ -288,7 +290,7 @@ def _parse_markups(text: str, path: Path) -> list[Markup]:
         got="another structure",
     )
     try:
-        data = json_of(text.encode("utf-8"), MOST_BYTES)
+        data = json_of(text.encode("utf-8"), _MOST_BYTES)
     except ValueError as error:
         raise malformed from error
     markups = data.get("markups") if isinstance(data, dict) else None
