@@ -9,6 +9,7 @@ says in its own words what was wanted.
 from __future__ import annotations
 
 import json
+import math
 import re
 import tomllib
 from typing import Final, NoReturn
@@ -21,6 +22,8 @@ MOST_TEXT_BYTES: Final = 1 << 20
 _QUOTED: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _OPENING: Final = b"[{"
 _BRACKETS: Final = re.compile(rb"[\[\]{}]")
+_MAYBE_HALF: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+"""Text that is UTF-8 has halves of surrogate pairs by such escapes only."""
 
 
 def is_shallow(data: bytes, most: int = MOST_DEPTH) -> bool:
@@ -53,12 +56,15 @@ def json_of(data: bytes, most: int = MOST_TEXT_BYTES) -> object:
         raise ValueError("too long or too deep")
     try:
         value: object = json.loads(
-            data.decode("utf-8"), object_pairs_hook=_each_once, parse_constant=_no_number
+            data.decode("utf-8"),
+            object_pairs_hook=_each_once,
+            parse_constant=_no_number,
+            parse_float=_finite,
         )
-        # Half of a surrogate pair is no text: nothing could ever write it down again.
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except RecursionError as error:
         raise ValueError("too deep") from error
+    if _MAYBE_HALF.search(data):
+        _check_texts(value)
     return value
 
 
@@ -95,3 +101,30 @@ def _each_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_number(_: str) -> NoReturn:
     raise ValueError("not a number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number beyond all numbers")
+    return value
+
+
+def _check_texts(value: object) -> None:
+    """Refuse half of a surrogate pair, which is no text: nothing could ever write it down again.
+
+    Not by writing it down: what is read may take twenty times its bytes, and written as much.
+
+    Raises:
+        UnicodeEncodeError: in some text or name.
+    """
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, str):
+            each.encode("utf-8")
+        elif isinstance(each, list):
+            waiting.extend(each)
+        elif isinstance(each, dict):
+            waiting.extend(each)
+            waiting.extend(each.values())

@@ -84,7 +84,9 @@ def test_looking_for_depth_costs_no_more_than_the_text_is_long(data):
         b"NaN",
         b"[Infinity]",
         b"1e999",
+        b"[0, [-1e400]]",
         b'"\\ud800"',
+        b'[{"a": ["\\uDBff."]}]',
         b'{"\\udfff":1}',
         b"\xed\xa0\x80",
         b"9" * 5000,
@@ -95,6 +97,31 @@ def test_looking_for_depth_costs_no_more_than_the_text_is_long(data):
 def test_json_of_two_meanings_or_none_is_refused(data):
     with pytest.raises(ValueError):  # noqa: PT011 - any, and no other class
         json_of(data)
+
+
+@given(
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(2**70), 2**70)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(st.characters(exclude_categories=()), max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.text(st.characters(exclude_categories=()), max_size=3), inner)
+        ),
+        max_leaves=12,
+    )
+)
+def test_json_of_what_can_be_written_is_read_and_half_a_pair_is_not(value):
+    written = json.dumps(value)
+    try:
+        json.dumps(json.loads(written), ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        with pytest.raises(ValueError):  # noqa: PT011 - any, and no other class
+            json_of(written.encode())
+    else:
+        assert json_of(written.encode()) == json.loads(written)
 
 
 @pytest.mark.parametrize(
