@@ -309,8 +309,7 @@ class FederationFolder:
             try:
                 yield
             finally:
-                # No two changes look alike, however coarse the file system's own clock is.
-                os.utime(file.fileno(), ns=(now := time.time_ns(), now))
+                _mark(file.fileno())
 
     @property
     def changed(self) -> int:
@@ -355,3 +354,13 @@ class FederationFolder:
                 "no run was started yet", advice="Start one: cairn-aggregator round start PLAN"
             )
         return names[-1]
+
+
+def _mark(descriptor: int) -> None:
+    """Give a file a time that no change before had, however coarse the file system's clock is."""
+    now = time.time_ns()
+    try:
+        os.utime(descriptor, ns=(now, now))
+    except PermissionError:
+        # Another user of this machine made it: the kernel's own time is all that we may set.
+        os.utime(descriptor)

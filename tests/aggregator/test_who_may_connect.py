@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,18 @@ def test_no_two_changes_look_alike(folder):
         admit(folder, request(f"site-{k}"))
         seen.add(folder.changed)
     assert len(seen) == 51
+
+
+def test_who_did_not_make_the_lock_changes_members_all_the_same(folder, monkeypatch):
+    utime = os.utime
+
+    def of_another_user(descriptor: int, ns: object = None) -> None:
+        if ns is not None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        utime(descriptor)
+
+    before = folder.changed
+    monkeypatch.setattr(os, "utime", of_another_user)
+    admit(folder, request("site-a"))
+    assert list(folder.admitted()) == ["site-a"]
+    assert folder.changed != before
